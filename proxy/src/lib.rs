@@ -1,1 +1,44 @@
-//! proxy
+//! Django's `cache_page`, taken out of Django: a reverse caching proxy in front of any HTTP origin.
+//!
+//! Start at [`serve`]: it accepts connections and gives each request to a [`Proxy`], whose way with it is one line,
+//! `proxy.rs` from top to bottom:
+//!
+//! 1. `forward` checks the request and cuts off what is not the client's to say.
+//! 2. `policy` says whether the cache is asked at all.
+//! 3. `key` names the page, and the [`Store`] is asked for it. A hit ends here: `format` reads the stored value, an
+//!    `entry` becomes the answer.
+//! 4. `upstream` fetches the page from the origin.
+//! 5. `policy` says whether it may be stored, and for how long.
+//! 6. `fill` hands it to the client as it comes, and captures it on the way into the store.
+//!
+//! `policy`, `key`, `entry`, `format` and `status` are pure: no clock, no log, no I/O. `store` and `upstream` wait for
+//! others, with deadlines. What goes wrong becomes an answer in `error`, and what the cache did is said by `status`.
+//!
+//! Not here: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
+
+mod args;
+mod body;
+mod config;
+mod entry;
+mod error;
+mod fill;
+mod format;
+mod forward;
+mod key;
+mod policy;
+mod proxy;
+mod server;
+mod site;
+mod status;
+mod store;
+mod upstream;
+
+pub use args::Args;
+pub use config::{Config, Deadlines, Faults, StoreUrl};
+pub use key::Key;
+pub use policy::{Authorization, Rule};
+pub use proxy::Proxy;
+pub use server::serve;
+pub use site::Site;
+pub use store::{MemoryStore, RedisStore, Store, StoreError, Write};
+pub use upstream::{Deadlines as OriginDeadlines, Origin};

@@ -1,0 +1,342 @@
+//! The settings, parsed once into the types that use them. All faults are reported together, each with its place.
+
+mod parse;
+mod settings;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::args::Args;
+use crate::policy::Rule;
+use crate::site::Site;
+use crate::upstream::{self, Origin};
+use settings::{File, Given, Settings};
+
+/// All that a proxy can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The service behind.
+    pub origin: Origin,
+    /// Where pages are kept.
+    pub store: StoreUrl,
+    /// The Host of plain keys; `localhost` and the listening port if none is given.
+    pub site: Option<Site>,
+    /// What is cached; the first rule that matches counts.
+    pub rules: Vec<Rule>,
+    /// Whose X-Forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The largest body that is stored, in bytes.
+    pub max_entry: u64,
+    /// How many bytes `store = "memory"` may hold.
+    pub memory_limit: u64,
+    /// How long to wait for whom.
+    pub deadlines: Deadlines,
+    /// What is odd but no fault, to be logged.
+    pub warnings: Vec<String>,
+}
+
+/// Where pages are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// In this process.
+    Memory,
+    /// In Redis, at this URL.
+    Redis(String),
+}
+
+/// How long to wait for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For the origin.
+    pub origin: upstream::Deadlines,
+    /// For the head of a client's request.
+    pub client_head: Duration,
+    /// For one operation of the store, waiting for a connection included.
+    pub store: Duration,
+    /// For requests under way when the proxy is told to stop.
+    pub shutdown: Duration,
+}
+
+/// What is wrong with a configuration, all of it.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub struct Faults(Vec<String>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl Config {
+    /// Reads the file that the arguments name, if they name one.
+    pub fn load(args: &Args) -> Result<Self, Faults> {
+        let Some(path) = &args.config else { return Self::parse(args, None) };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(args, Some((path, &text))),
+            Err(error) => {
+                let mut faults = Self::parse(args, None).err().unwrap_or(Faults(Vec::new()));
+                faults.0.insert(0, format!("--config (PROXY_CONFIG): {path} cannot be read: {error}"));
+                Err(faults)
+            }
+        }
+    }
+
+    /// Puts arguments, file (its name and text) and defaults together.
+    pub fn parse(args: &Args, file: Option<(&str, &str)>) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let file = file.map_or_else(File::default, |(name, text)| File::parse(name, text, &mut faults));
+        let rules = rules(&args.cache, file.rules, &mut faults);
+        let config = config(args, Settings::new(file.settings, &mut faults));
+        match (config, rules) {
+            (Some(config), Some(rules)) if faults.is_empty() => Ok(Self { rules, ..config }),
+            _ => Err(Faults(faults)),
+        }
+    }
+}
+
+/// Everything but the rules; `None` if anything is wrong, which is then among the faults.
+fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
+    let flag =
+        |place: &str, text: &Option<String>| text.clone().map(|text| Given { place: place.to_owned(), text });
+    let listen = settings.take(
+        "listen",
+        flag("--listen (PROXY_LISTEN)", &args.listen),
+        "127.0.0.1:8000",
+        parse::listen,
+    );
+    let origin = settings.take(
+        "origin",
+        flag("--origin (PROXY_ORIGIN)", &args.origin),
+        "http://127.0.0.1:8001",
+        parse::origin,
+    );
+    let store =
+        settings.take("store", flag("--store (REDIS_URL)", &args.store), parse::DEFAULT_STORE, parse::store);
+    let keys = settings.take("keys", flag("--keys (PROXY_KEYS)", &args.keys), "path", parse::keys);
+    let site = settings.take("site", flag("--site (PROXY_SITE)", &args.site), "", parse::site);
+    let trusted_proxies = settings.take("trusted_proxies", None, "", parse::networks);
+    let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
+    let memory_limit = settings.take("memory_limit", None, "64MiB", parse::size);
+    let deadlines = deadlines(&mut settings);
+    if let (Some(listen), Some(origin)) = (&listen, &origin)
+        && origin.to_string() == format!("http://{listen}")
+    {
+        settings.fault(format!("origin: {origin} is where the proxy itself listens"));
+    }
+    let warnings = settings.finish();
+    keys?;
+    Some(Config {
+        listen: listen?,
+        origin: origin?,
+        store: store?,
+        site: site?,
+        rules: Vec::new(),
+        trusted_proxies: trusted_proxies?,
+        max_entry: max_entry?,
+        memory_limit: memory_limit?,
+        deadlines: deadlines?,
+        warnings,
+    })
+}
+
+fn deadlines(settings: &mut Settings<'_>) -> Option<Deadlines> {
+    let connect = settings.take("deadlines.origin_connect", None, "2s", parse::duration);
+    let head = settings.take("deadlines.origin_head", None, "30s", parse::duration);
+    let idle = settings.take("deadlines.body_idle", None, "30s", parse::duration);
+    let client_head = settings.take("deadlines.client_head", None, "10s", parse::duration);
+    let store = settings.take("deadlines.store", None, "50ms", parse::duration);
+    let shutdown = settings.take("deadlines.shutdown", None, "10s", parse::duration);
+    Some(Deadlines {
+        origin: upstream::Deadlines { connect: connect?, head: head?, idle: idle? },
+        client_head: client_head?,
+        store: store?,
+        shutdown: shutdown?,
+    })
+}
+
+/// The rules of the flags, then those of the file.
+fn rules(flags: &[String], tables: Vec<settings::Table>, faults: &mut Vec<String>) -> Option<Vec<Rule>> {
+    let mut rules = Vec::new();
+    for text in flags.iter().filter(|text| !text.is_empty()) {
+        let rule = parse::cache_flag(text)
+            .map_err(|fault| faults.push(format!("--cache (PROXY_CACHE) {text}: {fault}")));
+        rules.push(rule.ok());
+    }
+    rules.extend(tables.into_iter().map(|table| rule(Settings::new(table, faults))));
+    rules.into_iter().collect()
+}
+
+fn rule(mut settings: Settings<'_>) -> Option<Rule> {
+    let path = settings.take("path", None, "", |path| Rule::new(path, 0).map_err(str::to_owned));
+    let timeout = settings.take("timeout", None, "60", parse::seconds);
+    let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
+    let authorization = settings.take("authorization", None, "pass", parse::authorization);
+    settings.finish();
+    Some(Rule { timeout: timeout?, key_prefix: key_prefix?, authorization: authorization?, ..path? })
+}
+
+impl StoreUrl {
+    /// The URL without user and password, fit for a log.
+    fn without_secrets(&self) -> String {
+        match self {
+            Self::Memory => "memory".to_owned(),
+            Self::Redis(url) => match (url.split_once("://"), url.rsplit_once('@')) {
+                (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{address}"),
+                _ => url.clone(),
+            },
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.without_secrets())
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::policy::Authorization;
+
+    fn parse(flags: &[&str], file: &str) -> Result<Config, Vec<String>> {
+        let args = Args::try_parse_from(["proxy"].iter().chain(flags)).unwrap();
+        Config::parse(&args, Some(("cachepage.toml", file))).map_err(|faults| faults.0)
+    }
+
+    #[test]
+    fn nothing_given_is_the_documented_default() {
+        let config = parse(&[], "").unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+        assert_eq!(config.origin.to_string(), "http://127.0.0.1:8001");
+        assert_eq!(config.store, StoreUrl::Redis("redis://127.0.0.1:6379/1".to_owned()));
+        assert_eq!((config.max_entry, config.memory_limit), (1 << 20, 64 << 20));
+        assert!(config.site.is_none() && config.rules.is_empty() && config.trusted_proxies.is_empty());
+        assert_eq!(config.deadlines.store, Duration::from_millis(50));
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let config = parse(
+            &[],
+            r#"
+            listen = "127.0.0.1:0"
+            origin = "http://app:9000"
+            store = "memory"
+            keys = "path"
+            site = "Shop.example"
+            trusted_proxies = ["10.0.0.0/8", "::1"]
+            max_entry = "2MiB"
+            memory_limit = 1000
+
+            [deadlines]
+            store = "20ms"
+            origin_head = 5
+
+            [[cache_page]]
+            path = "/a/"
+            timeout = 60
+            key_prefix = "shop"
+
+            [[cache_page]]
+            path = "/b/*"
+            authorization = "vary"
+
+            [django]
+            version = "5.2.19"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.store, StoreUrl::Memory);
+        assert_eq!(config.site.unwrap().as_str(), "shop.example");
+        assert_eq!(config.trusted_proxies.len(), 2);
+        assert_eq!((config.max_entry, config.memory_limit), (2 << 20, 1000));
+        assert_eq!(config.deadlines.store, Duration::from_millis(20));
+        assert_eq!(config.deadlines.origin.head, Duration::from_secs(5));
+        assert_eq!(config.rules[0].key_prefix, "shop");
+        assert_eq!(config.rules[1].timeout, Duration::from_secs(60));
+        assert_eq!(config.rules[1].authorization, Authorization::Vary);
+        assert_eq!(config.warnings, ["cachepage.toml:25: [django] has no effect with keys = \"path\""]);
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_their_rules_go_first() {
+        let file = "listen = \"127.0.0.1:1\"\n[[cache_page]]\npath = \"/*\"\n";
+        let config =
+            parse(&["--listen", "127.0.0.1:2", "--cache", "/a=/b/=5", "--cache", "/c/"], file).unwrap();
+        assert_eq!(config.listen.port(), 2);
+        let matches: Vec<_> = ["/a=/b/", "/c/", "/d"]
+            .map(|path| config.rules.iter().position(|rule| rule.matches(path)).unwrap())
+            .into();
+        assert_eq!(matches, [0, 1, 2]);
+        assert_eq!(config.rules[0].timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_each_with_its_place() {
+        let faults = parse(
+            &["--origin", "nonsense", "--cache", "x=5"],
+            "listen = 8000\nsite = \"a b\"\nextra = 1\n[deadlines]\nstore = \"0s\"\n[[cache_page]]\ntimeout = -1\n[[cache_page]]\npath = \"/\"\nauthorization = \"no\"\n",
+        )
+        .unwrap_err();
+        let places = [
+            "--cache (PROXY_CACHE) x=5: ",
+            "cachepage.toml:6: path: ",
+            "cachepage.toml:7: timeout: ",
+            "cachepage.toml:10: authorization: ",
+            "cachepage.toml:1: listen: ",
+            "--origin (PROXY_ORIGIN): ",
+            "cachepage.toml:2: site: ",
+            "cachepage.toml:5: deadlines.store: ",
+            "cachepage.toml:3: extra: ",
+        ];
+        assert_eq!(faults.len(), places.len(), "{faults:#?}");
+        for (fault, place) in faults.iter().zip(places) {
+            assert!(fault.starts_with(place), "{fault} | {place}");
+        }
+    }
+
+    #[test]
+    fn broken_toml_is_told_with_its_lines_and_with_the_faults_of_the_flags() {
+        let faults =
+            parse(&["--listen", "x"], "listen = \"127.0.0.1:1\"\norigin = \n\nsite = = 1\n").unwrap_err();
+        assert!(faults[0].starts_with("cachepage.toml:2: "), "{faults:#?}");
+        assert!(faults[1].starts_with("cachepage.toml:4: "), "{faults:#?}");
+        assert!(faults.last().unwrap().starts_with("--listen"), "{faults:#?}");
+    }
+
+    #[test]
+    fn keys_of_django_are_refused_with_what_there_is() {
+        let faults = parse(&["--keys", "django"], "").unwrap_err();
+        assert_eq!(faults, ["--keys (PROXY_KEYS): \"django\" is not available in this version; path is"]);
+    }
+
+    #[test]
+    fn a_proxy_does_not_ask_itself() {
+        let faults = parse(&["--listen", "127.0.0.1:8001"], "").unwrap_err();
+        assert_eq!(faults, ["origin: http://127.0.0.1:8001 is where the proxy itself listens"]);
+    }
+
+    #[test]
+    fn passwords_do_not_reach_the_log() {
+        let config = parse(&["--store", "redis://user:secret@host:1/2"], "").unwrap();
+        assert_eq!(format!("{} {config:?}", config.store).matches("secret").count(), 0);
+        assert_eq!(config.store.to_string(), "redis://host:1/2");
+        let faults = parse(&["--store", "http://user:secret@host"], "").unwrap_err();
+        assert!(!faults[0].contains("secret"), "{faults:?}");
+    }
+}

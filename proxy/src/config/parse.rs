@@ -1,0 +1,112 @@
+//! From the text of a setting to its type, or to what is wrong with it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bb8_redis::redis::IntoConnectionInfo as _;
+use bytesize::ByteSize;
+use ipnet::IpNet;
+
+use super::StoreUrl;
+use crate::policy::{Authorization, Rule};
+use crate::site::Site;
+use crate::upstream::Origin;
+
+pub(super) const DEFAULT_STORE: &str = "redis://127.0.0.1:6379/1";
+
+/// Longer lifetimes are a mistake of units: a year has 31,536,000 seconds.
+const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an address and port like 127.0.0.1:8000"))
+}
+
+pub(super) fn origin(text: &str) -> Result<Origin, String> {
+    text.parse().map_err(|fault| format!("{text:?}: {fault}"))
+}
+
+/// The URL may hold a password and is not repeated.
+pub(super) fn store(text: &str) -> Result<StoreUrl, String> {
+    if text == "memory" {
+        return Ok(StoreUrl::Memory);
+    }
+    match text.into_connection_info() {
+        Ok(_) => Ok(StoreUrl::Redis(text.to_owned())),
+        Err(_) => Err(format!("neither memory nor a Redis URL like {DEFAULT_STORE}")),
+    }
+}
+
+pub(super) fn keys(text: &str) -> Result<(), String> {
+    match text {
+        "path" => Ok(()),
+        "django" => Err("\"django\" is not available in this version; path is".to_owned()),
+        other => Err(format!("{other:?} is no kind of keys; path is")),
+    }
+}
+
+pub(super) fn site(text: &str) -> Result<Option<Site>, String> {
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|fault| format!("{text:?} is {fault}")),
+    }
+}
+
+/// Networks or single addresses, between commas.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    items
+        .map(|item| {
+            let single = || item.parse::<IpAddr>().map(IpNet::from);
+            item.parse()
+                .or_else(|_| single())
+                .map_err(|_| format!("{item:?} is not an address or a network like 10.0.0.0/8"))
+        })
+        .collect()
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    text.parse().map(|ByteSize(bytes)| bytes).map_err(|_| format!("{text:?} is not a size like 1MiB"))
+}
+
+/// `2s`, `50ms`, or a number of seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text));
+    match parsed {
+        Ok(duration) if duration.is_zero() => Err("must be more than 0".to_owned()),
+        Ok(duration) if duration.as_secs() > MAX_SECONDS => Err("more than a year".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err(format!("{text:?} is not a time like 2s or 50ms")),
+    }
+}
+
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) if seconds <= MAX_SECONDS => Ok(Duration::from_secs(seconds)),
+        Ok(_) => Err("more than a year".to_owned()),
+        Err(_) => Err(format!("{text:?} is not a number of seconds")),
+    }
+}
+
+pub(super) fn key_prefix(text: &str) -> Result<String, String> {
+    match text.chars().all(|c| !c.is_control() && c != ' ') {
+        true => Ok(text.to_owned()),
+        false => Err("has blanks or control characters".to_owned()),
+    }
+}
+
+pub(super) fn authorization(text: &str) -> Result<Authorization, String> {
+    match text {
+        "pass" => Ok(Authorization::Pass),
+        "vary" => Ok(Authorization::Vary),
+        other => Err(format!("{other:?} is neither pass nor vary")),
+    }
+}
+
+/// `PATH` or `PATH=SECONDS`; a path may hold a `=` too.
+pub(super) fn cache_flag(text: &str) -> Result<Rule, String> {
+    let (path, timeout) = match text.rsplit_once('=') {
+        Some((path, number)) if !number.contains('/') => (path, seconds(number)?),
+        _ => (text, Duration::from_secs(60)),
+    };
+    Rule::new(path, timeout.as_secs()).map_err(str::to_owned)
+}

@@ -1,0 +1,149 @@
+//! A stored page.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{AGE, EXPIRES, HeaderMap, HeaderValue};
+
+use crate::body::Body;
+use crate::policy::CacheControl;
+use crate::status::CacheStatus;
+
+/// A response as it was stored, with what the store needs to know of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) headers: HeaderMap,
+    /// Only if it is not the usual `OK`.
+    pub(crate) reason: Option<ReasonPhrase>,
+    pub(crate) body: Bytes,
+    /// When it leaves the store, in seconds since 1970.
+    pub(crate) expires: u64,
+    /// The proof of the selection it was stored for (see [`crate::key`]); empty if the path alone selects it.
+    pub(crate) proof: Bytes,
+}
+
+impl Entry {
+    /// The page as a hit: the stored headers in their order, then `Age`.
+    pub(crate) fn into_response(self, now: SystemTime) -> Response<Body> {
+        let status = CacheStatus::Hit { ttl: self.expires.saturating_sub(unix_seconds(now)) };
+        let age = age(&self.headers, now);
+        let mut response = Response::new(Body::Stored(Full::new(self.body)));
+        *response.headers_mut() = self.headers;
+        response.extensions_mut().extend(
+            self.reason
+                .map(|reason| {
+                    let mut extensions = hyper::http::Extensions::new();
+                    extensions.insert(reason);
+                    extensions
+                })
+                .unwrap_or_default(),
+        );
+        if let Some(age) = age {
+            response.headers_mut().insert(AGE, HeaderValue::from(age));
+        }
+        status.apply(response.headers_mut());
+        response
+    }
+}
+
+/// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it: none without both headers,
+/// none if `Expires` is no date.
+fn age(headers: &HeaderMap, now: SystemTime) -> Option<u64> {
+    let expires = httpdate::parse_http_date(headers.get(EXPIRES)?.to_str().ok()?).ok()?;
+    let max_age = CacheControl::of(headers).max_age()?;
+    let remaining = seconds(expires).saturating_sub(seconds(now));
+    u64::try_from(max_age.saturating_sub(remaining)).ok().or(Some(0))
+}
+
+/// Whole seconds since 1970, negative before.
+fn seconds(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
+    }
+}
+
+/// Whole seconds since 1970; a clock before that counts as 1970.
+pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
+    u64::try_from(seconds(time)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    /// Measured on Django 5.2.19 (README §F): each row is a stored head, and the Age that a hit carries.
+    #[test]
+    fn age_is_djangos() {
+        let now = httpdate::parse_http_date(NOW).unwrap();
+        for (expires, control, age_expected) in [
+            ("Sun, 22 Nov 2026 20:10:06 GMT", "max-age=60", Some(0)),
+            ("Sun, 22 Nov 2026 20:09:36 GMT", "max-age=60", Some(30)),
+            ("Sun, 22 Nov 2026 20:10:04 GMT", "max-age=10", Some(0)),
+            ("Sun, 22 Nov 2026 20:02:13 GMT", "max-age=60", Some(473)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", "max-age=60", Some(1_795_378_206)),
+            ("Wed, 21 Oct 2099 07:28:00 GMT", "max-age=60", Some(0)),
+            ("Sun, 22 Nov 2026 20:10:06 GMT", "max-age=-1", Some(0)),
+            ("0", "max-age=60", None),
+            ("Sun, 22 Nov 2026 20:10:06 GMT", "public", None),
+        ] {
+            assert_eq!(
+                age(&headers(&[("expires", expires), ("cache-control", control)]), now),
+                age_expected,
+                "{expires} {control}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hit_keeps_the_stored_headers_and_overwrites_a_stored_age_in_place() {
+        let now = httpdate::parse_http_date(NOW).unwrap();
+        let entry = Entry {
+            headers: headers(&[
+                ("age", "7"),
+                ("x-b", "1"),
+                ("expires", "Sun, 22 Nov 2026 20:09:36 GMT"),
+                ("cache-control", "max-age=60"),
+                ("x-a", "2"),
+            ]),
+            reason: Some(ReasonPhrase::from_static(b"Fine")),
+            body: Bytes::from_static(b"body"),
+            expires: unix_seconds(now + Duration::from_secs(30)),
+            proof: Bytes::new(),
+        };
+        let response = entry.into_response(now);
+        let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["age", "x-b", "expires", "cache-control", "x-a", "x-cache", "cache-status"]);
+        assert_eq!(response.headers()[AGE], "30");
+        assert_eq!(response.headers()["cache-status"], "cachepage; hit; ttl=30");
+        assert_eq!(response.extensions().get::<ReasonPhrase>().unwrap().as_bytes(), b"Fine");
+    }
+
+    #[test]
+    fn an_entry_past_its_time_or_a_clock_before_1970_does_no_harm() {
+        let entry = |expires| Entry {
+            headers: HeaderMap::new(),
+            reason: None,
+            body: Bytes::new(),
+            expires,
+            proof: Bytes::new(),
+        };
+        let before = UNIX_EPOCH - Duration::from_secs(10);
+        assert_eq!(
+            entry(0).into_response(UNIX_EPOCH + Duration::from_secs(9)).headers()["cache-status"],
+            "cachepage; hit; ttl=0"
+        );
+        assert_eq!(entry(5).into_response(before).headers()["cache-status"], "cachepage; hit; ttl=5");
+    }
+}

@@ -1,0 +1,106 @@
+//! What can go wrong with a request, and how it is answered.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::body::Body;
+use crate::status::CacheStatus;
+
+/// Why a request got no answer from the origin or the store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The request cannot be understood, or could be understood in two ways.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// CONNECT makes tunnels and TRACE shows headers to scripts: neither is for a cache.
+    #[error("this proxy does not speak this method")]
+    Method,
+    /// The client stopped sending its body.
+    #[error("the request body did not arrive")]
+    RequestBody(#[source] Box<dyn StdError + Send + Sync>),
+    #[error("cannot connect to the origin")]
+    OriginConnect(#[source] Box<dyn StdError + Send + Sync>),
+    #[error("the origin broke off, or its answer is not HTTP")]
+    OriginAnswer(#[source] Box<dyn StdError + Send + Sync>),
+    #[error("the origin did not answer within {} s", .0.as_secs_f32())]
+    OriginSilent(Duration),
+}
+
+impl Error {
+    /// The status and the fixed name of each error: the one place that knows.
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad-request"),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+            Self::RequestBody(_) => (StatusCode::REQUEST_TIMEOUT, "request-body"),
+            Self::OriginConnect(_) => (StatusCode::BAD_GATEWAY, "origin-connect"),
+            Self::OriginAnswer(_) => (StatusCode::BAD_GATEWAY, "origin-answer"),
+            Self::OriginSilent(_) => (StatusCode::GATEWAY_TIMEOUT, "origin-silent"),
+        }
+    }
+
+    /// Whether it is the origin's fault, which an operator should know of.
+    pub(crate) fn is_origins(&self) -> bool {
+        self.kind().0.is_server_error()
+    }
+
+    /// The error with all its sources, on one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(inner) = source {
+            text = format!("{text}: {inner}");
+            source = inner.source();
+        }
+        text
+    }
+
+    /// A short plain answer. It says no more than a stranger may know: not which origin, nor why.
+    pub(crate) fn to_response(&self) -> Response<Body> {
+        let (status, name) = self.kind();
+        let mut response = Response::new(Body::from(format!("{}: {self}\n", status.as_str())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if matches!(self, Self::Method) {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        if status.is_client_error() {
+            // What comes next on this connection may be the rest of what was not understood.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        CacheStatus::Failed(name).apply(headers);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_status_and_says_no_secrets() {
+        let source = || "refused by 10.1.2.3:8001".into();
+        for (error, status, detail) in [
+            (Error::BadRequest("two Host headers"), 400, "bad-request"),
+            (Error::Method, 405, "method"),
+            (Error::RequestBody(source()), 408, "request-body"),
+            (Error::OriginConnect(source()), 502, "origin-connect"),
+            (Error::OriginAnswer(source()), 502, "origin-answer"),
+            (Error::OriginSilent(Duration::from_millis(1500)), 504, "origin-silent"),
+        ] {
+            let response = error.to_response();
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()["cache-status"], format!("cachepage; fwd=bypass; detail={detail}"));
+            assert!(!error.to_string().contains("10.1.2.3"));
+            assert_eq!(error.is_origins(), status >= 500);
+        }
+        assert_eq!(
+            Error::OriginConnect(source()).chain(),
+            "cannot connect to the origin: refused by 10.1.2.3:8001"
+        );
+    }
+}

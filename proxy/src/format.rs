@@ -1,0 +1,254 @@
+//! The stored value of a page: the HTTP response itself (RFC 9112), which a person can read in the store.
+//!
+//! ```text
+//! HTTP/1.1 200 OK
+//! Cachepage-Expires: 1795378206
+//! Cachepage-Selection: 0f3b… (only if more than the path selects the page)
+//! Content-Type: application/json
+//! Content-Length: 14022
+//!
+//! {"count":5000,…
+//! ```
+//!
+//! Lines that begin with `Cachepage-` are the store's own and never leave the proxy. `Content-Length` is always there
+//! and always right, so that a value that was cut short is known from its head.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
+
+use crate::entry::Entry;
+use crate::policy::content_length;
+
+const EXPIRES: &str = "cachepage-expires";
+const SELECTION: &str = "cachepage-selection";
+const OWN: &str = "cachepage-";
+
+/// More header lines than an origin may send (hyper's limit is 100) plus ours.
+const MAX_HEADERS: usize = 128;
+
+/// Writes an entry. `Date`, `Server` and what only looks like our own lines are left out.
+pub(crate) fn encode(entry: &Entry) -> Bytes {
+    let mut value = Vec::with_capacity(entry.body.len() + 64 * (entry.headers.len() + 4));
+    value.extend_from_slice(b"HTTP/1.1 200 ");
+    value.extend_from_slice(entry.reason.as_ref().map_or(b"OK", ReasonPhrase::as_bytes));
+    value.extend_from_slice(b"\r\n");
+    line(&mut value, EXPIRES, entry.expires.to_string().as_bytes());
+    if !entry.proof.is_empty() {
+        line(&mut value, SELECTION, &entry.proof);
+    }
+    let length = HeaderValue::from(entry.body.len());
+    for (name, content) in entry.headers.iter().filter(|(name, _)| is_stored(name)) {
+        let content = if *name == CONTENT_LENGTH { &length } else { content };
+        line(&mut value, name.as_str(), content.as_bytes());
+    }
+    if !entry.headers.contains_key(CONTENT_LENGTH) {
+        line(&mut value, CONTENT_LENGTH.as_str(), length.as_bytes());
+    }
+    value.extend_from_slice(b"\r\n");
+    value.extend_from_slice(&entry.body);
+    Bytes::from(value)
+}
+
+fn is_stored(name: &HeaderName) -> bool {
+    *name != DATE && *name != SERVER && !name.as_str().starts_with(OWN)
+}
+
+/// One line, its name in the case that people write: `Content-Type`.
+fn line(value: &mut Vec<u8>, name: &str, content: &[u8]) {
+    let mut at_word = true;
+    value.extend(name.bytes().map(|byte| {
+        let cased = if at_word { byte.to_ascii_uppercase() } else { byte };
+        at_word = byte == b'-';
+        cased
+    }));
+    value.extend_from_slice(b": ");
+    value.extend_from_slice(content);
+    value.extend_from_slice(b"\r\n");
+}
+
+/// Reads a value; `None` for all that `encode` did not write whole. Copies nothing: the body and each header are
+/// slices of the one buffer that came from the store.
+pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
+    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Response::new(&mut lines);
+    let httparse::Status::Complete(length) = head.parse(value).ok()? else { return None };
+    if head.code != Some(StatusCode::OK.as_u16()) {
+        return None;
+    }
+    let body = value.slice(length..);
+    let mut entry = Entry {
+        headers: HeaderMap::with_capacity(head.headers.len()),
+        reason: None,
+        body,
+        expires: 0,
+        proof: Bytes::new(),
+    };
+    entry.reason = head
+        .reason
+        .filter(|reason| *reason != "OK")
+        .and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+    for header in head.headers.iter() {
+        take(&mut entry, header, value)?;
+    }
+    let whole = content_length(&entry.headers) == u64::try_from(entry.body.len()).ok();
+    (whole && entry.expires > 0).then_some(entry)
+}
+
+fn take(entry: &mut Entry, header: &httparse::Header<'_>, value: &Bytes) -> Option<()> {
+    let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+    match name.as_str() {
+        EXPIRES => entry.expires = std::str::from_utf8(header.value).ok()?.parse().ok()?,
+        SELECTION => entry.proof = value.slice_ref(header.value),
+        _ => {
+            let content = HeaderValue::from_maybe_shared(value.slice_ref(header.value)).ok()?;
+            entry.headers.append(name, content);
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry() -> Entry {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", &b"text/html; charset=utf-8"[..]),
+            ("x-two", b"1"),
+            ("x-name", b"caf\xe9"),
+            ("x-two", b"2"),
+            ("x-empty", b""),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
+        }
+        Entry {
+            headers,
+            reason: None,
+            body: Bytes::from_static(b"<p>hi</p>\r\n\r\n"),
+            expires: 1_795_378_206,
+            proof: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn a_person_can_read_it() {
+        let mut page = entry();
+        page.headers.remove("x-name");
+        let text = "HTTP/1.1 200 OK\r\nCachepage-Expires: 1795378206\r\nContent-Type: text/html; charset=utf-8\r\n\
+                    X-Two: 1\r\nX-Two: 2\r\nX-Empty: \r\nContent-Length: 13\r\n\r\n<p>hi</p>\r\n\r\n";
+        assert_eq!(encode(&page), text);
+    }
+
+    #[test]
+    fn it_reads_back_as_it_was_and_copies_nothing() {
+        let page = Entry {
+            reason: Some(ReasonPhrase::from_static(b"Fine")),
+            proof: Bytes::from_static(b"0123abcd"),
+            ..entry()
+        };
+        let value = encode(&page);
+        let back = decode(&value).unwrap();
+        let mut expected = page.headers.clone();
+        expected.insert(CONTENT_LENGTH, HeaderValue::from(13));
+        assert_eq!(back.headers, expected);
+        assert_eq!(
+            (back.reason, &back.body, back.expires, &back.proof),
+            (page.reason, &page.body, page.expires, &page.proof)
+        );
+        let range = value.as_ptr_range();
+        assert!(range.contains(&back.body.as_ptr()));
+        assert!(range.contains(&back.headers["content-type"].as_bytes().as_ptr()));
+    }
+
+    #[test]
+    fn date_server_and_lines_like_our_own_are_not_stored() {
+        let mut page = entry();
+        for name in ["date", "server", "cachepage-expires", "cachepage-selection", "cachepage-x"] {
+            page.headers.insert(HeaderName::from_static(name), HeaderValue::from_static("7"));
+        }
+        assert_eq!(encode(&page), encode(&entry()));
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_body_at_the_place_of_the_origins() {
+        let mut page = entry();
+        page.headers.insert("content-type", HeaderValue::from_static("a/b"));
+        page.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("999"));
+        page.headers.append("x-last", HeaderValue::from_static("1"));
+        let value = String::from_utf8_lossy(&encode(&page)).into_owned();
+        assert!(value.contains("\r\nContent-Length: 13\r\nX-Last: 1\r\n"), "{value}");
+    }
+
+    #[test]
+    fn any_prefix_is_refused() {
+        let value = encode(&entry());
+        for end in 0..value.len() {
+            assert!(decode(&value.slice(..end)).is_none(), "{end}");
+        }
+    }
+
+    #[test]
+    fn any_changed_byte_gives_an_entry_or_nothing() {
+        let value = encode(&entry());
+        for at in 0..value.len() {
+            for byte in [0, b'\r', b'\n', b':', b' ', b'0', 0x7f, 0xff] {
+                let mut changed = value.to_vec();
+                changed[at] = byte;
+                let _ = decode(&Bytes::from(changed));
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_values_are_refused() {
+        for value in [
+            &b""[..],
+            b"\x80\x05\x95\x14\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins\x94.",
+            b"{\"count\":1}",
+            b"42",
+            b"HTTP/1.1 404 Not Found\r\nCachepage-Expires: 1\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nCachepage-Expires: 1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nCachepage-Expires: -1\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nCachepage-Expires: 1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            b"cachepage/1 vary 00000000000000000000000000000000 accept",
+        ] {
+            assert!(decode(&Bytes::copy_from_slice(value)).is_none(), "{}", value.escape_ascii());
+        }
+        let many = format!(
+            "HTTP/1.1 200 OK\r\nCachepage-Expires: 1\r\n{}Content-Length: 0\r\n\r\n",
+            "A: b\r\n".repeat(200)
+        );
+        assert!(decode(&Bytes::from(many)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_an_entry_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode(&Bytes::from(bytes));
+        }
+
+        #[test]
+        fn any_entry_reads_back(
+            values in proptest::collection::vec("[ -~]{0,20}", 0..20),
+            body in proptest::collection::vec(any::<u8>(), 0..300),
+            expires in 1_u64..,
+        ) {
+            let mut page = Entry { headers: HeaderMap::new(), body: Bytes::from(body), expires, ..entry() };
+            for (index, value) in values.iter().enumerate() {
+                // A header value has no blanks at its ends: that is how it came over the wire.
+                page.headers.append(format!("x-{}", index % 7).parse::<HeaderName>().unwrap(), value.trim().parse().unwrap());
+            }
+            let back = decode(&encode(&page)).unwrap();
+            page.headers.insert(CONTENT_LENGTH, HeaderValue::from(page.body.len()));
+            prop_assert_eq!(back.headers, page.headers);
+            prop_assert_eq!(back.body, page.body);
+            prop_assert_eq!(back.expires, page.expires);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The rules of `cache_page`, in Django's order, as functions of request, response and `now`.
+//!
+//! [`Policy::disposition`] says before anything else whether the cache is asked at all; [`admission`] says of a
+//! response whether it may be stored, for how long, and varying on what.
+
+mod cache_control;
+mod rule;
+mod vary;
+
+use std::time::{Duration, SystemTime};
+
+use hyper::Method;
+use hyper::StatusCode;
+use hyper::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, HeaderMap, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, SET_COOKIE, VARY,
+};
+use hyper::http::{request, response};
+
+pub(crate) use cache_control::CacheControl;
+use cache_control::{Forbidden, forbidden};
+pub use rule::{Authorization, Rule};
+use vary::Unstorable;
+pub(crate) use vary::VaryList;
+
+/// The rules of one proxy.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    rules: Vec<Rule>,
+    max_entry: u64,
+}
+
+/// Whether the cache is asked at all.
+#[derive(Debug)]
+pub(crate) enum Disposition<'a> {
+    Lookup(&'a Rule),
+    Pass(Pass),
+}
+
+/// Why a request neither reads nor writes the cache.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Pass {
+    /// Only GET and HEAD have pages.
+    Method,
+    /// No rule matches the path.
+    Rule,
+}
+
+/// Whether a response may be stored.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Admission {
+    Admit { ttl: Duration, vary: VaryList },
+    Decline(Decline),
+}
+
+/// How the end of a body is known (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Length {
+    Known(u64),
+    Chunked,
+    UntilClose,
+}
+
+/// Why a response is not stored, in the order of the checks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Decline {
+    /// A HEAD has no body to store.
+    Head,
+    /// Django stores 200 only.
+    Status,
+    /// A cookie is for one client (Django stores it unless the page varies on Cookie).
+    SetCookie,
+    Private,
+    NoCache,
+    NoStore,
+    VaryStar,
+    /// A `Vary` that names no header, too many, or the client's address.
+    VaryNames,
+    /// The rule's timeout is 0.
+    ZeroAge,
+    /// The request had `Authorization` and the response is not `public`.
+    Authorization,
+    /// More than `max_entry`.
+    TooLarge,
+    /// Without length or chunks an early end looks like the end (RFC 9112 §6.3).
+    Unframed,
+}
+
+impl Policy {
+    pub(crate) fn new(rules: Vec<Rule>, max_entry: u64) -> Self {
+        Self { rules, max_entry }
+    }
+
+    /// The first rule whose path matches decides; only GET and HEAD have pages.
+    pub(crate) fn disposition(&self, request: &request::Parts) -> Disposition<'_> {
+        match self.rules.iter().find(|rule| rule.matches(request.uri.path())) {
+            None => Disposition::Pass(Pass::Rule),
+            Some(_) if request.method != Method::GET && request.method != Method::HEAD => {
+                Disposition::Pass(Pass::Method)
+            }
+            Some(rule) => Disposition::Lookup(rule),
+        }
+    }
+
+    /// Decides on a response, and dresses what is stored as `patch_response_headers` does: `Expires` if absent, and
+    /// `max-age`. A 304 is dressed too, as Django does it, and not stored.
+    pub(crate) fn admission(
+        &self,
+        rule: &Rule,
+        request: &request::Parts,
+        response: &mut response::Parts,
+        length: Length,
+        now: SystemTime,
+    ) -> Admission {
+        let vary = match storable(rule, request, response) {
+            Ok(vary) => vary,
+            Err(decline) => return Admission::Decline(decline),
+        };
+        let headers = &mut response.headers;
+        if rule.authorization == Authorization::Vary && has_authorization(&request.headers) {
+            headers.append(VARY, HeaderValue::from_static("Authorization"));
+        }
+        dress(headers, rule.timeout, now);
+        if response.status != StatusCode::OK {
+            return Admission::Decline(Decline::Status);
+        }
+        if rule.timeout.is_zero() {
+            return Admission::Decline(Decline::ZeroAge);
+        }
+        match self.capturable(length) {
+            Ok(()) => Admission::Admit { ttl: rule.timeout, vary },
+            Err(decline) => Admission::Decline(decline),
+        }
+    }
+
+    /// Whether the body can be captured whole, as far as its head tells.
+    fn capturable(&self, length: Length) -> Result<(), Decline> {
+        match length {
+            Length::Known(length) if length > self.max_entry => Err(Decline::TooLarge),
+            Length::UntilClose => Err(Decline::Unframed),
+            Length::Known(_) | Length::Chunked => Ok(()),
+        }
+    }
+}
+
+/// The checks of `UpdateCacheMiddleware.process_response`, in its order, with ours where a proxy must know more.
+fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -> Result<VaryList, Decline> {
+    let headers = &response.headers;
+    if request.method == Method::HEAD {
+        return Err(Decline::Head);
+    }
+    // "if response.streaming or response.status_code not in (200, 304)"
+    if response.status != StatusCode::OK && response.status != StatusCode::NOT_MODIFIED {
+        return Err(Decline::Status);
+    }
+    if headers.contains_key(SET_COOKIE) {
+        return Err(Decline::SetCookie);
+    }
+    // private, no-cache and no-store, anywhere in Cache-Control
+    forbidden(headers).map_or(Ok(()), |forbidden| Err(Decline::from(forbidden)))?;
+    // "*" anywhere in Vary
+    let vary = VaryList::of(headers)?;
+    if !rule.serves(&request.headers, headers) {
+        return Err(Decline::Authorization);
+    }
+    Ok(vary)
+}
+
+/// The request for a page that is to be stored: without the conditions under which an origin would send no page.
+pub(crate) fn without_conditions(mut request: request::Parts) -> request::Parts {
+    request.headers.remove(IF_NONE_MATCH);
+    request.headers.remove(IF_MODIFIED_SINCE);
+    request
+}
+
+/// Whether a request has credentials. An empty `Authorization` has none.
+pub(crate) fn has_authorization(headers: &HeaderMap) -> bool {
+    headers.get(AUTHORIZATION).is_some_and(|value| !value.is_empty())
+}
+
+/// The length a head announces, if it is one number.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn dress(headers: &mut HeaderMap, timeout: Duration, now: SystemTime) {
+    if !headers.contains_key(EXPIRES)
+        && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(now + timeout))
+    {
+        headers.insert(EXPIRES, date);
+    }
+    let mut control = CacheControl::of(headers);
+    control.lower_max_age(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX));
+    if let Some(line) = control.to_header() {
+        headers.insert(CACHE_CONTROL, line);
+    }
+}
+
+impl From<Forbidden> for Decline {
+    fn from(forbidden: Forbidden) -> Self {
+        match forbidden {
+            Forbidden::Private => Self::Private,
+            Forbidden::NoCache => Self::NoCache,
+            Forbidden::NoStore => Self::NoStore,
+        }
+    }
+}
+
+impl From<Unstorable> for Decline {
+    fn from(unstorable: Unstorable) -> Self {
+        match unstorable {
+            Unstorable::Star => Self::VaryStar,
+            Unstorable::Names => Self::VaryNames,
+        }
+    }
+}
+
+impl Pass {
+    /// The fixed name in `Cache-Status` and in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Rule => "no-rule",
+        }
+    }
+}
+
+impl Decline {
+    /// The fixed name in `Cache-Status` and in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Status => "status",
+            Self::SetCookie => "set-cookie",
+            Self::Private => "private",
+            Self::NoCache => "no-cache",
+            Self::NoStore => "no-store",
+            Self::VaryStar => "vary-star",
+            Self::VaryNames => "vary-names",
+            Self::ZeroAge => "zero-age",
+            Self::Authorization => "authorization",
+            Self::TooLarge => "too-large",
+            Self::Unframed => "unframed",
+        }
+    }
+}

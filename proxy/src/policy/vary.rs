@@ -1,0 +1,104 @@
+//! `Vary`: the request headers that a page was selected by (RFC 9110 §12.5.5).
+
+use hyper::header::{HeaderMap, HeaderName, VARY};
+
+/// More names than this are not stored: each name multiplies the variants, and no honest page needs so many.
+const MAX_NAMES: usize = 16;
+
+/// The names of a `Vary` header: lower case, sorted, each once. Empty for a page that does not vary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct VaryList(Vec<HeaderName>);
+
+/// Why a `Vary` makes a page unfit for storing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Unstorable {
+    /// `*` anywhere in the list.
+    Star,
+    /// A name that is no token, too many names, or one whose value the proxy itself writes for each client.
+    Names,
+}
+
+impl VaryList {
+    /// Reads all `Vary` lines of a response.
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Unstorable> {
+        let items =
+            || headers.get_all(VARY).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+        let mut names = Vec::new();
+        for item in items().map(<[u8]>::trim_ascii).filter(|item| !item.is_empty()) {
+            if item == b"*" {
+                return Err(Unstorable::Star);
+            }
+            names.push(HeaderName::from_bytes(item).map_err(|_| Unstorable::Names)?);
+        }
+        Self::from_names(names)
+    }
+
+    /// Puts names in their one order.
+    pub(crate) fn from_names(mut names: Vec<HeaderName>) -> Result<Self, Unstorable> {
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        // The origin sees our own X-Forwarded-For, another one for each client: a page that varies on it is not shared.
+        if names.len() > MAX_NAMES || names.iter().any(|name| name == "x-forwarded-for") {
+            return Err(Unstorable::Names);
+        }
+        Ok(Self(names))
+    }
+
+    /// Whether the page is the same for all requests.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names in their order.
+    pub(crate) fn names(&self) -> &[HeaderName] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn parse(lines: &[&[u8]]) -> Result<Vec<String>, Unstorable> {
+        let values = lines.iter().map(|line| (VARY, HeaderValue::from_bytes(line).unwrap()));
+        let list = VaryList::of(&HeaderMap::from_iter(values))?;
+        Ok(list.names().iter().map(|name| name.as_str().to_owned()).collect())
+    }
+
+    #[test]
+    fn order_case_blanks_and_repeats_do_not_matter() {
+        for lines in [
+            &[&b"Accept, Cookie"[..]][..],
+            &[b"cookie,ACCEPT"],
+            &[b" Cookie ,, accept,"],
+            &[b"Cookie", b"Accept, Cookie"],
+        ] {
+            assert_eq!(parse(lines).unwrap(), ["accept", "cookie"]);
+        }
+    }
+
+    #[test]
+    fn no_name_is_no_list() {
+        assert!(parse(&[]).unwrap().is_empty());
+        assert!(parse(&[b""]).unwrap().is_empty());
+        assert!(parse(&[b" , "]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_star_anywhere_is_refused() {
+        for line in [&b"*"[..], b"Accept, *", b"*, Accept", b"Accept , * ", b",*"] {
+            assert_eq!(parse(&[line]), Err(Unstorable::Star), "{line:?}");
+        }
+        assert_eq!(parse(&[b"Accept", b"*"]), Err(Unstorable::Star));
+    }
+
+    #[test]
+    fn names_that_cannot_select_are_refused() {
+        let hundred = (0..100).map(|i| format!("x-{i}")).collect::<Vec<_>>().join(",");
+        for line in [&b"Accept Language"[..], b"a(b", b"\xff", b"X-Forwarded-For", hundred.as_bytes()] {
+            assert_eq!(parse(&[line]), Err(Unstorable::Names), "{line:?}");
+        }
+    }
+}

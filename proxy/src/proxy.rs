@@ -1,0 +1,207 @@
+//! The way of a request, in one line: disposition, lookup, fetch, admission, fill.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+use quick_cache::sync::Cache;
+use tracing::{Level, debug, warn};
+
+use crate::body::Body;
+use crate::config::Config;
+use crate::entry::Entry;
+use crate::error::Error;
+use crate::fill::{self, Plan};
+use crate::format;
+use crate::forward::{self, TrustedProxies};
+use crate::key::{Key, Marker, Page};
+use crate::policy::{self, Admission, Disposition, Policy, VaryList};
+use crate::site::Site;
+use crate::status::{CacheStatus, Fill, Miss};
+use crate::store::{Store, StoreError, Write};
+use crate::upstream::{Fetched, Upstream};
+
+/// How many markers of varying pages are remembered, to save a round trip for each. A few hundred bytes each.
+const MARKERS: usize = 10_000;
+
+/// A cache in front of one origin.
+///
+/// What holds for every request:
+/// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
+///   write is a page not stored and a warning.
+/// * A key is a function of request and vary list alone.
+/// * What was not admitted is never stored.
+/// * A hit never contacts the origin; a pass never touches the store.
+#[derive(Debug)]
+pub struct Proxy<S> {
+    policy: Policy,
+    site: Site,
+    trusted: TrustedProxies,
+    store: S,
+    upstream: Upstream,
+    max_entry: u64,
+    /// The last marker seen under each base key. A guess: it is compared with the stored one at each use.
+    markers: Cache<Key, Arc<Marker>>,
+}
+
+/// What the store holds for a request.
+enum Lookup {
+    Hit(Entry),
+    /// And the page's marker, if it has one.
+    Miss(Miss, Option<Arc<Marker>>),
+}
+
+impl<S: Store> Proxy<S> {
+    /// A proxy with these settings over this store. `site` is where clients are expected.
+    pub fn new(config: &Config, site: Site, store: S) -> Self {
+        Self {
+            policy: Policy::new(config.rules.clone(), config.max_entry),
+            site,
+            trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+            store,
+            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin),
+            max_entry: config.max_entry,
+            markers: Cache::new(MARKERS),
+        }
+    }
+
+    /// Answers a request, always. The one place where an error becomes a response and a line in the log.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let asked =
+            tracing::enabled!(Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
+        let response = self.try_handle(request, peer).await.unwrap_or_else(|error| {
+            if error.is_origins() {
+                warn!(origin = %self.upstream.origin(), error = error.chain(), "origin failed");
+            } else {
+                debug!(%peer, error = error.chain(), "request refused");
+            }
+            error.to_response()
+        });
+        if let Some(asked) = asked {
+            let cache = response.headers().get_all("cache-status").iter().next_back();
+            debug!(request = asked, status = response.status().as_u16(), ?cache, "answered");
+        }
+        response
+    }
+
+    async fn try_handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, Error> {
+        let now = now();
+        let (mut request, body) = request.into_parts();
+        forward::receive(&mut request, peer, &self.trusted, &self.site)?;
+        let rule = match self.policy.disposition(&request) {
+            Disposition::Lookup(rule) => rule,
+            Disposition::Pass(pass) => {
+                let fetched = self.upstream.fetch(Request::from_parts(request, body), peer).await?;
+                return Ok(relay(fetched, CacheStatus::Passed(pass)));
+            }
+        };
+        let page = Page::of(&request, rule, &self.site);
+        let (miss, marker) = match self.lookup(&page, &request).await {
+            Lookup::Hit(entry) => return Ok(entry.into_response(now)),
+            Lookup::Miss(miss, marker) => (miss, marker),
+        };
+        let whole = policy::without_conditions(request.clone());
+        let mut fetched = self.upstream.fetch(Request::from_parts(whole, body), peer).await?;
+        match self.policy.admission(rule, &request, &mut fetched.head, fetched.length, now) {
+            Admission::Decline(decline) => Ok(relay(fetched, CacheStatus::Declined(decline))),
+            Admission::Admit { .. } if miss == Miss::Store => {
+                Ok(relay(fetched, CacheStatus::Miss(miss, Fill::Skipped)))
+            }
+            Admission::Admit { ttl, vary } => {
+                let (page, marker) = self.place(page, marker, vary, &request);
+                let plan = Plan::new(&page, marker, ttl, now);
+                Ok(fill::fill(self.store.clone(), plan, fetched, miss, self.max_entry))
+            }
+        }
+    }
+
+    /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
+    async fn lookup(&self, page: &Page<'_>, request: &Parts) -> Lookup {
+        match self.try_lookup(page, request).await {
+            Ok(lookup) => lookup,
+            Err(error) => {
+                debug!(key = %page.key, %error, "not read");
+                let miss = if error.is_outage() { Miss::Store } else { Miss::Unusable };
+                Lookup::Miss(miss, None)
+            }
+        }
+    }
+
+    async fn try_lookup(&self, page: &Page<'_>, request: &Parts) -> Result<Lookup, StoreError> {
+        let guess = self.markers.get(&page.key);
+        let (base, guessed) = match &guess {
+            None => self.store.get([&page.key]).await.map(|[base]| (base, None))?,
+            Some(marker) => {
+                let variant = page.variant(marker, &request.headers);
+                self.store.get([&page.key, &variant.key]).await.map(|[base, value]| (base, value))?
+            }
+        };
+        let Some(base) = base else { return Ok(Lookup::Miss(Miss::Uri, None)) };
+        let Some(marker) = Marker::decode(&base).map(Arc::new) else {
+            return Ok(read(page, &base, request, None));
+        };
+        let variant = page.variant(&marker, &request.headers);
+        let value = if guess.as_ref() == Some(&marker) {
+            guessed
+        } else {
+            self.markers.insert(page.key.clone(), marker.clone());
+            self.store.get([&variant.key]).await.map(|[value]| value)?
+        };
+        match value {
+            Some(value) => Ok(read(&variant, &value, request, Some(marker))),
+            None => Ok(Lookup::Miss(Miss::Vary, Some(marker))),
+        }
+    }
+
+    /// Where an admitted page goes: under its own key, or, if it varies, under that of its variant, with the marker.
+    /// A known marker is only extended and never written again: if it was deleted meanwhile, it stays deleted.
+    fn place<'a>(
+        &self,
+        page: Page<'a>,
+        known: Option<Arc<Marker>>,
+        vary: VaryList,
+        request: &Parts,
+    ) -> (Page<'a>, Option<Write>) {
+        if vary.is_empty() {
+            return (page, None);
+        }
+        if let Some(marker) = known.filter(|marker| marker.vary == vary) {
+            let variant = page.variant(&marker, &request.headers);
+            return (variant, Some(Write::Extend(page.key)));
+        }
+        let marker = Arc::new(Marker::new(vary));
+        self.markers.insert(page.key.clone(), marker.clone());
+        let variant = page.variant(&marker, &request.headers);
+        (variant, Some(Write::Set(page.key, marker.encode().into())))
+    }
+}
+
+/// A stored value as a hit, if it can be read, was stored for this very selection, and may go to this client.
+fn read(page: &Page<'_>, value: &Bytes, request: &Parts, marker: Option<Arc<Marker>>) -> Lookup {
+    let entry = format::decode(value).filter(|entry| entry.proof == page.proof());
+    match entry.filter(|entry| page.rule.serves(&request.headers, &entry.headers)) {
+        Some(entry) => Lookup::Hit(entry),
+        None => Lookup::Miss(Miss::Unusable, marker),
+    }
+}
+
+/// The origin's answer as it comes.
+fn relay(fetched: Fetched, status: CacheStatus) -> Response<Body> {
+    let mut response = Response::from_parts(fetched.head, Body::Relayed(fetched.body));
+    status.apply(response.headers_mut());
+    response
+}
+
+/// The clock, read once a request.
+#[allow(clippy::disallowed_methods, reason = "the edge, where time becomes an argument")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}

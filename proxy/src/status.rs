@@ -1,0 +1,146 @@
+//! What the cache did with a request: `X-Cache` for people, `Cache-Status` (RFC 9211) for machines and people.
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::policy::{Decline, Pass};
+
+const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// The outcome of one request. Every answer carries one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum CacheStatus {
+    /// Served from the store; the seconds it is still fresh.
+    Hit { ttl: u64 },
+    /// Fetched; whether it is being stored.
+    Miss(Miss, Fill),
+    /// Looked up and fetched, and not stored by decision.
+    Declined(Decline),
+    /// Neither looked up nor stored.
+    Passed(Pass),
+    /// Answered by the proxy itself, with the name of the error.
+    Failed(&'static str),
+}
+
+/// Why a lookup found nothing to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Miss {
+    /// Nothing is stored for this URI.
+    Uri,
+    /// The URI has variants, none of them for this request.
+    Vary,
+    /// Something is stored that this request must not get, or that cannot be read.
+    Unusable,
+    /// The store could not be read.
+    Store,
+}
+
+/// What happens to a page that was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Its length is known and within the limit: it is stored unless the origin or the store fails midway.
+    Stored,
+    /// Its length is not known: it is stored if it ends within the limit.
+    Streamed,
+    /// The store is not reachable, so nothing is sent to it.
+    Skipped,
+}
+
+impl CacheStatus {
+    /// Writes both headers. A cache nearer to the origin keeps its members of the `Cache-Status` list.
+    pub(crate) fn apply(self, headers: &mut HeaderMap) {
+        headers.insert(X_CACHE, HeaderValue::from_static(self.x_cache()));
+        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+            headers.append(CACHE_STATUS, value);
+        }
+    }
+
+    fn x_cache(self) -> &'static str {
+        match self {
+            Self::Hit { .. } => "HIT",
+            Self::Miss(..) => "MISS",
+            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) => "BYPASS",
+        }
+    }
+}
+
+impl std::fmt::Display for CacheStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("cachepage; ")?;
+        match self {
+            Self::Hit { ttl } => write!(f, "hit; ttl={ttl}"),
+            Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
+            Self::Declined(decline) => write!(f, "fwd=bypass; detail={}", decline.name()),
+            Self::Passed(Pass::Method) => f.write_str("fwd=method"),
+            Self::Passed(pass) => write!(f, "fwd=bypass; detail={}", pass.name()),
+            Self::Failed(name) => write!(f, "fwd=bypass; detail={name}"),
+        }
+    }
+}
+
+impl Miss {
+    fn fwd(self) -> &'static str {
+        match self {
+            Self::Uri => "uri-miss",
+            Self::Vary => "vary-miss",
+            Self::Unusable | Self::Store => "miss",
+        }
+    }
+}
+
+impl Fill {
+    fn parameters(self) -> &'static str {
+        match self {
+            Self::Stored => "; stored",
+            Self::Streamed => "; detail=length-unknown",
+            Self::Skipped => "; detail=store-unreachable",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_its_two_headers() {
+        for (status, x_cache, cache_status) in [
+            (CacheStatus::Hit { ttl: 42 }, "HIT", "cachepage; hit; ttl=42"),
+            (CacheStatus::Miss(Miss::Uri, Fill::Stored), "MISS", "cachepage; fwd=uri-miss; stored"),
+            (CacheStatus::Miss(Miss::Vary, Fill::Stored), "MISS", "cachepage; fwd=vary-miss; stored"),
+            (
+                CacheStatus::Miss(Miss::Uri, Fill::Streamed),
+                "MISS",
+                "cachepage; fwd=uri-miss; detail=length-unknown",
+            ),
+            (
+                CacheStatus::Miss(Miss::Store, Fill::Skipped),
+                "MISS",
+                "cachepage; fwd=miss; detail=store-unreachable",
+            ),
+            (CacheStatus::Declined(Decline::SetCookie), "BYPASS", "cachepage; fwd=bypass; detail=set-cookie"),
+            (CacheStatus::Passed(Pass::Method), "BYPASS", "cachepage; fwd=method"),
+            (CacheStatus::Passed(Pass::Rule), "BYPASS", "cachepage; fwd=bypass; detail=no-rule"),
+            (CacheStatus::Failed("bad-request"), "BYPASS", "cachepage; fwd=bypass; detail=bad-request"),
+        ] {
+            let mut headers = HeaderMap::new();
+            status.apply(&mut headers);
+            assert_eq!(
+                (&headers[X_CACHE], &headers[CACHE_STATUS]),
+                (&x_cache.parse().unwrap(), &cache_status.parse().unwrap())
+            );
+        }
+    }
+
+    #[test]
+    fn an_inner_cache_keeps_its_member_of_the_list() {
+        let mut headers = HeaderMap::from_iter([
+            (CACHE_STATUS, HeaderValue::from_static("inner; hit")),
+            (X_CACHE, HeaderValue::from_static("HIT")),
+        ]);
+        CacheStatus::Passed(Pass::Rule).apply(&mut headers);
+        let members: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
+        assert_eq!(members, ["inner; hit", "cachepage; fwd=bypass; detail=no-rule"]);
+        assert_eq!(headers[X_CACHE], "BYPASS");
+    }
+}

@@ -1,0 +1,61 @@
+//! Where pages are kept.
+
+mod memory;
+mod redis;
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::key::Key;
+
+pub use memory::MemoryStore;
+pub use redis::RedisStore;
+
+/// A store of values that end by themselves.
+///
+/// The contract, which one suite tests for each store:
+/// * `get` answers in the order of the keys; what was never put, was deleted, or is past its time is `None`.
+/// * `put` does all its writes for one lifetime; a later write wins.
+/// * Neither takes longer than the store's own deadline. A failure never leaves half a value.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// Reads some keys in one round trip.
+    fn get<const N: usize>(
+        &self,
+        keys: [&Key; N],
+    ) -> impl Future<Output = Result<[Option<Bytes>; N], StoreError>> + Send;
+
+    /// Writes in one round trip. `ttl` is in whole seconds, at least one.
+    fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// One change of a store.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Puts a value under a key, whatever was there.
+    Set(Key, Bytes),
+    /// Gives what is under a key the new lifetime, if it is still there.
+    Extend(Key),
+}
+
+/// Why a store did not answer as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection, or it broke.
+    #[error("the store cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer within the deadline.
+    #[error("the store did not answer within {} ms", .0.as_millis())]
+    Deadline(Duration),
+    /// The store answered, and it was a refusal: another type at the key, read-only, out of memory, loading.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// Whether asking again at once would be in vain.
+    pub(crate) fn is_outage(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+}

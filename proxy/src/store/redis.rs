@@ -1,0 +1,219 @@
+//! Redis, the store that a fleet shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bb8::{ErrorSink, ManageConnection, Pool};
+use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value, cmd, pipe};
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{Store, StoreError, Write};
+use crate::key::Key;
+
+/// Each connection carries the commands of many requests at once, so few do.
+const CONNECTIONS: u32 = 4;
+
+/// A connection is made in the background and may take longer than a request waits for the store.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Pages in Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct RedisStore {
+    pool: Pool<Manager>,
+    deadline: Duration,
+    health: Arc<Health>,
+}
+
+impl RedisStore {
+    /// A store at a Redis URL. Connects at the first use; a Redis that is down only makes misses.
+    pub fn new(url: &str, deadline: Duration) -> Result<Self, RedisError> {
+        let health = Arc::new(Health { connect_failed: Notify::new(), is_up: AtomicBool::new(true) });
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS)
+            .connection_timeout(deadline)
+            .retry_connection(false)
+            // A ping before each command would double the round trips; a broken connection is marked when it breaks.
+            .test_on_check_out(false)
+            .error_sink(Box::new(ConnectFailures(health.clone())))
+            .build_unchecked(Manager(Client::open(url)?));
+        Ok(Self { pool, deadline, health })
+    }
+
+    /// Runs commands within the deadline, checkout included, and marks the connection if it did not survive.
+    async fn run(&self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
+        let result = match timeout(self.deadline, self.connection()).await {
+            Ok(Ok(connection)) => self.send(connection, commands).await,
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StoreError::Deadline(self.deadline)),
+        };
+        self.health.note(&result);
+        result
+    }
+
+    async fn send(&self, mut connection: Connection, commands: &Commands) -> Result<Vec<Value>, StoreError> {
+        let result = match timeout(self.deadline, commands.query(&mut connection.handle)).await {
+            Ok(result) => result.map_err(StoreError::from),
+            Err(_) => Err(StoreError::Deadline(self.deadline)),
+        };
+        if result.as_ref().is_err_and(StoreError::is_outage) {
+            connection.broken.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// A handle on a living connection. The checkout ends at once: commands of many requests share the connection.
+    async fn connection(&self) -> Result<Connection, StoreError> {
+        loop {
+            // bb8 lets its waiters wait on when a connection cannot be made; this tells them.
+            let connect_failed = self.health.connect_failed.notified();
+            let checkout = tokio::select! {
+                biased;
+                checkout = self.pool.get() => checkout.map_err(|error| StoreError::Unreachable(error.to_string()))?,
+                () = connect_failed => return Err(StoreError::Unreachable("cannot connect".to_owned())),
+            };
+            if !checkout.is_broken() {
+                return Ok(checkout.clone());
+            }
+        }
+    }
+}
+
+impl Store for RedisStore {
+    async fn get<const N: usize>(&self, keys: [&Key; N]) -> Result<[Option<Bytes>; N], StoreError> {
+        let mut command = cmd(if N == 1 { "GET" } else { "MGET" });
+        keys.iter().for_each(|key| {
+            command.arg(key.as_bytes());
+        });
+        let mut values = self.run(&Commands::One(command)).await?.into_iter();
+        Ok(std::array::from_fn(|_| values.next().and_then(bytes)))
+    }
+
+    async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
+        let seconds = ttl.as_secs().max(1);
+        let mut pipeline = pipe();
+        for write in &writes {
+            match write {
+                Write::Set(key, value) => {
+                    pipeline.cmd("SETEX").arg(key.as_bytes()).arg(seconds).arg(value.as_ref()).ignore()
+                }
+                Write::Extend(key) => pipeline.cmd("EXPIRE").arg(key.as_bytes()).arg(seconds).ignore(),
+            };
+        }
+        self.run(&Commands::Many(pipeline)).await.map(drop)
+    }
+}
+
+/// What goes out in one round trip.
+enum Commands {
+    One(Cmd),
+    Many(Pipeline),
+}
+
+impl Commands {
+    async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Vec<Value>, RedisError> {
+        match self {
+            Self::One(command) => command.query_async(connection).await.map(|reply| match reply {
+                Value::Array(values) => values,
+                value => vec![value],
+            }),
+            Self::Many(pipeline) => pipeline.query_async::<()>(connection).await.map(|()| Vec::new()),
+        }
+    }
+}
+
+/// Moves a value out of its reply: no copy.
+fn bytes(value: Value) -> Option<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Some(Bytes::from(bytes)),
+        _ => None,
+    }
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        // A reply that is an error leaves the connection in order; anything else may have left half a reply on it.
+        if error.code().is_some() && !error.is_unrecoverable_error() {
+            return Self::Refused(error.to_string());
+        }
+        Self::Unreachable(error.to_string())
+    }
+}
+
+/// Makes connections for bb8, and tells it which are broken (bb8-redis never does).
+#[derive(Debug)]
+struct Manager(Client);
+
+#[derive(Clone)]
+struct Connection {
+    handle: MultiplexedConnection,
+    broken: Arc<AtomicBool>,
+}
+
+impl Connection {
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = RedisError;
+
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_DEADLINE))
+            // The deadline is ours, for checkout and command together.
+            .set_response_timeout(None);
+        let handle = self.0.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Connection { handle, broken: Arc::default() })
+    }
+
+    async fn is_valid(&self, _: &mut Connection) -> Result<(), RedisError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.is_broken()
+    }
+}
+
+/// Whether Redis answers: said once when it changes, not at each request.
+#[derive(Debug)]
+struct Health {
+    connect_failed: Notify,
+    is_up: AtomicBool,
+}
+
+impl Health {
+    fn note(&self, result: &Result<Vec<Value>, StoreError>) {
+        let outage = result.as_ref().err().filter(|error| error.is_outage());
+        if self.is_up.swap(outage.is_none(), Ordering::Relaxed) == outage.is_none() {
+            return;
+        }
+        match outage {
+            Some(error) => warn!(%error, "store down: every request goes to the origin"),
+            None => info!("store up again"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ConnectFailures(Arc<Health>);
+
+impl ErrorSink<RedisError> for ConnectFailures {
+    fn sink(&self, error: RedisError) {
+        if self.0.is_up.swap(false, Ordering::Relaxed) {
+            warn!(%error, "store down: every request goes to the origin");
+        }
+        self.0.connect_failed.notify_waiters();
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<RedisError>> {
+        Box::new(Self(self.0.clone()))
+    }
+}
