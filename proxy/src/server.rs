@@ -48,10 +48,8 @@ pub async fn serve<S: Store>(
 
 fn http(head_deadline: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(head_deadline)
-        .pipeline_flush(true)
-        .title_case_headers(true);
+    // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
+    http.timer(TokioTimer::new()).header_read_timeout(head_deadline).title_case_headers(true);
     http
 }
 

@@ -1,0 +1,142 @@
+//! What reaches the origin, and what a stranger cannot do to others.
+
+use crate::support::{Origin, RULES, Scene, Script, page};
+use proxy::MemoryStore;
+
+#[tokio::test]
+async fn a_foreign_host_never_changes_what_the_site_gets() {
+    let origin = Origin::new(|seen, _| Script::Answer(page("", seen.header("host").unwrap()))).await;
+    let scene = Scene::new(&origin).await;
+    let from = |host: &str| format!("GET /p/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    assert_eq!(scene.send(&from("evil.example")).await.text(), "evil.example");
+    assert_eq!(scene.get("/p/").await.text(), "localhost:8000");
+    for (host, x_cache, text) in [
+        ("EVIL.example:80", "HIT", "evil.example"),
+        ("LocalHost:8000", "HIT", "localhost:8000"),
+        ("localhost", "MISS", "localhost"),
+        ("127.0.0.1:8000", "MISS", "127.0.0.1:8000"),
+    ] {
+        let reply = scene.send(&from(host)).await;
+        assert_eq!((reply.header("x-cache"), reply.text()), (x_cache, text), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_forwarded_headers_never_reach_the_origin() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(&origin).await;
+    let lies = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\n\
+                Forwarded: for=6.6.6.6;host=evil.example\r\nX-Real-IP: 6.6.6.6\r\nX-Original-URL: /admin\r\n";
+    for target in ["/p/", "/pass"] {
+        scene.get_with(target, lies).await;
+    }
+    for seen in origin.seen() {
+        assert_eq!(seen.header("host"), Some("localhost:8000"));
+        assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+        assert_eq!(seen.header("x-forwarded-host"), Some("localhost:8000"));
+        assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
+        for name in ["forwarded", "x-forwarded-port", "x-real-ip", "x-original-url"] {
+            assert_eq!(seen.header(name), None, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_scheme_has_pages_of_its_own() {
+    let origin = Origin::new(|seen, _| Script::Answer(page("", seen.header("x-forwarded-proto").unwrap()))).await;
+    let settings = format!("trusted_proxies = [\"127.0.0.0/8\"]\n{RULES}");
+    let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
+    let https = "X-Forwarded-Proto: https\r\n";
+    for (headers, text) in [(https, "https"), ("", "http"), (https, "https"), ("X-Forwarded-Proto: http\r\n", "http")] {
+        assert_eq!(scene.get_with("/p/", headers).await.text(), text);
+    }
+    assert_eq!(origin.count(), 2);
+}
+
+#[tokio::test]
+async fn hop_by_hop_headers_stay_on_their_hop() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(&origin).await;
+    let hops = "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: websocket\r\n\
+                Proxy-Connection: x\r\nAccept: a/b\r\n";
+    scene.get_with("/pass", hops).await;
+    let seen = &origin.seen()[0];
+    for name in ["connection", "x-mine", "keep-alive", "te", "upgrade", "proxy-connection"] {
+        assert_eq!(seen.header(name), None, "{name}");
+    }
+    assert_eq!(seen.header("accept"), Some("a/b"));
+}
+
+/// HOSTILE 1-9, 14-17: what could be read in two ways is refused, and nothing of it reaches the origin.
+#[tokio::test]
+async fn requests_that_could_mean_two_things_are_refused() {
+    for (request, status) in [
+        ("POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+        ("POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", 400),
+        ("POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5_0\r\n\r\n", 400),
+        ("POST /p/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n", 400),
+        ("POST /p/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
+        ("POST /p/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST /p/ HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("GET /p/ HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        ("GET /p/ HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
+        ("GET /p/ HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 400),
+        ("GET /p/ HTTP/1.1\r\n\r\n", 400),
+        ("GET /p/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET /p/ HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        ("GET /p/ HTTP/1.1\r\nHost: user@a\r\n\r\n", 400),
+        ("GET /p/ HTTP/1.1\r\nHost: a:port\r\n\r\n", 400),
+        ("GET http://b/p/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 405),
+        ("TRACE /p/ HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    ] {
+        let origin = Origin::pages("").await;
+        let scene = Scene::new(&origin).await;
+        let mut client = scene.connect().await;
+        client.write(request.as_bytes()).await;
+        assert_eq!(client.reply(true).await.status(), status, "{}", request.escape_debug());
+        assert!(client.is_closed().await, "{}", request.escape_debug());
+        assert_eq!(origin.count(), 0, "{}", request.escape_debug());
+    }
+}
+
+/// HOSTILE 1: hyper reads the chunks, and the length goes no further, so that nobody behind can read it.
+#[tokio::test]
+async fn of_two_framings_only_the_chunks_go_on() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(&origin).await;
+    for framing in ["Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"] {
+        scene.send(&format!("POST /p/ HTTP/1.1\r\nHost: a\r\n{framing}\r\n4\r\nbody\r\n0\r\n\r\n")).await;
+    }
+    for seen in origin.seen() {
+        assert_eq!((seen.header("content-length"), seen.header("transfer-encoding")), (None, Some("chunked")));
+        assert_eq!(seen.body, b"body");
+    }
+}
+
+#[tokio::test]
+async fn an_absolute_target_is_the_same_page() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(&origin).await;
+    scene.get("/p/").await;
+    let hit = scene.send("GET http://LOCALHOST:8000/p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").await;
+    assert_eq!(hit.header("x-cache"), "HIT");
+}
+
+/// HOSTILE 23, 24.
+#[tokio::test]
+async fn heads_without_measure_are_refused() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(&origin).await;
+    for (request, status) in [
+        (format!("GET /p/ HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(10_000)), 431),
+        (format!("GET /p/ HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(1 << 20)), 431),
+        (format!("GET /p/{} HTTP/1.1\r\nHost: a\r\n\r\n", "y".repeat(1 << 16)), 414),
+    ] {
+        let mut client = scene.connect().await;
+        client.try_write(request.as_bytes()).await;
+        assert_eq!(client.reply(true).await.status(), status);
+    }
+    assert_eq!(origin.count(), 0);
+}

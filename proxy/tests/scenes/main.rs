@@ -1,0 +1,12 @@
+//! Scenes: a client, a proxy and an origin, and what each of them sees.
+
+mod admission;
+//mod failure;
+mod forwarding;
+mod hit;
+mod pass;
+//mod program;
+//mod redis;
+mod streaming;
+mod support;
+mod vary;

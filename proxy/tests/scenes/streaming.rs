@@ -1,0 +1,127 @@
+//! The body goes on as it comes, and what ends early is never taken for the whole.
+
+use tokio::sync::mpsc;
+
+use crate::support::{Origin, RULES, Scene, Script};
+use proxy::MemoryStore;
+
+/// An origin that sends what the test sends.
+async fn piecewise() -> (Origin, mpsc::Receiver<mpsc::Sender<Vec<u8>>>) {
+    let (started, starts) = mpsc::channel(8);
+    let origin = Origin::new(move |_, _| {
+        let (sender, pieces) = mpsc::channel(1);
+        started.try_send(sender).unwrap();
+        Script::Pieces(pieces)
+    })
+    .await;
+    (origin, starts)
+}
+
+const GET: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
+
+#[tokio::test]
+async fn a_page_reaches_the_client_piece_by_piece_and_is_stored() {
+    let (origin, mut starts) = piecewise().await;
+    let scene = Scene::new(&origin).await;
+    let mut client = scene.connect().await;
+    client.write(GET).await;
+    let origins = starts.recv().await.unwrap();
+    origins.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\none".to_vec()).await.unwrap();
+    client.until("one").await;
+    origins.send(b"two".to_vec()).await.unwrap();
+    client.until("two").await;
+    origins.send(b"end".to_vec()).await.unwrap();
+    client.until("end").await;
+    let hit = scene.get("/p/").await;
+    assert_eq!((hit.header("x-cache"), hit.text()), ("HIT", "onetwoend"));
+}
+
+#[tokio::test]
+async fn an_event_stream_passes_at_once_under_a_rule() {
+    let (origin, mut starts) = piecewise().await;
+    let scene = Scene::new(&origin).await;
+    let mut client = scene.connect().await;
+    client.write(GET).await;
+    let origins = starts.recv().await.unwrap();
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    origins.send(head.to_vec()).await.unwrap();
+    for number in 0..5 {
+        let event = format!("data: {number}\n\n");
+        origins.send(format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()).await.unwrap();
+        client.until(&event).await;
+    }
+    drop(client);
+    // The proxy lets go of an origin whose client has left: sooner or later a piece finds no reader.
+    let event = b"8\r\ndata: x\n\r\n".repeat(1000);
+    let left = async { while origins.send(event.clone()).await.is_ok() {} };
+    tokio::time::timeout(crate::support::PATIENCE, left).await.expect("the proxy hangs up");
+}
+
+/// Each is cut short in its own way: the client sees a broken transfer, and the next one asks the origin.
+#[tokio::test]
+async fn what_ends_early_is_broken_for_the_client_and_never_stored() {
+    for cut in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+    ] {
+        let origin = Origin::new(|_, _| Script::Close(cut.to_vec())).await;
+        let scene = Scene::new(&origin).await;
+        for count in 1..=2 {
+            let reply = scene.get("/p/").await;
+            assert_eq!((reply.status(), reply.whole, reply.text()), (200, false, "half"), "{}", cut.escape_ascii());
+            assert_eq!(origin.count(), count);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_falls_silent_in_the_body_is_given_up() {
+    let (origin, mut starts) = piecewise().await;
+    let settings = format!("deadlines.body_idle = \"100ms\"\n{RULES}");
+    let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
+    for target in ["/p/", "/pass"] {
+        let mut client = scene.connect().await;
+        client.write(format!("GET {target} HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").as_bytes()).await;
+        let origins = starts.recv().await.unwrap();
+        origins.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec()).await.unwrap();
+        let reply = client.reply(true).await;
+        assert_eq!((reply.whole, reply.text()), (false, "half"), "{target}");
+        assert!(client.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_midway_leaves_nothing_stored() {
+    let (origin, mut starts) = piecewise().await;
+    let scene = Scene::new(&origin).await;
+    let mut client = scene.connect().await;
+    client.write(GET).await;
+    let origins = starts.recv().await.unwrap();
+    origins.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n".to_vec()).await.unwrap();
+    client.head().await;
+    drop(client);
+    let left = async { while origins.send(vec![b'x'; 10_000]).await.is_ok() {} };
+    tokio::time::timeout(crate::support::PATIENCE, left).await.expect("the proxy hangs up");
+}
+
+#[tokio::test]
+async fn a_stop_lets_the_page_under_way_finish() {
+    let (origin, mut starts) = piecewise().await;
+    let scene = Scene::new(&origin).await;
+    let mut client = scene.connect().await;
+    client.write(GET).await;
+    let origins = starts.recv().await.unwrap();
+    origins.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none".to_vec()).await.unwrap();
+    client.until("one").await;
+    let address = scene.address;
+    let stopped = tokio::spawn(scene.stop());
+    // The port closes first, so that another proxy can have it.
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    origins.send(b"two".to_vec()).await.unwrap();
+    let reply = client.reply(true).await;
+    assert_eq!((reply.whole, reply.text()), (true, "onetwo"));
+    stopped.await.unwrap();
+}

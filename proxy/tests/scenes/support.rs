@@ -1,0 +1,363 @@
+//! A scripted origin that counts, a proxy on port 0, and a client that shows what came over the wire.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser as _;
+use proxy::{Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// No test waits longer than this for anything: it is a failure then, not a hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the origin does with one request.
+pub(crate) enum Script {
+    /// Answers with these bytes and keeps the connection.
+    Answer(Vec<u8>),
+    /// Answers with these bytes and closes the connection.
+    Close(Vec<u8>),
+    /// Answers with what the test sends, piece by piece, until the test drops its end; then closes.
+    Pieces(mpsc::Receiver<Vec<u8>>),
+    /// Never answers.
+    Silent,
+}
+
+/// A request as the origin saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Seen {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+/// An origin that follows a script and remembers all it was asked.
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: JoinHandle<()>,
+}
+
+impl Origin {
+    /// An origin that answers each request as the script says; the script gets the number of the request, from 1.
+    pub(crate) async fn new(script: impl FnMut(&Seen, usize) -> Script + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, script)
+    }
+
+    pub(crate) fn on(listener: TcpListener, script: impl FnMut(&Seen, usize) -> Script + Send + 'static) -> Self {
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let (script, all) = (Arc::new(Mutex::new(script)), seen.clone());
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (script, all) = (script.clone(), all.clone());
+                tokio::spawn(async move {
+                    let next = |seen: Seen| {
+                        let number = {
+                            let mut all = all.lock().unwrap();
+                            all.push(seen.clone());
+                            all.len()
+                        };
+                        (script.lock().unwrap())(&seen, number)
+                    };
+                    converse(stream, next).await;
+                });
+            }
+        });
+        Self { address, seen, task }
+    }
+
+    /// An origin whose pages are `page N`, N counting its requests, with these header lines.
+    pub(crate) async fn pages(headers: &'static str) -> Self {
+        Self::new(move |_, number| Script::Answer(page(headers, &format!("page {number}")))).await
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Stops listening. Connections that are open stay so.
+    pub(crate) async fn stop(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+/// A 200 with its length; `headers` are whole lines.
+pub(crate) fn page(headers: &str, body: &str) -> Vec<u8> {
+    answer("200 OK", headers, body)
+}
+
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nServer: scripted\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\n\
+         {headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+async fn converse(mut stream: TcpStream, mut next: impl FnMut(Seen) -> Script) {
+    let mut buffer = Vec::new();
+    while let Some(seen) = read_request(&mut stream, &mut buffer).await {
+        match next(seen) {
+            Script::Answer(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Script::Close(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                return;
+            }
+            Script::Pieces(mut pieces) => {
+                while let Some(piece) = pieces.recv().await {
+                    if stream.write_all(&piece).await.is_err() {
+                        return;
+                    }
+                }
+                return;
+            }
+            Script::Silent => {
+                // Until the other side gives up.
+                let _ = stream.read(&mut [0]).await;
+                return;
+            }
+        }
+    }
+}
+
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
+    let (line, headers) = read_head(stream, buffer).await?;
+    let body = match find(&headers, "content-length") {
+        Some(length) => take(stream, buffer, length.parse().unwrap()).await?,
+        None if find(&headers, "transfer-encoding").is_some() => read_chunks(stream, buffer).await?.0,
+        None => Vec::new(),
+    };
+    Some(Seen { line, headers, body })
+}
+
+async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, Vec<(String, String)>)> {
+    loop {
+        if let Some(end) = buffer.windows(4).position(|part| part == b"\r\n\r\n") {
+            let head: Vec<u8> = buffer.drain(..end + 4).collect();
+            let text: String = head.iter().copied().map(char::from).collect();
+            let mut lines = text.trim_end().split("\r\n").map(str::to_owned);
+            let line = lines.next()?;
+            let headers = lines.filter_map(|line| line.split_once(':').map(|(n, v)| (n.to_owned(), v.trim().to_owned())));
+            return Some((line, headers.collect()));
+        }
+        more(stream, buffer).await?;
+    }
+}
+
+async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+    (stream.read_buf(buffer).await.ok()? > 0).then_some(())
+}
+
+async fn take(stream: &mut TcpStream, buffer: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
+    while buffer.len() < length {
+        more(stream, buffer).await?;
+    }
+    Some(buffer.drain(..length).collect())
+}
+
+/// The content of chunks, and whether their end came.
+async fn read_chunks(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(Vec<u8>, bool)> {
+    let mut body = Vec::new();
+    loop {
+        let Some(end) = buffer.windows(2).position(|part| part == b"\r\n") else {
+            if more(stream, buffer).await.is_none() {
+                return Some((body, false));
+            }
+            continue;
+        };
+        let size = String::from_utf8(buffer.drain(..end + 2).collect()).unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        let Some(chunk) = take(stream, buffer, size + 2).await else { return Some((body, false)) };
+        body.extend_from_slice(&chunk[..size]);
+        if size == 0 {
+            return Some((body, true));
+        }
+    }
+}
+
+/// An answer as the client saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// Whether the body came whole, by its length or its last chunk.
+    pub(crate) whole: bool,
+}
+
+impl Reply {
+    pub(crate) fn status(&self) -> u16 {
+        self.line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        find(&self.headers, name).unwrap_or("")
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// X-Cache and Cache-Status together, without the name of the cache.
+    pub(crate) fn cache(&self) -> String {
+        let status = self.header("cache-status");
+        format!("{} {}", self.header("x-cache"), status.strip_prefix("cachepage; ").unwrap_or(status))
+    }
+
+    /// The header lines but those of this name.
+    pub(crate) fn without<'a>(&'a self, names: &[&str]) -> Vec<(&'a str, &'a str)> {
+        let unwanted = |name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
+        self.headers.iter().filter(|(name, _)| !unwanted(name)).map(|(n, v)| (n.as_str(), v.as_str())).collect()
+    }
+}
+
+fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+/// A running proxy.
+pub(crate) struct Scene {
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<()>,
+}
+
+/// The rules that most scenes have.
+pub(crate) const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
+
+impl Scene {
+    /// A proxy with a memory store and the usual rule: `/p/*`, 60 seconds.
+    pub(crate) async fn new(origin: &Origin) -> Self {
+        Self::with(origin.address, MemoryStore::new(64 << 20), RULES).await
+    }
+
+    /// A proxy over Redis.
+    pub(crate) async fn over(redis: &str, origin: &Origin, settings: &str) -> Self {
+        Self::with(origin.address, redis_store(redis), settings).await
+    }
+
+    /// A proxy with any store and any settings; its site is `localhost:8000`.
+    pub(crate) async fn with<S: Store>(origin: SocketAddr, store: S, settings: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let args = Args::try_parse_from(["proxy", "--origin", &format!("http://{origin}"), "--listen", "127.0.0.1:0"]);
+        let config = Config::parse(&args.unwrap(), Some(("scene.toml", settings))).unwrap();
+        let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { drop(stopped.await) };
+        let served = tokio::spawn(proxy::serve(listener, proxy, config.deadlines, stopped));
+        Self { address, stop: Some(stop), served }
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Reply {
+        self.get_with(target, "").await
+    }
+
+    /// GET with further header lines.
+    pub(crate) async fn get_with(&self, target: &str, headers: &str) -> Reply {
+        self.send(&format!("GET {target} HTTP/1.1\r\nHost: localhost:8000\r\n{headers}\r\n")).await
+    }
+
+    /// Sends raw bytes on a connection of their own and reads one answer.
+    pub(crate) async fn send(&self, request: &str) -> Reply {
+        let mut client = self.connect().await;
+        client.write(request.as_bytes()).await;
+        client.reply(!request.starts_with("HEAD ")).await
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// Tells the proxy to stop and waits until it has.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        timeout(PATIENCE, self.served).await.expect("the proxy stops in time").unwrap();
+    }
+}
+
+pub(crate) fn redis_store(url: &str) -> RedisStore {
+    // Far above what a busy test machine needs, far below what a test waits.
+    RedisStore::new(url, Duration::from_secs(2)).unwrap()
+}
+
+/// A connection to the proxy.
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// Writes as long as the other side reads.
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
+    /// Reads one answer; `body` says whether it may have one.
+    pub(crate) async fn reply(&mut self, body: bool) -> Reply {
+        timeout(PATIENCE, self.read_reply(body)).await.expect("an answer in time")
+    }
+
+    async fn read_reply(&mut self, body: bool) -> Reply {
+        let (line, headers) = read_head(&mut self.stream, &mut self.buffer).await.expect("an answer");
+        let mut reply = Reply { line, headers, body: Vec::new(), whole: true };
+        if !body {
+            return reply;
+        }
+        if let Some(length) = find(&reply.headers, "content-length") {
+            let length: usize = length.parse().unwrap();
+            while self.buffer.len() < length && more(&mut self.stream, &mut self.buffer).await.is_some() {}
+            reply.whole = self.buffer.len() >= length;
+            reply.body = self.buffer.drain(..length.min(self.buffer.len())).collect();
+        } else if find(&reply.headers, "transfer-encoding").is_some() {
+            (reply.body, reply.whole) = read_chunks(&mut self.stream, &mut self.buffer).await.unwrap();
+        }
+        reply
+    }
+
+    /// Reads the head of an answer and leaves the body on the wire.
+    pub(crate) async fn head(&mut self) -> Reply {
+        self.reply(false).await
+    }
+
+    /// Reads until this text has come.
+    pub(crate) async fn until(&mut self, text: &str) {
+        let read = async {
+            while !self.buffer.windows(text.len()).any(|part| part == text.as_bytes()) {
+                more(&mut self.stream, &mut self.buffer).await.expect("more to come");
+            }
+        };
+        timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("{text:?} did not come"));
+    }
+
+    /// Whether the other side closes the connection, whatever it still sends.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        timeout(PATIENCE, async { while more(&mut self.stream, &mut self.buffer).await.is_some() {} }).await.is_ok()
+    }
+}
