@@ -1,0 +1,84 @@
+//! How times are spread: the least, the median, the 95th percentile and the most.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::load::Sample;
+
+/// The times of requests that were answered well.
+#[derive(Debug)]
+pub(crate) struct Spread(Histogram<u64>);
+
+impl Spread {
+    /// Of the answers that a reader is content with; `None` if there are none.
+    pub(crate) fn of(samples: &[Sample]) -> Option<Self> {
+        let answered = samples.iter().filter(|sample| sample.success().is_some());
+        Self::of_times(answered.map(|sample| sample.took))
+    }
+
+    fn of_times(times: impl Iterator<Item = Duration>) -> Option<Self> {
+        // Microseconds to three digits; it grows to what it meets.
+        let mut histogram = Histogram::new(3).ok()?;
+        for time in times {
+            histogram.record(u64::try_from(time.as_micros()).ok()?).ok()?;
+        }
+        (!histogram.is_empty()).then_some(Self(histogram))
+    }
+
+    pub(crate) fn median(&self) -> Duration {
+        self.quantile(0.5)
+    }
+
+    fn quantile(&self, share: f64) -> Duration {
+        Duration::from_micros(self.0.value_at_quantile(share))
+    }
+}
+
+impl Display for Spread {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [min, median, p95, max] = [0.0, 0.5, 0.95, 1.0].map(|share| Milliseconds(self.quantile(share)));
+        write!(f, "min {min}   median {median}   p95 {p95}   max {max}")
+    }
+}
+
+/// A time for people: `0.42 ms`, `12.3 ms`, `1520 ms`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Milliseconds(pub(crate) Duration);
+
+impl Display for Milliseconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let milliseconds = self.0.as_secs_f64() * 1000.0;
+        let digits = match milliseconds {
+            ..10.0 => 2,
+            ..100.0 => 1,
+            _ => 0,
+        };
+        f.pad(&format!("{milliseconds:.digits$} ms"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_hundred_times() {
+        let spread = Spread::of_times((1..=100).map(Duration::from_millis)).unwrap();
+        assert_eq!(spread.median().as_millis(), 50);
+        assert_eq!(spread.to_string(), "min 1.00 ms   median 50.0 ms   p95 95.0 ms   max 100 ms");
+    }
+
+    #[test]
+    fn of_no_times_there_is_none() {
+        assert!(Spread::of_times(std::iter::empty()).is_none());
+    }
+
+    #[test]
+    fn milliseconds_keep_three_digits() {
+        for (micros, text) in [(0, "0.00 ms"), (423, "0.42 ms"), (12_345, "12.3 ms"), (1_520_400, "1520 ms")] {
+            assert_eq!(Milliseconds(Duration::from_micros(micros)).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A private PostgreSQL.
+
+use std::net::TcpStream;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use super::find::{POSTGRES, User};
+use super::{Launch, Program, StackError, free_port, new_folder, wait_until_ready};
+
+/// Makes a cluster and becomes its server. Nothing here needs to survive a crash of the machine.
+const SERVE: &str = r#"
+"$0/initdb" --pgdata="$1/data" --username=cachepage --auth=trust --encoding=UTF8 --no-locale --no-sync >/dev/null &&
+exec "$0/postgres" -D "$1/data" -p "$2" -h 127.0.0.1 -k "$1" -F -c max_connections=200 -c log_line_prefix='%d|' \
+    -c full_page_writes=off -c synchronous_commit=off
+"#;
+
+/// A private server, ended and removed when this is dropped or when this process is no more.
+#[derive(Debug)]
+pub struct Postgres {
+    program: Program,
+    programs: PathBuf,
+    log: PathBuf,
+    port: u16,
+}
+
+impl Postgres {
+    /// Starts a server on a free port, in a folder of its own, with nothing in it.
+    pub fn start() -> Result<Self, StackError> {
+        let programs = POSTGRES.folder()?;
+        let (folder, port, user) = (new_folder()?, free_port()?, User::for_postgres());
+        if let Some(user) = user {
+            chown(&folder, Some(user.uid), Some(user.gid))?;
+        }
+        let log = folder.join("postgres.log");
+        let mut program = Launch::new("PostgreSQL", "/bin/sh".as_ref(), &log)
+            .args(["-c".as_ref(), SERVE.as_ref(), programs.as_os_str(), folder.as_os_str()])
+            .args([port.to_string()])
+            // A fast shutdown: TERM would wait for its clients to leave.
+            .signal("INT")
+            .folder(&folder)
+            .user(user)
+            .start()?;
+        let psql = programs.join("psql");
+        wait_until_ready(&mut program, || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+                && psql_command(&psql, &url(port, "postgres"), "SELECT 1").is_ok()
+        })?;
+        Ok(Self { program, programs, log, port })
+    }
+
+    /// One server for all tests of a process.
+    ///
+    /// # Panics
+    /// If it cannot be started, with the reason: a test that needs it must not pass without.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start().unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Makes an empty database, in place of one of this name, and gives its URL.
+    pub fn database(&self, name: &str) -> Result<String, StackError> {
+        let admin = url(self.port, "postgres");
+        self.psql(&admin, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
+        self.psql(&admin, &format!("CREATE DATABASE {name}"))?;
+        Ok(url(self.port, name))
+    }
+
+    /// Runs SQL, all or nothing up to its first error, and gives what it printed, unaligned.
+    pub fn psql(&self, url: &str, sql: &str) -> Result<String, StackError> {
+        psql_command(&self.programs.join("psql"), url, sql)
+    }
+
+    /// From now on logs each statement of a database, for [`statements`](Self::statements).
+    pub fn log_statements(&self, database: &str) -> Result<(), StackError> {
+        self.psql(
+            &url(self.port, "postgres"),
+            &format!("ALTER DATABASE {database} SET log_statement = 'all'"),
+        )
+        .map(drop)
+    }
+
+    /// The statements of a database that the server has logged so far.
+    pub fn statements(&self, database: &str) -> Vec<String> {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let lines = text.lines().filter_map(|line| line.strip_prefix(database)?.strip_prefix("|LOG:  "));
+        let statements = lines.filter(|line| line.starts_with("statement: ") || line.starts_with("execute "));
+        statements.filter_map(|line| line.split_once(": ")).map(|(_, sql)| sql.to_owned()).collect()
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process of the server.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// The server as a program, to watch it.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+}
+
+/// The URL of a database on this machine.
+fn url(port: u16, database: &str) -> String {
+    format!("postgres://cachepage@127.0.0.1:{port}/{database}")
+}
+
+fn psql_command(psql: &std::path::Path, url: &str, sql: &str) -> Result<String, StackError> {
+    let mut command = Command::new(psql);
+    command.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // psql that stops early, at an error, does not read it all; its status tells.
+        let _ = std::io::Write::write_all(&mut input, sql.as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+    Err(StackError::Command { command: "psql".to_owned(), output: said })
+}
