@@ -269,7 +269,11 @@ mod tests {
             ("GET", "http://b/", &[("host", "a")]),
             ("GET", "https://a/", &[("host", "a")]),
             ("OPTIONS", "*", &[("host", "a")]),
-            ("POST", "/", &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+            (
+                "POST",
+                "/",
+                &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            ),
             ("POST", "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")]),
         ] {
             let mut parts = request(method, target, headers);

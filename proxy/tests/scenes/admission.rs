@@ -16,7 +16,17 @@ async fn never_stored(bytes: Vec<u8>, request: &str, reason: &str) {
 
 #[tokio::test]
 async fn other_statuses() {
-    for status in ["201 Created", "203 Non-Authoritative Information", "204 No Content", "206 Partial Content", "301 Moved Permanently", "404 Not Found", "410 Gone", "500 Internal Server Error", "299 Odd"] {
+    for status in [
+        "201 Created",
+        "203 Non-Authoritative Information",
+        "204 No Content",
+        "206 Partial Content",
+        "301 Moved Permanently",
+        "404 Not Found",
+        "410 Gone",
+        "500 Internal Server Error",
+        "299 Odd",
+    ] {
         never_stored(answer(status, "", ""), "", "status").await;
     }
 }
@@ -45,7 +55,13 @@ async fn private_no_cache_no_store_in_any_case() {
 
 #[tokio::test]
 async fn vary_star_anywhere_and_names_that_cannot_select() {
-    for (line, reason) in [("*", "vary-star"), ("Accept, *", "vary-star"), (",*", "vary-star"), ("a b", "vary-names"), ("X-Forwarded-For", "vary-names")] {
+    for (line, reason) in [
+        ("*", "vary-star"),
+        ("Accept, *", "vary-star"),
+        (",*", "vary-star"),
+        ("a b", "vary-names"),
+        ("X-Forwarded-For", "vary-names"),
+    ] {
         never_stored(page(&format!("Vary: {line}\r\n"), "x"), "", reason).await;
     }
     never_stored(page("Vary: Accept\r\nVary: *\r\n", "x"), "", "vary-star").await;
@@ -54,7 +70,8 @@ async fn vary_star_anywhere_and_names_that_cannot_select() {
 #[tokio::test]
 async fn answers_to_requests_with_authorization() {
     never_stored(page("", "x"), "Authorization: Basic eA==\r\n", "authorization").await;
-    never_stored(page("Cache-Control: s-maxage=9\r\n", "x"), "Authorization: Bearer x\r\n", "authorization").await;
+    never_stored(page("Cache-Control: s-maxage=9\r\n", "x"), "Authorization: Bearer x\r\n", "authorization")
+        .await;
 }
 
 #[tokio::test]
@@ -92,7 +109,10 @@ async fn a_body_of_just_max_entry_is_stored() {
 #[tokio::test]
 async fn a_large_body_of_unknown_length_is_relayed_whole_and_not_stored() {
     let chunk = "x".repeat(600_000);
-    let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{0:x}\r\n{chunk}\r\n{0:x}\r\n{chunk}\r\n0\r\n\r\n", chunk.len());
+    let bytes = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{0:x}\r\n{chunk}\r\n{0:x}\r\n{chunk}\r\n0\r\n\r\n",
+        chunk.len()
+    );
     let origin = Origin::new(move |_, _| Script::Answer(bytes.clone().into_bytes())).await;
     let scene = Scene::new(&origin).await;
     for _ in 0..2 {
@@ -128,9 +148,13 @@ async fn who_has_credentials_gets_no_page_of_others() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     let basic = "Authorization: Basic eA==\r\n";
-    for (headers, text, x_cache) in
-        [(basic, "page 1", "BYPASS"), ("", "page 2", "MISS"), (basic, "page 3", "BYPASS"), ("", "page 2", "HIT"), ("Authorization:\r\n", "page 2", "HIT")]
-    {
+    for (headers, text, x_cache) in [
+        (basic, "page 1", "BYPASS"),
+        ("", "page 2", "MISS"),
+        (basic, "page 3", "BYPASS"),
+        ("", "page 2", "HIT"),
+        ("Authorization:\r\n", "page 2", "HIT"),
+    ] {
         let reply = scene.get_with("/p/", headers).await;
         assert_eq!((reply.text(), reply.header("x-cache")), (text, x_cache), "{headers}");
     }
@@ -160,7 +184,11 @@ async fn authorization_vary_gives_each_its_own() {
         ("", "page 2", "HIT", ""),
     ] {
         let reply = scene.get_with("/p/", headers).await;
-        assert_eq!((reply.text(), reply.header("x-cache"), reply.header("vary")), (text, x_cache, vary), "{headers}");
+        assert_eq!(
+            (reply.text(), reply.header("x-cache"), reply.header("vary")),
+            (text, x_cache, vary),
+            "{headers}"
+        );
     }
 }
 

@@ -43,11 +43,14 @@ async fn a_strangers_forwarded_headers_never_reach_the_origin() {
 
 #[tokio::test]
 async fn a_trusted_proxys_scheme_has_pages_of_its_own() {
-    let origin = Origin::new(|seen, _| Script::Answer(page("", seen.header("x-forwarded-proto").unwrap()))).await;
+    let origin =
+        Origin::new(|seen, _| Script::Answer(page("", seen.header("x-forwarded-proto").unwrap()))).await;
     let settings = format!("trusted_proxies = [\"127.0.0.0/8\"]\n{RULES}");
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
     let https = "X-Forwarded-Proto: https\r\n";
-    for (headers, text) in [(https, "https"), ("", "http"), (https, "https"), ("X-Forwarded-Proto: http\r\n", "http")] {
+    for (headers, text) in
+        [(https, "https"), ("", "http"), (https, "https"), ("X-Forwarded-Proto: http\r\n", "http")]
+    {
         assert_eq!(scene.get_with("/p/", headers).await.text(), text);
     }
     assert_eq!(origin.count(), 2);
@@ -106,11 +109,17 @@ async fn requests_that_could_mean_two_things_are_refused() {
 async fn of_two_framings_only_the_chunks_go_on() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
-    for framing in ["Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"] {
+    for framing in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+    ] {
         scene.send(&format!("POST /p/ HTTP/1.1\r\nHost: a\r\n{framing}\r\n4\r\nbody\r\n0\r\n\r\n")).await;
     }
     for seen in origin.seen() {
-        assert_eq!((seen.header("content-length"), seen.header("transfer-encoding")), (None, Some("chunked")));
+        assert_eq!(
+            (seen.header("content-length"), seen.header("transfer-encoding")),
+            (None, Some("chunked"))
+        );
         assert_eq!(seen.body, b"body");
     }
 }

@@ -26,7 +26,13 @@ async fn the_cached_page_is_the_origins_page() {
     assert_eq!((&miss.line, &hit.line), (&"HTTP/1.1 200 Fine".to_owned(), &miss.line));
     assert_eq!((&miss.body, &hit.body), (&"\u{e9}\0\r\n\r\n".as_bytes().to_vec(), &miss.body));
     let ours = ["expires", "cache-control", "age", "x-cache", "cache-status", "date", "server"];
-    let origins = [("Content-Type", "text/plain"), ("X-Two", "1"), ("X-Two", "2"), ("Etag", "\"v1\""), ("Content-Length", "7")];
+    let origins = [
+        ("Content-Type", "text/plain"),
+        ("X-Two", "1"),
+        ("X-Two", "2"),
+        ("Etag", "\"v1\""),
+        ("Content-Length", "7"),
+    ];
     assert_eq!(miss.without(&ours), origins);
     assert_eq!(hit.without(&ours), origins);
     assert_eq!((miss.header("server"), hit.header("server")), ("scripted", ""));
@@ -81,7 +87,11 @@ async fn what_the_client_says_of_caching_is_ignored_as_django_does() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;
-    for headers in ["Cache-Control: no-cache\r\nPragma: no-cache\r\n", "Cache-Control: max-age=0\r\n", "Range: bytes=0-1\r\n"] {
+    for headers in [
+        "Cache-Control: no-cache\r\nPragma: no-cache\r\n",
+        "Cache-Control: max-age=0\r\n",
+        "Range: bytes=0-1\r\n",
+    ] {
         let hit = scene.get_with("/p/", headers).await;
         assert_eq!((hit.status(), hit.header("x-cache"), hit.text()), (200, "HIT", "page 1"), "{headers}");
     }
@@ -90,8 +100,13 @@ async fn what_the_client_says_of_caching_is_ignored_as_django_does() {
 #[tokio::test]
 async fn a_condition_does_not_keep_a_page_from_being_stored() {
     let origin = Origin::new(|seen, _| {
-        let conditional = seen.header("if-none-match").is_some() || seen.header("if-modified-since").is_some();
-        Script::Answer(if conditional { answer("304 Not Modified", "", "") } else { page("ETag: \"v1\"\r\n", "page") })
+        let conditional =
+            seen.header("if-none-match").is_some() || seen.header("if-modified-since").is_some();
+        Script::Answer(if conditional {
+            answer("304 Not Modified", "", "")
+        } else {
+            page("ETag: \"v1\"\r\n", "page")
+        })
     })
     .await;
     let scene = Scene::new(&origin).await;

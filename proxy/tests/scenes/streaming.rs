@@ -69,7 +69,12 @@ async fn what_ends_early_is_broken_for_the_client_and_never_stored() {
         let scene = Scene::new(&origin).await;
         for count in 1..=2 {
             let reply = scene.get("/p/").await;
-            assert_eq!((reply.status(), reply.whole, reply.text()), (200, false, "half"), "{}", cut.escape_ascii());
+            assert_eq!(
+                (reply.status(), reply.whole, reply.text()),
+                (200, false, "half"),
+                "{}",
+                cut.escape_ascii()
+            );
             assert_eq!(origin.count(), count);
         }
     }

@@ -55,7 +55,10 @@ impl Origin {
         Self::on(listener, script)
     }
 
-    pub(crate) fn on(listener: TcpListener, script: impl FnMut(&Seen, usize) -> Script + Send + 'static) -> Self {
+    pub(crate) fn on(
+        listener: TcpListener,
+        script: impl FnMut(&Seen, usize) -> Script + Send + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let (script, all) = (Arc::new(Mutex::new(script)), seen.clone());
@@ -159,7 +162,8 @@ async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(Stri
             let text: String = head.iter().copied().map(char::from).collect();
             let mut lines = text.trim_end().split("\r\n").map(str::to_owned);
             let line = lines.next()?;
-            let headers = lines.filter_map(|line| line.split_once(':').map(|(n, v)| (n.to_owned(), v.trim().to_owned())));
+            let headers = lines
+                .filter_map(|line| line.split_once(':').map(|(n, v)| (n.to_owned(), v.trim().to_owned())));
             return Some((line, headers.collect()));
         }
         more(stream, buffer).await?;
@@ -229,7 +233,11 @@ impl Reply {
     /// The header lines but those of this name.
     pub(crate) fn without<'a>(&'a self, names: &[&str]) -> Vec<(&'a str, &'a str)> {
         let unwanted = |name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
-        self.headers.iter().filter(|(name, _)| !unwanted(name)).map(|(n, v)| (n.as_str(), v.as_str())).collect()
+        self.headers
+            .iter()
+            .filter(|(name, _)| !unwanted(name))
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect()
     }
 }
 
@@ -262,7 +270,13 @@ impl Scene {
     pub(crate) async fn with<S: Store>(origin: SocketAddr, store: S, settings: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let args = Args::try_parse_from(["proxy", "--origin", &format!("http://{origin}"), "--listen", "127.0.0.1:0"]);
+        let args = Args::try_parse_from([
+            "proxy",
+            "--origin",
+            &format!("http://{origin}"),
+            "--listen",
+            "127.0.0.1:0",
+        ]);
         let config = Config::parse(&args.unwrap(), Some(("scene.toml", settings))).unwrap();
         let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
         let (stop, stopped) = oneshot::channel();
@@ -358,6 +372,8 @@ impl Client {
 
     /// Whether the other side closes the connection, whatever it still sends.
     pub(crate) async fn is_closed(&mut self) -> bool {
-        timeout(PATIENCE, async { while more(&mut self.stream, &mut self.buffer).await.is_some() {} }).await.is_ok()
+        timeout(PATIENCE, async { while more(&mut self.stream, &mut self.buffer).await.is_some() {} })
+            .await
+            .is_ok()
     }
 }

@@ -32,10 +32,22 @@ async fn each_variant_has_its_page() {
 async fn values_that_only_look_alike_together_are_told_apart() {
     let origin = varying().await;
     let scene = Scene::new(&origin).await;
-    for (number, headers) in
-        ["X-A: 1\r\nX-B: 23\r\n", "X-A: 12\r\nX-B: 3\r\n", "X-A: 123\r\n", "X-A: 123\r\nX-B:\r\n", "X-B: 123\r\n", ""].iter().enumerate()
+    for (number, headers) in [
+        "X-A: 1\r\nX-B: 23\r\n",
+        "X-A: 12\r\nX-B: 3\r\n",
+        "X-A: 123\r\n",
+        "X-A: 123\r\nX-B:\r\n",
+        "X-B: 123\r\n",
+        "",
+    ]
+    .iter()
+    .enumerate()
     {
-        assert_eq!(scene.get_with("/p/", headers).await.text(), format!("page {}", number + 1), "{headers:?}");
+        assert_eq!(
+            scene.get_with("/p/", headers).await.text(),
+            format!("page {}", number + 1),
+            "{headers:?}"
+        );
     }
 }
 
@@ -88,7 +100,9 @@ async fn the_list_of_the_last_fill_counts() {
 /// HOSTILE 25: what the proxy cuts off before the origin sees it must not select a variant.
 #[tokio::test]
 async fn a_header_that_connection_names_selects_nothing() {
-    let origin = Origin::new(|seen, _| Script::Answer(page("Vary: X-A\r\n", seen.header("x-a").unwrap_or("none")))).await;
+    let origin =
+        Origin::new(|seen, _| Script::Answer(page("Vary: X-A\r\n", seen.header("x-a").unwrap_or("none"))))
+            .await;
     let scene = Scene::new(&origin).await;
     assert_eq!(scene.get_with("/p/", "X-A: fr\r\nConnection: X-A\r\n").await.text(), "none");
     assert_eq!(scene.get_with("/p/", "X-A: fr\r\n").await.text(), "fr");

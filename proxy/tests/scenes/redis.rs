@@ -1,0 +1,155 @@
+//! What Redis sees, and what it holds: the article's MONITOR, key, TTL and page.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use bench::stack::Redis;
+
+use crate::support::{Origin, RULES, Scene};
+
+const ARTICLE: &str = "[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
+const KEY: &str =
+    ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.d41d8cd98f00b204e9800998ecf8427e";
+
+/// `redis-cli monitor`, running.
+struct Monitor {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Monitor {
+    fn start(redis: &Redis) -> Self {
+        let mut child = Command::new(redis.cli_program())
+            .args(["-p", &redis.port().to_string(), "monitor"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "OK");
+        Self { child, lines }
+    }
+
+    /// The commands until a `PING` of ours, without those by which a connection is set up.
+    fn commands(&mut self, redis: &Redis) -> Vec<String> {
+        redis.cli(&["PING", "end"]).unwrap();
+        let commands = self.lines.by_ref().map(|line| line.unwrap().split_once("] ").unwrap().1.to_owned());
+        let commands = commands.take_while(|command| !command.starts_with("\"PING\" \"end\""));
+        let set_up = ["\"SELECT\"", "\"CLIENT\"", "\"HELLO\"", "\"COMMAND\""];
+        commands.filter(|command| !set_up.iter().any(|word| command.starts_with(word))).collect()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn monitor_shows_the_articles_commands() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(&redis.url(), &origin, ARTICLE).await;
+    let mut monitor = Monitor::start(&redis);
+
+    scene.get("/api/properties/cached/").await;
+    let miss = monitor.commands(&redis);
+    assert_eq!(miss[0], format!("\"GET\" \"{KEY}\""));
+    assert!(
+        miss[1].starts_with(&format!("\"SETEX\" \"{KEY}\" \"60\" \"HTTP/1.1 200 OK\\r\\n")),
+        "{}",
+        miss[1]
+    );
+    assert_eq!(miss.len(), 2);
+
+    scene.get("/api/properties/cached/").await;
+    assert_eq!(monitor.commands(&redis), [format!("\"GET\" \"{KEY}\"")]);
+
+    // The sixty seconds are over.
+    redis.cli(&["PEXPIRE", KEY, "1"]).unwrap();
+    while redis.cli(&["EXISTS", KEY]).unwrap() == "1" {}
+    monitor.commands(&redis);
+    scene.get("/api/properties/cached/").await;
+    assert_eq!(monitor.commands(&redis).len(), 2);
+
+    scene.get("/api/properties/cached/?page=2").await;
+    let second = monitor.commands(&redis);
+    let page_2 = KEY.replace("d41d8cd98f00b204e9800998ecf8427e", "46589c7afd19c01453073936936c2a84");
+    assert_eq!(second[0], format!("\"GET\" \"{page_2}\""));
+
+    scene
+        .send("POST /api/properties/cached/ HTTP/1.1\r\nHost: localhost:8000\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    scene.get("/other").await;
+    assert_eq!(monitor.commands(&redis), [] as [&str; 0], "a pass touches no key");
+}
+
+#[tokio::test]
+async fn a_person_can_read_the_value() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(&redis.url(), &origin, ARTICLE).await;
+    let miss = scene.get("/api/properties/cached/").await;
+    let value = redis.cli(&["GET", KEY]).unwrap();
+    let lines: Vec<_> = value.lines().map(|line| line.trim_end_matches('\r')).collect();
+    assert_eq!(lines[0], "HTTP/1.1 200 OK");
+    assert!(lines[1].starts_with("Cachepage-Expires: "), "{value}");
+    let expires = format!("Expires: {}", miss.header("expires"));
+    let rest = [
+        "Content-Type: text/plain",
+        "Content-Length: 6",
+        &expires,
+        "Cache-Control: max-age=60",
+        "",
+        "page 1",
+    ];
+    assert_eq!(lines[2..], rest);
+    assert_eq!(redis.cli(&["TTL", KEY]).unwrap(), "60");
+}
+
+#[tokio::test]
+async fn a_variant_is_one_round_trip_once_its_marker_is_known() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("Vary: Accept\r\n").await;
+    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let mut monitor = Monitor::start(&redis);
+    scene.get_with("/p/", "Accept: a/b\r\n").await;
+    let first = monitor.commands(&redis);
+    let names: Vec<_> = first.iter().map(|command| command.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["\"GET\"", "\"SETEX\"", "\"SETEX\""]);
+    assert!(first[1].contains("cachepage/1 vary "), "{}", first[1]);
+
+    scene.get_with("/p/", "Accept: a/b\r\n").await;
+    let hit = monitor.commands(&redis);
+    assert_eq!(hit.len(), 1);
+    assert!(hit[0].starts_with("\"MGET\" "), "{}", hit[0]);
+
+    // The marker is extended with each variant, never written again.
+    scene.get_with("/p/", "Accept: c/d\r\n").await;
+    let other: Vec<_> = monitor
+        .commands(&redis)
+        .iter()
+        .map(|command| command.split(' ').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(other, ["\"MGET\"", "\"EXPIRE\"", "\"SETEX\""]);
+}
+
+/// A purge while a variant is on its way: the marker that was deleted does not come back with the older variants.
+#[tokio::test]
+async fn a_purge_during_a_fill_is_not_undone() {
+    let redis = std::sync::Arc::new(Redis::start().unwrap());
+    let base = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
+    let purge = redis.clone();
+    let origin = Origin::new(move |_, number| {
+        if number == 2 {
+            assert_eq!(purge.cli(&["DEL", base]).unwrap(), "1");
+        }
+        crate::support::Script::Answer(crate::support::page("Vary: Accept\r\n", &format!("page {number}")))
+    })
+    .await;
+    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    for (accept, text) in [("a/b", "page 1"), ("c/d", "page 2"), ("a/b", "page 3")] {
+        assert_eq!(scene.get_with("/p/", &format!("Accept: {accept}\r\n")).await.text(), text);
+    }
+}

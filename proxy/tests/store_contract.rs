@@ -1,0 +1,122 @@
+//! One suite over every store: the contract of `Store`.
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+
+use std::time::Duration;
+
+use bench::stack::Redis;
+use bytes::Bytes;
+use proxy::{Key, MemoryStore, RedisStore, Store, Write};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn key(name: &str) -> Key {
+    Key::new(name)
+}
+
+fn set(name: &str, value: &[u8]) -> Write {
+    Write::Set(key(name), Bytes::copy_from_slice(value))
+}
+
+/// A store, and a way to let the time of its values pass.
+trait Subject {
+    type Store: Store;
+
+    fn store(&self) -> &Self::Store;
+
+    async fn let_pass(&self, time: Duration);
+}
+
+struct Memory(MemoryStore);
+
+impl Subject for Memory {
+    type Store = MemoryStore;
+
+    fn store(&self) -> &MemoryStore {
+        &self.0
+    }
+
+    async fn let_pass(&self, time: Duration) {
+        tokio::time::advance(time).await;
+    }
+}
+
+struct InRedis(Redis, RedisStore);
+
+impl Subject for InRedis {
+    type Store = RedisStore;
+
+    fn store(&self) -> &RedisStore {
+        &self.1
+    }
+
+    /// Redis has a clock of its own: what would end by then is made to end now.
+    async fn let_pass(&self, time: Duration) {
+        for key in ["a", "b"] {
+            let left: i64 = self.0.cli(&["PTTL", key]).unwrap().parse().unwrap();
+            let left = left - i64::try_from(time.as_millis()).unwrap();
+            self.0.cli(&["PEXPIRE", key, &left.to_string()]).unwrap();
+        }
+    }
+}
+
+async fn keeps_the_contract(subject: impl Subject) {
+    let store = subject.store();
+    let (a, b, odd) = (key("a"), key("b"), key("odd \0\r\n\u{e9} *"));
+
+    assert_eq!(store.get([&a]).await.unwrap(), [None], "what was never put");
+
+    store.put(vec![set("a", b"1"), set("b", b"")], MINUTE).await.unwrap();
+    assert_eq!(store.get([&a]).await.unwrap(), [Some("1".into())]);
+    assert_eq!(
+        store.get([&b, &key("none"), &a]).await.unwrap(),
+        [Some("".into()), None, Some("1".into())],
+        "in order of the keys"
+    );
+
+    store.put(vec![set("a", b"2"), set("a", b"3")], MINUTE).await.unwrap();
+    assert_eq!(store.get([&a]).await.unwrap(), [Some("3".into())], "a later write wins");
+
+    let binary: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    store.put(vec![Write::Set(odd.clone(), binary.clone().into())], MINUTE).await.unwrap();
+    assert_eq!(store.get([&odd]).await.unwrap(), [Some(binary.into())], "any bytes, a megabyte of them");
+
+    subject.let_pass(Duration::from_secs(40)).await;
+    store.put(vec![Write::Extend(key("b")), Write::Extend(key("none"))], MINUTE).await.unwrap();
+    subject.let_pass(Duration::from_secs(40)).await;
+    assert_eq!(
+        store.get([&a, &b, &key("none")]).await.unwrap(),
+        [None, Some("".into()), None],
+        "only what was extended is left"
+    );
+
+    subject.let_pass(MINUTE).await;
+    assert_eq!(store.get([&b]).await.unwrap(), [None], "what is past its time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_store_keeps_the_contract() {
+    keeps_the_contract(Memory(MemoryStore::new(64 << 20))).await;
+}
+
+#[tokio::test]
+async fn the_redis_store_keeps_the_contract() {
+    let redis = Redis::start().unwrap();
+    // Far above what a busy test machine needs.
+    let store = RedisStore::new(&redis.url(), Duration::from_secs(10)).unwrap();
+    keeps_the_contract(InRedis(redis, store)).await;
+}
+
+#[tokio::test]
+async fn the_memory_store_keeps_its_limit() {
+    let store = MemoryStore::new(1 << 20);
+    let value = Bytes::from(vec![0; 10_000]);
+    let names: Vec<_> = (0..1000).map(|number| key(&number.to_string())).collect();
+    for name in &names {
+        store.put(vec![Write::Set(name.clone(), value.clone())], MINUTE).await.unwrap();
+    }
+    let mut kept = 0;
+    for name in &names {
+        kept += usize::from(store.get([name]).await.unwrap()[0].is_some());
+    }
+    assert!((1..=104).contains(&kept), "{kept} values of 10 kB in 1 MiB");
+}
