@@ -244,3 +244,160 @@ impl Decline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::{Request, Response};
+
+    use super::*;
+
+    const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";
+
+    /// A row: what the origin sent, what is decided, and what then stands in Expires and Cache-Control.
+    type Row = (u16, &'static [(&'static str, &'static str)], Result<u64, Decline>, [&'static str; 2]);
+
+    const IN_60: &str = "Sun, 22 Nov 2026 20:10:06 GMT";
+
+    /// Measured on Django 5.2.19 (semantics.json), but for the differences that DESIGN §4 lists.
+    const ROWS: &[Row] = &[
+        (200, &[], Ok(60), [IN_60, "max-age=60"]),
+        (200, &[("expires", "0")], Ok(60), ["0", "max-age=60"]),
+        (200, &[("cache-control", "max-age=0")], Ok(60), [IN_60, "max-age=0"]),
+        (200, &[("cache-control", "max-age=3600, public")], Ok(60), [IN_60, "max-age=60, public"]),
+        (200, &[("cache-control", "max-age=abc")], Ok(60), [IN_60, "max-age=60"]),
+        (200, &[("pragma", "no-cache")], Ok(60), [IN_60, "max-age=60"]),
+        (200, &[("vary", "")], Ok(60), [IN_60, "max-age=60"]),
+        (304, &[], Err(Decline::Status), [IN_60, "max-age=60"]),
+        (404, &[], Err(Decline::Status), ["", ""]),
+        (206, &[], Err(Decline::Status), ["", ""]),
+        (404, &[("set-cookie", "a=b")], Err(Decline::Status), ["", ""]),
+        (
+            200,
+            &[("set-cookie", "a=b"), ("cache-control", "no-store")],
+            Err(Decline::SetCookie),
+            ["", "no-store"],
+        ),
+        (200, &[("cache-control", "Private"), ("vary", "*")], Err(Decline::Private), ["", "Private"]),
+        (200, &[("cache-control", "no-store, no-cache")], Err(Decline::NoCache), ["", "no-store, no-cache"]),
+        (200, &[("vary", "Accept, *")], Err(Decline::VaryStar), ["", ""]),
+        (200, &[("vary", "a b")], Err(Decline::VaryNames), ["", ""]),
+    ];
+
+    fn request(method: &str, headers: &[(&str, &str)]) -> request::Parts {
+        let request = headers
+            .iter()
+            .fold(Request::builder().method(method), |r, (name, value)| r.header(*name, *value));
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn response(status: u16, headers: &[(&str, &str)]) -> response::Parts {
+        let response = headers
+            .iter()
+            .fold(Response::builder().status(status), |r, (name, value)| r.header(*name, *value));
+        response.body(()).unwrap().into_parts().0
+    }
+
+    fn decide(
+        rule: &Rule,
+        request: &request::Parts,
+        response: &mut response::Parts,
+        length: Length,
+    ) -> Result<u64, Decline> {
+        let now = httpdate::parse_http_date(NOW).unwrap();
+        match Policy::new(Vec::new(), 1000).admission(rule, request, response, length, now) {
+            Admission::Admit { ttl, .. } => Ok(ttl.as_secs()),
+            Admission::Decline(decline) => Err(decline),
+        }
+    }
+
+    fn rule() -> Rule {
+        Rule::new("/p/", 60).unwrap()
+    }
+
+    #[test]
+    fn responses_are_judged_and_dressed_in_djangos_order() {
+        for (status, headers, decision, [expires, control]) in ROWS {
+            let mut response = response(*status, headers);
+            assert_eq!(
+                decide(&rule(), &request("GET", &[]), &mut response, Length::Known(1)),
+                *decision,
+                "{status} {headers:?}"
+            );
+            let value = |name| response.headers.get(name).map_or("", |value| value.to_str().unwrap());
+            assert_eq!([value(EXPIRES), value(CACHE_CONTROL)], [*expires, *control], "{status} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_captured_whole_is_declined_last_and_dressed_all_the_same() {
+        for (length, decision) in [
+            (Length::Known(0), Ok(60)),
+            (Length::Known(1000), Ok(60)),
+            (Length::Known(1001), Err(Decline::TooLarge)),
+            (Length::Chunked, Ok(60)),
+            (Length::UntilClose, Err(Decline::Unframed)),
+        ] {
+            let mut response = response(200, &[]);
+            assert_eq!(decide(&rule(), &request("GET", &[]), &mut response, length), decision, "{length:?}");
+            assert_eq!(response.headers[CACHE_CONTROL], "max-age=60");
+        }
+    }
+
+    #[test]
+    fn timeout_0_stores_nothing_and_says_so_to_browsers() {
+        let mut response = response(200, &[]);
+        let rule = Rule::new("/p/", 0).unwrap();
+        assert_eq!(
+            decide(&rule, &request("GET", &[]), &mut response, Length::Known(1)),
+            Err(Decline::ZeroAge)
+        );
+        assert_eq!(
+            (&response.headers[EXPIRES], &response.headers[CACHE_CONTROL]),
+            (&NOW.parse().unwrap(), &"max-age=0".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn credentials_keep_a_page_out_unless_it_is_public_or_the_rule_tells_them_apart() {
+        let authorized = request("GET", &[("authorization", "Basic eA==")]);
+        let vary = Rule { authorization: Authorization::Vary, ..rule() };
+        for (rule, request, control, decision) in [
+            (&rule(), &authorized, "", Err(Decline::Authorization)),
+            (&rule(), &authorized, "s-maxage=10", Err(Decline::Authorization)),
+            (&rule(), &authorized, "PUBLIC", Ok(60)),
+            (&rule(), &request("GET", &[("authorization", "")]), "", Ok(60)),
+            (&vary, &authorized, "", Ok(60)),
+        ] {
+            let mut response = response(200, &[("cache-control", control)]);
+            assert_eq!(decide(rule, request, &mut response, Length::Known(1)), decision, "{control}");
+        }
+    }
+
+    #[test]
+    fn a_head_stores_nothing() {
+        let mut response = response(200, &[]);
+        assert_eq!(
+            decide(&rule(), &request("HEAD", &[]), &mut response, Length::Known(0)),
+            Err(Decline::Head)
+        );
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides_and_only_get_and_head_are_looked_up() {
+        let policy = Policy::new(vec![Rule::new("/p/", 1).unwrap(), Rule::new("/*", 2).unwrap()], 1000);
+        let disposition = |method: &str, target: &str| {
+            let request = Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
+            match policy.disposition(&request) {
+                Disposition::Lookup(rule) => Ok(rule.timeout.as_secs()),
+                Disposition::Pass(pass) => Err(pass),
+            }
+        };
+        assert_eq!(disposition("GET", "/p/?x"), Ok(1));
+        assert_eq!(disposition("HEAD", "/p/q"), Ok(2));
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "BREW"] {
+            assert_eq!(disposition(method, "/p/"), Err(Pass::Method), "{method}");
+        }
+        let nothing = Policy::new(Vec::new(), 1000);
+        assert!(matches!(nothing.disposition(&request("POST", &[])), Disposition::Pass(Pass::Rule)));
+    }
+}
