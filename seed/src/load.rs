@@ -1,0 +1,239 @@
+//! Puts rows into a database, in one transaction: all of them, or the old ones stay.
+
+use std::pin::pin;
+
+use bb8_postgres::tokio_postgres::{self, CancelToken, Client, Config, NoTls, Transaction};
+use bytes::BytesMut;
+use futures_util::SinkExt as _;
+
+use crate::copy::write_row;
+use crate::error::{Error, Target};
+use crate::generate::Rows;
+use crate::row::Row;
+use crate::schema::{self, Indexes, TABLES, Table};
+
+/// How much is written before it is sent: large enough to be fast, and all that is kept of the rows.
+const CHUNK: usize = 64 * 1024;
+
+/// Names the lock that keeps two seeds out of each other's way. Any number will do, as long as it stays the same.
+const LOCK: i64 = 0x5eed;
+
+/// How far a load is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Progress {
+    /// A new stage begins.
+    Stage(&'static str),
+    /// So many rows more were sent.
+    Rows(u64),
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Database {
+    client: Client,
+    target: Target,
+}
+
+impl Database {
+    /// Connects.
+    pub async fn connect(config: &Config) -> Result<Self, Error> {
+        let target = Target::of(config);
+        match config.connect(NoTls).await {
+            Ok((client, connection)) => {
+                // What ends the connection also reaches the statement that waits for it.
+                tokio::spawn(async move { _ = connection.await });
+                Ok(Self { client, target })
+            }
+            Err(source) => Err(Error::Connect { target, source }),
+        }
+    }
+
+    /// Where this leads, for people.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Stops the statement that is running, from outside.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.client.cancel_token()
+    }
+
+    /// Replaces the rows of all tables, making those that are not there. Dropped half-way, it leaves the old ones.
+    pub async fn load(
+        &mut self,
+        rows: &Rows,
+        indexes: Indexes,
+        progress: impl Fn(Progress),
+    ) -> Result<(), Error> {
+        let transaction = self.client.transaction().await;
+        let transaction = transaction.map_err(|source| failed(&self.target, "BEGIN", source))?;
+        let load = Load { transaction, target: &self.target, progress };
+        load.prepare().await?;
+        load.fill(rows).await?;
+        load.finish(rows, indexes).await
+    }
+
+    /// Lets PostgreSQL count the new rows, so that it plans well from the first query on.
+    pub async fn analyze(&self) -> Result<(), Error> {
+        let names = TABLES.map(|table| table.name).join(", ");
+        let analyzed = self.client.batch_execute(&format!("ANALYZE {names}")).await;
+        analyzed.map_err(|source| failed(&self.target, "ANALYZE (the rows are loaded)", source))
+    }
+}
+
+/// One load under way.
+struct Load<'a, P> {
+    transaction: Transaction<'a>,
+    target: &'a Target,
+    progress: P,
+}
+
+impl<P: Fn(Progress)> Load<'_, P> {
+    /// Leaves the four tables empty, and without what would slow down the load.
+    async fn prepare(&self) -> Result<(), Error> {
+        const DOING: &str = "preparing the tables";
+        (self.progress)(Progress::Stage(DOING));
+        // A session that forgot its transaction would have us wait for ever; who set a limit keeps it.
+        self.run(
+            DOING,
+            "SELECT set_config('lock_timeout', '10s', true) WHERE current_setting('lock_timeout') = '0'",
+        )
+        .await?;
+        self.run(DOING, &format!("SELECT pg_advisory_xact_lock({LOCK})")).await?;
+        let mut differences = Vec::new();
+        for table in TABLES {
+            let found = self.columns(table).await.map_err(|source| failed(self.target, DOING, source))?;
+            match found.is_empty() {
+                true => self.run(DOING, &table.create()).await?,
+                false => differences.extend(compare(table, &found)),
+            }
+        }
+        if !differences.is_empty() {
+            return Err(Error::Shape { target: self.target.clone(), differences });
+        }
+        let names = TABLES.map(|table| table.name).join(", ");
+        self.run_all(DOING, schema::strip()).await?;
+        self.run(DOING, &format!("TRUNCATE {names}")).await
+    }
+
+    /// Each table after those it refers to.
+    async fn fill(&self, rows: &Rows) -> Result<(), Error> {
+        self.copy("loading the offices", rows.offices()).await?;
+        self.copy("loading the agents", rows.agents()).await?;
+        self.copy("loading the locations", rows.locations()).await?;
+        self.copy("loading the properties", rows.properties()).await
+    }
+
+    async fn finish(self, rows: &Rows, indexes: Indexes) -> Result<(), Error> {
+        const DOING: &str = "building indexes and foreign keys";
+        (self.progress)(Progress::Stage(DOING));
+        self.run_all(DOING, indexes.create()).await?;
+        self.run_all(DOING, schema::foreign_keys()).await?;
+        self.run_all(DOING, TABLES.map(|table| table.restart(rows.count(table) + 1))).await?;
+        self.transaction.commit().await.map_err(|source| failed(self.target, "COMMIT", source))
+    }
+
+    async fn copy<R: Row>(&self, doing: &'static str, rows: impl Iterator<Item = R>) -> Result<(), Error> {
+        (self.progress)(Progress::Stage(doing));
+        self.send(rows).await.map_err(|source| failed(self.target, doing, source))
+    }
+
+    /// Sends a chunk as soon as it is full, and waits until the connection has taken it.
+    async fn send<R: Row>(&self, rows: impl Iterator<Item = R>) -> Result<(), tokio_postgres::Error> {
+        let mut sink = pin!(self.transaction.copy_in(&R::TABLE.copy()).await?);
+        let mut chunk = BytesMut::with_capacity(2 * CHUNK);
+        let mut count = 0;
+        for row in rows {
+            write_row(&row, &mut chunk);
+            count += 1;
+            if chunk.len() >= CHUNK {
+                sink.send(chunk.split().freeze()).await?;
+                (self.progress)(Progress::Rows(std::mem::take(&mut count)));
+            }
+        }
+        sink.send(chunk.freeze()).await?;
+        (self.progress)(Progress::Rows(count));
+        sink.finish().await.map(drop)
+    }
+
+    /// Name, type and NOT NULL of each column; nothing if there is no such table.
+    async fn columns(&self, table: &Table) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+        const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, atttypmod) \
+             || CASE WHEN attnotnull THEN '' ELSE ' NULL' END \
+             || CASE WHEN attidentity <> '' OR attname <> 'id' THEN '' ELSE ' without identity' END \
+             FROM pg_attribute \
+             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+        let rows = self.transaction.query(COLUMNS, &[&table.name]).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    async fn run_all(
+        &self,
+        doing: &'static str,
+        statements: impl IntoIterator<Item = String>,
+    ) -> Result<(), Error> {
+        for statement in statements {
+            self.run(doing, &statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&self, doing: &'static str, statement: &str) -> Result<(), Error> {
+        let done = self.transaction.batch_execute(statement).await;
+        done.map_err(|source| failed(self.target, doing, source))
+    }
+}
+
+/// How a table that is there differs. The order of its columns does not matter.
+fn compare(table: &Table, found: &[(String, String)]) -> Vec<String> {
+    let name = table.name;
+    let kind =
+        |wanted: &str| found.iter().find(|(column, _)| column == wanted).map(|(_, kind)| kind.as_str());
+    let missing = table.columns.iter().filter_map(|(column, wanted)| match kind(column) {
+        Some(kind) if kind == *wanted => None,
+        Some(kind) => Some(format!("{name}.{column} is {kind}, not {wanted}")),
+        None => Some(format!("{name} has no {column}")),
+    });
+    let extra = found.iter().filter(|(column, _)| table.columns.iter().all(|(known, _)| known != column));
+    missing.chain(extra.map(|(column, _)| format!("{name} also has {column}"))).collect()
+}
+
+fn failed(target: &Target, doing: &'static str, source: tokio_postgres::Error) -> Error {
+    Error::Database { target: target.clone(), doing, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::OFFICE;
+
+    fn columns(columns: &[(&str, &str)]) -> Vec<(String, String)> {
+        columns.iter().map(|(name, kind)| ((*name).to_owned(), (*kind).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_same_columns_in_any_order_are_the_same_table() {
+        let mut found = columns(OFFICE.columns);
+        found.reverse();
+        assert_eq!(compare(&OFFICE, &found), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let found = columns(&[
+            ("id", "bigint without identity"),
+            ("name", "character varying(200)"),
+            ("phone", "text"),
+            ("fax", "text"),
+        ]);
+        assert_eq!(
+            compare(&OFFICE, &found),
+            [
+                "housing_office.id is bigint without identity, not bigint",
+                "housing_office has no city",
+                "housing_office.phone is text, not character varying(20)",
+                "housing_office also has fax",
+            ]
+        );
+    }
+}
