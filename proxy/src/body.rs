@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 /// The body of an answer.
 #[derive(Debug)]
-pub(crate) enum Body {
+pub enum Body {
     /// In memory: a hit, or an error's text.
     Stored(Full<Bytes>),
     /// On its way from the origin.
@@ -25,7 +25,7 @@ pub(crate) enum Body {
 
 /// Why a body ended before its end. The connection is closed on it, so that nobody takes the part for the whole.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
+pub enum BodyError {
     #[error("the other side broke off")]
     Broken(#[from] hyper::Error),
     #[error("nothing came for {} s", .0.as_secs())]
@@ -37,7 +37,7 @@ pub(crate) enum BodyError {
 /// A body from one side to the other, piece by piece as it comes, with a bound on silence. Trailers end here: they
 /// are for this hop alone.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub struct Relay {
     incoming: Incoming,
     idle: Duration,
     /// Set only once there was something to wait for.
@@ -120,7 +120,7 @@ impl HttpBody for Relay {
 
 /// The client's end of a fill.
 #[derive(Debug)]
-pub(crate) struct Filled {
+pub struct Filled {
     pieces: mpsc::Receiver<Piece>,
     /// The rest of the announced length.
     left: Option<u64>,

@@ -54,12 +54,10 @@ pub enum StoreUrl {
 pub struct Deadlines {
     /// For the origin.
     pub origin: upstream::Deadlines,
-    /// For the head of a client's request.
-    pub client_head: Duration,
-    /// For one operation of the store, waiting for a connection included.
+    /// For clients.
+    pub client: server::Deadlines,
+    /// For one operation of the store: a connection, then the answer.
     pub store: Duration,
-    /// For requests under way when the proxy is told to stop.
-    pub shutdown: Duration,
 }
 
 /// What is wrong with a configuration, all of it.
@@ -153,9 +151,8 @@ fn deadlines(settings: &mut Settings<'_>) -> Option<Deadlines> {
     let shutdown = settings.take("deadlines.shutdown", None, "10s", parse::duration);
     Some(Deadlines {
         origin: upstream::Deadlines { connect: connect?, head: head?, idle: idle? },
-        client_head: client_head?,
+        client: server::Deadlines { head: client_head?, shutdown: shutdown? },
         store: store?,
-        shutdown: shutdown?,
     })
 }
 

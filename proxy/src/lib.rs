@@ -1,6 +1,6 @@
 //! Django's `cache_page`, taken out of Django: a reverse caching proxy in front of any HTTP origin.
 //!
-//! Start at [`serve`]: it accepts connections and gives each request to a [`Proxy`], whose way with it is one line,
+//! [`server::serve`] accepts connections and gives each request to a [`Proxy`], whose way with it is one line,
 //! `proxy.rs` from top to bottom:
 //!
 //! 1. `forward` checks the request and cuts off what is not the client's to say.
@@ -27,7 +27,6 @@ mod forward;
 mod key;
 mod policy;
 mod proxy;
-mod server;
 mod site;
 mod status;
 mod store;
@@ -38,7 +37,6 @@ pub use config::{Config, Deadlines, Faults, StoreUrl};
 pub use key::Key;
 pub use policy::{Authorization, Rule};
 pub use proxy::Proxy;
-pub use server::serve;
 pub use site::Site;
 pub use store::{MemoryStore, RedisStore, Store, StoreError, Write};
 pub use upstream::{Deadlines as OriginDeadlines, Origin};

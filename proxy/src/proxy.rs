@@ -55,22 +55,11 @@ enum Lookup {
     Miss(Miss, Option<Arc<Marker>>),
 }
 
-impl<S: Store> Proxy<S> {
-    /// A proxy with these settings over this store. `site` is where clients are expected.
-    pub fn new(config: &Config, site: Site, store: S) -> Self {
-        Self {
-            policy: Policy::new(config.rules.clone(), config.max_entry),
-            site,
-            trusted: TrustedProxies::new(config.trusted_proxies.clone()),
-            store,
-            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin),
-            max_entry: config.max_entry,
-            markers: Cache::new(MARKERS),
-        }
-    }
+impl<S: Store> server::Handler for Proxy<S> {
+    type Body = Body;
 
     /// Answers a request, always. The one place where an error becomes a response and a line in the log.
-    pub(crate) async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let response = self.try_handle(request, peer).await.unwrap_or_else(|error| {
@@ -87,13 +76,27 @@ impl<S: Store> Proxy<S> {
         }
         response
     }
+}
+
+impl<S: Store> Proxy<S> {
+    /// A proxy with these settings over this store. `site` is where clients are expected.
+    pub fn new(config: &Config, site: Site, store: S) -> Self {
+        Self {
+            policy: Policy::new(config.rules.clone(), config.max_entry),
+            site,
+            trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+            store,
+            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin),
+            max_entry: config.max_entry,
+            markers: Cache::new(MARKERS),
+        }
+    }
 
     async fn try_handle(
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Response<Body>, Error> {
-        let now = now();
         let (mut request, body) = request.into_parts();
         forward::receive(&mut request, peer, &self.trusted, &self.site)?;
         let rule = match self.policy.disposition(&request) {
@@ -105,11 +108,13 @@ impl<S: Store> Proxy<S> {
         };
         let page = Page::of(&request, rule, &self.site);
         let (miss, marker) = match self.lookup(&page, &request).await {
-            Lookup::Hit(entry) => return Ok(entry.into_response(now)),
+            Lookup::Hit(entry) => return Ok(entry.into_response(now())),
             Lookup::Miss(miss, marker) => (miss, marker),
         };
         let whole = policy::without_conditions(request.clone());
         let mut fetched = self.upstream.fetch(Request::from_parts(whole, body), peer).await?;
+        // Not before: what an origin takes its time for is as fresh as its answer.
+        let now = now();
         match self.policy.admission(rule, &request, &mut fetched.head, fetched.length, now) {
             Admission::Decline(decline) => Ok(relay(fetched, CacheStatus::Declined(decline))),
             Admission::Admit { .. } if miss == Miss::Store => {
@@ -200,7 +205,7 @@ fn relay(fetched: Fetched, status: CacheStatus) -> Response<Body> {
     response
 }
 
-/// The clock, read once a request.
+/// The clock, read once a request: at the hit, or when the origin has answered.
 #[allow(clippy::disallowed_methods, reason = "the edge, where time becomes an argument")]
 fn now() -> SystemTime {
     SystemTime::now()

@@ -281,7 +281,7 @@ impl Scene {
         let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
-        let served = tokio::spawn(proxy::serve(listener, proxy, config.deadlines, stopped));
+        let served = tokio::spawn(server::serve(listener, proxy, config.deadlines.client, stopped));
         Self { address, stop: Some(stop), served }
     }
 

@@ -1,36 +1,61 @@
-//! The accept loop: a task a connection, and an orderly end.
+//! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
+
+mod program;
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::config::Deadlines;
-use crate::proxy::Proxy;
-use crate::store::Store;
+pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves connections until `shutdown` completes, then lets requests under way finish within their deadline.
-pub async fn serve<S: Store>(
+/// How long a server waits for its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For the head of a request.
+    pub head: Duration,
+    /// For requests under way when the server is told to stop.
+    pub shutdown: Duration,
+}
+
+/// Who answers. It always does: what went wrong is an answer too.
+pub trait Handler: Send + Sync + 'static {
+    /// The body of its answers.
+    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// Answers one request of a peer.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Serves connections, a task each, until `shutdown` completes; then lets requests under way finish.
+pub async fn serve<H: Handler>(
     listener: TcpListener,
-    proxy: Arc<Proxy<S>>,
+    handler: Arc<H>,
     deadlines: Deadlines,
     shutdown: impl Future<Output = ()>,
 ) {
     let connections = GracefulShutdown::new();
-    let http = http(deadlines.client_head);
+    let http = http(deadlines.head);
     tokio::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -38,10 +63,11 @@ pub async fn serve<S: Store>(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, peer)) => connect(stream, peer, &proxy, &http, &connections),
+            Ok((stream, peer)) => connect(stream, peer, handler.clone(), &http, &connections),
             Err(error) => pause(&error).await,
         }
     }
+    // The port closes first, so that another server can have it.
     drop(listener);
     drain(connections, deadlines.shutdown).await;
 }
@@ -53,19 +79,18 @@ fn http(head_deadline: Duration) -> http1::Builder {
     http
 }
 
-fn connect<S: Store>(
+fn connect<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
-    proxy: &Arc<Proxy<S>>,
+    handler: Arc<H>,
     http: &http1::Builder,
     connections: &GracefulShutdown,
 ) {
     // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
     let _ = stream.set_nodelay(true);
-    let proxy = proxy.clone();
     let service = service_fn(move |request| {
-        let proxy = proxy.clone();
-        async move { Ok::<_, Infallible>(proxy.handle(request, peer).await) }
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
     });
     let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
     tokio::spawn(async move {
@@ -82,9 +107,8 @@ async fn pause(error: &io::Error) {
 
 async fn drain(connections: GracefulShutdown, deadline: Duration) {
     let open = connections.count();
-    if timeout(deadline, connections.shutdown()).await.is_err() {
-        warn!(open, "ended with requests under way: the deadline for the end has passed");
-    } else {
-        info!("all requests are finished");
+    match timeout(deadline, connections.shutdown()).await {
+        Ok(()) => info!("stopped: all requests are finished"),
+        Err(_) => warn!(open, "stopped with requests under way: their deadline has passed"),
     }
 }

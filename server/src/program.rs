@@ -1,0 +1,55 @@
+//! The parts of a `main` that both servers have.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+
+/// The exit status for what the user can mend: settings, a port in use.
+pub const USAGE: u8 = 2;
+
+/// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`); a filter that is none is `info`.
+pub fn start_log() {
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+/// Says on standard error what the user can mend, a line each.
+pub fn refuse(faults: &impl Display) -> ExitCode {
+    for line in faults.to_string().lines() {
+        // Who closed our standard error does not want to know.
+        let _ = writeln!(io::stderr(), "error: {line}");
+    }
+    ExitCode::from(USAGE)
+}
+
+/// Takes an address; what is in the way of it, as a message with the way out.
+pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let fault =
+        |error: io::Error| format!("cannot listen on {address}: {error}; --listen takes another address");
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let bound = listener.local_addr().map_err(fault)?;
+    Ok((listener, bound))
+}
+
+/// Says on standard output where the server is, for people and for scripts that started it on port 0.
+pub fn announce(name: &str, address: SocketAddr) {
+    let _ = writeln!(io::stdout(), "{name} listening on http://{address}");
+}
+
+/// Completes at SIGTERM or SIGINT. Fails if signals cannot be had, before the server starts.
+pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+        info!("stopping");
+    })
+}
