@@ -67,7 +67,7 @@ pub fn free_port() -> io::Result<u16> {
 }
 
 /// A new folder under the system's temporary one. Whoever gets it sees to its end.
-fn new_folder() -> io::Result<PathBuf> {
+pub fn new_folder() -> io::Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("cachepage-").tempdir()?.keep())
 }
 

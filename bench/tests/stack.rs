@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::stack::{Postgres, Redis};
+use bench::stack::{Launch, Postgres, Redis};
 
 #[test]
 fn postgres_makes_empty_databases_and_counts_their_statements() {
@@ -28,6 +28,26 @@ fn redis_comes_back_empty_on_the_same_port() {
     redis.restart().unwrap();
     assert_eq!((redis.port(), redis.cli(&["GET", "key"]).unwrap()), (port, String::new()));
     assert_ne!(redis.pid(), pid);
+}
+
+#[test]
+fn a_program_that_died_has_last_words() {
+    let folder = bench::stack::new_folder().unwrap();
+    let mut program = Launch::new("speaker", Path::new("/bin/sh"), &folder.join("log"))
+        .args(["-c", "echo one; echo two; echo three; exit 7"])
+        .folder(&folder)
+        .start()
+        .unwrap();
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = program.try_wait() {
+            break status;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "it does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!((status.code(), program.last_lines(2).as_str()), (Some(7), "two\nthree"));
+    assert!(!folder.exists());
 }
 
 /// Run by the test below in a process that is killed; on its own it starts and ends the stack.

@@ -1,16 +1,17 @@
 //! A program under guard: it ends when we do, however we end.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use super::StackError;
 use super::find::User;
 
 /// Starts the program and waits for it. When our end of its standard input closes, because we let go of it or because
-/// we are no more (killed, even), it tells the program to end, kills it if it does not, and removes its folder.
+/// we are no more (killed, even), it tells the program to end, kills it if it does not, and removes its folder. The log's
+/// end comes to us before that, by its standard output: a program that died has last words.
 const GUARD: &str = r#"
 signal=$1 folder=$2 log=$3; shift 3
 exec 3<&0
@@ -25,10 +26,11 @@ echo "$program"
     kill -s KILL "$program"
 } >>/dev/null 2>&1 &
 watcher=$!
-exec 3<&- >&-
+exec 3<&-
 wait "$program"
 status=$?
 kill "$watcher" 2>/dev/null
+tail -c 4000 "$log"
 [ -z "$folder" ] || rm -rf "$folder"
 exit "$status"
 "#;
@@ -78,7 +80,7 @@ impl Launch {
     }
 
     /// The folder that ends with it.
-    pub(super) fn folder(self, folder: &Path) -> Self {
+    pub fn folder(self, folder: &Path) -> Self {
         Self { folder: Some(folder.to_owned()), ..self }
     }
 
@@ -104,9 +106,10 @@ impl Launch {
         let mut guard = command.spawn().map_err(fault)?;
         let mut line = String::new();
         let output = guard.stdout.take().ok_or_else(|| fault(io::ErrorKind::BrokenPipe.into()))?;
-        BufReader::new(output).read_line(&mut line).map_err(fault)?;
+        let mut output = BufReader::new(output);
+        output.read_line(&mut line).map_err(fault)?;
         let pid = line.trim().parse().map_err(|_| fault(io::ErrorKind::InvalidData.into()))?;
-        Ok(Program { name: self.name, guard, pid, log: self.log })
+        Ok(Program { name: self.name, guard, output, pid, log: self.log, last_words: String::new() })
     }
 }
 
@@ -115,8 +118,10 @@ impl Launch {
 pub struct Program {
     name: String,
     guard: Child,
+    output: BufReader<ChildStdout>,
     pid: u32,
     log: PathBuf,
+    last_words: String,
 }
 
 impl Program {
@@ -132,23 +137,38 @@ impl Program {
 
     /// How it ended, if it has.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
-        self.guard.try_wait().ok().flatten()
+        let status = self.guard.try_wait().ok().flatten()?;
+        self.hear_last_words();
+        Some(status)
     }
 
     /// The end of its log.
     pub fn last_lines(&self, count: usize) -> String {
-        let text = std::fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
+        // The log goes with the folder when it has ended.
+        let log = if self.last_words.is_empty() { read(&self.log) } else { self.last_words.clone() };
+        let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
     /// Ends it in order, and by force if it does not.
     pub fn stop(&mut self) -> Option<ExitStatus> {
         drop(self.guard.stdin.take());
-        self.guard.wait().ok()
+        let status = self.guard.wait().ok();
+        self.hear_last_words();
+        status
     }
+
+    /// Once the guard has ended: nobody else holds the pipe, so its end is there.
+    fn hear_last_words(&mut self) {
+        let mut words = Vec::new();
+        if self.output.read_to_end(&mut words).is_ok() && !words.is_empty() {
+            self.last_words = String::from_utf8_lossy(&words).into_owned();
+        }
+    }
+}
+
+fn read(log: &Path) -> String {
+    std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 impl Drop for Program {
