@@ -5,6 +5,15 @@ use clap::{Parser, Subcommand};
 
 use crate::load::Target;
 
+/// More need more ports than most machines have for one address.
+const MAX_AT_ONCE: u64 = 20_000;
+
+/// The walk asks for a full first page and for a second one.
+const MIN_PROPERTIES: u64 = 21;
+
+/// Past this the disk is demonstrated, not the cache.
+const MAX_PROPERTIES: u64 = 10_000_000;
+
 /// The laboratory: shows what the cache is worth, and measures it.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, max_term_width = 100)]
@@ -21,16 +30,14 @@ pub(crate) enum Command {
     ///
     /// All connections are made first; then all requests set out together. A time runs from there to the last byte of
     /// the answer. Exit status 1 if any request was not answered, or with a status of 400 or more.
-    #[command(
-        after_help = "Example, against the running demo:\n  \
-                      bench bombard http://localhost:8000/api/properties/cached/"
-    )]
+    #[command(after_help = "Example, against the running demo:\n  \
+                      bench bombard http://localhost:8000/api/properties/cached/")]
     Bombard {
         /// Page to ask for, http only
         url: Target,
 
         /// How many requests
-        #[arg(short = 'n', long, value_name = "COUNT", default_value = "50", value_parser = count())]
+        #[arg(short = 'n', long, value_name = "COUNT", default_value = "50", value_parser = between(1, MAX_AT_ONCE))]
         number: usize,
     },
 }
@@ -56,7 +63,7 @@ pub(crate) struct DemoArgs {
     pub(crate) check: bool,
 
     /// How many properties to fill the database with
-    #[arg(long, value_name = "COUNT", default_value = "5000", value_parser = count())]
+    #[arg(long, value_name = "COUNT", default_value = "5000", value_parser = between(MIN_PROPERTIES, MAX_PROPERTIES))]
     pub(crate) properties: usize,
 
     /// Where the proxy keeps pages: redis if it can be had, else memory
@@ -79,9 +86,8 @@ pub(crate) enum StoreKind {
     Memory,
 }
 
-/// From one on; past this many connections the machine is measured, not the server.
-fn count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=10_000_000)
+fn between(least: u64, most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=most)
 }
 
 #[cfg(test)]

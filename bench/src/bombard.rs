@@ -17,15 +17,15 @@ pub(crate) async fn run(target: &Target, count: usize) -> ExitCode {
     if let Some(spread) = Spread::of(&samples) {
         println!("  {spread}");
     }
-    println!("  status:  {}", counts(&samples, status));
-    println!("  X-Cache: {}", counts(&samples, cache));
+    println!("  status:  {}", counts(&samples, Sample::status));
+    println!("  X-Cache: {}", counts(&samples, Sample::cache));
     verdict(&samples)
 }
 
 fn line(number: usize, sample: &Sample) -> String {
     let took = Milliseconds(sample.took);
     match &sample.outcome {
-        Ok(answer) => format!("  {number:>5} {took:>11}   {}   {}", answer.status.as_u16(), answer.cache()),
+        Ok(_) => format!("  {number:>5} {took:>11}   {}   {}", sample.status(), sample.cache()),
         Err(fault) => format!("  {number:>5} {took:>11}   {fault}"),
     }
 }
@@ -37,14 +37,6 @@ fn verdict(samples: &[Sample]) -> ExitCode {
     }
     println!("  {failed} of {} failed", samples.len());
     ExitCode::FAILURE
-}
-
-fn status(sample: &Sample) -> String {
-    sample.outcome.as_ref().map_or_else(|_| "no answer".to_owned(), |answer| answer.status.as_u16().to_string())
-}
-
-fn cache(sample: &Sample) -> String {
-    sample.outcome.as_ref().map_or("-", |answer| answer.cache()).to_owned()
 }
 
 /// How often each name comes: `49 x HIT, 1 x MISS`.

@@ -31,6 +31,16 @@ impl Spread {
         self.quantile(0.5)
     }
 
+    /// Minimum, median, 95th percentile and maximum.
+    pub(crate) fn quartet(&self) -> [Duration; 4] {
+        [0.0, 0.5, 0.95, 1.0].map(|share| self.quantile(share))
+    }
+
+    /// Whether there is but one time.
+    pub(crate) fn is_of_one(&self) -> bool {
+        self.0.len() == 1
+    }
+
     fn quantile(&self, share: f64) -> Duration {
         Duration::from_micros(self.0.value_at_quantile(share))
     }
@@ -38,7 +48,7 @@ impl Spread {
 
 impl Display for Spread {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let [min, median, p95, max] = [0.0, 0.5, 0.95, 1.0].map(|share| Milliseconds(self.quantile(share)));
+        let [min, median, p95, max] = self.quartet().map(Milliseconds);
         write!(f, "min {min}   median {median}   p95 {p95}   max {max}")
     }
 }
@@ -77,7 +87,8 @@ mod tests {
 
     #[test]
     fn milliseconds_keep_three_digits() {
-        for (micros, text) in [(0, "0.00 ms"), (423, "0.42 ms"), (12_345, "12.3 ms"), (1_520_400, "1520 ms")] {
+        for (micros, text) in [(0, "0.00 ms"), (423, "0.42 ms"), (12_345, "12.3 ms"), (1_520_400, "1520 ms")]
+        {
             assert_eq!(Milliseconds(Duration::from_micros(micros)).to_string(), text);
         }
     }

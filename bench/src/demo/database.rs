@@ -1,0 +1,97 @@
+//! The database of the listings: in a private PostgreSQL, or the user's.
+
+use std::time::{Duration, Instant};
+
+use bench::stack::{Postgres, Program, StackError};
+use tokio::task::spawn_blocking;
+
+use super::error::DemoError;
+
+/// The name of the private one.
+const NAME: &str = "housing";
+
+/// Where the listings are.
+#[derive(Debug)]
+pub(super) struct Database {
+    url: String,
+    /// The server, if it is ours.
+    server: Option<Postgres>,
+}
+
+impl Database {
+    pub(super) async fn find(given: Option<&str>) -> Result<Self, DemoError> {
+        if let Some(url) = given {
+            println!("PostgreSQL: the one of DATABASE_URL.");
+            return Ok(Self { url: url.to_owned(), server: None });
+        }
+        println!("Starting a private PostgreSQL.");
+        // In a thread of its own: we may be told to stop meanwhile.
+        Ok(spawn_blocking(Self::start).await??)
+    }
+
+    fn start() -> Result<Self, StackError> {
+        let server = Postgres::start()?;
+        Ok(Self { url: server.database(NAME)?, server: Some(server) })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn program(&mut self) -> Option<&mut Program> {
+        self.server.as_mut().map(Postgres::program)
+    }
+
+    /// How to reach it. The user's own URL may hold a password.
+    pub(super) fn hint(&self) -> String {
+        let url = if self.server.is_some() { &self.url } else { "\"$DATABASE_URL\"" };
+        format!("  psql {url} -f bench/explain.sql")
+    }
+
+    /// Has `all` statements logged from now on, or `none`, where the server is ours: a page under load would fill the
+    /// disk with them.
+    pub(super) fn log_statements(&self, wanted: &str) -> Result<(), StackError> {
+        self.server.as_ref().map_or(Ok(()), |server| log_statements(server, &self.url, wanted))
+    }
+
+    /// How many statements the server has logged, if it is ours. The empty ones of a pool that tests its connections
+    /// are none.
+    pub(super) fn statements(&self) -> Option<usize> {
+        let statements = self.server.as_ref()?.statements(NAME);
+        Some(statements.iter().filter(|sql| !sql.trim().is_empty()).count())
+    }
+}
+
+/// For the whole server, so that connections that are open already take it, too.
+fn log_statements(server: &Postgres, url: &str, wanted: &str) -> Result<(), StackError> {
+    const DEADLINE: Duration = Duration::from_secs(5);
+    server.psql(url, &format!("ALTER SYSTEM SET log_statement = '{wanted}';\nSELECT pg_reload_conf()"))?;
+    let started = Instant::now();
+    // Connections take the setting when the server has read it: ask by new ones.
+    while server.psql(url, "SHOW log_statement")? != wanted {
+        if started.elapsed() > DEADLINE {
+            let output = format!("log_statement is still not {wanted}");
+            return Err(StackError::Command { command: "pg_reload_conf".to_owned(), output });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_counted_while_they_are_logged() {
+        let database = Database::start().unwrap();
+        let server = database.server.as_ref().unwrap();
+        database.log_statements("all").unwrap();
+        let before = database.statements().unwrap();
+        server.psql(database.url(), "SELECT 'one';\nSELECT 'two'").unwrap();
+        assert_eq!(database.statements().unwrap() - before, 2);
+        database.log_statements("none").unwrap();
+        let before = database.statements().unwrap();
+        server.psql(database.url(), "SELECT 'unseen'").unwrap();
+        assert_eq!(database.statements().unwrap(), before);
+    }
+}

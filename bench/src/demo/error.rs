@@ -1,0 +1,58 @@
+//! Why the demo ended otherwise than asked.
+
+use std::io;
+use std::process::ExitStatus;
+
+use bench::stack::{Program, StackError};
+use tokio::task::JoinError;
+
+use crate::load::TargetError;
+
+/// Why the demo ended otherwise than asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DemoError {
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("cargo cannot be run: {0}")]
+    NoCargo(io::Error),
+    #[error("the programs could not be built (cargo: {0})")]
+    Build(ExitStatus),
+    #[error("{0} is missing; start the demo with: cargo demo")]
+    NotBuilt(String),
+    #[error("the database could not be filled (seed: {0})")]
+    Seed(ExitStatus),
+    #[error("Redis: {0}")]
+    Redis(#[from] redis::RedisError),
+    #[error("no page to ask for: {0}")]
+    Target(#[from] TargetError),
+    #[error("{program} {end}; its last words:\n{log}")]
+    Died { program: String, end: String, log: String },
+    #[error("{program} does not answer at {address}")]
+    Silent { program: String, address: String },
+    #[error("a step of its own broke off: {0}")]
+    Broken(#[from] JoinError),
+    #[error("not as the article says:\n{0}")]
+    Unlike(String),
+    #[error("interrupted before the walk was done")]
+    Interrupted,
+}
+
+impl DemoError {
+    /// The death of a program that should go on.
+    pub(super) fn died(program: &Program, status: ExitStatus) -> Self {
+        let log = program.last_lines(20);
+        let log = if log.is_empty() { "(none)".to_owned() } else { log };
+        Self::Died { program: program.name().to_owned(), end: end(status), log }
+    }
+}
+
+/// A shell reports a death by a signal as 128 and the signal's number.
+fn end(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code @ 129..) => format!("was ended by signal {}", code - 128),
+        Some(code) => format!("ended with exit status {code}"),
+        None => format!("ended: {status}"),
+    }
+}

@@ -1,0 +1,161 @@
+//! The steps of the walk, and the table of them.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::error::DemoError;
+use crate::load::Sample;
+use crate::spread::{Milliseconds, Spread};
+
+/// One step: what was seen, how long it took, and what was not as the article says.
+#[derive(Debug)]
+pub(super) struct Step {
+    name: &'static str,
+    seen: Vec<String>,
+    unlike: Vec<String>,
+    times: Option<Spread>,
+    factor: Option<f64>,
+}
+
+impl Step {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, seen: Vec::new(), unlike: Vec::new(), times: None, factor: None }
+    }
+
+    /// A step of requests, with their times.
+    pub(super) fn timed(name: &'static str, samples: &[Sample]) -> Self {
+        Self { times: Spread::of(samples), ..Self::new(name) }
+    }
+
+    /// Says how many times as fast it was as a step with this median.
+    pub(super) fn compared_with(mut self, median: Option<f64>) -> Self {
+        self.factor = median.zip(self.median()).map(|(theirs, ours)| theirs / ours);
+        self
+    }
+
+    /// The median in seconds.
+    pub(super) fn median(&self) -> Option<f64> {
+        self.times.as_ref().map(|times| times.median().as_secs_f64())
+    }
+
+    /// Notes what was seen without an opinion.
+    pub(super) fn note(mut self, seen: String) -> Self {
+        self.seen.push(seen);
+        self
+    }
+
+    /// Notes what was seen, which should be this.
+    pub(super) fn expect(self, seen: impl Into<String>, wanted: &str) -> Self {
+        let seen = seen.into();
+        let holds = seen == wanted;
+        self.expect_that(holds, seen, wanted)
+    }
+
+    /// Notes what was seen, and whether it is as wanted.
+    pub(super) fn expect_that(self, holds: bool, seen: String, wanted: &str) -> Self {
+        self.note(seen).demand(holds, wanted)
+    }
+
+    /// What must hold beside what was seen.
+    pub(super) fn demand(mut self, holds: bool, wanted: &str) -> Self {
+        if !holds {
+            self.unlike.push(format!("{}: expected {wanted}", self.name));
+        }
+        self
+    }
+
+    fn cells(&self) -> [String; COLUMNS] {
+        let mark = if self.unlike.is_empty() { "ok" } else { "NO" };
+        let [min, median, p95, max] = self.times.as_ref().map(times).unwrap_or_default();
+        let factor = self.factor.map(factor).unwrap_or_default();
+        [mark.to_owned(), self.name.to_owned(), self.seen.join(", "), min, median, p95, max, factor]
+    }
+}
+
+/// A single request has one time, and no spread.
+fn times(spread: &Spread) -> [String; 4] {
+    let [min, median, p95, max] = spread.quartet().map(|time| Milliseconds(time).to_string());
+    if spread.is_of_one() {
+        [String::new(), median, String::new(), String::new()]
+    } else {
+        [min, median, p95, max]
+    }
+}
+
+fn factor(factor: f64) -> String {
+    if factor < 9.95 { format!("{factor:.1}x") } else { format!("{factor:.0}x") }
+}
+
+/// The walk, as a table.
+#[derive(Debug)]
+pub(super) struct Steps(pub(super) Vec<Step>);
+
+impl Steps {
+    /// An error that names each step that was not as the article says.
+    pub(super) fn verdict(&self) -> Result<(), DemoError> {
+        let unlike: Vec<_> =
+            self.0.iter().flat_map(|step| &step.unlike).map(|text| format!("  {text}")).collect();
+        if unlike.is_empty() { Ok(()) } else { Err(DemoError::Unlike(unlike.join("\n"))) }
+    }
+}
+
+const COLUMNS: usize = 8;
+
+const HEADS: [&str; COLUMNS] = ["", "step", "seen", "min", "median", "p95", "max", "faster"];
+
+/// From here on cells hold numbers, aligned at their ends.
+const FIRST_NUMBER: usize = 3;
+
+impl Display for Steps {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![HEADS.map(str::to_owned)];
+        rows.extend(self.0.iter().map(Step::cells));
+        let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
+            rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+        });
+        for row in &rows {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+                let cell =
+                    if column < FIRST_NUMBER { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
+                line.push_str(&cell);
+                line.push_str("  ");
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        let mut unlike = self.0.iter().flat_map(|step| &step.unlike);
+        unlike.try_for_each(|text| writeln!(f, "NO  {text}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_as_the_article_says_is_ok() {
+        let steps =
+            Steps(vec![Step::new("cached page, again").expect("HIT", "HIT").note("0 queries".to_owned())]);
+        assert!(steps.verdict().is_ok());
+        assert_eq!(
+            steps.to_string(),
+            "    step                seen            min  median  p95  max  faster\n\
+             ok  cached page, again  HIT, 0 queries\n"
+        );
+    }
+
+    #[test]
+    fn a_step_unlike_the_article_is_named_with_what_was_expected() {
+        let steps =
+            Steps(vec![Step::new("first").expect("MISS", "MISS"), Step::new("again").expect("MISS", "HIT")]);
+        let verdict = steps.verdict().unwrap_err().to_string();
+        assert_eq!(verdict, "not as the article says:\n  again: expected HIT");
+        assert!(steps.to_string().contains("\nNO  again  MISS\nNO  again: expected HIT\n"), "{steps}");
+    }
+
+    #[test]
+    fn factors_keep_two_digits_or_more() {
+        for (number, text) in [(0.5, "0.5x"), (9.94, "9.9x"), (9.96, "10x"), (812.4, "812x")] {
+            assert_eq!(factor(number), text);
+        }
+    }
+}

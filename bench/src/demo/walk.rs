@@ -1,0 +1,208 @@
+//! The article's requests, one step after the other.
+
+use bytes::Bytes;
+
+use super::error::DemoError;
+use super::laboratory::Laboratory;
+use super::step::{Step, Steps};
+use super::witness::RedisWitness;
+use crate::bombard::counts;
+use crate::load::{self, Sample, Target};
+
+/// How many the article sends at once.
+const AT_ONCE: usize = 50;
+
+/// A page of the site.
+struct Page {
+    path: &'static str,
+    /// Its key, where it is cached: the path, then the md5 of the query.
+    key: Option<&'static str>,
+}
+
+const NAIVE: Page = Page { path: "/api/properties/live/naive/", key: None };
+
+const OPTIMIZED: Page = Page { path: "/api/properties/live/optimized/", key: None };
+
+const CACHED: Page = Page {
+    path: "/api/properties/cached/",
+    key: Some(
+        ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.d41d8cd98f00b204e9800998ecf8427e",
+    ),
+};
+
+const CACHED_SECOND: Page = Page {
+    path: "/api/properties/cached/?page=2",
+    key: Some(
+        ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.46589c7afd19c01453073936936c2a84",
+    ),
+};
+
+/// The first page by another name: the bombardment finds it cold, whatever the steps before have cached.
+const CACHED_BOMBARDED: Page = Page {
+    path: "/api/properties/cached/?page=1",
+    key: Some(
+        ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.2679a79d5547b59d7d2585cdca30fedd",
+    ),
+};
+
+/// What a single request should be.
+struct Expected {
+    /// X-Cache, where it matters.
+    cache: Option<&'static str>,
+    queries: usize,
+    /// What Redis sees.
+    commands: &'static str,
+}
+
+const LIVE_NAIVE: Expected = Expected { cache: None, queries: 62, commands: "" };
+
+const LIVE_OPTIMIZED: Expected = Expected { cache: None, queries: 2, commands: "" };
+
+const MISS: Expected = Expected { cache: Some("MISS"), queries: 62, commands: "GET, SETEX 60" };
+
+const HIT: Expected = Expected { cache: Some("HIT"), queries: 0, commands: "GET" };
+
+/// Walks from the naive page to 50 hits at once.
+pub(super) async fn walk(laboratory: &Laboratory) -> Result<Steps, DemoError> {
+    let mut walk = Walk::begin(laboratory).await?;
+    walk.one_after_the_other().await?;
+    walk.keys()?;
+    laboratory.database.log_statements("none")?;
+    walk.all_at_once().await?;
+    Ok(Steps(walk.steps))
+}
+
+struct Walk<'a> {
+    laboratory: &'a Laboratory,
+    redis: Option<RedisWitness>,
+    /// The page that was answered last.
+    body: Bytes,
+    steps: Vec<Step>,
+}
+
+impl<'a> Walk<'a> {
+    async fn begin(laboratory: &'a Laboratory) -> Result<Self, DemoError> {
+        let mut redis = laboratory.pages.redis_url().map(|url| RedisWitness::open(&url)).transpose()?;
+        if let Some(redis) = &mut redis {
+            let keys: Vec<_> =
+                [CACHED, CACHED_SECOND, CACHED_BOMBARDED].iter().filter_map(|page| page.key).collect();
+            redis.forget(&keys)?;
+        }
+        let walk = Self { laboratory, redis, body: Bytes::new(), steps: Vec::new() };
+        // The first of all requests would pay for the origin's first connections.
+        for page in [&NAIVE, &OPTIMIZED] {
+            load::one(&walk.target(page)?).await;
+        }
+        Ok(walk)
+    }
+
+    async fn one_after_the_other(&mut self) -> Result<(), DemoError> {
+        const SINGLES: [(&str, &Page, &Expected); 6] = [
+            ("naive page", &NAIVE, &LIVE_NAIVE),
+            ("optimized page", &OPTIMIZED, &LIVE_OPTIMIZED),
+            ("cached page, first time", &CACHED, &MISS),
+            ("cached page, again", &CACHED, &HIT),
+            ("its ?page=2, first time", &CACHED_SECOND, &MISS),
+            ("its ?page=2, again", &CACHED_SECOND, &HIT),
+        ];
+        for (name, page, expected) in SINGLES {
+            let step = self.request(name, page, expected).await?;
+            let naive = self.steps.first().unwrap_or(&step).median();
+            self.steps.push(step.compared_with(naive));
+        }
+        Ok(())
+    }
+
+    async fn request(
+        &mut self,
+        name: &'static str,
+        page: &Page,
+        expected: &Expected,
+    ) -> Result<Step, DemoError> {
+        let database = &self.laboratory.database;
+        let before = database.statements();
+        let sample = load::one(&self.target(page)?).await;
+        let mut step = answered(Step::timed(name, std::slice::from_ref(&sample)), &sample, expected);
+        let body = sample.outcome.map(|answer| answer.body).unwrap_or_default();
+        if expected.cache == Some("HIT") {
+            step = step.demand(body == self.body, "the same bytes as the first time");
+        }
+        self.body = body;
+        if let Some((before, now)) = before.zip(database.statements()) {
+            let wanted = format!("{} at PostgreSQL", expected.queries);
+            step = step.expect(format!("{} at PostgreSQL", now - before), &wanted);
+        }
+        if let Some((redis, key)) = self.redis.as_mut().zip(page.key) {
+            step = step.expect(redis.commands(key)?.join(", "), expected.commands);
+        }
+        Ok(step)
+    }
+
+    /// The keys that the requests have left in Redis.
+    fn keys(&mut self) -> Result<(), DemoError> {
+        let Some(redis) = &mut self.redis else { return Ok(()) };
+        for (name, page) in [("its key in Redis", CACHED), ("the key of ?page=2", CACHED_SECOND)] {
+            let Some(key) = page.key else { continue };
+            let ttl = redis.ttl(key)?;
+            let step = Step::new(name).expect(redis.first_line(key)?, "HTTP/1.1 200 OK").expect_that(
+                (1..=60).contains(&ttl),
+                format!("TTL {ttl} s"),
+                "TTL 1 to 60 s",
+            );
+            self.steps.push(step);
+        }
+        Ok(())
+    }
+
+    async fn all_at_once(&mut self) -> Result<(), DemoError> {
+        let naive = self.bombard("50 at once, naive", &NAIVE, None).await?;
+        let cold = self.bombard("50 at once, cached, cold", &CACHED_BOMBARDED, None).await?;
+        let warm = self.bombard("50 at once, cached, warm", &CACHED_BOMBARDED, Some("50 x HIT")).await?;
+        let slow = naive.median();
+        let faster = slow.zip(warm.median()).is_some_and(|(slow, warm)| warm < slow);
+        let steps = [
+            naive.compared_with(slow),
+            cold.compared_with(slow),
+            warm.compared_with(slow).demand(faster, "a median below that of the naive page"),
+        ];
+        self.steps.extend(steps);
+        Ok(())
+    }
+
+    /// Cold, some may hit and some may not; warm, all must.
+    async fn bombard(&self, name: &'static str, page: &Page, hits: Option<&str>) -> Result<Step, DemoError> {
+        let samples = load::at_once(&self.target(page)?, AT_ONCE).await;
+        let step = Step::timed(name, &samples).expect(counts(&samples, Sample::status), "50 x 200");
+        let cache = counts(&samples, Sample::cache);
+        Ok(match hits {
+            Some(hits) => step.expect(cache, hits),
+            None => step.note(cache),
+        })
+    }
+
+    fn target(&self, page: &Page) -> Result<Target, DemoError> {
+        Ok(self.laboratory.url(page.path).parse()?)
+    }
+}
+
+/// What the answer says of itself.
+fn answered(step: Step, sample: &Sample, expected: &Expected) -> Step {
+    let step = step.expect(sample.status(), "200");
+    let step = match expected.cache {
+        Some(cache) => step.expect(sample.cache(), cache),
+        None => step,
+    };
+    // A stored page tells of the queries that once made it: what a hit costs is seen at PostgreSQL.
+    if expected.queries == 0 {
+        return step;
+    }
+    step.expect(queries(sample), &format!("{} queries", expected.queries))
+}
+
+/// The description in `Server-Timing: db;dur=12.3;desc="62 queries"`.
+fn queries(sample: &Sample) -> String {
+    let timing =
+        sample.outcome.as_ref().ok().and_then(|answer| answer.headers.get("server-timing")?.to_str().ok());
+    let description = timing.and_then(|timing| timing.split_once("desc=\"")?.1.split_once('"'));
+    description.map_or("no Server-Timing", |(text, _)| text).to_owned()
+}

@@ -1,0 +1,123 @@
+//! What Redis itself saw of the requests.
+//!
+//! These are short exchanges while no request is under way, each with a deadline: they may block.
+
+use std::time::Duration;
+
+use redis::{Client, Cmd, Connection, FromRedisValue, RedisError, cmd};
+
+/// An exchange that takes longer has failed.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A watch on the keys of one Redis.
+pub(super) struct RedisWitness {
+    connection: Connection,
+    /// MONITOR: it tells of each command of each client.
+    monitor: Connection,
+}
+
+impl RedisWitness {
+    pub(super) fn open(url: &str) -> Result<Self, RedisError> {
+        let client = Client::open(url)?;
+        let [connection, mut monitor] = [connect(&client)?, connect(&client)?];
+        monitor.send_packed_command(&cmd("MONITOR").get_packed_command())?;
+        monitor.recv_response()?.extract_error()?;
+        Ok(Self { connection, monitor })
+    }
+
+    /// Deletes keys: the walk begins with a cold cache, whoever filled it before.
+    pub(super) fn forget(&mut self, keys: &[&str]) -> Result<(), RedisError> {
+        self.ask::<u32>(cmd("DEL").arg(keys)).map(drop)
+    }
+
+    /// The seconds that a key has left, or a negative number if it is not there or stays for ever.
+    pub(super) fn ttl(&mut self, key: &str) -> Result<i64, RedisError> {
+        self.ask(cmd("TTL").arg(key))
+    }
+
+    /// The first line of a value, or nothing.
+    pub(super) fn first_line(&mut self, key: &str) -> Result<String, RedisError> {
+        let value: Vec<u8> = self.ask(cmd("GETRANGE").arg(key).arg(0).arg(99))?;
+        Ok(String::from_utf8_lossy(&value).lines().next().unwrap_or_default().to_owned())
+    }
+
+    /// The commands that came for a key since the last call: `GET`, `SETEX 60`.
+    pub(super) fn commands(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
+        // Commands are told in their order, so all those before are told when this is.
+        const END: &str = "cachepage: the step is over";
+        self.ask::<String>(cmd("ECHO").arg(END))?;
+        let mut commands = Vec::new();
+        loop {
+            let line = self.monitored()?;
+            if line.ends_with(&format!("\"ECHO\" \"{END}\"")) {
+                return Ok(commands);
+            }
+            commands.extend(command(&line, key));
+        }
+    }
+
+    fn monitored(&mut self) -> Result<String, RedisError> {
+        Ok(String::from_redis_value(self.monitor.recv_response()?)?)
+    }
+
+    fn ask<T: FromRedisValue>(&mut self, cmd: &Cmd) -> Result<T, RedisError> {
+        cmd.query(&mut self.connection)
+    }
+}
+
+fn connect(client: &Client) -> Result<Connection, RedisError> {
+    let connection = client.get_connection_with_timeout(DEADLINE)?;
+    connection.set_read_timeout(Some(DEADLINE))?;
+    connection.set_write_timeout(Some(DEADLINE))?;
+    Ok(connection)
+}
+
+/// The command in a line of MONITOR, `1764000000.123456 [1 127.0.0.1:40000] "GET" ":1:..."`, if it is for the key.
+fn command(line: &str, key: &str) -> Option<String> {
+    let (_, words) = line.split_once("] \"")?;
+    let mut words = words.trim_end_matches('"').splitn(4, "\" \"");
+    let name = words.next()?.to_uppercase();
+    if words.next()? != key {
+        return None;
+    }
+    // The value that follows the seconds is the page.
+    Some(words.next().map_or(name.clone(), |argument| format!("{name} {argument}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use bench::stack::Redis;
+
+    use super::*;
+
+    #[test]
+    fn a_monitored_command_is_its_name_and_seconds() {
+        for (line, expected) in [
+            (r#"1.2 [1 127.0.0.1:1] "GET" ":1:key""#, Some("GET")),
+            (
+                r#"1.2 [1 127.0.0.1:1] "setex" ":1:key" "60" "HTTP/1.1 200 OK\r\na: \"b\" \"c\"\r\n""#,
+                Some("SETEX 60"),
+            ),
+            (r#"1.2 [1 127.0.0.1:1] "GET" ":1:other""#, None),
+            (r#"1.2 [1 127.0.0.1:1] "PING""#, None),
+            ("OK", None),
+        ] {
+            assert_eq!(command(line, ":1:key").as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn commands_are_those_since_the_last_call() {
+        let redis = Redis::start().unwrap();
+        let mut witness = RedisWitness::open(&redis.url()).unwrap();
+        redis.cli(&["SETEX", "page", "60", "HTTP/1.1 200 OK\r\n\r\n\"quoted\" \"body\""]).unwrap();
+        redis.cli(&["GET", "page"]).unwrap();
+        redis.cli(&["GET", "other"]).unwrap();
+        assert_eq!(witness.commands("page").unwrap(), ["SETEX 60", "GET"]);
+        assert!(witness.commands("page").unwrap().is_empty());
+        assert_eq!(witness.first_line("page").unwrap(), "HTTP/1.1 200 OK");
+        assert!((1..=60).contains(&witness.ttl("page").unwrap()));
+        witness.forget(&["page", "other"]).unwrap();
+        assert_eq!((witness.ttl("page").unwrap(), witness.first_line("page").unwrap()), (-2, String::new()));
+    }
+}
