@@ -1,2 +1,34 @@
-//! origin
-fn main() {}
+//! The program `origin`: settings, listener, server, exit status.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser as _;
+use origin::{Args, Config, Database, Origin};
+use server::{Deadlines, refuse};
+use tracing::info;
+
+/// A head takes a moment; a naive page on a large table may take longer than one would think.
+const DEADLINES: Deadlines = Deadlines { head: Duration::from_secs(10), shutdown: Duration::from_secs(30) };
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = match Config::parse(&Args::parse()) {
+        Ok(config) => config,
+        Err(faults) => return refuse(&faults),
+    };
+    server::start_log();
+    let (listener, address) = match server::bind(config.listen).await {
+        Ok(bound) => bound,
+        Err(fault) => return refuse(&fault),
+    };
+    let stop = match server::stop_signal() {
+        Ok(stop) => stop,
+        Err(error) => return refuse(&format!("no signals: {error}")),
+    };
+    info!(%address, pool_size = config.pool_size, "listening");
+    server::announce("origin", address);
+    server::serve(listener, Arc::new(Origin::new(Database::new(&config), address)), DEADLINES, stop).await;
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,157 @@
+//! The settings, parsed once; all faults are reported together.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bb8_postgres::tokio_postgres::Config as DatabaseConfig;
+use clap::Parser;
+
+/// The property listings of the article, uncached, from PostgreSQL.
+///
+/// Serves /api/properties/live/naive/ (62 queries a page), /api/properties/live/optimized/ (2 queries),
+/// /api/properties/cached/ (the naive list, for a cache to stand in front of) and /healthz.
+#[derive(Debug, Parser)]
+#[command(
+    name = "origin",
+    version,
+    max_term_width = 100,
+    after_help = "RUST_LOG sets what is logged; RUST_LOG=origin::sql=debug shows each query with its time.\n\n\
+                  Example:\n  origin --database-url postgres://user:password@127.0.0.1:5432/housing_db"
+)]
+pub struct Args {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "ORIGIN_LISTEN",
+        default_value = "127.0.0.1:8001",
+        hide_env_values = true
+    )]
+    pub listen: String,
+
+    /// Database of the listings; `seed` fills it
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DATABASE_URL",
+        default_value = "postgres://user:password@127.0.0.1:5432/housing_db",
+        hide_env_values = true
+    )]
+    pub database_url: String,
+
+    /// Connections to the database at the most
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "ORIGIN_POOL_SIZE",
+        default_value = "10",
+        hide_env_values = true
+    )]
+    pub pool_size: String,
+
+    /// Seconds a request waits for one of them before it is answered 503
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "ORIGIN_POOL_WAIT",
+        default_value = "10",
+        hide_env_values = true
+    )]
+    pub pool_wait: String,
+}
+
+/// All that an origin can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The database.
+    pub database: DatabaseConfig,
+    /// Connections to it at the most.
+    pub pool_size: u32,
+    /// How long a request waits for a connection.
+    pub pool_wait: Duration,
+}
+
+/// What is wrong with the arguments, all of it.
+#[derive(Debug, thiserror::Error)]
+pub struct Faults(Vec<String>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl Config {
+    /// Gives the arguments their types.
+    pub fn parse(args: &Args) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let listen = note(
+            &mut faults,
+            args.listen.parse().map_err(|_| {
+                format!(
+                    "--listen (ORIGIN_LISTEN): {:?} is not an address and port like 127.0.0.1:8001",
+                    args.listen
+                )
+            }),
+        );
+        // The URL may hold a password and is not repeated.
+        let database = note(&mut faults, args.database_url.parse().map_err(|_| {
+            "--database-url (DATABASE_URL): not a URL like postgres://user:password@127.0.0.1:5432/housing_db".to_owned()
+        }));
+        let pool_size = note(&mut faults, positive(&args.pool_size, "--pool-size (ORIGIN_POOL_SIZE)"));
+        let pool_wait = note(&mut faults, positive(&args.pool_wait, "--pool-wait (ORIGIN_POOL_WAIT)"));
+        match (listen, database, pool_size, pool_wait) {
+            (Some(listen), Some(database), Some(pool_size), Some(seconds)) => {
+                Ok(Self { listen, database, pool_size, pool_wait: Duration::from_secs(seconds.into()) })
+            }
+            _ => Err(Faults(faults)),
+        }
+    }
+}
+
+fn note<T>(faults: &mut Vec<String>, parsed: Result<T, String>) -> Option<T> {
+    parsed.map_err(|fault| faults.push(fault)).ok()
+}
+
+fn positive(text: &str, name: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{name}: {text:?} is not a number above 0")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, Vec<String>> {
+        let args = Args::try_parse_from(["origin"].iter().chain(args)).unwrap();
+        Config::parse(&args).map_err(|faults| faults.0)
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let config = parse(&["--database-url", "postgres://u:p@h:1/d"]).unwrap();
+        assert_eq!((config.listen.to_string().as_str(), config.pool_size), ("127.0.0.1:8001", 10));
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_and_no_password() {
+        let faults = parse(&[
+            "--listen",
+            "x",
+            "--database-url",
+            "mysql://u:secret@h/d",
+            "--pool-size",
+            "0",
+            "--pool-wait",
+            "-",
+        ]);
+        let faults = faults.unwrap_err();
+        assert_eq!(faults.len(), 4, "{faults:?}");
+        assert!(!faults.concat().contains("secret"));
+    }
+}

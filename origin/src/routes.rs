@@ -1,0 +1,189 @@
+//! The way of a request: host, path, what is accepted, method.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, HOST, HeaderMap};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde::Serialize;
+use tracing::{error, warn};
+
+use crate::database::Database;
+use crate::error::Error;
+use crate::host;
+use crate::link::Address;
+use crate::negotiation::{Accepted, Refused, negotiate};
+use crate::page::Page;
+use crate::reply::{self, Detail, Reply};
+
+/// Django takes no more parameters than this (`DATA_UPLOAD_MAX_NUMBER_FIELDS`).
+const MAX_PARAMETERS: usize = 1000;
+
+/// What Django quotes of a query in a redirect (`iri_to_uri`), among what a target can hold.
+const UNSAFE: &AsciiSet =
+    &CONTROLS.add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+
+/// The listings over a database.
+#[derive(Debug)]
+pub struct Origin {
+    database: Database,
+    /// The host of requests that name none.
+    address: SocketAddr,
+}
+
+/// A list view of the application.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum View {
+    Naive,
+    Optimized,
+    /// The naive list under the path that a cache stands before.
+    Cached,
+}
+
+const VIEWS: [(View, &str); 3] = [
+    (View::Naive, "/api/properties/live/naive/"),
+    (View::Optimized, "/api/properties/live/optimized/"),
+    (View::Cached, "/api/properties/cached/"),
+];
+
+impl Origin {
+    /// An origin that listens on this address.
+    pub fn new(database: Database, address: SocketAddr) -> Self {
+        Self { database, address }
+    }
+
+    async fn answer(&self, request: &Parts, peer: SocketAddr) -> Reply {
+        let path: Vec<u8> = percent_decode_str(request.uri.path()).collect();
+        if path == b"/healthz" {
+            return reply::plain(StatusCode::OK, "ok");
+        }
+        let Some(host) = self.host(&request.headers) else { return reply::bad_request() };
+        let query = request.uri.query().unwrap_or_default();
+        if let Some((_, path)) =
+            VIEWS.iter().find(|(_, known)| known.strip_suffix('/').map(str::as_bytes) == Some(&path))
+        {
+            return reply::redirect(&with_query(path, query));
+        }
+        let Some((view, path)) = VIEWS.iter().find(|(_, known)| known.as_bytes() == path) else {
+            return reply::not_found();
+        };
+        if query.split('&').count() > MAX_PARAMETERS {
+            return reply::framed(reply::bad_request());
+        }
+        let address = Address::new(scheme(&request.headers, peer), &host, path, query);
+        self.view(*view, request, &address).await
+    }
+
+    /// The host a client asked for; `None` if there can be no such host.
+    fn host(&self, headers: &HeaderMap) -> Option<String> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (None, _) => self.address.to_string(),
+            (Some(host), None) => host.to_str().ok()?.to_owned(),
+            (Some(_), Some(_)) => return None,
+        };
+        Some(host).filter(|host| host::is_good(host))
+    }
+
+    async fn view(&self, view: View, request: &Parts, address: &Address) -> Reply {
+        let compact = Accepted { indent: 0 };
+        let detail = |status, detail: &str, accepted| reply::json(status, &Detail { detail }, accepted);
+        let accept = request.headers.get(ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let accepted = match negotiate(address.value("format"), accept.as_deref()) {
+            Ok(accepted) => accepted,
+            Err(Refused::Format) => return detail(StatusCode::NOT_FOUND, "Not found.", compact),
+            Err(Refused::Accept) => {
+                return detail(
+                    StatusCode::NOT_ACCEPTABLE,
+                    "Could not satisfy the request Accept header.",
+                    compact,
+                );
+            }
+        };
+        match request.method {
+            Method::GET | Method::HEAD => self.list(view, address, accepted).await,
+            Method::OPTIONS => reply::json(StatusCode::OK, &view.metadata(), accepted),
+            _ => {
+                let text = format!("Method \"{}\" not allowed.", request.method);
+                detail(StatusCode::METHOD_NOT_ALLOWED, &text, accepted)
+            }
+        }
+    }
+
+    async fn list(&self, view: View, address: &Address, accepted: Accepted) -> Reply {
+        let mut session = self.database.session();
+        let mut reply = match Page::fetch(&mut session, view, address).await {
+            Ok(page) => reply::json(StatusCode::OK, &page, accepted),
+            Err(error @ Error::InvalidPage) => {
+                reply::json(error.status(), &Detail { detail: &error.to_string() }, accepted)
+            }
+            Err(error) => failed(&error),
+        };
+        reply::time(&mut reply, &session.timing());
+        reply
+    }
+}
+
+impl server::Handler for Origin {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let (request, _body) = request.into_parts();
+        let mut reply = self.answer(&request, peer).await;
+        reply::finish(&mut reply, &request.headers);
+        reply
+    }
+}
+
+/// What OPTIONS tells of a view (DRF's `SimpleMetadata`).
+#[derive(Serialize)]
+struct Metadata {
+    name: &'static str,
+    description: &'static str,
+    renders: [&'static str; 1],
+    parses: [&'static str; 3],
+}
+
+impl View {
+    /// Names and texts are those of the article's classes.
+    fn metadata(self) -> Metadata {
+        let (name, description) = match self {
+            Self::Naive => ("Property List", "No cache, no joins."),
+            Self::Optimized => ("Optimized Property List", "No cache, joins."),
+            Self::Cached => ("Cached Property List", "The same list behind cache_page."),
+        };
+        Metadata {
+            name,
+            description,
+            renders: ["application/json"],
+            parses: ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"],
+        }
+    }
+}
+
+/// As gunicorn: a proxy on this machine is believed to have had TLS.
+fn scheme(headers: &HeaderMap, peer: SocketAddr) -> &'static str {
+    let https = headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
+    if https && peer.ip().to_canonical().is_loopback() { "https" } else { "http" }
+}
+
+fn with_query(path: &str, query: &str) -> String {
+    match query {
+        "" => path.to_owned(),
+        query => format!("{path}?{}", utf8_percent_encode(query, UNSAFE)),
+    }
+}
+
+fn failed(error: &Error) -> Reply {
+    match error.status() {
+        StatusCode::SERVICE_UNAVAILABLE => warn!(error = error.chain(), "no answer from the database"),
+        _ => {
+            error!(error = error.chain(), "the database answers otherwise than a seeded one: has `seed` run?")
+        }
+    }
+    reply::plain(error.status(), &error.to_string())
+}
