@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 mod admission;
+mod article;
 mod failure;
 mod forwarding;
 mod hit;

@@ -1,0 +1,107 @@
+//! The article's cached view: the real origin on a real database behind the proxy, against what real Django answered.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bench::stack::{Postgres, Redis};
+use clap::Parser as _;
+use origin::{Args, Config, Database};
+use tokio::net::TcpListener;
+
+use crate::support::{Reply, Scene, redis_store};
+
+/// What another server, connection or moment would say otherwise, and what only the proxy or the origin adds.
+const NOT_COMPARED: [&str; 8] = [
+    "server",
+    "date",
+    "connection",
+    "transfer-encoding",
+    "server-timing",
+    "x-cache",
+    "cache-status",
+    "expires",
+];
+
+fn origins_tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../origin/tests")
+}
+
+/// The article's stack on the recordings' rows, in a database of its own.
+async fn article(redis: &Redis, database: &str) -> Scene {
+    let postgres = Postgres::shared();
+    let url = postgres.database(database).unwrap();
+    for file in ["fixture/schema.sql", "fixture/fixture.sql"] {
+        postgres.psql(&url, &std::fs::read_to_string(origins_tests().join(file)).unwrap()).unwrap();
+    }
+    postgres.log_statements(database).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let args = Args::try_parse_from(["origin", "--database-url", &url]).unwrap();
+    let origin = origin::Origin::new(Database::new(&Config::parse(&args).unwrap()), address);
+    let deadlines = server::Deadlines { head: Duration::from_secs(10), shutdown: Duration::from_secs(1) };
+    tokio::spawn(server::serve(listener, Arc::new(origin), deadlines, std::future::pending()));
+    let rules = "[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
+    Scene::with(address, redis_store(&redis.url()), rules).await
+}
+
+fn read(name: &str, extension: &str) -> String {
+    std::fs::read_to_string(origins_tests().join(format!("recorded/{name}.{extension}"))).unwrap()
+}
+
+/// Headers that are compared, sorted: the proxy adds its own at the end, Django inside of its middleware.
+fn comparable(headers: &[(&str, &str)]) -> Vec<String> {
+    let mut lines: Vec<_> =
+        headers.iter().map(|(name, value)| format!("{}: {value}", name.to_lowercase())).collect();
+    lines.sort();
+    lines
+}
+
+fn recorded(name: &str) -> (String, Vec<String>, String) {
+    let text = read(name, "http");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.split("\r\n");
+    let line = lines.next().unwrap().to_owned();
+    let headers = lines.map(|line| line.split_once(": ").unwrap());
+    let headers = headers.filter(|(name, _)| !NOT_COMPARED.contains(&name.to_lowercase().as_str()));
+    let headers: Vec<_> = headers.collect();
+    (line, comparable(&headers), body.to_owned())
+}
+
+#[tokio::test]
+async fn the_cached_view_answers_as_django_with_cache_page_and_asks_the_database_once() {
+    let redis = Redis::start().unwrap();
+    let scene = article(&redis, "counted").await;
+    let mut before = 0;
+    for (name, x_cache, queries) in [
+        ("cached-page3-miss", "MISS", 17),
+        ("cached-page3-hit", "HIT", 0),
+        ("cached-head-hit", "HIT", 0),
+        ("cached-page-abc-404", "BYPASS", 0),
+        ("cached-options", "BYPASS", 0),
+        ("cached-post", "BYPASS", 0),
+    ] {
+        let reply: Reply = scene.send(&read(name, "req")).await;
+        let statements = Postgres::shared().statements("counted").len();
+        assert_eq!((reply.header("x-cache"), statements - before), (x_cache, queries), "{name}");
+        before = statements;
+        let (line, headers, body) = recorded(name);
+        assert_eq!((&reply.line, comparable(&reply.without(&NOT_COMPARED))), (&line, headers), "{name}");
+        assert_eq!(reply.text(), body, "{name}");
+        let expires = if ["MISS", "HIT"].contains(&x_cache) { " GMT" } else { "" };
+        assert!(reply.header("expires").ends_with(expires), "{name}: {}", reply.header("expires"));
+    }
+}
+
+#[tokio::test]
+async fn a_hit_opens_no_connection_to_the_database() {
+    let redis = Redis::start().unwrap();
+    let scene = article(&redis, "gone").await;
+    assert_eq!(scene.get("/api/properties/cached/").await.header("x-cache"), "MISS");
+    // The database goes away; the page stays.
+    let refuse = "ALTER DATABASE gone ALLOW_CONNECTIONS false";
+    let admin = Postgres::shared().database("admin").unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'gone'";
+    Postgres::shared().psql(&admin, &format!("{refuse}; {end}")).unwrap();
+    assert_eq!(scene.get("/api/properties/cached/").await.header("x-cache"), "HIT");
+}
