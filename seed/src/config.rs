@@ -172,7 +172,7 @@ mod tests {
         for url in [
             "mysql://u:secret@h/d",
             "postgres://u:secret@h:port/d",
-            "postgres://u:x?secret=1@h/d",
+            "postgres://u:x@h/d?secret=1",
             "postgres://u:secret@/d",
             "secret",
         ] {
