@@ -109,7 +109,8 @@ impl Launch {
         let mut output = BufReader::new(output);
         output.read_line(&mut line).map_err(fault)?;
         let pid = line.trim().parse().map_err(|_| fault(io::ErrorKind::InvalidData.into()))?;
-        Ok(Program { name: self.name, guard, output, pid, log: self.log, last_words: String::new() })
+        let (log, folder) = (self.log, self.folder);
+        Ok(Program { name: self.name, guard, output, pid, log, folder, last_words: String::new() })
     }
 }
 
@@ -121,6 +122,7 @@ pub struct Program {
     output: BufReader<ChildStdout>,
     pid: u32,
     log: PathBuf,
+    folder: Option<PathBuf>,
     last_words: String,
 }
 
@@ -155,6 +157,10 @@ impl Program {
         drop(self.guard.stdin.take());
         let status = self.guard.wait().ok();
         self.hear_last_words();
+        if let Some(folder) = &self.folder {
+            // Gone already, but where a program of another user may empty its folder and not remove it.
+            let _ = std::fs::remove_dir(folder);
+        }
         status
     }
 
