@@ -45,9 +45,9 @@ pub(crate) enum Command {
 /// Walk through the article, then serve until Ctrl-C
 ///
 /// Builds origin, proxy and seed, finds or starts PostgreSQL and Redis, fills the database, and makes the article's
-/// requests one after the other: naive and optimized, cache miss and hit, key and TTL in Redis, 50 at once. What was
-/// seen is printed as one table, beside what the article says. Then proxy and origin serve on the ports 8000 and 8001
-/// (free ones, if these are busy) until Ctrl-C or SIGTERM, which leaves nothing behind.
+/// requests: naive and optimized, cache miss and hit, key and TTL in Redis, 50 at once. What was seen is printed as one
+/// table, and whether it is what the article says. Then proxy and origin serve on the ports 8000 and 8001 (free ones,
+/// if these are busy) until Ctrl-C or SIGTERM, which leaves nothing behind.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Servers of your own are used if their URLs are given: the database is filled anew by the seed, and in \

@@ -29,8 +29,8 @@ pub(crate) enum DemoError {
     Target(#[from] TargetError),
     #[error("{program} {end}; its last words:\n{log}")]
     Died { program: String, end: String, log: String },
-    #[error("{program} does not answer at {address}")]
-    Silent { program: String, address: String },
+    #[error("{program} does not say that it listens; its last words:\n{log}")]
+    Silent { program: String, log: String },
     #[error("a step of its own broke off: {0}")]
     Broken(#[from] JoinError),
     #[error("not as the article says:\n{0}")]

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bench::stack::{Launch, Program, free_port, new_folder};
-use tokio::net::TcpStream;
+use bench::stack::{Launch, Program, new_folder};
 
 use super::error::DemoError;
 use super::programs::Programs;
@@ -19,51 +19,48 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it on its port, or on a free one, and waits until it takes connections.
+    /// Starts it on its port, or on a free one, and waits until it says that it listens.
     pub(super) async fn start(
-        name: &str,
+        name: &'static str,
         port: u16,
         programs: &Programs,
         with: impl FnOnce(Launch) -> Launch,
     ) -> Result<Self, DemoError> {
-        let port = port_or_free(name, port)?;
+        let wanted = if is_free(port) { port } else { 0 };
         let folder = new_folder()?;
         let log = folder.join(format!("{name}.log"));
-        let address = format!("127.0.0.1:{port}");
-        let launch = Launch::new(name, &programs.path(name), &log).args(["--listen", &address]);
-        let program = with(launch).folder(&folder).start()?;
-        let mut server = Self { program, port, log: log.display().to_string() };
-        server.ready(&address).await?;
-        println!("The {name} listens on {address}.");
-        Ok(server)
-    }
-
-    async fn ready(&mut self, address: &str) -> Result<(), DemoError> {
-        const PATIENCE: Duration = Duration::from_secs(30);
-        const PAUSE: Duration = Duration::from_millis(20);
-        let started = Instant::now();
-        while TcpStream::connect(address).await.is_err() {
-            if let Some(status) = self.program.try_wait() {
-                return Err(DemoError::died(&self.program, status));
-            }
-            if started.elapsed() > PATIENCE {
-                let program = self.program.name().to_owned();
-                return Err(DemoError::Silent { program, address: address.to_owned() });
-            }
-            tokio::time::sleep(PAUSE).await;
+        let launch = Launch::new(name, &programs.path(name), &log).folder(&folder);
+        let mut program = with(launch.args(["--listen", &format!("127.0.0.1:{wanted}")])).start()?;
+        let bound = bound_port(&mut program, &log).await?;
+        if bound != port {
+            println!("Port {port} is busy: the {name} takes {bound}.");
         }
-        Ok(())
+        println!("The {name} listens on 127.0.0.1:{bound} (process {}).", program.pid());
+        Ok(Self { program, port: bound, log: log.display().to_string() })
     }
 }
 
-/// The port, if nobody has it, or a free one.
-fn port_or_free(name: &str, port: u16) -> io::Result<u16> {
-    if is_free(port) {
-        return Ok(port);
+/// The port it announces: `proxy listening on http://127.0.0.1:8000`. To connect would not do, others may listen there.
+async fn bound_port(program: &mut Program, log: &Path) -> Result<u16, DemoError> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        if let Some(port) = text.lines().find_map(|line| announced_port(line, program.name())) {
+            return Ok(port);
+        }
+        if let Some(status) = program.try_wait() {
+            return Err(DemoError::died(program, status));
+        }
+        tokio::time::sleep(PAUSE).await;
     }
-    let free = free_port()?;
-    println!("Port {port} is busy: the {name} takes {free}.");
-    Ok(free)
+    Err(DemoError::Silent { program: program.name().to_owned(), log: program.last_lines(20) })
+}
+
+fn announced_port(line: &str, name: &str) -> Option<u16> {
+    let address = line.strip_prefix(name)?.strip_prefix(" listening on http://")?;
+    address.rsplit_once(':')?.1.parse().ok()
 }
 
 /// Whether `localhost` has nobody on this port, whichever of its addresses a client tries first.
@@ -72,4 +69,23 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
         // A machine without IPv6 has nobody there.
         && !in_use(TcpListener::bind((Ipv6Addr::LOCALHOST, port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_announced_by_its_own_program() {
+        for (line, port) in [
+            ("proxy listening on http://127.0.0.1:8000", Some(8000)),
+            ("proxy listening on http://[::1]:80", Some(80)),
+            ("origin listening on http://127.0.0.1:8001", None),
+            ("proxy listening on http://127.0.0.1:", None),
+            ("2026-11-24 INFO proxy: listening", None),
+            ("", None),
+        ] {
+            assert_eq!(announced_port(line, "proxy"), port, "{line}");
+        }
+    }
 }

@@ -133,7 +133,8 @@ impl<'a> Walk<'a> {
             step = step.expect(format!("{} at PostgreSQL", now - before), &wanted);
         }
         if let Some((redis, key)) = self.redis.as_mut().zip(page.key) {
-            step = step.expect(redis.commands(key)?.join(", "), expected.commands);
+            let commands = redis.commands(key)?.join(", ");
+            step = step.expect(format!("{commands} at Redis"), &format!("{} at Redis", expected.commands));
         }
         Ok(step)
     }

@@ -25,9 +25,10 @@ impl RedisWitness {
         Ok(Self { connection, monitor })
     }
 
-    /// Deletes keys: the walk begins with a cold cache, whoever filled it before.
+    /// Deletes keys: the walk begins with a cold cache, whoever filled it before. What came for them is forgotten, too.
     pub(super) fn forget(&mut self, keys: &[&str]) -> Result<(), RedisError> {
-        self.ask::<u32>(cmd("DEL").arg(keys)).map(drop)
+        self.ask::<u32>(cmd("DEL").arg(keys))?;
+        self.commands("").map(drop)
     }
 
     /// The seconds that a key has left, or a negative number if it is not there or stays for ever.
@@ -118,6 +119,7 @@ mod tests {
         assert_eq!(witness.first_line("page").unwrap(), "HTTP/1.1 200 OK");
         assert!((1..=60).contains(&witness.ttl("page").unwrap()));
         witness.forget(&["page", "other"]).unwrap();
+        assert!(witness.commands("page").unwrap().is_empty());
         assert_eq!((witness.ttl("page").unwrap(), witness.first_line("page").unwrap()), (-2, String::new()));
     }
 }
