@@ -1,0 +1,191 @@
+//! The demo, as its user sees it: what it says, how it ends, and that nothing is left.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+#[test]
+fn a_check_walks_through_the_article_and_leaves_nothing() {
+    let mut demo = Demo::start(&["--check"]);
+    let lines = demo.lines_until("50 at once, cached, warm");
+    for step in
+        ["naive page", "optimized page", "cached page, first time", "cached page, again", "its key in Redis"]
+    {
+        assert!(lines.iter().any(|line| line.starts_with(&format!("ok  {step}"))), "{step}: {lines:#?}");
+    }
+    assert_eq!(demo.end().code(), Some(0), "{}", demo.stderr());
+    demo.assert_gone();
+}
+
+#[test]
+fn the_memory_store_needs_no_redis() {
+    let mut demo = Demo::start(&["--check", "--store", "memory"]);
+    let lines = demo.lines_until("50 at once, cached, warm");
+    assert!(!lines.iter().any(|line| line.contains("Redis")), "{lines:#?}");
+    assert_eq!(demo.end().code(), Some(0), "{}", demo.stderr());
+    demo.assert_gone();
+}
+
+#[test]
+fn sigterm_ends_it_in_order() {
+    let mut demo = Demo::start(&[]);
+    demo.lines_until("Serving until Ctrl-C");
+    demo.signal(Signal::TERM);
+    assert_eq!(demo.end().code(), Some(0), "{}", demo.stderr());
+    demo.assert_gone();
+}
+
+#[test]
+fn a_signal_during_the_set_up_ends_it_too() {
+    let mut demo = Demo::start(&[]);
+    demo.lines_until("Filling the database");
+    demo.signal(Signal::INT);
+    assert_eq!(demo.end().code(), Some(1));
+    assert!(demo.stderr().contains("interrupted"), "{}", demo.stderr());
+    demo.assert_gone();
+}
+
+#[test]
+fn a_death_is_told_with_the_last_words() {
+    let mut demo = Demo::start(&[]);
+    demo.lines_until("Serving until Ctrl-C");
+    kill_process(demo.proxy(), Signal::KILL).unwrap();
+    assert_eq!(demo.end().code(), Some(1));
+    let stderr = demo.stderr();
+    assert!(stderr.contains("proxy was ended by signal 9"), "{stderr}");
+    assert!(stderr.contains("proxy listening on http://"), "{stderr}");
+    demo.assert_gone();
+}
+
+#[test]
+fn nothing_is_left_of_a_demo_that_was_killed() {
+    let mut demo = Demo::start(&[]);
+    demo.lines_until("Serving until Ctrl-C");
+    demo.signal(Signal::KILL);
+    demo.end();
+    demo.assert_gone();
+}
+
+#[test]
+fn a_busy_port_is_told_and_another_taken() {
+    // Somebody else may have it: as good for us.
+    let _taken = TcpListener::bind("127.0.0.1:8000");
+    let mut demo = Demo::start(&["--check"]);
+    let lines = demo.lines_until("50 at once, cached, warm");
+    assert!(lines.iter().any(|line| line.starts_with("Port 8000 is busy: the proxy takes ")), "{lines:#?}");
+    assert_eq!(demo.end().code(), Some(0), "{}", demo.stderr());
+    demo.ports.retain(|port| *port != 8000);
+    demo.assert_gone();
+}
+
+/// The article's ports are there once: one demo after the other.
+static TURN: Mutex<()> = Mutex::new(());
+
+struct Demo {
+    child: Child,
+    lines: Receiver<String>,
+    stderr: String,
+    folder: TempDir,
+    /// What the demo said of its programs.
+    pids: Vec<i32>,
+    ports: Vec<u16>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Demo {
+    fn start(args: &[&str]) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        // As the real one: PostgreSQL runs as another user, if we are root, and removes its own folder in it.
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bench"))
+            .args(["demo", "--properties", "100"])
+            .args(args)
+            .env("TMPDIR", folder.path())
+            .env_remove("DATABASE_URL")
+            .env_remove("REDIS_URL")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let stderr = String::new();
+        Self { child, lines, stderr, folder, pids: Vec::new(), ports: Vec::new(), _turn: turn }
+    }
+
+    /// What it says up to a line that holds this.
+    fn lines_until(&mut self, last: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        // The programs may have to be built first.
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(600)) {
+            // The origin listens on 127.0.0.1:8001 (process 1234).
+            if let Some((_, rest)) = line.split_once(" listens on 127.0.0.1:") {
+                let (port, pid) = rest.trim_end_matches(").").split_once(" (process ").unwrap();
+                self.ports.push(port.parse().unwrap());
+                self.pids.push(pid.parse().unwrap());
+            }
+            let found = line.contains(last);
+            lines.push(line);
+            if found {
+                return lines;
+            }
+        }
+        panic!("it never said {last:?}: {lines:#?} {}", self.stderr());
+    }
+
+    fn proxy(&self) -> Pid {
+        Pid::from_raw(*self.pids.last().unwrap()).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// What it said on standard error, once it has ended.
+    fn stderr(&mut self) -> String {
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut self.stderr).unwrap();
+        }
+        self.stderr.clone()
+    }
+
+    fn assert_gone(&self) {
+        let started = Instant::now();
+        while !self.is_gone() {
+            let left: Vec<_> = std::fs::read_dir(self.folder.path()).unwrap().flatten().collect();
+            assert!(started.elapsed() < Duration::from_secs(30), "left: {left:?} of {:?}", self.pids);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        let process = |pid: &i32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+        let port = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).is_ok();
+        !self.pids.iter().any(process)
+            && !self.ports.iter().any(port)
+            && std::fs::read_dir(self.folder.path()).unwrap().next().is_none()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // After a failed assertion: it ends its programs itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
