@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::ffi::OsString;
+
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
 
@@ -20,6 +22,21 @@ const MAX_PROPERTIES: u64 = 10_000_000;
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Args {
+    /// Reads a command line. `cargo demo -- --check` comes as `demo -- --check`: the alias has its own `--` before
+    /// that, so that both ways of writing mean the same.
+    pub(crate) fn of(line: impl IntoIterator<Item = OsString>) -> Self {
+        Self::parse_from(without_separator(line.into_iter().collect()))
+    }
+}
+
+fn without_separator(mut line: Vec<OsString>) -> Vec<OsString> {
+    if line.get(1..3).is_some_and(|words| words == ["demo", "--"]) {
+        line.remove(2);
+    }
+    line
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,5 +116,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_alias_takes_flags_with_and_without_a_separator() {
+        for line in [&["bench", "demo", "--", "--check"][..], &["bench", "demo", "--check"]] {
+            let Command::Demo(args) = Args::of(line.iter().map(OsString::from)).command else {
+                panic!("{line:?}")
+            };
+            assert!(args.check, "{line:?}");
+        }
     }
 }

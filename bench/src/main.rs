@@ -10,13 +10,11 @@ mod spread;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::args::{Args, Command};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Args::parse().command {
+    match Args::of(std::env::args_os()).command {
         Command::Demo(args) => demo::run(&args).await,
         Command::Bombard { url, number } => bombard::run(&url, number).await,
     }
