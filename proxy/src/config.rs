@@ -271,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn the_readmes_file_is_one_with_the_documented_defaults() {
+        let readme = include_str!("../../README.md");
+        let file = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+        let config = parse(&[], file).unwrap();
+        let default = parse(&[], "").unwrap();
+        let comparable =
+            |config: &Config| format!("{:?}", Config { rules: Vec::new(), site: None, ..config.clone() });
+        assert_eq!(comparable(&config), comparable(&default));
+        assert_eq!(config.rules, [Rule::new("/api/properties/cached/", 60).unwrap()]);
+    }
+
+    #[test]
     fn flags_win_over_the_file_and_their_rules_go_first() {
         let file = "listen = \"127.0.0.1:1\"\n[[cache_page]]\npath = \"/*\"\n";
         let config =
