@@ -9,7 +9,7 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value, cmd, pipe};
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::{Store, StoreError, Write};
@@ -46,8 +46,9 @@ impl RedisStore {
 
     /// Runs commands within the deadline, checkout included, and marks the connection if it did not survive.
     async fn run(&self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let result = match timeout(self.deadline, self.connection()).await {
-            Ok(Ok(connection)) => self.send(connection, commands).await,
+        let deadline = Instant::now() + self.deadline;
+        let result = match timeout_at(deadline, self.connection()).await {
+            Ok(Ok(connection)) => self.send(connection, commands, deadline).await,
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StoreError::Deadline(self.deadline)),
         };
@@ -55,8 +56,13 @@ impl RedisStore {
         result
     }
 
-    async fn send(&self, mut connection: Connection, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let result = match timeout(self.deadline, commands.query(&mut connection.handle)).await {
+    async fn send(
+        &self,
+        mut connection: Connection,
+        commands: &Commands,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, StoreError> {
+        let result = match timeout_at(deadline, commands.query(&mut connection.handle)).await {
             Ok(result) => result.map_err(StoreError::from),
             Err(_) => Err(StoreError::Deadline(self.deadline)),
         };

@@ -63,7 +63,7 @@ async fn redis_hung_delays_no_longer_than_its_deadline() {
             (reply.status(), reply.cache().as_str()),
             (200, "MISS fwd=miss; detail=store-unreachable")
         );
-        // Checkout and command have 50 ms each; the rest is a busy machine's.
+        // Checkout and command have 50 ms together; the rest is a busy machine's.
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     }
     signal(redis.pid(), "CONT");
