@@ -25,6 +25,7 @@ mod fill;
 mod format;
 mod forward;
 mod key;
+pub mod pickle;
 mod policy;
 mod proxy;
 mod site;

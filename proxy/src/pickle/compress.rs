@@ -1,0 +1,149 @@
+//! The compressors of django-redis.
+
+use std::io::{ErrorKind, Read, Write};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::{GzDecoder, ZlibDecoder};
+use flate2::write::{GzEncoder, ZlibEncoder};
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+use lzma_rust2::{XzOptions, XzReader, XzWriter};
+use ruzstd::decoding::StreamingDecoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+/// How a site stores its values: `OPTIONS["COMPRESSOR"]` of django-redis.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Compressor {
+    /// Plain pickles; Django's own backend knows nothing else.
+    #[default]
+    None,
+    /// `django_redis.compressors.zlib.ZlibCompressor`
+    Zlib,
+    /// `django_redis.compressors.gzip.GzipCompressor`
+    Gzip,
+    /// `django_redis.compressors.zstd.ZStdCompressor`
+    Zstd,
+    /// `django_redis.compressors.lz4.Lz4Compressor`
+    Lz4,
+    /// `django_redis.compressors.lzma.LzmaCompressor`: the xz format.
+    Lzma,
+}
+
+/// The most memory that a value may ask for as the window of its past: django-redis writes xz with 4 MiB, and zstd and xz
+/// take 8 MiB for their higher levels.
+const MAX_WINDOW: u64 = 8 << 20;
+
+/// What the xz decoder needs besides its window.
+const XZ_STATE: u64 = 1 << 20;
+
+/// The level of `zlib.compress` in django-redis, of `gzip.compress` in Python, and the preset of its xz.
+const ZLIB_LEVEL: u32 = 6;
+const GZIP_LEVEL: u32 = 9;
+const XZ_PRESET: u32 = 4;
+
+impl Compressor {
+    /// Which one wrote a value, by its first bytes. No pickle begins with any of these.
+    fn of(value: &[u8]) -> Self {
+        match value {
+            [0x78, flags, ..] if (0x7800 | u16::from(*flags)).is_multiple_of(31) => Self::Zlib,
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [0x04, 0x22, 0x4d, 0x18, ..] => Self::Lz4,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Lzma,
+            _ => Self::None,
+        }
+    }
+
+    /// Values up to this length stay plain.
+    fn min_length(self) -> usize {
+        match self {
+            Self::Lzma => 100,
+            _ => 15,
+        }
+    }
+}
+
+/// Undoes whichever compressor wrote a value: django-redis mixes compressed and plain ones. `None` if the value is broken
+/// or would pass `limit`; no more than that is ever allocated for it, and `MAX_WINDOW` for its window.
+pub fn decompress(value: &Bytes, limit: usize) -> Option<Bytes> {
+    let input = value.as_ref();
+    match Compressor::of(input) {
+        Compressor::None => Some(value.clone()).filter(|value| value.len() <= limit),
+        Compressor::Zlib => read_within(ZlibDecoder::new(input), limit),
+        Compressor::Gzip => read_within(GzDecoder::new(input), limit),
+        Compressor::Zstd => {
+            read_within(StreamingDecoder::new_with_max_window_size(input, MAX_WINDOW).ok()?, limit)
+        }
+        Compressor::Lz4 => read_within(FrameDecoder::new(input.chain(Truncated)), limit),
+        Compressor::Lzma => {
+            let memory = ((MAX_WINDOW + XZ_STATE) >> 10) as u32;
+            read_within(XzReader::new_mem_limit(input, false, memory), limit)
+        }
+    }
+}
+
+/// What follows the input of a decoder that takes an early end for the end.
+struct Truncated;
+
+impl Read for Truncated {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(ErrorKind::InvalidData.into())
+    }
+}
+
+/// Reads to the end, unless that is beyond `limit`. The buffer doubles, but never past the limit.
+fn read_within(mut source: impl Read, limit: usize) -> Option<Bytes> {
+    let mut output: Vec<u8> = Vec::new();
+    let mut piece = [0; 16 << 10];
+    loop {
+        let length = source.read(&mut piece).ok()?;
+        if length == 0 {
+            return Some(Bytes::from(output));
+        }
+        let needed = output.len() + length;
+        if needed > limit {
+            return None;
+        }
+        if needed > output.capacity() {
+            let capacity = needed.max(2 * output.capacity()).min(limit);
+            output.reserve_exact(capacity - output.len());
+        }
+        output.extend_from_slice(&piece[..length]);
+    }
+}
+
+/// Writes a value as django-redis does with this compressor, which leaves short ones plain.
+pub fn compress(compressor: Compressor, value: &Bytes) -> Bytes {
+    if compressor == Compressor::None || value.len() <= compressor.min_length() {
+        return value.clone();
+    }
+    // No writer fails into memory; and if one did, Django reads plain values as well.
+    compressed(compressor, value).map_or_else(|_| value.clone(), Bytes::from)
+}
+
+fn compressed(compressor: Compressor, value: &Bytes) -> std::io::Result<Vec<u8>> {
+    match compressor {
+        Compressor::None => Ok(value.to_vec()),
+        Compressor::Zlib => {
+            let mut writer = ZlibEncoder::new(Vec::new(), Compression::new(ZLIB_LEVEL));
+            writer.write_all(value)?;
+            writer.finish()
+        }
+        Compressor::Gzip => {
+            let mut writer = GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL));
+            writer.write_all(value)?;
+            writer.finish()
+        }
+        Compressor::Zstd => Ok(compress_to_vec(value.as_ref(), CompressionLevel::Fastest)),
+        Compressor::Lz4 => {
+            let mut writer = FrameEncoder::new(Vec::new());
+            writer.write_all(value)?;
+            Ok(writer.finish()?)
+        }
+        Compressor::Lzma => {
+            let mut writer = XzWriter::new(Vec::new(), XzOptions::with_preset(XZ_PRESET))?;
+            writer.write_all(value)?;
+            writer.finish()
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Cookies of a page, as the `Set-Cookie` lines that Python's `http.cookies` renders.
+
+use std::fmt::Write;
+
+use super::field::{Field, is_token};
+use super::heap::{Heap, Value};
+use super::object::{Object, dict, unique};
+
+/// The attributes of a Morsel in the order of their keys, which is that of the line, with their written names.
+const ATTRIBUTES: [(&str, &str); 10] = [
+    ("comment", "Comment"),
+    ("domain", "Domain"),
+    ("expires", "expires"),
+    ("httponly", "HttpOnly"),
+    ("max-age", "Max-Age"),
+    ("partitioned", "Partitioned"),
+    ("path", "Path"),
+    ("samesite", "SameSite"),
+    ("secure", "Secure"),
+    ("version", "Version"),
+];
+
+/// The attribute `cookies`: a SimpleCookie, which is a dict of Morsels, or any other dict of them. `None` for what Django
+/// fails on.
+pub(super) fn fields(heap: &Heap<'_>, cookies: Value) -> Option<Vec<Field>> {
+    if let Some(dict) = dict(heap, cookies) {
+        return lines(heap, unique(heap, heap.entries(dict))?);
+    }
+    let cookies = Object::of(heap, cookies)?;
+    let mut fields = match cookies.args().next() {
+        Some(text) if cookies.called && cookies.class.1 == "SimpleCookie" => parse(heap.text(text)?)?,
+        Some(_) if cookies.called => return None,
+        _ => Vec::new(),
+    };
+    fields.extend(lines(heap, cookies.items()?)?);
+    Some(fields)
+}
+
+fn lines(heap: &Heap<'_>, morsels: Vec<(&str, Value)>) -> Option<Vec<Field>> {
+    let line = |(_, morsel)| Some(("Set-Cookie".to_owned(), morsel_line(&Object::of(heap, morsel)?)?));
+    morsels.into_iter().map(line).collect()
+}
+
+/// `sid=abc; HttpOnly; Path=/`: the value as it was coded, then what is set.
+fn morsel_line(morsel: &Object<'_>) -> Option<String> {
+    let heap = morsel.heap;
+    let (mut key, mut value, mut coded) = (None, None, None);
+    morsel.attributes(|name, content| match name {
+        b"key" => key = Some(content),
+        b"value" => value = Some(content),
+        b"coded_value" => coded = Some(content),
+        _ => {}
+    })?;
+    value?;
+    let mut line = format!("{}={}", heap.text(key?)?, heap.text(coded?)?);
+    let items = morsel.items()?;
+    for (key, name) in ATTRIBUTES {
+        if let Some((_, value)) = items.iter().find(|(other, _)| *other == key) {
+            attribute(&mut line, heap, name, *value)?;
+        }
+    }
+    Some(line)
+}
+
+/// Flags are named if they are true, all else has a value unless it is the empty text. A date that counts from now, which
+/// Django never stores, is a page that is not read: here is no clock.
+fn attribute(line: &mut String, heap: &Heap<'_>, name: &str, value: Value) -> Option<()> {
+    if heap.raw(value).is_some_and(<[u8]>::is_empty) {
+        return Some(());
+    }
+    match value {
+        Value::Node(_) => None,
+        Value::None | Value::Bool(false) | Value::Int(0) if is_flag(name) => Some(()),
+        _ if is_flag(name) => write!(line, "; {name}").ok(),
+        Value::Int(number) if name == "Max-Age" => write!(line, "; {name}={number}").ok(),
+        _ => write!(line, "; {name}={}", heap.text(value)?).ok(),
+    }
+}
+
+fn is_flag(name: &str) -> bool {
+    matches!(name, "HttpOnly" | "Partitioned" | "Secure")
+}
+
+/// What `SimpleCookie("sid=abc; Path=/; HttpOnly")` makes, as long as nothing in it is quoted or odd.
+fn parse(text: &str) -> Option<Vec<Field>> {
+    let mut cookies: Vec<(&str, [&str; ATTRIBUTES.len()])> = Vec::new();
+    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        let (key, value) = part.split_once('=').map_or((part, None), |(key, value)| (key, Some(value)));
+        if !is_token(key) || key.starts_with('$') || !value.is_none_or(is_plain) {
+            return None;
+        }
+        let Some(at) = ATTRIBUTES.iter().position(|(name, _)| key.eq_ignore_ascii_case(name)) else {
+            value?;
+            cookies.push((part, [""; ATTRIBUTES.len()]));
+            continue;
+        };
+        let name = ATTRIBUTES[at].1;
+        cookies.last_mut()?.1[at] = value.or(is_flag(name).then_some(name))?;
+    }
+    Some(
+        cookies
+            .into_iter()
+            .map(|(pair, attributes)| ("Set-Cookie".to_owned(), parsed_line(pair, attributes)))
+            .collect(),
+    )
+}
+
+/// A value that Python neither unquotes nor ends early: it may hold blanks if it is a date.
+fn is_plain(value: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    value.bytes().all(is_letter) || httpdate::parse_http_date(value).is_ok()
+}
+
+fn parsed_line(pair: &str, attributes: [&str; ATTRIBUTES.len()]) -> String {
+    let mut line = pair.to_owned();
+    for ((_, name), value) in ATTRIBUTES.iter().zip(attributes).filter(|(_, value)| !value.is_empty()) {
+        line.push_str("; ");
+        line.push_str(name);
+        if !is_flag(name) {
+            line.push('=');
+            line.push_str(value);
+        }
+    }
+    line
+}

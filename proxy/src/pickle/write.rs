@@ -1,0 +1,170 @@
+//! The writer: what Django 4.2 to 6.1 serve, with both backends.
+
+use bytes::Bytes;
+
+use super::field::{Field, is_servable};
+use super::opcode::*;
+use super::page::Page;
+
+/// The protocol of a pickle, as the two backends of Django choose it. Both read both.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Protocol {
+    /// Of django-redis.
+    Four = 4,
+    /// Of `django.core.cache.backends.redis`.
+    #[default]
+    Five = 5,
+}
+
+/// Made anew by whoever sends a page on, and refused by some of Django's servers in what is to be sent.
+const NEVER_WRITTEN: [&str; 11] = [
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "server",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Writes the names of the headers that the pages of a path vary on, as Django names them.
+pub fn write_list(names: &[String]) -> Bytes {
+    let mut pickle = Pickle::new(Protocol::Four, names.iter().map(|name| name.len() + 5).sum::<usize>() + 8);
+    pickle.codes(&[EMPTY_LIST, MARK]);
+    for name in names {
+        pickle.text(name);
+    }
+    pickle.codes(&[APPENDS]);
+    pickle.finish()
+}
+
+/// Writes a page; `None` for one that Django could not serve, or that sets a cookie: it would be sent to everybody.
+/// Fields of equal names become one, as Django has one value for a name (RFC 9110 §5.3 says how).
+pub fn write_page(page: &Page, protocol: Protocol) -> Option<Bytes> {
+    let page = Page { headers: joined(&page.headers), ..page.clone() };
+    let sets_cookie = page.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+    if sets_cookie || !is_servable(&page) {
+        return None;
+    }
+    let head: usize = page.headers.iter().map(|(name, value)| 2 * name.len() + value.len() + 16).sum();
+    let mut pickle = Pickle::new(protocol, head + page.body.len() + 512);
+    pickle.object("django.http.response", "HttpResponse");
+    pickle.codes(&[EMPTY_DICT, MARK]);
+    pickle.headers(&page.headers);
+    pickle.item("_charset", &[NONE]);
+    pickle.item("_resource_closers", &[EMPTY_LIST]);
+    pickle.item("_handler_class", &[NONE]);
+    pickle.text("cookies");
+    pickle.object("http.cookies", "SimpleCookie");
+    pickle.item("closed", &[NEWFALSE]);
+    let [low, high] = page.status.to_le_bytes();
+    pickle.item("status_code", &[BININT2, low, high]);
+    match &page.reason {
+        None => pickle.item("_reason_phrase", &[NONE]),
+        Some(reason) => {
+            pickle.text("_reason_phrase");
+            pickle.text(reason);
+        }
+    }
+    pickle.item("_container", &[EMPTY_LIST]);
+    pickle.bytes(&page.body);
+    pickle.codes(&[APPEND]);
+    if let Some(note) = &page.note {
+        pickle.text("_cachepage");
+        pickle.text(note);
+    }
+    pickle.codes(&[SETITEMS, BUILD]);
+    Some(pickle.finish())
+}
+
+fn joined(fields: &[Field]) -> Vec<Field> {
+    let mut joined: Vec<Field> = Vec::with_capacity(fields.len());
+    for (name, value) in fields.iter().filter(|(name, _)| is_written(name)) {
+        match joined.iter_mut().find(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+            Some((_, earlier)) => {
+                earlier.push_str(", ");
+                earlier.push_str(value);
+            }
+            None => joined.push((name.clone(), value.clone())),
+        }
+    }
+    joined
+}
+
+fn is_written(name: &str) -> bool {
+    !NEVER_WRITTEN.iter().any(|never| name.eq_ignore_ascii_case(never))
+}
+
+/// A pickle that grows.
+struct Pickle(Vec<u8>);
+
+impl Pickle {
+    fn new(protocol: Protocol, capacity: usize) -> Self {
+        let mut pickle = Vec::with_capacity(capacity);
+        pickle.extend_from_slice(&[PROTO, protocol as u8]);
+        Self(pickle)
+    }
+
+    fn finish(mut self) -> Bytes {
+        self.codes(&[STOP]);
+        Bytes::from(self.0)
+    }
+
+    fn codes(&mut self, codes: &[u8]) {
+        self.0.extend_from_slice(codes);
+    }
+
+    fn item(&mut self, name: &str, value: &[u8]) {
+        self.text(name);
+        self.codes(value);
+    }
+
+    /// A bare object of a class.
+    fn object(&mut self, module: &str, class: &str) {
+        self.text(module);
+        self.text(class);
+        self.codes(&[STACK_GLOBAL, EMPTY_TUPLE, NEWOBJ]);
+    }
+
+    /// The attribute `headers`. Django finds a value by its name in lower case.
+    fn headers(&mut self, fields: &[Field]) {
+        self.text("headers");
+        self.object("django.http.response", "ResponseHeaders");
+        self.codes(&[EMPTY_DICT]);
+        self.text("_store");
+        self.codes(&[EMPTY_DICT, MARK]);
+        for (name, value) in fields {
+            self.text(&name.to_ascii_lowercase());
+            self.text(name);
+            self.text(value);
+            self.codes(&[TUPLE2]);
+        }
+        self.codes(&[SETITEMS, SETITEM, BUILD]);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.counted([SHORT_BINUNICODE, BINUNICODE, BINUNICODE8], text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.counted([SHORT_BINBYTES, BINBYTES, BINBYTES8], bytes);
+    }
+
+    /// One of three opcodes, by how many bytes the length needs: one, four or eight.
+    fn counted(&mut self, [short, long, longest]: [u8; 3], content: &[u8]) {
+        if let Ok(length) = u8::try_from(content.len()) {
+            self.codes(&[short, length]);
+        } else if let Ok(length) = u32::try_from(content.len()) {
+            self.codes(&[long]);
+            self.codes(&length.to_le_bytes());
+        } else {
+            self.codes(&[longest]);
+            self.codes(&content.len().to_le_bytes());
+        }
+        self.codes(content);
+    }
+}

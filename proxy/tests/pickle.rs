@@ -1,0 +1,266 @@
+//! Values of real Django and hand-made ones (`tests/django/values`; where they come from says the README of the Django
+//! reference, whose own files are read as well where they lie beside the project).
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use proxy::pickle::{
+    Compressor, Page, Protocol, compress, decompress, read_list, read_page, write_list, write_page,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Longer than any vector.
+const LIMIT: usize = 1 << 20;
+
+/// Folders of vectors: our copy, and the reference if it is there.
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copy = root.join("tests/django/values");
+    let reference = root.join("../../shared/django-reference/values");
+    [copy, reference].into_iter().filter(|folder| folder.join("values.json").exists()).collect()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn bytes(path: &Path) -> Bytes {
+    std::fs::read(path).unwrap().into()
+}
+
+/// Every vector, with its name.
+fn vectors() -> Vec<(String, Bytes)> {
+    let folder = &folders()[0];
+    let mut vectors = Vec::new();
+    for folder in [folder.clone(), folder.join("foreign")] {
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.contains(".pickle") {
+                vectors.push((name, bytes(&path)));
+            }
+        }
+    }
+    vectors.sort();
+    assert!(vectors.len() > 280, "{}", vectors.len());
+    vectors
+}
+
+fn fields(pairs: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    pairs.as_array().unwrap().iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
+}
+
+#[test]
+fn values_of_django_read_as_recorded() {
+    for folder in folders() {
+        for row in json(&folder.join("values.json")).as_array().unwrap() {
+            let file = row["file"].as_str().unwrap();
+            let value = decompress(&bytes(&folder.join(file)), LIMIT).unwrap();
+            if row["kind"] == "header_list" {
+                let names: Vec<String> = serde_json::from_value(row["header_list"].clone()).unwrap();
+                assert_eq!(read_list(&value), Some(names), "{file}");
+                continue;
+            }
+            let page = read_page(&value).unwrap_or_else(|| panic!("{file}"));
+            let cookies = row["set_cookie"].as_array().unwrap().iter();
+            let cookies = cookies.map(|line| ("Set-Cookie".to_owned(), line.as_str().unwrap().to_owned()));
+            let expected: Vec<_> = fields(&row["headers"]).into_iter().chain(cookies).collect();
+            assert_eq!(page.headers, expected, "{file}");
+            assert_eq!(u64::from(page.status), row["status"], "{file}");
+            assert_eq!(page.reason.as_deref(), row["reason_in_state"].as_str(), "{file}");
+            assert_eq!(page.body.len() as u64, row["body_length"], "{file}");
+            let digest: String =
+                Sha256::digest(&page.body).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(digest, row["body_sha256"], "{file}");
+            assert_eq!(page.note, None, "{file}");
+        }
+    }
+}
+
+/// Django iterates over a dict as well; nobody writes one, and for us it is a miss.
+const NOT_AS_DJANGO: &str = "header-list-dict";
+
+#[test]
+fn foreign_values_are_hits_where_django_serves_them() {
+    for (name, row) in json(&folders()[0].join("foreign.json")).as_object().unwrap() {
+        let value = bytes(&folders()[0].join(row["file"].as_str().unwrap()));
+        let hit = row["hit"].as_bool().unwrap() && name != NOT_AS_DJANGO;
+        if name.starts_with("header-list") {
+            assert_eq!(read_list(&value).is_some(), hit, "{name}");
+            continue;
+        }
+        let page = read_page(&value);
+        assert_eq!(page.is_some(), hit, "{name}");
+        if let Some(page) = page {
+            compare(name, &page, row);
+        }
+    }
+}
+
+/// With what Django's server sent: it makes `Age`, `Content-Length` and what concerns the connection itself.
+fn compare(name: &str, page: &Page, row: &Value) {
+    let made = ["Age", "Content-Length", "Connection", "Server", "Date"];
+    let stored = |fields: &[(String, String)]| -> Vec<_> {
+        fields.iter().filter(|(name, _)| !made.contains(&name.as_str())).cloned().collect()
+    };
+    assert_eq!(stored(&page.headers), stored(&fields(&row["headers"])), "{name}");
+    assert_eq!(u64::from(page.status), row["status"], "{name}");
+    if let Some(reason) = &page.reason {
+        assert_eq!(*reason, row["reason"], "{name}");
+    }
+    let body: String = page.body.iter().map(|byte| char::from(*byte)).collect();
+    // The server cuts a body to the length that is stored with it.
+    assert!(body.starts_with(row["body"].as_str().unwrap()), "{name}");
+}
+
+#[test]
+fn a_body_of_one_chunk_is_not_copied() {
+    let value = bytes(&folders()[0].join("dj52.django.drf-page3.pickle"));
+    let page = read_page(&value).unwrap();
+    assert!(value.as_ptr_range().contains(&page.body.as_ptr()));
+}
+
+fn read_all(value: &Bytes) {
+    if let Some(value) = decompress(value, LIMIT) {
+        let _ = (read_list(&value), read_page(&value));
+    }
+}
+
+#[test]
+fn every_prefix_of_every_vector_is_refused() {
+    for (name, value) in vectors() {
+        for end in 0..value.len() {
+            let prefix = decompress(&value.slice(..end), LIMIT);
+            let page = prefix.as_ref().and_then(read_page);
+            let list = prefix.as_ref().and_then(read_list);
+            assert_eq!((page, list), (None, None), "{name} {end}");
+        }
+    }
+}
+
+#[test]
+fn any_changed_byte_gives_a_value_or_nothing() {
+    let start = Instant::now();
+    let cases = [
+        "dj52.django.cookies.",
+        "dj60.django.headers.",
+        "cookie-string",
+        "constructor-p0",
+        "full-p2",
+        "plain",
+    ];
+    for (name, value) in vectors() {
+        if !cases.iter().any(|case| name.contains(case)) {
+            continue;
+        }
+        for at in 0..value.len() {
+            for byte in
+                [0, 1, 0x7f, 0x80, 0xff, b'(', b'.', b'0', b'R', 0x8c, 0x94, value[at] ^ 1, value[at] ^ 0x80]
+            {
+                let mut changed = value.to_vec();
+                changed[at] = byte;
+                read_all(&changed.into());
+            }
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_would_run_code_in_python_is_a_miss() {
+    for value in [
+        &b"cos\nsystem\n(S'touch /tmp/pickled'\ntR."[..],
+        b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x10touch /tmp/pickle\x85R.",
+        b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93\x8c\x08import os\x85R.",
+        b"(S'touch /tmp/pickled'\nios\nsystem\n.",
+        b"(cos\nsystem\nS'touch /tmp/pickled'\no.",
+    ] {
+        let value = Bytes::from_static(value);
+        assert_eq!((read_page(&value), read_list(&value)), (None, None), "{}", value.escape_ascii());
+    }
+    assert!(!Path::new("/tmp/pickled").exists());
+}
+
+#[test]
+fn other_values_are_misses() {
+    for value in [
+        &b""[..],
+        b"N.",
+        b"\x80\x05N.",
+        b"42",
+        b"-1",
+        b"0",
+        b"{\"count\": 1}",
+        b"]",
+        b".",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ] {
+        let value = Bytes::from_static(value);
+        assert_eq!((read_page(&value), read_list(&value)), (None, None), "{}", value.escape_ascii());
+    }
+}
+
+const COMPRESSORS: [Compressor; 6] = [
+    Compressor::None,
+    Compressor::Zlib,
+    Compressor::Gzip,
+    Compressor::Zstd,
+    Compressor::Lz4,
+    Compressor::Lzma,
+];
+
+#[test]
+fn a_bomb_is_nothing() {
+    let zeros = Bytes::from(vec![0; 8 << 20]);
+    for compressor in COMPRESSORS {
+        let bomb = compress(compressor, &zeros);
+        assert_eq!(decompress(&bomb, LIMIT), None, "{compressor:?}");
+        assert_eq!(decompress(&bomb, zeros.len() - 1), None, "{compressor:?}");
+        assert_eq!(decompress(&bomb, zeros.len()).as_ref(), Some(&zeros), "{compressor:?}");
+    }
+}
+
+fn field() -> impl Strategy<Value = (String, String)> {
+    ("[A-Za-z][A-Za-z0-9-]{0,12}", "[ -~\t\u{80}-\u{ff}]{0,300}")
+}
+
+prop_compose! {
+    fn page()(
+        status in 200_u16..600,
+        reason in proptest::option::of("[ -~\u{a0}-\u{ff}]{0,20}"),
+        fields in proptest::collection::vec(field(), 0..12),
+        body in proptest::collection::vec(any::<u8>(), 0..700),
+        note in proptest::option::of("\\PC{0,300}"),
+    ) -> Page {
+        let mut names = std::collections::HashSet::new();
+        let headers = fields.into_iter().filter(|(name, _)| names.insert(name.to_ascii_lowercase())).collect();
+        Page { status, reason, headers, body: body.into(), note }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_page_reads_back(page in page(), which in 0..COMPRESSORS.len()) {
+        // What the writer refuses or leaves out has tests of its own.
+        prop_assume!(page.headers.iter().all(|(name, _)| !["te", "date", "server", "upgrade", "trailer"].contains(&name.to_ascii_lowercase().as_str())));
+        for protocol in [Protocol::Four, Protocol::Five] {
+            let value = write_page(&page, protocol).unwrap();
+            let value = decompress(&compress(COMPRESSORS[which], &value), LIMIT).unwrap();
+            prop_assert_eq!(read_page(&value), Some(page.clone()));
+        }
+    }
+
+    #[test]
+    fn any_list_reads_back(names in proptest::collection::vec("\\PC{0,40}", 0..20)) {
+        prop_assert_eq!(read_list(&write_list(&names)), Some(names));
+    }
+
+    #[test]
+    fn any_bytes_give_a_value_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        read_all(&bytes.into());
+    }
+}
