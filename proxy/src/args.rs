@@ -33,8 +33,8 @@ pub struct Args {
     #[arg(long, value_name = "URL|memory", env = "REDIS_URL", hide_env_values = true)]
     pub store: Option<String>,
 
-    /// How keys are made [default: path]
-    #[arg(long, value_name = "path", env = "PROXY_KEYS", hide_env_values = true)]
+    /// How keys are made: readable ones, or those of a Django that shares the cache ([django] in the file) [default: path]
+    #[arg(long, value_name = "path|django", env = "PROXY_KEYS", hide_env_values = true)]
     pub keys: Option<String>,
 
     /// Host whose pages have plain keys [default: localhost and the listening port]

@@ -1,5 +1,6 @@
 //! The settings, parsed once into the types that use them. All faults are reported together, each with its place.
 
+mod django;
 mod parse;
 mod settings;
 
@@ -10,9 +11,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::args::Args;
+use crate::format::Format;
+use crate::key::Keys;
 use crate::policy::Rule;
 use crate::site::Site;
 use crate::upstream::{self, Origin};
+use parse::Scheme;
 use settings::{File, Given, Settings};
 
 /// All that a proxy can be told.
@@ -24,6 +28,12 @@ pub struct Config {
     pub origin: Origin,
     /// Where pages are kept.
     pub store: StoreUrl,
+    /// How keys are made.
+    pub keys: Keys,
+    /// How values are written.
+    pub format: Format,
+    /// Whether pages are written at all, or only read.
+    pub writes: bool,
     /// The Host of plain keys; `localhost` and the listening port if none is given.
     pub site: Option<Site>,
     /// What is cached; the first rule that matches counts.
@@ -116,6 +126,14 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     let store =
         settings.take("store", flag("--store (REDIS_URL)", &args.store), parse::DEFAULT_STORE, parse::store);
     let keys = settings.take("keys", flag("--keys (PROXY_KEYS)", &args.keys), "path", parse::keys);
+    let mut warnings = Vec::new();
+    let sharing = match keys {
+        Some(Scheme::Django) => django::django(&mut settings, &mut warnings),
+        other => {
+            warnings.extend(django::unused(&mut settings));
+            other.map(|_| (Keys::Path, Format::Http, true))
+        }
+    };
     let site = settings.take("site", flag("--site (PROXY_SITE)", &args.site), "", parse::site);
     let trusted_proxies = settings.take("trusted_proxies", None, "", parse::networks);
     let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
@@ -126,12 +144,15 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     {
         settings.fault(format!("origin: {origin} is where the proxy itself listens"));
     }
-    let warnings = settings.finish();
-    keys?;
+    settings.finish();
+    let (keys, format, writes) = sharing?;
     Some(Config {
         listen: listen?,
         origin: origin?,
         store: store?,
+        keys,
+        format,
+        writes,
         site: site?,
         rules: Vec::new(),
         trusted_proxies: trusted_proxies?,
@@ -207,6 +228,8 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
+    use crate::key::Language;
+    use crate::pickle::Compressor;
     use crate::policy::Authorization;
 
     fn parse(flags: &[&str], file: &str) -> Result<Config, Vec<String>> {
@@ -329,9 +352,57 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_django_are_refused_with_what_there_is() {
-        let faults = parse(&["--keys", "django"], "").unwrap_err();
-        assert_eq!(faults, ["--keys (PROXY_KEYS): \"django\" is not available in this version; path is"]);
+    fn the_keys_of_a_django_have_their_section() {
+        let config = parse(
+            &["--keys", "django"],
+            r#"
+            [django]
+            version = "6.1.3"
+            key_prefix = "x"
+            key_version = 7
+            language = "en-us"
+            languages = ["de", "zh-Hant"]
+            time_zone = "Etc/GMT+5"
+            script_name = "/app"
+            compressor = "zlib"
+            write = false
+            use_x_forwarded_host = true
+
+            [django.hit_headers]
+            X-Frame-Options = "SAMEORIGIN"
+            Referrer-Policy = ""
+            "#,
+        )
+        .unwrap();
+        assert!(!config.writes && config.warnings.is_empty(), "{:?}", config.warnings);
+        let (Keys::Django(django), Format::Pickled(pickled)) = (config.keys, config.format) else { panic!() };
+        assert_eq!((django.key_prefix.as_str(), django.version), ("x", 7));
+        let Some(Language::Negotiated(locale)) = django.language else { panic!() };
+        assert_eq!(
+            (locale.languages, locale.default.as_str()),
+            (vec!["de".into(), "zh-hant".into()], "en-us")
+        );
+        assert_eq!((django.time_zone.as_deref(), django.use_x_forwarded_host), (Some("Etc/GMT+5"), true));
+        assert_eq!(pickled.compressor, Compressor::Zlib);
+        let headers: Vec<_> = pickled.hit_headers.values().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(headers, ["SAMEORIGIN", "nosniff", "same-origin"]);
+    }
+
+    #[test]
+    fn a_django_without_language_and_time_zone_is_odd() {
+        let warnings = parse(&["--keys", "django"], "").unwrap().warnings;
+        assert!(warnings[0].starts_with("[django] has neither language nor time_zone"), "{warnings:?}");
+    }
+
+    #[test]
+    fn faults_of_the_section_are_told_with_their_lines() {
+        let file = "keys = \"django\"\n[django]\nversion = \"1.11\"\nkey_version = -1\ncompressor = \"rar\"\nwrite = 1\n\
+                    languages = [\"de\"]\ntime_zone = \"a b\"\nhit_headers.\"a b\" = \"x\"\nunknown = 1\n";
+        let faults = parse(&[], file).unwrap_err();
+        let lines: Vec<_> = faults.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
+        let file_lines = ["6", "5", "9", "3", "4", "8"].map(|line| format!("cachepage.toml:{line}"));
+        assert_eq!(lines[..6], file_lines, "{faults:#?}");
+        assert_eq!(lines[6..], ["django.languages", "cachepage.toml:10"], "{faults:#?}");
     }
 
     #[test]

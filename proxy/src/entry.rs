@@ -4,9 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::Response;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{AGE, EXPIRES, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::policy::CacheControl;
@@ -15,36 +15,32 @@ use crate::status::CacheStatus;
 /// A response as it was stored, with what the store needs to know of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
+    pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// Only if it is not the usual `OK`.
+    /// Only if it is not the usual one.
     pub(crate) reason: Option<ReasonPhrase>,
     pub(crate) body: Bytes,
-    /// When it leaves the store, in seconds since 1970.
-    pub(crate) expires: u64,
-    /// The proof of the selection it was stored for (see [`crate::key`]); empty if the path alone selects it.
-    pub(crate) proof: Bytes,
+    /// When it leaves the store, in seconds since 1970; unknown of entries that Django wrote.
+    pub(crate) expires: Option<u64>,
+    /// The proof of the selection it was stored for (see [`crate::key`]); none in entries that Django wrote.
+    pub(crate) proof: Option<Bytes>,
 }
 
 impl Entry {
     /// The page as a hit: the stored headers in their order, then `Age`.
     pub(crate) fn into_response(self, now: SystemTime) -> Response<Body> {
-        let status = CacheStatus::Hit { ttl: self.expires.saturating_sub(unix_seconds(now)) };
+        let ttl = self.expires.map(|expires| expires.saturating_sub(unix_seconds(now)));
         let age = age(&self.headers, now);
         let mut response = Response::new(Body::Stored(Full::new(self.body)));
+        *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
-        response.extensions_mut().extend(
-            self.reason
-                .map(|reason| {
-                    let mut extensions = hyper::http::Extensions::new();
-                    extensions.insert(reason);
-                    extensions
-                })
-                .unwrap_or_default(),
-        );
+        if let Some(reason) = self.reason {
+            response.extensions_mut().insert(reason);
+        }
         if let Some(age) = age {
             response.headers_mut().insert(AGE, HeaderValue::from(age));
         }
-        status.apply(response.headers_mut());
+        CacheStatus::Hit { ttl }.apply(response.headers_mut());
         response
     }
 }
@@ -110,6 +106,7 @@ mod tests {
     fn a_hit_keeps_the_stored_headers_and_overwrites_a_stored_age_in_place() {
         let now = httpdate::parse_http_date(NOW).unwrap();
         let entry = Entry {
+            status: StatusCode::OK,
             headers: headers(&[
                 ("age", "7"),
                 ("x-b", "1"),
@@ -119,8 +116,8 @@ mod tests {
             ]),
             reason: Some(ReasonPhrase::from_static(b"Fine")),
             body: Bytes::from_static(b"body"),
-            expires: unix_seconds(now + Duration::from_secs(30)),
-            proof: Bytes::new(),
+            expires: Some(unix_seconds(now + Duration::from_secs(30))),
+            proof: None,
         };
         let response = entry.into_response(now);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
@@ -133,11 +130,12 @@ mod tests {
     #[test]
     fn an_entry_past_its_time_or_a_clock_before_1970_does_no_harm() {
         let entry = |expires| Entry {
+            status: StatusCode::OK,
             headers: HeaderMap::new(),
             reason: None,
             body: Bytes::new(),
-            expires,
-            proof: Bytes::new(),
+            expires: Some(expires),
+            proof: None,
         };
         let before = UNIX_EPOCH - Duration::from_secs(10);
         assert_eq!(

@@ -1,5 +1,6 @@
 //! A fill: the origin's body goes to the client as it comes, and is captured on the way into the store.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -12,8 +13,8 @@ use tracing::{debug, warn};
 
 use crate::body::{Body, BodyError, Filled, Piece, Relay};
 use crate::entry::{Entry, unix_seconds};
-use crate::format;
-use crate::key::{Key, Page};
+use crate::format::Format;
+use crate::key::Key;
 use crate::policy::Length;
 use crate::status::{CacheStatus, Fill, Miss};
 use crate::store::{Store, Write};
@@ -22,19 +23,25 @@ use crate::upstream::Fetched;
 /// Where a page will be stored, and for how long.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    key: Key,
-    proof: Bytes,
+    pub(crate) key: Key,
+    pub(crate) format: Arc<Format>,
+    /// That the page was stored for this very request (see [`crate::key`]).
+    pub(crate) proof: Bytes,
     /// What goes before the page: its marker, new or extended.
-    marker: Option<Write>,
-    ttl: Duration,
-    expires: u64,
+    pub(crate) marker: Option<Write>,
+    pub(crate) lifetime: Lifetime,
 }
 
-impl Plan {
-    /// For a page or a variant, which its marker goes before.
-    pub(crate) fn new(page: &Page<'_>, marker: Option<Write>, ttl: Duration, now: SystemTime) -> Self {
-        let expires = unix_seconds(now).saturating_add(ttl.as_secs());
-        Self { key: page.key.clone(), proof: page.proof(), marker, ttl, expires }
+/// How long a page is stored, from when on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    pub(crate) ttl: Duration,
+    pub(crate) now: SystemTime,
+}
+
+impl Lifetime {
+    fn end(self) -> u64 {
+        unix_seconds(self.now).saturating_add(self.ttl.as_secs())
     }
 }
 
@@ -132,18 +139,22 @@ impl<S: Store> Filling<S> {
 
     /// Puts the page. Within the store's deadline in any case, and a failure is only a page not stored.
     async fn store(&mut self, body: Bytes) {
+        let Plan { key, format, proof, marker, lifetime } = &mut self.plan;
         let entry = Entry {
+            status: self.head.status,
             headers: std::mem::take(&mut self.head.headers),
             reason: self.head.extensions.remove::<ReasonPhrase>(),
             body,
-            expires: self.plan.expires,
-            proof: self.plan.proof.clone(),
+            expires: Some(lifetime.end()),
+            proof: Some(proof.clone()),
         };
-        let page = Write::Set(self.plan.key.clone(), format::encode(&entry));
-        let writes = self.plan.marker.take().into_iter().chain([page]).collect();
-        match self.store.put(writes, self.plan.ttl).await {
-            Ok(()) => debug!(key = %self.plan.key, stored = true, "filled"),
-            Err(error) => warn!(key = %self.plan.key, %error, stored = false, "page not stored"),
+        let Some(value) = format.encode(&entry) else {
+            return debug!(%key, stored = false, "the format cannot hold it");
+        };
+        let writes = marker.take().into_iter().chain([Write::Set(key.clone(), value)]).collect();
+        match self.store.put(writes, lifetime.ttl).await {
+            Ok(()) => debug!(%key, stored = true, "filled"),
+            Err(error) => warn!(%key, %error, stored = false, "page not stored"),
         }
     }
 }

@@ -35,7 +35,8 @@ mod upstream;
 
 pub use args::Args;
 pub use config::{Config, Deadlines, Faults, StoreUrl};
-pub use key::Key;
+pub use format::{Format, Pickled};
+pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use policy::{Authorization, Rule};
 pub use proxy::Proxy;
 pub use site::Site;

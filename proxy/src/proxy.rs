@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
@@ -15,10 +14,10 @@ use crate::body::Body;
 use crate::config::Config;
 use crate::entry::Entry;
 use crate::error::Error;
-use crate::fill::{self, Plan};
-use crate::format;
+use crate::fill::{self, Lifetime, Plan};
+use crate::format::{Base, Format};
 use crate::forward::{self, TrustedProxies};
-use crate::key::{Key, Marker, Page};
+use crate::key::{Key, Keys, Marker, Page, Placed};
 use crate::policy::{self, Admission, Disposition, Policy, VaryList};
 use crate::site::Site;
 use crate::status::{CacheStatus, Fill, Miss};
@@ -39,6 +38,10 @@ const MARKERS: usize = 10_000;
 #[derive(Debug)]
 pub struct Proxy<S> {
     policy: Policy,
+    keys: Keys,
+    format: Arc<Format>,
+    /// Whether pages are written at all, or only read.
+    writes: bool,
     site: Site,
     trusted: TrustedProxies,
     store: S,
@@ -83,6 +86,9 @@ impl<S: Store> Proxy<S> {
     pub fn new(config: &Config, site: Site, store: S) -> Self {
         Self {
             policy: Policy::new(config.rules.clone(), config.max_entry),
+            keys: config.keys.clone(),
+            format: Arc::new(config.format.clone()),
+            writes: config.writes,
             site,
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             store,
@@ -106,13 +112,16 @@ impl<S: Store> Proxy<S> {
                 return Ok(relay(fetched, CacheStatus::Passed(pass)));
             }
         };
-        let page = Page::of(&request, rule, &self.site);
+        let page = Page::of(&request, rule, &self.keys, &self.site);
         let (miss, marker) = match self.lookup(&page, &request).await {
             Lookup::Hit(entry) => return Ok(entry.into_response(now())),
             Lookup::Miss(miss, marker) => (miss, marker),
         };
         let whole = policy::without_conditions(request.clone());
         let mut fetched = self.upstream.fetch(Request::from_parts(whole, body), peer).await?;
+        if !self.writes {
+            return Ok(relay(fetched, CacheStatus::Miss(miss, Fill::ReadOnly)));
+        }
         // Not before: what an origin takes its time for is as fresh as its answer.
         let now = now();
         match self.policy.admission(rule, &request, &mut fetched.head, fetched.length, now) {
@@ -121,8 +130,7 @@ impl<S: Store> Proxy<S> {
                 Ok(relay(fetched, CacheStatus::Miss(miss, Fill::Skipped)))
             }
             Admission::Admit { ttl, vary } => {
-                let (page, marker) = self.place(page, marker, vary, &request);
-                let plan = Plan::new(&page, marker, ttl, now);
+                let plan = self.plan(page, marker, vary, &request, &fetched, Lifetime { ttl, now });
                 Ok(fill::fill(self.store.clone(), plan, fetched, miss, self.max_entry))
             }
         }
@@ -150,8 +158,10 @@ impl<S: Store> Proxy<S> {
             }
         };
         let Some(base) = base else { return Ok(Lookup::Miss(Miss::Uri, None)) };
-        let Some(marker) = Marker::decode(&base).map(Arc::new) else {
-            return Ok(read(page, &base, request, None));
+        let marker = match self.format.base(&base) {
+            Base::Marker(marker) => Arc::new(marker),
+            Base::Page(entry) => return Ok(serve(page, Some(entry), request, None)),
+            Base::Unusable => return Ok(Lookup::Miss(Miss::Unusable, None)),
         };
         let variant = page.variant(&marker, &request.headers);
         let value = if guess.as_ref() == Some(&marker) {
@@ -161,38 +171,40 @@ impl<S: Store> Proxy<S> {
             self.store.get([&variant.key]).await.map(|[value]| value)?
         };
         match value {
-            Some(value) => Ok(read(&variant, &value, request, Some(marker))),
+            Some(value) => Ok(serve(&variant, self.format.decode(&value), request, Some(marker))),
             None => Ok(Lookup::Miss(Miss::Vary, Some(marker))),
         }
     }
 
-    /// Where an admitted page goes: under its own key, or, if it varies, under that of its variant, with the marker.
-    /// A known marker is only extended and never written again: if it was deleted meanwhile, it stays deleted.
-    fn place<'a>(
+    /// Where an admitted page goes, under which marker, and for how long.
+    fn plan(
         &self,
-        page: Page<'a>,
+        page: Page<'_>,
         known: Option<Arc<Marker>>,
         vary: VaryList,
         request: &Parts,
-    ) -> (Page<'a>, Option<Write>) {
-        if vary.is_empty() {
-            return (page, None);
-        }
-        if let Some(marker) = known.filter(|marker| marker.vary == vary) {
-            let variant = page.variant(&marker, &request.headers);
-            return (variant, Some(Write::Extend(page.key)));
-        }
-        let marker = Arc::new(Marker::new(vary));
-        self.markers.insert(page.key.clone(), marker.clone());
-        let variant = page.variant(&marker, &request.headers);
-        (variant, Some(Write::Set(page.key, marker.encode().into())))
+        fetched: &Fetched,
+        lifetime: Lifetime,
+    ) -> Plan {
+        let answer = &fetched.head.headers;
+        let place = page.place(known.as_deref(), vary, answer, &request.headers);
+        let proof = place.page.proof(answer, &request.headers);
+        let marker = place.marker.map(|placed| match placed {
+            Placed::Extended(key) => Write::Extend(key),
+            Placed::New(key, marker) => {
+                let value = self.format.encode_marker(&marker);
+                self.markers.insert(key.clone(), Arc::new(marker));
+                Write::Set(key, value)
+            }
+        });
+        Plan { key: place.page.key, format: self.format.clone(), proof, marker, lifetime }
     }
 }
 
-/// A stored value as a hit, if it can be read, was stored for this very selection, and may go to this client.
-fn read(page: &Page<'_>, value: &Bytes, request: &Parts, marker: Option<Arc<Marker>>) -> Lookup {
-    let entry = format::decode(value).filter(|entry| entry.proof == page.proof());
-    match entry.filter(|entry| page.rule.serves(&request.headers, &entry.headers)) {
+/// A stored page as a hit, if it can be read, was stored for this very request, and may go to this client.
+fn serve(page: &Page<'_>, entry: Option<Entry>, request: &Parts, marker: Option<Arc<Marker>>) -> Lookup {
+    let is_for = |entry: &Entry| page.serves(entry, request);
+    match entry.filter(is_for) {
         Some(entry) => Lookup::Hit(entry),
         None => Lookup::Miss(Miss::Unusable, marker),
     }

@@ -10,8 +10,8 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The outcome of one request. Every answer carries one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
-    /// Served from the store; the seconds it is still fresh.
-    Hit { ttl: u64 },
+    /// Served from the store; the seconds it will still be there, if that is known.
+    Hit { ttl: Option<u64> },
     /// Fetched; whether it is being stored.
     Miss(Miss, Fill),
     /// Looked up and fetched, and not stored by decision.
@@ -44,6 +44,8 @@ pub(crate) enum Fill {
     Streamed,
     /// The store is not reachable, so nothing is sent to it.
     Skipped,
+    /// Only Django fills the store.
+    ReadOnly,
 }
 
 impl CacheStatus {
@@ -68,7 +70,8 @@ impl std::fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("cachepage; ")?;
         match self {
-            Self::Hit { ttl } => write!(f, "hit; ttl={ttl}"),
+            Self::Hit { ttl: Some(ttl) } => write!(f, "hit; ttl={ttl}"),
+            Self::Hit { ttl: None } => f.write_str("hit"),
             Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
             Self::Declined(decline) => write!(f, "fwd=bypass; detail={}", decline.name()),
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
@@ -94,6 +97,7 @@ impl Fill {
             Self::Stored => "; stored",
             Self::Streamed => "; detail=length-unknown",
             Self::Skipped => "; detail=store-unreachable",
+            Self::ReadOnly => "; detail=read-only",
         }
     }
 }
@@ -105,7 +109,8 @@ mod tests {
     #[test]
     fn each_outcome_has_its_two_headers() {
         for (status, x_cache, cache_status) in [
-            (CacheStatus::Hit { ttl: 42 }, "HIT", "cachepage; hit; ttl=42"),
+            (CacheStatus::Hit { ttl: Some(42) }, "HIT", "cachepage; hit; ttl=42"),
+            (CacheStatus::Hit { ttl: None }, "HIT", "cachepage; hit"),
             (CacheStatus::Miss(Miss::Uri, Fill::Stored), "MISS", "cachepage; fwd=uri-miss; stored"),
             (CacheStatus::Miss(Miss::Vary, Fill::Stored), "MISS", "cachepage; fwd=vary-miss; stored"),
             (
@@ -117,6 +122,11 @@ mod tests {
                 CacheStatus::Miss(Miss::Store, Fill::Skipped),
                 "MISS",
                 "cachepage; fwd=miss; detail=store-unreachable",
+            ),
+            (
+                CacheStatus::Miss(Miss::Uri, Fill::ReadOnly),
+                "MISS",
+                "cachepage; fwd=uri-miss; detail=read-only",
             ),
             (CacheStatus::Declined(Decline::SetCookie), "BYPASS", "cachepage; fwd=bypass; detail=set-cookie"),
             (CacheStatus::Passed(Pass::Method), "BYPASS", "cachepage; fwd=method"),

@@ -8,6 +8,8 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 
 use super::StoreUrl;
+use crate::key::Generation;
+use crate::pickle::Compressor;
 use crate::policy::{Authorization, Rule};
 use crate::site::Site;
 use crate::upstream::Origin;
@@ -36,11 +38,72 @@ pub(super) fn store(text: &str) -> Result<StoreUrl, String> {
     }
 }
 
-pub(super) fn keys(text: &str) -> Result<(), String> {
+/// Which keys: those of Django, or the readable ones.
+pub(super) fn keys(text: &str) -> Result<Scheme, String> {
     match text {
-        "path" => Ok(()),
-        "django" => Err("\"django\" is not available in this version; path is".to_owned()),
-        other => Err(format!("{other:?} is no kind of keys; path is")),
+        "path" => Ok(Scheme::Path),
+        "django" => Ok(Scheme::Django),
+        other => Err(format!("{other:?} is no kind of keys; path and django are")),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Scheme {
+    Path,
+    Django,
+}
+
+pub(super) fn generation(text: &str) -> Result<Generation, String> {
+    Generation::of(text)
+        .ok_or_else(|| format!("{text:?} is not a release of Django like 5.2.19, from 3.0 on"))
+}
+
+pub(super) fn number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number"))
+}
+
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+}
+
+pub(super) fn time_zone(text: &str) -> Result<Option<String>, String> {
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte));
+    match is_name {
+        true => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
+        false => Err(format!("{text:?} is not a time zone like Europe/Berlin")),
+    }
+}
+
+pub(super) fn script_name(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} does not begin with /")),
+    }
+}
+
+pub(super) fn language(text: &str) -> Result<Option<String>, String> {
+    let is_code = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_@".contains(&byte));
+    match is_code {
+        true => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
+        false => Err(format!("{text:?} is not a language like en-us")),
+    }
+}
+
+/// Codes between commas, in the order of the site's LANGUAGES.
+pub(super) fn languages(text: &str) -> Result<Vec<String>, String> {
+    let codes = text.split(',').map(str::trim).filter(|code| !code.is_empty());
+    codes.map(|code| language(code).map(|code| code.unwrap_or_default().to_lowercase())).collect()
+}
+
+pub(super) fn compressor(text: &str) -> Result<Compressor, String> {
+    match text {
+        "none" => Ok(Compressor::None),
+        "zlib" => Ok(Compressor::Zlib),
+        "gzip" => Ok(Compressor::Gzip),
+        "zstd" => Ok(Compressor::Zstd),
+        "lz4" => Ok(Compressor::Lz4),
+        "lzma" => Ok(Compressor::Lzma),
+        other => Err(format!("{other:?} is none of none, zlib, gzip, zstd, lz4, lzma")),
     }
 }
 

@@ -126,26 +126,24 @@ impl<'a> Settings<'a> {
         parse(&given.text).map_err(|fault| self.faults.push(format!("{}: {fault}", given.place))).ok()
     }
 
+    /// All settings below a name, by the rest of theirs.
+    pub(super) fn take_all(&mut self, below: &str) -> Vec<(String, Given)> {
+        let taken = self.table.given.extract_if(.., |name, _| name.starts_with(below));
+        taken.map(|(name, given)| (name[below.len()..].to_owned(), given)).collect()
+    }
+
     /// Notes a fault between settings.
     pub(super) fn fault(&mut self, fault: String) {
         self.faults.push(fault);
     }
 
-    /// What nobody took is a fault, but for the section that is for another kind of keys: that is a warning.
-    pub(super) fn finish(self) -> Vec<String> {
-        let (django, unknown): (Vec<_>, Vec<_>) =
-            self.table.given.into_iter().partition(|(name, _)| name.starts_with("django."));
-        self.faults.extend(
-            unknown.into_iter().map(|(name, given)| format!("{}: {name}: no such setting", given.place)),
-        );
+    /// What nobody took is a fault.
+    pub(super) fn finish(self) {
+        let unknown = self.table.given.into_iter();
+        self.faults.extend(unknown.map(|(name, given)| format!("{}: {name}: no such setting", given.place)));
         let wrong = self.table.wrong.into_iter();
         self.faults.extend(
             wrong.map(|(given, kind)| format!("{}: {}: cannot be of type {kind}", given.place, given.text)),
         );
-        let first = django.into_iter().map(|(_, given)| given.place).min();
-        first
-            .map(|place| format!("{place}: [django] has no effect with keys = \"path\""))
-            .into_iter()
-            .collect()
     }
 }

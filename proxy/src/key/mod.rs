@@ -1,48 +1,157 @@
 //! Keys: what names a page in the store. A key is a pure function of the request, the rule and the vary list.
+//!
+//! There are two schemes, the readable keys of the article (`path`) and those of real Django (`django`). In both, what
+//! a page varies on is not known before it was fetched once, so that the names of the headers lie in the store as well:
+//! a [`Marker`], under the base key that the request alone gives.
 
+mod django;
 mod path;
 mod selection;
 
+use bytes::Bytes;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
+use sha2::{Digest as _, Sha256};
 
+pub(crate) use django::is_usable;
+pub use django::{Django, Generation, Language, Locale};
 pub use path::Key;
-pub(crate) use path::Marker;
+pub(crate) use path::Marker as PathMarker;
 use path::page_key;
 use selection::Selection;
 
-use crate::policy::Rule;
+use crate::entry::Entry;
+use crate::policy::{self, Rule, VaryList};
 use crate::site::Site;
+
+/// How keys are made.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// The readable key of the article.
+    Path,
+    /// The keys of a Django that shares the cache.
+    Django(Box<Django>),
+}
 
 /// A page, as it is asked for: where it lies, and what it must have been stored for.
 #[derive(Clone, Debug)]
 pub(crate) struct Page<'a> {
     pub(crate) key: Key,
     pub(crate) rule: &'a Rule,
-    path: &'a str,
-    selection: Selection,
+    identity: Identity<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Identity<'a> {
+    Path { path: &'a str, selection: Selection },
+    Django(django::Asked<'a>),
+}
+
+/// The names of the headers that the pages under a base key vary on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Marker {
+    Path(path::Marker),
+    Django(Vec<String>),
+}
+
+/// Where an admitted page goes.
+pub(crate) struct Place<'a> {
+    pub(crate) page: Page<'a>,
+    /// The marker of the base key, if the page lies under one.
+    pub(crate) marker: Option<Placed>,
+}
+
+/// A marker on its way into the store.
+pub(crate) enum Placed {
+    /// Known and only extended, never written again: if it was deleted meanwhile, it stays deleted.
+    Extended(Key),
+    New(Key, Marker),
 }
 
 impl<'a> Page<'a> {
-    /// The page that the request alone names.
-    pub(crate) fn of(request: &'a Parts, rule: &'a Rule, site: &Site) -> Self {
-        Self::new(rule, request.uri.path(), Selection::of(request, rule, site))
+    /// The page that the request alone names: at its base key.
+    pub(crate) fn of(request: &'a Parts, rule: &'a Rule, keys: &'a Keys, site: &Site) -> Self {
+        match keys {
+            Keys::Path => Self::on_path(rule, request.uri.path(), Selection::of(request, rule, site)),
+            Keys::Django(django) => {
+                let asked = django::Asked::of(request, rule, django);
+                Self { key: asked.header_key(rule), rule, identity: Identity::Django(asked) }
+            }
+        }
+    }
+
+    fn on_path(rule: &'a Rule, path: &'a str, selection: Selection) -> Self {
+        Self { key: page_key(rule, path, &selection), rule, identity: Identity::Path { path, selection } }
     }
 
     /// The variant of this page for the headers of a request.
     pub(crate) fn variant(&self, marker: &Marker, headers: &HeaderMap) -> Self {
-        Self::new(self.rule, self.path, self.selection.variant(marker, headers))
-    }
-
-    fn new(rule: &'a Rule, path: &'a str, selection: Selection) -> Self {
-        Self { key: page_key(rule, path, &selection), rule, path, selection }
-    }
-
-    /// What is stored with an entry and compared on a hit; empty if the path alone selects the page.
-    pub(crate) fn proof(&self) -> bytes::Bytes {
-        if self.selection.is_empty() {
-            return bytes::Bytes::new();
+        match (&self.identity, marker) {
+            (Identity::Path { path, selection }, Marker::Path(marker)) => {
+                Self::on_path(self.rule, path, selection.variant(marker, headers))
+            }
+            (Identity::Django(asked), Marker::Django(list)) => {
+                let key = asked.page_key(self.rule, "GET", list, headers);
+                Self { key, rule: self.rule, identity: self.identity.clone() }
+            }
+            // A page and its markers are of one scheme.
+            _ => self.clone(),
         }
-        bytes::Bytes::copy_from_slice(&self.selection.proof())
     }
+
+    /// Where this page goes, which varies on `vary`, when its base key has the `known` marker.
+    pub(crate) fn place(
+        self,
+        known: Option<&Marker>,
+        vary: VaryList,
+        page: &HeaderMap,
+        request: &HeaderMap,
+    ) -> Place<'a> {
+        let new = match (&self.identity, known) {
+            (Identity::Path { .. }, _) if vary.is_empty() => return Place { page: self, marker: None },
+            (Identity::Path { .. }, Some(marker @ Marker::Path(path))) if path.vary == vary => {
+                let page = self.variant(marker, request);
+                return Place { page, marker: Some(Placed::Extended(self.key)) };
+            }
+            (Identity::Path { .. }, _) => Marker::Path(path::Marker::new(vary)),
+            // Django writes its list with each page, so that the list of the last page counts.
+            (Identity::Django(asked), _) => Marker::Django(asked.header_list(page).unwrap_or_default()),
+        };
+        let page = self.variant(&new, request);
+        Place { page, marker: Some(Placed::New(self.key, new)) }
+    }
+
+    /// Whether an entry found here may answer the request: it was stored for this very request, as far as that can be
+    /// known (Django keeps no proof), and it is not for others.
+    pub(crate) fn serves(&self, entry: &Entry, request: &Parts) -> bool {
+        let proved = |proof: &Bytes| *proof == self.proof(&entry.headers, &request.headers);
+        let is_same = entry.proof.as_ref().is_none_or(proved);
+        // A page of Django's is told apart by credentials only if it says so.
+        let is_apart = entry.proof.is_some() || policy::varies_on_authorization(&entry.headers);
+        is_same && self.rule.serves(&request.headers, &entry.headers, is_apart)
+    }
+
+    /// What is stored with an entry and compared on a hit; empty if the key itself says it all.
+    pub(crate) fn proof(&self, page: &HeaderMap, request: &HeaderMap) -> Bytes {
+        match &self.identity {
+            Identity::Path { selection, .. } if selection.is_empty() => Bytes::new(),
+            Identity::Path { selection, .. } => Bytes::copy_from_slice(&selection.proof()),
+            Identity::Django(asked) => Bytes::copy_from_slice(&asked.proof(page, request)),
+        }
+    }
+}
+
+fn hex(bytes: &[u8], text: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+/// A digest that cannot be made to collide, as md5 can. A digest and not the text, which may hold cookies and passwords.
+fn sha256_hex(text: &[u8]) -> [u8; 64] {
+    let mut digest = [0; 64];
+    hex(&Sha256::digest(text), &mut digest);
+    digest
 }

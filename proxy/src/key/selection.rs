@@ -3,9 +3,9 @@
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use md5::{Digest as _, Md5};
-use sha2::Sha256;
 
-use super::Marker;
+use super::path::Marker;
+use super::{hex, sha256_hex};
 use crate::policy::{Authorization, Rule, has_authorization};
 use crate::site::Site;
 
@@ -61,24 +61,13 @@ impl Selection {
 
     /// The digest in the key: md5, as the article's key has it.
     pub(crate) fn digest(&self) -> [u8; 32] {
-        let mut hex = [0; 32];
-        write_hex(&Md5::digest(&self.0), &mut hex);
-        hex
+        let mut text = [0; 32];
+        hex(&Md5::digest(&self.0), &mut text);
+        text
     }
 
-    /// The proof that is stored with the entry and compared on a hit: md5 can be made to collide, this cannot. A
-    /// digest and not the values, which may hold cookies and passwords.
+    /// The proof that is stored with the entry and compared on a hit.
     pub(crate) fn proof(&self) -> [u8; 64] {
-        let mut hex = [0; 64];
-        write_hex(&Sha256::digest(&self.0), &mut hex);
-        hex
-    }
-}
-
-fn write_hex(bytes: &[u8], hex: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in hex.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+        sha256_hex(&self.0)
     }
 }

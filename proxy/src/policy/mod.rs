@@ -160,7 +160,7 @@ fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -
     forbidden(headers).map_or(Ok(()), |forbidden| Err(Decline::from(forbidden)))?;
     // "*" anywhere in Vary
     let vary = VaryList::of(headers)?;
-    if !rule.serves(&request.headers, headers) {
+    if !rule.serves(&request.headers, headers, true) {
         return Err(Decline::Authorization);
     }
     Ok(vary)
@@ -176,6 +176,11 @@ pub(crate) fn without_conditions(mut request: request::Parts) -> request::Parts 
 /// Whether a request has credentials. An empty `Authorization` has none.
 pub(crate) fn has_authorization(headers: &HeaderMap) -> bool {
     headers.get(AUTHORIZATION).is_some_and(|value| !value.is_empty())
+}
+
+/// Whether a page says that it is another for other credentials.
+pub(crate) fn varies_on_authorization(page: &HeaderMap) -> bool {
+    VaryList::of(page).is_ok_and(|list| list.names().contains(&AUTHORIZATION))
 }
 
 /// The length a head announces, if it is one number.

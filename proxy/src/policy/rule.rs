@@ -59,11 +59,12 @@ impl Rule {
     }
 
     /// Whether a page may go to a request, as far as `Authorization` is concerned: a page for all may go to anybody,
-    /// any other only to a request without credentials (RFC 9111 §3.5), unless each has pages of its own.
-    pub(crate) fn serves(&self, request: &HeaderMap, page: &HeaderMap) -> bool {
-        self.authorization == Authorization::Vary
-            || !has_authorization(request)
+    /// any other only to a request without credentials (RFC 9111 §3.5), unless the rule keeps them apart and the page is
+    /// kept apart.
+    pub(crate) fn serves(&self, request: &HeaderMap, page: &HeaderMap, is_apart: bool) -> bool {
+        !has_authorization(request)
             || CacheControl::of(page).is_public()
+            || (self.authorization == Authorization::Vary && is_apart)
     }
 
     pub(crate) fn matches(&self, path: &str) -> bool {

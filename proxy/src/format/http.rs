@@ -34,9 +34,9 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
     value.extend_from_slice(b"HTTP/1.1 200 ");
     value.extend_from_slice(entry.reason.as_ref().map_or(b"OK", ReasonPhrase::as_bytes));
     value.extend_from_slice(b"\r\n");
-    line(&mut value, EXPIRES, entry.expires.to_string().as_bytes());
-    if !entry.proof.is_empty() {
-        line(&mut value, SELECTION, &entry.proof);
+    line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
+    if let Some(proof) = entry.proof.as_ref().filter(|proof| !proof.is_empty()) {
+        line(&mut value, SELECTION, proof);
     }
     let length = HeaderValue::from(entry.body.len());
     for (name, content) in entry.headers.iter().filter(|(name, _)| is_stored(name)) {
@@ -79,11 +79,13 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
     }
     let body = value.slice(length..);
     let mut entry = Entry {
+        status: StatusCode::OK,
         headers: HeaderMap::with_capacity(head.headers.len()),
         reason: None,
         body,
-        expires: 0,
-        proof: Bytes::new(),
+        expires: None,
+        // A page that the path alone selects needs no line for it.
+        proof: Some(Bytes::new()),
     };
     entry.reason = head
         .reason
@@ -93,14 +95,14 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         take(&mut entry, header, value)?;
     }
     let whole = content_length(&entry.headers) == u64::try_from(entry.body.len()).ok();
-    (whole && entry.expires > 0).then_some(entry)
+    (whole && entry.expires.is_some_and(|expires| expires > 0)).then_some(entry)
 }
 
 fn take(entry: &mut Entry, header: &httparse::Header<'_>, value: &Bytes) -> Option<()> {
     let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
     match name.as_str() {
-        EXPIRES => entry.expires = std::str::from_utf8(header.value).ok()?.parse().ok()?,
-        SELECTION => entry.proof = value.slice_ref(header.value),
+        EXPIRES => entry.expires = Some(std::str::from_utf8(header.value).ok()?.parse().ok()?),
+        SELECTION => entry.proof = Some(value.slice_ref(header.value)),
         _ => {
             let content = HeaderValue::from_maybe_shared(value.slice_ref(header.value)).ok()?;
             entry.headers.append(name, content);
@@ -127,11 +129,12 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
         }
         Entry {
+            status: StatusCode::OK,
             headers,
             reason: None,
             body: Bytes::from_static(b"<p>hi</p>\r\n\r\n"),
-            expires: 1_795_378_206,
-            proof: Bytes::new(),
+            expires: Some(1_795_378_206),
+            proof: Some(Bytes::new()),
         }
     }
 
@@ -148,7 +151,7 @@ mod tests {
     fn it_reads_back_as_it_was_and_copies_nothing() {
         let page = Entry {
             reason: Some(ReasonPhrase::from_static(b"Fine")),
-            proof: Bytes::from_static(b"0123abcd"),
+            proof: Some(Bytes::from_static(b"0123abcd")),
             ..entry()
         };
         let value = encode(&page);
@@ -239,7 +242,7 @@ mod tests {
             body in proptest::collection::vec(any::<u8>(), 0..300),
             expires in 1_u64..,
         ) {
-            let mut page = Entry { headers: HeaderMap::new(), body: Bytes::from(body), expires, ..entry() };
+            let mut page = Entry { headers: HeaderMap::new(), body: Bytes::from(body), expires: Some(expires), ..entry() };
             for (index, value) in values.iter().enumerate() {
                 // A header value has no blanks at its ends: that is how it came over the wire.
                 page.headers.append(format!("x-{}", index % 7).parse::<HeaderName>().unwrap(), value.trim().parse().unwrap());

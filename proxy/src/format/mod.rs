@@ -1,0 +1,66 @@
+//! Stored bytes ⇄ entries and markers. What cannot be read is `None` or unusable, and so a miss.
+
+mod http;
+mod pickled;
+
+use bytes::Bytes;
+
+use crate::entry::Entry;
+use crate::key::{self, Marker};
+pub use pickled::Pickled;
+
+/// How values are written.
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// The HTTP response as text.
+    Http,
+    /// The pickles of a Django that shares the cache.
+    Pickled(Box<Pickled>),
+}
+
+/// What lies under a base key.
+pub(crate) enum Base {
+    Page(Entry),
+    Marker(Marker),
+    Unusable,
+}
+
+impl Format {
+    /// The value of an entry; `None` if it cannot have one.
+    pub(crate) fn encode(&self, entry: &Entry) -> Option<Bytes> {
+        match self {
+            Self::Http => Some(http::encode(entry)),
+            Self::Pickled(pickled) => pickled.encode(entry),
+        }
+    }
+
+    /// The entry of a value.
+    pub(crate) fn decode(&self, value: &Bytes) -> Option<Entry> {
+        match self {
+            Self::Http => http::decode(value),
+            Self::Pickled(pickled) => pickled.decode(value),
+        }
+    }
+
+    /// The value of a marker.
+    pub(crate) fn encode_marker(&self, marker: &Marker) -> Bytes {
+        match (marker, self) {
+            (Marker::Path(marker), _) => marker.encode().into(),
+            (Marker::Django(list), Self::Pickled(pickled)) => pickled.encode_list(list),
+            (Marker::Django(list), Self::Http) => crate::pickle::write_list(list),
+        }
+    }
+
+    /// What a value under a base key is: with readable keys the page itself or its marker, with Django's a list only.
+    pub(crate) fn base(&self, value: &Bytes) -> Base {
+        let found = match self {
+            Self::Http => key::PathMarker::decode(value)
+                .map(|marker| Base::Marker(Marker::Path(marker)))
+                .or_else(|| http::decode(value).map(Base::Page)),
+            Self::Pickled(pickled) => {
+                pickled.decode_list(value).map(|list| Base::Marker(Marker::Django(list)))
+            }
+        };
+        found.unwrap_or(Base::Unusable)
+    }
+}

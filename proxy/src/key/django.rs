@@ -1,0 +1,311 @@
+//! The keys of real Django, byte for byte.
+//!
+//! ```text
+//! :1:views.decorators.cache.cache_header..MD5(URI).en-us.UTC             the names of the headers the page varies on
+//! :1:views.decorators.cache.cache_page..GET.MD5(URI).MD5(VALUES).en-us.UTC   the page for their values
+//! ```
+//!
+//! The rules were measured (django-reference, D) and read in Django's `utils/cache.py`.
+
+mod digest;
+mod locale;
+mod uri;
+mod zone;
+
+use std::borrow::Cow;
+
+use hyper::header::{HOST, HeaderMap, HeaderValue, VARY};
+use hyper::http::request::Parts;
+
+pub use digest::Generation;
+use digest::meta_value;
+pub use locale::Locale;
+use md5::{Digest as _, Md5};
+use uri::Address;
+
+use super::{Key, hex, sha256_hex};
+use crate::policy::{Authorization, Rule, has_authorization};
+
+/// The settings of the Django that shares the cache, as far as they are in its keys.
+#[derive(Clone, Debug)]
+pub struct Django {
+    /// Which releases it is one of.
+    pub generation: Generation,
+    /// `KEY_PREFIX` of the cache.
+    pub key_prefix: String,
+    /// `VERSION` of the cache.
+    pub version: u32,
+    /// `None` with `USE_I18N = False`.
+    pub language: Option<Language>,
+    /// `TIME_ZONE`; `None` with `USE_TZ = False`.
+    pub time_zone: Option<String>,
+    /// `FORCE_SCRIPT_NAME`.
+    pub script_name: String,
+    /// `USE_X_FORWARDED_HOST`.
+    pub use_x_forwarded_host: bool,
+}
+
+/// Where the language of a page comes from.
+#[derive(Clone, Debug)]
+pub enum Language {
+    /// `LANGUAGE_CODE`.
+    Fixed(String),
+    /// `LocaleMiddleware`.
+    Negotiated(Locale),
+}
+
+/// A request as its keys see it. The URI is hashed once for both.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked<'a> {
+    django: &'a Django,
+    uri: String,
+    uri_digest: [u8; 32],
+    language: Option<Cow<'a, str>>,
+    /// Credentials, where the rule tells them apart.
+    authorization: Option<&'a HeaderValue>,
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn of(request: &'a Parts, rule: &Rule, django: &'a Django) -> Self {
+        let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
+        Self::at(path, query, &request.headers, rule, django)
+    }
+
+    fn at(path: &str, query: &str, headers: &'a HeaderMap, rule: &Rule, django: &'a Django) -> Self {
+        let uri = django.address(path, query, headers).uri();
+        let mut uri_digest = [0; 32];
+        hex(&Md5::digest(&uri), &mut uri_digest);
+        let language = django.language.as_ref().map(|language| match language {
+            Language::Fixed(code) => Cow::Borrowed(code.as_str()),
+            Language::Negotiated(locale) => locale.negotiate(headers),
+        });
+        let apart = rule.authorization == Authorization::Vary && has_authorization(headers);
+        let authorization = headers.get("authorization").filter(|_| apart);
+        Self { django, uri, uri_digest, language, authorization }
+    }
+
+    /// Where the names of the headers are.
+    pub(crate) fn header_key(&self, rule: &Rule) -> Key {
+        self.key("cache_header", &[rule.key_prefix.as_bytes(), b".", &self.uri_digest])
+    }
+
+    /// Where the page is for the values of these headers.
+    pub(crate) fn page_key(&self, rule: &Rule, method: &str, list: &[String], headers: &HeaderMap) -> Key {
+        let mut values = [0; 32];
+        hex(&self.django.generation.digest(list, headers), &mut values);
+        let prefix = rule.key_prefix.as_bytes();
+        let parts = [prefix, b".", method.as_bytes(), b".", &self.uri_digest, b".", &values];
+        self.key("cache_page", &parts)
+    }
+
+    fn key(&self, kind: &str, parts: &[&[u8]]) -> Key {
+        let Django { key_prefix, version, time_zone, .. } = self.django;
+        let mut key = format!("{key_prefix}:{version}:views.decorators.cache.{kind}.").into_bytes();
+        parts.iter().for_each(|part| key.extend_from_slice(part));
+        let zone = time_zone.as_deref().map(zone::key_name);
+        for suffix in [self.language.as_deref(), zone.as_deref()].into_iter().flatten() {
+            key.push(b'.');
+            key.extend_from_slice(suffix.as_bytes());
+        }
+        Key::new(key)
+    }
+
+    /// What proves that an entry of ours was stored for this very request: Django's digests can be made to collide.
+    /// Covers the values of all that the page itself says it varies on. What the language of the key stands for
+    /// needs no values.
+    pub(crate) fn proof(&self, page: &HeaderMap, headers: &HeaderMap) -> [u8; 64] {
+        let mut text = self.uri.clone().into_bytes();
+        let negotiated = matches!(self.django.language, Some(Language::Negotiated(_)));
+        let list = digest::header_list(&page_vary(page), Generation::Netstrings, negotiated);
+        for name in list {
+            text.extend_from_slice(b"\n");
+            text.extend_from_slice(name.as_bytes());
+            if let Some(value) = meta_value(&name, headers) {
+                text.push(b':');
+                text.extend_from_slice(&value);
+            }
+        }
+        if let Some(value) = self.authorization {
+            text.extend_from_slice(b"\nauthorization ");
+            text.extend_from_slice(value.as_bytes());
+        }
+        sha256_hex(&text)
+    }
+
+    /// The list that Django learns from a page.
+    pub(crate) fn header_list(&self, page: &HeaderMap) -> Option<Vec<String>> {
+        let redundant = self.django.language.is_some();
+        page.contains_key(VARY)
+            .then(|| digest::header_list(&page_vary(page), self.django.generation, redundant))
+    }
+}
+
+/// All `Vary` lines as the one that Django would have.
+fn page_vary(page: &HeaderMap) -> String {
+    let lines: Vec<_> = page.get_all(VARY).iter().filter_map(|line| line.to_str().ok()).collect();
+    lines.join(", ")
+}
+
+impl Django {
+    fn address<'a>(&'a self, path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Address<'a> {
+        let forwarded_host = headers.get("x-forwarded-host").filter(|_| self.use_x_forwarded_host);
+        let host = forwarded_host.or_else(|| headers.get(HOST)).map_or(&b""[..], HeaderValue::as_bytes);
+        Address {
+            scheme: if is_https(headers) { "https" } else { "http" },
+            host,
+            script_name: &self.script_name,
+            path,
+            query,
+        }
+    }
+}
+
+/// The scheme that a trusted proxy tells (a stranger's word is gone by now): the first of a list, in this case only.
+fn is_https(headers: &HeaderMap) -> bool {
+    let proto = headers.get("x-forwarded-proto").map_or(&b""[..], HeaderValue::as_bytes);
+    proto.split(|&byte| byte == b',').next().is_some_and(|first| first.trim_ascii() == b"https")
+}
+
+/// Whether a list can be answered from here: names of headers only, none that the proxy itself writes for each client.
+pub(crate) fn is_usable(list: &[String]) -> bool {
+    list.iter().all(|name| name.starts_with("HTTP_") && name != "HTTP_X_FORWARDED_FOR")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The vectors of real Django: the copy that is kept here, and those beside the project where they are.
+    fn vectors() -> Vec<Value> {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django/keys.json");
+        let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/django-reference/keys.json");
+        let files = [here, beside].map(|file| std::fs::read_to_string(file).ok());
+        assert!(files[0].is_some(), "{here}");
+        files
+            .into_iter()
+            .flatten()
+            .flat_map(|text| serde_json::from_str::<Vec<Value>>(&text).unwrap())
+            .collect()
+    }
+
+    fn text(value: &Value) -> &str {
+        value.as_str().unwrap_or_default()
+    }
+
+    /// The languages that the vectors' site has translations of (django.conf.global_settings.LANGUAGES).
+    const LANGUAGES: [&str; 10] =
+        ["de", "en", "en-au", "en-gb", "es", "fr", "pt", "pt-br", "zh-hans", "zh-hant"];
+
+    fn django(settings: &Value) -> Django {
+        let code = text(&settings["LANGUAGE_CODE"]).to_owned();
+        let language = match settings["LocaleMiddleware"] == true {
+            true => Language::Negotiated(Locale {
+                languages: LANGUAGES.map(str::to_owned).to_vec(),
+                default: code,
+                cookie: "django_language".to_owned(),
+            }),
+            false => Language::Fixed(code),
+        };
+        Django {
+            generation: Generation::JoinedMarked,
+            key_prefix: text(&settings["KEY_PREFIX"]).to_owned(),
+            version: settings["VERSION"].as_u64().unwrap().try_into().unwrap(),
+            language: (settings["USE_I18N"] == true).then_some(language),
+            time_zone: (settings["USE_TZ"] == true).then(|| text(&settings["TIME_ZONE"]).to_owned()),
+            script_name: text(&settings["FORCE_SCRIPT_NAME"]).to_owned(),
+            use_x_forwarded_host: settings["USE_X_FORWARDED_HOST"] == true,
+        }
+    }
+
+    fn headers(request: &Value, uri: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        // Without a Host the server's own address counts; the proxy puts its site there.
+        let host = request["host"].as_str().unwrap_or_else(|| uri.split('/').nth(2).unwrap());
+        headers.insert(HOST, HeaderValue::from_str(host).unwrap());
+        for pair in request["headers"].as_array().unwrap() {
+            let bytes: Vec<u8> =
+                text(&pair[1]).chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+            let name: hyper::header::HeaderName = text(&pair[0]).parse().unwrap();
+            headers.append(name, HeaderValue::from_bytes(&bytes).unwrap());
+        }
+        headers
+    }
+
+    fn page(vary: &Value) -> HeaderMap {
+        let vary = vary.as_str().map(|vary| (VARY, HeaderValue::from_str(vary).unwrap()));
+        vary.into_iter().collect()
+    }
+
+    /// All but those without keys: methods other than GET and HEAD, a `*` in Vary, and targets that a server refuses.
+    #[test]
+    fn keys_are_those_of_real_django() {
+        let mut checked = 0;
+        for case in vectors().iter().filter(|case| case["stored"] == true) {
+            let (name, settings, request) = (&case["name"], &case["settings"], &case["request"]);
+            let prefixes = ["cache_page_key_prefix", "CACHE_MIDDLEWARE_KEY_PREFIX"];
+            // The setting is the site-wide middleware's alone.
+            let count = if settings["sitewide_cache_middleware"] == true { 2 } else { 1 };
+            let prefix = prefixes[..count].iter().map(|name| text(&settings[name])).collect::<String>();
+            let rule = Rule { key_prefix: prefix, ..Rule::new("/*", 60).unwrap() };
+            let mut django = django(settings);
+            let headers = headers(request, text(&case["hashed"]["uri"]));
+            // hyper refuses some raw characters in a query: there the vector's own parts are taken.
+            let uri = text(&request["target"]).parse::<hyper::Uri>();
+            let (path, query) = match &uri {
+                Ok(uri) => (uri.path(), uri.query().unwrap_or_default()),
+                Err(_) => (text(&request["path"]), text(&request["query"])),
+            };
+            let asked = Asked::at(path, query, &headers, &rule, &django);
+            assert_eq!(asked.uri, text(&case["hashed"]["uri"]), "{name}");
+            assert_eq!(asked.header_key(&rule).to_string(), text(&case["header_key"]), "{name}");
+            let list = asked.header_list(&page(&case["vary"])).unwrap_or_default();
+            assert_eq!(serde_json::json!(list), case["header_list"], "{name}");
+            let key = asked.page_key(&rule, text(&request["method"]), &list, &headers).to_string();
+            assert_eq!(key, text(&case["page_key"]), "{name}");
+            if let Some(before) = case["django_4_2_30"]["page_key"].as_str() {
+                django.generation = Generation::Joined;
+                let asked = Asked::at(path, query, &headers, &rule, &django);
+                let key = asked.page_key(&rule, text(&request["method"]), &list, &headers).to_string();
+                assert_eq!(key, before, "{name} on 4.2.30");
+            }
+            checked += 1;
+        }
+        assert!(checked >= 125, "{checked}");
+    }
+
+    #[test]
+    fn a_proof_covers_what_the_digests_mix_up() {
+        let django = django(&serde_json::json!({
+            "VERSION": 1, "LANGUAGE_CODE": "en-us", "USE_I18N": true, "USE_TZ": true, "TIME_ZONE": "UTC",
+        }));
+        let rule = Rule::new("/*", 60).unwrap();
+        let vary = page(&Value::from("X-A, X-B"));
+        let proof = |pairs: &[(&'static str, &'static str)]| {
+            let headers: HeaderMap = pairs
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+                .collect();
+            let asked = Asked::at("/p/", "", &headers, &rule, &django);
+            let list = asked.header_list(&vary).unwrap();
+            (asked.page_key(&rule, "GET", &list, &headers), asked.proof(&vary, &headers))
+        };
+        let (key, one) = proof(&[("x-a", "1"), ("x-b", "23")]);
+        let (same_key, other) = proof(&[("x-a", "12"), ("x-b", "3")]);
+        assert!(key == same_key && one != other);
+        assert_eq!(proof(&[("x-a", "1"), ("x-b", "23"), ("x-c", "4")]).1, one);
+    }
+
+    #[test]
+    fn only_names_of_headers_can_be_answered_for() {
+        for (list, usable) in [
+            (&[][..], true),
+            (&["HTTP_ACCEPT", "HTTP_ ODD", "HTTP_"][..], true),
+            (&["REMOTE_ADDR"], false),
+            (&["HTTP_X_FORWARDED_FOR"], false),
+        ] {
+            assert_eq!(is_usable(&list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()), usable);
+        }
+    }
+}

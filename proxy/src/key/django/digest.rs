@@ -1,0 +1,214 @@
+//! What a page varies on: the list that Django keeps of it, and the digest of the values.
+
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use md5::{Digest as _, Md5};
+
+/// The generations of Django's digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// Up to 5.2.18 and 6.0.9: the values joined, an absent one adds nothing.
+    Joined,
+    /// 5.2.19, 6.0.10: the values joined, an absent one adds `-,`.
+    JoinedMarked,
+    /// 6.1 to 6.1.2: netstrings, an absent one is an empty one.
+    Netstrings,
+    /// From 6.1.3 on: netstrings, an absent one adds `-,`.
+    NetstringsMarked,
+}
+
+impl Generation {
+    /// The generation of a release, as `django.get_version()` says it: the first of a series has no third number.
+    pub(crate) fn of(version: &str) -> Option<Self> {
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+        let (major, minor) = (parts.next()??, parts.next()??);
+        let patch = parts.next().unwrap_or(Some(0))?;
+        if parts.next().is_some() || major < 3 {
+            return None;
+        }
+        Some(match (major, minor) {
+            (..=4, _) | (5, ..=1) => Self::Joined,
+            (5, _) if patch < 19 => Self::Joined,
+            (6, 0) if patch < 10 => Self::Joined,
+            (5, _) | (6, 0) => Self::JoinedMarked,
+            (6, 1) if patch < 3 => Self::Netstrings,
+            _ => Self::NetstringsMarked,
+        })
+    }
+
+    fn has_netstrings(self) -> bool {
+        matches!(self, Self::Netstrings | Self::NetstringsMarked)
+    }
+
+    /// The md5 of the values that a request has for a list of headers (`_generate_cache_key`).
+    pub(crate) fn digest(self, list: &[String], headers: &HeaderMap) -> [u8; 16] {
+        let mut digest = Md5::new();
+        for name in list {
+            match (meta_value(name, headers), self) {
+                (Some(value), Self::Joined | Self::JoinedMarked) => digest.update(value),
+                (Some(value), _) => {
+                    digest.update(value.len().to_string());
+                    digest.update(b":");
+                    digest.update(value);
+                    digest.update(b",");
+                }
+                (None, Self::Joined) => {}
+                (None, Self::Netstrings) => digest.update(b"0:,"),
+                (None, Self::JoinedMarked | Self::NetstringsMarked) => digest.update(b"-,"),
+            }
+        }
+        digest.finalize().into()
+    }
+}
+
+/// The list that Django makes of a `Vary` (`learn_cache_key`). `Accept-Language` is redundant where the key has a
+/// language.
+pub(crate) fn header_list(vary: &str, generation: Generation, language_in_key: bool) -> Vec<String> {
+    let mut list: Vec<_> = split(vary, generation)
+        .map(|name| name.to_uppercase().replace('-', "_"))
+        .filter(|name| !(language_in_key && name == "ACCEPT_LANGUAGE"))
+        .map(|name| format!("HTTP_{name}"))
+        .collect();
+    list.sort_unstable();
+    list
+}
+
+/// Before 6.1 blanks at both ends and empty items stay: the split is at commas with the blanks around them.
+fn split(vary: &str, generation: Generation) -> impl Iterator<Item = &str> {
+    let last = vary.matches(',').count();
+    vary.split(',').enumerate().filter_map(move |(index, item)| {
+        if generation.has_netstrings() {
+            return Some(item.trim()).filter(|item| !item.is_empty());
+        }
+        let item = if index > 0 { item.trim_start() } else { item };
+        Some(if index < last { item.trim_end() } else { item })
+    })
+}
+
+/// `request.META.get(name)` as the origin will have it: a header's values joined with commas, each byte a character
+/// of Latin-1, here as UTF-8. What no header can be called is absent.
+pub(crate) fn meta_value(name: &str, headers: &HeaderMap) -> Option<Vec<u8>> {
+    let name = name.strip_prefix("HTTP_")?;
+    // A server puts these two under their own names, without HTTP_.
+    if name == "CONTENT_TYPE" || name == "CONTENT_LENGTH" {
+        return None;
+    }
+    let header = HeaderName::from_bytes(name.replace('_', "-").to_ascii_lowercase().as_bytes()).ok()?;
+    let lines: Vec<_> = headers.get_all(&header).iter().map(HeaderValue::as_bytes).collect();
+    if lines.is_empty() {
+        return announced(&header, headers);
+    }
+    let characters = lines.join(&b","[..]).into_iter().map(char::from);
+    Some(characters.collect::<String>().into_bytes())
+}
+
+/// What the proxy tells the origin in a client's stead (`forward::announce`).
+fn announced(header: &HeaderName, headers: &HeaderMap) -> Option<Vec<u8>> {
+    match header.as_str() {
+        "x-forwarded-proto" => Some(b"http".to_vec()),
+        "x-forwarded-host" => headers.get(HOST).map(|host| host.as_bytes().to_vec()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(generation: Generation, list: &[&str], headers: &[(&'static str, &'static str)]) -> String {
+        let list: Vec<_> = list.iter().map(|&name| name.to_owned()).collect();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        generation.digest(&list, &map).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// DESIGN §2, by real Django.
+    #[test]
+    fn each_generation_has_its_digest() {
+        let accept = [("accept", "*/*")];
+        for (generation, expected) in [
+            (Generation::Joined, "65330eb47d0175f264fdb29633829c0b"),
+            (Generation::JoinedMarked, "562db96bef27524fee86f12e0e9de343"),
+            (Generation::Netstrings, "d2cab3b2716e25cddf7c9ad19b66eb7b"),
+            (Generation::NetstringsMarked, "2363971b90d646b3bc0d9b9412f99158"),
+        ] {
+            assert_eq!(hex(generation, &["HTTP_ACCEPT", "HTTP_COOKIE"], &accept), expected, "{generation:?}");
+        }
+    }
+
+    #[test]
+    fn each_release_has_its_generation() {
+        use Generation::*;
+        for (version, generation) in [
+            ("3.2.25", Some(Joined)),
+            ("4.2.30", Some(Joined)),
+            ("5.1.99", Some(Joined)),
+            ("5.2", Some(Joined)),
+            ("5.2.18", Some(Joined)),
+            ("5.2.19", Some(JoinedMarked)),
+            ("5.2.20", Some(JoinedMarked)),
+            ("6.0.9", Some(Joined)),
+            ("6.0.10", Some(JoinedMarked)),
+            ("6.0", Some(Joined)),
+            ("6.1.0", Some(Netstrings)),
+            ("6.1.2", Some(Netstrings)),
+            ("6.1.3", Some(NetstringsMarked)),
+            ("6.1", Some(Netstrings)),
+            ("6.2.0", Some(NetstringsMarked)),
+            ("7.0", Some(NetstringsMarked)),
+            ("6", None),
+            ("2.2.1", None),
+            ("5.2.19.1", None),
+            ("5.x", None),
+            ("", None),
+        ] {
+            assert_eq!(Generation::of(version), generation, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn lists_are_made_as_each_generation_does() {
+        use Generation::{JoinedMarked, NetstringsMarked};
+        for (vary, before, since) in [
+            ("Cookie, Accept", &["HTTP_ACCEPT", "HTTP_COOKIE"][..], &["HTTP_ACCEPT", "HTTP_COOKIE"][..]),
+            ("Accept ,  Accept", &["HTTP_ACCEPT", "HTTP_ACCEPT"], &["HTTP_ACCEPT", "HTTP_ACCEPT"]),
+            (" Accept", &["HTTP_ ACCEPT"], &["HTTP_ACCEPT"]),
+            ("Accept,", &["HTTP_", "HTTP_ACCEPT"], &["HTTP_ACCEPT"]),
+            ("", &["HTTP_"], &[]),
+            ("x-a, Accept-Language", &["HTTP_X_A"], &["HTTP_X_A"]),
+        ] {
+            assert_eq!(header_list(vary, JoinedMarked, true), before, "{vary:?}");
+            assert_eq!(header_list(vary, NetstringsMarked, true), since, "{vary:?}");
+        }
+        assert_eq!(header_list("Accept-Language", JoinedMarked, false), ["HTTP_ACCEPT_LANGUAGE"]);
+    }
+
+    #[test]
+    fn values_are_those_the_origin_will_see() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", &b"h:1"[..]),
+            ("cookie", b"a=1"),
+            ("cookie", b"b=2"),
+            ("x-a", b"\xe9"),
+            ("content-type", b"x"),
+        ] {
+            headers.append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        for (name, value) in [
+            ("HTTP_COOKIE", Some(&b"a=1,b=2"[..])),
+            ("HTTP_X_A", Some("é".as_bytes())),
+            ("HTTP_X_B", None),
+            ("HTTP_", None),
+            ("HTTP_ ACCEPT", None),
+            ("HTTP_CONTENT_TYPE", None),
+            ("HTTP_HOST", Some(b"h:1")),
+            ("HTTP_X_FORWARDED_HOST", Some(b"h:1")),
+            ("HTTP_X_FORWARDED_PROTO", Some(b"http")),
+            ("REMOTE_ADDR", None),
+        ] {
+            assert_eq!(meta_value(name, &headers).as_deref(), value, "{name}");
+        }
+    }
+}

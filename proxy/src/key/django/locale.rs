@@ -1,0 +1,200 @@
+//! The language that `LocaleMiddleware` chooses (`get_language_from_request`), for sites without `i18n_patterns`.
+
+use std::borrow::Cow;
+
+use hyper::header::HeaderMap;
+
+use super::digest::meta_value;
+
+/// Longer codes and headers are cut at the last border before this, as Django does it.
+const MAX_LENGTH: usize = 500;
+
+/// The settings by which a language is chosen.
+#[derive(Clone, Debug)]
+pub struct Locale {
+    /// `LANGUAGES`, in their order, in lower case; each has its translations.
+    pub languages: Vec<String>,
+    /// `LANGUAGE_CODE`.
+    pub default: String,
+    /// `LANGUAGE_COOKIE_NAME`.
+    pub cookie: String,
+}
+
+impl Locale {
+    /// The cookie counts, then `Accept-Language`, then the default.
+    pub(super) fn negotiate(&self, headers: &HeaderMap) -> Cow<'_, str> {
+        let text = |name| meta_value(name, headers).and_then(|value| String::from_utf8(value).ok());
+        let cookies = text("HTTP_COOKIE").unwrap_or_default();
+        let accept = text("HTTP_ACCEPT_LANGUAGE").unwrap_or_default();
+        let wanted = cookie(&cookies, &self.cookie).and_then(|code| self.variant(code));
+        let wanted = wanted.or_else(|| {
+            let ranges = ranges(&accept.to_lowercase());
+            let known = ranges.iter().map_while(|range| (range != "*").then_some(range.as_str()));
+            known.filter_map(|range| self.variant(range)).next()
+        });
+        let chosen = wanted.or_else(|| self.variant(&self.default));
+        chosen.map_or(Cow::Borrowed(self.default.as_str()), |code| Cow::Owned(code.to_lowercase()))
+    }
+
+    /// The code itself, its special fallback, its more general forms; else a sister of the most general one.
+    fn variant(&self, code: &str) -> Option<String> {
+        let code = match code.len() > MAX_LENGTH {
+            true => code.get(..MAX_LENGTH)?.rsplit_once('-')?.0,
+            false => code,
+        };
+        let general = std::iter::successors(Some(code), |code| code.rsplit_once('-').map(|(front, _)| front));
+        let mut possible: Vec<_> = general.collect();
+        possible.splice(1..1, fallback(code));
+        let supported = |code: &&&str| self.languages.contains(&code.to_lowercase());
+        if let Some(found) = possible.iter().find(supported) {
+            return Some((*found).to_owned());
+        }
+        let sisters = format!("{}-", possible.last()?);
+        self.languages.iter().find(|language| language.starts_with(&sisters)).cloned()
+    }
+}
+
+/// The fallbacks of Django's LANG_INFO.
+fn fallback(code: &str) -> Option<&'static str> {
+    match code {
+        "zh-cn" | "zh-my" | "zh-sg" => Some("zh-hans"),
+        "zh-hk" | "zh-mo" | "zh-tw" => Some("zh-hant"),
+        _ => None,
+    }
+}
+
+/// The value of a cookie; the last of a name counts.
+fn cookie<'a>(cookies: &'a str, wanted: &str) -> Option<&'a str> {
+    let pairs = cookies.split(';').filter_map(|pair| pair.split_once('='));
+    let value = pairs.filter(|(name, _)| name.trim() == wanted).last()?.1.trim();
+    let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    (!value.is_empty()).then_some(value)
+}
+
+/// The ranges of an `Accept-Language`, the most wanted first; none at all if anything in it is malformed.
+fn ranges(header: &str) -> Vec<String> {
+    let header = match header.len() > MAX_LENGTH {
+        true => {
+            header.get(..MAX_LENGTH).and_then(|text| text.rsplit_once(',')).map_or("", |(front, _)| front)
+        }
+        false => header,
+    };
+    // One comma at the end is allowed.
+    let items = header.strip_suffix(',').unwrap_or(header);
+    let mut ranges = Vec::new();
+    for (index, item) in items.split(',').enumerate() {
+        // Blanks may stand around commas, not before the first range.
+        let item = if index > 0 { item.trim_start() } else { item };
+        match range(item.trim_end()) {
+            Some(range) => ranges.push(range),
+            None => return Vec::new(),
+        }
+    }
+    ranges.sort_by_key(|(_, quality)| std::cmp::Reverse(*quality));
+    ranges.into_iter().map(|(range, _)| range.to_owned()).collect()
+}
+
+/// A range and its quality in thousandths.
+fn range(item: &str) -> Option<(&str, u16)> {
+    let (range, quality) = match item.split_once(';') {
+        Some((range, quality)) => (range.trim_end(), quality_of(quality.trim_start().strip_prefix("q=")?)?),
+        None => (item, 1000),
+    };
+    let mut subtags = range.split('-');
+    let first = subtags.next()?;
+    let is_size = |tag: &str| (1..=8).contains(&tag.len());
+    let is_range = is_size(first)
+        && first.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && subtags.all(|tag| is_size(tag) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    (range == "*" || is_range).then_some((range, quality))
+}
+
+/// `0`, `0.` to `0.999`, `1`, `1.` to `1.000`.
+fn quality_of(text: &str) -> Option<u16> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let thousandths: u16 = format!("{fraction:0<3}").parse().ok()?;
+    match (whole, thousandths) {
+        ("0", thousandths) => Some(thousandths),
+        ("1", 0) => Some(1000),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{ACCEPT_LANGUAGE, COOKIE, HeaderValue};
+
+    use super::*;
+
+    fn negotiate(accept: &str, cookie: &str) -> String {
+        let languages = ["de", "en", "en-gb", "fr", "pt", "pt-br", "sr-latn", "zh-hans", "zh-hant"];
+        let locale = Locale {
+            languages: languages.map(str::to_owned).to_vec(),
+            default: "en-us".to_owned(),
+            cookie: "django_language".to_owned(),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(ACCEPT_LANGUAGE, accept), (COOKIE, cookie)] {
+            if !value.is_empty() {
+                headers.insert(name, HeaderValue::from_str(value).unwrap());
+            }
+        }
+        locale.negotiate(&headers).into_owned()
+    }
+
+    #[test]
+    fn the_header_is_read_as_django_does() {
+        for (accept, language) in [
+            ("", "en"),
+            ("fr-CA", "fr"),
+            ("zh-TW", "zh-hant"),
+            ("zh-Hant-HK", "zh-hant"),
+            ("pt-BR,pt;q=0.9", "pt-br"),
+            ("pt-pt", "pt"),
+            ("sr", "sr-latn"),
+            ("de;q=0, fr;q=0.3, zh-cn;q=0.5", "zh-hans"),
+            ("de;q=0", "de"),
+            ("xx, fr;q=0.1", "fr"),
+            ("xx", "en"),
+            ("*, fr", "en"),
+            ("fr;q=0.5, *;q=0.1, de;q=0.05", "fr"),
+            ("fr ; q=0.5 , de", "de"),
+            ("fr,", "fr"),
+            ("fr,,", "en"),
+            ("fr, ,de", "en"),
+            ("fr;q=1.5", "en"),
+            ("fr;q=0.1234", "en"),
+            ("fr; x=1", "en"),
+            ("fr_FR", "en"),
+            ("abcdefghi", "en"),
+        ] {
+            assert_eq!(negotiate(accept, ""), language, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_goes_before_the_header() {
+        for (cookie, language) in [
+            ("django_language=de", "de"),
+            ("a=b; django_language=\"de\"; c=d", "de"),
+            ("django_language=fr; django_language=de", "de"),
+            ("django_language=de-AT", "de"),
+            ("django_language=DE", "de"),
+            ("django_language=xx", "fr"),
+            ("django_language=", "fr"),
+            ("language=de", "fr"),
+        ] {
+            assert_eq!(negotiate("fr", cookie), language, "{cookie:?}");
+        }
+    }
+
+    #[test]
+    fn long_headers_are_cut_at_a_comma() {
+        let long = format!("{}, de", "xx, ".repeat(200).trim_end_matches(", "));
+        assert_eq!(negotiate(&long, ""), "en");
+        assert_eq!(negotiate(&format!("fr, {long}"), ""), "fr");
+    }
+}
