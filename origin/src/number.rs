@@ -16,7 +16,7 @@ const ZEROS: [u32; 65] = [
 /// The number, if it is one that `int()` takes: blanks around, one sign, single underscores between digits, digits of
 /// any script. Below 0 it is 0, and past 64 bits the largest: neither is a page.
 pub(crate) fn python_int(text: &str) -> Option<u64> {
-    let text = text.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c));
+    let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -49,7 +49,7 @@ mod tests {
             ("02", Some(2)),
             ("+2", Some(2)),
             (" 2 ", Some(2)),
-            ("\u{a0}\u{2003}2\x1f\n", Some(2)),
+            ("\u{a0}\u{2003}2\u{85}\x0b\n", Some(2)),
             ("0_2", Some(2)),
             ("\u{662}", Some(2)),
             ("\u{ff12}\u{1d7d0}", Some(22)),
@@ -58,6 +58,9 @@ mod tests {
             ("99999999999999999999999", Some(u64::MAX)),
             ("", None),
             (" ", None),
+            // Blanks for str.strip(), not for int().
+            ("\x1c2", None),
+            ("\u{a0}2\x1f", None),
             ("+", None),
             ("+ 2", None),
             ("+-2", None),
