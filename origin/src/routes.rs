@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 use crate::database::Database;
 use crate::error::Error;
+use crate::headers;
 use crate::host;
 use crate::link::Address;
 use crate::negotiation::{Accepted, Refused, negotiate};
@@ -92,7 +93,7 @@ impl Origin {
     async fn view(&self, view: View, request: &Parts, address: &Address) -> Reply {
         let compact = Accepted { indent: 0 };
         let detail = |status, detail: &str, accepted| reply::json(status, &Detail { detail }, accepted);
-        let accept = request.headers.get(ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let accept = headers::joined(&request.headers, &ACCEPT).map(|value| headers::latin1(&value));
         let accepted = match negotiate(address.value("format"), accept.as_deref()) {
             Ok(accepted) => accepted,
             Err(Refused::Format) => return detail(StatusCode::NOT_FOUND, "Not found.", compact),
