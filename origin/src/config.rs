@@ -97,10 +97,7 @@ impl Config {
                 )
             }),
         );
-        // The URL may hold a password and is not repeated.
-        let database = note(&mut faults, args.database_url.parse().map_err(|_| {
-            "--database-url (DATABASE_URL): not a URL like postgres://user:password@127.0.0.1:5432/housing_db".to_owned()
-        }));
+        let database = note(&mut faults, database(&args.database_url));
         let pool_size = note(&mut faults, positive(&args.pool_size, "--pool-size (ORIGIN_POOL_SIZE)"));
         let pool_wait = note(&mut faults, positive(&args.pool_wait, "--pool-wait (ORIGIN_POOL_WAIT)"));
         match (listen, database, pool_size, pool_wait) {
@@ -116,10 +113,20 @@ fn note<T>(faults: &mut Vec<String>, parsed: Result<T, String>) -> Option<T> {
     parsed.map_err(|fault| faults.push(fault)).ok()
 }
 
+/// The URL may hold a password and is not repeated. Without a host, which the parser lets pass, no connection ever is.
+fn database(url: &str) -> Result<DatabaseConfig, String> {
+    let has_host =
+        |config: &DatabaseConfig| !config.get_hosts().is_empty() || !config.get_hostaddrs().is_empty();
+    url.parse().ok().filter(has_host).ok_or_else(|| {
+        "--database-url (DATABASE_URL): not a URL like postgres://user:password@127.0.0.1:5432/housing_db"
+            .to_owned()
+    })
+}
+
 fn positive(text: &str, name: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
-        _ => Err(format!("{name}: {text:?} is not a number above 0")),
+        _ => Err(format!("{name}: {text:?} is not a number from 1 to {}", u32::MAX)),
     }
 }
 
@@ -153,5 +160,22 @@ mod tests {
         let faults = faults.unwrap_err();
         assert_eq!(faults.len(), 4, "{faults:?}");
         assert!(!faults.concat().contains("secret"));
+    }
+
+    #[test]
+    fn a_database_has_a_host_and_a_number_has_bounds() {
+        for (flag, value, good) in [
+            ("--database-url", "postgres://u@h/d", true),
+            ("--database-url", "host=h user=u", true),
+            ("--database-url", "", false),
+            ("--database-url", "postgres://", false),
+            ("--database-url", "h/d", false),
+            ("--pool-size", "1", true),
+            ("--pool-size", "0", false),
+            ("--pool-size", "4294967296", false),
+            ("--pool-wait", "1.5", false),
+        ] {
+            assert_eq!(parse(&[flag, value]).is_ok(), good, "{flag} {value}");
+        }
     }
 }

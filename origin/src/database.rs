@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use bb8::{Pool, PooledConnection, RunError};
+use bb8::{ErrorSink, Pool, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
-use bb8_postgres::tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
-use tracing::debug;
+use bb8_postgres::tokio_postgres::{self, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::error::Error;
@@ -31,6 +31,7 @@ impl Database {
             .connection_timeout(config.pool_wait)
             // The test would be one more round trip a request; `Session` looks whether a connection is closed.
             .test_on_check_out(false)
+            .error_sink(Box::new(Log))
             .build_unchecked(Manager::new(database, NoTls));
         Self { pool }
     }
@@ -38,6 +39,20 @@ impl Database {
     /// The queries of one request. Takes a connection with the first of them.
     pub(crate) fn session(&self) -> Session<'_> {
         Session { pool: &self.pool, connection: None, queries: 0, spent: Duration::ZERO }
+    }
+}
+
+/// Logs why a connection failed: the pool tries again, and who waits for it hears only that there was none in time.
+#[derive(Debug)]
+struct Log;
+
+impl ErrorSink<tokio_postgres::Error> for Log {
+    fn sink(&self, error: tokio_postgres::Error) {
+        warn!(error = Error::NoConnection(error.into()).chain(), "cannot connect");
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {
+        Box::new(Self)
     }
 }
 
@@ -85,7 +100,7 @@ async fn connect(pool: &Pool<Manager>) -> Result<PooledConnection<'_, Manager>, 
     loop {
         let connection = pool.get().await.map_err(|error| match error {
             RunError::User(error) => Error::NoConnection(error.into()),
-            RunError::TimedOut => Error::NoConnection("none was free in time".into()),
+            RunError::TimedOut => Error::NoConnection("none in time".into()),
         })?;
         if !connection.is_closed() {
             return Ok(connection);

@@ -8,11 +8,12 @@
 //! `optimized`, which `row` turns into values. All queries go through one [`Session`](database::Session), which
 //! counts, times and logs them.
 //!
-//! `negotiation`, `number`, `link`, `host` and `row` are pure, and tested by tables.
+//! `headers`, `negotiation`, `number`, `link`, `host` and `row` are pure, and tested by tables.
 
 mod config;
 mod database;
 mod error;
+mod headers;
 mod host;
 mod link;
 mod naive;

@@ -1,5 +1,12 @@
 //! Which answer a client accepts (DRF's `DefaultContentNegotiation` with the JSON renderer alone).
 
+/// How much of an `Accept` header is read, in characters.
+const MAX_ACCEPT: usize = 8192;
+/// Longer media types are not looked at.
+const MAX_TOKEN: usize = 256;
+/// Nor more of them than these.
+const MAX_TOKENS: usize = 64;
+
 /// How a JSON answer is to be written: with an indent, or without any blanks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Accepted {
@@ -22,10 +29,21 @@ pub(crate) fn negotiate(format: Option<&str>, accept: Option<&str>) -> Result<Ac
         return Err(Refused::Format);
     }
     let mut types: Vec<_> =
-        accept.unwrap_or("*/*").split(',').map(MediaType::parse).filter(MediaType::is_json).collect();
+        tokens(accept.unwrap_or("*/*")).map(MediaType::parse).filter(MediaType::is_json).collect();
     // The most specific is asked first; among equals the first.
     types.sort_by_key(|media| std::cmp::Reverse(media.precedence()));
     types.first().map(MediaType::accepted).ok_or(Refused::Accept)
+}
+
+/// The media types of an `Accept` header, within DRF's bounds: what is cut off ends at a comma, what is too long by
+/// itself is passed over.
+fn tokens(accept: &str) -> impl Iterator<Item = &str> {
+    let read = match accept.char_indices().nth(MAX_ACCEPT) {
+        Some((end, _)) => accept[..end].rsplit_once(',').map_or("", |(read, _)| read),
+        None => accept,
+    };
+    let tokens = read.split(',').map(str::trim);
+    tokens.filter(|token| !token.is_empty() && token.chars().count() <= MAX_TOKEN).take(MAX_TOKENS)
 }
 
 struct MediaType {
@@ -35,14 +53,16 @@ struct MediaType {
 }
 
 impl MediaType {
+    /// Reads a media type as Django does, which has Python's `email` do it as soon as there is a semicolon.
     fn parse(text: &str) -> Self {
         let mut parts = split_parameters(text).into_iter();
-        let full = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+        let full = parts.next().unwrap_or_default();
+        // The type is what is before the first `=`, as if it were a parameter: a trait of `email`.
+        let (full, _) = if text.contains(';') { name_and_value(full) } else { (full, "") };
+        let full = full.trim().to_ascii_lowercase();
         let (main, sub) = full.split_once('/').unwrap_or((&full, ""));
-        let parameters = parts.filter_map(|part| {
-            let (name, value) = part.split_once('=')?;
-            Some((name.trim().to_ascii_lowercase(), unquote(value.trim())))
-        });
+        let parameters = parts.map(name_and_value).filter(|(name, _)| !name.is_empty());
+        let parameters = parameters.map(|(name, value)| (name.to_ascii_lowercase(), unquote(value)));
         Self { main: main.to_owned(), sub: sub.to_owned(), parameters: parameters.collect() }
     }
 
@@ -61,35 +81,54 @@ impl MediaType {
 
     /// `indent=` as DRF reads it: Python's int, between 0 and 8; anything else is none.
     fn accepted(&self) -> Accepted {
-        let indent =
-            self.parameters.iter().rfind(|(name, _)| name == "indent").map(|(_, value)| value.as_str());
-        let indent = indent.and_then(crate::number::python_int).unwrap_or(0);
+        let indent = match self.precedence() {
+            0 | 1 => Self::parse(&self.in_full()).indent(),
+            _ => self.indent(),
+        };
         Accepted { indent: usize::try_from(indent.min(8)).unwrap_or(8) }
+    }
+
+    /// What DRF makes of a wildcard: its own type with these parameters, whose quotes are lost.
+    fn in_full(&self) -> String {
+        let parameters = self.parameters.iter().map(|(name, value)| format!(";{name}={value}"));
+        parameters.fold("application/json".to_owned(), |text, parameter| text + &parameter)
+    }
+
+    fn indent(&self) -> u64 {
+        let indent = self.parameters.iter().rfind(|(name, _)| name == "indent");
+        indent.and_then(|(_, value)| crate::number::python_int(value)).unwrap_or(0)
     }
 }
 
-/// Splits at the semicolons that are not inside quotes.
+/// Splits at the semicolons that are not inside quotes. A quote after a backslash is none, whatever is before that.
 fn split_parameters(text: &str) -> Vec<&str> {
-    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    let (mut parts, mut start, mut quoted, mut before) = (Vec::new(), 0, false, b';');
     for (at, byte) in text.bytes().enumerate() {
         match byte {
             b';' if !quoted => {
                 parts.push(&text[start..at]);
                 start = at + 1;
             }
-            b'"' if !escaped => quoted = !quoted,
+            b'"' if before != b'\\' => quoted = !quoted,
             _ => {}
         }
-        escaped = byte == b'\\' && !escaped;
+        before = byte;
     }
     parts.push(&text[start..]);
     parts
 }
 
+fn name_and_value(part: &str) -> (&str, &str) {
+    let (name, value) = part.split_once('=').unwrap_or((part, ""));
+    (name.trim(), value.trim())
+}
+
 fn unquote(value: &str) -> String {
-    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) => inner.replace("\\\\", "\\").replace("\\\"", "\""),
-        None => value.to_owned(),
+    let inner = |left, right| value.strip_prefix(left).and_then(|rest| rest.strip_suffix(right));
+    match (inner('"', '"'), inner('<', '>')) {
+        (Some(inner), _) => inner.replace("\\\\", "\\").replace("\\\"", "\""),
+        (None, Some(inner)) => inner.to_owned(),
+        (None, None) => value.to_owned(),
     }
 }
 
@@ -122,8 +161,42 @@ mod tests {
             (Some("text/*"), Err(Refused::Accept)),
             (Some("application/xml"), Err(Refused::Accept)),
             (Some("application/"), Err(Refused::Accept)),
+            (Some("application/json=x"), Err(Refused::Accept)),
+            (Some("application/json=x; indent=2"), Ok(2)),
+            (Some("application/json; indent=<4>"), Ok(4)),
+            (Some("application/json; INDENT= 4 ;"), Ok(4)),
+            (Some("application/json; indent=2; indent=x"), Ok(0)),
+            (Some("\u{a0}application/json\u{85}"), Ok(0)),
+            (Some("application/json; indent=\u{a0}2"), Ok(2)),
+            // A bare parameter makes a type more specific, one without a name does not.
+            (Some("application/json, application/json; foo; indent=3"), Ok(3)),
+            (Some("application/json; =4, application/json; indent=3"), Ok(3)),
+            // Quotes hide a semicolon, but not in a wildcard, which is read twice.
+            (Some("application/json; a=\";indent=3\"; indent=2"), Ok(2)),
+            (Some("application/json; indent=\"4;2\""), Ok(0)),
+            (Some("*/*; indent=\"4;2\""), Ok(4)),
+            (Some("application/json; a=\"x\\\\\"; indent=3"), Ok(0)),
         ] {
             assert_eq!(negotiate(None, accept).map(|accepted| accepted.indent), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn accept_is_read_within_bounds() {
+        let long = |length: usize, end: &str| "x".repeat(length - end.len()) + end;
+        for (rule, accept, accepted) in [
+            ("64 types", "a/b,".repeat(63) + "*/*", true),
+            ("65 types", "a/b,".repeat(64) + "*/*", false),
+            ("64 that are empty", ", ,".repeat(64) + "*/*", true),
+            ("a type of 256", format!("application/json;{}", "x".repeat(239)), true),
+            ("a type of 257", format!("application/json;{}", "x".repeat(240)), false),
+            ("a type of 256, not in bytes", format!("application/json;{}", "\u{e9}".repeat(239)), true),
+            ("a header of 8192", long(8192, ",*/*"), true),
+            ("a header of 8193", long(8193, ",*/*"), false),
+            ("its last comma at 8193", long(8193, ",*/*,"), false),
+            ("its last comma at 8192", long(8193, ",*/*,x"), true),
+        ] {
+            assert_eq!(negotiate(None, Some(&accept)).is_ok(), accepted, "{rule}");
         }
     }
 

@@ -20,6 +20,7 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const COOP: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const NO_QUERIES: HeaderValue = HeaderValue::from_static("db;dur=0.0;desc=\"0 queries\"");
 
 /// What DRF says when there is something to say and no list.
 #[derive(Serialize)]
@@ -101,11 +102,12 @@ pub(crate) fn framed(mut reply: Reply) -> Reply {
     reply
 }
 
-/// What the outermost middleware gives every answer, for the request with these headers.
+/// What the outermost middleware gives every answer, for the request with these headers; and, which is ours, what it
+/// cost.
 pub(crate) fn finish(reply: &mut Reply, request: &HeaderMap) {
     let dead = session_cookie::is_dead(request);
     let headers = reply.headers_mut();
-    let timing = headers.remove(SERVER_TIMING);
+    let timing = headers.remove(SERVER_TIMING).unwrap_or(NO_QUERIES);
     if dead {
         session_cookie::vary(headers);
     }
@@ -115,9 +117,7 @@ pub(crate) fn finish(reply: &mut Reply, request: &HeaderMap) {
     if dead {
         session_cookie::delete(headers);
     }
-    if let Some(timing) = timing {
-        headers.insert(SERVER_TIMING, timing);
-    }
+    headers.insert(SERVER_TIMING, timing);
 }
 
 /// Says how many queries an answer cost.

@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 use crate::database::Database;
 use crate::error::Error;
+use crate::headers;
 use crate::host;
 use crate::link::Address;
 use crate::negotiation::{Accepted, Refused, negotiate};
@@ -22,6 +23,10 @@ use crate::reply::{self, Detail, Reply};
 
 /// Django takes no more parameters than this (`DATA_UPLOAD_MAX_NUMBER_FIELDS`).
 const MAX_PARAMETERS: usize = 1000;
+
+/// How a proxy says that it had TLS (gunicorn's `secure_scheme_headers`).
+const OF_TLS: [(&str, &str); 3] =
+    [("x-forwarded-proto", "https"), ("x-forwarded-protocol", "ssl"), ("x-forwarded-ssl", "on")];
 
 /// What Django quotes of a query in a redirect (`iri_to_uri`), among what a target can hold.
 const UNSAFE: &AsciiSet =
@@ -92,7 +97,7 @@ impl Origin {
     async fn view(&self, view: View, request: &Parts, address: &Address) -> Reply {
         let compact = Accepted { indent: 0 };
         let detail = |status, detail: &str, accepted| reply::json(status, &Detail { detail }, accepted);
-        let accept = request.headers.get(ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let accept = headers::joined(&request.headers, &ACCEPT).map(|value| headers::latin1(&value));
         let accepted = match negotiate(address.value("format"), accept.as_deref()) {
             Ok(accepted) => accepted,
             Err(Refused::Format) => return detail(StatusCode::NOT_FOUND, "Not found.", compact),
@@ -165,10 +170,11 @@ impl View {
     }
 }
 
-/// As gunicorn: a proxy on this machine is believed to have had TLS.
+/// As gunicorn: a proxy on this machine is believed to have had TLS. Where headers contradict each other, which is too
+/// much for gunicorn, the first in the table decides: it is the one that our own proxy sets.
 fn scheme(headers: &HeaderMap, peer: SocketAddr) -> &'static str {
-    let https = headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
-    if https && peer.ip().to_canonical().is_loopback() { "https" } else { "http" }
+    let told = OF_TLS.iter().find_map(|(name, tls)| Some(headers.get(*name)? == tls));
+    if told == Some(true) && peer.ip().to_canonical().is_loopback() { "https" } else { "http" }
 }
 
 fn with_query(path: &str, query: &str) -> String {
@@ -186,4 +192,32 @@ fn failed(error: &Error) -> Reply {
         }
     }
     reply::plain(error.status(), &error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn a_proxy_on_this_machine_is_believed() {
+        for (peer, headers, expected) in [
+            ("127.0.0.1:1", &[][..], "http"),
+            ("127.0.0.1:1", &[("x-forwarded-proto", "https")], "https"),
+            ("[::1]:1", &[("x-forwarded-proto", "https")], "https"),
+            ("10.0.0.1:1", &[("x-forwarded-proto", "https")], "http"),
+            ("127.0.0.1:1", &[("x-forwarded-proto", "HTTPS")], "http"),
+            ("127.0.0.1:1", &[("x-forwarded-proto", "https,http")], "http"),
+            ("127.0.0.1:1", &[("x-forwarded-protocol", "ssl")], "https"),
+            ("127.0.0.1:1", &[("x-forwarded-protocol", "https")], "http"),
+            ("127.0.0.1:1", &[("x-forwarded-ssl", "on")], "https"),
+            ("127.0.0.1:1", &[("x-forwarded-ssl", "on"), ("x-forwarded-proto", "http")], "http"),
+        ] {
+            let given = headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            assert_eq!(scheme(&given.collect(), peer.parse().unwrap()), expected, "{peer} {headers:?}");
+        }
+    }
 }

@@ -96,7 +96,7 @@ impl PropertyRow {
             agent_id: columns.number()?,
             status: columns.text()?,
             view_count: columns.number()?,
-            created_at: timestamp(&columns.text()?),
+            created_at: columns.timestamp()?,
         })
     }
 
@@ -194,15 +194,22 @@ impl<'a> Columns<'a> {
     pub(crate) fn number(&mut self) -> Result<i64, Error> {
         self.text()?.parse().map_err(|error: std::num::ParseIntError| Error::Query(error.into()))
     }
+
+    fn timestamp(&mut self) -> Result<String, Error> {
+        let text = self.text()?;
+        timestamp(&text).ok_or_else(|| Error::Query(format!("{text} is no time that Django can read").into()))
+    }
 }
 
-/// PostgreSQL's `2026-03-06 17:30:59.12+00` as DRF writes it: `T` and `Z`, and six digits of a second or none.
-fn timestamp(text: &str) -> String {
-    let time = text.strip_suffix("+00").unwrap_or(text).replacen(' ', "T", 1);
-    match time.split_once('.') {
+/// PostgreSQL's `2026-03-06 17:30:59.12+00` as DRF writes it: `T` and `Z`, and six digits of a second or none. Python
+/// has the years 1 to 9999: what is before or after them, and infinity, is none.
+fn timestamp(text: &str) -> Option<String> {
+    let time = text.strip_suffix("+00").filter(|time| time.find('-') == Some(4))?;
+    let time = time.replacen(' ', "T", 1);
+    Some(match time.split_once('.') {
         Some((seconds, fraction)) => format!("{seconds}.{fraction:0<6}Z"),
         None => format!("{time}Z"),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -212,13 +219,18 @@ mod tests {
     #[test]
     fn timestamps_have_six_digits_of_a_second_or_none() {
         for (text, expected) in [
-            ("2026-03-06 17:30:59+00", "2026-03-06T17:30:59Z"),
-            ("2026-03-06 17:30:59.12+00", "2026-03-06T17:30:59.120000Z"),
-            ("2026-03-06 17:30:34.000001+00", "2026-03-06T17:30:34.000001Z"),
-            ("9999-12-31 23:59:59.999999+00", "9999-12-31T23:59:59.999999Z"),
-            ("1970-01-01 00:00:00+00", "1970-01-01T00:00:00Z"),
+            ("2026-03-06 17:30:59+00", Some("2026-03-06T17:30:59Z")),
+            ("2026-03-06 17:30:59.12+00", Some("2026-03-06T17:30:59.120000Z")),
+            ("2026-03-06 17:30:34.000001+00", Some("2026-03-06T17:30:34.000001Z")),
+            ("9999-12-31 23:59:59.999999+00", Some("9999-12-31T23:59:59.999999Z")),
+            ("1970-01-01 00:00:00+00", Some("1970-01-01T00:00:00Z")),
+            ("0001-01-01 00:00:00+00", Some("0001-01-01T00:00:00Z")),
+            ("10000-01-01 00:00:00+00", None),
+            ("0001-12-31 00:00:00+00 BC", None),
+            ("infinity", None),
+            ("-infinity", None),
         ] {
-            assert_eq!(timestamp(text), expected);
+            assert_eq!(timestamp(text).as_deref(), expected, "{text}");
         }
     }
 }

@@ -2,16 +2,42 @@
 
 use hyper::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE, VARY};
 
+use crate::headers;
+
 /// Shorter keys are no session keys (`SessionBase._validate_session_key`).
 const MIN_KEY: usize = 8;
 
 /// Whether the client sent a session cookie that no session can have.
 pub(crate) fn is_dead(request: &HeaderMap) -> bool {
-    let cookies =
-        request.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
-    let mut keys =
-        cookies.filter_map(|cookie| cookie.split_once('=')).filter(|(name, _)| name.trim() == "sessionid");
-    keys.next_back().is_some_and(|(_, key)| key.trim().trim_matches('"').len() < MIN_KEY)
+    let Some(cookies) = headers::joined(request, &COOKIE) else { return false };
+    let cookies = String::from_utf8_lossy(&cookies);
+    let mut pairs = cookies.split(';').filter_map(|cookie| cookie.split_once('='));
+    let key = pairs.rfind(|(name, _)| name.trim() == "sessionid");
+    key.is_some_and(|(_, key)| length(key.trim()) < MIN_KEY)
+}
+
+/// The characters of a value that may be quoted, as Python's `http.cookies` reads it.
+fn length(value: &str) -> usize {
+    let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let Some(mut rest) = quoted else { return value.chars().count() };
+    let mut length = 0;
+    while !rest.is_empty() {
+        rest = after_first(rest);
+        length += 1;
+    }
+    length
+}
+
+/// What follows the first character, which may be escaped: `\"`, or `\042`, in octal.
+fn after_first(text: &str) -> &str {
+    if let [b'\\', b'0'..=b'3', b'0'..=b'7', b'0'..=b'7', ..] = text.as_bytes() {
+        return &text[4..];
+    }
+    let mut rest = text.chars();
+    if rest.next() == Some('\\') {
+        rest.next();
+    }
+    rest.as_str()
 }
 
 /// What the answer says of it, before the headers of the security middleware.
@@ -38,11 +64,45 @@ mod tests {
             ("sessionid=\"nope\"", true),
             ("sessionid=12345678", false),
             ("sessionid=no; sessionid=12345678", false),
+            ("sessionid=12345678; sessionid=no", true),
+            ("sessionid = no ", true),
+            ("sessionid", false),
+            ("a=b, sessionid=no", false),
+            // A quote alone is a character as others.
+            ("sessionid=\"1234567", false),
+            ("sessionid=\"1234567\"", true),
+            ("sessionid=\"\\\"\\\"\\\"4567\"", true),
+            ("sessionid=\"12\\063\\064567\"", true),
+            ("sessionid=\"\\1234567\"", true),
+            ("sessionid=\"1234567\\\"", false),
             ("xsessionid=nope", false),
             ("a=b", false),
         ] {
             let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(cookie))]);
             assert_eq!(is_dead(&headers), expected, "{cookie}");
         }
+    }
+
+    #[test]
+    fn characters_count_and_no_bytes() {
+        for (cookie, expected) in [
+            ("sessionid=\u{e9}\u{e9}\u{e9}\u{e9}", true),
+            ("sessionid=\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", false),
+            ("x=\u{e9}; sessionid=no", true),
+            ("sessionid=\u{a0}1234567", true),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(COOKIE, HeaderValue::from_bytes(cookie.as_bytes()).unwrap())]);
+            assert_eq!(is_dead(&headers), expected, "{cookie}");
+        }
+    }
+
+    #[test]
+    fn several_headers_are_one_list() {
+        let lines = |lines: [&'static str; 2]| {
+            is_dead(&lines.map(|line| (COOKIE, HeaderValue::from_static(line))).into_iter().collect())
+        };
+        assert!(lines(["a=b;", "c; sessionid=no"]));
+        assert!(!lines(["a=b", "sessionid=no"]));
     }
 }
