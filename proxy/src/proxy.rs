@@ -52,6 +52,10 @@ pub struct Proxy<S> {
 }
 
 /// What the store holds for a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made; a box would be an allocation a hit"
+)]
 enum Lookup {
     Hit(Entry),
     /// And the page's marker, if it has one.
@@ -130,7 +134,8 @@ impl<S: Store> Proxy<S> {
                 Ok(relay(fetched, CacheStatus::Miss(miss, Fill::Skipped)))
             }
             Admission::Admit { ttl, vary } => {
-                let plan = self.plan(page, marker, vary, &request, &fetched, Lifetime { ttl, now });
+                let plan =
+                    self.plan(page, marker.as_deref(), vary, &request, &fetched, Lifetime { ttl, now });
                 Ok(fill::fill(self.store.clone(), plan, fetched, miss, self.max_entry))
             }
         }
@@ -180,14 +185,14 @@ impl<S: Store> Proxy<S> {
     fn plan(
         &self,
         page: Page<'_>,
-        known: Option<Arc<Marker>>,
+        known: Option<&Marker>,
         vary: VaryList,
         request: &Parts,
         fetched: &Fetched,
         lifetime: Lifetime,
     ) -> Plan {
         let answer = &fetched.head.headers;
-        let place = page.place(known.as_deref(), vary, answer, &request.headers);
+        let place = page.place(known, vary, answer, &request.headers);
         let proof = place.page.proof(answer, &request.headers);
         let marker = place.marker.map(|placed| match placed {
             Placed::Extended(key) => Write::Extend(key),

@@ -128,8 +128,11 @@ impl<'a> Settings<'a> {
 
     /// All settings below a name, by the rest of theirs.
     pub(super) fn take_all(&mut self, below: &str) -> Vec<(String, Given)> {
-        let taken = self.table.given.extract_if(.., |name, _| name.starts_with(below));
-        taken.map(|(name, given)| (name[below.len()..].to_owned(), given)).collect()
+        let (taken, rest) =
+            std::mem::take(&mut self.table.given).into_iter().partition(|(name, _)| name.starts_with(below));
+        self.table.given = rest;
+        let taken: BTreeMap<String, Given> = taken;
+        taken.into_iter().map(|(name, given)| (name[below.len()..].to_owned(), given)).collect()
     }
 
     /// Notes a fault between settings.

@@ -65,8 +65,8 @@ fn fallback(code: &str) -> Option<&'static str> {
 
 /// The value of a cookie; the last of a name counts.
 fn cookie<'a>(cookies: &'a str, wanted: &str) -> Option<&'a str> {
-    let pairs = cookies.split(';').filter_map(|pair| pair.split_once('='));
-    let value = pairs.filter(|(name, _)| name.trim() == wanted).last()?.1.trim();
+    let mut pairs = cookies.split(';').filter_map(|pair| pair.split_once('='));
+    let value = pairs.rfind(|(name, _)| name.trim() == wanted)?.1.trim();
     let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     (!value.is_empty()).then_some(value)
 }
