@@ -64,8 +64,6 @@ pub(crate) enum Length {
 /// Why a response is not stored, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Decline {
-    /// A HEAD has no body to store.
-    Head,
     /// Django stores 200 only.
     Status,
     /// A cookie is for one client (Django stores it unless the page varies on Cookie).
@@ -76,10 +74,12 @@ pub(crate) enum Decline {
     VaryStar,
     /// A `Vary` that names no header, too many, or the client's address.
     VaryNames,
-    /// The rule's timeout is 0.
-    ZeroAge,
     /// The request had `Authorization` and the response is not `public`.
     Authorization,
+    /// The rule's timeout is 0.
+    ZeroAge,
+    /// A HEAD has no body to store. It is dressed, as the GET would be.
+    Head,
     /// More than `max_entry`.
     TooLarge,
     /// Without length or chunks an early end looks like the end (RFC 9112 §6.3).
@@ -127,6 +127,9 @@ impl Policy {
         if rule.timeout.is_zero() {
             return Admission::Decline(Decline::ZeroAge);
         }
+        if request.method == Method::HEAD {
+            return Admission::Decline(Decline::Head);
+        }
         match self.capturable(length) {
             Ok(()) => Admission::Admit { ttl: rule.timeout, vary },
             Err(decline) => Admission::Decline(decline),
@@ -146,9 +149,6 @@ impl Policy {
 /// The checks of `UpdateCacheMiddleware.process_response`, in its order, with ours where a proxy must know more.
 fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -> Result<VaryList, Decline> {
     let headers = &response.headers;
-    if request.method == Method::HEAD {
-        return Err(Decline::Head);
-    }
     // "if response.streaming or response.status_code not in (200, 304)"
     if response.status != StatusCode::OK && response.status != StatusCode::NOT_MODIFIED {
         return Err(Decline::Status);
@@ -381,9 +381,10 @@ mod tests {
     #[test]
     fn a_head_stores_nothing() {
         let mut response = response(200, &[]);
+        let decision = decide(&rule(), &request("HEAD", &[]), &mut response, Length::Known(0));
         assert_eq!(
-            decide(&rule(), &request("HEAD", &[]), &mut response, Length::Known(0)),
-            Err(Decline::Head)
+            (decision, &response.headers[CACHE_CONTROL]),
+            (Err(Decline::Head), &"max-age=60".parse().unwrap())
         );
     }
 

@@ -9,6 +9,7 @@ mod hit;
 mod pass;
 mod program;
 mod redis;
+mod semantics;
 mod streaming;
 mod support;
 mod vary;
