@@ -1,5 +1,7 @@
 //! The way of a request, in one line: disposition, lookup, fetch, admission, fill.
 
+mod explain;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,6 +11,8 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use quick_cache::sync::Cache;
 use tracing::{Level, debug, warn};
+
+pub use explain::Explanation;
 
 use crate::body::Body;
 use crate::config::Config;

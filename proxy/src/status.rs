@@ -82,7 +82,8 @@ impl std::fmt::Display for CacheStatus {
 }
 
 impl Miss {
-    fn fwd(self) -> &'static str {
+    /// The value of `fwd`.
+    pub(crate) fn fwd(self) -> &'static str {
         match self {
             Self::Uri => "uri-miss",
             Self::Vary => "vary-miss",

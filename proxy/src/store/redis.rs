@@ -99,6 +99,18 @@ impl Store for RedisStore {
         Ok(std::array::from_fn(|_| values.next().and_then(bytes)))
     }
 
+    async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
+        let mut command = cmd("PTTL");
+        command.arg(key.as_bytes());
+        let reply = self.run(&Commands::One(command)).await?;
+        // Negative: not there, or there for ever.
+        let milliseconds = reply.first().and_then(|value| match value {
+            Value::Int(milliseconds) => u64::try_from(*milliseconds).ok(),
+            _ => None,
+        });
+        Ok(milliseconds.map(Duration::from_millis))
+    }
+
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
         let seconds = ttl.as_secs().max(1);
         let mut pipeline = pipe();
