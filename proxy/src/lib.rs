@@ -18,6 +18,7 @@
 
 mod args;
 mod body;
+mod collapse;
 mod config;
 mod entry;
 mod error;

@@ -7,6 +7,7 @@ mod cache_control;
 mod rule;
 mod vary;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::Method;
@@ -26,14 +27,14 @@ pub(crate) use vary::VaryList;
 /// The rules of one proxy.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    rules: Vec<Rule>,
+    rules: Vec<Arc<Rule>>,
     max_entry: u64,
 }
 
 /// Whether the cache is asked at all.
 #[derive(Debug)]
 pub(crate) enum Disposition<'a> {
-    Lookup(&'a Rule),
+    Lookup(&'a Arc<Rule>),
     Pass(Pass),
 }
 
@@ -59,6 +60,16 @@ pub(crate) enum Length {
     Known(u64),
     Chunked,
     UntilClose,
+}
+
+impl Length {
+    /// The announced length.
+    pub(crate) fn known(self) -> Option<u64> {
+        match self {
+            Self::Known(length) => Some(length),
+            Self::Chunked | Self::UntilClose => None,
+        }
+    }
 }
 
 /// Why a response is not stored, in the order of the checks.
@@ -88,7 +99,7 @@ pub(crate) enum Decline {
 
 impl Policy {
     pub(crate) fn new(rules: Vec<Rule>, max_entry: u64) -> Self {
-        Self { rules, max_entry }
+        Self { rules: rules.into_iter().map(Arc::new).collect(), max_entry }
     }
 
     /// The first rule whose path matches decides; only GET and HEAD have pages.
@@ -171,6 +182,11 @@ pub(crate) fn without_conditions(mut request: request::Parts) -> request::Parts 
     request.headers.remove(IF_NONE_MATCH);
     request.headers.remove(IF_MODIFIED_SINCE);
     request
+}
+
+/// Whether the answer to a request may be the answer to others: it is a page, and not one for these credentials alone.
+pub(crate) fn may_be_shared(rule: &Rule, request: &request::Parts) -> bool {
+    request.method == Method::GET && (rule.tells_credentials_apart() || !has_authorization(&request.headers))
 }
 
 /// Whether a request has credentials. An empty `Authorization` has none.

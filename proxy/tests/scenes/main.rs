@@ -3,6 +3,7 @@
 
 mod admission;
 mod article;
+mod collapse;
 mod explain;
 mod failure;
 mod forwarding;
