@@ -1,6 +1,6 @@
 //! A stored page.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::policy::CacheControl;
-use crate::status::CacheStatus;
+use crate::status::{CacheStatus, Hit};
 
 /// A response as it was stored, with what the store needs to know of it.
 #[derive(Clone, Debug)]
@@ -22,20 +22,22 @@ pub(crate) struct Entry {
     pub(crate) body: Bytes,
     /// When it leaves the store, in seconds since 1970; unknown of entries that Django wrote.
     pub(crate) expires: Option<u64>,
+    /// How long the origin took to make it, if the rule wants to know.
+    pub(crate) cost: Duration,
     /// The proof of the selection it was stored for (see [`crate::key`]); none in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
 }
 
 impl Entry {
     /// The page as a hit: the stored headers in their order, then `Age`.
-    pub(crate) fn into_response(self, now: SystemTime) -> Response<Body> {
-        let ttl = self.expires.map(|expires| expires.saturating_sub(unix_seconds(now)));
+    pub(crate) fn into_response(self, now: SystemTime, hit: Hit) -> Response<Body> {
+        let ttl = self.expires.map(|expires| ttl(expires, now));
         let age = age(&self.headers, now);
         let mut response = self.response();
         if let Some(age) = age {
             response.headers_mut().insert(AGE, HeaderValue::from(age));
         }
-        CacheStatus::Hit { ttl }.apply(response.headers_mut());
+        CacheStatus::Hit(hit, ttl).apply(response.headers_mut());
         response
     }
 
@@ -55,6 +57,11 @@ impl Entry {
         }
         response
     }
+}
+
+/// The seconds that a page has left, or less than 0.
+fn ttl(expires: u64, now: SystemTime) -> i64 {
+    i64::try_from(expires).unwrap_or(i64::MAX).saturating_sub(seconds(now))
 }
 
 /// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it: none without both headers,
@@ -81,8 +88,6 @@ pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";
@@ -129,9 +134,10 @@ mod tests {
             reason: Some(ReasonPhrase::from_static(b"Fine")),
             body: Bytes::from_static(b"body"),
             expires: Some(unix_seconds(now + Duration::from_secs(30))),
+            cost: Duration::ZERO,
             proof: None,
         };
-        let response = entry.into_response(now);
+        let response = entry.into_response(now, Hit::Fresh);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["age", "x-b", "expires", "cache-control", "x-a", "x-cache", "cache-status"]);
         assert_eq!(response.headers()[AGE], "30");
@@ -147,13 +153,19 @@ mod tests {
             reason: None,
             body: Bytes::new(),
             expires: Some(expires),
+            cost: Duration::ZERO,
             proof: None,
         };
         let before = UNIX_EPOCH - Duration::from_secs(10);
         assert_eq!(
-            entry(0).into_response(UNIX_EPOCH + Duration::from_secs(9)).headers()["cache-status"],
+            entry(0).into_response(UNIX_EPOCH + Duration::from_secs(9), Hit::Fresh).headers()["cache-status"],
             "cachepage; hit; ttl=0"
         );
-        assert_eq!(entry(5).into_response(before).headers()["cache-status"], "cachepage; hit; ttl=5");
+        let stale = entry(0).into_response(UNIX_EPOCH + Duration::from_secs(9), Hit::Grace);
+        assert_eq!(stale.headers()["cache-status"], "cachepage; hit; ttl=-9; detail=grace");
+        assert_eq!(
+            entry(5).into_response(before, Hit::Fresh).headers()["cache-status"],
+            "cachepage; hit; ttl=15"
+        );
     }
 }

@@ -26,9 +26,9 @@ use crate::error::Error;
 use crate::format::{Base, Format};
 use crate::forward::{self, TrustedProxies};
 use crate::key::{Key, Keys, Marker, Page};
-use crate::policy::{Disposition, Policy};
+use crate::policy::{self, Disposition, Freshness, Policy};
 use crate::site::Site;
-use crate::status::{CacheStatus, Miss};
+use crate::status::{CacheStatus, Hit, Miss};
 use crate::store::{Store, StoreError};
 use crate::upstream::{Fetched, Upstream};
 
@@ -68,8 +68,8 @@ pub struct Proxy<S> {
     reason = "it is taken apart where it is made; a box would be an allocation a hit"
 )]
 enum Lookup {
-    Hit(Entry),
-    /// And the page's marker, if it has one.
+    /// And the page's marker, if it has one, in both cases.
+    Hit(Entry, Option<Arc<Marker>>),
     Miss(Miss, Option<Arc<Marker>>),
 }
 
@@ -81,11 +81,7 @@ impl<S: Store> server::Handler for Proxy<S> {
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let response = self.try_handle(request, peer).await.unwrap_or_else(|error| {
-            if error.is_origins() {
-                warn!(origin = %self.upstream.origin(), error = error.chain(), "origin failed");
-            } else {
-                debug!(%peer, error = error.chain(), "request refused");
-            }
+            self.log(&error, peer);
             error.to_response()
         });
         if let Some(asked) = asked {
@@ -115,6 +111,14 @@ impl<S: Store> Proxy<S> {
         }
     }
 
+    fn log(&self, error: &Error, peer: SocketAddr) {
+        if error.is_origins() {
+            warn!(origin = %self.upstream.origin(), error = error.chain(), "origin failed");
+        } else {
+            debug!(%peer, error = error.chain(), "request refused");
+        }
+    }
+
     /// Waits for the fills under way: their clients may be gone, but others will ask.
     pub async fn finish(&self) {
         self.tasks.close();
@@ -137,11 +141,45 @@ impl<S: Store> Proxy<S> {
             }
         };
         let page = Page::of(&request, rule, &self.keys, &self.site);
-        let (miss, marker) = match self.lookup(&page, &request).await {
-            Lookup::Hit(entry) => return Ok(entry.into_response(now())),
-            Lookup::Miss(miss, marker) => (miss, marker),
+        let (miss, marker, stale) = match self.lookup(&page, &request).await {
+            Lookup::Miss(miss, marker) => (miss, marker, None),
+            Lookup::Hit(entry, marker) => {
+                let now = now();
+                let hit = match rule.freshness(entry.expires, entry.cost, now, rand::random()) {
+                    Freshness::Fresh => return Ok(entry.into_response(now, Hit::Fresh)),
+                    Freshness::Early => Some(Hit::Fresh),
+                    Freshness::Grace => Some(Hit::Grace),
+                    Freshness::IfError => None,
+                };
+                if let Some(hit) = hit {
+                    self.refresh(&Wanted {
+                        page,
+                        rule,
+                        request: &request,
+                        peer,
+                        miss: Miss::Stale,
+                        marker,
+                        asked,
+                    });
+                    return Ok(entry.into_response(now, hit));
+                }
+                (Miss::Stale, marker, Some(entry))
+            }
         };
-        self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await
+        let answer = self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await;
+        let has_failed = match &answer {
+            Ok(response) => policy::is_failure(response.status()),
+            Err(error) => error.is_failure(),
+        };
+        match stale.filter(|_| has_failed) {
+            Some(entry) => {
+                if let Err(error) = &answer {
+                    self.log(error, peer);
+                }
+                Ok(entry.into_response(now(), Hit::StaleIfError))
+            }
+            None => answer,
+        }
     }
 
     /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
@@ -189,7 +227,7 @@ impl<S: Store> Proxy<S> {
 fn serve(page: &Page<'_>, entry: Option<Entry>, request: &Parts, marker: Option<Arc<Marker>>) -> Lookup {
     let is_for = |entry: &Entry| page.serves(entry, request);
     match entry.filter(is_for) {
-        Some(entry) => Lookup::Hit(entry),
+        Some(entry) => Lookup::Hit(entry, marker),
         None => Lookup::Miss(Miss::Unusable, marker),
     }
 }

@@ -10,8 +10,8 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The outcome of one request. Every answer carries one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
-    /// Served from the store; the seconds it will still be there, if that is known.
-    Hit { ttl: Option<u64> },
+    /// Served from the store; the seconds it is still fresh, if that is known.
+    Hit(Hit, Option<i64>),
     /// Fetched; whether it is being stored.
     Miss(Miss, Fill),
     /// Looked up and fetched, and not stored by decision.
@@ -20,6 +20,16 @@ pub(crate) enum CacheStatus {
     Passed(Pass),
     /// Answered by the proxy itself, with the name of the error.
     Failed(&'static str),
+}
+
+/// In which right a page is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hit {
+    Fresh,
+    /// Past its time, while a new one is fetched.
+    Grace,
+    /// Past its time, since the origin has failed.
+    StaleIfError,
 }
 
 /// Why a lookup found nothing to serve.
@@ -33,6 +43,8 @@ pub(crate) enum Miss {
     Unusable,
     /// The store could not be read.
     Store,
+    /// What is stored is past its time.
+    Stale,
 }
 
 /// What happens to a page that was admitted.
@@ -61,7 +73,7 @@ impl CacheStatus {
 
     fn x_cache(self) -> &'static str {
         match self {
-            Self::Hit { .. } => "HIT",
+            Self::Hit(..) => "HIT",
             Self::Miss(..) => "MISS",
             Self::Declined(_) | Self::Passed(_) | Self::Failed(_) => "BYPASS",
         }
@@ -72,8 +84,11 @@ impl std::fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("cachepage; ")?;
         match self {
-            Self::Hit { ttl: Some(ttl) } => write!(f, "hit; ttl={ttl}"),
-            Self::Hit { ttl: None } => f.write_str("hit"),
+            Self::Hit(_, None) => f.write_str("hit"),
+            // The store keeps its own time, and our clock may be a little ahead of it.
+            Self::Hit(Hit::Fresh, Some(ttl)) => write!(f, "hit; ttl={}", ttl.max(&0)),
+            Self::Hit(Hit::Grace, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=grace"),
+            Self::Hit(Hit::StaleIfError, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
             Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
             Self::Declined(decline) => write!(f, "fwd=bypass; detail={}", decline.name()),
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
@@ -90,6 +105,7 @@ impl Miss {
             Self::Uri => "uri-miss",
             Self::Vary => "vary-miss",
             Self::Unusable | Self::Store => "miss",
+            Self::Stale => "stale",
         }
     }
 }
@@ -113,8 +129,15 @@ mod tests {
     #[test]
     fn each_outcome_has_its_two_headers() {
         for (status, x_cache, cache_status) in [
-            (CacheStatus::Hit { ttl: Some(42) }, "HIT", "cachepage; hit; ttl=42"),
-            (CacheStatus::Hit { ttl: None }, "HIT", "cachepage; hit"),
+            (CacheStatus::Hit(Hit::Fresh, Some(42)), "HIT", "cachepage; hit; ttl=42"),
+            (CacheStatus::Hit(Hit::Fresh, Some(-1)), "HIT", "cachepage; hit; ttl=0"),
+            (CacheStatus::Hit(Hit::Fresh, None), "HIT", "cachepage; hit"),
+            (CacheStatus::Hit(Hit::Grace, Some(-3)), "HIT", "cachepage; hit; ttl=-3; detail=grace"),
+            (
+                CacheStatus::Hit(Hit::StaleIfError, Some(-3)),
+                "HIT",
+                "cachepage; hit; ttl=-3; detail=stale-if-error",
+            ),
             (CacheStatus::Miss(Miss::Uri, Fill::Stored), "MISS", "cachepage; fwd=uri-miss; stored"),
             (CacheStatus::Miss(Miss::Vary, Fill::Stored), "MISS", "cachepage; fwd=vary-miss; stored"),
             (

@@ -14,7 +14,7 @@ use crate::entry::Entry;
 use crate::format::Base;
 use crate::key::{Hashed, Keys, Page};
 use crate::policy::{self, Disposition, Rule};
-use crate::status::{CacheStatus, Miss};
+use crate::status::{CacheStatus, Hit, Miss};
 use crate::store::Store;
 
 /// All there is to say of a request.
@@ -83,7 +83,7 @@ impl<S: Store> Proxy<S> {
         explanation.outcome = match outcome {
             Ok(entry) => {
                 explanation.page = Some(Found::of(&entry));
-                let headers = entry.into_response(now());
+                let headers = entry.into_response(now(), Hit::Fresh);
                 headers.headers().get_all("cache-status").iter().next_back().map(printed).unwrap_or_default()
             }
             Err(miss) => format!("cachepage; fwd={}", miss.fwd()),
