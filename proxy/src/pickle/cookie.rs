@@ -53,17 +53,19 @@ fn morsel_line(morsel: &Object<'_>) -> Option<String> {
     })?;
     value?;
     let mut line = format!("{}={}", heap.text(key?)?, heap.text(coded?)?);
-    let items = morsel.items()?;
-    for (key, name) in ATTRIBUTES {
-        if let Some((_, value)) = items.iter().find(|(other, _)| *other == key) {
-            attribute(&mut line, heap, name, *value)?;
-        }
+    let mut values = [None; ATTRIBUTES.len()];
+    for (key, value) in morsel.items()? {
+        // A Morsel takes no other keys.
+        values[ATTRIBUTES.iter().position(|(known, _)| *known == key)?] = Some(value);
+    }
+    for ((_, name), value) in ATTRIBUTES.iter().zip(values) {
+        value.map_or(Some(()), |value| attribute(&mut line, heap, name, value))?;
     }
     Some(line)
 }
 
-/// Flags are named if they are true, all else has a value unless it is the empty text. A date that counts from now, which
-/// Django never stores, is a page that is not read: here is no clock.
+/// Flags are named if they are true, all else has a value unless it is the empty text. Two things that Django never
+/// stores make a page that is not read: a date that counts from now, as here is no clock, and a comment in quotes.
 fn attribute(line: &mut String, heap: &Heap<'_>, name: &str, value: Value) -> Option<()> {
     if heap.raw(value).is_some_and(<[u8]>::is_empty) {
         return Some(());
@@ -73,7 +75,10 @@ fn attribute(line: &mut String, heap: &Heap<'_>, name: &str, value: Value) -> Op
         Value::None | Value::Bool(false) | Value::Int(0) if is_flag(name) => Some(()),
         _ if is_flag(name) => write!(line, "; {name}").ok(),
         Value::Int(number) if name == "Max-Age" => write!(line, "; {name}={number}").ok(),
-        _ => write!(line, "; {name}={}", heap.text(value)?).ok(),
+        _ => {
+            let value = heap.text(value).filter(|value| name != "Comment" || is_token(value))?;
+            write!(line, "; {name}={value}").ok()
+        }
     }
 }
 
@@ -83,26 +88,25 @@ fn is_flag(name: &str) -> bool {
 
 /// What `SimpleCookie("sid=abc; Path=/; HttpOnly")` makes, as long as nothing in it is quoted or odd.
 fn parse(text: &str) -> Option<Vec<Field>> {
-    let mut cookies: Vec<(&str, [&str; ATTRIBUTES.len()])> = Vec::new();
-    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+    let mut cookies: Vec<Parsed<'_>> = Vec::new();
+    for part in text.strip_suffix(';').unwrap_or(text).split(';').map(str::trim) {
         let (key, value) = part.split_once('=').map_or((part, None), |(key, value)| (key, Some(value)));
         if !is_token(key) || key.starts_with('$') || !value.is_none_or(is_plain) {
             return None;
         }
-        let Some(at) = ATTRIBUTES.iter().position(|(name, _)| key.eq_ignore_ascii_case(name)) else {
-            value?;
-            cookies.push((part, [""; ATTRIBUTES.len()]));
+        // Only Python 3.14 and later know `Partitioned` here, and the others then drop all cookies.
+        let is_known = |(name, _): &(&str, _)| *name != "partitioned" && key.eq_ignore_ascii_case(name);
+        let Some(at) = ATTRIBUTES.iter().position(is_known) else {
+            if cookies.iter().any(|cookie| cookie.key == key) {
+                return None;
+            }
+            cookies.push(Parsed { key, value: value?, attributes: [""; ATTRIBUTES.len()] });
             continue;
         };
         let name = ATTRIBUTES[at].1;
-        cookies.last_mut()?.1[at] = value.or(is_flag(name).then_some(name))?;
+        cookies.last_mut()?.attributes[at] = value.or(is_flag(name).then_some(name))?;
     }
-    Some(
-        cookies
-            .into_iter()
-            .map(|(pair, attributes)| ("Set-Cookie".to_owned(), parsed_line(pair, attributes)))
-            .collect(),
-    )
+    Some(cookies.iter().map(|cookie| ("Set-Cookie".to_owned(), cookie.line())).collect())
 }
 
 /// A value that Python neither unquotes nor ends early: it may hold blanks if it is a date.
@@ -111,15 +115,26 @@ fn is_plain(value: &str) -> bool {
     value.bytes().all(is_letter) || httpdate::parse_http_date(value).is_ok()
 }
 
-fn parsed_line(pair: &str, attributes: [&str; ATTRIBUTES.len()]) -> String {
-    let mut line = pair.to_owned();
-    for ((_, name), value) in ATTRIBUTES.iter().zip(attributes).filter(|(_, value)| !value.is_empty()) {
-        line.push_str("; ");
-        line.push_str(name);
-        if !is_flag(name) {
-            line.push('=');
-            line.push_str(value);
+/// A cookie of a text; an attribute that is empty is not set.
+struct Parsed<'a> {
+    key: &'a str,
+    value: &'a str,
+    attributes: [&'a str; ATTRIBUTES.len()],
+}
+
+impl Parsed<'_> {
+    fn line(&self) -> String {
+        let mut line = format!("{}={}", self.key, self.value);
+        for ((_, name), value) in
+            ATTRIBUTES.iter().zip(self.attributes).filter(|(_, value)| !value.is_empty())
+        {
+            line.push_str("; ");
+            line.push_str(name);
+            if !is_flag(name) {
+                line.push('=');
+                line.push_str(value);
+            }
         }
+        line
     }
-    line
 }

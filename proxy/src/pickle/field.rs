@@ -102,13 +102,11 @@ pub(super) fn is_content(text: &str) -> bool {
 
 /// Whether Django's `get_max_age` finds a number: the last `max-age` counts, and one without a value is `int(True)`.
 fn has_age(cache_control: &str) -> bool {
-    let directives = cache_control
-        .split(',')
-        .map(|directive| directive.trim().split_once('=').unwrap_or((directive.trim(), "1")));
-    directives
-        .filter(|(name, _)| name.eq_ignore_ascii_case("max-age"))
-        .next_back()
-        .is_some_and(|(_, value)| is_int(value))
+    let mut directives = cache_control.split(',').map(|directive| {
+        let directive = directive.trim();
+        directive.split_once('=').unwrap_or((directive, "1"))
+    });
+    directives.rfind(|(name, _)| name.eq_ignore_ascii_case("max-age")).is_some_and(|(_, value)| is_int(value))
 }
 
 /// What Python's `int` takes: `-1`, ` 60`, `6_0`.

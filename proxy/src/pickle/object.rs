@@ -123,19 +123,33 @@ pub(super) fn unique<'a>(
     Some(kept)
 }
 
-/// Bytes, also as protocols 0 to 2 write them: the Latin-1 of a text, or nothing at all.
+/// Bytes, or a `bytearray` of them, as it is written before protocol 5.
 pub(super) fn bytes(heap: &Heap<'_>, value: Value) -> Option<Bytes> {
+    if let Some(bytes) = plain_bytes(heap, value) {
+        return Some(bytes);
+    }
+    let object = Object::of(heap, value).filter(|object| object.called)?;
+    let mut args = object.args();
+    match (object.class, args.next(), args.next()) {
+        (("builtins" | "__builtin__", "bytearray"), None, None) => Some(Bytes::new()),
+        (("builtins" | "__builtin__", "bytearray"), Some(bytes), None) => plain_bytes(heap, bytes),
+        _ => None,
+    }
+}
+
+/// Bytes, also as protocols 0 to 2 make them: of a text in Latin-1, or of nothing.
+fn plain_bytes(heap: &Heap<'_>, value: Value) -> Option<Bytes> {
     if let Some(bytes) = heap.bytes(value) {
         return Some(bytes);
     }
     let object = Object::of(heap, value).filter(|object| object.called)?;
     let mut args = object.args();
     match (object.class, args.next(), args.next()) {
+        (("builtins" | "__builtin__", "bytes"), None, None) => Some(Bytes::new()),
         (("_codecs", "encode"), Some(text), Some(codec)) if heap.raw(codec)? == b"latin1" => {
             let letters = heap.text(text)?.chars();
             letters.map(|letter| u8::try_from(letter).ok()).collect::<Option<Vec<u8>>>().map(Bytes::from)
         }
-        (("builtins" | "__builtin__", "bytes"), None, None) => Some(Bytes::new()),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::cookie;
-use super::field::{Field, find, given, headers, is_servable};
+use super::field::{find, given, headers, is_servable};
 use super::heap::{Heap, Kind, Value};
 use super::object::{Object, bytes, sequence};
 
@@ -121,27 +121,26 @@ fn class_status((module, name): (&str, &str)) -> Option<u16> {
 
 /// What `HttpResponse(content, content_type, status, reason, charset, headers)` makes, as long as the content is bytes.
 fn constructed(response: &Object<'_>) -> Option<Page> {
-    if response.class.1 != "HttpResponse" || class_status(response.class).is_none() {
+    if !matches!(response.class, ("django.http.response" | "django.http", "HttpResponse")) {
         return None;
     }
     let heap = response.heap;
-    let mut args = response.args().fuse();
+    let mut args = response.args();
+    let body = args.next().map_or(Some(Bytes::new()), |content| bytes(heap, content))?;
     let mut next = || args.next().unwrap_or(Value::None);
-    let (body, content_type) = (bytes(heap, next())?, optional(heap, next())?);
+    let content_type = optional(heap, next())?.filter(|content_type| !content_type.is_empty());
     let status = match next() {
         Value::None => 200,
         value => number(value).filter(|status| (100..600).contains(status))?,
     };
     let (reason, charset) = (optional(heap, next())?, optional(heap, next())?);
-    let mut headers: Vec<Field> = given(heap, next())?;
-    match (find(&headers, "content-type"), content_type) {
-        (None, None) => {
-            let charset = charset.as_deref().unwrap_or("utf-8");
-            headers.push(("Content-Type".to_owned(), format!("text/html; charset={charset}")));
-        }
-        (None, Some(content_type)) => headers.push(("Content-Type".to_owned(), content_type)),
-        (Some(_), None) => {}
-        (Some(_), Some(_)) => return None,
+    let mut headers = given(heap, next())?;
+    if find(&headers, "content-type").is_none() {
+        let charset = charset.as_deref().unwrap_or("utf-8");
+        let content_type = content_type.unwrap_or_else(|| format!("text/html; charset={charset}"));
+        headers.push(("Content-Type".to_owned(), content_type));
+    } else if content_type.is_some() {
+        return None;
     }
     args.next().is_none().then_some(Page { status, reason, headers, body, note: None })
 }
