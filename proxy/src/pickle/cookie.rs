@@ -138,3 +138,51 @@ impl Parsed<'_> {
         line
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_parsed_as_python_does_or_not_at_all() {
+        for (text, expected) in [
+            ("sid=abc", Some(&["sid=abc"][..])),
+            ("sid=", Some(&["sid="])),
+            ("a=b=c", Some(&["a=b=c"])),
+            ("a=b; c=d; Path=/", Some(&["a=b", "c=d; Path=/"])),
+            (
+                "a=b; SECURE; path=/x; HttpOnly; Max-Age=5;",
+                Some(&["a=b; HttpOnly; Max-Age=5; Path=/x; Secure"]),
+            ),
+            ("a=b; secure=; httponly=1; domain=", Some(&["a=b; HttpOnly"])),
+            (
+                "a=b; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/",
+                Some(&["a=b; expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/"]),
+            ),
+            ("", None),
+            ("a", None),
+            ("Path=/; a=b", None),
+            ("a=b; Path", None),
+            ("a=b; c", None),
+            ("a=b c", None),
+            ("a =b", None),
+            ("a=\"b\"", None),
+            ("a=b\\", None),
+            ("a=b; $Path=/", None),
+            ("a=b; a=c", None),
+            ("a=b;;c=d", None),
+            ("a=b; Partitioned", None),
+            ("\u{e9}=b", None),
+            ("a=\u{e9}", None),
+            ("a=b\r\nX: y", None),
+        ] {
+            let lines =
+                parse(text).map(|fields| fields.into_iter().map(|(_, line)| line).collect::<Vec<_>>());
+            assert_eq!(
+                lines.as_deref(),
+                expected.map(|lines| lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()).as_deref(),
+                "{text}"
+            );
+        }
+    }
+}

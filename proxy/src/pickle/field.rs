@@ -115,3 +115,68 @@ fn is_int(text: &str) -> bool {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     digits.split('_').all(|part| !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_computed_where_django_finds_a_number() {
+        for (cache_control, expected) in [
+            ("max-age=60", true),
+            ("public, max-age=60", true),
+            (" MAX-AGE= 6_0 ,x", true),
+            ("max-age=-1", true),
+            ("max-age", true),
+            ("max-age=abc, max-age=60", true),
+            ("max-age=60, max-age=abc", false),
+            ("max-age=", false),
+            ("max-age=\"60\"", false),
+            ("max-age=1.5", false),
+            ("max-age=6__0", false),
+            ("max-age =60", false),
+            ("s-maxage=60", false),
+            ("", false),
+        ] {
+            assert_eq!(has_age(cache_control), expected, "{cache_control}");
+        }
+    }
+
+    #[test]
+    fn what_can_stand_in_a_head_is_served() {
+        let page = |status, reason: Option<&str>, name: &str, value: &str| Page {
+            status,
+            reason: reason.map(str::to_owned),
+            headers: vec![(name.to_owned(), value.to_owned())],
+            ..Page::default()
+        };
+        for (rule, page, expected) in [
+            ("any final status", page(200, None, "A", "b"), true),
+            ("the last status", page(999, None, "A", "b"), true),
+            ("not one that goes on", page(199, None, "A", "b"), false),
+            ("not one beyond", page(1000, None, "A", "b"), false),
+            ("an empty reason", page(200, Some(""), "A", "b"), true),
+            ("a Latin-1 reason", page(200, Some("caf\u{e9}"), "A", "b"), true),
+            ("not a reason of two lines", page(200, Some("a\r\nb"), "A", "b"), false),
+            ("a name of any token", page(200, None, "X!#$%&'*+-.^_`|~1", "b"), true),
+            ("not an empty name", page(200, None, "", "b"), false),
+            ("not a name with a blank", page(200, None, "A b", "b"), false),
+            ("not a name with a colon", page(200, None, "A:", "b"), false),
+            ("not a name in Latin-1", page(200, None, "\u{e9}", "b"), false),
+            ("an empty value", page(200, None, "A", ""), true),
+            ("a value in Latin-1", page(200, None, "A", "\t \u{80}\u{ff}"), true),
+            ("not a value beyond Latin-1", page(200, None, "A", "\u{100}"), false),
+            ("not a value with a line feed", page(200, None, "A", "a\nb"), false),
+            ("not a value with a return", page(200, None, "A", "a\rb"), false),
+            ("not a value with a zero", page(200, None, "A", "a\0b"), false),
+            ("not a value with a delete", page(200, None, "A", "a\u{7f}b"), false),
+            ("not a max-age without Expires", page(200, None, "cache-control", "max-age=60"), false),
+            ("not a head beyond all bounds", page(200, None, "A", &"b".repeat(MAX_HEAD)), false),
+        ] {
+            assert_eq!(is_servable(&page), expected, "{rule}");
+        }
+        let mut page = page(200, None, "Cache-Control", "max-age=60");
+        page.headers.push(("EXPIRES".to_owned(), "never".to_owned()));
+        assert!(is_servable(&page), "any Expires will do");
+    }
+}

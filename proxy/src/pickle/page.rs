@@ -180,3 +180,118 @@ fn body(heap: &Heap<'_>, container: Value) -> Option<Bytes> {
     }
     Some(body.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pickle::{Protocol, read_page, write_page};
+
+    fn page() -> Page {
+        Page { status: 404, body: Bytes::from_static(b"<p>"), note: Some("n".to_owned()), ..Page::default() }
+    }
+
+    fn replaced(value: &[u8], from: &[u8], to: &[u8]) -> Bytes {
+        let at = value.windows(from.len()).position(|window| window == from).unwrap();
+        Bytes::from([&value[..at], to, &value[at + from.len()..]].concat())
+    }
+
+    #[test]
+    fn attributes_may_be_missing_where_django_has_a_default() {
+        let value = write_page(&page(), Protocol::Five).unwrap();
+        for (name, expected) in [
+            ("headers", None),
+            ("_store", None),
+            ("_container", None),
+            ("cookies", None),
+            ("_resource_closers", None),
+            ("_reason_phrase", None),
+            ("_charset", Some(page())),
+            ("_handler_class", Some(page())),
+            ("closed", Some(page())),
+            ("status_code", Some(Page { status: 200, ..page() })),
+            ("_cachepage", Some(Page { note: None, ..page() })),
+        ] {
+            let renamed = name.to_ascii_uppercase();
+            assert_eq!(read_page(&replaced(&value, name.as_bytes(), renamed.as_bytes())), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_of_their_types() {
+        let value = write_page(&Page { reason: Some("r".to_owned()), ..page() }, Protocol::Five).unwrap();
+        for (rule, from, to, expected) in [
+            ("a chunk of text", &b"C\x03<p>"[..], &b"\x8c\x03<p>"[..], false),
+            ("a chunk of a bytearray", b"C\x03<p>", b"\x96\x03\0\0\0\0\0\0\0<p>", true),
+            ("no chunk", b"C\x03<p>a", b"", true),
+            ("two chunks", b"C\x03<p>a", b"C\x01<aC\x02p>a", true),
+            ("a tuple of chunks", b"]C\x03<p>a", b"C\x03<p>\x85", true),
+            ("bytes alone", b"]C\x03<p>a", b"C\x03<p>", false),
+            ("a status of text", b"M\x94\x01", b"\x8c\x03404", false),
+            ("a status below zero", b"M\x94\x01", b"J\xff\xff\xff\xff", false),
+            ("a reason of bytes", b"\x8c\x01r", b"C\x01r", false),
+            ("no reason", b"\x8c\x01r", b"N", true),
+            ("cookies of a dict", b"\x8c\x0chttp.cookies\x8c\x0cSimpleCookie\x93)\x81", b"}", true),
+            ("cookies of a list", b"\x8c\x0chttp.cookies\x8c\x0cSimpleCookie\x93)\x81", b"]", false),
+            ("closers of a tuple", b"closers]", b"closers)", false),
+            (
+                "headers of a dict",
+                b"\x8c\x14django.http.response\x8c\x0fResponseHeaders\x93)\x81}\x8c\x06_store}(usb",
+                b"}",
+                false,
+            ),
+            ("a base class", b"\x8c\x0cHttpResponse", b"\x8c\x10HttpResponseBase", false),
+            ("a class that streams", b"\x8c\x0cHttpResponse", b"\x8c\x15StreamingHttpResponse", false),
+            (
+                "a class of a site",
+                b"\x8c\x14django.http.response\x8c\x0cHttp",
+                b"\x8c\x06a.site\x8c\x0cHttp",
+                true,
+            ),
+        ] {
+            assert_eq!(read_page(&replaced(&value, from, to)).is_some(), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn constructors_make_pages() {
+        const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
+        for (args, expected) in [
+            (&b""[..], Some((200, None, &[HTML][..]))),
+            (b"C\x01x", Some((200, None, &[HTML]))),
+            (b"C\x01xX\x03\0\0\0a/b", Some((200, None, &[("Content-Type", "a/b")]))),
+            (b"C\x01xNM\x94\x01X\x01\0\0\0r", Some((404, Some("r"), &[HTML]))),
+            (b"C\x01xNNNX\x01\0\0\0c", Some((200, None, &[("Content-Type", "text/html; charset=c")]))),
+            (b"C\x01xNNNN}X\x01\0\0\0AK\x05s", Some((200, None, &[("A", "5"), HTML]))),
+            (b"C\x01xNNNN}X\x0c\0\0\0content-typeX\x01\0\0\0ts", Some((200, None, &[("content-type", "t")]))),
+            (b"C\x01xNNNN(X\x01\0\0\0AK\x05X\x01\0\0\0aK\x06d", Some((200, None, &[("a", "6"), HTML]))),
+            (b"C\x01xX\x01\0\0\0tNNN}X\x0c\0\0\0content-typeX\x01\0\0\0ts", None),
+            (b"C\x01xNM\x58\x02", None),
+            (b"C\x01xNNNNNN", None),
+            (b"K\x01", None),
+        ] {
+            let value = [b"cdjango.http.response\nHttpResponse\n(", args, b"tR."].concat();
+            let page = read_page(&Bytes::from(value));
+            let found = page.as_ref().map(|page| {
+                let fields = page.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                (page.status, page.reason.as_deref(), fields.collect::<Vec<_>>())
+            });
+            let expected = expected.map(|(status, reason, fields)| (status, reason, fields.to_vec()));
+            assert_eq!(found, expected, "{}", args.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn shared_values_do_not_grow_without_bounds() {
+        let value = write_page(&page(), Protocol::Five).unwrap();
+        let chunk = [&b"B\0\0\x10\0"[..], &vec![b'x'; 1 << 20], b"\x94"].concat();
+        for (copies, expected) in [(15, true), (16, false), (60_000, false)] {
+            let container = [b"](", &chunk[..], &b"h\0".repeat(copies), b"e"].concat();
+            let bomb = replaced(&value, b"]C\x03<p>a", &container);
+            assert_eq!(read_page(&bomb).is_some(), expected, "{copies}");
+        }
+        // Many states that are one long dict.
+        let dict = [&b"}("[..], &b"\x8c\x01aN".repeat(100_000), b"u\x94"].concat();
+        let states = [&value[..value.len() - 1], &dict, b"b", &b"h\0b".repeat(100_000), b"."].concat();
+        assert_eq!(read_page(&Bytes::from(states)), None);
+    }
+}

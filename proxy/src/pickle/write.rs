@@ -168,3 +168,66 @@ impl Pickle {
         self.codes(content);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pickle::{read_list, read_page};
+
+    fn page(fields: &[(&str, &str)]) -> Page {
+        let headers = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Page { status: 200, headers, body: Bytes::from_static(b"<p>"), ..Page::default() }
+    }
+
+    #[test]
+    fn lists_are_written_in_few_bytes() {
+        assert_eq!(write_list(&[]), &b"\x80\x04](e."[..]);
+        assert_eq!(write_list(&["HTTP_ACCEPT".to_owned()]), &b"\x80\x04](\x8c\x0bHTTP_ACCEPTe."[..]);
+        let names = vec!["\u{6771}".repeat(200), String::new()];
+        assert_eq!(read_list(&write_list(&names)), Some(names));
+    }
+
+    #[test]
+    fn the_protocol_is_the_backends() {
+        assert_eq!(write_page(&page(&[]), Protocol::Four).unwrap()[..2], *b"\x80\x04");
+        assert_eq!(write_page(&page(&[]), Protocol::Five).unwrap()[..2], *b"\x80\x05");
+    }
+
+    #[test]
+    fn lengths_are_written_at_their_borders() {
+        for length in [0, 255, 256, 65_535, 65_536] {
+            let page = Page { body: vec![b'x'; length].into(), note: Some("n".repeat(length)), ..page(&[]) };
+            assert_eq!(read_page(&write_page(&page, Protocol::Five).unwrap()), Some(page), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_django_could_not_serve_is_refused() {
+        for (rule, page) in [
+            ("a cookie", page(&[("set-cookie", "a=b")])),
+            ("a max-age without Expires", page(&[("Cache-Control", "max-age=60")])),
+            ("a line feed", page(&[("A", "b\nc")])),
+            ("a letter beyond Latin-1", page(&[("A", "\u{100}")])),
+            ("a name that is no token", page(&[("A b", "c")])),
+            ("a status that goes on", Page { status: 100, ..page(&[]) }),
+            ("a reason of two lines", Page { reason: Some("a\nb".to_owned()), ..page(&[]) }),
+        ] {
+            assert_eq!(write_page(&page, Protocol::Five), None, "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_others_make_is_left_out() {
+        let written = write_page(
+            &page(&[("Date", "x"), ("CONTENT-LENGTH", "9"), ("A", "b"), ("te", "x")]),
+            Protocol::Five,
+        );
+        assert_eq!(read_page(&written.unwrap()), Some(page(&[("A", "b")])));
+    }
+
+    #[test]
+    fn fields_of_equal_names_become_one() {
+        let written = write_page(&page(&[("Vary", "A"), ("X", "1"), ("vary", "B")]), Protocol::Five);
+        assert_eq!(read_page(&written.unwrap()), Some(page(&[("Vary", "A, B"), ("X", "1")])));
+    }
+}
