@@ -27,9 +27,10 @@ pub(super) fn fields(heap: &Heap<'_>, cookies: Value) -> Option<Vec<Field>> {
         return lines(heap, unique(heap, heap.entries(dict))?);
     }
     let cookies = Object::of(heap, cookies)?;
-    let mut fields = match cookies.args().next() {
-        Some(text) if cookies.called && cookies.class.1 == "SimpleCookie" => parse(heap.text(text)?)?,
-        Some(_) if cookies.called => return None,
+    let mut args = cookies.args();
+    let mut fields = match (args.next(), args.next()) {
+        (Some(text), None) if cookies.called && cookies.class.1 == "SimpleCookie" => parse(heap.text(text)?)?,
+        (Some(_), _) if cookies.called => return None,
         _ => Vec::new(),
     };
     fields.extend(lines(heap, cookies.items()?)?);

@@ -1,8 +1,7 @@
 //! Header fields of a page: what Django and its servers let pass. What they do not, they answer with 500.
 
 use super::heap::{Heap, Value};
-use super::object::{Object, dict, pair, unique};
-use super::page::Page;
+use super::object::{MAX_FIELDS, Object, dict, pair, unique};
 
 /// The most bytes of all names and values; clients take no more. It bounds what shared texts can grow to.
 const MAX_HEAD: usize = 256 << 10;
@@ -79,11 +78,11 @@ pub(super) fn find<'a>(fields: &'a [Field], name: &str) -> Option<&'a str> {
 
 /// Whether Django and its servers serve a page: a final status, and reason, names and values that can stand in a head.
 /// Django 5 and later computes the age of what has a `max-age`, and fails if there is no `Expires`.
-pub(super) fn is_servable(page: &Page) -> bool {
-    let fields = &page.headers;
+pub(super) fn is_servable(status: u16, reason: Option<&str>, fields: &[Field]) -> bool {
     let aged = find(fields, "cache-control").is_some_and(has_age);
-    (200..=999).contains(&page.status)
-        && page.reason.as_deref().is_none_or(is_content)
+    (200..=999).contains(&status)
+        && fields.len() <= MAX_FIELDS
+        && reason.is_none_or(is_content)
         && fields.iter().all(|(name, value)| is_token(name) && is_content(value))
         && fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() <= MAX_HEAD
         && (!aged || find(fields, "expires").is_some())
@@ -144,39 +143,39 @@ mod tests {
 
     #[test]
     fn what_can_stand_in_a_head_is_served() {
-        let page = |status, reason: Option<&str>, name: &str, value: &str| Page {
-            status,
-            reason: reason.map(str::to_owned),
-            headers: vec![(name.to_owned(), value.to_owned())],
-            ..Page::default()
-        };
-        for (rule, page, expected) in [
-            ("any final status", page(200, None, "A", "b"), true),
-            ("the last status", page(999, None, "A", "b"), true),
-            ("not one that goes on", page(199, None, "A", "b"), false),
-            ("not one beyond", page(1000, None, "A", "b"), false),
-            ("an empty reason", page(200, Some(""), "A", "b"), true),
-            ("a Latin-1 reason", page(200, Some("caf\u{e9}"), "A", "b"), true),
-            ("not a reason of two lines", page(200, Some("a\r\nb"), "A", "b"), false),
-            ("a name of any token", page(200, None, "X!#$%&'*+-.^_`|~1", "b"), true),
-            ("not an empty name", page(200, None, "", "b"), false),
-            ("not a name with a blank", page(200, None, "A b", "b"), false),
-            ("not a name with a colon", page(200, None, "A:", "b"), false),
-            ("not a name in Latin-1", page(200, None, "\u{e9}", "b"), false),
-            ("an empty value", page(200, None, "A", ""), true),
-            ("a value in Latin-1", page(200, None, "A", "\t \u{80}\u{ff}"), true),
-            ("not a value beyond Latin-1", page(200, None, "A", "\u{100}"), false),
-            ("not a value with a line feed", page(200, None, "A", "a\nb"), false),
-            ("not a value with a return", page(200, None, "A", "a\rb"), false),
-            ("not a value with a zero", page(200, None, "A", "a\0b"), false),
-            ("not a value with a delete", page(200, None, "A", "a\u{7f}b"), false),
-            ("not a max-age without Expires", page(200, None, "cache-control", "max-age=60"), false),
-            ("not a head beyond all bounds", page(200, None, "A", &"b".repeat(MAX_HEAD)), false),
+        for (rule, (status, reason, name, value), expected) in [
+            ("any final status", (200, None, "A", "b"), true),
+            ("the last status", (999, None, "A", "b"), true),
+            ("not one that goes on", (199, None, "A", "b"), false),
+            ("not one beyond", (1000, None, "A", "b"), false),
+            ("an empty reason", (200, Some(""), "A", "b"), true),
+            ("a Latin-1 reason", (200, Some("caf\u{e9}"), "A", "b"), true),
+            ("not a reason of two lines", (200, Some("a\r\nb"), "A", "b"), false),
+            ("a name of any token", (200, None, "X!#$%&'*+-.^_`|~1", "b"), true),
+            ("not an empty name", (200, None, "", "b"), false),
+            ("not a name with a blank", (200, None, "A b", "b"), false),
+            ("not a name with a colon", (200, None, "A:", "b"), false),
+            ("not a name in Latin-1", (200, None, "\u{e9}", "b"), false),
+            ("an empty value", (200, None, "A", ""), true),
+            ("a value in Latin-1", (200, None, "A", "\t \u{80}\u{ff}"), true),
+            ("not a value beyond Latin-1", (200, None, "A", "\u{100}"), false),
+            ("not a value with a line feed", (200, None, "A", "a\nb"), false),
+            ("not a value with a return", (200, None, "A", "a\rb"), false),
+            ("not a value with a zero", (200, None, "A", "a\0b"), false),
+            ("not a value with a delete", (200, None, "A", "a\u{7f}b"), false),
+            ("not a max-age without Expires", (200, None, "cache-control", "max-age=60"), false),
+            ("not a head beyond all bounds", (200, None, "A", &"b".repeat(MAX_HEAD)[..]), false),
         ] {
-            assert_eq!(is_servable(&page), expected, "{rule}");
+            let fields = [(name.to_owned(), value.to_owned())];
+            assert_eq!(is_servable(status, reason, &fields), expected, "{rule}");
         }
-        let mut page = page(200, None, "Cache-Control", "max-age=60");
-        page.headers.push(("EXPIRES".to_owned(), "never".to_owned()));
-        assert!(is_servable(&page), "any Expires will do");
+    }
+
+    #[test]
+    fn any_expires_will_do() {
+        let fields = [("Cache-Control", "max-age=60"), ("EXPIRES", "never")];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert!(is_servable(200, None, &fields));
+        assert!(!is_servable(200, None, &fields[..1]));
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn read(heap: &Heap<'_>, value: Value) -> Option<Page> {
     if let Some(value) = attributes.cookies {
         page.headers.extend(cookie::fields(heap, value)?);
     }
-    is_servable(&page).then_some(page)
+    is_servable(page.status, page.reason.as_deref(), &page.headers).then_some(page)
 }
 
 impl Attributes {

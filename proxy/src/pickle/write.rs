@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::field::{Field, is_servable};
+use super::field::{Field, find, is_servable};
 use super::opcode::*;
 use super::page::Page;
 
@@ -45,16 +45,16 @@ pub fn write_list(names: &[String]) -> Bytes {
 /// Writes a page; `None` for one that Django could not serve, or that sets a cookie: it would be sent to everybody.
 /// Fields of equal names become one, as Django has one value for a name (RFC 9110 §5.3 says how).
 pub fn write_page(page: &Page, protocol: Protocol) -> Option<Bytes> {
-    let page = Page { headers: joined(&page.headers), ..page.clone() };
-    let sets_cookie = page.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
-    if sets_cookie || !is_servable(&page) {
+    let fields = joined(&page.headers);
+    if find(&fields, "set-cookie").is_some() || !is_servable(page.status, page.reason.as_deref(), &fields) {
         return None;
     }
-    let head: usize = page.headers.iter().map(|(name, value)| 2 * name.len() + value.len() + 16).sum();
+    // What is the same in all pages takes some 300 bytes.
+    let head: usize = fields.iter().map(|(name, value)| 2 * name.len() + value.len() + 16).sum();
     let mut pickle = Pickle::new(protocol, head + page.body.len() + 512);
     pickle.object("django.http.response", "HttpResponse");
     pickle.codes(&[EMPTY_DICT, MARK]);
-    pickle.headers(&page.headers);
+    pickle.headers(&fields);
     pickle.item("_charset", &[NONE]);
     pickle.item("_resource_closers", &[EMPTY_LIST]);
     pickle.item("_handler_class", &[NONE]);
