@@ -222,8 +222,9 @@ fn a_bomb_is_nothing() {
     }
 }
 
+/// The names of fields that the writer leaves out, or joins a rule to, do not begin so.
 fn field() -> impl Strategy<Value = (String, String)> {
-    ("[A-Za-z][A-Za-z0-9-]{0,12}", "[ -~\t\u{80}-\u{ff}]{0,300}")
+    ("[Xx]-[A-Za-z0-9!#$%&'*+.^_`|~-]{0,12}", "[ -~\t\u{80}-\u{ff}]{0,300}")
 }
 
 prop_compose! {
@@ -243,8 +244,6 @@ prop_compose! {
 proptest! {
     #[test]
     fn any_page_reads_back(page in page(), which in 0..COMPRESSORS.len()) {
-        // What the writer refuses or leaves out has tests of its own.
-        prop_assume!(page.headers.iter().all(|(name, _)| !["te", "date", "server", "upgrade", "trailer"].contains(&name.to_ascii_lowercase().as_str())));
         for protocol in [Protocol::Four, Protocol::Five] {
             let value = write_page(&page, protocol).unwrap();
             let value = decompress(&compress(COMPRESSORS[which], &value), LIMIT).unwrap();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::field::{Field, is_token};
+use super::field::{Field, MAX_HEAD, is_token};
 use super::heap::{Heap, Value};
 use super::object::{Object, dict, unique};
 
@@ -29,7 +29,9 @@ pub(super) fn fields(heap: &Heap<'_>, cookies: Value) -> Option<Vec<Field>> {
     let cookies = Object::of(heap, cookies)?;
     let mut args = cookies.args();
     let mut fields = match (args.next(), args.next()) {
-        (Some(text), None) if cookies.called && cookies.class.1 == "SimpleCookie" => parse(heap.text(text)?)?,
+        (Some(text), None) if cookies.called && cookies.class.1 == b"SimpleCookie" => {
+            parse(heap.text(text)?)?
+        }
         (Some(_), _) if cookies.called => return None,
         _ => Vec::new(),
     };
@@ -38,8 +40,15 @@ pub(super) fn fields(heap: &Heap<'_>, cookies: Value) -> Option<Vec<Field>> {
 }
 
 fn lines(heap: &Heap<'_>, morsels: Vec<(&str, Value)>) -> Option<Vec<Field>> {
-    let line = |(_, morsel)| Some(("Set-Cookie".to_owned(), morsel_line(&Object::of(heap, morsel)?)?));
-    morsels.into_iter().map(line).collect()
+    let mut length = 0;
+    morsels
+        .into_iter()
+        .map(|(_, morsel)| {
+            let line = morsel_line(&Object::of(heap, morsel)?)?;
+            length += line.len();
+            (length <= MAX_HEAD).then(|| ("Set-Cookie".to_owned(), line))
+        })
+        .collect()
 }
 
 /// `sid=abc; HttpOnly; Path=/`: the value as it was coded, then what is set.

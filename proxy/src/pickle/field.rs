@@ -4,7 +4,7 @@ use super::heap::{Heap, Value};
 use super::object::{MAX_FIELDS, Object, dict, pair, unique};
 
 /// The most bytes of all names and values; clients take no more. It bounds what shared texts can grow to.
-const MAX_HEAD: usize = 256 << 10;
+pub(super) const MAX_HEAD: usize = 256 << 10;
 
 /// A header field: its name in its written case, and its value.
 pub(super) type Field = (String, String);
@@ -21,7 +21,7 @@ pub(super) fn headers(heap: &Heap<'_>, value: Value) -> Option<Vec<Field>> {
     })?;
     match store {
         Some(store) => stored(heap, store),
-        None if object.called && object.class.1 == "ResponseHeaders" => given(heap, object.args().next()?),
+        None if object.called && object.class.1 == b"ResponseHeaders" => given(heap, object.args().next()?),
         None => None,
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn given(heap: &Heap<'_>, headers: Value) -> Option<Vec<Field>> {
     for (name, value) in unique(heap, heap.entries(dict(heap, headers)?))? {
         let value = match value {
             Value::Int(number) => number.to_string(),
-            _ => heap.text(value).filter(|text| text.len() <= MAX_HEAD)?.to_owned(),
+            _ => heap.text(value)?.to_owned(),
         };
         size += name.len() + value.len();
         if size > MAX_HEAD {

@@ -99,29 +99,29 @@ impl Attributes {
 
 /// The status that a class has of its own; `None` for classes that are no responses or stream. Of the classes of others
 /// nothing is known, and they are judged by their attributes.
-fn class_status((module, name): (&str, &str)) -> Option<u16> {
+fn class_status((module, name): (&[u8], &[u8])) -> Option<u16> {
     match (module, name) {
-        ("django.http.response" | "django.http", name) => match name {
-            "HttpResponse" | "JsonResponse" => Some(200),
-            "HttpResponsePermanentRedirect" => Some(301),
-            "HttpResponseRedirect" => Some(302),
-            "HttpResponseNotModified" => Some(304),
-            "HttpResponseBadRequest" => Some(400),
-            "HttpResponseForbidden" => Some(403),
-            "HttpResponseNotFound" => Some(404),
-            "HttpResponseNotAllowed" => Some(405),
-            "HttpResponseGone" => Some(410),
-            "HttpResponseServerError" => Some(500),
+        (b"django.http.response" | b"django.http", name) => match name {
+            b"HttpResponse" | b"JsonResponse" => Some(200),
+            b"HttpResponsePermanentRedirect" => Some(301),
+            b"HttpResponseRedirect" => Some(302),
+            b"HttpResponseNotModified" => Some(304),
+            b"HttpResponseBadRequest" => Some(400),
+            b"HttpResponseForbidden" => Some(403),
+            b"HttpResponseNotFound" => Some(404),
+            b"HttpResponseNotAllowed" => Some(405),
+            b"HttpResponseGone" => Some(410),
+            b"HttpResponseServerError" => Some(500),
             _ => None,
         },
-        ("builtins" | "__builtin__", _) => None,
+        (b"builtins" | b"__builtin__", _) => None,
         _ => Some(200),
     }
 }
 
 /// What `HttpResponse(content, content_type, status, reason, charset, headers)` makes, as long as the content is bytes.
 fn constructed(response: &Object<'_>) -> Option<Page> {
-    if !matches!(response.class, ("django.http.response" | "django.http", "HttpResponse")) {
+    if !matches!(response.class, (b"django.http.response" | b"django.http", b"HttpResponse")) {
         return None;
     }
     let heap = response.heap;
@@ -293,5 +293,16 @@ mod tests {
         let dict = [&b"}("[..], &b"\x8c\x01aN".repeat(100_000), b"u\x94"].concat();
         let states = [&value[..value.len() - 1], &dict, b"b", &b"h\0b".repeat(100_000), b"."].concat();
         assert_eq!(read_page(&Bytes::from(states)), None);
+        // Many cookies that are one long text.
+        let text = [&b"X\0\0\x02\0"[..], &vec![b'x'; 2 << 16], b"\x940"].concat();
+        let morsel =
+            b"chttp.cookies\nMorsel\n)\x81}(\x8c\x03keyh\0\x8c\x05valueN\x8c\x0bcoded_value\x8c\x01vub\x94";
+        for (copies, expected) in [(0, true), (200, false)] {
+            let copies: Vec<u8> = (0..copies).flat_map(|copy| [0x8c, 1, copy % 128, b'h', 1]).collect();
+            let cookies = [&b"}(\x8c\x01a"[..], morsel, &copies, b"u"].concat();
+            let bomb = replaced(&value, b"\x8c\x0chttp.cookies\x8c\x0cSimpleCookie\x93)\x81", &cookies);
+            let bomb = [&value[..2], &text, &bomb[2..]].concat();
+            assert_eq!(read_page(&Bytes::from(bomb)).is_some(), expected);
+        }
     }
 }
