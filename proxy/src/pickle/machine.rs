@@ -64,10 +64,10 @@ impl Machine<'_> {
         match opcode {
             SHORT_BINUNICODE => self.input.counted::<1>().and_then(|text| self.put(Value::Text(text))),
             MEMOIZE => self.memoize(self.memoized),
-            BINGET => self.number::<1>().and_then(|at| self.recall(at)),
+            BINGET => self.input.byte().and_then(|at| self.recall(usize::from(at))),
             LONG_BINGET => self.number::<4>().and_then(|at| self.recall(at)),
             GET => self.decimal().and_then(|at| self.recall(at)),
-            BINPUT => self.number::<1>().and_then(|at| self.memoize(at)),
+            BINPUT => self.input.byte().and_then(|at| self.memoize(usize::from(at))),
             LONG_BINPUT => self.number::<4>().and_then(|at| self.memoize(at)),
             PUT => self.decimal().and_then(|at| self.memoize(at)),
             MARK => self.mark(),
@@ -245,14 +245,16 @@ impl Machine<'_> {
     /// Picklers number in turn. A place beyond the length of the input is a trick to make the memo long.
     fn memoize(&mut self, at: usize) -> Option<()> {
         let value = self.top()?;
+        if at < self.memo.len() {
+            self.memoized += usize::from(self.memo[at].replace(value).is_none());
+            return Some(());
+        }
         if at > self.input.len() {
             return None;
         }
-        if at >= self.memo.len() {
-            self.memo.resize(at, None);
-            self.memo.push(None);
-        }
-        self.memoized += usize::from(self.memo[at].replace(value).is_none());
+        self.memo.resize(at, None);
+        self.memo.push(Some(value));
+        self.memoized += 1;
         Some(())
     }
 
