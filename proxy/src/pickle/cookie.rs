@@ -151,7 +151,41 @@ impl Parsed<'_> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::pickle::machine;
+
+    #[test]
+    fn morsels_are_rendered_as_python_does() {
+        for (attributes, expected) in [
+            (&b""[..], Some("k=v")),
+            (b"\x8c\x04path\x8c\x01/\x8c\x06domain\x8c\x01d", Some("k=v; Domain=d; Path=/")),
+            (b"\x8c\x04path\x8c\x00", Some("k=v")),
+            (b"\x8c\x04path\x8c\x01a\x8c\x04path\x8c\x01b", Some("k=v; Path=b")),
+            (b"\x8c\x06secure\x88\x8c\x08httponly\x88", Some("k=v; HttpOnly; Secure")),
+            (b"\x8c\x06secure\x8c\x01x\x8c\x08httponlyK\x01", Some("k=v; HttpOnly; Secure")),
+            (b"\x8c\x06secure\x89\x8c\x08httponlyK\x00", Some("k=v")),
+            (b"\x8c\x0bpartitioned\x88", Some("k=v; Partitioned")),
+            (b"\x8c\x07max-ageK\x00", Some("k=v; Max-Age=0")),
+            (b"\x8c\x07max-ageJ\xff\xff\xff\xff", Some("k=v; Max-Age=-1")),
+            (b"\x8c\x07max-age\x8c\x015", Some("k=v; Max-Age=5")),
+            (b"\x8c\x07expires\x8c\x05never", Some("k=v; expires=never")),
+            (b"\x8c\x07comment\x8c\x01c\x8c\x07version\x8c\x011", Some("k=v; Comment=c; Version=1")),
+            (b"\x8c\x07expiresK\x05", None),
+            (b"\x8c\x07comment\x8c\x03a b", None),
+            (b"\x8c\x04pathN", None),
+            (b"\x8c\x04path]", None),
+            (b"\x8c\x05other\x8c\x01x", None),
+        ] {
+            let head = &b"}\x8c\x01kchttp.cookies\nMorsel\n)\x81("[..];
+            let end = b"u}(\x8c\x03key\x8c\x01k\x8c\x05valueN\x8c\x0bcoded_value\x8c\x01vubs.";
+            let value = Bytes::from([head, attributes, end].concat());
+            let (heap, cookies) = machine::load(&value).unwrap();
+            let line = fields(&heap, cookies).map(|mut fields| fields.remove(0).1);
+            assert_eq!(line.as_deref(), expected, "{}", attributes.escape_ascii());
+        }
+    }
 
     #[test]
     fn texts_are_parsed_as_python_does_or_not_at_all() {

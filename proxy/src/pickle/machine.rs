@@ -108,12 +108,9 @@ impl Machine<'_> {
         match opcode {
             STACK_GLOBAL => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                self.class(module, name)
+                self.class(module, name).and_then(|class| self.put(class))
             }
-            GLOBAL => {
-                let (module, name) = (self.input.line()?, self.input.line()?);
-                self.class(Value::Text(module), Value::Text(name))
-            }
+            GLOBAL => self.global().and_then(|class| self.put(class)),
             NEWOBJ | REDUCE => {
                 let (args, class) = (self.pop()?, self.pop()?);
                 self.object(class, args, opcode == REDUCE)
@@ -123,10 +120,7 @@ impl Machine<'_> {
                 self.object(class, args, false)
             }
             INST => {
-                let (module, name) = (self.input.line()?, self.input.line()?);
-                let start = self.marked()?;
-                self.class(Value::Text(module), Value::Text(name))?;
-                let class = self.pop()?;
+                let (class, start) = (self.global()?, self.marked()?);
                 self.call(class, start)
             }
             OBJ => {
@@ -148,10 +142,14 @@ impl Machine<'_> {
         }
     }
 
-    fn class(&mut self, module: Value, name: Value) -> Option<()> {
+    fn global(&mut self) -> Option<Value> {
+        let (module, name) = (self.input.line()?, self.input.line()?);
+        self.class(Value::Text(module), Value::Text(name))
+    }
+
+    fn class(&mut self, module: Value, name: Value) -> Option<Value> {
         self.heap.raw(module).and(self.heap.raw(name))?;
-        let class = self.heap.add(Kind::Class, &[module, name])?;
-        self.put(class)
+        self.heap.add(Kind::Class, &[module, name])
     }
 
     fn object(&mut self, class: Value, args: Value, called: bool) -> Option<()> {
