@@ -1,6 +1,7 @@
 //! The way of a request: host, path, what is accepted, method.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -136,7 +137,7 @@ impl Origin {
 impl server::Handler for Origin {
     type Body = Full<Bytes>;
 
-    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
         let (request, _body) = request.into_parts();
         let mut reply = self.answer(&request, peer).await;
         reply::finish(&mut reply, &request.headers);

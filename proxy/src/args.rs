@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// Django's cache_page as a reverse caching proxy.
 ///
@@ -17,38 +17,70 @@ use clap::Parser;
                   proxy --origin http://127.0.0.1:8001 --cache /api/properties/cached/=60 --cache '/blog/*=300'"
 )]
 pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Settings in TOML; README.md lists them all
-    #[arg(long, value_name = "FILE", env = "PROXY_CONFIG", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "FILE", env = "PROXY_CONFIG", hide_env_values = true)]
     pub config: Option<String>,
 
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8000]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "PROXY_LISTEN", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "PROXY_LISTEN", hide_env_values = true)]
     pub listen: Option<String>,
 
     /// Service whose pages are cached [default: http://127.0.0.1:8001]
-    #[arg(long, value_name = "URL", env = "PROXY_ORIGIN", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "URL", env = "PROXY_ORIGIN", hide_env_values = true)]
     pub origin: Option<String>,
 
     /// Where pages are kept: redis://, rediss://, unix:// or memory [default: redis://127.0.0.1:6379/1]
-    #[arg(long, value_name = "URL|memory", env = "REDIS_URL", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "URL|memory", env = "REDIS_URL", hide_env_values = true)]
     pub store: Option<String>,
 
     /// How keys are made: readable ones, or those of a Django that shares the cache ([django] in the file) [default: path]
-    #[arg(long, value_name = "path|django", env = "PROXY_KEYS", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "path|django", env = "PROXY_KEYS", hide_env_values = true)]
     pub keys: Option<String>,
 
     /// Host whose pages have plain keys [default: localhost and the listening port]
-    #[arg(long, value_name = "HOST[:PORT]", env = "PROXY_SITE", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "HOST[:PORT]", env = "PROXY_SITE", hide_env_values = true)]
     pub site: Option<String>,
 
     /// A path to cache, and for how long; a trailing * makes it a prefix, 60 seconds are the default. Repeatable;
     /// goes before the rules of the file
     #[arg(
         long,
+        global = true,
         value_name = "PATH[=SECONDS]",
         env = "PROXY_CACHE",
         value_delimiter = ' ',
         hide_env_values = true
     )]
     pub cache: Vec<String>,
+}
+
+/// What a proxy can do besides serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Say what the proxy would do with a request, and why: its rule, its keys, what is under them. Reads only
+    Explain(Explain),
+}
+
+/// A request to explain.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Asks the store, never the origin. Takes the same settings as the proxy itself.\n\nExample:\n  \
+                  proxy --config cachepage.toml explain -H 'Accept: text/html' http://localhost:8000/blog/?page=2"
+)]
+pub struct Explain {
+    /// Where the client asks: its host selects the page, too. A path alone is asked of the site
+    #[arg(value_name = "URL")]
+    pub url: String,
+
+    /// A header of the request; repeatable
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

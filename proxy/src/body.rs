@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep};
 
 /// The body of an answer.
@@ -38,7 +38,8 @@ pub enum BodyError {
 /// are for this hop alone.
 #[derive(Debug)]
 pub struct Relay {
-    incoming: Incoming,
+    /// Nothing, for a request whose body stays here.
+    incoming: Option<Incoming>,
     idle: Duration,
     /// Set only once there was something to wait for.
     silence: Option<Pin<Box<Sleep>>>,
@@ -64,8 +65,8 @@ impl Progress {
 }
 
 impl Relay {
-    pub(crate) fn new(incoming: Incoming, idle: Duration) -> Self {
-        Self { incoming, idle, silence: None, progress: None }
+    pub(crate) fn new(incoming: impl Into<Option<Incoming>>, idle: Duration) -> Self {
+        Self { incoming: incoming.into(), idle, silence: None, progress: None }
     }
 
     /// The same, noting when it moves.
@@ -97,7 +98,8 @@ impl HttpBody for Relay {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+            let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
                 return Poll::Ready(Some(Err(ready!(self.poll_silence(cx)))));
             };
             self.moved();
@@ -110,35 +112,62 @@ impl HttpBody for Relay {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
 
 /// The client's end of a fill.
 #[derive(Debug)]
 pub struct Filled {
-    pieces: mpsc::Receiver<Piece>,
+    pieces: mpsc::UnboundedReceiver<Piece>,
     /// The rest of the announced length.
     left: Option<u64>,
 }
 
 /// What a fill hands to the client. The end is said, so that a fill that dies is never taken for one that is done.
 #[derive(Debug)]
-pub(crate) enum Piece {
-    Data(Bytes),
+enum Piece {
+    /// With its part of the window, which is free again when the client has taken the data.
+    Data(Bytes, OwnedSemaphorePermit),
     End,
 }
 
+/// A fill's way to its client: a window of bytes that may be under way. A page that is captured fits into it, so that a
+/// slow client does not hold up the page; what is larger goes at the client's pace.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pieces: mpsc::UnboundedSender<Piece>,
+    window: Arc<Semaphore>,
+    size: u32,
+}
+
+impl Client {
+    /// Sends a piece, once there is room for it. Whether the client is still there.
+    pub(crate) async fn send(&self, data: Bytes) -> bool {
+        let room = u32::try_from(data.len()).unwrap_or(u32::MAX).min(self.size);
+        let Ok(permit) = self.window.clone().acquire_many_owned(room).await else { return false };
+        self.pieces.send(Piece::Data(data, permit)).is_ok()
+    }
+
+    /// Says that all was sent.
+    pub(crate) fn end(self) {
+        // Who left does not need to know.
+        let _ = self.pieces.send(Piece::End);
+    }
+}
+
 impl Filled {
-    /// A body of this length, if it is known, and the sender of its pieces. One piece waits at most: the origin is
-    /// read as fast as the client reads.
-    pub(crate) fn new(length: Option<u64>) -> (mpsc::Sender<Piece>, Self) {
-        let (sender, pieces) = mpsc::channel(1);
-        (sender, Self { pieces, left: length })
+    /// A body of this length, if it is known, and the way to it.
+    pub(crate) fn new(length: Option<u64>, window: u64) -> (Client, Self) {
+        // As many as a semaphore takes; more than anybody lets a page be.
+        let size = u32::try_from(window).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
+        let (sender, pieces) = mpsc::unbounded_channel();
+        let window = Arc::new(Semaphore::new(size as usize));
+        (Client { pieces: sender, window, size }, Self { pieces, left: length })
     }
 }
 
@@ -151,7 +180,7 @@ impl HttpBody for Filled {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         Poll::Ready(match ready!(self.pieces.poll_recv(cx)) {
-            Some(Piece::Data(data)) => {
+            Some(Piece::Data(data, _permit)) => {
                 self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                 Some(Ok(Frame::data(data)))
             }

@@ -31,16 +31,28 @@ impl Entry {
     pub(crate) fn into_response(self, now: SystemTime) -> Response<Body> {
         let ttl = self.expires.map(|expires| expires.saturating_sub(unix_seconds(now)));
         let age = age(&self.headers, now);
+        let mut response = self.response();
+        if let Some(age) = age {
+            response.headers_mut().insert(AGE, HeaderValue::from(age));
+        }
+        CacheStatus::Hit { ttl }.apply(response.headers_mut());
+        response
+    }
+
+    /// The page as it came from the origin, for another request.
+    pub(crate) fn collapsed(self, status: CacheStatus) -> Response<Body> {
+        let mut response = self.response();
+        status.apply(response.headers_mut());
+        response
+    }
+
+    fn response(self) -> Response<Body> {
         let mut response = Response::new(Body::Stored(Full::new(self.body)));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         if let Some(reason) = self.reason {
             response.extensions_mut().insert(reason);
         }
-        if let Some(age) = age {
-            response.headers_mut().insert(AGE, HeaderValue::from(age));
-        }
-        CacheStatus::Hit { ttl }.apply(response.headers_mut());
         response
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with a request, and how it is answered.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
@@ -9,8 +10,11 @@ use hyper::{Response, StatusCode};
 use crate::body::Body;
 use crate::status::CacheStatus;
 
+/// What an error came from. Shared, since an error can be the answer to many requests.
+type Cause = Arc<dyn StdError + Send + Sync>;
+
 /// Why a request got no answer from the origin or the store.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The request cannot be understood, or could be understood in two ways.
     #[error("{0}")]
@@ -20,13 +24,19 @@ pub(crate) enum Error {
     Method,
     /// The client stopped sending its body.
     #[error("the request body did not arrive")]
-    RequestBody(#[source] Box<dyn StdError + Send + Sync>),
+    RequestBody(#[source] Cause),
     #[error("cannot connect to the origin")]
-    OriginConnect(#[source] Box<dyn StdError + Send + Sync>),
+    OriginConnect(#[source] Cause),
     #[error("the origin broke off, or its answer is not HTTP")]
-    OriginAnswer(#[source] Box<dyn StdError + Send + Sync>),
+    OriginAnswer(#[source] Cause),
     #[error("the origin did not answer within {} s", .0.as_secs_f32())]
     OriginSilent(Duration),
+    /// What the request got that asked for all who wanted the page. Its own line in the log says it.
+    #[error(transparent)]
+    Collapsed(Box<Self>),
+    /// A task of ours is gone.
+    #[error("the proxy broke off")]
+    Broken,
 }
 
 impl Error {
@@ -39,12 +49,14 @@ impl Error {
             Self::OriginConnect(_) => (StatusCode::BAD_GATEWAY, "origin-connect"),
             Self::OriginAnswer(_) => (StatusCode::BAD_GATEWAY, "origin-answer"),
             Self::OriginSilent(_) => (StatusCode::GATEWAY_TIMEOUT, "origin-silent"),
+            Self::Collapsed(error) => error.kind(),
+            Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "broken"),
         }
     }
 
     /// Whether it is the origin's fault, which an operator should know of.
     pub(crate) fn is_origins(&self) -> bool {
-        self.kind().0.is_server_error()
+        !matches!(self, Self::Collapsed(_)) && self.kind().0.is_server_error()
     }
 
     /// The error with all its sources, on one line.
@@ -83,7 +95,7 @@ mod tests {
 
     #[test]
     fn each_error_has_its_status_and_says_no_secrets() {
-        let source = || "refused by 10.1.2.3:8001".into();
+        let source = || Arc::from(Box::<dyn StdError + Send + Sync>::from("refused by 10.1.2.3:8001"));
         for (error, status, detail) in [
             (Error::BadRequest("two Host headers"), 400, "bad-request"),
             (Error::Method, 405, "method"),
@@ -91,6 +103,7 @@ mod tests {
             (Error::OriginConnect(source()), 502, "origin-connect"),
             (Error::OriginAnswer(source()), 502, "origin-answer"),
             (Error::OriginSilent(Duration::from_millis(1500)), 504, "origin-silent"),
+            (Error::Broken, 500, "broken"),
         ] {
             let response = error.to_response();
             assert_eq!(response.status().as_u16(), status);
@@ -98,6 +111,8 @@ mod tests {
             assert!(!error.to_string().contains("10.1.2.3"));
             assert_eq!(error.is_origins(), status >= 500);
         }
+        let collapsed = Error::Collapsed(Box::new(Error::OriginConnect(source())));
+        assert_eq!((collapsed.to_response().status().as_u16(), collapsed.is_origins()), (502, false));
         assert_eq!(
             Error::OriginConnect(source()).chain(),
             "cannot connect to the origin: refused by 10.1.2.3:8001"

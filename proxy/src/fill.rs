@@ -5,20 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::Response;
 use hyper::ext::ReasonPhrase;
 use hyper::http::response::Parts;
-use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::body::{Body, BodyError, Filled, Piece, Relay};
+use crate::body::{BodyError, Client, Relay};
 use crate::entry::{Entry, unix_seconds};
 use crate::format::Format;
 use crate::key::Key;
 use crate::policy::Length;
-use crate::status::{CacheStatus, Fill, Miss};
 use crate::store::{Store, Write};
-use crate::upstream::Fetched;
 
 /// Where a page will be stored, and for how long.
 #[derive(Debug)]
@@ -45,39 +41,27 @@ impl Lifetime {
     }
 }
 
-/// Answers with the origin's page while a task stores it. The client's last piece waits for the store, so that who
-/// has seen the page's end and asks again gets a hit.
-pub(crate) fn fill<S: Store>(
-    store: S,
-    plan: Plan,
-    fetched: Fetched,
-    miss: Miss,
-    limit: u64,
-) -> Response<Body> {
-    let (promise, length) = match fetched.length {
-        Length::Known(length) => (Fill::Stored, Some(length)),
-        Length::Chunked | Length::UntilClose => (Fill::Streamed, None),
-    };
-    let (pieces, filled) = Filled::new(length);
-    let mut response = Response::from_parts(fetched.head.clone(), Body::Filled(filled));
-    CacheStatus::Miss(miss, promise).apply(response.headers_mut());
-    let capture = Some(BytesMut::with_capacity(usize::try_from(length.unwrap_or(0)).unwrap_or(0)));
-    let filling =
-        Filling { store, plan, head: fetched.head, body: fetched.body, length, capture, limit, pieces };
-    tokio::spawn(filling.run());
-    response
+/// What came of a fill.
+#[derive(Debug)]
+pub(crate) enum Filled {
+    /// The page, whole. It is in the store, if the store took it.
+    Whole(Entry),
+    /// More than the limit, and handed on to the client only.
+    TooLarge,
+    /// The origin broke off, or a page past the limit has lost its client.
+    Broken,
 }
 
-struct Filling<S> {
-    store: S,
-    plan: Plan,
-    head: Parts,
-    body: Relay,
-    length: Option<u64>,
-    /// What has come so far; `None` once it is more than the limit.
-    capture: Option<BytesMut>,
-    limit: u64,
-    pieces: mpsc::Sender<Piece>,
+/// A page on its way.
+pub(crate) struct Filling<S> {
+    /// `None` if it cannot be reached anyway.
+    pub(crate) store: Option<S>,
+    pub(crate) plan: Plan,
+    pub(crate) head: Parts,
+    pub(crate) body: Relay,
+    pub(crate) length: Length,
+    pub(crate) limit: u64,
+    pub(crate) client: Client,
 }
 
 /// Why a fill stopped before the page's end.
@@ -89,56 +73,67 @@ enum Stopped {
     Client,
 }
 
+/// What has come of a page so far.
+struct Capture {
+    pieces: Vec<Bytes>,
+    size: u64,
+}
+
 impl<S: Store> Filling<S> {
-    async fn run(mut self) {
-        match self.pump().await {
-            // The client's end is dropped without its `End`: it sees a broken transfer.
-            Err(Stopped::Origin(error)) => {
-                warn!(key = %self.plan.key, %error, stored = false, "origin broke off")
-            }
-            Err(Stopped::Client) => debug!(key = %self.plan.key, stored = false, "client left"),
-            Ok(last) => {
-                if let Some(body) = self.capture.take() {
-                    self.store(body.freeze()).await;
+    /// Hands the page to the client and puts it into the store. A client that leaves has its page stored all the same;
+    /// one that stays gets the last piece when the store has answered, so that whoever has seen the page's end and asks
+    /// again gets a hit.
+    pub(crate) async fn run(mut self) -> Filled {
+        let mut capture = Some(Capture { pieces: Vec::new(), size: 0 });
+        let last = match self.pump(&mut capture).await {
+            Ok(last) => last,
+            Err(stopped) => {
+                match stopped {
+                    // The client's end is dropped without its `End`: it sees a broken transfer.
+                    Stopped::Origin(error) => {
+                        warn!(key = %self.plan.key, %error, stored = false, "origin broke off")
+                    }
+                    Stopped::Client => debug!(key = %self.plan.key, stored = false, "client left"),
                 }
-                for piece in last.map(Piece::Data).into_iter().chain([Piece::End]) {
-                    // A client that left now has its page stored all the same.
-                    let _ = self.pieces.send(piece).await;
-                }
+                return Filled::Broken;
             }
+        };
+        let filled = match capture {
+            Some(capture) => Filled::Whole(self.store(capture.body()).await),
+            None => Filled::TooLarge,
+        };
+        if let Some(data) = last {
+            self.client.send(data).await;
         }
+        self.client.end();
+        filled
     }
 
     /// Hands on piece after piece. Gives back the last one, if the announced length tells that it is the last.
-    async fn pump(&mut self) -> Result<Option<Bytes>, Stopped> {
-        let mut left = self.length;
+    async fn pump(&mut self, capture: &mut Option<Capture>) -> Result<Option<Bytes>, Stopped> {
+        let mut left = self.length.known();
         if left == Some(0) {
             return Ok(None);
         }
         while let Some(frame) = self.body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
-            self.capture(&data);
+            if capture.as_mut().is_some_and(|capture| !capture.add(&data, self.limit)) {
+                debug!(key = %self.plan.key, stored = false, "larger than max_entry");
+                *capture = None;
+            }
             left = left.map(|left| left.saturating_sub(data.len() as u64));
             if left == Some(0) {
                 return Ok(Some(data));
             }
-            self.pieces.send(Piece::Data(data)).await.map_err(|_| Stopped::Client)?;
+            if !self.client.send(data).await && capture.is_none() {
+                return Err(Stopped::Client);
+            }
         }
         Ok(None)
     }
 
-    fn capture(&mut self, data: &Bytes) {
-        let Some(capture) = &mut self.capture else { return };
-        if (capture.len() + data.len()) as u64 > self.limit {
-            debug!(key = %self.plan.key, stored = false, "larger than max_entry");
-            self.capture = None;
-        } else {
-            capture.extend_from_slice(data);
-        }
-    }
-
     /// Puts the page. Within the store's deadline in any case, and a failure is only a page not stored.
-    async fn store(&mut self, body: Bytes) {
+    async fn store(&mut self, body: Bytes) -> Entry {
         let Plan { key, format, proof, marker, lifetime } = &mut self.plan;
         let entry = Entry {
             status: self.head.status,
@@ -148,13 +143,38 @@ impl<S: Store> Filling<S> {
             expires: Some(lifetime.end()),
             proof: Some(proof.clone()),
         };
+        let Some(store) = &self.store else { return entry };
         let Some(value) = format.encode(&entry) else {
-            return debug!(%key, stored = false, "the format cannot hold it");
+            debug!(%key, stored = false, "the format cannot hold it");
+            return entry;
         };
         let writes = marker.take().into_iter().chain([Write::Set(key.clone(), value)]).collect();
-        match self.store.put(writes, lifetime.ttl).await {
+        match store.put(writes, lifetime.ttl).await {
             Ok(()) => debug!(%key, stored = true, "filled"),
             Err(error) => warn!(%key, %error, stored = false, "page not stored"),
+        }
+        entry
+    }
+}
+
+impl Capture {
+    /// Keeps a piece, unless it is too much.
+    fn add(&mut self, data: &Bytes, limit: u64) -> bool {
+        self.size += data.len() as u64;
+        self.pieces.push(data.clone());
+        self.size <= limit
+    }
+
+    fn body(self) -> Bytes {
+        match <[Bytes; 1]>::try_from(self.pieces) {
+            Ok([whole]) => whole,
+            Err(pieces) => pieces
+                .iter()
+                .fold(BytesMut::new(), |mut body, piece| {
+                    body.extend_from_slice(piece);
+                    body
+                })
+                .freeze(),
         }
     }
 }

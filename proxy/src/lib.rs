@@ -18,6 +18,7 @@
 
 mod args;
 mod body;
+mod collapse;
 mod config;
 mod entry;
 mod error;
@@ -33,12 +34,12 @@ mod status;
 mod store;
 mod upstream;
 
-pub use args::Args;
+pub use args::{Args, Command, Explain};
 pub use config::{Config, Deadlines, Faults, StoreUrl};
 pub use format::{Format, Pickled};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use policy::{Authorization, Rule};
-pub use proxy::Proxy;
+pub use proxy::{Explanation, Proxy};
 pub use site::Site;
 pub use store::{MemoryStore, RedisStore, Store, StoreError, Write};
 pub use upstream::{Deadlines as OriginDeadlines, Origin};

@@ -1,12 +1,14 @@
 //! The program `proxy`: settings, listener, server, exit status.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser as _;
 use mimalloc::MiMalloc;
-use proxy::{Args, Config, MemoryStore, Proxy, RedisStore, Site, Store, StoreUrl};
+use proxy::{Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore, Site, Store, StoreUrl};
 use server::{Workers, refuse};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
@@ -16,11 +18,15 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let config = match Config::load(&Args::parse()) {
+    let args = Args::parse();
+    let config = match Config::load(&args) {
         Ok(config) => config,
         Err(faults) => return refuse(&faults),
     };
     server::start_log();
+    if let Some(Command::Explain(asked)) = &args.command {
+        return explain(&config, asked).await;
+    }
     let (listener, address) = match server::bind(config.listen).await {
         Ok(bound) => bound,
         Err(fault) => return refuse(&fault),
@@ -54,4 +60,33 @@ async fn run<S: Store>(listener: TcpListener, address: SocketAddr, config: &Conf
     let proxy = Arc::new(Proxy::new(config, site, store));
     server::serve_on(&workers, listener, proxy, config.deadlines.client, stop).await;
     ExitCode::SUCCESS
+}
+
+/// Prints what would become of a request.
+async fn explain(config: &Config, asked: &Explain) -> ExitCode {
+    /// Who asks by hand can wait longer than a client.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let StoreUrl::Redis(url) = &config.store else {
+        return refuse(
+            &"--store (REDIS_URL): memory is each proxy's own; there is nothing to look into from here",
+        );
+    };
+    let store = match RedisStore::new(url, PATIENCE) {
+        Ok(store) => store,
+        Err(error) => return refuse(&format!("--store (REDIS_URL): {error}")),
+    };
+    let site = config.site.clone().unwrap_or_else(|| Site::localhost(config.listen.port()));
+    let explanation = match Proxy::new(config, site, store).explain(asked).await {
+        Ok(explanation) => explanation,
+        Err(fault) => return refuse(&fault),
+    };
+    let text = match asked.json {
+        true => serde_json::to_string_pretty(&explanation).map_err(io::Error::from),
+        false => Ok(explanation.to_string()),
+    };
+    match text.and_then(|text| writeln!(io::stdout(), "{text}")) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever we would tell has closed our output.
+        Err(_) => ExitCode::FAILURE,
+    }
 }

@@ -1,5 +1,8 @@
 //! The way of a request, in one line: disposition, lookup, fetch, admission, fill.
 
+mod explain;
+mod flight;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,20 +11,25 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use quick_cache::sync::Cache;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use tracing::{Level, debug, warn};
 
+pub use explain::Explanation;
+use flight::Wanted;
+
 use crate::body::Body;
+use crate::collapse::Collapsing;
 use crate::config::Config;
 use crate::entry::Entry;
 use crate::error::Error;
-use crate::fill::{self, Lifetime, Plan};
 use crate::format::{Base, Format};
 use crate::forward::{self, TrustedProxies};
-use crate::key::{Key, Keys, Marker, Page, Placed};
-use crate::policy::{self, Admission, Disposition, Policy, VaryList};
+use crate::key::{Key, Keys, Marker, Page};
+use crate::policy::{Disposition, Policy};
 use crate::site::Site;
-use crate::status::{CacheStatus, Fill, Miss};
-use crate::store::{Store, StoreError, Write};
+use crate::status::{CacheStatus, Miss};
+use crate::store::{Store, StoreError};
 use crate::upstream::{Fetched, Upstream};
 
 /// How many markers of varying pages are remembered, to save a round trip for each. A few hundred bytes each.
@@ -46,6 +54,9 @@ pub struct Proxy<S> {
     trusted: TrustedProxies,
     store: S,
     upstream: Upstream,
+    collapsing: Collapsing,
+    /// What goes on when its client has left: fills.
+    tasks: TaskTracker,
     max_entry: u64,
     /// The last marker seen under each base key. A guess: it is compared with the stored one at each use.
     markers: Cache<Key, Arc<Marker>>,
@@ -66,7 +77,7 @@ impl<S: Store> server::Handler for Proxy<S> {
     type Body = Body;
 
     /// Answers a request, always. The one place where an error becomes a response and a line in the log.
-    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let response = self.try_handle(request, peer).await.unwrap_or_else(|error| {
@@ -97,22 +108,31 @@ impl<S: Store> Proxy<S> {
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             store,
             upstream: Upstream::new(config.origin.clone(), config.deadlines.origin),
+            collapsing: Collapsing::new(config.deadlines.store),
+            tasks: TaskTracker::new(),
             max_entry: config.max_entry,
             markers: Cache::new(MARKERS),
         }
     }
 
+    /// Waits for the fills under way: their clients may be gone, but others will ask.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     async fn try_handle(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Response<Body>, Error> {
+        let asked = Instant::now();
         let (mut request, body) = request.into_parts();
         forward::receive(&mut request, peer, &self.trusted, &self.site)?;
         let rule = match self.policy.disposition(&request) {
             Disposition::Lookup(rule) => rule,
             Disposition::Pass(pass) => {
-                let fetched = self.upstream.fetch(Request::from_parts(request, body), peer).await?;
+                let fetched = self.upstream.fetch(request, Some(body), peer).await?;
                 return Ok(relay(fetched, CacheStatus::Passed(pass)));
             }
         };
@@ -121,24 +141,7 @@ impl<S: Store> Proxy<S> {
             Lookup::Hit(entry) => return Ok(entry.into_response(now())),
             Lookup::Miss(miss, marker) => (miss, marker),
         };
-        let whole = policy::without_conditions(request.clone());
-        let mut fetched = self.upstream.fetch(Request::from_parts(whole, body), peer).await?;
-        if !self.writes {
-            return Ok(relay(fetched, CacheStatus::Miss(miss, Fill::ReadOnly)));
-        }
-        // Not before: what an origin takes its time for is as fresh as its answer.
-        let now = now();
-        match self.policy.admission(rule, &request, &mut fetched.head, fetched.length, now) {
-            Admission::Decline(decline) => Ok(relay(fetched, CacheStatus::Declined(decline))),
-            Admission::Admit { .. } if miss == Miss::Store => {
-                Ok(relay(fetched, CacheStatus::Miss(miss, Fill::Skipped)))
-            }
-            Admission::Admit { ttl, vary } => {
-                let plan =
-                    self.plan(page, marker.as_deref(), vary, &request, &fetched, Lifetime { ttl, now });
-                Ok(fill::fill(self.store.clone(), plan, fetched, miss, self.max_entry))
-            }
-        }
+        self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await
     }
 
     /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
@@ -179,30 +182,6 @@ impl<S: Store> Proxy<S> {
             Some(value) => Ok(serve(&variant, self.format.decode(&value), request, Some(marker))),
             None => Ok(Lookup::Miss(Miss::Vary, Some(marker))),
         }
-    }
-
-    /// Where an admitted page goes, under which marker, and for how long.
-    fn plan(
-        &self,
-        page: Page<'_>,
-        known: Option<&Marker>,
-        vary: VaryList,
-        request: &Parts,
-        fetched: &Fetched,
-        lifetime: Lifetime,
-    ) -> Plan {
-        let answer = &fetched.head.headers;
-        let place = page.place(known, vary, answer, &request.headers);
-        let proof = place.page.proof(answer, &request.headers);
-        let marker = place.marker.map(|placed| match placed {
-            Placed::Extended(key) => Write::Extend(key),
-            Placed::New(key, marker) => {
-                let value = self.format.encode_marker(&marker);
-                self.markers.insert(key.clone(), Arc::new(marker));
-                Write::Set(key, value)
-            }
-        });
-        Plan { key: place.page.key, format: self.format.clone(), proof, marker, lifetime }
     }
 }
 

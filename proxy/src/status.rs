@@ -46,6 +46,8 @@ pub(crate) enum Fill {
     Skipped,
     /// Only Django fills the store.
     ReadOnly,
+    /// Another request asked for the same page just before, and its answer was for all.
+    Collapsed,
 }
 
 impl CacheStatus {
@@ -82,7 +84,8 @@ impl std::fmt::Display for CacheStatus {
 }
 
 impl Miss {
-    fn fwd(self) -> &'static str {
+    /// The value of `fwd`.
+    pub(crate) fn fwd(self) -> &'static str {
         match self {
             Self::Uri => "uri-miss",
             Self::Vary => "vary-miss",
@@ -98,6 +101,7 @@ impl Fill {
             Self::Streamed => "; detail=length-unknown",
             Self::Skipped => "; detail=store-unreachable",
             Self::ReadOnly => "; detail=read-only",
+            Self::Collapsed => "; collapsed",
         }
     }
 }
@@ -128,6 +132,7 @@ mod tests {
                 "MISS",
                 "cachepage; fwd=uri-miss; detail=read-only",
             ),
+            (CacheStatus::Miss(Miss::Vary, Fill::Collapsed), "MISS", "cachepage; fwd=vary-miss; collapsed"),
             (CacheStatus::Declined(Decline::SetCookie), "BYPASS", "cachepage; fwd=bypass; detail=set-cookie"),
             (CacheStatus::Passed(Pass::Method), "BYPASS", "cachepage; fwd=method"),
             (CacheStatus::Passed(Pass::Rule), "BYPASS", "cachepage; fwd=bypass; detail=no-rule"),

@@ -18,6 +18,7 @@ pub use redis::RedisStore;
 ///
 /// The contract, which one suite tests for each store:
 /// * `get` answers in the order of the keys; what was never put, was deleted, or is past its time is `None`.
+/// * `ttl` says how long `get` will still give the value.
 /// * `put` does all its writes for one lifetime; a later write wins.
 /// * Neither takes longer than the store's own deadline. A failure never leaves half a value.
 pub trait Store: Clone + Send + Sync + 'static {
@@ -26,6 +27,9 @@ pub trait Store: Clone + Send + Sync + 'static {
         &self,
         keys: [&Key; N],
     ) -> impl Future<Output = Result<[Option<Bytes>; N], StoreError>> + Send;
+
+    /// The seconds that a key has left; `None` if it is not there or stays for ever.
+    fn ttl(&self, key: &Key) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
     /// Writes in one round trip. `ttl` is in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;

@@ -5,12 +5,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use hyper::http::response;
 use hyper::http::uri::{Authority, Parts as UriParts, Scheme};
+use hyper::http::{request, response};
 use hyper::{Request, Response, Uri};
 use hyper_util::client::legacy::{Client, Error as ClientError, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -99,9 +100,18 @@ impl Upstream {
         &self.origin
     }
 
+    /// How long to wait for somebody else's answer of the origin: as long as for one's own.
+    pub(crate) fn patience(&self) -> Duration {
+        self.deadlines.connect + self.deadlines.head
+    }
+
     /// Asks the origin, with the request's target as it is and the truth about its client.
-    pub(crate) async fn fetch(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Fetched, Error> {
-        let (mut head, body) = request.into_parts();
+    pub(crate) async fn fetch(
+        &self,
+        mut head: request::Parts,
+        body: Option<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Fetched, Error> {
         head.uri = self.absolute(&head.uri)?;
         head.version = hyper::Version::HTTP_11;
         forward::announce(&mut head.headers, peer);
@@ -157,16 +167,16 @@ impl Upstream {
 impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
         if error.is_connect() {
-            return Self::OriginConnect(error.into());
+            return Self::OriginConnect(Arc::new(error));
         }
         let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
         while let Some(inner) = cause {
             if inner.is::<BodyError>() {
-                return Self::RequestBody(error.into());
+                return Self::RequestBody(Arc::new(error));
             }
             cause = inner.source();
         }
-        Self::OriginAnswer(error.into())
+        Self::OriginAnswer(Arc::new(error))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Values of real Django and hand-made ones (`tests/django/values`; where they come from says the README of the Django
 //! reference, whose own files are read as well where they lie beside the project).
 
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

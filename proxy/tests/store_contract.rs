@@ -80,6 +80,10 @@ async fn keeps_the_contract(subject: impl Subject) {
     store.put(vec![Write::Set(odd.clone(), binary.clone().into())], MINUTE).await.unwrap();
     assert_eq!(store.get([&odd]).await.unwrap(), [Some(binary.into())], "any bytes, a megabyte of them");
 
+    let left = store.ttl(&a).await.unwrap().unwrap();
+    assert!(left <= MINUTE && left > MINUTE / 2, "{left:?}");
+    assert_eq!(store.ttl(&key("none")).await.unwrap(), None);
+
     subject.let_pass(Duration::from_secs(40)).await;
     store.put(vec![Write::Extend(key("b")), Write::Extend(key("none"))], MINUTE).await.unwrap();
     subject.let_pass(Duration::from_secs(40)).await;

@@ -43,7 +43,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers one request of a peer.
     fn handle(
-        &self,
+        self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> impl Future<Output = Response<Self::Body>> + Send;

@@ -23,7 +23,7 @@ pub use locale::Locale;
 use md5::{Digest as _, Md5};
 use uri::Address;
 
-use super::{Key, hex, sha256_hex};
+use super::{Hashed, Key, hex, sha256_hex};
 use crate::policy::{Authorization, Rule, has_authorization};
 
 /// The settings of the Django that shares the cache, as far as they are in its keys.
@@ -108,6 +108,13 @@ impl<'a> Asked<'a> {
             key.extend_from_slice(suffix.as_bytes());
         }
         Key::new(key)
+    }
+
+    /// What the digests of the header key, or, with its list, those of the page key are made of.
+    pub(crate) fn hashed(&self, list: Option<&[String]>, headers: &HeaderMap) -> Vec<Hashed> {
+        let uri = Hashed::new("URI", self.uri.as_bytes());
+        let values = list.map(|list| Hashed::new("values", &self.django.generation.hashed(list, headers)));
+        [Some(uri), values].into_iter().flatten().collect()
     }
 
     /// What proves that an entry of ours was stored for this very request: Django's digests can be made to collide.

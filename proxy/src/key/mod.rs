@@ -8,9 +8,13 @@ mod django;
 mod path;
 mod selection;
 
+use std::fmt;
+
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
+use md5::Md5;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use django::is_usable;
@@ -52,6 +56,23 @@ enum Identity<'a> {
 pub(crate) enum Marker {
     Path(path::Marker),
     Django(Vec<String>),
+}
+
+/// A text whose md5 is in a key, for people.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Hashed {
+    pub(crate) of: &'static str,
+    pub(crate) text: String,
+    pub(crate) md5: String,
+}
+
+impl Hashed {
+    fn new(of: &'static str, text: &[u8]) -> Self {
+        let mut md5 = [0; 32];
+        hex(&Md5::digest(text), &mut md5);
+        let md5 = String::from_utf8_lossy(&md5).into_owned();
+        Self { of, text: String::from_utf8_lossy(text).into_owned(), md5 }
+    }
 }
 
 /// Where an admitted page goes.
@@ -99,6 +120,20 @@ impl<'a> Page<'a> {
         }
     }
 
+    /// What the digests are made of: of the base key, or, with its marker, of a variant's.
+    pub(crate) fn hashed(&self, marker: Option<&Marker>, request: &Parts) -> Vec<Hashed> {
+        match (&self.identity, marker) {
+            (Identity::Path { selection, .. }, Some(Marker::Path(marker))) => {
+                vec![Hashed::new("selection", &selection.variant(marker, &request.headers).0)]
+            }
+            (Identity::Path { selection, .. }, _) => vec![Hashed::new("selection", &selection.0)],
+            (Identity::Django(asked), Some(Marker::Django(list))) => {
+                asked.hashed(Some(list), &request.headers)
+            }
+            (Identity::Django(asked), _) => asked.hashed(None, &request.headers),
+        }
+    }
+
     /// Where this page goes, which varies on `vary`, when its base key has the `known` marker.
     pub(crate) fn place(
         self,
@@ -137,6 +172,19 @@ impl<'a> Page<'a> {
             Identity::Path { selection, .. } if selection.is_empty() => Bytes::new(),
             Identity::Path { selection, .. } => Bytes::copy_from_slice(&selection.proof()),
             Identity::Django(asked) => Bytes::copy_from_slice(&asked.proof(page, request)),
+        }
+    }
+}
+
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(marker) => {
+                let names: Vec<_> = marker.vary.names().iter().map(|name| name.as_str()).collect();
+                f.write_str(&names.join(", "))
+            }
+            Self::Django(list) if list.is_empty() => f.write_str("nothing"),
+            Self::Django(list) => f.write_str(&list.join(", ")),
         }
     }
 }

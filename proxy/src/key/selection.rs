@@ -16,7 +16,7 @@ const NOTHING: &[u8; 32] = b"d41d8cd98f00b204e9800998ecf8427e";
 /// hold a line feed (HTTP forbids it in targets and in header values), so the text can be read in one way only, and
 /// a request with nothing but a query is told apart by just its query.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Selection(Vec<u8>);
+pub(crate) struct Selection(pub(super) Vec<u8>);
 
 impl Selection {
     /// The selection that the request alone makes, before any `Vary` is known.

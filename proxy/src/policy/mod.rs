@@ -7,6 +7,7 @@ mod cache_control;
 mod rule;
 mod vary;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::Method;
@@ -26,14 +27,14 @@ pub(crate) use vary::VaryList;
 /// The rules of one proxy.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    rules: Vec<Rule>,
+    rules: Vec<Arc<Rule>>,
     max_entry: u64,
 }
 
 /// Whether the cache is asked at all.
 #[derive(Debug)]
 pub(crate) enum Disposition<'a> {
-    Lookup(&'a Rule),
+    Lookup(&'a Arc<Rule>),
     Pass(Pass),
 }
 
@@ -61,11 +62,19 @@ pub(crate) enum Length {
     UntilClose,
 }
 
+impl Length {
+    /// The announced length.
+    pub(crate) fn known(self) -> Option<u64> {
+        match self {
+            Self::Known(length) => Some(length),
+            Self::Chunked | Self::UntilClose => None,
+        }
+    }
+}
+
 /// Why a response is not stored, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Decline {
-    /// A HEAD has no body to store.
-    Head,
     /// Django stores 200 only.
     Status,
     /// A cookie is for one client (Django stores it unless the page varies on Cookie).
@@ -76,10 +85,12 @@ pub(crate) enum Decline {
     VaryStar,
     /// A `Vary` that names no header, too many, or the client's address.
     VaryNames,
-    /// The rule's timeout is 0.
-    ZeroAge,
     /// The request had `Authorization` and the response is not `public`.
     Authorization,
+    /// The rule's timeout is 0.
+    ZeroAge,
+    /// A HEAD has no body to store. It is dressed, as the GET would be.
+    Head,
     /// More than `max_entry`.
     TooLarge,
     /// Without length or chunks an early end looks like the end (RFC 9112 §6.3).
@@ -88,7 +99,7 @@ pub(crate) enum Decline {
 
 impl Policy {
     pub(crate) fn new(rules: Vec<Rule>, max_entry: u64) -> Self {
-        Self { rules, max_entry }
+        Self { rules: rules.into_iter().map(Arc::new).collect(), max_entry }
     }
 
     /// The first rule whose path matches decides; only GET and HEAD have pages.
@@ -127,6 +138,9 @@ impl Policy {
         if rule.timeout.is_zero() {
             return Admission::Decline(Decline::ZeroAge);
         }
+        if request.method == Method::HEAD {
+            return Admission::Decline(Decline::Head);
+        }
         match self.capturable(length) {
             Ok(()) => Admission::Admit { ttl: rule.timeout, vary },
             Err(decline) => Admission::Decline(decline),
@@ -146,9 +160,6 @@ impl Policy {
 /// The checks of `UpdateCacheMiddleware.process_response`, in its order, with ours where a proxy must know more.
 fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -> Result<VaryList, Decline> {
     let headers = &response.headers;
-    if request.method == Method::HEAD {
-        return Err(Decline::Head);
-    }
     // "if response.streaming or response.status_code not in (200, 304)"
     if response.status != StatusCode::OK && response.status != StatusCode::NOT_MODIFIED {
         return Err(Decline::Status);
@@ -171,6 +182,11 @@ pub(crate) fn without_conditions(mut request: request::Parts) -> request::Parts 
     request.headers.remove(IF_NONE_MATCH);
     request.headers.remove(IF_MODIFIED_SINCE);
     request
+}
+
+/// Whether the answer to a request may be the answer to others: it is a page, and not one for these credentials alone.
+pub(crate) fn may_be_shared(rule: &Rule, request: &request::Parts) -> bool {
+    request.method == Method::GET && (rule.tells_credentials_apart() || !has_authorization(&request.headers))
 }
 
 /// Whether a request has credentials. An empty `Authorization` has none.
@@ -381,9 +397,10 @@ mod tests {
     #[test]
     fn a_head_stores_nothing() {
         let mut response = response(200, &[]);
+        let decision = decide(&rule(), &request("HEAD", &[]), &mut response, Length::Known(0));
         assert_eq!(
-            decide(&rule(), &request("HEAD", &[]), &mut response, Length::Known(0)),
-            Err(Decline::Head)
+            (decision, &response.headers[CACHE_CONTROL]),
+            (Err(Decline::Head), &"max-age=60".parse().unwrap())
         );
     }
 

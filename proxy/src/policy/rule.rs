@@ -1,5 +1,6 @@
 //! A rule: which pages are cached, and how.
 
+use std::fmt;
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
@@ -34,6 +35,15 @@ pub(crate) enum PathPattern {
     Prefix(String),
 }
 
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            PathPattern::Exact(path) => write!(f, "{path}, {} s", self.timeout.as_secs()),
+            PathPattern::Prefix(path) => write!(f, "{path}*, {} s", self.timeout.as_secs()),
+        }
+    }
+}
+
 impl Rule {
     /// A rule for a path, or for all that begin with it if it ends with `*`. Paths are compared byte for byte.
     pub fn new(path: &str, seconds: u64) -> Result<Self, &'static str> {
@@ -65,6 +75,11 @@ impl Rule {
         !has_authorization(request)
             || CacheControl::of(page).is_public()
             || (self.authorization == Authorization::Vary && is_apart)
+    }
+
+    /// Whether pages of requests with `Authorization` are kept at all.
+    pub(crate) fn tells_credentials_apart(&self) -> bool {
+        self.authorization == Authorization::Vary
     }
 
     pub(crate) fn matches(&self, path: &str) -> bool {

@@ -52,6 +52,11 @@ impl Store for MemoryStore {
         Ok(keys.map(|key| self.fresh(key)))
     }
 
+    async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
+        let left = self.0.get(key).map(|value| value.expires.saturating_duration_since(Instant::now()));
+        Ok(left.filter(|left| !left.is_zero()))
+    }
+
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
         let expires = Instant::now() + ttl;
         for write in writes {

@@ -56,20 +56,24 @@ impl RedisStore {
         match self.workers.own().turn.part(keys) {
             Part::Lead(mut lead) => {
                 lead.close().await;
-                let outcome = self.run(&Commands::read(keys), deadline).await.map(values);
+                let outcome = self.run_until(&Commands::read(keys), deadline).await.map(values);
                 lead.answer(&outcome);
                 outcome
             }
             Part::Join(joined) => match timeout_at(deadline, joined).await {
                 Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => self.run(&Commands::read(keys), deadline).await.map(values),
+                Ok(Err(_)) => self.run_until(&Commands::read(keys), deadline).await.map(values),
                 Err(_) => Err(StoreError::Deadline(self.deadline)),
             },
         }
     }
 
     /// Runs commands within the deadline, checkout included, and marks the connection if it did not survive.
-    async fn run(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+    async fn run(&self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
+        self.run_until(commands, Instant::now() + self.deadline).await
+    }
+
+    async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
         let result = match timeout_at(deadline, self.connection()).await {
             Ok(Ok(connection)) => self.send(connection, commands, deadline).await,
             Ok(Err(error)) => Err(error),
@@ -132,6 +136,18 @@ impl Store for RedisStore {
         Ok(std::array::from_fn(|_| values.next().flatten()))
     }
 
+    async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
+        let mut command = cmd("PTTL");
+        command.arg(key.as_bytes());
+        let reply = self.run(&Commands::One(command)).await?;
+        // Negative: not there, or there for ever.
+        let milliseconds = reply.first().and_then(|value| match value {
+            Value::Int(milliseconds) => u64::try_from(*milliseconds).ok(),
+            _ => None,
+        });
+        Ok(milliseconds.map(Duration::from_millis))
+    }
+
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
         let seconds = ttl.as_secs().max(1);
         let mut pipeline = pipe();
@@ -143,7 +159,7 @@ impl Store for RedisStore {
                 Write::Extend(key) => pipeline.cmd("EXPIRE").arg(key.as_bytes()).arg(seconds).ignore(),
             };
         }
-        self.run(&Commands::Many(pipeline), Instant::now() + self.deadline).await.map(drop)
+        self.run(&Commands::Many(pipeline)).await.map(drop)
     }
 }
 

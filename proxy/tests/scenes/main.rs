@@ -3,12 +3,15 @@
 
 mod admission;
 mod article;
+mod collapse;
+mod explain;
 mod failure;
 mod forwarding;
 mod hit;
 mod pass;
 mod program;
 mod redis;
+mod semantics;
 mod streaming;
 mod support;
 mod vary;

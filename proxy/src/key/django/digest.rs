@@ -41,22 +41,27 @@ impl Generation {
 
     /// The md5 of the values that a request has for a list of headers (`_generate_cache_key`).
     pub(crate) fn digest(self, list: &[String], headers: &HeaderMap) -> [u8; 16] {
-        let mut digest = Md5::new();
+        Md5::digest(self.hashed(list, headers)).into()
+    }
+
+    /// What is digested.
+    pub(crate) fn hashed(self, list: &[String], headers: &HeaderMap) -> Vec<u8> {
+        let mut text = Vec::new();
         for name in list {
             match (meta_value(name, headers), self) {
-                (Some(value), Self::Joined | Self::JoinedMarked) => digest.update(value),
+                (Some(value), Self::Joined | Self::JoinedMarked) => text.extend(value),
                 (Some(value), _) => {
-                    digest.update(value.len().to_string());
-                    digest.update(b":");
-                    digest.update(value);
-                    digest.update(b",");
+                    text.extend_from_slice(value.len().to_string().as_bytes());
+                    text.push(b':');
+                    text.extend(value);
+                    text.push(b',');
                 }
                 (None, Self::Joined) => {}
-                (None, Self::Netstrings) => digest.update(b"0:,"),
-                (None, Self::JoinedMarked | Self::NetstringsMarked) => digest.update(b"-,"),
+                (None, Self::Netstrings) => text.extend_from_slice(b"0:,"),
+                (None, Self::JoinedMarked | Self::NetstringsMarked) => text.extend_from_slice(b"-,"),
             }
         }
-        digest.finalize().into()
+        text
     }
 }
 

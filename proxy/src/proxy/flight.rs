@@ -1,0 +1,199 @@
+//! The way of a miss: to the origin, through admission, into the store; one way for all who want the same page.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::Response;
+use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
+use tokio::time::Instant;
+
+use super::{Proxy, now, relay};
+use crate::body::{Body, Filled};
+use crate::collapse::{Lead, Outcome, Place, Shared};
+use crate::error::Error;
+use crate::fill::{self, Filling, Lifetime, Plan};
+use crate::key::{Key, Marker, Page, Placed};
+use crate::policy::{self, Admission, Length, Rule, VaryList};
+use crate::status::{CacheStatus, Fill, Miss};
+use crate::store::{Store, Write};
+use crate::upstream::Fetched;
+
+/// How many flights a request follows at the most: one that turns out to be for another variant, and one that breaks.
+const FLIGHTS: usize = 3;
+
+/// A page that was looked up and not found.
+pub(super) struct Wanted<'a> {
+    pub(super) page: Page<'a>,
+    pub(super) rule: &'a Arc<Rule>,
+    pub(super) request: &'a Parts,
+    pub(super) peer: SocketAddr,
+    pub(super) miss: Miss,
+    pub(super) marker: Option<Arc<Marker>>,
+    /// When the lookup began.
+    pub(super) asked: Instant,
+}
+
+/// A request on its way to the origin, with all that it needs: it may outlive the connection it came by.
+struct Flight<S> {
+    proxy: Arc<Proxy<S>>,
+    rule: Arc<Rule>,
+    request: Parts,
+    peer: SocketAddr,
+    miss: Miss,
+    marker: Option<Arc<Marker>>,
+    /// For whom else it is.
+    lead: Option<Lead>,
+}
+
+impl<S: Store> Proxy<S> {
+    /// Gets a page from the origin, or from the request that is getting it already.
+    pub(super) async fn miss(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<Response<Body>, Error> {
+        let mut key = wanted.key(wanted.marker.as_deref());
+        let deadline = Instant::now() + self.upstream.patience();
+        let flights =
+            if self.writes && policy::may_be_shared(wanted.rule, wanted.request) { FLIGHTS } else { 0 };
+        for _ in 0..flights {
+            match self.collapsing.join(&key, wanted.asked) {
+                Place::Apart => break,
+                Place::Lead(lead) => return self.lead(&wanted, lead).await,
+                Place::Follow(follow) => match follow.outcome(deadline).await {
+                    Outcome::Page(shared) => match wanted.answer(&shared) {
+                        Ok(response) => return Ok(response),
+                        Err(own) => key = own,
+                    },
+                    Outcome::Failed(error) => return Err(Error::Collapsed(Box::new(error))),
+                    Outcome::Apart => break,
+                    Outcome::Broken => {}
+                },
+            }
+        }
+        Flight::of(self, &wanted, None).fly().await
+    }
+
+    /// In a task of its own: it goes on for the others when its client leaves.
+    async fn lead(self: &Arc<Self>, wanted: &Wanted<'_>, lead: Lead) -> Result<Response<Body>, Error> {
+        let flight = Flight::of(self, wanted, Some(lead));
+        self.tasks.spawn(flight.fly()).await.unwrap_or(Err(Error::Broken))
+    }
+}
+
+impl Wanted<'_> {
+    fn key(&self, marker: Option<&Marker>) -> Key {
+        marker.map_or_else(|| self.page.key.clone(), |marker| self.variant(marker).key)
+    }
+
+    fn variant(&self, marker: &Marker) -> Page<'_> {
+        self.page.variant(marker, &self.request.headers)
+    }
+
+    /// The page of another request, if it is the one that is wanted; else the key of the one that is.
+    fn answer(&self, shared: &Shared) -> Result<Response<Body>, Key> {
+        let marker = shared.marker.as_deref();
+        let page = marker.map_or_else(|| self.page.clone(), |marker| self.variant(marker));
+        if page.key == shared.key && page.serves(&shared.entry, self.request) {
+            return Ok(shared.entry.clone().collapsed(CacheStatus::Miss(self.miss, Fill::Collapsed)));
+        }
+        Err(page.key)
+    }
+}
+
+impl<S: Store> Flight<S> {
+    fn of(proxy: &Arc<Proxy<S>>, wanted: &Wanted<'_>, lead: Option<Lead>) -> Self {
+        Self {
+            proxy: proxy.clone(),
+            rule: wanted.rule.clone(),
+            request: policy::without_conditions(wanted.request.clone()),
+            peer: wanted.peer,
+            miss: wanted.miss,
+            marker: wanted.marker.clone(),
+            lead,
+        }
+    }
+
+    async fn fly(mut self) -> Result<Response<Body>, Error> {
+        let mut fetched = match self.proxy.upstream.fetch(self.request.clone(), None, self.peer).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                self.land(Outcome::Failed(error.clone()));
+                return Err(error);
+            }
+        };
+        if !self.proxy.writes {
+            return Ok(relay(fetched, CacheStatus::Miss(self.miss, Fill::ReadOnly)));
+        }
+        // Not before: what an origin takes its time for is as fresh as its answer.
+        let now = now();
+        let (head, length) = (&mut fetched.head, fetched.length);
+        match self.proxy.policy.admission(&self.rule, &self.request, head, length, now) {
+            Admission::Decline(decline) => {
+                self.land(Outcome::Apart);
+                Ok(relay(fetched, CacheStatus::Declined(decline)))
+            }
+            Admission::Admit { ttl, vary } => Ok(self.fill(fetched, vary, Lifetime { ttl, now })),
+        }
+    }
+
+    /// Answers with the page while a task captures and stores it, and lands when it is whole.
+    fn fill(mut self, fetched: Fetched, vary: VaryList, lifetime: Lifetime) -> Response<Body> {
+        let (plan, marker) = self.plan(vary, &fetched.head.headers, lifetime);
+        let is_reachable = self.miss != Miss::Store;
+        let promise = match fetched.length {
+            _ if !is_reachable => Fill::Skipped,
+            Length::Known(_) => Fill::Stored,
+            Length::Chunked | Length::UntilClose => Fill::Streamed,
+        };
+        let limit = self.proxy.max_entry;
+        let (client, body) = Filled::new(fetched.length.known(), limit);
+        let mut response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
+        CacheStatus::Miss(self.miss, promise).apply(response.headers_mut());
+        let key = plan.key.clone();
+        let Fetched { head, body, length } = fetched;
+        let store = is_reachable.then(|| self.proxy.store.clone());
+        let filling = Filling { store, plan, head, body, length, limit, client };
+        let tasks = self.proxy.tasks.clone();
+        tasks.spawn(async move {
+            match filling.run().await {
+                fill::Filled::Whole(entry) => {
+                    self.land(Outcome::Page(Arc::new(Shared { key, marker, entry })))
+                }
+                fill::Filled::TooLarge => self.land(Outcome::Apart),
+                // Dropped without landing: one of those who followed asks again for all.
+                fill::Filled::Broken => drop(self.lead.take()),
+            }
+        });
+        response
+    }
+
+    /// Where an admitted page goes, under which marker, and for how long.
+    fn plan(&self, vary: VaryList, answer: &HeaderMap, lifetime: Lifetime) -> (Plan, Option<Arc<Marker>>) {
+        let Proxy { keys, site, format, markers, .. } = &*self.proxy;
+        let headers = &self.request.headers;
+        let place = Page::of(&self.request, &self.rule, keys, site).place(
+            self.marker.as_deref(),
+            vary,
+            answer,
+            headers,
+        );
+        let proof = place.page.proof(answer, headers);
+        let (write, marker) = match place.marker {
+            None => (None, None),
+            Some(Placed::Extended(key)) => (Some(Write::Extend(key)), self.marker.clone()),
+            Some(Placed::New(key, marker)) => {
+                let (value, marker) = (format.encode_marker(&marker), Arc::new(marker));
+                markers.insert(key.clone(), marker.clone());
+                (Some(Write::Set(key, value)), Some(marker))
+            }
+        };
+        (Plan { key: place.page.key, format: format.clone(), proof, marker: write, lifetime }, marker)
+    }
+
+    /// Tells who follows, if anybody may.
+    fn land(&mut self, outcome: Outcome) {
+        let Some(lead) = self.lead.take() else { return };
+        if matches!(outcome, Outcome::Apart) {
+            self.proxy.collapsing.keep_apart(lead.key().clone());
+        }
+        lead.land(outcome);
+    }
+}

@@ -1,0 +1,214 @@
+//! Many at once for one page: the origin is asked once.
+
+use std::time::Duration;
+
+use bench::stack::Redis;
+use proxy::MemoryStore;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, page};
+
+/// An origin whose answers the test sends: each request's sender comes out of the channel.
+async fn asked() -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
+    let (starts, requests) = mpsc::unbounded_channel();
+    let origin = Origin::new(move |_, _| {
+        let (sender, pieces) = mpsc::channel(1);
+        starts.send(sender).unwrap();
+        Script::Pieces(pieces)
+    })
+    .await;
+    (origin, requests)
+}
+
+/// So many clients, each with its request on the way.
+async fn clients(scene: &Scene, count: usize, headers: &str) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = scene.connect().await;
+        client.write(format!("GET /p/ HTTP/1.1\r\nHost: localhost:8000\r\n{headers}\r\n").as_bytes()).await;
+        clients.push(client);
+    }
+    clients
+}
+
+async fn replies(clients: Vec<Client>) -> Vec<Reply> {
+    let mut waiting = JoinSet::new();
+    for mut client in clients {
+        waiting.spawn(async move { client.reply(true).await });
+    }
+    waiting.join_all().await
+}
+
+fn assert_all(replies: &[Reply], status: u16, text: &str) {
+    for reply in replies {
+        assert_eq!((reply.status(), reply.whole, reply.text()), (status, true, text), "{}", reply.cache());
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_at_once_are_one_request() {
+    let (origin, mut requests) = asked().await;
+    let scene = Scene::new(&origin).await;
+    let clients = clients(&scene, 1000, "").await;
+    let answer = requests.recv().await.unwrap();
+    answer.send(page("", "once")).await.unwrap();
+    let replies = replies(clients).await;
+    assert_all(&replies, 200, "once");
+    assert_eq!(origin.count(), 1);
+    let led = replies.iter().filter(|reply| reply.cache() == "MISS fwd=uri-miss; stored").count();
+    let others = |reply: &&Reply| {
+        ["MISS fwd=uri-miss; collapsed", "HIT hit; ttl=60"].contains(&reply.cache().as_str())
+    };
+    assert_eq!((led, replies.iter().filter(others).count()), (1, 999));
+}
+
+/// HOSTILE 30.
+#[tokio::test]
+async fn the_page_goes_on_when_its_leader_leaves() {
+    let (origin, mut requests) = asked().await;
+    let scene = Scene::new(&origin).await;
+    let leader = clients(&scene, 1, "").await;
+    let answer = requests.recv().await.unwrap();
+    let others = clients(&scene, 20, "").await;
+    drop(leader);
+    answer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none".to_vec()).await.unwrap();
+    answer.send(b"two".to_vec()).await.unwrap();
+    assert_all(&replies(others).await, 200, "onetwo");
+    assert_eq!((origin.count(), scene.get("/p/").await.header("x-cache")), (1, "HIT"));
+}
+
+#[tokio::test]
+async fn a_leader_that_does_not_read_holds_up_nobody() {
+    let (origin, mut requests) = asked().await;
+    let scene = Scene::new(&origin).await;
+    let _leader = clients(&scene, 1, "").await;
+    let answer = requests.recv().await.unwrap();
+    let others = clients(&scene, 5, "").await;
+    // More than the buffers of a connection hold.
+    let body = "x".repeat(1_000_000);
+    answer.send(page("", &body)).await.unwrap();
+    assert_all(&replies(others).await, 200, &body);
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_for_others_releases_them_and_the_next_do_not_wait() {
+    let (origin, mut requests) = asked().await;
+    let scene = Scene::new(&origin).await;
+    let first = clients(&scene, 10, "").await;
+    requests.recv().await.unwrap().send(page("Cache-Control: private\r\n", "mine")).await.unwrap();
+    // The nine that followed ask each on its own, all before any is answered.
+    let mut answers = Vec::new();
+    for _ in 0..9 {
+        answers.push(requests.recv().await.unwrap());
+    }
+    for answer in answers.drain(..) {
+        answer.send(page("Cache-Control: private\r\n", "mine")).await.unwrap();
+    }
+    assert_all(&replies(first).await, 200, "mine");
+    let next = clients(&scene, 10, "").await;
+    for _ in 0..10 {
+        answers.push(requests.recv().await.unwrap());
+    }
+    for answer in answers {
+        answer.send(page("", "mine")).await.unwrap();
+    }
+    assert_all(&replies(next).await, 200, "mine");
+}
+
+#[tokio::test]
+async fn each_variant_is_asked_for_once() {
+    let origin = Origin::new(|seen, _| {
+        Script::Answer(page("Vary: Accept\r\n", seen.header("accept").unwrap_or("none")))
+    })
+    .await;
+    let scene = Scene::new(&origin).await;
+    let mut all = Vec::new();
+    for variant in ["a/a", "b/b", "c/c"] {
+        all.push((variant, clients(&scene, 30, &format!("Accept: {variant}\r\n")).await));
+    }
+    for (variant, clients) in all {
+        assert_all(&replies(clients).await, 200, variant);
+    }
+    assert_eq!(origin.count(), 3);
+}
+
+#[tokio::test]
+async fn after_an_answer_that_broke_off_one_asks_again_for_all() {
+    let (origin, mut requests) = asked().await;
+    let scene = Scene::new(&origin).await;
+    let mut leader = clients(&scene, 1, "").await;
+    let broken = requests.recv().await.unwrap();
+    let others = clients(&scene, 20, "").await;
+    broken.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec()).await.unwrap();
+    leader[0].until("half").await;
+    drop(broken);
+    requests.recv().await.unwrap().send(page("", "whole")).await.unwrap();
+    assert_all(&replies(others).await, 200, "whole");
+    assert!(!leader.remove(0).reply(true).await.whole);
+    assert_eq!(origin.count(), 2);
+}
+
+/// HOSTILE 31.
+#[tokio::test]
+async fn an_origin_that_is_silent_is_silent_for_all_at_once() {
+    let (origin, mut requests) = asked().await;
+    let settings = format!("deadlines.origin_head = \"200ms\"\n{RULES}");
+    let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
+    let clients = clients(&scene, 50, "").await;
+    let _silent = requests.recv().await.unwrap();
+    for reply in replies(clients).await {
+        assert_eq!(
+            (reply.status(), reply.header("cache-status")),
+            (504, "cachepage; fwd=bypass; detail=origin-silent")
+        );
+    }
+}
+
+/// HOSTILE 47: what was deleted while it was on its way may come, but not after it has been asked for anew.
+#[tokio::test]
+async fn a_page_that_was_deleted_is_not_taken_from_a_flight_that_landed() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let key = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
+    for number in 1..=5 {
+        assert_eq!(scene.get("/p/").await.text(), format!("page {number}"));
+        assert_eq!(redis.cli(&["DEL", key]).unwrap(), "1");
+    }
+}
+
+#[tokio::test]
+async fn credentials_neither_lead_nor_follow() {
+    let (origin, mut requests) = asked().await;
+    let scene = Scene::new(&origin).await;
+    let own = clients(&scene, 2, "Authorization: Basic eA==\r\n").await;
+    let mut answers = [requests.recv().await.unwrap(), requests.recv().await.unwrap()].to_vec();
+    let all = clients(&scene, 5, "").await;
+    answers.push(requests.recv().await.unwrap());
+    for answer in answers {
+        answer.send(page("", "page")).await.unwrap();
+    }
+    assert_all(&replies(own).await, 200, "page");
+    assert_all(&replies(all).await, 200, "page");
+    assert_eq!(origin.count(), 3);
+}
+
+#[tokio::test]
+async fn without_a_store_the_origin_is_still_asked_once() {
+    let (origin, mut requests) = asked().await;
+    // Nobody listens there.
+    let scene = Scene::over("redis://127.0.0.1:1/1", &origin, RULES).await;
+    let clients = clients(&scene, 50, "").await;
+    let answer = requests.recv().await.unwrap();
+    // All have found the store unreachable, which takes no time, and follow.
+    tokio::time::timeout(PATIENCE, async {
+        while tokio::time::timeout(Duration::from_millis(300), requests.recv()).await.is_ok() {}
+    })
+    .await
+    .unwrap();
+    answer.send(page("", "once")).await.unwrap();
+    assert_all(&replies(clients).await, 200, "once");
+    assert_eq!(origin.count(), 1);
+}

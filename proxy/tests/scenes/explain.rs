@@ -1,0 +1,108 @@
+//! `proxy explain`: what it says of a request is what the proxy does with it.
+
+use std::process::Command;
+
+use bench::stack::Redis;
+use serde_json::Value;
+
+use crate::support::{Origin, Scene};
+
+const DJANGO: &str = "keys = \"django\"\n[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n";
+const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
+
+/// Runs it with settings from a file, and gives what it printed.
+fn explain(redis: &Redis, settings: &str, args: &[&str]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), settings).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_proxy"))
+        .args(["--config", file.path().to_str().unwrap(), "--site", "localhost:8000", "explain"])
+        .args(args)
+        .env("REDIS_URL", redis.url())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(redis: &Redis, settings: &str, args: &[&str]) -> Value {
+    serde_json::from_str(&explain(redis, settings, &[&["--json"], args].concat())).unwrap()
+}
+
+#[tokio::test]
+async fn it_says_what_the_proxy_does() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("Vary: Accept\r\n").await;
+    for (settings, keys, selection) in [
+        (RULES.to_owned(), "path", "q=1"),
+        (format!("{DJANGO}{RULES}"), "django", "http://localhost:8000/p/?q=1"),
+    ] {
+        redis.cli(&["FLUSHALL"]).unwrap();
+        let scene = Scene::over(&redis.url(), &origin, &settings).await;
+        let asked = ["-H", "Accept: a/b", "http://localhost:8000/p/?q=1"];
+        let said = json(&redis, &settings, &asked);
+        assert_eq!(
+            (&said["keys"], &said["outcome"]),
+            (&keys.into(), &"cachepage; fwd=uri-miss".into()),
+            "{said}"
+        );
+        assert_eq!(said["reads"][0]["hashed"][0]["text"], selection);
+        assert_eq!(said["reads"][0]["holds"], "nothing");
+
+        let before = origin.count();
+        scene.get_with("/p/?q=1", "Accept: a/b\r\n").await;
+        let said = json(&redis, &settings, &asked);
+        assert!(said["outcome"].as_str().unwrap().starts_with("cachepage; hit; ttl="), "{said}");
+        assert_eq!(
+            (&said["page"]["status"], &said["page"]["written_by"]),
+            (&200.into(), &"cachepage".into())
+        );
+        assert_eq!(said["reads"].as_array().unwrap().len(), 2);
+        assert!(said["reads"][1]["ttl_seconds"].as_u64().unwrap() > 50, "{said}");
+        // What it names is what is there.
+        for read in said["reads"].as_array().unwrap() {
+            assert_eq!(redis.cli(&["EXISTS", read["key"].as_str().unwrap()]).unwrap(), "1", "{said}");
+        }
+        let other = json(&redis, &settings, &["-H", "Accept: c/d", "/p/?q=1"]);
+        assert_eq!(other["outcome"], "cachepage; fwd=vary-miss");
+        assert_eq!(origin.count(), before + 1, "it asks the store alone");
+    }
+}
+
+#[tokio::test]
+async fn it_says_why_a_page_would_not_be_stored() {
+    let redis = Redis::start().unwrap();
+    let read_only = format!("{DJANGO}write = false\n{RULES}");
+    for (settings, args, outcome, stored) in [
+        (RULES, &["/other"][..], "cachepage; fwd=bypass; detail=no-rule", "no: nothing is cached here"),
+        (
+            RULES,
+            &["-H", "Authorization: Basic eA==", "/p/"],
+            "cachepage; fwd=uri-miss",
+            "only if the answer is public",
+        ),
+        (&read_only, &["/p/"], "cachepage; fwd=uri-miss", "no: [django] write = false"),
+        (RULES, &["/p/"], "cachepage; fwd=uri-miss", "if the answer is a 200"),
+    ] {
+        let said = json(&redis, settings, args);
+        assert_eq!(said["outcome"], outcome, "{said}");
+        assert!(said["stored"].as_str().unwrap().starts_with(stored), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn its_text_is_for_people() {
+    let redis = Redis::start().unwrap();
+    redis
+        .cli(&["SET", ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e", "x"])
+        .unwrap();
+    let text = explain(&redis, RULES, &["http://localhost:8000/p/"]);
+    let expected = "request   GET /p/  Host: localhost:8000\n\
+                    rule      /p/*, 60 s\n\
+                    keys      path\n\
+                    key       :1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e\n  \
+                    md5     d41d8cd98f00b204e9800998ecf8427e of the selection \"\"\n  \
+                    holds   1 bytes that are no page\n\
+                    outcome   cachepage; fwd=miss\n\
+                    stored    if the answer is a 200 without Set-Cookie, private, no-cache, no-store and Vary: *\n";
+    assert_eq!(text, expected);
+}
