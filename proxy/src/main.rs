@@ -9,14 +9,14 @@ use std::time::Duration;
 use clap::Parser as _;
 use mimalloc::MiMalloc;
 use proxy::{Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore, Site, Store, StoreUrl};
-use server::refuse;
+use server::{Workers, refuse};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
     let config = match Config::load(&args) {
@@ -45,6 +45,10 @@ async fn run<S: Store>(listener: TcpListener, address: SocketAddr, config: &Conf
         Ok(stop) => stop,
         Err(error) => return refuse(&format!("no signals: {error}")),
     };
+    let workers = match Workers::one_a_core() {
+        Ok(workers) => workers,
+        Err(error) => return refuse(&format!("no workers: {error}")),
+    };
     let site = config.site.clone().unwrap_or_else(|| Site::localhost(address.port()));
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     if config.rules.is_empty() {
@@ -53,7 +57,8 @@ async fn run<S: Store>(listener: TcpListener, address: SocketAddr, config: &Conf
     let (origin, rules) = (&config.origin, config.rules.len());
     info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
     server::announce("proxy", address);
-    server::serve(listener, Arc::new(Proxy::new(config, site, store)), config.deadlines.client, stop).await;
+    let proxy = Arc::new(Proxy::new(config, site, store));
+    server::serve_on(&workers, listener, proxy, config.deadlines.client, stop).await;
     ExitCode::SUCCESS
 }
 

@@ -2,6 +2,7 @@
 
 mod memory;
 mod redis;
+mod turn;
 
 use std::future::Future;
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub enum Write {
 }
 
 /// Why a store did not answer as asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection, or it broke.
     #[error("the store cannot be reached: {0}")]

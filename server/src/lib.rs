@@ -1,6 +1,7 @@
 //! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
 
 mod program;
+mod workers;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -15,12 +16,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
+pub use workers::{PerWorker, Workers};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -47,8 +49,20 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-/// Serves connections, a task each, until `shutdown` completes; then lets requests under way finish.
+/// Serves connections on the calling runtime, as [`serve_on`] does.
 pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    handler: Arc<H>,
+    deadlines: Deadlines,
+    shutdown: impl Future<Output = ()>,
+) {
+    serve_on(&Workers::here(), listener, handler, deadlines, shutdown).await;
+}
+
+/// Serves connections, a task each, dealt out to workers, until `shutdown` completes; then lets requests under way
+/// finish.
+pub async fn serve_on<H: Handler>(
+    workers: &Workers,
     listener: TcpListener,
     handler: Arc<H>,
     deadlines: Deadlines,
@@ -63,7 +77,10 @@ pub async fn serve<H: Handler>(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, peer)) => connect(stream, peer, handler.clone(), &http, &connections),
+            Ok((stream, peer)) => {
+                let connection = converse(stream, peer, handler.clone(), http.clone(), connections.watcher());
+                workers.next().spawn(connection);
+            }
             Err(error) => pause(&error).await,
         }
     }
@@ -79,25 +96,33 @@ fn http(head_deadline: Duration) -> http1::Builder {
     http
 }
 
-fn connect<H: Handler>(
+/// One connection from its first request to its end, on the worker that has it.
+async fn converse<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
     handler: Arc<H>,
-    http: &http1::Builder,
-    connections: &GracefulShutdown,
+    http: http1::Builder,
+    watcher: Watcher,
 ) {
-    // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let handler = handler.clone();
         async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
     });
-    let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(%peer, %error, "connection ended");
-        }
-    });
+    let ended = match moved_here(stream) {
+        Ok(stream) => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+        Err(error) => return debug!(%peer, %error, "connection lost"),
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// A connection was accepted on the first worker; from here on its events come to this one.
+fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
+    let _ = stream.set_nodelay(true);
+    TcpStream::from_std(stream)
 }
 
 async fn pause(error: &io::Error) {

@@ -76,7 +76,9 @@ impl Marker {
 
     /// `None` for anything that `encode` did not write.
     pub(crate) fn decode(value: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(value).ok()?.strip_prefix(Self::START)?.strip_suffix('\n')?;
+        // Its start first: what a hit finds here is mostly a page, and not worth reading whole.
+        let text = value.strip_prefix(Self::START.as_bytes())?.strip_suffix(b"\n")?;
+        let text = std::str::from_utf8(text).ok()?;
         let (nonce, names) = text.split_once(' ')?;
         let is_nonce = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
         let names: Result<Vec<_>, _> =

@@ -8,15 +8,18 @@ use bb8::{ErrorSink, ManageConnection, Pool};
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value, cmd, pipe};
 use bytes::Bytes;
+use server::PerWorker;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use super::turn::{Outcome, Part, Turn, Values};
 use super::{Store, StoreError, Write};
 use crate::key::Key;
 
-/// Each connection carries the commands of many requests at once, so few do.
-const CONNECTIONS: u32 = 4;
+/// For each worker: a connection carries the commands of many requests at once, and the more of them share one, the
+/// fewer system calls each costs.
+const CONNECTIONS: u32 = 1;
 
 /// A connection is made in the background and may take longer than a request waits for the store.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
@@ -24,29 +27,53 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// Pages in Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisStore {
-    pool: Pool<Manager>,
+    workers: Arc<PerWorker<Worker>>,
     deadline: Duration,
     health: Arc<Health>,
+}
+
+/// What a worker has for itself.
+struct Worker {
+    pool: Pool<Manager>,
+    turn: Turn,
 }
 
 impl RedisStore {
     /// A store at a Redis URL. Connects at the first use; a Redis that is down only makes misses.
     pub fn new(url: &str, deadline: Duration) -> Result<Self, RedisError> {
         let health = Arc::new(Health { connect_failed: Notify::new(), is_up: AtomicBool::new(true) });
-        let pool = Pool::builder()
-            .max_size(CONNECTIONS)
-            .connection_timeout(deadline)
-            .retry_connection(false)
-            // A ping before each command would double the round trips; a broken connection is marked when it breaks.
-            .test_on_check_out(false)
-            .error_sink(Box::new(ConnectFailures(health.clone())))
-            .build_unchecked(Manager(Client::open(url)?));
-        Ok(Self { pool, deadline, health })
+        let client = Client::open(url)?;
+        let workers = PerWorker::new(|_| Worker {
+            pool: pool(client.clone(), deadline, &health),
+            turn: Turn::default(),
+        });
+        Ok(Self { workers: Arc::new(workers), deadline, health })
+    }
+
+    /// Reads values, together with who else asks for them now.
+    async fn read(&self, keys: &[&Key]) -> Outcome {
+        let deadline = Instant::now() + self.deadline;
+        match self.workers.own().turn.part(keys) {
+            Part::Lead(mut lead) => {
+                lead.close().await;
+                let outcome = self.run_until(&Commands::read(keys), deadline).await.map(values);
+                lead.answer(&outcome);
+                outcome
+            }
+            Part::Join(joined) => match timeout_at(deadline, joined).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => self.run_until(&Commands::read(keys), deadline).await.map(values),
+                Err(_) => Err(StoreError::Deadline(self.deadline)),
+            },
+        }
     }
 
     /// Runs commands within the deadline, checkout included, and marks the connection if it did not survive.
     async fn run(&self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let deadline = Instant::now() + self.deadline;
+        self.run_until(commands, Instant::now() + self.deadline).await
+    }
+
+    async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
         let result = match timeout_at(deadline, self.connection()).await {
             Ok(Ok(connection)) => self.send(connection, commands, deadline).await,
             Ok(Err(error)) => Err(error),
@@ -79,7 +106,7 @@ impl RedisStore {
             let connect_failed = self.health.connect_failed.notified();
             let checkout = tokio::select! {
                 biased;
-                checkout = self.pool.get() => checkout.map_err(|error| StoreError::Unreachable(error.to_string()))?,
+                checkout = self.workers.own().pool.get() => checkout.map_err(|error| StoreError::Unreachable(error.to_string()))?,
                 () = connect_failed => return Err(StoreError::Unreachable("cannot connect".to_owned())),
             };
             if !checkout.is_broken() {
@@ -89,14 +116,24 @@ impl RedisStore {
     }
 }
 
+fn pool(client: Client, deadline: Duration, health: &Arc<Health>) -> Pool<Manager> {
+    Pool::builder()
+        .max_size(CONNECTIONS)
+        // One that is in order stays: to close it for its age would be a miss for all who wait for the next.
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connection_timeout(deadline)
+        .retry_connection(false)
+        // A ping before each command would double the round trips; a broken connection is marked when it breaks.
+        .test_on_check_out(false)
+        .error_sink(Box::new(ConnectFailures(health.clone())))
+        .build_unchecked(Manager(client))
+}
+
 impl Store for RedisStore {
     async fn get<const N: usize>(&self, keys: [&Key; N]) -> Result<[Option<Bytes>; N], StoreError> {
-        let mut command = cmd(if N == 1 { "GET" } else { "MGET" });
-        keys.iter().for_each(|key| {
-            command.arg(key.as_bytes());
-        });
-        let mut values = self.run(&Commands::One(command)).await?.into_iter();
-        Ok(std::array::from_fn(|_| values.next().and_then(bytes)))
+        let mut values = self.read(&keys).await?.into_iter();
+        Ok(std::array::from_fn(|_| values.next().flatten()))
     }
 
     async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
@@ -133,15 +170,28 @@ enum Commands {
 }
 
 impl Commands {
+    fn read(keys: &[&Key]) -> Self {
+        let mut command = cmd(if keys.len() == 1 { "GET" } else { "MGET" });
+        keys.iter().for_each(|key| {
+            command.arg(key.as_bytes());
+        });
+        Self::One(command)
+    }
+
     async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Vec<Value>, RedisError> {
         match self {
-            Self::One(command) => command.query_async(connection).await.map(|reply| match reply {
-                Value::Array(values) => values,
-                value => vec![value],
-            }),
+            // Not by query_async, which boxes its future.
+            Self::One(command) => match connection.send_packed_command(command).await?.extract_error()? {
+                Value::Array(values) => Ok(values),
+                value => Ok(vec![value]),
+            },
             Self::Many(pipeline) => pipeline.query_async::<()>(connection).await.map(|()| Vec::new()),
         }
     }
+}
+
+fn values(reply: Vec<Value>) -> Values {
+    reply.into_iter().map(bytes).collect()
 }
 
 /// Moves a value out of its reply: no copy.
@@ -210,7 +260,9 @@ struct Health {
 impl Health {
     fn note(&self, result: &Result<Vec<Value>, StoreError>) {
         let outage = result.as_ref().err().filter(|error| error.is_outage());
-        if self.is_up.swap(outage.is_none(), Ordering::Relaxed) == outage.is_none() {
+        // Read first: a line that all workers write at each request would travel between their cores.
+        let is_up = outage.is_none();
+        if self.is_up.load(Ordering::Relaxed) == is_up || self.is_up.swap(is_up, Ordering::Relaxed) == is_up {
             return;
         }
         match outage {
