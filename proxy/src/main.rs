@@ -11,6 +11,7 @@ use mimalloc::MiMalloc;
 use proxy::{Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore, Site, Store, StoreUrl};
 use server::{Workers, refuse};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 #[global_allocator]
@@ -58,7 +59,10 @@ async fn run<S: Store>(listener: TcpListener, address: SocketAddr, config: &Conf
     info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
     server::announce("proxy", address);
     let proxy = Arc::new(Proxy::new(config, site, store));
-    server::serve_on(&workers, listener, proxy, config.deadlines.client, stop).await;
+    server::serve_on(&workers, listener, proxy.clone(), config.deadlines.client, stop).await;
+    if timeout(config.deadlines.client.shutdown, proxy.finish()).await.is_err() {
+        warn!("stopped with pages on their way into the store: their deadline has passed");
+    }
     ExitCode::SUCCESS
 }
 

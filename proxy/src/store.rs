@@ -1,5 +1,6 @@
 //! Where pages are kept.
 
+mod breaker;
 mod memory;
 mod redis;
 mod turn;

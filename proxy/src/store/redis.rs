@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use super::breaker::Breaker;
 use super::turn::{Outcome, Part, Turn, Values};
 use super::{Store, StoreError, Write};
 use crate::key::Key;
@@ -41,7 +42,7 @@ struct Worker {
 impl RedisStore {
     /// A store at a Redis URL. Connects at the first use; a Redis that is down only makes misses.
     pub fn new(url: &str, deadline: Duration) -> Result<Self, RedisError> {
-        let health = Arc::new(Health { connect_failed: Notify::new(), is_up: AtomicBool::new(true) });
+        let health = Arc::new(Health::new());
         let client = Client::open(url)?;
         let workers = PerWorker::new(|_| Worker {
             pool: pool(client.clone(), deadline, &health),
@@ -74,6 +75,11 @@ impl RedisStore {
     }
 
     async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+        if !self.health.breaker.allows(Instant::now()) {
+            return Err(StoreError::Unreachable(
+                "it has just failed and is not asked for a moment".to_owned(),
+            ));
+        }
         let result = match timeout_at(deadline, self.connection()).await {
             Ok(Ok(connection)) => self.send(connection, commands, deadline).await,
             Ok(Err(error)) => Err(error),
@@ -255,10 +261,20 @@ impl ManageConnection for Manager {
 struct Health {
     connect_failed: Notify,
     is_up: AtomicBool,
+    breaker: Breaker,
 }
 
 impl Health {
+    fn new() -> Self {
+        Self { connect_failed: Notify::new(), is_up: AtomicBool::new(true), breaker: Breaker::default() }
+    }
+
     fn note(&self, result: &Result<Vec<Value>, StoreError>) {
+        match result {
+            Err(error) if error.is_outage() => self.breaker.failed(Instant::now(), rand::random()),
+            // A refusal is an answer.
+            Ok(_) | Err(_) => self.breaker.succeeded(),
+        }
         let outage = result.as_ref().err().filter(|error| error.is_outage());
         // Read first: a line that all workers write at each request would travel between their cores.
         let is_up = outage.is_none();
