@@ -202,11 +202,13 @@ fn rule(mut settings: Settings<'_>) -> Option<Rule> {
     let timeout = settings.take("timeout", None, "60", parse::seconds);
     let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
     let authorization = settings.take("authorization", None, "pass", parse::authorization);
+    let coalesce = settings.take("coalesce", None, "process", parse::coalesce);
     let grace = settings.take("grace", None, "0", parse::seconds);
     let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
     let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
     settings.finish();
     Some(Rule {
+        coalesce: coalesce?,
         grace: grace?,
         stale_if_error: stale_if_error?,
         early_refresh: early_refresh?,

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::StoreUrl;
 use crate::key::Generation;
 use crate::pickle::Compressor;
-use crate::policy::{Authorization, Rule};
+use crate::policy::{Authorization, Coalesce, Rule};
 use crate::site::Site;
 use crate::upstream::Origin;
 
@@ -170,6 +170,14 @@ pub(super) fn authorization(text: &str) -> Result<Authorization, String> {
         "pass" => Ok(Authorization::Pass),
         "vary" => Ok(Authorization::Vary),
         other => Err(format!("{other:?} is neither pass nor vary")),
+    }
+}
+
+pub(super) fn coalesce(text: &str) -> Result<Coalesce, String> {
+    match text {
+        "process" => Ok(Coalesce::Process),
+        "fleet" => Ok(Coalesce::Fleet),
+        other => Err(format!("{other:?} is neither process nor fleet")),
     }
 }
 

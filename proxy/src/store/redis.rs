@@ -154,6 +154,25 @@ impl Store for RedisStore {
         Ok(milliseconds.map(Duration::from_millis))
     }
 
+    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        let mut command = cmd("SET");
+        command.arg(key.as_bytes()).arg(token.as_ref()).arg("NX").arg("PX").arg(milliseconds(ttl));
+        let reply = self.run(&Commands::One(command)).await?;
+        Ok(matches!(reply.first(), Some(Value::Okay)))
+    }
+
+    async fn hold(&self, key: &Key, token: &Bytes, ttl: Option<Duration>) -> Result<bool, StoreError> {
+        let mut command = cmd("EVAL");
+        command
+            .arg(if ttl.is_some() { RENEW } else { RELEASE })
+            .arg(1)
+            .arg(key.as_bytes())
+            .arg(token.as_ref());
+        command.arg(ttl.map_or(0, milliseconds));
+        let reply = self.run(&Commands::One(command)).await?;
+        Ok(matches!(reply.first(), Some(Value::Int(1))))
+    }
+
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
         let seconds = ttl.as_secs().max(1);
         let mut pipeline = pipe();
@@ -167,6 +186,15 @@ impl Store for RedisStore {
         }
         self.run(&Commands::Many(pipeline)).await.map(drop)
     }
+}
+
+/// Only for who has the token: another may have taken over meanwhile.
+const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
+const RELEASE: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// What goes out in one round trip.
