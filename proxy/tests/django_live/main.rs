@@ -5,7 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
+mod apart;
+mod keys;
+mod odd;
 mod pages;
+mod random;
 mod site;
 #[path = "../scenes/support.rs"]
 #[allow(dead_code, reason = "the scenes use all of it")]

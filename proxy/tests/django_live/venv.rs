@@ -40,7 +40,7 @@ pub(crate) fn djangos() -> Vec<Django> {
 }
 
 /// Past the harness, which keeps what a test that passes prints.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "django_live: {text}");
 }
 
