@@ -2,7 +2,7 @@
 
 use crate::pages::verdict;
 use crate::random::Random;
-use crate::site::{ALL, CACHES, NEW, Site, ask, difference};
+use crate::site::{ALL, CACHES, NEW, Site, ask};
 use crate::support::{Origin, Script};
 use crate::venv::djangos;
 
@@ -116,7 +116,7 @@ async fn django_serves_all_that_the_proxy_stores() {
                 let is_own = theirs.body.starts_with(b"Django's own");
                 let fault = match (is_hit, is_own) {
                     _ if theirs.status() >= 500 => Some(theirs.line),
-                    (true, false) => difference(&ours, &theirs),
+                    (true, false) => site.difference(&ours, &theirs),
                     (false, true) => None,
                     (hit, own) => Some(format!("a hit: {hit}, Django's own: {own}")),
                 };

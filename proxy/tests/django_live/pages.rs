@@ -2,7 +2,7 @@
 
 use bench::stack::Postgres;
 
-use crate::site::{ALL, CACHES, Cache, NEW, PLAIN, REDIS, Site, ask, difference, request};
+use crate::site::{ALL, CACHES, Cache, NEW, PLAIN, REDIS, Site, ask, request};
 use crate::support::{Reply, Scene, exchange};
 use crate::venv::djangos;
 
@@ -51,12 +51,12 @@ pub(crate) async fn both_ways(
     let theirs = site.get(&django_first, headers).await;
     let ours = with_language(ours, &theirs);
     check(ours.header("x-cache") == "HIT", "Django's page is a hit of the proxy", &ours)?;
-    same("Django's page", &ours, &theirs)?;
+    same(site, "Django's page", &ours, &theirs)?;
     check(ours.body == filled.body, "the page that Django filled", &ours)?;
     let head = request("HEAD", &django_first, headers);
     let theirs = exchange(site.address, &head).await;
     let ours = with_language(exchange(proxy.address, &head).await, &theirs);
-    same("HEAD", &ours, &theirs)?;
+    same(site, "HEAD", &ours, &theirs)?;
     let proxy_first = format!("{target}=proxy");
     let filled = ask(proxy, &proxy_first, headers).await;
     // What the proxy alone does not store: cookies are for one client.
@@ -72,7 +72,7 @@ pub(crate) async fn both_ways(
     let theirs = site.get(&proxy_first, headers).await;
     check(ours.header("x-cache") == "HIT", "the proxy's page is its hit", &ours)?;
     check(theirs.body == filled.body, "the proxy's page is Django's hit", &theirs)?;
-    same("the proxy's page", &ours, &theirs)?;
+    same(site, "the proxy's page", &ours, &theirs)?;
     site_deletes(site, proxy, cache, &proxy_first, headers).await
 }
 
@@ -100,8 +100,8 @@ fn check(is_so: bool, what: &str, reply: &Reply) -> Result<(), String> {
     is_so.then_some(()).ok_or_else(|| format!("not {what}: {} {:?}", reply.line, reply.headers))
 }
 
-fn same(what: &str, ours: &Reply, theirs: &Reply) -> Result<(), String> {
-    difference(ours, theirs).map_or(Ok(()), |difference| Err(format!("{what}: {difference}")))
+fn same(site: &Site, what: &str, ours: &Reply, theirs: &Reply) -> Result<(), String> {
+    site.difference(ours, theirs).map_or(Ok(()), |difference| Err(format!("{what}: {difference}")))
 }
 
 /// `cache.delete()` of the page is followed by a miss.
@@ -234,7 +234,7 @@ async fn a_proxy_that_only_reads_writes_nothing() {
         let hit = ask(&proxy, "/kept/vary/", b"").await;
         assert_eq!((miss.header("x-cache"), hit.header("x-cache"), keys.len()), ("MISS", "HIT", 2));
         assert_eq!(miss.body, hit.body);
-        assert_eq!(difference(&hit, &site.get("/kept/vary/", b"").await), None);
+        assert_eq!(site.difference(&hit, &site.get("/kept/vary/", b"").await), None);
     }
 }
 

@@ -129,31 +129,41 @@ pub(crate) async fn ask(proxy: &Scene, target: &str, headers: &[u8]) -> Reply {
     exchange(proxy.address, &request("GET", target, headers)).await
 }
 
-/// What differs between two answers that should be one: status line, headers (in any order, of one hop or of the proxy
-/// left out, an age a second more or less), bytes.
-pub(crate) fn difference(ours: &Reply, theirs: &Reply) -> Option<String> {
-    let (a, b) = (comparable(ours), comparable(theirs));
-    if a != b {
-        let only = |a: &[String], b: &[String]| {
-            a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>()
-        };
-        return Some(format!("proxy {:?}, Django {:?}", only(&a, &b), only(&b, &a)));
+impl Site {
+    /// What differs between the proxy's answer and Django's that should be one: status line, headers (in any order, of one
+    /// hop or of the proxy left out, an age a second more or less), bytes.
+    pub(crate) fn difference(&self, ours: &Reply, theirs: &Reply) -> Option<String> {
+        // Django has an Age since 5.0.
+        let has_age = !self.version.starts_with("4.");
+        let (a, b) = (comparable(ours, has_age), comparable(theirs, has_age));
+        if a != b {
+            let only = |a: &[String], b: &[String]| {
+                a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>()
+            };
+            return Some(format!("proxy {:?}, Django {:?}", only(&a, &b), only(&b, &a)));
+        }
+        let ages = [ours, theirs].map(|reply| reply.header("age").parse::<i64>().unwrap_or(0));
+        if has_age && (ages[0] - ages[1]).abs() > 3 {
+            return Some(format!("ages {ages:?}"));
+        }
+        (ours.body != theirs.body).then(|| {
+            let [ours, theirs] = [ours, theirs].map(|reply| String::from_utf8_lossy(&reply.body));
+            format!("body {ours:?}, Django {theirs:?}")
+        })
     }
-    let ages = [ours, theirs].map(|reply| reply.header("age").parse::<i64>().unwrap_or(0));
-    if (ages[0] - ages[1]).abs() > 3 {
-        return Some(format!("ages {ages:?}"));
-    }
-    (ours.body != theirs.body).then(|| {
-        format!(
-            "body {:?}, Django {:?}",
-            String::from_utf8_lossy(&ours.body),
-            String::from_utf8_lossy(&theirs.body)
-        )
-    })
 }
 
-fn comparable(reply: &Reply) -> Vec<String> {
-    let own = ["date", "server", "connection", "keep-alive", "transfer-encoding", "x-cache", "cache-status"];
+fn comparable(reply: &Reply, has_age: bool) -> Vec<String> {
+    let own = [
+        "date",
+        "server",
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "x-cache",
+        "cache-status",
+        if has_age { "" } else { "age" },
+    ];
     let lines = reply.without(&own).into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
     let lines = lines.map(|(name, value)| match name.as_str() {
         "age" => "age: a number".to_owned(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
 
-/// The releases, with the Pythons that they run on. The first is tried always, the others where Python allows it.
+/// The releases that are tried unless others are named, with the Pythons that they run on: `3.LOW` to `3.HIGH`.
 const RELEASES: [(&str, u32, u32); 3] = [("5.2.19", 10, 99), ("6.1.3", 12, 99), ("4.2.30", 8, 12)];
 
 /// Names other releases to try, between commas: `4.2.30,6.0.10`.
