@@ -1,7 +1,7 @@
 //! One cache with real Django, live: `cargo test -p proxy --test django_live`.
 //!
 //! Needs python3 with venv, and the package index once: each Django lives in an environment under `target/tmp`. What
-//! cannot be tried is named on standard error. `CACHEPAGE_DJANGO=4.2.30,6.0.10` tries these releases.
+//! cannot be tried is named on standard error. Django 5.2.19 is tried; `CACHEPAGE_DJANGO=5.2.19,6.1.3,4.2.30` tries these.
 
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
