@@ -29,7 +29,7 @@ const LINES: [&[u8]; 54] = [
     b"Expires: Wed, 21 Oct 2099 07:28:00 GMT",
     b"Expires: Thu, 31 Feb 2026 00:00:00 GMT",
     b"Expires: Sunday, 06-Nov-94 08:49:37 GMT",
-    b"Expires: Wed, 21 Oct 9999 07:28:00 GMT",
+    b"Expires: Thu, 21 Oct 9999 07:28:00 GMT",
     b"Expires: caf\xe9",
     b"Vary: X-A",
     b"Vary: x-a,X-A , ,",
