@@ -298,13 +298,11 @@ impl Scene {
 
     /// Sends raw bytes on a connection of their own and reads one answer.
     pub(crate) async fn send(&self, request: &str) -> Reply {
-        let mut client = self.connect().await;
-        client.write(request.as_bytes()).await;
-        client.reply(!request.starts_with("HEAD ")).await
+        exchange(self.address, request.as_bytes()).await
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+        Client::connect(self.address).await
     }
 
     /// Tells the proxy to stop and waits until it has.
@@ -312,6 +310,13 @@ impl Scene {
         drop(self.stop.take());
         timeout(PATIENCE, self.served).await.expect("the proxy stops in time").unwrap();
     }
+}
+
+/// Sends raw bytes to any server, on a connection of their own, and reads one answer.
+pub(crate) async fn exchange(server: SocketAddr, request: &[u8]) -> Reply {
+    let mut client = Client::connect(server).await;
+    client.write(request).await;
+    client.reply(!request.starts_with(b"HEAD ")).await
 }
 
 pub(crate) fn redis_store(url: &str) -> RedisStore {
@@ -326,6 +331,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    async fn connect(server: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(server).await.unwrap(), buffer: Vec::new() }
+    }
+
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
