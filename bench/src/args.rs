@@ -3,6 +3,7 @@
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
 
+use crate::laboratory::StoreKind;
 use crate::load::Target;
 
 /// More need more ports than most machines have for one address.
@@ -77,13 +78,6 @@ pub(crate) struct DemoArgs {
     /// Redis to keep pages in, instead of a private server
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
     pub(crate) redis_url: Option<String>,
-}
-
-/// Where the proxy keeps pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum StoreKind {
-    Redis,
-    Memory,
 }
 
 fn between(least: u64, most: u64) -> RangedU64ValueParser<usize> {

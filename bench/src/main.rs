@@ -5,8 +5,11 @@
 mod args;
 mod bombard;
 mod demo;
+mod laboratory;
 mod load;
+mod site;
 mod spread;
+mod stop;
 
 use std::process::ExitCode;
 

@@ -10,14 +10,14 @@ use redis::{Client, Cmd, Connection, FromRedisValue, RedisError, cmd};
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A watch on the keys of one Redis.
-pub(super) struct RedisWitness {
+pub(crate) struct RedisWitness {
     connection: Connection,
     /// MONITOR: it tells of each command of each client.
     monitor: Connection,
 }
 
 impl RedisWitness {
-    pub(super) fn open(url: &str) -> Result<Self, RedisError> {
+    pub(crate) fn open(url: &str) -> Result<Self, RedisError> {
         let client = Client::open(url)?;
         let [connection, mut monitor] = [connect(&client)?, connect(&client)?];
         monitor.send_packed_command(&cmd("MONITOR").get_packed_command())?;
@@ -26,24 +26,24 @@ impl RedisWitness {
     }
 
     /// Deletes keys: the walk begins with a cold cache, whoever filled it before. What came for them is forgotten, too.
-    pub(super) fn forget(&mut self, keys: &[&str]) -> Result<(), RedisError> {
+    pub(crate) fn forget(&mut self, keys: &[&str]) -> Result<(), RedisError> {
         self.ask::<u32>(cmd("DEL").arg(keys))?;
         self.commands("").map(drop)
     }
 
     /// The seconds that a key has left, or a negative number if it is not there or stays for ever.
-    pub(super) fn ttl(&mut self, key: &str) -> Result<i64, RedisError> {
+    pub(crate) fn ttl(&mut self, key: &str) -> Result<i64, RedisError> {
         self.ask(cmd("TTL").arg(key))
     }
 
     /// The first line of a value, or nothing.
-    pub(super) fn first_line(&mut self, key: &str) -> Result<String, RedisError> {
+    pub(crate) fn first_line(&mut self, key: &str) -> Result<String, RedisError> {
         let value: Vec<u8> = self.ask(cmd("GETRANGE").arg(key).arg(0).arg(99))?;
         Ok(String::from_utf8_lossy(&value).lines().next().unwrap_or_default().to_owned())
     }
 
     /// The commands that came for a key since the last call: `GET`, `SETEX 60`.
-    pub(super) fn commands(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
+    pub(crate) fn commands(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
         // Commands are told in their order, so all those before are told when this is.
         const END: &str = "cachepage: the step is over";
         self.ask::<String>(cmd("ECHO").arg(END))?;

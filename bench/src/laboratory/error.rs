@@ -1,4 +1,4 @@
-//! Why the demo ended otherwise than asked.
+//! Why the laboratory ended otherwise than asked.
 
 use std::io;
 use std::process::ExitStatus;
@@ -8,9 +8,9 @@ use tokio::task::JoinError;
 
 use crate::load::TargetError;
 
-/// Why the demo ended otherwise than asked.
+/// Why the laboratory ended otherwise than asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DemoError {
+pub(crate) enum LabError {
     #[error(transparent)]
     Stack(#[from] StackError),
     #[error(transparent)]
@@ -19,7 +19,7 @@ pub(crate) enum DemoError {
     NoCargo(io::Error),
     #[error("the programs could not be built (cargo: {0})")]
     Build(ExitStatus),
-    #[error("{0} is missing; start the demo with: cargo demo")]
+    #[error("{0} is missing; run bench by cargo, which builds it: cargo demo")]
     NotBuilt(String),
     #[error("the database could not be filled (seed: {0})")]
     Seed(ExitStatus),
@@ -39,9 +39,9 @@ pub(crate) enum DemoError {
     Interrupted,
 }
 
-impl DemoError {
+impl LabError {
     /// The death of a program that should go on.
-    pub(super) fn died(program: &Program, status: ExitStatus) -> Self {
+    pub(crate) fn died(program: &Program, status: ExitStatus) -> Self {
         let log = program.last_lines(20);
         let log = if log.is_empty() { "(none)".to_owned() } else { log };
         Self::Died { program: program.name().to_owned(), end: end(status), log }
