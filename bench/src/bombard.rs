@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use crate::load::{self, Sample, Target};
+use crate::args::BombardArgs;
+use crate::failures::Failures;
+use crate::load::{Load, Sample};
 use crate::spread::{Milliseconds, Spread};
 
-/// Bombards a page and prints each request's time; fails if any request did.
-pub(crate) async fn run(target: &Target, count: usize) -> ExitCode {
-    println!("{count} at once: GET {target}");
-    let samples = load::at_once(target, count).await;
+/// Bombards a page and prints each request's time.
+pub(crate) async fn run(args: &BombardArgs) -> ExitCode {
+    println!("{} at once: GET {}", args.number, args.url);
+    let samples = Load::at_once(&args.url, args.number).run().await;
     for (number, sample) in samples.iter().enumerate() {
         println!("{}", line(number + 1, sample));
     }
@@ -19,7 +21,7 @@ pub(crate) async fn run(target: &Target, count: usize) -> ExitCode {
     }
     println!("  status:  {}", counts(&samples, Sample::status));
     println!("  X-Cache: {}", counts(&samples, Sample::cache));
-    verdict(&samples)
+    Failures::of(&samples).verdict(args.fail_on_error)
 }
 
 fn line(number: usize, sample: &Sample) -> String {
@@ -28,15 +30,6 @@ fn line(number: usize, sample: &Sample) -> String {
         Ok(_) => format!("  {number:>5} {took:>11}   {}   {}", sample.status(), sample.cache()),
         Err(fault) => format!("  {number:>5} {took:>11}   {fault}"),
     }
-}
-
-fn verdict(samples: &[Sample]) -> ExitCode {
-    let failed = samples.iter().filter(|sample| sample.success().is_none()).count();
-    if failed == 0 {
-        return ExitCode::SUCCESS;
-    }
-    println!("  {failed} of {} failed", samples.len());
-    ExitCode::FAILURE
 }
 
 /// How often each name comes: `49 x HIT, 1 x MISS`.

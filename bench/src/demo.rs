@@ -54,6 +54,7 @@ fn setup(args: &DemoArgs) -> Setup {
         store: args.store,
         database_url: args.database_url.clone(),
         redis_url: args.redis_url.clone(),
+        ..Setup::default()
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) use self::pages::{Pages, StoreKind};
 use self::programs::Programs;
 pub(crate) use self::redis_witness::RedisWitness;
 pub(crate) use self::server::Server;
+use crate::load::{Target, TargetError};
 
 /// The page that the article caches, and for how long.
 const CACHED: &str = "/api/properties/cached/=60";
@@ -28,6 +29,7 @@ const CACHED: &str = "/api/properties/cached/=60";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) properties: usize,
+    pub(crate) indexes: Indexes,
     /// The ports of proxy and origin; free ones if these are busy or 0.
     pub(crate) ports: (u16, u16),
     /// Redis if it can be had, else memory, unless one of them is asked for.
@@ -38,9 +40,12 @@ pub(crate) struct Setup {
 }
 
 /// Which indexes the tables have beside their primary keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Indexes {
+    #[default]
     None,
     /// Of the foreign keys, as Django makes them.
     Django,
@@ -76,13 +81,13 @@ impl Laboratory {
         let database = Database::find(setup.database_url.as_deref()).await?;
         let pages = Pages::find(setup).await?;
         println!("Filling the database with {} properties.", setup.properties);
-        seed(&programs, &database, setup.properties, Indexes::None).await?;
+        seed(&programs, &database, setup.properties, setup.indexes).await?;
         database.log_statements("all")?;
-        let origin = Server::start("origin", setup.ports.1, &programs, |origin| {
+        let origin = Server::start("origin", setup.ports.1, &programs.path("origin"), |origin| {
             origin.env("DATABASE_URL", database.url())
         })
         .await?;
-        let proxy = Server::start("proxy", setup.ports.0, &programs, |proxy| {
+        let proxy = Server::start("proxy", setup.ports.0, &programs.path("proxy"), |proxy| {
             let origin = format!("http://127.0.0.1:{}", origin.port);
             proxy.args(["--origin", &origin, "--cache", CACHED]).env("REDIS_URL", &pages.url())
         })
@@ -98,6 +103,11 @@ impl Laboratory {
     /// The URL of a path at the proxy.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://localhost:{}{path}", self.proxy.port)
+    }
+
+    /// The page at a path of the proxy.
+    pub(crate) fn target(&self, path: &str) -> Result<Target, TargetError> {
+        self.url(path).parse()
     }
 
     /// Fails if a program has died.

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::step::{Step, Steps};
 use crate::bombard::counts;
 use crate::laboratory::{LabError, Laboratory, RedisWitness};
-use crate::load::{self, Sample, Target};
+use crate::load::{self, Load, Sample, Target, Visit};
+use crate::server_timing::ServerTiming;
 use crate::site::{CACHED, CACHED_BOMBARDED, CACHED_SECOND, NAIVE, OPTIMIZED, Page};
 
 /// How many the article sends at once.
@@ -87,13 +88,12 @@ impl<'a> Walk<'a> {
     ) -> Result<Step, LabError> {
         let database = &self.laboratory.database;
         let before = database.statements();
-        let sample = load::one(&self.target(page)?).await;
-        let mut step = answered(Step::timed(name, std::slice::from_ref(&sample)), &sample, expected);
-        let body = sample.outcome.map(|answer| answer.body).unwrap_or_default();
+        let visit = load::one(&self.target(page)?).await;
+        let mut step = answered(Step::timed(name, std::slice::from_ref(&visit.sample)), &visit, expected);
         if expected.cache == Some("HIT") {
-            step = step.demand(body == self.body, "the same bytes as the first time");
+            step = step.demand(visit.body == self.body, "the same bytes as the first time");
         }
-        self.body = body;
+        self.body = visit.body;
         if let Some((before, now)) = before.zip(database.statements()) {
             let wanted = format!("{} at PostgreSQL", expected.queries);
             step = step.expect(format!("{} at PostgreSQL", now - before), &wanted);
@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
 
     /// Cold, some may hit and some may not; warm, all must.
     async fn bombard(&self, name: &'static str, page: &Page, hits: Option<&str>) -> Result<Step, LabError> {
-        let samples = load::at_once(&self.target(page)?, AT_ONCE).await;
+        let samples = Load::at_once(&self.target(page)?, AT_ONCE).run().await;
         let step = Step::timed(name, &samples).expect(counts(&samples, Sample::status), "50 x 200");
         let cache = counts(&samples, Sample::cache);
         Ok(match hits {
@@ -153,23 +153,17 @@ impl<'a> Walk<'a> {
 }
 
 /// What the answer says of itself.
-fn answered(step: Step, sample: &Sample, expected: &Expected) -> Step {
-    let step = step.expect(sample.status(), "200");
+fn answered(step: Step, visit: &Visit, expected: &Expected) -> Step {
+    let step = step.expect(visit.sample.status(), "200");
     let step = match expected.cache {
-        Some(cache) => step.expect(sample.cache(), cache),
+        Some(cache) => step.expect(visit.sample.cache(), cache),
         None => step,
     };
     // A stored page tells of the queries that once made it: what a hit costs is seen at PostgreSQL.
     if expected.queries == 0 {
         return step;
     }
-    step.expect(queries(sample), &format!("{} queries", expected.queries))
-}
-
-/// The description in `Server-Timing: db;dur=12.3;desc="62 queries"`.
-fn queries(sample: &Sample) -> String {
-    let timing =
-        sample.outcome.as_ref().ok().and_then(|answer| answer.headers.get("server-timing")?.to_str().ok());
-    let description = timing.and_then(|timing| timing.split_once("desc=\"")?.1.split_once('"'));
-    description.map_or("no Server-Timing", |(text, _)| text).to_owned()
+    let told = ServerTiming::of(&visit.headers);
+    let queries = told.map_or("no Server-Timing".to_owned(), |told| format!("{} queries", told.queries));
+    step.expect(queries, &format!("{} queries", expected.queries))
 }

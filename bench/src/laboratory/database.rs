@@ -54,6 +54,18 @@ impl Database {
         self.server.as_ref().map_or(Ok(()), |server| log_statements(server, &self.url, wanted))
     }
 
+    /// Runs SQL and gives what it printed, where the server is ours.
+    pub(crate) fn psql(&self, sql: &str) -> Result<String, LabError> {
+        let server = self.server.as_ref().ok_or(LabError::Foreign("PostgreSQL"))?;
+        Ok(server.psql(&self.url, sql)?)
+    }
+
+    /// The server's version: `17.5`.
+    pub(crate) fn version(&self) -> Result<String, LabError> {
+        let version = self.psql("SHOW server_version")?;
+        Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
+    }
+
     /// How many statements the server has logged, if it is ours. The empty ones of a pool that tests its connections
     /// are none.
     pub(crate) fn statements(&self) -> Option<usize> {

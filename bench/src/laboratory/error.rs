@@ -7,6 +7,7 @@ use bench::stack::{Program, StackError};
 use tokio::task::JoinError;
 
 use crate::load::TargetError;
+use crate::run::RunError;
 
 /// Why the laboratory ended otherwise than asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,12 @@ pub(crate) enum LabError {
     Broken(#[from] JoinError),
     #[error("not as the article says:\n{0}")]
     Unlike(String),
+    #[error("{0} is not a private one, and nobody else's is measured")]
+    Foreign(&'static str),
+    #[error("PostgreSQL explained no plan, but said: {0}")]
+    Plan(String),
+    #[error(transparent)]
+    Run(#[from] RunError),
     #[error("interrupted before the walk was done")]
     Interrupted,
 }

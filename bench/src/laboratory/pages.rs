@@ -58,6 +58,14 @@ impl Pages {
         (!matches!(self, Self::Memory)).then(|| self.url())
     }
 
+    /// The version of the Redis, where it is ours.
+    pub(crate) fn version(&self) -> Result<String, LabError> {
+        let Self::Private(redis) = self else { return Err(LabError::Foreign("Redis")) };
+        let info = redis.cli(&["INFO", "server"])?;
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        Ok(version.unwrap_or_default().trim().to_owned())
+    }
+
     pub(crate) fn program(&mut self) -> Option<&mut Program> {
         match self {
             Self::Private(redis) => Some(redis.program()),

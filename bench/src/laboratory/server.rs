@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bench::stack::{Launch, Program, new_folder};
 
 use super::error::LabError;
-use super::programs::Programs;
 
 /// The origin or the proxy.
 #[derive(Debug)]
@@ -23,14 +22,14 @@ impl Server {
     pub(crate) async fn start(
         name: &'static str,
         port: u16,
-        programs: &Programs,
+        program: &Path,
         with: impl FnOnce(Launch) -> Launch,
     ) -> Result<Self, LabError> {
         let wanted = if is_free(port) { port } else { 0 };
         let folder = new_folder()?;
         let log = folder.join(format!("{name}.log"));
-        let launch = Launch::new(name, &programs.path(name), &log).folder(&folder);
-        let mut program = with(launch.args(["--listen", &format!("127.0.0.1:{wanted}")])).start()?;
+        let launch = with(Launch::new(name, program, &log).folder(&folder));
+        let mut program = launch.args(["--listen", &format!("127.0.0.1:{wanted}")]).start()?;
         let bound = bound_port(&mut program, &log).await?;
         if bound != port && port != 0 {
             println!("Port {port} is busy: the {name} takes {bound}.");

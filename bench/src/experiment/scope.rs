@@ -1,0 +1,88 @@
+//! What an experiment comprises, and how long that will take.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use crate::args::ExperimentArgs;
+use crate::laboratory::Indexes;
+use crate::mixed::Mixed;
+use crate::run::Tables;
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) quick: bool,
+    /// The first are those of the article; all loads over time run on them.
+    pub(super) tables: Vec<Tables>,
+    /// For each page: at most so many single requests, and at most for so long.
+    pub(super) rounds: usize,
+    pub(super) patience: Duration,
+    /// How many users each step of the ladder has, and for how long.
+    pub(super) rungs: Vec<usize>,
+    pub(super) rung_seconds: u64,
+    pub(super) scenarios: Vec<Mixed>,
+    /// How long the limits are tried.
+    pub(super) limit_seconds: u64,
+}
+
+impl Scope {
+    pub(super) fn of(args: &ExperimentArgs) -> Self {
+        let quick = args.quick;
+        let or = |given: &[Indexes], usual: &[Indexes]| if given.is_empty() { usual } else { given }.to_vec();
+        let (sizes, indexes) = match quick {
+            true => (vec![5_000, 50_000, 500_000], or(&args.indexes, &[Indexes::None, Indexes::Optimized])),
+            false => (
+                vec![5_000, 50_000, 500_000],
+                or(&args.indexes, &[Indexes::None, Indexes::Django, Indexes::Optimized]),
+            ),
+        };
+        let sizes = if args.properties.is_empty() { sizes } else { args.properties.clone() };
+        let tables = |properties| indexes.iter().map(move |indexes| Tables { properties, indexes: *indexes });
+        let seconds = args.seconds.unwrap_or(if quick { 20 } else { 60 });
+        Self {
+            quick,
+            tables: sizes.into_iter().flat_map(tables).collect(),
+            rounds: if quick { 40 } else { 100 },
+            patience: Duration::from_secs(if quick { 2 } else { 10 }),
+            rungs: if quick { vec![1, 25, 100, 200] } else { vec![1, 10, 25, 50, 100, 150, 200, 300] },
+            // Shorter than the mixed users where these are cut short.
+            rung_seconds: (if quick { 4 } else { 10 }).min(seconds as u64),
+            scenarios: scenarios(quick, seconds),
+            limit_seconds: (if quick { 3 } else { 10 }).min(seconds as u64),
+        }
+    }
+
+    /// Measured on two cores of 2024; what is slow there is slower elsewhere.
+    pub(super) fn expected(&self) -> Duration {
+        let tables: f64 = self.tables.iter().map(|tables| self.expected_of(*tables)).sum();
+        let ladder = 2 * self.rungs.len() as u64 * self.rung_seconds;
+        let scenarios: usize = self.scenarios.iter().map(|mixed| mixed.seconds).sum();
+        let loads = ladder + scenarios as u64 + 3 * self.limit_seconds;
+        Duration::from_secs(tables as u64 + loads + 10)
+    }
+
+    /// To fill them, to ask for single pages, and for 50 at once.
+    fn expected_of(&self, tables: Tables) -> f64 {
+        let properties = tables.properties as f64;
+        let naive_seconds = 0.01 + properties * 4e-7;
+        let rounds = (self.rounds as f64 * 3.0 * naive_seconds).min(self.patience.as_secs_f64());
+        1.0 + properties * 1.6e-5 + rounds + 3.0 * 50.0 * naive_seconds
+    }
+}
+
+/// The article's users; in a full run also as many requests whether answered or not.
+fn scenarios(quick: bool, seconds: usize) -> Vec<Mixed> {
+    let closed = Mixed { users: 100, spawn_rate: 10.0, seconds, rate: None };
+    let open = Mixed { users: 100, spawn_rate: 100.0, seconds: seconds / 2, rate: Some(200.0) };
+    if quick { vec![closed] } else { vec![closed, open] }
+}
+
+impl Display for Scope {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kind = if self.quick { "A quick" } else { "A full" };
+        let tables: Vec<_> = self.tables.iter().map(Tables::to_string).collect();
+        let minutes = self.expected().as_secs_f64() / 60.0;
+        write!(f, "{kind} experiment on {}.\n", tables.join("; "))?;
+        write!(f, "It will take about {minutes:.0} minutes; Ctrl-C ends it, and leaves nothing behind.")
+    }
+}

@@ -1,0 +1,91 @@
+//! What there is to say: the article's claims, each with the figures of this run.
+
+use super::article::{milliseconds, times};
+use super::charts::first_singles;
+use crate::laboratory::Indexes;
+use crate::run::{Run, Rung, Site, Way, thousands};
+
+/// A claim.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Fact {
+    /// In a word.
+    pub(super) figure: String,
+    /// In a sentence.
+    pub(super) words: String,
+}
+
+/// Those that the run has the figures for.
+pub(super) fn facts(run: &Run) -> Vec<Fact> {
+    [faster(run), queries(run), users(run), index(run), limit(run)].into_iter().flatten().collect()
+}
+
+fn faster(run: &Run) -> Option<Fact> {
+    let median = |way| {
+        let mut singles = first_singles(run).filter(|single| single.site == Site::Cachepage);
+        singles.find(|single| single.way == way).map(|single| single.series.summary.median_ms)
+    };
+    let (naive, hit) = (median(Way::Naive)?, median(Way::Hit)?);
+    let figure = times(naive / hit);
+    let words = format!(
+        "A cache hit takes {}, the naive page {}: {figure} as long.",
+        milliseconds(hit),
+        milliseconds(naive)
+    );
+    Some(Fact { figure, words })
+}
+
+fn queries(run: &Run) -> Option<Fact> {
+    let queries = |way| first_singles(run).find(|single| single.way == way)?.queries;
+    let (naive, optimized, hit) = (queries(Way::Naive)?, queries(Way::Optimized)?, queries(Way::Hit)?);
+    let words = format!(
+        "The naive page makes {naive} queries, the optimized one {optimized}, a hit {hit}, counted by PostgreSQL."
+    );
+    Some(Fact { figure: format!("{naive} → {hit}"), words })
+}
+
+fn users(run: &Run) -> Option<Fact> {
+    let rungs = |way| run.ladder.iter().filter(move |rung| rung.way == way);
+    let ends = |way| Some((rungs(way).min_by_key(users_of)?, rungs(way).max_by_key(users_of)?));
+    let ((alone, naive), (cached_alone, cached)) = (ends(Way::Naive)?, ends(Way::Hit)?);
+    let median = |rung: &Rung| rung.series.summary.median_ms;
+    let words = format!(
+        "From {} user to {} the naive page goes from {} to {}, the cached page from {} to {}.",
+        alone.users,
+        naive.users,
+        milliseconds(median(alone)),
+        milliseconds(median(naive)),
+        milliseconds(median(cached_alone)),
+        milliseconds(median(cached)),
+    );
+    Some(Fact { figure: times(median(naive) / median(cached)), words })
+}
+
+fn users_of(rung: &&Rung) -> usize {
+    rung.users
+}
+
+fn index(run: &Run) -> Option<Fact> {
+    let of = |indexes| run.plans.iter().filter(move |plan| plan.tables.indexes == indexes);
+    let slow = of(Indexes::None).max_by_key(|plan| plan.tables.properties)?;
+    let fast = of(Indexes::Optimized).find(|plan| plan.tables.properties == slow.tables.properties)?;
+    let words = format!(
+        "The list query on {} rows takes {} by {} and {} by {}.",
+        thousands(slow.tables.properties),
+        milliseconds(slow.execution_ms),
+        slow.scan,
+        milliseconds(fast.execution_ms),
+        fast.scan
+    );
+    Some(Fact { figure: times(slow.execution_ms / fast.execution_ms), words })
+}
+
+fn limit(run: &Run) -> Option<Fact> {
+    let [own, cached] = &run.limits[..] else { return None };
+    let (own, cached) = (own.summary.per_second, cached.summary.per_second);
+    let words = format!(
+        "The load loop can make {} requests a second and gets {} from the proxy: it is not what is measured.",
+        thousands(own.round() as usize),
+        thousands(cached.round() as usize)
+    );
+    Some(Fact { figure: times(own / cached), words })
+}
