@@ -2,20 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::args::BombardArgs;
 use crate::failures::Failures;
-use crate::load::{Load, Sample};
+use crate::load::{End, Load, Sample};
 use crate::spread::{Milliseconds, Spread};
 
-/// Bombards a page and prints each request's time.
+/// Bombards a page, and prints each request's time, or of those that are too many to print the rate.
 pub(crate) async fn run(args: &BombardArgs) -> ExitCode {
-    println!("{} at once: GET {}", args.number, args.url);
-    let samples = Load::at_once(&args.url, args.number).run().await;
-    for (number, sample) in samples.iter().enumerate() {
-        println!("{}", line(number + 1, sample));
-    }
-    println!();
+    let mut load = Load::at_once(&args.url, args.number);
+    let samples = match args.duration {
+        Some(seconds) => {
+            println!("{} at once, again and again for {seconds} s: GET {}", args.number, args.url);
+            load.end = End::After(Duration::from_secs(seconds as u64));
+            let samples = load.run().await;
+            println!("  {:.0} requests/s", samples.len() as f64 / seconds as f64);
+            samples
+        }
+        None => {
+            println!("{} at once: GET {}", args.number, args.url);
+            let samples = load.run().await;
+            for (number, sample) in samples.iter().enumerate() {
+                println!("{}", line(number + 1, sample));
+            }
+            println!();
+            samples
+        }
+    };
     if let Some(spread) = Spread::of(&samples) {
         println!("  {spread}");
     }

@@ -2,10 +2,12 @@
 //!
 //! 1. `scope` says what is to be measured, and how long it will take.
 //! 2. `pages` asks for single pages and for 50 at once on each of the tables; `plan` has PostgreSQL explain its list query.
-//! 3. `loads` lets users loose on the first tables: more and more of them, the article's mixed ones, and as many
+//! 3. `django` asks real Django for single pages of the first tables, where Python has it.
+//! 4. `loads` lets users loose on the first tables: more and more of them, the article's mixed ones, and as many
 //!    requests as can be made.
-//! 4. What was measured is saved, and the report made from it.
+//! 5. What was measured is saved, and the report made from it.
 
+mod django;
 mod loads;
 mod pages;
 mod plan;
@@ -15,6 +17,7 @@ mod scope;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use self::django::Django;
 use self::progress::Progress;
 use self::scope::Scope;
 use crate::args::ExperimentArgs;
@@ -40,8 +43,9 @@ async fn measure(args: &ExperimentArgs) -> Result<usize, LabError> {
     let scope = Scope::of(args);
     println!("{scope}");
     let mut stop = Stop::listen()?;
+    let django = Django::find(args.python.as_deref()).await?;
     let laboratory = stop.or(Laboratory::set_up(&setup(&scope))).await?;
-    let mut experiment = Experiment::new(laboratory, scope);
+    let mut experiment = Experiment::new(laboratory, scope, django);
     stop.or(experiment.conduct()).await?;
     let run = experiment.finish();
     run.write(&args.out)?;
@@ -63,24 +67,26 @@ fn setup(scope: &Scope) -> Setup {
 struct Experiment {
     laboratory: Laboratory,
     scope: Scope,
+    django: Option<Django>,
     progress: Progress,
     run: Run,
 }
 
 impl Experiment {
-    fn new(laboratory: Laboratory, scope: Scope) -> Self {
-        let progress = Progress::new(steps(&scope), scope.expected());
+    fn new(laboratory: Laboratory, scope: Scope, django: Option<Django>) -> Self {
+        let progress = Progress::new(steps(&scope) + usize::from(django.is_some()), scope.expected());
         #[allow(clippy::disallowed_methods, reason = "the edge: when the run began")]
         let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let command = if scope.quick { "bench experiment --quick" } else { "bench experiment" };
-        let machine = Machine { ..Machine::here() };
-        let run = Run::new(command.to_owned(), began, machine);
-        Self { laboratory, scope, progress, run }
+        let run = Run::new(command.to_owned(), began, Machine::here());
+        Self { laboratory, scope, django, progress, run }
     }
 
     async fn conduct(&mut self) -> Result<(), LabError> {
         self.run.machine.postgres = self.laboratory.database.version()?;
         self.run.machine.redis = self.laboratory.pages.version()?;
+        self.run.machine.django =
+            self.django.as_ref().map(|django| django.version.clone()).unwrap_or_default();
         for (number, tables) in self.scope.tables.clone().into_iter().enumerate() {
             if number > 0 {
                 self.progress.step(&format!("{tables}: filling the database"));
@@ -88,6 +94,7 @@ impl Experiment {
             }
             self.pages(tables).await?;
             if number == 0 {
+                self.django(tables).await?;
                 self.loads(tables).await?;
             }
         }

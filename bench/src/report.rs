@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use self::article::{HEADS, Row};
 use self::chart::Frame;
 use self::charts::Picture;
-use self::story::facts;
+use self::story::{facts, load_loop};
 use crate::args::ReportArgs;
 use crate::run::{Run, RunError};
 
@@ -62,7 +62,8 @@ pub(crate) fn text(run: &Run) -> String {
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }
-    text + &facts(run).iter().map(|fact| format!("\n{}", fact.words)).collect::<String>()
+    let words = facts(run).into_iter().map(|fact| fact.words).chain(load_loop(run));
+    text + &words.map(|words| format!("\n{words}")).collect::<String>()
 }
 
 /// The README's table and chart.

@@ -14,8 +14,9 @@ const MAX_AT_ONCE: u64 = 20_000;
 /// All connections are made first; then all requests set out together. A time runs from there to the last byte of the
 /// answer. Failures (a status of 400 or more, refused, broken, timed out) are counted by kind.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example, against the running demo:\n  \
-                        bench bombard http://localhost:8000/api/properties/cached/")]
+#[command(after_help = "Examples, against the running demo:\n  \
+                        bench bombard http://localhost:8000/api/properties/cached/\n  \
+                        bench bombard -n 64 --duration 10 http://localhost:8000/api/properties/cached/")]
 pub(crate) struct BombardArgs {
     /// Page to ask for, http only
     pub(crate) url: Target,
@@ -23,6 +24,10 @@ pub(crate) struct BombardArgs {
     /// How many requests
     #[arg(short = 'n', long, value_name = "COUNT", default_value = "50", value_parser = between(1, MAX_AT_ONCE))]
     pub(crate) number: usize,
+
+    /// Ask again and again for so long, in seconds, as wrk does
+    #[arg(short, long, value_name = "SECONDS", value_parser = between(1, 86_400))]
+    pub(crate) duration: Option<usize>,
 
     /// Exit with status 1 if any request failed
     #[arg(long)]

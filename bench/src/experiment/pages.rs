@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Experiment, Tables, plan};
 use crate::laboratory::{LabError, RedisWitness};
-use crate::load::{self, Load, Sample, Target, Visit};
+use crate::load::{self, Load, Sample, Target, TargetError, Visit};
 use crate::run::{Bombardment, Plan, RedisSight, Series, Single, Site, Way};
 use crate::server_timing::ServerTiming;
 use crate::site::{CACHED, NAIVE, OPTIMIZED};
@@ -37,7 +37,9 @@ impl Experiment {
         if self.run.redis.is_none() {
             self.run.redis = Some(self.look_at_redis().await?);
         }
-        self.singles(tables).await?;
+        let singles =
+            self.singles(Site::Cachepage, tables, &|path: &str| self.laboratory.target(path)).await?;
+        self.run.singles.extend(singles);
         self.run.plans.push(self.plan(tables)?);
         self.progress.step(&format!("{tables}: {AT_ONCE} at once"));
         self.bombard(tables).await
@@ -55,57 +57,42 @@ impl Experiment {
         for _ in 0..2 {
             load::one(&cached).await;
         }
-        Ok(RedisSight { key: key.to_owned(), ttl_seconds: redis.ttl(key)?, monitor: redis.lines(key)? })
+        let monitor = redis.lines(key)?;
+        Ok(RedisSight { key: key.to_owned(), ttl_seconds: redis.ttl(key)?, monitor })
     }
 
-    async fn singles(&mut self, tables: Tables) -> Result<(), LabError> {
-        let mut ways = [Way::Naive, Way::Optimized, Way::Miss, Way::Hit].map(|way| Measured {
-            way,
-            queries: None,
-            samples: Vec::new(),
-            database: Vec::new(),
-        });
+    /// Each way of a site, round by round: a busy moment of the machine meets them all.
+    pub(super) async fn singles(
+        &self,
+        site: Site,
+        tables: Tables,
+        target: &impl Fn(&str) -> Result<Target, TargetError>,
+    ) -> Result<Vec<Single>, LabError> {
+        let mut ways = [Way::Naive, Way::Optimized, Way::Miss, Way::Hit].map(Measured::new);
         self.laboratory.database.log_statements("all")?;
-        let counted = self.count_queries(&mut ways, tables).await;
+        for way in &mut ways {
+            let page = target(&path(way.way, tables, usize::MAX))?;
+            way.queries = self.queries(&page).await;
+        }
         self.laboratory.database.log_statements("none")?;
-        counted?;
         let started = Instant::now();
         for round in 0..self.scope.rounds {
             if round > 2 && started.elapsed() > self.scope.patience {
                 break;
             }
-            // One after the other: a busy moment of the machine meets them all.
             for way in &mut ways {
-                let visit = load::one(&self.page(way.way, tables, round)?).await;
-                way.take(visit);
+                way.take(load::one(&target(&path(way.way, tables, round))?).await);
             }
         }
-        self.run.singles.extend(ways.map(|way| way.single(tables)));
-        Ok(())
+        Ok(ways.map(|way| way.single(site, tables)).into())
     }
 
-    async fn count_queries(&self, ways: &mut [Measured], tables: Tables) -> Result<(), LabError> {
-        for way in ways {
-            let before = self.laboratory.database.statements();
-            load::one(&self.page(way.way, tables, usize::MAX)?).await;
-            let after = self.laboratory.database.statements();
-            way.queries = after.zip(before).map(|(after, before)| after - before);
-        }
-        Ok(())
-    }
-
-    /// A page that the cache has when it should, and has not when it should not: each round has one of its own, which a
-    /// miss brings in and a hit finds.
-    fn page(&self, way: Way, tables: Tables, round: usize) -> Result<Target, LabError> {
-        let path = match way {
-            Way::Naive => NAIVE.path.to_owned(),
-            Way::Optimized => OPTIMIZED.path.to_owned(),
-            Way::Miss | Way::Hit => {
-                let Tables { properties, indexes } = tables;
-                format!("{}?of={properties}-{}-{round}", CACHED.path, indexes.name())
-            }
-        };
-        Ok(self.laboratory.target(&path)?)
+    /// How many a request makes, by PostgreSQL's log.
+    async fn queries(&self, page: &Target) -> Option<usize> {
+        let before = self.laboratory.database.statements();
+        load::one(page).await;
+        let after = self.laboratory.database.statements();
+        Some(after? - before?)
     }
 
     /// The one in the middle of a few.
@@ -121,7 +108,7 @@ impl Experiment {
 
     async fn bombard(&mut self, tables: Tables) -> Result<(), LabError> {
         for (name, way) in [("naive", Way::Naive), ("cached, cold", Way::Miss), ("cached, warm", Way::Hit)] {
-            let target = self.page(way, tables, usize::MAX - 1)?;
+            let target = self.laboratory.target(&path(way, tables, usize::MAX - 1))?;
             let samples = Load::at_once(&target, AT_ONCE).run().await;
             let series = Series::of(name, samples.iter(), 0.0);
             self.run.bombardments.push(Bombardment { way, tables, series });
@@ -130,7 +117,24 @@ impl Experiment {
     }
 }
 
+/// A page that the cache has when it should, and has not when it should not: each round has one of its own, which a miss
+/// brings in and a hit finds.
+fn path(way: Way, tables: Tables, round: usize) -> String {
+    match way {
+        Way::Naive => NAIVE.path.to_owned(),
+        Way::Optimized => OPTIMIZED.path.to_owned(),
+        Way::Miss | Way::Hit => {
+            let Tables { properties, indexes } = tables;
+            format!("{}?of={properties}-{}-{round}", CACHED.path, indexes.name())
+        }
+    }
+}
+
 impl Measured {
+    fn new(way: Way) -> Self {
+        Self { way, queries: None, samples: Vec::new(), database: Vec::new() }
+    }
+
     fn take(&mut self, visit: Visit) {
         // A stored page tells of the queries that once made it.
         if self.way != Way::Hit {
@@ -139,13 +143,13 @@ impl Measured {
         self.samples.push(visit.sample);
     }
 
-    fn single(mut self, tables: Tables) -> Single {
+    fn single(mut self, site: Site, tables: Tables) -> Single {
         self.database.sort_by(f64::total_cmp);
         let database_ms = match self.way {
-            Way::Hit => Some(0.0),
+            Way::Hit if site == Site::Cachepage => Some(0.0),
             _ => self.database.get(self.database.len() / 2).copied(),
         };
         let series = Series::of(self.way.name(), self.samples.iter(), 0.0);
-        Single { site: Site::Cachepage, way: self.way, tables, queries: self.queries, database_ms, series }
+        Single { site, way: self.way, tables, queries: self.queries, database_ms, series }
     }
 }

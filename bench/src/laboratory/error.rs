@@ -1,6 +1,7 @@
 //! Why the laboratory ended otherwise than asked.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use bench::stack::{Program, StackError};
@@ -40,6 +41,8 @@ pub(crate) enum LabError {
     Foreign(&'static str),
     #[error("PostgreSQL explained no plan, but said: {0}")]
     Plan(String),
+    #[error("{} has no Django; it needs: pip install {packages}", python.display())]
+    NoDjango { python: PathBuf, packages: &'static str },
     #[error(transparent)]
     Run(#[from] RunError),
     #[error("interrupted before the walk was done")]

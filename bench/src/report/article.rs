@@ -1,7 +1,7 @@
 //! The article's table: what it says, and what was measured.
 
 use super::charts::first_singles;
-use crate::run::{Run, Single, Site, Summary, Way};
+use crate::run::{Run, Single, Site, Summary, Way, thousands};
 
 /// A line of it, as words.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,12 +80,33 @@ fn article(way: Way) -> &'static str {
     }
 }
 
-/// `0.42 ms`, `12.3 ms`, `1520 ms`.
+/// `0 ms`, `0.42 ms`, `12.3 ms`, `1520 ms`.
 pub(super) fn milliseconds(time: f64) -> String {
+    if time == 0.0 {
+        return "0 ms".to_owned();
+    }
     crate::spread::Milliseconds(std::time::Duration::from_secs_f64(time / 1000.0)).to_string()
 }
 
-/// `1.6 x`, `27 x`.
+/// `1.6 ×`, `27 ×`, `2,300 ×`: more digits than two would be noise.
 pub(super) fn times(factor: f64) -> String {
-    if factor < 9.95 { format!("{factor:.1} x") } else { format!("{factor:.0} x") }
+    if factor < 9.95 {
+        return format!("{factor:.1} ×");
+    }
+    let unit = 10f64.powi(factor.log10().floor() as i32 - 1);
+    format!("{} ×", thousands(((factor / unit).round() * unit) as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_have_two_digits() {
+        for (factor, text) in
+            [(1.62, "1.6 ×"), (9.96, "10 ×"), (17.4, "17 ×"), (2337.0, "2,300 ×"), (996.0, "1,000 ×")]
+        {
+            assert_eq!(times(factor), text);
+        }
+    }
 }

@@ -125,7 +125,9 @@ impl Chart {
             @for tick in self.x.scale.ticks() {
                 @let x = px(plot.x(self.x.scale.position(tick)));
                 path.mark d={ "M" (x) " " (plot.bottom) "v5" } {}
-                text.tick.middle x=(x) y=(plot.bottom + 19.0) { (number(tick)) }
+                text class={ "tick " (anchor(&number(tick), self.x.scale.position(tick))) } x=(x) y=(plot.bottom + 19.0) {
+                    (number(tick))
+                }
             }
             path.axis d={ "M" (plot.left) " " (plot.bottom) "H" (plot.right) } {}
         }
@@ -234,6 +236,11 @@ fn dots(points: &[(f64, f64)]) -> String {
 fn area(points: &[(f64, f64)], bottom: f64) -> String {
     let Some(first) = points.first() else { return String::new() };
     format!("{}V{}H{}Z", line(points), px(bottom), px(first.0))
+}
+
+/// A long number at the right end of its axis ends there.
+fn anchor(text: &str, position: f64) -> &'static str {
+    if position > 0.97 && text.len() as f64 * CHARACTER / 2.0 > RIGHT { "end" } else { "middle" }
 }
 
 /// To a tenth of a unit: finer is not seen, and makes the file large.

@@ -4,7 +4,8 @@ mod over_time;
 
 use maud::Markup;
 
-use super::chart::{Axis, Bar, Bars, Chart, Frame, Scale, Series, Shape, number};
+use super::article::milliseconds;
+use super::chart::{Axis, Bar, Bars, Chart, Frame, Scale, Series, Shape};
 use crate::laboratory::Indexes;
 use crate::run::{Run, Single, Site, Tables, Way};
 
@@ -47,7 +48,7 @@ impl Figure {
 
 /// All that a run has the figures for, the main one first.
 pub(super) fn all(run: &Run) -> Vec<Figure> {
-    let single = [ladder(run), singles(run), queries(run), at_once(run), distribution(run), list_query(run)];
+    let single = [ladder(run), at_once(run), singles(run), queries(run), distribution(run), list_query(run)];
     let mut figures: Vec<_> = single.into_iter().flatten().collect();
     figures.extend(run.scenarios.iter().flat_map(over_time::scenario));
     figures
@@ -103,7 +104,7 @@ fn singles(run: &Run) -> Option<Figure> {
     let bars: Vec<_> = first_singles(run)
         .map(|single| {
             let value = single.series.summary.median_ms;
-            Bar { name: name(single), class: class(single.way), value, text: format!("{} ms", number(value)) }
+            Bar { name: name(single), class: class(single.way), value, text: milliseconds(value) }
         })
         .collect();
     let tables = first_singles(run).next()?.tables;

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::article::{HEADS, Row, milliseconds, rows};
 use super::chart::{Frame, STYLE};
 use super::charts::{self, Figure};
-use super::story::{Fact, facts};
+use super::story::{Fact, facts, load_loop};
 use crate::run::{Plan, Run, Site};
 
 /// The whole page.
@@ -174,7 +174,7 @@ fn limits(run: &Run) -> Markup {
             section {
                 h2 { "The load loop itself" }
                 (table(&heads, &rows))
-                p.note { "As many requests as " (run.limits[0].users) " users can make who do not wait." }
+                p.note { @if let Some(words) = load_loop(run) { (words) } }
             }
         }
     }
@@ -199,7 +199,12 @@ fn table(heads: &[&str], rows: &[Vec<String>]) -> Markup {
         div.scroll {
             table {
                 thead { tr { @for head in heads { th { (head) } } } }
-                tbody { @for row in rows { tr { @for cell in row { td { (cell) } } } } }
+                tbody {
+                    @for row in rows {
+                        // On a phone a row is a card, and each cell says what it is.
+                        tr { @for (head, cell) in heads.iter().zip(row) { td data-head=(head) { (cell) } } }
+                    }
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ pub(super) struct Fact {
 
 /// Those that the run has the figures for.
 pub(super) fn facts(run: &Run) -> Vec<Fact> {
-    [faster(run), queries(run), users(run), index(run), limit(run)].into_iter().flatten().collect()
+    [faster(run), queries(run), users(run), index(run)].into_iter().flatten().collect()
 }
 
 fn faster(run: &Run) -> Option<Fact> {
@@ -79,13 +79,15 @@ fn index(run: &Run) -> Option<Fact> {
     Some(Fact { figure: times(slow.execution_ms / fast.execution_ms), words })
 }
 
-fn limit(run: &Run) -> Option<Fact> {
+/// Whether it is the servers that were measured.
+pub(super) fn load_loop(run: &Run) -> Option<String> {
     let [own, cached] = &run.limits[..] else { return None };
     let (own, cached) = (own.summary.per_second, cached.summary.per_second);
-    let words = format!(
-        "The load loop can make {} requests a second and gets {} from the proxy: it is not what is measured.",
+    Some(format!(
+        "{} users who do not wait get {} prepared answers a second and {} cached pages ({}): the load loop is not what is measured.",
+        run.limits[0].users,
         thousands(own.round() as usize),
-        thousands(cached.round() as usize)
-    );
-    Some(Fact { figure: times(own / cached), words })
+        thousands(cached.round() as usize),
+        times(own / cached)
+    ))
 }

@@ -16,6 +16,8 @@ pub(crate) struct Machine {
     pub(crate) postgres: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) redis: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) django: String,
     /// Of our own programs.
     pub(crate) build: String,
 }
@@ -44,7 +46,9 @@ impl Display for Machine {
             write!(f, ", {memory_gib:.0} GiB")?;
         }
         write!(f, ", {system}")?;
-        for (name, version) in [("PostgreSQL", &self.postgres), ("Redis", &self.redis)] {
+        for (name, version) in
+            [("PostgreSQL", &self.postgres), ("Redis", &self.redis), ("Django", &self.django)]
+        {
             if !version.is_empty() {
                 write!(f, ", {name} {version}")?;
             }

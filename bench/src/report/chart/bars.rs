@@ -32,7 +32,7 @@ const AXIS: f64 = 52.0;
 impl Bars {
     pub(in crate::report) fn draw(&self, frame: Frame) -> Markup {
         let longest = |text: fn(&Bar) -> &str| {
-            self.bars.iter().map(|bar| text(bar).chars().count()).max().unwrap_or(0) as f64 * CHARACTER + 14.0
+            self.bars.iter().map(|bar| text(bar).chars().count()).max().unwrap_or(0) as f64 * CHARACTER + 18.0
         };
         let (left, right) = (longest(|bar| &bar.name), frame.width - longest(|bar| &bar.text));
         let bottom = 8.0 + PITCH * self.bars.len() as f64;
@@ -66,8 +66,8 @@ mod tests {
         let bar = |value: f64| Bar { name: "a".to_owned(), class: "hit", value, text: "1 ms".to_owned() };
         let bars = Bars { title: "t".to_owned(), label: "ms", bars: vec![bar(62.0), bar(31.0), bar(0.0)] };
         let svg = bars.draw(Frame::NARROW).into_string();
-        // 340 wide, 21 for the name, 42 for the text.
-        for width in ["277", "138.5", "1.5"] {
+        // 340 wide, 25 for the name, 46 for the text.
+        for width in ["269", "134.5", "1.5"] {
             assert!(svg.contains(&format!("width=\"{width}\"")), "{width}: {svg}");
         }
     }

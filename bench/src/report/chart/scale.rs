@@ -77,6 +77,9 @@ fn step(most: f64) -> f64 {
 
 /// As short as it can be said: `0.05`, `12.5`, `1,000`.
 pub(in crate::report) fn number(number: f64) -> String {
+    if number >= 1e6 {
+        return format!("{}M", number / 1e6);
+    }
     if number >= 1000.0 {
         return thousands(number.round() as usize);
     }

@@ -1,15 +1,15 @@
 //! A load over time: response times, throughput and users, as Locust charts them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Axis, Figure, Scale, Series, Shape};
 use crate::run::{self, Scenario};
 use crate::spread::Spread;
-use std::time::Duration;
 
-/// Three charts.
-pub(super) fn scenario(scenario: &Scenario) -> [Figure; 3] {
-    [response_times(scenario), throughput(scenario), users(scenario)]
+/// Two charts.
+pub(super) fn scenario(scenario: &Scenario) -> [Figure; 2] {
+    [response_times(scenario), throughput(scenario)]
 }
 
 fn class(series: &run::Series) -> &'static str {
@@ -43,31 +43,32 @@ fn response_times(scenario: &Scenario) -> Figure {
     Figure::chart(format!("{}: response time", scenario.name), caption, time(scenario), y, series)
 }
 
+/// Both are counts: one axis does for both.
 fn throughput(scenario: &Scenario) -> Figure {
     let rates = scenario.series.iter().map(|kind| Series {
         shape: Shape::Line,
         class: class(kind),
-        label: Some(kind.name.clone()),
+        label: Some(format!("{}, requests/s", kind.name)),
         points: by_second(kind).map(|(second, times)| (second + 0.5, times.len() as f64)).collect(),
     });
-    let rates: Vec<_> = rates.collect();
-    let most = rates.iter().flat_map(|series| &series.points).map(|(_, rate)| *rate).fold(0.0, f64::max);
-    let y = Axis { label: "requests/s", scale: Scale::to(most) };
+    let series: Vec<_> = std::iter::once(users(scenario)).chain(rates).collect();
+    let most = series.iter().flat_map(|series| &series.points).map(|(_, count)| *count).fold(0.0, f64::max);
+    let y = Axis { label: "requests/s; users", scale: Scale::to(most) };
     let failed: usize = scenario.series.iter().map(|kind| kind.summary.failed()).sum();
     let total: f64 = scenario.series.iter().map(|kind| kind.summary.per_second).sum();
-    let caption = format!("{total:.1} requests a second on average; {failed} failed.");
-    Figure::chart(format!("{}: throughput", scenario.name), caption, time(scenario), y, rates)
+    let caption = format!(
+        "{} users come a second; {total:.1} requests a second on average, of which {failed} failed.",
+        scenario.spawn_rate
+    );
+    Figure::chart(format!("{}: throughput", scenario.name), caption, time(scenario), y, series)
 }
 
-fn users(scenario: &Scenario) -> Figure {
-    let full = scenario.users as f64 / scenario.spawn_rate;
-    let users = scenario.users as f64;
-    let there = (scenario.seconds * scenario.spawn_rate).min(users);
-    let points = vec![(0.0, 0.0), (full.min(scenario.seconds), there), (scenario.seconds, there)];
-    let series = Series { shape: Shape::Area, class: "cold", label: Some("users".to_owned()), points };
-    let y = Axis { label: "users", scale: Scale::to(users) };
-    let caption = format!("{} come a second.", scenario.spawn_rate);
-    Figure::chart(format!("{}: users", scenario.name), caption, time(scenario), y, vec![series])
+fn users(scenario: &Scenario) -> Series {
+    let seconds = scenario.seconds;
+    let full = (scenario.users as f64 / scenario.spawn_rate).min(seconds);
+    let there = full * scenario.spawn_rate;
+    let points = vec![(0.0, 0.0), (full, there), (seconds, there)];
+    Series { shape: Shape::Area, class: "cold", label: Some("users".to_owned()), points }
 }
 
 /// The times of each second in which there are any.
