@@ -90,12 +90,14 @@ impl Load {
         let (samples, taken) = unbounded_channel();
         let mut users = JoinSet::new();
         for (number, crowd) in mixed(&counts).into_iter().enumerate() {
-            let Some(schedule) = schedules[crowd].pop() else { continue };
+            let comes = begin + self.arrival.delay(number);
+            // Who would come when all is over need not be waited for.
+            let Some(schedule) = schedules[crowd].pop().filter(|_| comes < end) else { continue };
             let user = User {
                 crowd,
                 target: self.crowds[crowd].target.clone(),
                 schedule,
-                comes: begin + self.arrival.delay(number),
+                comes,
                 start: start.clone(),
                 clock: Clock { begin, end, cut: end + GRACE, once: matches!(self.end, End::Once) },
                 samples: samples.clone(),

@@ -1,4 +1,5 @@
 //! The demo, as its user sees it: what it says, how it ends, and that nothing is left.
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, TcpStream};

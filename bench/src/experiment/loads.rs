@@ -17,8 +17,8 @@ pub(super) const LIMITS: usize = 2;
 /// Users of the ladder are eager: with the article's waits of seconds it would take thousands to be felt.
 const THINK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
 
-/// All of a rung's users come within this time, which is not measured.
-const ARRIVAL: Duration = Duration::from_secs(1);
+/// All of a rung's users come in this share of its time, before what is measured.
+const ARRIVAL: f64 = 0.25;
 
 /// As many as wrk is usually given.
 const LIMIT_USERS: usize = 64;
@@ -40,14 +40,15 @@ impl Experiment {
 
     async fn rung(&self, way: Way, target: Target, users: usize) -> Rung {
         let seconds = self.scope.rung_seconds as f64;
+        let arrival = seconds * ARRIVAL;
         let crowd = Crowd { target, users, pace: Pace::Closed { think: THINK.0..=THINK.1 } };
         let load = Load {
             crowds: vec![crowd],
-            arrival: Arrival::Rate(users as f64 / ARRIVAL.as_secs_f64()),
-            end: End::After(ARRIVAL + Duration::from_secs_f64(seconds)),
+            arrival: Arrival::Rate(users as f64 / arrival),
+            end: End::After(Duration::from_secs_f64(arrival + seconds)),
         };
         let samples = watch(&load).await;
-        let settled = samples.iter().filter(|sample| sample.due >= ARRIVAL);
+        let settled = samples.iter().filter(|sample| sample.due.as_secs_f64() >= arrival);
         Rung { way, users, seconds, series: Series::of(way.name(), settled, seconds) }
     }
 

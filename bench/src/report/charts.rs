@@ -206,9 +206,8 @@ fn list_query(run: &Run) -> Option<Figure> {
     ];
     let mut series = Vec::new();
     for (indexes, class, name) in kinds {
-        let plans = run.plans.iter().filter(|plan| plan.tables.indexes == indexes);
-        let points: Vec<_> =
-            plans.clone().map(|plan| (plan.tables.properties as f64, plan.execution_ms)).collect();
+        let plans: Vec<_> = run.plans.iter().filter(|plan| plan.tables.indexes == indexes).collect();
+        let points = plans.iter().map(|plan| (plan.tables.properties as f64, plan.execution_ms)).collect();
         let Some(plan) = plans.last() else { continue };
         let label = Some(format!("indexes {name}: {}", plan.scan));
         series.push(Series { shape: Shape::Marked, class, label, points });

@@ -16,14 +16,17 @@ pub(super) struct Fact {
 
 /// Those that the run has the figures for.
 pub(super) fn facts(run: &Run) -> Vec<Fact> {
-    [faster(run), queries(run), users(run), index(run)].into_iter().flatten().collect()
+    [faster(run), queries(run), users(run), index(run), django(run)].into_iter().flatten().collect()
+}
+
+/// Of single requests, in milliseconds.
+fn median(run: &Run, site: Site, way: Way) -> Option<f64> {
+    let mut singles = first_singles(run).filter(|single| single.site == site);
+    singles.find(|single| single.way == way).map(|single| single.series.summary.median_ms)
 }
 
 fn faster(run: &Run) -> Option<Fact> {
-    let median = |way| {
-        let mut singles = first_singles(run).filter(|single| single.site == Site::Cachepage);
-        singles.find(|single| single.way == way).map(|single| single.series.summary.median_ms)
-    };
+    let median = |way| median(run, Site::Cachepage, way);
     let (naive, hit) = (median(Way::Naive)?, median(Way::Hit)?);
     let figure = times(naive / hit);
     let words = format!(
@@ -77,6 +80,18 @@ fn index(run: &Run) -> Option<Fact> {
         fast.scan
     );
     Some(Fact { figure: times(slow.execution_ms / fast.execution_ms), words })
+}
+
+fn django(run: &Run) -> Option<Fact> {
+    let hit = median(run, Site::Cachepage, Way::Hit)?;
+    let (naive, decorated) = (median(run, Site::Django, Way::Naive)?, median(run, Site::Django, Way::Hit)?);
+    let words = format!(
+        "Real Django takes {} for the naive page, and {} with cache_page; the proxy's hit takes {}.",
+        milliseconds(naive),
+        milliseconds(decorated),
+        milliseconds(hit)
+    );
+    Some(Fact { figure: times(decorated / hit), words })
 }
 
 /// Whether it is the servers that were measured.

@@ -27,13 +27,14 @@ impl Series {
         samples: impl Iterator<Item = &'a Sample> + Clone,
         seconds: f64,
     ) -> Self {
-        let good = || samples.clone().filter(|sample| sample.failure().is_none());
+        let summary = Summary::of(samples.clone(), seconds);
+        let good: Vec<_> = samples.filter(|sample| sample.failure().is_none()).collect();
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         Self {
             name: name.to_owned(),
-            summary: Summary::of(samples.clone(), seconds),
-            due_us: good().map(|sample| micros(sample.due)).collect(),
-            took_us: good().map(|sample| micros(sample.took)).collect(),
+            summary,
+            due_us: good.iter().map(|sample| micros(sample.due)).collect(),
+            took_us: good.iter().map(|sample| micros(sample.took)).collect(),
         }
     }
 
