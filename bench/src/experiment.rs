@@ -15,7 +15,6 @@ mod progress;
 mod scope;
 
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use self::django::Django;
 use self::progress::Progress;
@@ -23,7 +22,7 @@ use self::scope::Scope;
 use crate::args::ExperimentArgs;
 use crate::laboratory::{LabError, Laboratory, Setup, StoreKind};
 use crate::report;
-use crate::run::{Machine, Run, Tables};
+use crate::run::{Run, Tables};
 use crate::stop::Stop;
 
 /// Measures, saves and reports; says on standard error what went wrong.
@@ -42,6 +41,8 @@ pub(crate) async fn run(args: &ExperimentArgs) -> ExitCode {
 async fn measure(args: &ExperimentArgs) -> Result<usize, LabError> {
     let scope = Scope::of(args);
     println!("{scope}");
+    // What cannot be saved need not be measured.
+    Run::prepare(&args.out)?;
     let mut stop = Stop::listen()?;
     let django = Django::find(args.python.as_deref()).await?;
     let laboratory = stop.or(Laboratory::set_up(&setup(&scope))).await?;
@@ -75,10 +76,7 @@ struct Experiment {
 impl Experiment {
     fn new(laboratory: Laboratory, scope: Scope, django: Option<Django>) -> Self {
         let progress = Progress::new(steps(&scope) + usize::from(django.is_some()), scope.expected());
-        #[allow(clippy::disallowed_methods, reason = "the edge: when the run began")]
-        let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let command = if scope.quick { "bench experiment --quick" } else { "bench experiment" };
-        let run = Run::new(command.to_owned(), began, Machine::here());
+        let run = Run::begin(if scope.quick { "bench experiment --quick" } else { "bench experiment" });
         Self { laboratory, scope, django, progress, run }
     }
 

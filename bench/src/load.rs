@@ -243,17 +243,12 @@ pub(crate) async fn one(target: &Target) -> Visit {
         Ok(open) => in_time(DEADLINE, target.ask(&mut Some(open))).await,
         Err(fault) => Err(fault),
     };
-    let sample = |took, outcome| Sample { crowd: 0, due: Duration::ZERO, took, outcome };
-    match whole {
-        Ok(whole) => Visit {
-            sample: sample(due.elapsed(), Ok(whole.answer)),
-            headers: whole.headers,
-            body: whole.body,
-        },
-        Err(fault) => {
-            Visit { sample: sample(due.elapsed(), Err(fault)), headers: HeaderMap::new(), body: Bytes::new() }
-        }
-    }
+    let took = due.elapsed();
+    let (outcome, headers, body) = match whole {
+        Ok(whole) => (Ok(whole.answer), whole.headers, whole.body),
+        Err(fault) => (Err(fault), HeaderMap::new(), Bytes::new()),
+    };
+    Visit { sample: Sample { crowd: 0, due: Duration::ZERO, took, outcome }, headers, body }
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {

@@ -2,14 +2,14 @@
 
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::args::MixedArgs;
 use crate::failures::Failures;
 use crate::laboratory::LabError;
 use crate::live;
 use crate::load::{Arrival, Crowd, End, Load, Pace, Sample, Target, TargetError};
-use crate::run::{Machine, Run, Scenario, Series, Tables};
+use crate::run::{Run, Scenario, Series, Tables};
 use crate::site::{CACHED, NAIVE, Page};
 use crate::stop::Stop;
 
@@ -31,7 +31,7 @@ const KINDS: [Kind; 2] = [
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mixed {
     pub(crate) users: usize,
-    /// Users a second.
+    /// Users a second, where each has a pace of its own.
     pub(crate) spawn_rate: f64,
     pub(crate) seconds: usize,
     /// Requests a second, instead of each user's own pace.
@@ -54,15 +54,13 @@ async fn measure(args: &MixedArgs) -> Result<ExitCode, LabError> {
         Mixed { users: args.users, spawn_rate: args.spawn_rate, seconds: args.duration, rate: args.rate };
     let site = args.site.trim_end_matches('/');
     let load = mixed.load(|page| format!("{site}{}", page.path).parse())?;
-    #[allow(clippy::disallowed_methods, reason = "the edge: when the run began")]
-    let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     println!("{} for {} s at {site}; Ctrl-C ends it before.", mixed.name(), mixed.seconds);
+    let mut run = Run::begin("bench mixed");
     let mut stop = Stop::listen()?;
     let samples = live::watch(&load, stop.recv()).await;
     let scenario = mixed.scenario(&samples, None);
     println!("{}", table(&scenario));
     if let Some(path) = &args.json {
-        let mut run = Run::new("bench mixed".to_owned(), began, Machine::here());
         run.seconds = scenario.seconds;
         run.scenarios.push(scenario);
         run.write(path)?;
@@ -88,8 +86,12 @@ impl Mixed {
         }
         // Without users there is nobody to be due.
         crowds.retain(|crowd| crowd.users > 0);
-        let end = End::After(Duration::from_secs(self.seconds as u64));
-        Ok(Load { crowds, arrival: Arrival::Rate(self.spawn_rate), end })
+        let arrival = match self.rate {
+            // Requests are due from the begin on: somebody must be there for them.
+            Some(_) => Arrival::Together,
+            None => Arrival::Rate(self.spawn_rate),
+        };
+        Ok(Load { crowds, arrival, end: End::After(Duration::from_secs(self.seconds as u64)) })
     }
 
     /// What came of it.
@@ -105,7 +107,8 @@ impl Mixed {
             Series::of(kind.name, samples.iter().filter(|sample| sample.crowd == number), seconds)
         });
         let series = series.filter(|series| series.summary.requests > 0).collect();
-        let Self { users, spawn_rate, rate, .. } = *self;
+        let Self { users, rate, .. } = *self;
+        let spawn_rate = rate.is_none().then_some(self.spawn_rate);
         Scenario { name: self.name(), users, spawn_rate, rate, seconds, tables, series }
     }
 

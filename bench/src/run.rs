@@ -9,6 +9,7 @@ mod series;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,14 +55,15 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// One with nothing measured yet.
-    pub(crate) fn new(command: String, began: String, machine: Machine) -> Self {
+    /// One that begins now, here.
+    #[allow(clippy::disallowed_methods, reason = "the edge: when it began")]
+    pub(crate) fn begin(command: &str) -> Self {
         Self {
             format: FORMAT,
-            command,
-            began,
+            command: command.to_owned(),
+            began: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             seconds: 0.0,
-            machine,
+            machine: Machine::here(),
             singles: Vec::new(),
             plans: Vec::new(),
             bombardments: Vec::new(),
@@ -79,6 +81,13 @@ impl Run {
         let run: Self = serde_json::from_slice(&text)
             .map_err(|source| RunError::Syntax { path: path.to_owned(), source })?;
         if run.format == FORMAT { Ok(run) } else { Err(RunError::Format { path: path.to_owned() }) }
+    }
+
+    /// Sees that one can be saved there, without touching what is there.
+    pub(crate) fn prepare(path: &Path) -> Result<(), RunError> {
+        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let opened = folder.and_then(|()| fs::File::options().create(true).append(true).open(path));
+        opened.map(drop).map_err(|source| RunError::Write { path: path.to_owned(), source })
     }
 
     /// Saves it, in place of what is there.
@@ -186,8 +195,8 @@ pub(crate) struct Rung {
 pub(crate) struct Scenario {
     pub(crate) name: String,
     pub(crate) users: usize,
-    /// Users a second.
-    pub(crate) spawn_rate: f64,
+    /// Users a second, in the closed pace.
+    pub(crate) spawn_rate: Option<f64>,
     /// Requests a second, in the open pace.
     pub(crate) rate: Option<f64>,
     pub(crate) seconds: f64,

@@ -107,6 +107,16 @@ fn a_run_differs_in_nothing_from_itself() {
 }
 
 #[test]
+fn an_experiment_that_cannot_be_saved_is_not_begun() {
+    let output = output(&mut bench(&["experiment", "--out", "/dev/null/run.json"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("cannot write /dev/null/run.json"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn what_is_no_run_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.json");

@@ -11,6 +11,9 @@ const MIN_PROPERTIES: u64 = 21;
 /// Past this the disk is demonstrated, not the cache.
 const MAX_PROPERTIES: u64 = 10_000_000;
 
+/// Where nobody commits it by mistake.
+const DEFAULT_RUN: &str = "target/experiment.json";
+
 /// Walk through the article, then serve until Ctrl-C
 ///
 /// Builds origin, proxy and seed, finds or starts PostgreSQL and Redis, fills the database, and makes the article's
@@ -84,7 +87,7 @@ pub(crate) struct ExperimentArgs {
     pub(crate) python: Option<PathBuf>,
 
     /// Where to write what was measured; the report comes beside it, as .html
-    #[arg(short, long, value_name = "FILE", default_value = "experiment.json")]
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_RUN)]
     pub(crate) out: PathBuf,
 
     /// Exit with status 1 if any request failed
@@ -96,7 +99,7 @@ pub(crate) struct ExperimentArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ReportArgs {
     /// What `experiment` or `mixed --json` has written
-    #[arg(value_name = "FILE", default_value = "experiment.json")]
+    #[arg(value_name = "FILE", default_value = DEFAULT_RUN)]
     pub(crate) run: PathBuf,
 
     /// Where to write the report [default: beside the FILE, as .html]

@@ -62,7 +62,7 @@ pub(crate) struct MixedArgs {
     pub(crate) duration: usize,
 
     /// Requests a second, for all users together, instead of each user's own pace
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = rate, conflicts_with = "spawn_rate")]
     pub(crate) rate: Option<f64>,
 
     /// Where to save all samples and their summary

@@ -29,8 +29,11 @@ impl Scope {
     pub(super) fn of(args: &ExperimentArgs) -> Self {
         let quick = args.quick;
         let sizes = or(&args.properties, &[5_000, 50_000, 500_000]);
-        let all = [Indexes::None, Indexes::Optimized, Indexes::Django];
-        let indexes = or(&args.indexes, if quick { &all[..2] } else { &all });
+        let usual: &[_] = match quick {
+            true => &[Indexes::None, Indexes::Optimized],
+            false => &[Indexes::None, Indexes::Django, Indexes::Optimized],
+        };
+        let indexes = or(&args.indexes, usual);
         let tables = |properties| indexes.iter().map(move |indexes| Tables { properties, indexes: *indexes });
         let seconds = args.seconds.unwrap_or(if quick { 20 } else { 60 });
         Self {
@@ -72,7 +75,7 @@ fn or<T: Clone>(given: &[T], usual: &[T]) -> Vec<T> {
 /// The article's users; in a full run also as many requests whether answered or not.
 fn scenarios(quick: bool, seconds: usize) -> Vec<Mixed> {
     let closed = Mixed { users: 100, spawn_rate: 10.0, seconds, rate: None };
-    let open = Mixed { users: 100, spawn_rate: 100.0, seconds: seconds / 2, rate: Some(200.0) };
+    let open = Mixed { seconds: seconds.div_ceil(2), rate: Some(200.0), ..closed };
     if quick { vec![closed] } else { vec![closed, open] }
 }
 
@@ -83,5 +86,41 @@ impl Display for Scope {
         let (minutes, seconds) = (self.expected().as_secs() / 60, self.expected().as_secs() % 60);
         writeln!(f, "{kind} experiment on {}.", tables.join("; "))?;
         write!(f, "It will take about {minutes} min {seconds} s; Ctrl-C ends it, and leaves nothing behind.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn scope(flags: &[&str]) -> Scope {
+        let command = ["bench", "experiment"].iter().chain(flags);
+        match Args::parse_from(command).command {
+            Command::Experiment(args) => Scope::of(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_quick_one_is_over_in_three_minutes() {
+        assert!(scope(&["--quick"]).expected() < Duration::from_secs(180));
+        assert!(scope(&["--quick"]).to_string().ends_with("s; Ctrl-C ends it, and leaves nothing behind."));
+    }
+
+    #[test]
+    fn a_full_one_has_each_size_with_each_set_of_indexes() {
+        let full = scope(&[]);
+        assert_eq!((full.tables.len(), full.scenarios.len()), (9, 2));
+        assert_eq!(full.tables[0], Tables { properties: 5000, indexes: Indexes::None });
+    }
+
+    #[test]
+    fn flags_cut_it_short() {
+        let short = scope(&["--properties", "100,200", "--indexes", "django", "--seconds", "1"]);
+        let tables = [100, 200].map(|properties| Tables { properties, indexes: Indexes::Django });
+        assert_eq!((&short.tables[..], short.rung_seconds, short.scenarios[0].seconds), (&tables[..], 1, 1));
     }
 }

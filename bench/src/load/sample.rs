@@ -5,7 +5,6 @@ use std::io;
 use std::time::Duration;
 
 use hyper::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
 
 /// What came of one request.
 #[derive(Debug)]
@@ -105,8 +104,7 @@ impl Fault {
 }
 
 /// The kinds of failure, to count them by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Failure {
     /// An answer of 400 or more.
     Status(u16),

@@ -6,7 +6,7 @@
 mod bars;
 mod scale;
 
-use maud::{Markup, PreEscaped, Render, html};
+use maud::{Markup, PreEscaped, html};
 
 pub(super) use self::bars::{Bar, Bars};
 pub(super) use self::scale::{Axis, Scale, number};
@@ -118,9 +118,9 @@ impl Chart {
     fn grid(&self, plot: Plot) -> Markup {
         html! {
             @for tick in self.y.scale.ticks() {
-                @let y = px(plot.y(self.y.scale.position(tick)));
-                path.grid d={ "M" (plot.left) " " (y) "H" (plot.right) } {}
-                text.tick.end x=(plot.left - 7.0) y=(y.parse::<f64>().unwrap_or_default() + 4.0) { (number(tick)) }
+                @let y = plot.y(self.y.scale.position(tick));
+                path.grid d={ "M" (plot.left) " " (px(y)) "H" (plot.right) } {}
+                text.tick.end x=(plot.left - 7.0) y=(px(y + 4.0)) { (number(tick)) }
             }
             @for tick in self.x.scale.ticks() {
                 @let x = px(plot.x(self.x.scale.position(tick)));
@@ -210,7 +210,7 @@ fn legend(entries: &[(&'static str, Shape, &str)], frame: Frame) -> Legend {
 }
 
 /// The picture around what was drawn.
-fn svg(frame: Frame, title: &str, drawn: &dyn Render) -> Markup {
+fn svg(frame: Frame, title: &str, drawn: &Markup) -> Markup {
     let Frame { width, height } = frame;
     html! {
         svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (width) " " (height) } role="img" aria-label=(title) {

@@ -6,7 +6,7 @@ use super::article::{HEADS, Row, milliseconds, rows};
 use super::chart::{Frame, STYLE};
 use super::charts::{self, Figure};
 use super::story::{Fact, facts, load_loop};
-use crate::run::{Plan, Run, Site};
+use crate::run::{Plan, Run, Site, thousands};
 
 /// The whole page.
 pub(super) fn page(run: &Run) -> Markup {
@@ -112,7 +112,7 @@ fn tables(run: &Run) -> Markup {
     let heads = [
         "tables",
         "list query",
-        "reads",
+        "by",
         "rows read",
         "naive",
         "optimized",
@@ -133,15 +133,11 @@ fn tables(run: &Run) -> Markup {
 }
 
 fn table_row(run: &Run, plan: &Plan) -> Vec<String> {
-    let scan = match &plan.index {
-        Some(index) => format!("{} ({index})", plan.scan),
-        None => plan.scan.clone(),
-    };
     let mut row = vec![
         plan.tables.to_string(),
         milliseconds(plan.execution_ms),
-        scan,
-        crate::run::thousands(plan.rows.round() as usize),
+        plan.scan.clone(),
+        thousands(plan.rows.round() as usize),
     ];
     let singles = run.singles.iter().filter(|single| single.site == Site::Cachepage);
     let singles = singles.filter(|single| single.tables == plan.tables).map(|single| &single.series);
@@ -162,7 +158,7 @@ fn limits(run: &Run) -> Markup {
             vec![
                 limit.name.clone(),
                 limit.users.to_string(),
-                crate::run::thousands(summary.per_second.round() as usize),
+                thousands(summary.per_second.round() as usize),
                 milliseconds(summary.median_ms),
                 milliseconds(summary.p99_ms),
                 summary.failed().to_string(),

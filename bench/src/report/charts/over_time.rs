@@ -43,7 +43,7 @@ fn response_times(scenario: &Scenario) -> Figure {
     Figure::chart(format!("{}: response time", scenario.name), caption, time(scenario), y, series)
 }
 
-/// Both are counts: one axis does for both.
+/// Of requests and users; both are counts, and one axis does for both.
 fn throughput(scenario: &Scenario) -> Figure {
     let rates = scenario.series.iter().map(|kind| Series {
         shape: Shape::Line,
@@ -51,24 +51,22 @@ fn throughput(scenario: &Scenario) -> Figure {
         label: Some(format!("{}, requests/s", kind.name)),
         points: by_second(kind).map(|(second, times)| (second + 0.5, times.len() as f64)).collect(),
     });
-    let series: Vec<_> = std::iter::once(users(scenario)).chain(rates).collect();
+    let series: Vec<_> = users(scenario).into_iter().chain(rates).collect();
     let most = series.iter().flat_map(|series| &series.points).map(|(_, count)| *count).fold(0.0, f64::max);
     let y = Axis { label: "requests/s; users", scale: Scale::to(most) };
     let failed: usize = scenario.series.iter().map(|kind| kind.summary.failed()).sum();
     let total: f64 = scenario.series.iter().map(|kind| kind.summary.per_second).sum();
-    let caption = format!(
-        "{} users come a second; {total:.1} requests a second on average, of which {failed} failed.",
-        scenario.spawn_rate
-    );
+    let arrival = scenario.spawn_rate.map(|rate| format!("{rate} users come a second; ")).unwrap_or_default();
+    let caption = format!("{arrival}{total:.1} requests a second on average; {failed} failed.");
     Figure::chart(format!("{}: throughput", scenario.name), caption, time(scenario), y, series)
 }
 
-fn users(scenario: &Scenario) -> Series {
-    let seconds = scenario.seconds;
-    let full = (scenario.users as f64 / scenario.spawn_rate).min(seconds);
-    let there = full * scenario.spawn_rate;
-    let points = vec![(0.0, 0.0), (full, there), (seconds, there)];
-    Series { shape: Shape::Area, class: "cold", label: Some("users".to_owned()), points }
+/// Where they come one after the other.
+fn users(scenario: &Scenario) -> Option<Series> {
+    let (seconds, rate) = (scenario.seconds, scenario.spawn_rate?);
+    let full = (scenario.users as f64 / rate).min(seconds);
+    let points = vec![(0.0, 0.0), (full, full * rate), (seconds, full * rate)];
+    Some(Series { shape: Shape::Area, class: "cold", label: Some("users".to_owned()), points })
 }
 
 /// The times of each second in which there are any.
