@@ -69,7 +69,7 @@ pub(crate) struct ExperimentArgs {
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Sizes of the table [default: 5000,50000,500000]
+    /// Sizes of the table [default: 5000,50000,500000; with --quick 5000,50000,200000]
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', value_parser = between(MIN_PROPERTIES, MAX_PROPERTIES))]
     pub(crate) properties: Vec<usize>,
 
@@ -77,7 +77,7 @@ pub(crate) struct ExperimentArgs {
     #[arg(long, value_enum, value_name = "SETS", value_delimiter = ',')]
     pub(crate) indexes: Vec<Indexes>,
 
-    /// How long the mixed users stay, in seconds [default: 60; with --quick 20]
+    /// How long the mixed users stay, in seconds [default: 60; with --quick 15]
     #[arg(long, value_name = "SECONDS", value_parser = between(1, 3_600))]
     pub(crate) seconds: Option<usize>,
 

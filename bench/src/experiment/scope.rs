@@ -28,22 +28,22 @@ pub(super) struct Scope {
 impl Scope {
     pub(super) fn of(args: &ExperimentArgs) -> Self {
         let quick = args.quick;
-        let sizes = or(&args.properties, &[5_000, 50_000, 500_000]);
+        let sizes = or(&args.properties, &[5_000, 50_000, if quick { 200_000 } else { 500_000 }]);
         let usual: &[_] = match quick {
             true => &[Indexes::None, Indexes::Optimized],
             false => &[Indexes::None, Indexes::Django, Indexes::Optimized],
         };
         let indexes = or(&args.indexes, usual);
         let tables = |properties| indexes.iter().map(move |indexes| Tables { properties, indexes: *indexes });
-        let seconds = args.seconds.unwrap_or(if quick { 20 } else { 60 });
+        let seconds = args.seconds.unwrap_or(if quick { 15 } else { 60 });
         Self {
             quick,
             tables: sizes.into_iter().flat_map(tables).collect(),
             rounds: if quick { 40 } else { 100 },
             patience: Duration::from_secs(if quick { 2 } else { 10 }),
-            rungs: if quick { vec![1, 25, 100, 200] } else { vec![1, 25, 50, 100, 200, 300] },
+            rungs: if quick { vec![1, 50, 100, 200] } else { vec![1, 25, 50, 100, 200, 300] },
             // Shorter than the mixed users where these are cut short.
-            rung_seconds: (if quick { 4 } else { 6 }).min(seconds as u64),
+            rung_seconds: (if quick { 3 } else { 6 }).min(seconds as u64),
             scenarios: scenarios(quick, seconds),
             limit_seconds: (if quick { 3 } else { 10 }).min(seconds as u64),
         }

@@ -94,12 +94,12 @@ fn django(run: &Run) -> Option<Fact> {
     Some(Fact { figure: times(decorated / hit), words })
 }
 
-/// Whether it is the servers that were measured.
+/// How far the load loop is from its own limit.
 pub(super) fn load_loop(run: &Run) -> Option<String> {
     let [own, cached] = &run.limits[..] else { return None };
     let (own, cached) = (own.summary.per_second, cached.summary.per_second);
     Some(format!(
-        "{} users who do not wait get {} prepared answers a second and {} cached pages ({}): the load loop is not what is measured.",
+        "{} users who do not wait get {} prepared answers a second and {} cached pages: the load loop could make {} as many.",
         run.limits[0].users,
         thousands(own.round() as usize),
         thousands(cached.round() as usize),
