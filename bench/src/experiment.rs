@@ -54,7 +54,7 @@ async fn measure(args: &ExperimentArgs) -> Result<usize, LabError> {
     let html = args.out.with_extension("html");
     report::write(&run, &html)?;
     println!("Saved as {}; the report is {}.", args.out.display(), html.display());
-    Ok(run.series().map(|series| series.summary.failed()).sum())
+    Ok(run.failures().values().sum())
 }
 
 fn setup(scope: &Scope) -> Setup {

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use self::article::{HEADS, Row};
 use self::chart::Frame;
 use self::charts::Picture;
-use self::story::{facts, load_loop};
+use self::story::{facts, failures, load_loop};
 use crate::args::ReportArgs;
 use crate::run::{Run, RunError};
 
@@ -62,7 +62,7 @@ pub(crate) fn text(run: &Run) -> String {
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }
-    let words = facts(run).into_iter().map(|fact| fact.words).chain(load_loop(run));
+    let words = facts(run).into_iter().map(|fact| fact.words).chain(load_loop(run)).chain(failures(run));
     text + &words.map(|words| format!("\n{words}")).collect::<String>()
 }
 

@@ -6,6 +6,7 @@ mod figure;
 mod machine;
 mod series;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -97,13 +98,21 @@ impl Run {
         fs::write(path, text + "\n").map_err(|source| RunError::Write { path: path.to_owned(), source })
     }
 
-    /// All that was asked, to count what failed.
-    pub(crate) fn series(&self) -> impl Iterator<Item = &Series> {
+    /// How many requests failed, by kind.
+    pub(crate) fn failures(&self) -> BTreeMap<&str, usize> {
         let singles = self.singles.iter().map(|single| &single.series);
         let bombardments = self.bombardments.iter().map(|bombardment| &bombardment.series);
         let ladder = self.ladder.iter().map(|rung| &rung.series);
         let scenarios = self.scenarios.iter().flat_map(|scenario| &scenario.series);
-        singles.chain(bombardments).chain(ladder).chain(scenarios)
+        let series = singles.chain(bombardments).chain(ladder).chain(scenarios);
+        let limits = self.limits.iter().map(|limit| &limit.summary);
+        let mut failures = BTreeMap::new();
+        for summary in series.map(|series| &series.summary).chain(limits) {
+            for (kind, count) in &summary.failures {
+                *failures.entry(kind.as_str()).or_default() += count;
+            }
+        }
+        failures
     }
 }
 

@@ -57,11 +57,7 @@ impl Target {
             Some(open) if usable => open,
             _ => connection.insert(self.connect().await?),
         };
-        let whole = exchange(open, self.request()).await;
-        if whole.is_err() {
-            *connection = None;
-        }
-        whole
+        exchange(open, self.request()).await
     }
 
     /// In origin form, with the Host that a browser would send.

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::article::{HEADS, Row, milliseconds, rows};
 use super::chart::{Frame, STYLE};
 use super::charts::{self, Figure};
-use super::story::{Fact, facts, load_loop};
+use super::story::{Fact, facts, failures, load_loop};
 use crate::run::{Plan, Run, Site, thousands};
 
 /// The whole page.
@@ -31,6 +31,7 @@ pub(super) fn page(run: &Run) -> Markup {
                 }
                 main {
                     (tiles(&facts))
+                    @if let Some(words) = failures(run) { section.failed { p { (words) } } }
                     (article(run))
                     section.charts { @for figure in charts::all(run) { (chart(&figure)) } }
                     (redis(run))

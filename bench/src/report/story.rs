@@ -94,6 +94,15 @@ fn django(run: &Run) -> Option<Fact> {
     Some(Fact { figure: times(decorated / hit), words })
 }
 
+/// What failed, by kind; nothing if nothing did.
+pub(super) fn failures(run: &Run) -> Option<String> {
+    let kinds = run.failures();
+    let total: usize = kinds.values().sum();
+    let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
+    (total > 0)
+        .then(|| format!("{total} requests failed, and have no part in the times: {}.", kinds.join(", ")))
+}
+
 /// How far the load loop is from its own limit.
 pub(super) fn load_loop(run: &Run) -> Option<String> {
     let [own, cached] = &run.limits[..] else { return None };
@@ -105,4 +114,26 @@ pub(super) fn load_loop(run: &Run) -> Option<String> {
         thousands(cached.round() as usize),
         times(own / cached)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Limit, Summary};
+
+    #[test]
+    fn failures_are_told_by_kind() {
+        let mut run = Run::begin("test");
+        assert_eq!(failures(&run), None);
+        let kinds = [("status 503".to_owned(), 2), ("timeout".to_owned(), 1)];
+        let summary = Summary { failures: kinds.into(), ..Summary::default() };
+        run.limits.push(Limit { name: "limit".to_owned(), users: 1, seconds: 1.0, summary });
+        let told = "3 requests failed, and have no part in the times: 2 x status 503, 1 x timeout.";
+        assert_eq!(failures(&run).as_deref(), Some(told));
+    }
+
+    #[test]
+    fn a_run_without_figures_has_nothing_to_say() {
+        assert_eq!(facts(&Run::begin("test")), []);
+    }
 }

@@ -46,7 +46,7 @@ impl Run {
         for limit in &self.limits {
             figures.push(Figure::per_second(format!("limit, {}", limit.name), limit.summary.per_second));
         }
-        let failed: usize = self.series().map(|series| series.summary.failed()).sum();
+        let failed: usize = self.failures().values().sum();
         figures.push(Figure::count("failed requests".to_owned(), "", failed as f64));
         figures
     }
