@@ -45,7 +45,7 @@ pub(crate) enum LabError {
     NoDjango { python: PathBuf, packages: &'static str },
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("interrupted before the walk was done")]
+    #[error("interrupted before it was done")]
     Interrupted,
 }
 
