@@ -317,7 +317,8 @@ mod tests {
     #[test]
     fn the_readmes_file_is_one_with_the_documented_defaults() {
         let readme = include_str!("../../README.md");
-        let file = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+        let file = readme.split_once("```toml\nlisten").unwrap().1.split_once("```").unwrap().0;
+        let file = &format!("listen{file}");
         let config = parse(&[], file).unwrap();
         let default = parse(&[], "").unwrap();
         let comparable =

@@ -67,10 +67,17 @@ fn ttl(expires: u64, now: SystemTime) -> i64 {
 /// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it: none without both headers,
 /// none if `Expires` is no date.
 fn age(headers: &HeaderMap, now: SystemTime) -> Option<u64> {
-    let expires = httpdate::parse_http_date(headers.get(EXPIRES)?.to_str().ok()?).ok()?;
+    let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
     let max_age = CacheControl::of(headers).max_age()?;
     let remaining = seconds(expires).saturating_sub(seconds(now));
     u64::try_from(max_age.saturating_sub(remaining)).ok().or(Some(0))
+}
+
+/// A date, whatever its day of the week: Django does not look at that.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let with = |day: &str| httpdate::parse_http_date(&format!("{day}{}", text.get(3..)?)).ok();
+    httpdate::parse_http_date(text).ok().or_else(|| DAYS.into_iter().find_map(with))
 }
 
 /// Whole seconds since 1970, negative before.
@@ -108,7 +115,9 @@ mod tests {
             ("Thu, 01 Jan 1970 00:00:00 GMT", "max-age=60", Some(1_795_378_206)),
             ("Wed, 21 Oct 2099 07:28:00 GMT", "max-age=60", Some(0)),
             ("Sun, 22 Nov 2026 20:10:06 GMT", "max-age=-1", Some(0)),
+            ("Mon, 22 Nov 2026 20:09:36 GMT", "max-age=60", Some(30)),
             ("0", "max-age=60", None),
+            ("Sun", "max-age=60", None),
             ("Sun, 22 Nov 2026 20:10:06 GMT", "public", None),
         ] {
             assert_eq!(

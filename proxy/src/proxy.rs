@@ -227,7 +227,10 @@ impl<S: Store> Proxy<S> {
 fn serve(page: &Page<'_>, entry: Option<Entry>, request: &Parts, marker: Option<Arc<Marker>>) -> Lookup {
     let is_for = |entry: &Entry| page.serves(entry, request);
     match entry.filter(is_for) {
-        Some(entry) => Lookup::Hit(entry, marker),
+        Some(mut entry) => {
+            page.complete(&mut entry);
+            Lookup::Hit(entry, marker)
+        }
         None => Lookup::Miss(Miss::Unusable, marker),
     }
 }

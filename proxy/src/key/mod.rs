@@ -166,6 +166,13 @@ impl<'a> Page<'a> {
         is_same && self.rule.serves(&request.headers, &entry.headers, is_apart)
     }
 
+    /// What Django adds outside of `cache_page` by the language of the request, to a page that it has stored itself.
+    pub(crate) fn complete(&self, entry: &mut Entry) {
+        if let (Identity::Django(asked), None) = (&self.identity, &entry.proof) {
+            asked.add_language(&mut entry.headers);
+        }
+    }
+
     /// What is stored with an entry and compared on a hit; empty if the key itself says it all.
     pub(crate) fn proof(&self, page: &HeaderMap, request: &HeaderMap) -> Bytes {
         match &self.identity {
