@@ -57,6 +57,19 @@ pub(crate) enum Command {
         #[arg(short = 'n', long, value_name = "COUNT", default_value = "50", value_parser = between(1, MAX_AT_ONCE))]
         number: usize,
     },
+
+    /// Answer from memory, as a measure for `compare`
+    #[command(hide = true)]
+    Yardstick {
+        kind: crate::compare::Kind,
+
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: std::net::SocketAddr,
+
+        /// Of the body, in bytes
+        #[arg(long, default_value = "14000")]
+        size: usize,
+    },
 }
 
 /// Walk through the article, then serve until Ctrl-C

@@ -1,5 +1,6 @@
 //! A stored page.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use hyper::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::policy::CacheControl;
-use crate::status::CacheStatus;
+use crate::status::{CacheStatus, Source};
 
 /// A response as it was stored, with what the store needs to know of it.
 #[derive(Clone, Debug)]
@@ -26,44 +27,122 @@ pub(crate) struct Entry {
     pub(crate) proof: Option<Bytes>,
 }
 
-impl Entry {
-    /// The page as a hit: the stored headers in their order, then `Age`.
-    pub(crate) fn into_response(self, now: SystemTime) -> Response<Body> {
-        let ttl = self.expires.map(|expires| expires.saturating_sub(unix_seconds(now)));
-        let age = age(&self.headers, now);
-        let mut response = self.response();
-        if let Some(age) = age {
-            response.headers_mut().insert(AGE, HeaderValue::from(age));
-        }
-        CacheStatus::Hit { ttl }.apply(response.headers_mut());
-        response
-    }
+/// An entry on its way to clients. Its head is shared by all hits of the page: what they have in common is done once.
+#[derive(Clone, Debug)]
+pub(crate) struct Hit {
+    pub(crate) head: Arc<Head>,
+    pub(crate) body: Bytes,
+}
 
-    /// The page as it came from the origin, for another request.
-    pub(crate) fn collapsed(self, status: CacheStatus) -> Response<Body> {
-        let mut response = self.response();
-        status.apply(response.headers_mut());
-        response
-    }
+/// The head of all hits of an entry: but for `Age` and `ttl` it is always the same.
+#[derive(Debug)]
+pub(crate) struct Head {
+    status: StatusCode,
+    /// The stored headers in their order, then `Age`, then those of the cache.
+    headers: HeaderMap,
+    reason: Option<ReasonPhrase>,
+    expires: Option<u64>,
+    proof: Option<Bytes>,
+    aging: Option<Aging>,
+}
 
-    fn response(self) -> Response<Body> {
-        let mut response = Response::new(Body::Stored(Full::new(self.body)));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
-        if let Some(reason) = self.reason {
-            response.extensions_mut().insert(reason);
+/// What the age of an entry is computed of, in seconds: its `Expires`, since 1970, and its `max-age`.
+#[derive(Clone, Copy, Debug)]
+struct Aging {
+    expires: i64,
+    max_age: i64,
+}
+
+impl Hit {
+    /// The page for one client.
+    pub(crate) fn into_response(self, now: SystemTime, source: Source) -> Response<Body> {
+        let Head { status, headers, reason, expires, aging, .. } = &*self.head;
+        // hyper takes the map: a copy is what each hit must have for its own.
+        let mut headers = headers.clone();
+        if let Some(aging) = aging {
+            headers.insert(AGE, HeaderValue::from(aging.age(now)));
         }
-        response
+        let ttl = expires.map(|expires| expires.saturating_sub(unix_seconds(now)));
+        CacheStatus::Hit { ttl, source }.append(&mut headers);
+        response(*status, headers, reason.clone(), self.body)
     }
 }
 
-/// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it: none without both headers,
-/// none if `Expires` is no date.
-fn age(headers: &HeaderMap, now: SystemTime) -> Option<u64> {
-    let expires = httpdate::parse_http_date(headers.get(EXPIRES)?.to_str().ok()?).ok()?;
-    let max_age = CacheControl::of(headers).max_age()?;
-    let remaining = seconds(expires).saturating_sub(seconds(now));
-    u64::try_from(max_age.saturating_sub(remaining)).ok().or(Some(0))
+impl Head {
+    pub(crate) fn proved(&self) -> Proved<'_> {
+        Proved { proof: self.proof.as_ref(), headers: &self.headers }
+    }
+
+    /// About what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+        lines.sum::<usize>() + size_of::<Self>()
+    }
+}
+
+/// What the map of headers has for each line, besides its text.
+const LINE: usize = 96;
+
+/// What tells for which requests an entry is: its proof, and its headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proved<'a> {
+    pub(crate) proof: Option<&'a Bytes>,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+impl Entry {
+    /// The page for clients.
+    pub(crate) fn into_hit(self) -> Hit {
+        let Self { status, mut headers, reason, body, expires, proof } = self;
+        let aging = Aging::of(&headers);
+        // Room for all that a hit adds (and `Date`): its copy of the map need not grow.
+        headers.reserve(4);
+        if aging.is_some() {
+            headers.insert(AGE, HeaderValue::from_static("0"));
+        }
+        CacheStatus::name_hit(&mut headers);
+        Hit { head: Arc::new(Head { status, headers, reason, expires, proof, aging }), body }
+    }
+
+    pub(crate) fn proved(&self) -> Proved<'_> {
+        Proved { proof: self.proof.as_ref(), headers: &self.headers }
+    }
+
+    /// The page as it came from the origin, for another request.
+    pub(crate) fn collapsed(mut self, status: CacheStatus) -> Response<Body> {
+        status.apply(&mut self.headers);
+        response(self.status, self.headers, self.reason, self.body)
+    }
+}
+
+fn response(
+    status: StatusCode,
+    headers: HeaderMap,
+    reason: Option<ReasonPhrase>,
+    body: Bytes,
+) -> Response<Body> {
+    let mut response = Response::new(Body::Stored(Full::new(body)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
+}
+
+impl Aging {
+    /// `None` without both headers, and if `Expires` is no date.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let expires = httpdate::parse_http_date(headers.get(EXPIRES)?.to_str().ok()?).ok()?;
+        let max_age = CacheControl::of(headers).max_age()?;
+        Some(Self { expires: seconds(expires), max_age })
+    }
+
+    /// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it.
+    fn age(self, now: SystemTime) -> u64 {
+        let remaining = self.expires.saturating_sub(seconds(now));
+        u64::try_from(self.max_age.saturating_sub(remaining)).unwrap_or(0)
+    }
 }
 
 /// Whole seconds since 1970, negative before.
@@ -107,7 +186,8 @@ mod tests {
             ("Sun, 22 Nov 2026 20:10:06 GMT", "public", None),
         ] {
             assert_eq!(
-                age(&headers(&[("expires", expires), ("cache-control", control)]), now),
+                Aging::of(&headers(&[("expires", expires), ("cache-control", control)]))
+                    .map(|aging| aging.age(now)),
                 age_expected,
                 "{expires} {control}"
             );
@@ -131,7 +211,7 @@ mod tests {
             expires: Some(unix_seconds(now + Duration::from_secs(30))),
             proof: None,
         };
-        let response = entry.into_response(now);
+        let response = entry.into_hit().into_response(now, Source::Store);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["age", "x-b", "expires", "cache-control", "x-a", "x-cache", "cache-status"]);
         assert_eq!(response.headers()[AGE], "30");
@@ -150,10 +230,11 @@ mod tests {
             proof: None,
         };
         let before = UNIX_EPOCH - Duration::from_secs(10);
-        assert_eq!(
-            entry(0).into_response(UNIX_EPOCH + Duration::from_secs(9)).headers()["cache-status"],
-            "cachepage; hit; ttl=0"
-        );
-        assert_eq!(entry(5).into_response(before).headers()["cache-status"], "cachepage; hit; ttl=5");
+        let status = |entry: Entry, now| {
+            entry.into_hit().into_response(now, Source::Near).headers()["cache-status"].clone()
+        };
+        let after = UNIX_EPOCH + Duration::from_secs(9);
+        assert_eq!(status(entry(0), after), "cachepage; hit; ttl=0; detail=near");
+        assert_eq!(status(entry(5), before), "cachepage; hit; ttl=5; detail=near");
     }
 }

@@ -1,5 +1,7 @@
 //! What the cache did with a request: `X-Cache` for people, `Cache-Status` (RFC 9211) for machines and people.
 
+use std::io::Write as _;
+
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::{Decline, Pass};
@@ -10,8 +12,8 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The outcome of one request. Every answer carries one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
-    /// Served from the store; the seconds it will still be there, if that is known.
-    Hit { ttl: Option<u64> },
+    /// Served from the store; the seconds it will still be there, if that is known, and by which way it came.
+    Hit { ttl: Option<u64>, source: Source },
     /// Fetched; whether it is being stored.
     Miss(Miss, Fill),
     /// Looked up and fetched, and not stored by decision.
@@ -20,6 +22,14 @@ pub(crate) enum CacheStatus {
     Passed(Pass),
     /// Answered by the proxy itself, with the name of the error.
     Failed(&'static str),
+}
+
+/// Where a hit was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Store,
+    /// In the near cache: the store has it, and was not asked.
+    Near,
 }
 
 /// Why a lookup found nothing to serve.
@@ -54,8 +64,24 @@ impl CacheStatus {
     /// Writes both headers. A cache nearer to the origin keeps its members of the `Cache-Status` list.
     pub(crate) fn apply(self, headers: &mut HeaderMap) {
         headers.insert(X_CACHE, HeaderValue::from_static(self.x_cache()));
-        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
-            headers.append(CACHE_STATUS, value);
+        self.append(headers);
+    }
+
+    /// Writes the `X-Cache` of all hits. Each hit then only appends its status.
+    pub(crate) fn name_hit(headers: &mut HeaderMap) {
+        headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
+    }
+
+    /// Adds our member to the `Cache-Status` list.
+    pub(crate) fn append(self, headers: &mut HeaderMap) {
+        // Longer than any: on the stack, so that the value is the one allocation.
+        let mut text = [0; 128];
+        let mut rest = &mut text[..];
+        if write!(rest, "{self}").is_ok() {
+            let length = 128 - rest.len();
+            if let Ok(value) = HeaderValue::from_bytes(&text[..length]) {
+                headers.append(CACHE_STATUS, value);
+            }
         }
     }
 
@@ -72,13 +98,22 @@ impl std::fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("cachepage; ")?;
         match self {
-            Self::Hit { ttl: Some(ttl) } => write!(f, "hit; ttl={ttl}"),
-            Self::Hit { ttl: None } => f.write_str("hit"),
+            Self::Hit { ttl: Some(ttl), source } => write!(f, "hit; ttl={ttl}{}", source.parameters()),
+            Self::Hit { ttl: None, source } => write!(f, "hit{}", source.parameters()),
             Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
             Self::Declined(decline) => write!(f, "fwd=bypass; detail={}", decline.name()),
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
             Self::Passed(pass) => write!(f, "fwd=bypass; detail={}", pass.name()),
             Self::Failed(name) => write!(f, "fwd=bypass; detail={name}"),
+        }
+    }
+}
+
+impl Source {
+    fn parameters(self) -> &'static str {
+        match self {
+            Self::Store => "",
+            Self::Near => "; detail=near",
         }
     }
 }
@@ -113,8 +148,13 @@ mod tests {
     #[test]
     fn each_outcome_has_its_two_headers() {
         for (status, x_cache, cache_status) in [
-            (CacheStatus::Hit { ttl: Some(42) }, "HIT", "cachepage; hit; ttl=42"),
-            (CacheStatus::Hit { ttl: None }, "HIT", "cachepage; hit"),
+            (CacheStatus::Hit { ttl: Some(42), source: Source::Store }, "HIT", "cachepage; hit; ttl=42"),
+            (CacheStatus::Hit { ttl: None, source: Source::Store }, "HIT", "cachepage; hit"),
+            (
+                CacheStatus::Hit { ttl: Some(42), source: Source::Near },
+                "HIT",
+                "cachepage; hit; ttl=42; detail=near",
+            ),
             (CacheStatus::Miss(Miss::Uri, Fill::Stored), "MISS", "cachepage; fwd=uri-miss; stored"),
             (CacheStatus::Miss(Miss::Vary, Fill::Stored), "MISS", "cachepage; fwd=vary-miss; stored"),
             (

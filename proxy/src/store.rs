@@ -1,10 +1,13 @@
 //! Where pages are kept.
 
 mod memory;
+mod near;
 mod redis;
+mod tracking;
 mod turn;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +15,8 @@ use bytes::Bytes;
 use crate::key::Key;
 
 pub use memory::MemoryStore;
+pub use near::Near;
+pub(crate) use near::{Kept, Ticket};
 pub use redis::RedisStore;
 
 /// A store of values that end by themselves.
@@ -30,6 +35,10 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// The seconds that a key has left; `None` if it is not there or stays for ever.
     fn ttl(&self, key: &Key) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
+
+    /// A near cache of at most this many bytes, which follows the changes of all keys with this prefix; `None` of a
+    /// store that does not tell of its changes.
+    fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>>;
 
     /// Writes in one round trip. `ttl` is in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;

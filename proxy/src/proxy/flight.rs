@@ -91,7 +91,7 @@ impl Wanted<'_> {
     fn answer(&self, shared: &Shared) -> Result<Response<Body>, Key> {
         let marker = shared.marker.as_deref();
         let page = marker.map_or_else(|| self.page.clone(), |marker| self.variant(marker));
-        if page.key == shared.key && page.serves(&shared.entry, self.request) {
+        if page.key == shared.key && page.serves(shared.entry.proved(), self.request) {
             return Ok(shared.entry.clone().collapsed(CacheStatus::Miss(self.miss, Fill::Collapsed)));
         }
         Err(page.key)
@@ -167,7 +167,7 @@ impl<S: Store> Flight<S> {
 
     /// Where an admitted page goes, under which marker, and for how long.
     fn plan(&self, vary: VaryList, answer: &HeaderMap, lifetime: Lifetime) -> (Plan, Option<Arc<Marker>>) {
-        let Proxy { keys, site, format, markers, .. } = &*self.proxy;
+        let Proxy { keys, site, format, known, .. } = &*self.proxy;
         let headers = &self.request.headers;
         let place = Page::of(&self.request, &self.rule, keys, site).place(
             self.marker.as_deref(),
@@ -181,7 +181,7 @@ impl<S: Store> Flight<S> {
             Some(Placed::Extended(key)) => (Some(Write::Extend(key)), self.marker.clone()),
             Some(Placed::New(key, marker)) => {
                 let (value, marker) = (format.encode_marker(&marker), Arc::new(marker));
-                markers.insert(key.clone(), marker.clone());
+                known.remember_marker(key.clone(), marker.clone());
                 (Some(Write::Set(key, value)), Some(marker))
             }
         };

@@ -7,7 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::{Store, StoreError, Write};
+use super::{Near, Store, StoreError, Write};
 use crate::key::Key;
 
 use std::sync::Arc;
@@ -55,6 +55,11 @@ impl Store for MemoryStore {
     async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
         let left = self.0.get(key).map(|value| value.expires.saturating_duration_since(Instant::now()));
         Ok(left.filter(|left| !left.is_zero()))
+    }
+
+    /// It is near.
+    fn near(&self, _: u64, _: &[u8]) -> Option<Arc<Near>> {
+        None
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::turn::{Outcome, Part, Turn, Values};
-use super::{Store, StoreError, Write};
+use super::{Near, Store, StoreError, Write, tracking};
 use crate::key::Key;
 
 /// For each worker: a connection carries the commands of many requests at once, and the more of them share one, the
@@ -27,6 +27,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// Pages in Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisStore {
+    client: Client,
     workers: Arc<PerWorker<Worker>>,
     deadline: Duration,
     health: Arc<Health>,
@@ -47,7 +48,7 @@ impl RedisStore {
             pool: pool(client.clone(), deadline, &health),
             turn: Turn::default(),
         });
-        Ok(Self { workers: Arc::new(workers), deadline, health })
+        Ok(Self { client, workers: Arc::new(workers), deadline, health })
     }
 
     /// Reads values, together with who else asks for them now.
@@ -146,6 +147,17 @@ impl Store for RedisStore {
             _ => None,
         });
         Ok(milliseconds.map(Duration::from_millis))
+    }
+
+    fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>> {
+        let near = Arc::new(Near::new(limit));
+        match tracking::follow(&self.client, prefix, &near) {
+            Ok(()) => Some(near),
+            Err(error) => {
+                warn!(%error, "no near cache");
+                None
+            }
+        }
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
