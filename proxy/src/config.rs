@@ -102,6 +102,14 @@ impl Config {
         let file = file.map_or_else(File::default, |(name, text)| File::parse(name, text, &mut faults));
         let rules = rules(&args.cache, file.rules, &mut faults);
         let config = config(args, Settings::new(file.settings, &mut faults));
+        if let (Some(Keys::Django(_)), Some(rules)) = (config.as_ref().map(|config| &config.keys), &rules)
+            && rules.iter().any(Rule::looks_at_the_clock)
+        {
+            faults.push(
+                "grace, stale_if_error and early_refresh need keys = \"path\": Django would serve a page past its time, too"
+                    .to_owned(),
+            );
+        }
         match (config, rules) {
             (Some(config), Some(rules)) if faults.is_empty() => Ok(Self { rules, ..config }),
             _ => Err(Faults(faults)),
@@ -201,8 +209,19 @@ fn rule(mut settings: Settings<'_>) -> Option<Rule> {
     let timeout = settings.take("timeout", None, "60", parse::seconds);
     let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
     let authorization = settings.take("authorization", None, "pass", parse::authorization);
+    let grace = settings.take("grace", None, "0", parse::seconds);
+    let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
+    let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
     settings.finish();
-    Some(Rule { timeout: timeout?, key_prefix: key_prefix?, authorization: authorization?, ..path? })
+    Some(Rule {
+        grace: grace?,
+        stale_if_error: stale_if_error?,
+        early_refresh: early_refresh?,
+        timeout: timeout?,
+        key_prefix: key_prefix?,
+        authorization: authorization?,
+        ..path?
+    })
 }
 
 impl StoreUrl {
@@ -400,6 +419,19 @@ mod tests {
     fn a_django_without_language_and_time_zone_is_odd() {
         let warnings = parse(&["--keys", "django"], "").unwrap().warnings;
         assert!(warnings[0].starts_with("[django] has neither language nor time_zone"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_keeps_pages_past_their_time_is_not_for_a_shared_cache() {
+        for option in ["grace = 10", "stale_if_error = 300", "early_refresh = 1.0"] {
+            let rule = format!("[[cache_page]]\npath = \"/\"\n{option}\n");
+            assert!(parse(&[], &rule).is_ok(), "{option}");
+            let faults = parse(&["--keys", "django"], &rule).unwrap_err();
+            assert!(faults[0].contains("keys = \"path\""), "{faults:?}");
+        }
+        let faults =
+            parse(&[], "[[cache_page]]\npath = \"/\"\nearly_refresh = -1\ngrace = 0.5\n").unwrap_err();
+        assert_eq!(faults.len(), 2, "{faults:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A stored page.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::policy::CacheControl;
-use crate::status::{CacheStatus, Source};
+use crate::status::{CacheStatus, Hit, Source};
 
 /// A response as it was stored, with what the store needs to know of it.
 #[derive(Clone, Debug)]
@@ -23,25 +23,28 @@ pub(crate) struct Entry {
     pub(crate) body: Bytes,
     /// When it leaves the store, in seconds since 1970; unknown of entries that Django wrote.
     pub(crate) expires: Option<u64>,
+    /// How long the origin took to make it, if the rule wants to know.
+    pub(crate) cost: Duration,
     /// The proof of the selection it was stored for (see [`crate::key`]); none in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
 }
 
 /// An entry on its way to clients. Its head is shared by all hits of the page: what they have in common is done once.
 #[derive(Clone, Debug)]
-pub(crate) struct Hit {
+pub(crate) struct Ready {
     pub(crate) head: Arc<Head>,
     pub(crate) body: Bytes,
 }
 
-/// The head of all hits of an entry: but for `Age` and `ttl` it is always the same.
+/// The head of all hits of an entry: but for `Age` and `Cache-Status` it is always the same.
 #[derive(Debug)]
 pub(crate) struct Head {
     status: StatusCode,
-    /// The stored headers in their order, then `Age`, then those of the cache.
+    /// The stored headers in their order, then `Age`, then `X-Cache`.
     headers: HeaderMap,
     reason: Option<ReasonPhrase>,
-    expires: Option<u64>,
+    pub(crate) expires: Option<u64>,
+    pub(crate) cost: Duration,
     proof: Option<Bytes>,
     aging: Option<Aging>,
 }
@@ -53,36 +56,6 @@ struct Aging {
     max_age: i64,
 }
 
-impl Hit {
-    /// The page for one client.
-    pub(crate) fn into_response(self, now: SystemTime, source: Source) -> Response<Body> {
-        let Head { status, headers, reason, expires, aging, .. } = &*self.head;
-        // hyper takes the map: a copy is what each hit must have for its own.
-        let mut headers = headers.clone();
-        if let Some(aging) = aging {
-            headers.insert(AGE, HeaderValue::from(aging.age(now)));
-        }
-        let ttl = expires.map(|expires| expires.saturating_sub(unix_seconds(now)));
-        CacheStatus::Hit { ttl, source }.append(&mut headers);
-        response(*status, headers, reason.clone(), self.body)
-    }
-}
-
-impl Head {
-    pub(crate) fn proved(&self) -> Proved<'_> {
-        Proved { proof: self.proof.as_ref(), headers: &self.headers }
-    }
-
-    /// About what it holds, in bytes.
-    pub(crate) fn size(&self) -> usize {
-        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
-        lines.sum::<usize>() + size_of::<Self>()
-    }
-}
-
-/// What the map of headers has for each line, besides its text.
-const LINE: usize = 96;
-
 /// What tells for which requests an entry is: its proof, and its headers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Proved<'a> {
@@ -91,19 +64,6 @@ pub(crate) struct Proved<'a> {
 }
 
 impl Entry {
-    /// The page for clients.
-    pub(crate) fn into_hit(self) -> Hit {
-        let Self { status, mut headers, reason, body, expires, proof } = self;
-        let aging = Aging::of(&headers);
-        // Room for all that a hit adds (and `Date`): its copy of the map need not grow.
-        headers.reserve(4);
-        if aging.is_some() {
-            headers.insert(AGE, HeaderValue::from_static("0"));
-        }
-        CacheStatus::name_hit(&mut headers);
-        Hit { head: Arc::new(Head { status, headers, reason, expires, proof, aging }), body }
-    }
-
     pub(crate) fn proved(&self) -> Proved<'_> {
         Proved { proof: self.proof.as_ref(), headers: &self.headers }
     }
@@ -112,6 +72,47 @@ impl Entry {
     pub(crate) fn collapsed(mut self, status: CacheStatus) -> Response<Body> {
         status.apply(&mut self.headers);
         response(self.status, self.headers, self.reason, self.body)
+    }
+}
+
+impl From<Entry> for Ready {
+    fn from(entry: Entry) -> Self {
+        let Entry { status, mut headers, reason, body, expires, cost, proof } = entry;
+        let aging = Aging::of(&headers);
+        // Room for all that a hit adds: its copy of the map need not grow.
+        headers.reserve(3);
+        if aging.is_some() {
+            headers.insert(AGE, HeaderValue::from_static("0"));
+        }
+        CacheStatus::name_hit(&mut headers);
+        Self { head: Arc::new(Head { status, headers, reason, expires, cost, proof, aging }), body }
+    }
+}
+
+impl Ready {
+    /// The page for one client.
+    pub(crate) fn into_response(self, now: SystemTime, hit: Hit, source: Source) -> Response<Body> {
+        let Head { status, headers, reason, expires, aging, .. } = &*self.head;
+        // hyper takes the map: a copy is what each hit must have for its own.
+        let mut headers = headers.clone();
+        if let Some(aging) = aging {
+            headers.insert(AGE, HeaderValue::from(aging.age(now)));
+        }
+        let ttl = expires.map(|expires| ttl(expires, now));
+        CacheStatus::Hit(hit, source, ttl).append(&mut headers);
+        response(*status, headers, reason.clone(), self.body)
+    }
+
+    pub(crate) fn proved(&self) -> Proved<'_> {
+        Proved { proof: self.head.proof.as_ref(), headers: &self.head.headers }
+    }
+
+    /// About what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        /// What the map has for each line, besides its text.
+        const LINE: usize = 96;
+        let lines = self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+        size_of::<Head>() + lines.sum::<usize>() + self.body.len()
     }
 }
 
@@ -128,6 +129,11 @@ fn response(
         response.extensions_mut().insert(reason);
     }
     response
+}
+
+/// The seconds that a page has left, or less than 0.
+fn ttl(expires: u64, now: SystemTime) -> i64 {
+    i64::try_from(expires).unwrap_or(i64::MAX).saturating_sub(seconds(now))
 }
 
 impl Aging {
@@ -160,8 +166,6 @@ pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";
@@ -209,9 +213,10 @@ mod tests {
             reason: Some(ReasonPhrase::from_static(b"Fine")),
             body: Bytes::from_static(b"body"),
             expires: Some(unix_seconds(now + Duration::from_secs(30))),
+            cost: Duration::ZERO,
             proof: None,
         };
-        let response = entry.into_hit().into_response(now, Source::Store);
+        let response = Ready::from(entry).into_response(now, Hit::Fresh, Source::Store);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["age", "x-b", "expires", "cache-control", "x-a", "x-cache", "cache-status"]);
         assert_eq!(response.headers()[AGE], "30");
@@ -227,14 +232,17 @@ mod tests {
             reason: None,
             body: Bytes::new(),
             expires: Some(expires),
+            cost: Duration::ZERO,
             proof: None,
         };
         let before = UNIX_EPOCH - Duration::from_secs(10);
-        let status = |entry: Entry, now| {
-            entry.into_hit().into_response(now, Source::Near).headers()["cache-status"].clone()
+        let status = |expires, now, hit| {
+            let response = Ready::from(entry(expires)).into_response(now, hit, Source::Store);
+            response.headers()["cache-status"].clone()
         };
         let after = UNIX_EPOCH + Duration::from_secs(9);
-        assert_eq!(status(entry(0), after), "cachepage; hit; ttl=0; detail=near");
-        assert_eq!(status(entry(5), before), "cachepage; hit; ttl=5; detail=near");
+        assert_eq!(status(0, after, Hit::Fresh), "cachepage; hit; ttl=0");
+        assert_eq!(status(0, after, Hit::Grace), "cachepage; hit; ttl=-9; detail=grace");
+        assert_eq!(status(5, before, Hit::Fresh), "cachepage; hit; ttl=15");
     }
 }

@@ -54,9 +54,14 @@ impl Error {
         }
     }
 
+    /// Whether there is no answer for reasons that are not the client's.
+    pub(crate) fn is_failure(&self) -> bool {
+        self.kind().0.is_server_error()
+    }
+
     /// Whether it is the origin's fault, which an operator should know of.
     pub(crate) fn is_origins(&self) -> bool {
-        !matches!(self, Self::Collapsed(_)) && self.kind().0.is_server_error()
+        !matches!(self, Self::Collapsed(_)) && self.is_failure()
     }
 
     /// The error with all its sources, on one line.

@@ -31,18 +31,24 @@ pub(crate) struct Plan {
 /// How long a page is stored, from when on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
-    pub(crate) ttl: Duration,
+    /// How long it is fresh.
+    pub(crate) fresh: Duration,
+    /// How long it is kept.
+    pub(crate) keep: Duration,
     pub(crate) now: SystemTime,
+    /// How long the origin took to make it, if that matters.
+    pub(crate) cost: Duration,
 }
 
 impl Lifetime {
     fn end(self) -> u64 {
-        unix_seconds(self.now).saturating_add(self.ttl.as_secs())
+        unix_seconds(self.now).saturating_add(self.fresh.as_secs())
     }
 }
 
 /// What came of a fill.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(crate) enum Filled {
     /// The page, whole. It is in the store, if the store took it.
     Whole(Entry),
@@ -141,6 +147,7 @@ impl<S: Store> Filling<S> {
             reason: self.head.extensions.remove::<ReasonPhrase>(),
             body,
             expires: Some(lifetime.end()),
+            cost: lifetime.cost,
             proof: Some(proof.clone()),
         };
         let Some(store) = &self.store else { return entry };
@@ -149,7 +156,7 @@ impl<S: Store> Filling<S> {
             return entry;
         };
         let writes = marker.take().into_iter().chain([Write::Set(key.clone(), value)]).collect();
-        match store.put(writes, lifetime.ttl).await {
+        match store.put(writes, lifetime.keep).await {
             Ok(()) => debug!(%key, stored = true, "filled"),
             Err(error) => warn!(%key, %error, stored = false, "page not stored"),
         }

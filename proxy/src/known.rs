@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 
-use crate::entry::{Entry, Head, Hit};
+use crate::entry::{Entry, Head, Ready};
 use crate::format::Format;
 use crate::key::{Key, Marker};
 
@@ -49,22 +49,22 @@ impl Known {
     }
 
     /// A page that was read from this value, ready for clients.
-    pub(crate) fn remember_page(&self, key: &Key, value: &Bytes, entry: Entry, format: &Format) -> Hit {
+    pub(crate) fn remember_page(&self, key: &Key, value: &Bytes, entry: Entry, format: &Format) -> Ready {
         let text = format.head(value, &entry).map(Box::from);
-        let hit = entry.into_hit();
+        let ready = Ready::from(entry);
         if let Some(text) = text {
-            let text = Text { text, head: hit.head.clone(), length: hit.body.len() };
+            let text = Text { text, head: ready.head.clone(), length: ready.body.len() };
             self.0.insert(key.clone(), Seen::Head(Arc::new(text)));
         }
-        hit
+        ready
     }
 }
 
 impl Text {
     /// The page of a value that begins with this very head. Reading it again would say the same: 1 us of 11 a hit.
-    pub(crate) fn hit(&self, value: &Bytes) -> Option<Hit> {
+    pub(crate) fn page(&self, value: &Bytes) -> Option<Ready> {
         let is_same = value.starts_with(&self.text) && value.len() == self.text.len() + self.length;
-        is_same.then(|| Hit { head: self.head.clone(), body: value.slice(self.text.len()..) })
+        is_same.then(|| Ready { head: self.head.clone(), body: value.slice(self.text.len()..) })
     }
 }
 
@@ -80,11 +80,11 @@ mod tests {
         let entry = Format::Http.decode(&value).unwrap();
         known.remember_page(&key, &value, entry, &Format::Http);
         let Some(Seen::Head(text)) = known.get(&key) else { panic!() };
-        assert_eq!(text.hit(&value).unwrap().body, "body");
+        assert_eq!(text.page(&value).unwrap().body, "body");
         let other = Bytes::from(value.to_vec().into_iter().rev().collect::<Vec<_>>());
         let later = Bytes::from(String::from_utf8_lossy(&value).replace(": 9", ": 8"));
         for foreign in [other, later, value.slice(..value.len() - 1), [&value[..], b"x"].concat().into()] {
-            assert!(text.hit(&foreign).is_none(), "{foreign:?}");
+            assert!(text.page(&foreign).is_none(), "{foreign:?}");
         }
     }
 }

@@ -21,15 +21,15 @@ use flight::Wanted;
 use crate::body::Body;
 use crate::collapse::Collapsing;
 use crate::config::Config;
-use crate::entry::Hit;
+use crate::entry::Ready;
 use crate::error::Error;
 use crate::format::{Base, Format};
 use crate::forward::{self, TrustedProxies};
 use crate::key::{Keys, Marker, Page};
 use crate::known::{Known, Seen};
-use crate::policy::{Disposition, Policy};
+use crate::policy::{self, Disposition, Freshness, Policy};
 use crate::site::Site;
-use crate::status::{CacheStatus, Miss, Source};
+use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::{Kept, Near, Store, StoreError, Ticket};
 use crate::upstream::{Fetched, Upstream};
 
@@ -63,8 +63,8 @@ pub struct Proxy<S> {
 
 /// What the store holds for a request.
 enum Lookup {
-    Hit(Hit, Source),
-    /// And the page's marker, if it has one.
+    /// And the page's marker, if it has one, in both cases.
+    Hit(Ready, Source, Option<Arc<Marker>>),
     Miss(Miss, Option<Arc<Marker>>),
 }
 
@@ -76,11 +76,7 @@ impl<S: Store> server::Handler for Proxy<S> {
         let asked =
             tracing::enabled!(Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let response = self.try_handle(request, peer).await.unwrap_or_else(|error| {
-            if error.is_origins() {
-                warn!(origin = %self.upstream.origin(), error = error.chain(), "origin failed");
-            } else {
-                debug!(%peer, error = error.chain(), "request refused");
-            }
+            self.log(&error, peer);
             error.to_response()
         });
         if let Some(asked) = asked {
@@ -111,6 +107,14 @@ impl<S: Store> Proxy<S> {
         }
     }
 
+    fn log(&self, error: &Error, peer: SocketAddr) {
+        if error.is_origins() {
+            warn!(origin = %self.upstream.origin(), error = error.chain(), "origin failed");
+        } else {
+            debug!(%peer, error = error.chain(), "request refused");
+        }
+    }
+
     /// Waits for the fills under way: their clients may be gone, but others will ask.
     pub async fn finish(&self) {
         self.tasks.close();
@@ -133,17 +137,51 @@ impl<S: Store> Proxy<S> {
             }
         };
         let page = Page::of(&request, rule, &self.keys, &self.site);
-        let (miss, marker) = match self.lookup(&page, &request, asked).await {
-            Lookup::Hit(hit, source) => return Ok(hit.into_response(now(), source)),
-            Lookup::Miss(miss, marker) => (miss, marker),
+        let (miss, marker, stale) = match self.lookup(&page, &request, asked).await {
+            Lookup::Miss(miss, marker) => (miss, marker, None),
+            Lookup::Hit(ready, source, marker) => {
+                let now = now();
+                let hit = match rule.freshness(ready.head.expires, ready.head.cost, now, rand::random()) {
+                    Freshness::Fresh => return Ok(ready.into_response(now, Hit::Fresh, source)),
+                    Freshness::Early => Some(Hit::Fresh),
+                    Freshness::Grace => Some(Hit::Grace),
+                    Freshness::IfError => None,
+                };
+                if let Some(hit) = hit {
+                    self.refresh(&Wanted {
+                        page,
+                        rule,
+                        request: &request,
+                        peer,
+                        miss: Miss::Stale,
+                        marker,
+                        asked,
+                    });
+                    return Ok(ready.into_response(now, hit, source));
+                }
+                (Miss::Stale, marker, Some(ready))
+            }
         };
-        self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await
+        let answer = self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await;
+        let has_failed = match &answer {
+            Ok(response) => policy::is_failure(response.status()),
+            Err(error) => error.is_failure(),
+        };
+        match stale.filter(|_| has_failed) {
+            Some(ready) => {
+                if let Err(error) = &answer {
+                    self.log(error, peer);
+                }
+                Ok(ready.into_response(now(), Hit::StaleIfError, Source::Store))
+            }
+            None => answer,
+        }
     }
 
     /// Looks for the page near, then in the store.
     async fn lookup(&self, page: &Page<'_>, request: &Parts, asked: Instant) -> Lookup {
-        if let Some(hit) = self.near_hit(page, request, asked) {
-            return Lookup::Hit(hit, Source::Near);
+        if let Some((ready, marker)) = self.near_page(page, request, asked) {
+            return Lookup::Hit(ready, Source::Near, marker);
         }
         match self.try_lookup(page, request, asked).await {
             Ok(lookup) => lookup,
@@ -155,17 +193,21 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    fn near_hit(&self, page: &Page<'_>, request: &Parts, asked: Instant) -> Option<Hit> {
+    fn near_page(
+        &self,
+        page: &Page<'_>,
+        request: &Parts,
+        asked: Instant,
+    ) -> Option<(Ready, Option<Arc<Marker>>)> {
         let near = self.near.as_ref()?;
-        match near.get(&page.key, asked)? {
-            Kept::Page(hit) => page.serves(hit.head.proved(), request).then_some(hit),
-            Kept::Marker(marker) => {
-                let variant = page.variant(&marker, &request.headers);
-                match near.get(&variant.key, asked)? {
-                    Kept::Page(hit) => variant.serves(hit.head.proved(), request).then_some(hit),
-                    Kept::Marker(_) => None,
-                }
-            }
+        let marker = match near.get(&page.key, asked)? {
+            Kept::Page(ready) => return page.serves(ready.proved(), request).then_some((ready, None)),
+            Kept::Marker(marker) => marker,
+        };
+        let variant = page.variant(&marker, &request.headers);
+        match near.get(&variant.key, asked)? {
+            Kept::Page(ready) => variant.serves(ready.proved(), request).then_some((ready, Some(marker))),
+            Kept::Marker(_) => None,
         }
     }
 
@@ -191,14 +233,14 @@ impl<S: Store> Proxy<S> {
             }
         };
         let Some(base) = base else { return Ok(Lookup::Miss(Miss::Uri, None)) };
-        if let Some(hit) = known_hit(seen.as_ref(), &base) {
-            return Ok(self.serve(page, Some(hit), request, None, ticket).await);
+        if let Some(ready) = known_page(seen.as_ref(), &base) {
+            return Ok(self.serve(page, Some(ready), request, None, ticket).await);
         }
         let marker = match self.format.base(&base) {
             Base::Marker(marker) => Arc::new(marker),
             Base::Page(entry) => {
-                let hit = self.known.remember_page(&page.key, &base, entry, &self.format);
-                return Ok(self.serve(page, Some(hit), request, None, ticket).await);
+                let ready = self.known.remember_page(&page.key, &base, entry, &self.format);
+                return Ok(self.serve(page, Some(ready), request, None, ticket).await);
             }
             Base::Unusable => return Ok(Lookup::Miss(Miss::Unusable, None)),
         };
@@ -214,12 +256,12 @@ impl<S: Store> Proxy<S> {
             }
         };
         let Some(value) = value else { return Ok(Lookup::Miss(Miss::Vary, Some(marker))) };
-        let hit = self.variant_hit(&variant, &value);
-        Ok(self.serve(&variant, hit, request, Some(marker), ticket).await)
+        let ready = self.variant_page(&variant, &value);
+        Ok(self.serve(&variant, ready, request, Some(marker), ticket).await)
     }
 
-    fn variant_hit(&self, variant: &Page<'_>, value: &Bytes) -> Option<Hit> {
-        known_hit(self.known.get(&variant.key).as_ref(), value).or_else(|| {
+    fn variant_page(&self, variant: &Page<'_>, value: &Bytes) -> Option<Ready> {
+        known_page(self.known.get(&variant.key).as_ref(), value).or_else(|| {
             let entry = self.format.decode(value)?;
             Some(self.known.remember_page(&variant.key, value, entry, &self.format))
         })
@@ -229,15 +271,15 @@ impl<S: Store> Proxy<S> {
     async fn serve(
         &self,
         page: &Page<'_>,
-        hit: Option<Hit>,
+        ready: Option<Ready>,
         request: &Parts,
         marker: Option<Arc<Marker>>,
         ticket: Option<Ticket>,
     ) -> Lookup {
-        match hit.filter(|hit| page.serves(hit.head.proved(), request)) {
-            Some(hit) => {
-                self.keep(page, || Kept::Page(hit.clone()), ticket).await;
-                Lookup::Hit(hit, Source::Store)
+        match ready.filter(|ready| page.serves(ready.proved(), request)) {
+            Some(ready) => {
+                self.keep(page, || Kept::Page(ready.clone()), ticket).await;
+                Lookup::Hit(ready, Source::Store, marker)
             }
             None => Lookup::Miss(Miss::Unusable, marker),
         }
@@ -259,9 +301,9 @@ impl<S: Store> Proxy<S> {
 }
 
 /// The page of a value whose head is the last seen.
-fn known_hit(seen: Option<&Seen>, value: &Bytes) -> Option<Hit> {
+fn known_page(seen: Option<&Seen>, value: &Bytes) -> Option<Ready> {
     match seen {
-        Some(Seen::Head(text)) => text.hit(value),
+        Some(Seen::Head(text)) => text.page(value),
         _ => None,
     }
 }

@@ -12,8 +12,8 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The outcome of one request. Every answer carries one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
-    /// Served from the store; the seconds it will still be there, if that is known, and by which way it came.
-    Hit { ttl: Option<u64>, source: Source },
+    /// Served from the store, and by which way; the seconds it is still fresh, if that is known.
+    Hit(Hit, Source, Option<i64>),
     /// Fetched; whether it is being stored.
     Miss(Miss, Fill),
     /// Looked up and fetched, and not stored by decision.
@@ -24,7 +24,17 @@ pub(crate) enum CacheStatus {
     Failed(&'static str),
 }
 
-/// Where a hit was found.
+/// In which right a page is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hit {
+    Fresh,
+    /// Past its time, while a new one is fetched.
+    Grace,
+    /// Past its time, since the origin has failed.
+    StaleIfError,
+}
+
+/// Where a page was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Store,
@@ -43,6 +53,8 @@ pub(crate) enum Miss {
     Unusable,
     /// The store could not be read.
     Store,
+    /// What is stored is past its time.
+    Stale,
 }
 
 /// What happens to a page that was admitted.
@@ -87,7 +99,7 @@ impl CacheStatus {
 
     fn x_cache(self) -> &'static str {
         match self {
-            Self::Hit { .. } => "HIT",
+            Self::Hit(..) => "HIT",
             Self::Miss(..) => "MISS",
             Self::Declined(_) | Self::Passed(_) | Self::Failed(_) => "BYPASS",
         }
@@ -98,8 +110,14 @@ impl std::fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("cachepage; ")?;
         match self {
-            Self::Hit { ttl: Some(ttl), source } => write!(f, "hit; ttl={ttl}{}", source.parameters()),
-            Self::Hit { ttl: None, source } => write!(f, "hit{}", source.parameters()),
+            Self::Hit(Hit::Fresh, source, None) => write!(f, "hit{}", source.parameters()),
+            Self::Hit(_, _, None) => f.write_str("hit"),
+            // The store keeps its own time, and our clock may be a little ahead of it.
+            Self::Hit(Hit::Fresh, source, Some(ttl)) => {
+                write!(f, "hit; ttl={}{}", ttl.max(&0), source.parameters())
+            }
+            Self::Hit(Hit::Grace, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=grace"),
+            Self::Hit(Hit::StaleIfError, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
             Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
             Self::Declined(decline) => write!(f, "fwd=bypass; detail={}", decline.name()),
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
@@ -125,6 +143,7 @@ impl Miss {
             Self::Uri => "uri-miss",
             Self::Vary => "vary-miss",
             Self::Unusable | Self::Store => "miss",
+            Self::Stale => "stale",
         }
     }
 }
@@ -148,12 +167,23 @@ mod tests {
     #[test]
     fn each_outcome_has_its_two_headers() {
         for (status, x_cache, cache_status) in [
-            (CacheStatus::Hit { ttl: Some(42), source: Source::Store }, "HIT", "cachepage; hit; ttl=42"),
-            (CacheStatus::Hit { ttl: None, source: Source::Store }, "HIT", "cachepage; hit"),
+            (CacheStatus::Hit(Hit::Fresh, Source::Store, Some(42)), "HIT", "cachepage; hit; ttl=42"),
             (
-                CacheStatus::Hit { ttl: Some(42), source: Source::Near },
+                CacheStatus::Hit(Hit::Fresh, Source::Near, Some(42)),
                 "HIT",
                 "cachepage; hit; ttl=42; detail=near",
+            ),
+            (CacheStatus::Hit(Hit::Fresh, Source::Store, Some(-1)), "HIT", "cachepage; hit; ttl=0"),
+            (CacheStatus::Hit(Hit::Fresh, Source::Store, None), "HIT", "cachepage; hit"),
+            (
+                CacheStatus::Hit(Hit::Grace, Source::Near, Some(-3)),
+                "HIT",
+                "cachepage; hit; ttl=-3; detail=grace",
+            ),
+            (
+                CacheStatus::Hit(Hit::StaleIfError, Source::Store, Some(-3)),
+                "HIT",
+                "cachepage; hit; ttl=-3; detail=stale-if-error",
             ),
             (CacheStatus::Miss(Miss::Uri, Fill::Stored), "MISS", "cachepage; fwd=uri-miss; stored"),
             (CacheStatus::Miss(Miss::Vary, Fill::Stored), "MISS", "cachepage; fwd=vary-miss; stored"),

@@ -158,6 +158,14 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A number, not below 0.
+pub(super) fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor >= 0.0 => Ok(factor),
+        _ => Err(format!("{text:?} is not a number like 1.0")),
+    }
+}
+
 pub(super) fn key_prefix(text: &str) -> Result<String, String> {
     match text.chars().all(|c| !c.is_control() && c != ' ') {
         true => Ok(text.to_owned()),

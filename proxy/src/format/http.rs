@@ -4,6 +4,7 @@
 //! HTTP/1.1 200 OK
 //! Cachepage-Expires: 1795378206
 //! Cachepage-Selection: 0f3b… (only if more than the path selects the page)
+//! Cachepage-Cost: 120 (milliseconds of the origin; only if the rule has `early_refresh`)
 //! Content-Type: application/json
 //! Content-Length: 14022
 //!
@@ -12,6 +13,8 @@
 //!
 //! Lines that begin with `Cachepage-` are the store's own and never leave the proxy. `Content-Length` is always there
 //! and always right, so that a value that was cut short is known from its head.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -23,6 +26,7 @@ use crate::policy::content_length;
 
 const EXPIRES: &str = "cachepage-expires";
 const SELECTION: &str = "cachepage-selection";
+const COST: &str = "cachepage-cost";
 const OWN: &str = "cachepage-";
 
 /// More header lines than an origin may send (hyper's limit is 100) plus ours.
@@ -37,6 +41,9 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
     line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
     if let Some(proof) = entry.proof.as_ref().filter(|proof| !proof.is_empty()) {
         line(&mut value, SELECTION, proof);
+    }
+    if !entry.cost.is_zero() {
+        line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
     }
     let length = HeaderValue::from(entry.body.len());
     for (name, content) in entry.headers.iter().filter(|(name, _)| is_stored(name)) {
@@ -84,6 +91,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         reason: None,
         body,
         expires: None,
+        cost: Duration::ZERO,
         // A page that the path alone selects needs no line for it.
         proof: Some(Bytes::new()),
     };
@@ -102,6 +110,7 @@ fn take(entry: &mut Entry, header: &httparse::Header<'_>, value: &Bytes) -> Opti
     let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
     match name.as_str() {
         EXPIRES => entry.expires = Some(std::str::from_utf8(header.value).ok()?.parse().ok()?),
+        COST => entry.cost = Duration::from_millis(std::str::from_utf8(header.value).ok()?.parse().ok()?),
         SELECTION => entry.proof = Some(value.slice_ref(header.value)),
         _ => {
             let content = HeaderValue::from_maybe_shared(value.slice_ref(header.value)).ok()?;
@@ -134,6 +143,7 @@ mod tests {
             reason: None,
             body: Bytes::from_static(b"<p>hi</p>\r\n\r\n"),
             expires: Some(1_795_378_206),
+            cost: Duration::ZERO,
             proof: Some(Bytes::new()),
         }
     }
@@ -151,6 +161,7 @@ mod tests {
     fn it_reads_back_as_it_was_and_copies_nothing() {
         let page = Entry {
             reason: Some(ReasonPhrase::from_static(b"Fine")),
+            cost: Duration::from_millis(120),
             proof: Some(Bytes::from_static(b"0123abcd")),
             ..entry()
         };
@@ -160,8 +171,8 @@ mod tests {
         expected.insert(CONTENT_LENGTH, HeaderValue::from(13));
         assert_eq!(back.headers, expected);
         assert_eq!(
-            (back.reason, &back.body, back.expires, &back.proof),
-            (page.reason, &page.body, page.expires, &page.proof)
+            (back.reason, &back.body, back.expires, back.cost, &back.proof),
+            (page.reason, &page.body, page.expires, page.cost, &page.proof)
         );
         let range = value.as_ptr_range();
         assert!(range.contains(&back.body.as_ptr()));

@@ -1,5 +1,7 @@
 //! The values of a Django that shares the cache: its pickles, and what its outer middleware adds to them on each hit.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
@@ -73,6 +75,7 @@ impl Pickled {
             reason,
             body: page.body,
             expires,
+            cost: Duration::ZERO,
             proof,
         })
     }

@@ -147,3 +147,94 @@ fn compressed(compressor: Compressor, value: &Bytes) -> std::io::Result<Vec<u8>>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Compressor; 6] = [
+        Compressor::None,
+        Compressor::Zlib,
+        Compressor::Gzip,
+        Compressor::Zstd,
+        Compressor::Lz4,
+        Compressor::Lzma,
+    ];
+
+    /// Text that compresses, longer than a window of lz4, and noise that does not.
+    fn values() -> [Bytes; 3] {
+        let text: String = (0..20_000).map(|line| format!("<p>line {line}</p>\n")).collect();
+        let mut state = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        [Bytes::from(text), noise.take(300_000).collect(), Bytes::from_static(&[0; 101])]
+    }
+
+    #[test]
+    fn every_value_comes_back_and_tells_its_compressor() {
+        for (compressor, value) in
+            ALL.into_iter().flat_map(|compressor| values().map(|value| (compressor, value)))
+        {
+            let compressed = compress(compressor, &value);
+            assert_eq!(Compressor::of(&compressed), compressor);
+            assert_eq!(decompress(&compressed, value.len()).as_ref(), Some(&value), "{compressor:?}");
+            assert_eq!(decompress(&compressed, value.len() - 1), None, "{compressor:?}");
+        }
+    }
+
+    #[test]
+    fn short_values_stay_plain() {
+        for compressor in ALL {
+            let limit = if compressor == Compressor::Lzma { 100 } else { 15 };
+            let value = Bytes::from(vec![0x80; limit + 1]);
+            assert_eq!(compress(compressor, &value.slice(1..)), value.slice(1..), "{compressor:?}");
+            assert_eq!(
+                compress(compressor, &value) == value,
+                compressor == Compressor::None,
+                "{compressor:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_pickle_is_taken_for_compressed() {
+        for value in [&b"\x80\x04]."[..], b"(lp0\n.", b"]q\x00.", b"cmodule\nname\n.", b"x", b"", b"x\x9d"] {
+            let value = Bytes::from_static(value);
+            assert_eq!(decompress(&value, 100), Some(value));
+        }
+    }
+
+    #[test]
+    fn a_window_beyond_the_bound_is_refused() {
+        // A frame of one empty block, whose header says how much of the past it may refer to.
+        let zstd = |exponent: u8| Bytes::from(vec![0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3, 1, 0, 0]);
+        assert_eq!(decompress(&zstd(23 - 10), 100), Some(Bytes::new()));
+        assert_eq!(decompress(&zstd(24 - 10), 100), None);
+        for (preset, expected) in [(6, true), (7, false)] {
+            let mut writer = XzWriter::new(Vec::new(), XzOptions::with_preset(preset)).unwrap();
+            writer.write_all(&[0; 200]).unwrap();
+            let value = Bytes::from(writer.finish().unwrap());
+            assert_eq!(decompress(&value, 1000).is_some(), expected, "{preset}");
+        }
+    }
+
+    #[test]
+    fn what_is_broken_is_refused() {
+        let value = &values()[0];
+        for compressor in ALL.into_iter().skip(1) {
+            let whole = compress(compressor, value);
+            for end in [1, 7, whole.len() / 2, whole.len() - 1] {
+                let part = whole.slice(..end);
+                let is_plain = Compressor::of(&part) == Compressor::None;
+                assert_eq!(decompress(&part, LIMIT).is_some(), is_plain, "{compressor:?} {end}");
+            }
+            let mut changed = whole.to_vec();
+            changed[whole.len() / 2] ^= 0x55;
+            assert_ne!(decompress(&Bytes::from(changed), LIMIT).as_ref(), Some(value), "{compressor:?}");
+        }
+    }
+
+    const LIMIT: usize = 1 << 20;
+}

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::field::{Field, is_token};
+use super::field::{Field, MAX_HEAD, is_token};
 use super::heap::{Heap, Value};
 use super::object::{Object, dict, unique};
 
@@ -27,9 +27,12 @@ pub(super) fn fields(heap: &Heap<'_>, cookies: Value) -> Option<Vec<Field>> {
         return lines(heap, unique(heap, heap.entries(dict))?);
     }
     let cookies = Object::of(heap, cookies)?;
-    let mut fields = match cookies.args().next() {
-        Some(text) if cookies.called && cookies.class.1 == "SimpleCookie" => parse(heap.text(text)?)?,
-        Some(_) if cookies.called => return None,
+    let mut args = cookies.args();
+    let mut fields = match (args.next(), args.next()) {
+        (Some(text), None) if cookies.called && cookies.class.1 == b"SimpleCookie" => {
+            parse(heap.text(text)?)?
+        }
+        (Some(_), _) if cookies.called => return None,
         _ => Vec::new(),
     };
     fields.extend(lines(heap, cookies.items()?)?);
@@ -37,8 +40,15 @@ pub(super) fn fields(heap: &Heap<'_>, cookies: Value) -> Option<Vec<Field>> {
 }
 
 fn lines(heap: &Heap<'_>, morsels: Vec<(&str, Value)>) -> Option<Vec<Field>> {
-    let line = |(_, morsel)| Some(("Set-Cookie".to_owned(), morsel_line(&Object::of(heap, morsel)?)?));
-    morsels.into_iter().map(line).collect()
+    let mut length = 0;
+    morsels
+        .into_iter()
+        .map(|(_, morsel)| {
+            let line = morsel_line(&Object::of(heap, morsel)?)?;
+            length += line.len();
+            (length <= MAX_HEAD).then(|| ("Set-Cookie".to_owned(), line))
+        })
+        .collect()
 }
 
 /// `sid=abc; HttpOnly; Path=/`: the value as it was coded, then what is set.
@@ -53,17 +63,19 @@ fn morsel_line(morsel: &Object<'_>) -> Option<String> {
     })?;
     value?;
     let mut line = format!("{}={}", heap.text(key?)?, heap.text(coded?)?);
-    let items = morsel.items()?;
-    for (key, name) in ATTRIBUTES {
-        if let Some((_, value)) = items.iter().find(|(other, _)| *other == key) {
-            attribute(&mut line, heap, name, *value)?;
-        }
+    let mut values = [None; ATTRIBUTES.len()];
+    for (key, value) in morsel.items()? {
+        // A Morsel takes no other keys.
+        values[ATTRIBUTES.iter().position(|(known, _)| *known == key)?] = Some(value);
+    }
+    for ((_, name), value) in ATTRIBUTES.iter().zip(values) {
+        value.map_or(Some(()), |value| attribute(&mut line, heap, name, value))?;
     }
     Some(line)
 }
 
-/// Flags are named if they are true, all else has a value unless it is the empty text. A date that counts from now, which
-/// Django never stores, is a page that is not read: here is no clock.
+/// Flags are named if they are true, all else has a value unless it is the empty text. Two things that Django never
+/// stores make a page that is not read: a date that counts from now, as here is no clock, and a comment in quotes.
 fn attribute(line: &mut String, heap: &Heap<'_>, name: &str, value: Value) -> Option<()> {
     if heap.raw(value).is_some_and(<[u8]>::is_empty) {
         return Some(());
@@ -73,7 +85,10 @@ fn attribute(line: &mut String, heap: &Heap<'_>, name: &str, value: Value) -> Op
         Value::None | Value::Bool(false) | Value::Int(0) if is_flag(name) => Some(()),
         _ if is_flag(name) => write!(line, "; {name}").ok(),
         Value::Int(number) if name == "Max-Age" => write!(line, "; {name}={number}").ok(),
-        _ => write!(line, "; {name}={}", heap.text(value)?).ok(),
+        _ => {
+            let value = heap.text(value).filter(|value| name != "Comment" || is_token(value))?;
+            write!(line, "; {name}={value}").ok()
+        }
     }
 }
 
@@ -83,26 +98,25 @@ fn is_flag(name: &str) -> bool {
 
 /// What `SimpleCookie("sid=abc; Path=/; HttpOnly")` makes, as long as nothing in it is quoted or odd.
 fn parse(text: &str) -> Option<Vec<Field>> {
-    let mut cookies: Vec<(&str, [&str; ATTRIBUTES.len()])> = Vec::new();
-    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+    let mut cookies: Vec<Parsed<'_>> = Vec::new();
+    for part in text.strip_suffix(';').unwrap_or(text).split(';').map(str::trim) {
         let (key, value) = part.split_once('=').map_or((part, None), |(key, value)| (key, Some(value)));
         if !is_token(key) || key.starts_with('$') || !value.is_none_or(is_plain) {
             return None;
         }
-        let Some(at) = ATTRIBUTES.iter().position(|(name, _)| key.eq_ignore_ascii_case(name)) else {
-            value?;
-            cookies.push((part, [""; ATTRIBUTES.len()]));
+        // Only Python 3.14 and later know `Partitioned` here, and the others then drop all cookies.
+        let is_known = |(name, _): &(&str, _)| *name != "partitioned" && key.eq_ignore_ascii_case(name);
+        let Some(at) = ATTRIBUTES.iter().position(is_known) else {
+            if cookies.iter().any(|cookie| cookie.key == key) {
+                return None;
+            }
+            cookies.push(Parsed { key, value: value?, attributes: [""; ATTRIBUTES.len()] });
             continue;
         };
         let name = ATTRIBUTES[at].1;
-        cookies.last_mut()?.1[at] = value.or(is_flag(name).then_some(name))?;
+        cookies.last_mut()?.attributes[at] = value.or(is_flag(name).then_some(name))?;
     }
-    Some(
-        cookies
-            .into_iter()
-            .map(|(pair, attributes)| ("Set-Cookie".to_owned(), parsed_line(pair, attributes)))
-            .collect(),
-    )
+    Some(cookies.iter().map(|cookie| ("Set-Cookie".to_owned(), cookie.line())).collect())
 }
 
 /// A value that Python neither unquotes nor ends early: it may hold blanks if it is a date.
@@ -111,15 +125,108 @@ fn is_plain(value: &str) -> bool {
     value.bytes().all(is_letter) || httpdate::parse_http_date(value).is_ok()
 }
 
-fn parsed_line(pair: &str, attributes: [&str; ATTRIBUTES.len()]) -> String {
-    let mut line = pair.to_owned();
-    for ((_, name), value) in ATTRIBUTES.iter().zip(attributes).filter(|(_, value)| !value.is_empty()) {
-        line.push_str("; ");
-        line.push_str(name);
-        if !is_flag(name) {
-            line.push('=');
-            line.push_str(value);
+/// A cookie of a text; an attribute that is empty is not set.
+struct Parsed<'a> {
+    key: &'a str,
+    value: &'a str,
+    attributes: [&'a str; ATTRIBUTES.len()],
+}
+
+impl Parsed<'_> {
+    fn line(&self) -> String {
+        let mut line = format!("{}={}", self.key, self.value);
+        for ((_, name), value) in
+            ATTRIBUTES.iter().zip(self.attributes).filter(|(_, value)| !value.is_empty())
+        {
+            line.push_str("; ");
+            line.push_str(name);
+            if !is_flag(name) {
+                line.push('=');
+                line.push_str(value);
+            }
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::pickle::machine;
+
+    #[test]
+    fn morsels_are_rendered_as_python_does() {
+        for (attributes, expected) in [
+            (&b""[..], Some("k=v")),
+            (b"\x8c\x04path\x8c\x01/\x8c\x06domain\x8c\x01d", Some("k=v; Domain=d; Path=/")),
+            (b"\x8c\x04path\x8c\x00", Some("k=v")),
+            (b"\x8c\x04path\x8c\x01a\x8c\x04path\x8c\x01b", Some("k=v; Path=b")),
+            (b"\x8c\x06secure\x88\x8c\x08httponly\x88", Some("k=v; HttpOnly; Secure")),
+            (b"\x8c\x06secure\x8c\x01x\x8c\x08httponlyK\x01", Some("k=v; HttpOnly; Secure")),
+            (b"\x8c\x06secure\x89\x8c\x08httponlyK\x00", Some("k=v")),
+            (b"\x8c\x0bpartitioned\x88", Some("k=v; Partitioned")),
+            (b"\x8c\x07max-ageK\x00", Some("k=v; Max-Age=0")),
+            (b"\x8c\x07max-ageJ\xff\xff\xff\xff", Some("k=v; Max-Age=-1")),
+            (b"\x8c\x07max-age\x8c\x015", Some("k=v; Max-Age=5")),
+            (b"\x8c\x07expires\x8c\x05never", Some("k=v; expires=never")),
+            (b"\x8c\x07comment\x8c\x01c\x8c\x07version\x8c\x011", Some("k=v; Comment=c; Version=1")),
+            (b"\x8c\x07expiresK\x05", None),
+            (b"\x8c\x07comment\x8c\x03a b", None),
+            (b"\x8c\x04pathN", None),
+            (b"\x8c\x04path]", None),
+            (b"\x8c\x05other\x8c\x01x", None),
+        ] {
+            let head = &b"}\x8c\x01kchttp.cookies\nMorsel\n)\x81("[..];
+            let end = b"u}(\x8c\x03key\x8c\x01k\x8c\x05valueN\x8c\x0bcoded_value\x8c\x01vubs.";
+            let value = Bytes::from([head, attributes, end].concat());
+            let (heap, cookies) = machine::load(&value).unwrap();
+            let line = fields(&heap, cookies).map(|mut fields| fields.remove(0).1);
+            assert_eq!(line.as_deref(), expected, "{}", attributes.escape_ascii());
         }
     }
-    line
+
+    #[test]
+    fn texts_are_parsed_as_python_does_or_not_at_all() {
+        for (text, expected) in [
+            ("sid=abc", Some(&["sid=abc"][..])),
+            ("sid=", Some(&["sid="])),
+            ("a=b=c", Some(&["a=b=c"])),
+            ("a=b; c=d; Path=/", Some(&["a=b", "c=d; Path=/"])),
+            (
+                "a=b; SECURE; path=/x; HttpOnly; Max-Age=5;",
+                Some(&["a=b; HttpOnly; Max-Age=5; Path=/x; Secure"]),
+            ),
+            ("a=b; secure=; httponly=1; domain=", Some(&["a=b; HttpOnly"])),
+            (
+                "a=b; expires=Thu, 01 Jan 1970 00:00:00 GMT; path=/",
+                Some(&["a=b; expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/"]),
+            ),
+            ("", None),
+            ("a", None),
+            ("Path=/; a=b", None),
+            ("a=b; Path", None),
+            ("a=b; c", None),
+            ("a=b c", None),
+            ("a =b", None),
+            ("a=\"b\"", None),
+            ("a=b\\", None),
+            ("a=b; $Path=/", None),
+            ("a=b; a=c", None),
+            ("a=b;;c=d", None),
+            ("a=b; Partitioned", None),
+            ("\u{e9}=b", None),
+            ("a=\u{e9}", None),
+            ("a=b\r\nX: y", None),
+        ] {
+            let lines =
+                parse(text).map(|fields| fields.into_iter().map(|(_, line)| line).collect::<Vec<_>>());
+            assert_eq!(
+                lines.as_deref(),
+                expected.map(|lines| lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()).as_deref(),
+                "{text}"
+            );
+        }
+    }
 }

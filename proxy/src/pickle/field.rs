@@ -1,11 +1,10 @@
 //! Header fields of a page: what Django and its servers let pass. What they do not, they answer with 500.
 
 use super::heap::{Heap, Value};
-use super::object::{Object, dict, pair, unique};
-use super::page::Page;
+use super::object::{MAX_FIELDS, Object, dict, pair, unique};
 
 /// The most bytes of all names and values; clients take no more. It bounds what shared texts can grow to.
-const MAX_HEAD: usize = 256 << 10;
+pub(super) const MAX_HEAD: usize = 256 << 10;
 
 /// A header field: its name in its written case, and its value.
 pub(super) type Field = (String, String);
@@ -22,7 +21,7 @@ pub(super) fn headers(heap: &Heap<'_>, value: Value) -> Option<Vec<Field>> {
     })?;
     match store {
         Some(store) => stored(heap, store),
-        None if object.called && object.class.1 == "ResponseHeaders" => given(heap, object.args().next()?),
+        None if object.called && object.class.1 == b"ResponseHeaders" => given(heap, object.args().next()?),
         None => None,
     }
 }
@@ -58,7 +57,7 @@ pub(super) fn given(heap: &Heap<'_>, headers: Value) -> Option<Vec<Field>> {
     for (name, value) in unique(heap, heap.entries(dict(heap, headers)?))? {
         let value = match value {
             Value::Int(number) => number.to_string(),
-            _ => heap.text(value).filter(|text| text.len() <= MAX_HEAD)?.to_owned(),
+            _ => heap.text(value)?.to_owned(),
         };
         size += name.len() + value.len();
         if size > MAX_HEAD {
@@ -79,11 +78,11 @@ pub(super) fn find<'a>(fields: &'a [Field], name: &str) -> Option<&'a str> {
 
 /// Whether Django and its servers serve a page: a final status, and reason, names and values that can stand in a head.
 /// Django 5 and later computes the age of what has a `max-age`, and fails if there is no `Expires`.
-pub(super) fn is_servable(page: &Page) -> bool {
-    let fields = &page.headers;
+pub(super) fn is_servable(status: u16, reason: Option<&str>, fields: &[Field]) -> bool {
     let aged = find(fields, "cache-control").is_some_and(has_age);
-    (200..=999).contains(&page.status)
-        && page.reason.as_deref().is_none_or(is_content)
+    (200..=999).contains(&status)
+        && fields.len() <= MAX_FIELDS
+        && reason.is_none_or(is_content)
         && fields.iter().all(|(name, value)| is_token(name) && is_content(value))
         && fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() <= MAX_HEAD
         && (!aged || find(fields, "expires").is_some())
@@ -102,9 +101,10 @@ pub(super) fn is_content(text: &str) -> bool {
 
 /// Whether Django's `get_max_age` finds a number: the last `max-age` counts, and one without a value is `int(True)`.
 fn has_age(cache_control: &str) -> bool {
-    let mut directives = cache_control
-        .split(',')
-        .map(|directive| directive.trim().split_once('=').unwrap_or((directive.trim(), "1")));
+    let mut directives = cache_control.split(',').map(|directive| {
+        let directive = directive.trim();
+        directive.split_once('=').unwrap_or((directive, "1"))
+    });
     directives.rfind(|(name, _)| name.eq_ignore_ascii_case("max-age")).is_some_and(|(_, value)| is_int(value))
 }
 
@@ -113,4 +113,69 @@ fn is_int(text: &str) -> bool {
     let text = text.trim();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     digits.split('_').all(|part| !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_computed_where_django_finds_a_number() {
+        for (cache_control, expected) in [
+            ("max-age=60", true),
+            ("public, max-age=60", true),
+            (" MAX-AGE= 6_0 ,x", true),
+            ("max-age=-1", true),
+            ("max-age", true),
+            ("max-age=abc, max-age=60", true),
+            ("max-age=60, max-age=abc", false),
+            ("max-age=", false),
+            ("max-age=\"60\"", false),
+            ("max-age=1.5", false),
+            ("max-age=6__0", false),
+            ("max-age =60", false),
+            ("s-maxage=60", false),
+            ("", false),
+        ] {
+            assert_eq!(has_age(cache_control), expected, "{cache_control}");
+        }
+    }
+
+    #[test]
+    fn what_can_stand_in_a_head_is_served() {
+        for (rule, (status, reason, name, value), expected) in [
+            ("any final status", (200, None, "A", "b"), true),
+            ("the last status", (999, None, "A", "b"), true),
+            ("not one that goes on", (199, None, "A", "b"), false),
+            ("not one beyond", (1000, None, "A", "b"), false),
+            ("an empty reason", (200, Some(""), "A", "b"), true),
+            ("a Latin-1 reason", (200, Some("caf\u{e9}"), "A", "b"), true),
+            ("not a reason of two lines", (200, Some("a\r\nb"), "A", "b"), false),
+            ("a name of any token", (200, None, "X!#$%&'*+-.^_`|~1", "b"), true),
+            ("not an empty name", (200, None, "", "b"), false),
+            ("not a name with a blank", (200, None, "A b", "b"), false),
+            ("not a name with a colon", (200, None, "A:", "b"), false),
+            ("not a name in Latin-1", (200, None, "\u{e9}", "b"), false),
+            ("an empty value", (200, None, "A", ""), true),
+            ("a value in Latin-1", (200, None, "A", "\t \u{80}\u{ff}"), true),
+            ("not a value beyond Latin-1", (200, None, "A", "\u{100}"), false),
+            ("not a value with a line feed", (200, None, "A", "a\nb"), false),
+            ("not a value with a return", (200, None, "A", "a\rb"), false),
+            ("not a value with a zero", (200, None, "A", "a\0b"), false),
+            ("not a value with a delete", (200, None, "A", "a\u{7f}b"), false),
+            ("not a max-age without Expires", (200, None, "cache-control", "max-age=60"), false),
+            ("not a head beyond all bounds", (200, None, "A", &"b".repeat(MAX_HEAD)[..]), false),
+        ] {
+            let fields = [(name.to_owned(), value.to_owned())];
+            assert_eq!(is_servable(status, reason, &fields), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn any_expires_will_do() {
+        let fields = [("Cache-Control", "max-age=60"), ("EXPIRES", "never")];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert!(is_servable(200, None, &fields));
+        assert!(!is_servable(200, None, &fields[..1]));
+    }
 }

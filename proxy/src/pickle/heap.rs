@@ -11,6 +11,9 @@ use super::cursor::Span;
 /// The most nodes of a value: a page of a mebibyte whose payload is a list of the smallest objects has half as many.
 const MAX_NODES: usize = 1 << 18;
 
+/// The longest text that is looked at: longer than any head. Texts can be shared, so what many refer to must be short.
+const MAX_TEXT: usize = 256 << 10;
+
 /// A value of Python.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value {
@@ -189,8 +192,10 @@ impl<'a> Heap<'a> {
         }
     }
 
+    /// A text; `None` if it is longer than all that a page needs as one.
     pub(super) fn text(&self, value: Value) -> Option<&str> {
-        std::str::from_utf8(self.raw(value)?).ok()
+        let text = self.raw(value).filter(|text| text.len() <= MAX_TEXT)?;
+        std::str::from_utf8(text).ok()
     }
 
     /// Bytes as they were stored, without a copy.

@@ -20,7 +20,6 @@ pub(super) fn read(opcode: u8, input: &mut Cursor<'_>, unescaped: &mut String) -
         LONG => input.line().and_then(|line| decimal(input.get(line).strip_suffix(b"L")?))?,
         BINFLOAT => input.bytes(8).map(|_| Value::Number)?,
         FLOAT => input.line().and_then(|line| float(input.get(line)))?,
-        SHORT_BINUNICODE => Value::Text(input.counted::<1>()?),
         BINUNICODE => Value::Text(input.counted::<4>()?),
         BINUNICODE8 => Value::Text(input.counted::<8>()?),
         UNICODE => input.line().map(|line| unicode(line, input.get(line), unescaped))?,

@@ -16,7 +16,7 @@ pub(super) struct Object<'a> {
     pub(super) heap: &'a Heap<'a>,
     id: NodeId,
     /// Module and name of its class.
-    pub(super) class: (&'a str, &'a str),
+    pub(super) class: (&'a [u8], &'a [u8]),
     args: NodeId,
     /// Its constructor makes it; else it is bare.
     pub(super) called: bool,
@@ -30,7 +30,7 @@ impl<'a> Object<'a> {
         let Kind::Object { class, args, called } = heap.kind(id) else { return None };
         let object = Self { heap, id, class: class_name(heap, class)?, args, called, contents: None };
         match object.class {
-            ("copyreg" | "copy_reg", "_reconstructor") if called => object.reconstructed(),
+            (b"copyreg" | b"copy_reg", b"_reconstructor") if called => object.reconstructed(),
             _ => Some(object),
         }
     }
@@ -79,12 +79,12 @@ impl<'a> Object<'a> {
     }
 }
 
-fn class_name<'a>(heap: &'a Heap<'_>, class: NodeId) -> Option<(&'a str, &'a str)> {
+fn class_name<'a>(heap: &'a Heap<'_>, class: NodeId) -> Option<(&'a [u8], &'a [u8])> {
     if heap.kind(class) != Kind::Class {
         return None;
     }
     let mut names = heap.items(class);
-    Some((heap.text(names.next()?)?, heap.text(names.next()?)?))
+    Some((heap.raw(names.next()?)?, heap.raw(names.next()?)?))
 }
 
 /// The node of a plain dict.
@@ -123,19 +123,33 @@ pub(super) fn unique<'a>(
     Some(kept)
 }
 
-/// Bytes, also as protocols 0 to 2 write them: the Latin-1 of a text, or nothing at all.
+/// Bytes, or a `bytearray` of them, as it is written before protocol 5.
 pub(super) fn bytes(heap: &Heap<'_>, value: Value) -> Option<Bytes> {
+    if let Some(bytes) = plain_bytes(heap, value) {
+        return Some(bytes);
+    }
+    let object = Object::of(heap, value).filter(|object| object.called)?;
+    let mut args = object.args();
+    match (object.class, args.next(), args.next()) {
+        ((b"builtins" | b"__builtin__", b"bytearray"), None, None) => Some(Bytes::new()),
+        ((b"builtins" | b"__builtin__", b"bytearray"), Some(bytes), None) => plain_bytes(heap, bytes),
+        _ => None,
+    }
+}
+
+/// Bytes, also as protocols 0 to 2 make them: of a text in Latin-1, or of nothing.
+fn plain_bytes(heap: &Heap<'_>, value: Value) -> Option<Bytes> {
     if let Some(bytes) = heap.bytes(value) {
         return Some(bytes);
     }
     let object = Object::of(heap, value).filter(|object| object.called)?;
     let mut args = object.args();
     match (object.class, args.next(), args.next()) {
-        (("_codecs", "encode"), Some(text), Some(codec)) if heap.raw(codec)? == b"latin1" => {
-            let letters = heap.text(text)?.chars();
+        ((b"builtins" | b"__builtin__", b"bytes"), None, None) => Some(Bytes::new()),
+        ((b"_codecs", b"encode"), Some(text), Some(codec)) if heap.raw(codec)? == b"latin1" => {
+            let letters = std::str::from_utf8(heap.raw(text)?).ok()?.chars();
             letters.map(|letter| u8::try_from(letter).ok()).collect::<Option<Vec<u8>>>().map(Bytes::from)
         }
-        (("builtins" | "__builtin__", "bytes"), None, None) => Some(Bytes::new()),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::field::{Field, is_servable};
+use super::field::{Field, find, is_servable};
 use super::opcode::*;
 use super::page::Page;
 
@@ -45,16 +45,16 @@ pub fn write_list(names: &[String]) -> Bytes {
 /// Writes a page; `None` for one that Django could not serve, or that sets a cookie: it would be sent to everybody.
 /// Fields of equal names become one, as Django has one value for a name (RFC 9110 §5.3 says how).
 pub fn write_page(page: &Page, protocol: Protocol) -> Option<Bytes> {
-    let page = Page { headers: joined(&page.headers), ..page.clone() };
-    let sets_cookie = page.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
-    if sets_cookie || !is_servable(&page) {
+    let fields = joined(&page.headers);
+    if find(&fields, "set-cookie").is_some() || !is_servable(page.status, page.reason.as_deref(), &fields) {
         return None;
     }
-    let head: usize = page.headers.iter().map(|(name, value)| 2 * name.len() + value.len() + 16).sum();
+    // What is the same in all pages takes some 300 bytes.
+    let head: usize = fields.iter().map(|(name, value)| 2 * name.len() + value.len() + 16).sum();
     let mut pickle = Pickle::new(protocol, head + page.body.len() + 512);
     pickle.object("django.http.response", "HttpResponse");
     pickle.codes(&[EMPTY_DICT, MARK]);
-    pickle.headers(&page.headers);
+    pickle.headers(&fields);
     pickle.item("_charset", &[NONE]);
     pickle.item("_resource_closers", &[EMPTY_LIST]);
     pickle.item("_handler_class", &[NONE]);
@@ -166,5 +166,68 @@ impl Pickle {
             self.codes(&content.len().to_le_bytes());
         }
         self.codes(content);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pickle::{read_list, read_page};
+
+    fn page(fields: &[(&str, &str)]) -> Page {
+        let headers = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Page { status: 200, headers, body: Bytes::from_static(b"<p>"), ..Page::default() }
+    }
+
+    #[test]
+    fn lists_are_written_in_few_bytes() {
+        assert_eq!(write_list(&[]), &b"\x80\x04](e."[..]);
+        assert_eq!(write_list(&["HTTP_ACCEPT".to_owned()]), &b"\x80\x04](\x8c\x0bHTTP_ACCEPTe."[..]);
+        let names = vec!["\u{6771}".repeat(200), String::new()];
+        assert_eq!(read_list(&write_list(&names)), Some(names));
+    }
+
+    #[test]
+    fn the_protocol_is_the_backends() {
+        assert_eq!(write_page(&page(&[]), Protocol::Four).unwrap()[..2], *b"\x80\x04");
+        assert_eq!(write_page(&page(&[]), Protocol::Five).unwrap()[..2], *b"\x80\x05");
+    }
+
+    #[test]
+    fn lengths_are_written_at_their_borders() {
+        for length in [0, 255, 256, 65_535, 65_536] {
+            let page = Page { body: vec![b'x'; length].into(), note: Some("n".repeat(length)), ..page(&[]) };
+            assert_eq!(read_page(&write_page(&page, Protocol::Five).unwrap()), Some(page), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_django_could_not_serve_is_refused() {
+        for (rule, page) in [
+            ("a cookie", page(&[("set-cookie", "a=b")])),
+            ("a max-age without Expires", page(&[("Cache-Control", "max-age=60")])),
+            ("a line feed", page(&[("A", "b\nc")])),
+            ("a letter beyond Latin-1", page(&[("A", "\u{100}")])),
+            ("a name that is no token", page(&[("A b", "c")])),
+            ("a status that goes on", Page { status: 100, ..page(&[]) }),
+            ("a reason of two lines", Page { reason: Some("a\nb".to_owned()), ..page(&[]) }),
+        ] {
+            assert_eq!(write_page(&page, Protocol::Five), None, "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_others_make_is_left_out() {
+        let written = write_page(
+            &page(&[("Date", "x"), ("CONTENT-LENGTH", "9"), ("A", "b"), ("te", "x")]),
+            Protocol::Five,
+        );
+        assert_eq!(read_page(&written.unwrap()), Some(page(&[("A", "b")])));
+    }
+
+    #[test]
+    fn fields_of_equal_names_become_one() {
+        let written = write_page(&page(&[("Vary", "A"), ("X", "1"), ("vary", "B")]), Protocol::Five);
+        assert_eq!(read_page(&written.unwrap()), Some(page(&[("Vary", "A, B"), ("X", "1")])));
     }
 }

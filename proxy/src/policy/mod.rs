@@ -4,6 +4,7 @@
 //! response whether it may be stored, for how long, and varying on what.
 
 mod cache_control;
+mod freshness;
 mod rule;
 mod vary;
 
@@ -20,6 +21,7 @@ use hyper::http::{request, response};
 
 pub(crate) use cache_control::CacheControl;
 use cache_control::{Forbidden, forbidden};
+pub(crate) use freshness::Freshness;
 pub use rule::{Authorization, Rule};
 use vary::Unstorable;
 pub(crate) use vary::VaryList;
@@ -50,7 +52,7 @@ pub(crate) enum Pass {
 /// Whether a response may be stored.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Admission {
-    Admit { ttl: Duration, vary: VaryList },
+    Admit { vary: VaryList },
     Decline(Decline),
 }
 
@@ -142,7 +144,7 @@ impl Policy {
             return Admission::Decline(Decline::Head);
         }
         match self.capturable(length) {
-            Ok(()) => Admission::Admit { ttl: rule.timeout, vary },
+            Ok(()) => Admission::Admit { vary },
             Err(decline) => Admission::Decline(decline),
         }
     }
@@ -182,6 +184,11 @@ pub(crate) fn without_conditions(mut request: request::Parts) -> request::Parts 
     request.headers.remove(IF_NONE_MATCH);
     request.headers.remove(IF_MODIFIED_SINCE);
     request
+}
+
+/// Whether an answer tells that the origin has failed, so that an older page is better (RFC 5861 §4).
+pub(crate) fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// Whether the answer to a request may be the answer to others: it is a page, and not one for these credentials alone.
@@ -326,7 +333,7 @@ mod tests {
     ) -> Result<u64, Decline> {
         let now = httpdate::parse_http_date(NOW).unwrap();
         match Policy::new(Vec::new(), 1000).admission(rule, request, response, length, now) {
-            Admission::Admit { ttl, .. } => Ok(ttl.as_secs()),
+            Admission::Admit { .. } => Ok(rule.keep().as_secs()),
             Admission::Decline(decline) => Err(decline),
         }
     }

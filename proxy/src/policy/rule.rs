@@ -17,6 +17,12 @@ pub struct Rule {
     pub key_prefix: String,
     /// What happens to requests with `Authorization`.
     pub authorization: Authorization,
+    /// How long past its time a page is served while a new one is fetched.
+    pub grace: Duration,
+    /// How long past its time a page is served if the origin fails.
+    pub stale_if_error: Duration,
+    /// How eagerly pages are fetched anew before their time: 1 is the best for most, more is earlier, 0 is never.
+    pub early_refresh: f64,
 }
 
 /// What a rule does with requests that have `Authorization`.
@@ -65,6 +71,9 @@ impl Rule {
             timeout: Duration::from_secs(seconds),
             key_prefix: String::new(),
             authorization: Authorization::Pass,
+            grace: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            early_refresh: 0.0,
         })
     }
 

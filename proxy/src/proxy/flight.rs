@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hyper::Response;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
+use hyper::{Method, Response};
 use tokio::time::Instant;
 
 use super::{Proxy, now, relay};
@@ -71,6 +72,17 @@ impl<S: Store> Proxy<S> {
         Flight::of(self, &wanted, None).fly().await
     }
 
+    /// Has a new page fetched while the old one is served, unless somebody is at it already.
+    pub(super) fn refresh(self: &Arc<Self>, wanted: &Wanted<'_>) {
+        let marker = wanted.marker.as_deref();
+        if let Place::Lead(lead) = self.collapsing.join(&wanted.key(marker), wanted.asked) {
+            let mut flight = Flight::of(self, wanted, Some(lead));
+            // A HEAD finds the page of a GET, and has that refreshed.
+            flight.request.method = Method::GET;
+            self.tasks.spawn(async { drop(flight.fly().await) });
+        }
+    }
+
     /// In a task of its own: it goes on for the others when its client leaves.
     async fn lead(self: &Arc<Self>, wanted: &Wanted<'_>, lead: Lead) -> Result<Response<Body>, Error> {
         let flight = Flight::of(self, wanted, Some(lead));
@@ -112,6 +124,7 @@ impl<S: Store> Flight<S> {
     }
 
     async fn fly(mut self) -> Result<Response<Body>, Error> {
+        let set_out = Instant::now();
         let mut fetched = match self.proxy.upstream.fetch(self.request.clone(), None, self.peer).await {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -127,10 +140,16 @@ impl<S: Store> Flight<S> {
         let (head, length) = (&mut fetched.head, fetched.length);
         match self.proxy.policy.admission(&self.rule, &self.request, head, length, now) {
             Admission::Decline(decline) => {
-                self.land(Outcome::Apart);
+                // What fails now may well be for all in a moment.
+                let is_lasting = !policy::is_failure(fetched.head.status);
+                self.land_apart(is_lasting);
                 Ok(relay(fetched, CacheStatus::Declined(decline)))
             }
-            Admission::Admit { ttl, vary } => Ok(self.fill(fetched, vary, Lifetime { ttl, now })),
+            Admission::Admit { vary } => {
+                let cost = if self.rule.early_refresh > 0.0 { set_out.elapsed() } else { Duration::ZERO };
+                let lifetime = Lifetime { fresh: self.rule.timeout, keep: self.rule.keep(), now, cost };
+                Ok(self.fill(fetched, vary, lifetime))
+            }
         }
     }
 
@@ -157,7 +176,7 @@ impl<S: Store> Flight<S> {
                 fill::Filled::Whole(entry) => {
                     self.land(Outcome::Page(Arc::new(Shared { key, marker, entry })))
                 }
-                fill::Filled::TooLarge => self.land(Outcome::Apart),
+                fill::Filled::TooLarge => self.land_apart(true),
                 // Dropped without landing: one of those who followed asks again for all.
                 fill::Filled::Broken => drop(self.lead.take()),
             }
@@ -190,10 +209,16 @@ impl<S: Store> Flight<S> {
 
     /// Tells who follows, if anybody may.
     fn land(&mut self, outcome: Outcome) {
-        let Some(lead) = self.lead.take() else { return };
-        if matches!(outcome, Outcome::Apart) {
+        if let Some(lead) = self.lead.take() {
+            lead.land(outcome);
+        }
+    }
+
+    /// Tells that the answer was for this client alone, and that the next will be, if it is of a lasting kind.
+    fn land_apart(&mut self, is_lasting: bool) {
+        if let Some(lead) = self.lead.as_ref().filter(|_| is_lasting) {
             self.proxy.collapsing.keep_apart(lead.key().clone());
         }
-        lead.land(outcome);
+        self.land(Outcome::Apart);
     }
 }

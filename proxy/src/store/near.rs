@@ -16,7 +16,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::entry::Hit;
+use crate::entry::Ready;
 use crate::key::{Key, Marker};
 
 /// Changes are noted for groups of keys. A change of another key of the group costs a page its place once; with this
@@ -39,7 +39,7 @@ pub struct Near {
 /// What lies under a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
-    Page(Hit),
+    Page(Ready),
     Marker(Arc<Marker>),
 }
 
@@ -65,7 +65,7 @@ impl Weighter<Key, Timed> for ByBytes {
         /// About what the cache itself keeps for an entry.
         const OVERHEAD: usize = 192;
         let size = match &timed.kept {
-            Kept::Page(hit) => hit.head.size() + hit.body.len(),
+            Kept::Page(page) => page.size(),
             Kept::Marker(marker) => marker.size(),
         };
         (key.as_bytes().len() + size + OVERHEAD) as u64
@@ -179,9 +179,10 @@ mod tests {
             reason: None,
             body: Bytes::from(vec![b'x'; size]),
             expires: None,
+            cost: Duration::ZERO,
             proof: None,
         };
-        Kept::Page(entry.into_hit())
+        Kept::Page(entry.into())
     }
 
     /// One that is on, and holds a page under `a`.

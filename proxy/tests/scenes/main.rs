@@ -7,6 +7,7 @@ mod collapse;
 mod explain;
 mod failure;
 mod forwarding;
+mod grace;
 mod hit;
 mod pass;
 mod program;

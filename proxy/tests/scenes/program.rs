@@ -210,7 +210,8 @@ async fn a_hundred_megabytes_pass_with_flat_memory() {
         }
         let (sender, pieces) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 100 * MEGABYTE);
+            let head =
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", 100 * MEGABYTE);
             let _ = sender.send(head.into_bytes()).await;
             for _ in 0..100 {
                 let _ = sender.send(vec![b'x'; MEGABYTE]).await;

@@ -1,0 +1,114 @@
+//! Whether a stored page may still be served, and whether it is time for a new one.
+//!
+//! By default the store's time alone decides, as in Django: what is there is fresh. Rules with `grace`, `stale_if_error`
+//! or `early_refresh` keep pages longer and look at the clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Rule;
+
+/// What to do with a page that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Serve it.
+    Fresh,
+    /// Serve it, and have a new one fetched meanwhile: it will end soon.
+    Early,
+    /// The same for one that has just ended.
+    Grace,
+    /// Serve it only if no new one can be had.
+    IfError,
+}
+
+impl Rule {
+    /// How long pages are kept in the store: past their time, if they may be served then.
+    pub(crate) fn keep(&self) -> Duration {
+        self.timeout + self.grace.max(self.stale_if_error)
+    }
+
+    /// Judges a page that ends at `expires`, in seconds since 1970, and took the origin `cost` to make. `chance` is
+    /// between 0 and 1, another for each request.
+    ///
+    /// Early refreshes are XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention,
+    /// 2015): the longer a page takes and the nearer its end, the more likely; `early_refresh` is its beta.
+    pub(crate) fn freshness(
+        &self,
+        expires: Option<u64>,
+        cost: Duration,
+        now: SystemTime,
+        chance: f64,
+    ) -> Freshness {
+        let Some(expires) = expires.filter(|_| self.looks_at_the_clock()) else { return Freshness::Fresh };
+        let expires = UNIX_EPOCH + Duration::from_secs(expires);
+        match now.duration_since(expires) {
+            Ok(past) if past < self.grace => Freshness::Grace,
+            // Kept by another rule for longer, or by a clock that is ahead of ours: no worse than this.
+            Ok(_) => Freshness::IfError,
+            Err(left) => {
+                let ahead = cost.as_secs_f64() * self.early_refresh * -chance.max(f64::MIN_POSITIVE).ln();
+                if ahead >= left.duration().as_secs_f64() { Freshness::Early } else { Freshness::Fresh }
+            }
+        }
+    }
+
+    /// Whether a page that is in the store may need to be judged.
+    pub(crate) fn looks_at_the_clock(&self) -> bool {
+        !self.grace.is_zero() || !self.stale_if_error.is_zero() || self.early_refresh > 0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(grace: u64, stale_if_error: u64, early_refresh: f64) -> Rule {
+        let seconds = Duration::from_secs;
+        let rule = Rule::new("/", 60).unwrap();
+        Rule { grace: seconds(grace), stale_if_error: seconds(stale_if_error), early_refresh, ..rule }
+    }
+
+    #[test]
+    fn the_clock_counts_only_where_the_rule_says_so() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        for (rule, now, expected) in [
+            (rule(0, 0, 0.0), 99, Freshness::Fresh),
+            (rule(0, 0, 0.0), 1000, Freshness::Fresh),
+            (rule(10, 0, 0.0), 99, Freshness::Fresh),
+            (rule(10, 0, 0.0), 100, Freshness::Grace),
+            (rule(10, 0, 0.0), 109, Freshness::Grace),
+            (rule(10, 0, 0.0), 110, Freshness::IfError),
+            (rule(10, 300, 0.0), 105, Freshness::Grace),
+            (rule(0, 300, 0.0), 100, Freshness::IfError),
+        ] {
+            assert_eq!(rule.freshness(Some(100), Duration::ZERO, at(now), 0.5), expected, "{now}");
+        }
+        assert_eq!(rule(10, 0, 0.0).freshness(None, Duration::ZERO, at(5000), 0.5), Freshness::Fresh);
+    }
+
+    #[test]
+    fn a_costly_page_is_refreshed_earlier() {
+        let left = |seconds: u64| UNIX_EPOCH + Duration::from_secs(100 - seconds);
+        let second = Duration::from_secs(1);
+        // -ln(0.05) is 3.0.
+        for (beta, cost, seconds_left, chance, expected) in [
+            (1.0, second, 2, 0.05, Freshness::Early),
+            (1.0, second, 4, 0.05, Freshness::Fresh),
+            (2.0, second, 4, 0.05, Freshness::Early),
+            (1.0, second * 4, 10, 0.05, Freshness::Early),
+            (1.0, second / 10, 2, 0.05, Freshness::Fresh),
+            (1.0, second, 2, 0.9, Freshness::Fresh),
+            (0.0, second * 100, 1, 0.0, Freshness::Fresh),
+            (1.0, second, 2, 0.0, Freshness::Early),
+        ] {
+            let found = rule(1, 0, beta).freshness(Some(100), cost, left(seconds_left), chance);
+            assert_eq!(found, expected, "{beta} {cost:?} {seconds_left} {chance}");
+        }
+    }
+
+    #[test]
+    fn pages_are_kept_as_long_as_they_may_be_served() {
+        assert_eq!(rule(0, 0, 9.0).keep(), Duration::from_secs(60));
+        assert_eq!(rule(10, 0, 0.0).keep(), Duration::from_secs(70));
+        assert_eq!(rule(10, 300, 0.0).keep(), Duration::from_secs(360));
+    }
+}

@@ -1,0 +1,158 @@
+//! Pages past their time: served while a new one comes, or when none can be had. And pages fetched anew before it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proxy::{Key, MemoryStore, Store, Write};
+use tokio::time::{Duration, Instant};
+
+use crate::support::{Origin, PATIENCE, Scene, Script, answer, page};
+
+const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
+
+fn rule(options: &str) -> String {
+    format!("[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n{options}\n")
+}
+
+/// A store in which the page ended so many seconds ago, or, below 0, has so many left.
+#[allow(clippy::disallowed_methods, reason = "pages are told to have ended before now")]
+async fn aged(seconds: i64, lines: &str) -> MemoryStore {
+    let store = MemoryStore::new(1 << 20);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let expires = i64::try_from(now.as_secs()).unwrap() - seconds;
+    let value =
+        format!("HTTP/1.1 200 OK\r\nCachepage-Expires: {expires}\r\n{lines}Content-Length: 3\r\n\r\nold");
+    store.put(vec![Write::Set(Key::new(KEY), value.into())], Duration::from_secs(600)).await.unwrap();
+    store
+}
+
+/// Asks until the page is this one.
+async fn until(scene: &Scene, text: &str) {
+    let started = Instant::now();
+    while scene.get("/p/").await.text() != text {
+        assert!(started.elapsed() < PATIENCE);
+    }
+}
+
+#[tokio::test]
+async fn in_grace_the_old_page_is_served_while_one_request_refreshes_it() {
+    let (asked, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::new(move |_, _| {
+        let (sender, pieces) = tokio::sync::mpsc::channel(1);
+        asked.send(sender).unwrap();
+        Script::Pieces(pieces)
+    })
+    .await;
+    let scene = Scene::with(origin.address, aged(5, "").await, &rule("grace = 30")).await;
+    for _ in 0..20 {
+        let reply = scene.get("/p/").await;
+        assert_eq!((reply.text(), reply.header("x-cache")), ("old", "HIT"));
+        assert!(
+            reply.cache().ends_with("; detail=grace") && reply.cache().contains("ttl=-"),
+            "{}",
+            reply.cache()
+        );
+    }
+    requests.recv().await.unwrap().send(page("", "new")).await.unwrap();
+    until(&scene, "new").await;
+    assert_eq!((scene.get("/p/").await.cache().as_str(), origin.count()), ("HIT hit; ttl=60", 1));
+}
+
+#[tokio::test]
+async fn past_its_grace_a_page_is_waited_for() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::with(origin.address, aged(40, "").await, &rule("grace = 30")).await;
+    let reply = scene.get("/p/").await;
+    assert_eq!((reply.text(), reply.cache().as_str()), ("page 1", "MISS fwd=stale; stored"));
+}
+
+#[tokio::test]
+async fn by_default_the_stores_time_alone_counts() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::with(origin.address, aged(500, "").await, &rule("")).await;
+    assert_eq!(scene.get("/p/").await.cache(), "HIT hit; ttl=0");
+}
+
+#[tokio::test]
+async fn if_the_origin_fails_the_old_page_is_better_than_none() {
+    for bad in
+        ["500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"]
+    {
+        let origin = Origin::new(|_, _| Script::Answer(answer(bad, "", "bad"))).await;
+        let scene = Scene::with(origin.address, aged(200, "").await, &rule("stale_if_error = 300")).await;
+        let reply = scene.get("/p/").await;
+        assert_eq!((reply.status(), reply.text()), (200, "old"), "{bad}");
+        assert!(reply.cache().ends_with("; detail=stale-if-error"), "{}", reply.cache());
+    }
+}
+
+#[tokio::test]
+async fn what_the_origin_means_is_told_in_place_of_an_old_page() {
+    for (status, code) in
+        [("403 Forbidden", 403), ("404 Not Found", 404), ("410 Gone", 410), ("301 Moved", 301)]
+    {
+        let origin = Origin::new(|_, _| Script::Answer(answer(status, "", "word"))).await;
+        let scene = Scene::with(origin.address, aged(200, "").await, &rule("stale_if_error = 300")).await;
+        assert_eq!(scene.get("/p/").await.status(), code);
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_is_down_or_silent_has_failed_too() {
+    let settings = format!("deadlines.origin_head = \"100ms\"\n{}", rule("stale_if_error = 300"));
+    let silent = Origin::new(|_, _| Script::Silent).await;
+    let scene = Scene::with(silent.address, aged(5, "").await, &settings).await;
+    assert_eq!(scene.get("/p/").await.text(), "old");
+    let down = Origin::pages("").await;
+    let address = down.address;
+    down.stop().await;
+    let scene = Scene::with(address, aged(5, "").await, &settings).await;
+    let reply = scene.get("/p/").await;
+    assert_eq!((reply.status(), reply.text()), (200, "old"));
+    // Without the option there is nothing to serve: a clean 502.
+    let scene = Scene::with(address, MemoryStore::new(1 << 20), &rule("")).await;
+    assert_eq!(scene.get("/p/").await.status(), 502);
+}
+
+#[tokio::test]
+async fn grace_goes_on_while_the_origin_fails_and_ends_when_it_is_back() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let state = fails.clone();
+    let origin = Origin::new(move |_, _| {
+        Script::Answer(match state.load(Ordering::Relaxed) {
+            true => answer("503 Service Unavailable", "", "bad"),
+            false => page("", "new"),
+        })
+    })
+    .await;
+    let scene = Scene::with(origin.address, aged(5, "").await, &rule("grace = 100")).await;
+    for _ in 0..10 {
+        assert_eq!(scene.get("/p/").await.text(), "old");
+    }
+    fails.store(false, Ordering::Relaxed);
+    until(&scene, "new").await;
+}
+
+#[tokio::test]
+async fn a_costly_page_is_fetched_anew_before_its_end() {
+    let origin = Origin::pages("").await;
+    // It took 10,000 s to make: whatever the dice say, its last 20 seconds are late.
+    let store = aged(-20, "Cachepage-Cost: 10000000\r\n").await;
+    let scene = Scene::with(origin.address, store, &rule("early_refresh = 1.0")).await;
+    let reply = scene.get("/p/").await;
+    assert_eq!((reply.text(), reply.header("x-cache")), ("old", "HIT"));
+    until(&scene, "page 1").await;
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn pages_are_kept_as_long_as_they_may_be_served() {
+    let redis = bench::stack::Redis::start().unwrap();
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(&redis.url(), &origin, &rule("grace = 30\nstale_if_error = 300")).await;
+    assert_eq!(scene.get("/p/").await.header("cache-control"), "max-age=60");
+    let ttl: u64 = redis.cli(&["TTL", KEY]).unwrap().parse().unwrap();
+    assert!((350..=360).contains(&ttl), "{ttl}");
+    assert_eq!(scene.get("/p/").await.cache(), "HIT hit; ttl=60");
+}
