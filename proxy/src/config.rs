@@ -317,7 +317,11 @@ mod tests {
         assert_eq!(config.rules[0].key_prefix, "shop");
         assert_eq!(config.rules[1].timeout, Duration::from_secs(60));
         assert_eq!(config.rules[1].authorization, Authorization::Vary);
-        assert_eq!(config.warnings, ["cachepage.toml:25: [django] has no effect with keys = \"path\""]);
+        let warnings = [
+            "cachepage.toml:26: [django] has no effect with keys = \"path\"",
+            "near has no effect with store = \"memory\"",
+        ];
+        assert_eq!(config.warnings, warnings);
     }
 
     #[test]
