@@ -11,7 +11,7 @@ pub(crate) use yardstick::Kind;
 /// Runs a yardstick.
 pub(crate) async fn yardstick(kind: Kind, listen: SocketAddr, size: usize) -> ExitCode {
     let served = tokio::task::spawn_blocking(move || yardstick::serve(kind, listen, size)).await;
-    match served.map_err(io::Error::other).flatten() {
+    match served.map_err(io::Error::other).and_then(|served| served) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -81,7 +81,7 @@ mod tests {
         known.remember_page(&key, &value, entry, &Format::Http);
         let Some(Seen::Head(text)) = known.get(&key) else { panic!() };
         assert_eq!(text.page(&value).unwrap().body, "body");
-        let other = Bytes::from(value.to_vec().into_iter().rev().collect::<Vec<_>>());
+        let other = Bytes::from(value.iter().copied().rev().collect::<Vec<_>>());
         let later = Bytes::from(String::from_utf8_lossy(&value).replace(": 9", ": 8"));
         for foreign in [other, later, value.slice(..value.len() - 1), [&value[..], b"x"].concat().into()] {
             assert!(text.page(&foreign).is_none(), "{foreign:?}");

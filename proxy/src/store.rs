@@ -53,6 +53,15 @@ pub enum Write {
     Extend(Key),
 }
 
+impl Write {
+    /// What it changes.
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Self::Set(key, _) | Self::Extend(key) => key,
+        }
+    }
+}
+
 /// Why a store did not answer as asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {

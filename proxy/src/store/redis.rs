@@ -1,7 +1,7 @@
 //! Redis, the store that a fleet shares.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, Pool};
@@ -31,6 +31,8 @@ pub struct RedisStore {
     workers: Arc<PerWorker<Worker>>,
     deadline: Duration,
     health: Arc<Health>,
+    /// The near cache over this store: what is written here is forgotten there without waiting for Redis to tell.
+    near: Arc<OnceLock<Weak<Near>>>,
 }
 
 /// What a worker has for itself.
@@ -48,7 +50,7 @@ impl RedisStore {
             pool: pool(client.clone(), deadline, &health),
             turn: Turn::default(),
         });
-        Ok(Self { client, workers: Arc::new(workers), deadline, health })
+        Ok(Self { client, workers: Arc::new(workers), deadline, health, near: Arc::default() })
     }
 
     /// Reads values, together with who else asks for them now.
@@ -152,7 +154,11 @@ impl Store for RedisStore {
     fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>> {
         let near = Arc::new(Near::new(limit));
         match tracking::follow(&self.client, prefix, &near) {
-            Ok(()) => Some(near),
+            Ok(()) => {
+                // A store has one proxy, so one near cache; a second one would hear of changes from Redis alone.
+                let _ = self.near.set(Arc::downgrade(&near));
+                Some(near)
+            }
             Err(error) => {
                 warn!(%error, "no near cache");
                 None
@@ -171,7 +177,11 @@ impl Store for RedisStore {
                 Write::Extend(key) => pipeline.cmd("EXPIRE").arg(key.as_bytes()).arg(seconds).ignore(),
             };
         }
-        self.run(&Commands::Many(pipeline)).await.map(drop)
+        let result = self.run(&Commands::Many(pipeline)).await.map(drop);
+        if let Some(near) = self.near.get().and_then(Weak::upgrade) {
+            writes.iter().for_each(|write| near.forget(write.key().as_bytes()));
+        }
+        result
     }
 }
 
