@@ -43,6 +43,19 @@ pub(crate) enum Command {
     Report(ReportArgs),
     Diff(DiffArgs),
     Yardstick(YardstickArgs),
+
+    /// Answer from memory, as a measure for `compare`
+    #[command(hide = true)]
+    Floor {
+        kind: crate::compare::Kind,
+
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: std::net::SocketAddr,
+
+        /// Of the body, in bytes
+        #[arg(long, default_value = "14000")]
+        size: usize,
+    },
 }
 
 fn between(least: u64, most: u64) -> RangedU64ValueParser<usize> {

@@ -4,6 +4,7 @@
 
 mod args;
 mod bombard;
+mod compare;
 mod demo;
 mod diff;
 mod experiment;
@@ -34,5 +35,6 @@ async fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Yardstick(args) => yardstick::run(&args).await,
+        Command::Floor { kind, listen, size } => compare::yardstick(kind, listen, size).await,
     }
 }

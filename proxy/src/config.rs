@@ -44,6 +44,8 @@ pub struct Config {
     pub max_entry: u64,
     /// How many bytes `store = "memory"` may hold.
     pub memory_limit: u64,
+    /// How many bytes of what Redis holds are kept near, in this process; none if it is off.
+    pub near: Option<u64>,
     /// How long to wait for whom.
     pub deadlines: Deadlines,
     /// What is odd but no fault, to be logged.
@@ -146,6 +148,10 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     let trusted_proxies = settings.take("trusted_proxies", None, "", parse::networks);
     let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
     let memory_limit = settings.take("memory_limit", None, "64MiB", parse::size);
+    let near = settings.take("near", None, "off", parse::near);
+    if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
+        warnings.push("near has no effect with store = \"memory\"".to_owned());
+    }
     let deadlines = deadlines(&mut settings);
     if let (Some(listen), Some(origin)) = (&listen, &origin)
         && origin.to_string() == format!("http://{listen}")
@@ -166,6 +172,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         trusted_proxies: trusted_proxies?,
         max_entry: max_entry?,
         memory_limit: memory_limit?,
+        near: near?,
         deadlines: deadlines?,
         warnings,
     })
@@ -264,7 +271,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
         assert_eq!(config.origin.to_string(), "http://127.0.0.1:8001");
         assert_eq!(config.store, StoreUrl::Redis("redis://127.0.0.1:6379/1".to_owned()));
-        assert_eq!((config.max_entry, config.memory_limit), (1 << 20, 64 << 20));
+        assert_eq!((config.max_entry, config.memory_limit, config.near), (1 << 20, 64 << 20, None));
         assert!(config.site.is_none() && config.rules.is_empty() && config.trusted_proxies.is_empty());
         assert_eq!(config.deadlines.store, Duration::from_millis(50));
         assert!(config.warnings.is_empty());
@@ -283,6 +290,7 @@ mod tests {
             trusted_proxies = ["10.0.0.0/8", "::1"]
             max_entry = "2MiB"
             memory_limit = 1000
+            near = "64MiB"
 
             [deadlines]
             store = "20ms"
@@ -305,13 +313,17 @@ mod tests {
         assert_eq!(config.store, StoreUrl::Memory);
         assert_eq!(config.site.unwrap().as_str(), "shop.example");
         assert_eq!(config.trusted_proxies.len(), 2);
-        assert_eq!((config.max_entry, config.memory_limit), (2 << 20, 1000));
+        assert_eq!((config.max_entry, config.memory_limit, config.near), (2 << 20, 1000, Some(64 << 20)));
         assert_eq!(config.deadlines.store, Duration::from_millis(20));
         assert_eq!(config.deadlines.origin.head, Duration::from_secs(5));
         assert_eq!(config.rules[0].key_prefix, "shop");
         assert_eq!(config.rules[1].timeout, Duration::from_secs(60));
         assert_eq!(config.rules[1].authorization, Authorization::Vary);
-        assert_eq!(config.warnings, ["cachepage.toml:25: [django] has no effect with keys = \"path\""]);
+        let warnings = [
+            "cachepage.toml:26: [django] has no effect with keys = \"path\"",
+            "near has no effect with store = \"memory\"",
+        ];
+        assert_eq!(config.warnings, warnings);
     }
 
     #[test]

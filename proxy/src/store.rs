@@ -2,10 +2,13 @@
 
 mod breaker;
 mod memory;
+mod near;
 mod redis;
+mod tracking;
 mod turn;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +16,8 @@ use bytes::Bytes;
 use crate::key::Key;
 
 pub use memory::MemoryStore;
+pub use near::Near;
+pub(crate) use near::{Kept, Ticket};
 pub use redis::RedisStore;
 
 /// A store of values that end by themselves.
@@ -48,6 +53,9 @@ pub trait Store: Clone + Send + Sync + 'static {
         token: &Bytes,
         ttl: Option<Duration>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// A near cache of at most this many bytes, which follows the changes of all keys with this prefix; `None` of a
+    /// store that does not tell of its changes.
+    fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>>;
 
     /// Writes in one round trip. `ttl` is in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -60,6 +68,15 @@ pub enum Write {
     Set(Key, Bytes),
     /// Gives what is under a key the new lifetime, if it is still there.
     Extend(Key),
+}
+
+impl Write {
+    /// What it changes.
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Self::Set(key, _) | Self::Extend(key) => key,
+        }
+    }
 }
 
 /// Why a store did not answer as asked.

@@ -1,6 +1,8 @@
 //! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
 
 mod program;
+mod socket;
+mod timer;
 mod workers;
 
 use std::convert::Infallible;
@@ -15,11 +17,13 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
+
+use socket::Socket;
+use timer::LazyTimer;
 
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
 pub use workers::{PerWorker, Workers};
@@ -92,7 +96,7 @@ pub async fn serve_on<H: Handler>(
 fn http(head_deadline: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
     // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
-    http.timer(TokioTimer::new()).header_read_timeout(head_deadline).title_case_headers(true);
+    http.header_read_timeout(head_deadline).title_case_headers(true);
     http
 }
 
@@ -101,15 +105,16 @@ async fn converse<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
     handler: Arc<H>,
-    http: http1::Builder,
+    mut http: http1::Builder,
     watcher: Watcher,
 ) {
     let service = service_fn(move |request| {
         let handler = handler.clone();
         async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
     });
+    http.timer(LazyTimer::default());
     let ended = match moved_here(stream) {
-        Ok(stream) => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+        Ok(stream) => watcher.watch(http.serve_connection(Socket::new(stream), service)).await,
         Err(error) => return debug!(%peer, %error, "connection lost"),
     };
     if let Err(error) = ended {

@@ -131,6 +131,14 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     text.parse().map(|ByteSize(bytes)| bytes).map_err(|_| format!("{text:?} is not a size like 1MiB"))
 }
 
+/// A size, or `off`.
+pub(super) fn near(text: &str) -> Result<Option<u64>, String> {
+    match text {
+        "off" => Ok(None),
+        text => size(text).map(|bytes| (bytes > 0).then_some(bytes)),
+    }
+}
+
 /// `2s`, `50ms`, or a number of seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text));

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{Lookup, Proxy, now, relay};
 use crate::body::{Body, Filled};
 use crate::collapse::{Lead, Outcome, Place, Shared};
-use crate::entry::Entry;
+use crate::entry::Ready;
 use crate::error::Error;
 use crate::fill::{self, Filling, Lifetime, Plan};
 use crate::key::{Key, Marker, Page, Placed};
@@ -115,7 +115,7 @@ impl Wanted<'_> {
     fn answer(&self, shared: &Shared) -> Result<Response<Body>, Key> {
         let marker = shared.marker.as_deref();
         let page = marker.map_or_else(|| self.page.clone(), |marker| self.variant(marker));
-        if page.key == shared.key && page.serves(&shared.entry, self.request) {
+        if page.key == shared.key && page.serves(shared.entry.proved(), self.request) {
             return Ok(shared.entry.clone().collapsed(CacheStatus::Miss(self.miss, Fill::Collapsed)));
         }
         Err(page.key)
@@ -207,7 +207,7 @@ impl<S: Store> Flight<S> {
 
     /// Where an admitted page goes, under which marker, and for how long.
     fn plan(&self, vary: VaryList, answer: &HeaderMap, lifetime: Lifetime) -> (Plan, Option<Arc<Marker>>) {
-        let Proxy { keys, site, format, markers, .. } = &*self.proxy;
+        let Proxy { keys, site, format, known, .. } = &*self.proxy;
         let headers = &self.request.headers;
         let place = Page::of(&self.request, &self.rule, keys, site).place(
             self.marker.as_deref(),
@@ -221,7 +221,7 @@ impl<S: Store> Flight<S> {
             Some(Placed::Extended(key)) => (Some(Write::Extend(key)), self.marker.clone()),
             Some(Placed::New(key, marker)) => {
                 let (value, marker) = (format.encode_marker(&marker), Arc::new(marker));
-                markers.insert(key.clone(), marker.clone());
+                known.remember_marker(key.clone(), marker.clone());
                 (Some(Write::Set(key, value)), Some(marker))
             }
         };
@@ -260,13 +260,14 @@ impl<S: Store> Flight<S> {
         let Proxy { keys, site, .. } = &*self.proxy;
         let page = Page::of(&self.request, &self.rule, keys, site);
         let variant = |marker: &Marker| page.variant(marker, &self.request.headers).key;
-        match self.proxy.lookup(&page, &self.request).await {
-            Lookup::Hit(entry, marker) if self.is_fresh(&entry) => {
+        match self.proxy.lookup(&page, &self.request, Instant::now()).await {
+            Lookup::Hit(ready, _, marker) if self.is_fresh(&ready) => {
+                let entry = ready.entry();
                 let key = marker.as_deref().map_or_else(|| page.key.clone(), variant);
                 self.land(Outcome::Page(Arc::new(Shared { key, marker, entry: entry.clone() })));
                 Ok(entry.collapsed(CacheStatus::Miss(self.miss, Fill::Collapsed)))
             }
-            Lookup::Hit(_, marker) | Lookup::Miss(_, marker) => {
+            Lookup::Hit(_, _, marker) | Lookup::Miss(_, marker) => {
                 let own = marker.as_deref().map(variant);
                 self.marker = marker;
                 Err(own)
@@ -274,9 +275,9 @@ impl<S: Store> Flight<S> {
         }
     }
 
-    fn is_fresh(&self, entry: &Entry) -> bool {
+    fn is_fresh(&self, ready: &Ready) -> bool {
         // Never early: somebody has just fetched it.
-        self.rule.freshness(entry.expires, Duration::ZERO, now(), 1.0) == Freshness::Fresh
+        self.rule.freshness(ready.head.expires, Duration::ZERO, now(), 1.0) == Freshness::Fresh
     }
 
     /// Tells who follows, if anybody may.

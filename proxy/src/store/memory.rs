@@ -7,7 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::{Store, StoreError, Write};
+use super::{Near, Store, StoreError, Write};
 use crate::key::Key;
 
 use std::sync::Arc;
@@ -76,6 +76,11 @@ impl Store for MemoryStore {
             None => {}
         }
         Ok(is_held)
+    }
+
+    /// It is near.
+    fn near(&self, _: u64, _: &[u8]) -> Option<Arc<Near>> {
+        None
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! Redis, the store that a fleet shares.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, Pool};
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::breaker::Breaker;
 use super::turn::{Outcome, Part, Turn, Values};
-use super::{Store, StoreError, Write};
+use super::{Near, Store, StoreError, Write, tracking};
 use crate::key::Key;
 
 /// For each worker: a connection carries the commands of many requests at once, and the more of them share one, the
@@ -28,9 +28,12 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// Pages in Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisStore {
+    client: Client,
     workers: Arc<PerWorker<Worker>>,
     deadline: Duration,
     health: Arc<Health>,
+    /// The near cache over this store: what is written here is forgotten there without waiting for Redis to tell.
+    near: Arc<OnceLock<Weak<Near>>>,
 }
 
 /// What a worker has for itself.
@@ -48,7 +51,7 @@ impl RedisStore {
             pool: pool(client.clone(), deadline, &health),
             turn: Turn::default(),
         });
-        Ok(Self { workers: Arc::new(workers), deadline, health })
+        Ok(Self { client, workers: Arc::new(workers), deadline, health, near: Arc::default() })
     }
 
     /// Reads values, together with who else asks for them now.
@@ -61,10 +64,10 @@ impl RedisStore {
                 lead.answer(&outcome);
                 outcome
             }
-            Part::Join(joined) => match timeout_at(deadline, joined).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => self.run_until(&Commands::read(keys), deadline).await.map(values),
-                Err(_) => Err(StoreError::Deadline(self.deadline)),
+            // Without a deadline of its own: who leads began earlier, and tells by then.
+            Part::Join(joined) => match joined.await {
+                Ok(outcome) => outcome,
+                Err(_) => self.run_until(&Commands::read(keys), deadline).await.map(values),
             },
         }
     }
@@ -173,6 +176,21 @@ impl Store for RedisStore {
         Ok(matches!(reply.first(), Some(Value::Int(1))))
     }
 
+    fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>> {
+        let near = Arc::new(Near::new(limit));
+        match tracking::follow(&self.client, prefix, &near) {
+            Ok(()) => {
+                // A store has one proxy, so one near cache; a second one would hear of changes from Redis alone.
+                let _ = self.near.set(Arc::downgrade(&near));
+                Some(near)
+            }
+            Err(error) => {
+                warn!(%error, "no near cache");
+                None
+            }
+        }
+    }
+
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
         let seconds = ttl.as_secs().max(1);
         let mut pipeline = pipe();
@@ -184,7 +202,11 @@ impl Store for RedisStore {
                 Write::Extend(key) => pipeline.cmd("EXPIRE").arg(key.as_bytes()).arg(seconds).ignore(),
             };
         }
-        self.run(&Commands::Many(pipeline)).await.map(drop)
+        let result = self.run(&Commands::Many(pipeline)).await.map(drop);
+        if let Some(near) = self.near.get().and_then(Weak::upgrade) {
+            writes.iter().for_each(|write| near.forget(write.key().as_bytes()));
+        }
+        result
     }
 }
 
