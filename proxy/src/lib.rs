@@ -25,6 +25,7 @@ mod error;
 mod fill;
 mod format;
 mod forward;
+mod gate;
 mod key;
 pub mod pickle;
 mod policy;
@@ -35,8 +36,9 @@ mod store;
 mod upstream;
 
 pub use args::{Args, Command, Explain};
-pub use config::{Config, Deadlines, Faults, StoreUrl};
+pub use config::{Config, Deadlines, Faults, Limits, StoreUrl};
 pub use format::{Format, Pickled};
+pub use gate::Limits as OriginLimits;
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use policy::{Authorization, Rule};
 pub use proxy::{Explanation, Proxy};

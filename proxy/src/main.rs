@@ -58,7 +58,7 @@ async fn run<S: Store>(listener: TcpListener, address: SocketAddr, config: &Conf
     info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
     server::announce("proxy", address);
     let proxy = Arc::new(Proxy::new(config, site, store));
-    server::serve_on(&workers, listener, proxy, config.deadlines.client, stop).await;
+    server::serve_on(&workers, listener, proxy, config.clients, stop).await;
     ExitCode::SUCCESS
 }
 

@@ -103,7 +103,7 @@ impl<S: Store> Proxy<S> {
             site,
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             store,
-            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin),
+            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
             collapsing: Collapsing::new(config.deadlines.store),
             tasks: TaskTracker::new(),
             max_entry: config.max_entry,
