@@ -31,6 +31,9 @@ pub(crate) enum Error {
     OriginAnswer(#[source] Cause),
     #[error("the origin did not answer within {} s", .0.as_secs_f32())]
     OriginSilent(Duration),
+    /// An answer to something else.
+    #[error("the origin's answer is {0}, which was not asked for")]
+    Unasked(StatusCode),
     /// It has as much to do as it may, and so have those who wait for it.
     #[error("the origin is busy")]
     OriginBusy,
@@ -50,7 +53,7 @@ impl Error {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
             Self::RequestBody(_) => (StatusCode::REQUEST_TIMEOUT, "request-body"),
             Self::OriginConnect(_) => (StatusCode::BAD_GATEWAY, "origin-connect"),
-            Self::OriginAnswer(_) => (StatusCode::BAD_GATEWAY, "origin-answer"),
+            Self::OriginAnswer(_) | Self::Unasked(_) => (StatusCode::BAD_GATEWAY, "origin-answer"),
             Self::OriginSilent(_) => (StatusCode::GATEWAY_TIMEOUT, "origin-silent"),
             Self::OriginBusy => (StatusCode::SERVICE_UNAVAILABLE, "origin-busy"),
             Self::Collapsed(error) => error.kind(),
@@ -115,6 +118,7 @@ mod tests {
             (Error::OriginConnect(source()), 502, "origin-connect"),
             (Error::OriginAnswer(source()), 502, "origin-answer"),
             (Error::OriginSilent(Duration::from_millis(1500)), 504, "origin-silent"),
+            (Error::Unasked(StatusCode::NOT_MODIFIED), 502, "origin-answer"),
             (Error::OriginBusy, 503, "origin-busy"),
             (Error::Broken, 500, "broken"),
         ] {

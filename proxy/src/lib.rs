@@ -34,6 +34,7 @@ mod site;
 mod status;
 mod store;
 mod upstream;
+mod variants;
 
 pub use args::{Args, Command, Explain};
 pub use config::{Config, Deadlines, Faults, Limits, StoreUrl};

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -31,6 +31,7 @@ use crate::site::Site;
 use crate::status::{CacheStatus, Hit, Miss};
 use crate::store::{Store, StoreError};
 use crate::upstream::{Fetched, Upstream};
+use crate::variants::Variants;
 
 /// How many markers of varying pages are remembered, to save a round trip for each. A few hundred bytes each.
 const MARKERS: usize = 10_000;
@@ -55,6 +56,7 @@ pub struct Proxy<S> {
     store: S,
     upstream: Upstream,
     collapsing: Collapsing,
+    variants: Variants,
     /// What goes on when its client has left: fills.
     tasks: TaskTracker,
     max_entry: u64,
@@ -105,6 +107,7 @@ impl<S: Store> Proxy<S> {
             store,
             upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
             collapsing: Collapsing::new(config.deadlines.store),
+            variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
             max_entry: config.max_entry,
             markers: Cache::new(MARKERS),
@@ -136,8 +139,9 @@ impl<S: Store> Proxy<S> {
         let rule = match self.policy.disposition(&request) {
             Disposition::Lookup(rule) => rule,
             Disposition::Pass(pass) => {
+                let is_conditional = policy::is_conditional(&request.headers);
                 let fetched = self.upstream.fetch(request, Some(body), peer).await?;
-                return Ok(relay(fetched, CacheStatus::Passed(pass)));
+                return asked_for(is_conditional, relay(fetched, CacheStatus::Passed(pass)));
             }
         };
         let page = Page::of(&request, rule, &self.keys, &self.site);
@@ -167,6 +171,7 @@ impl<S: Store> Proxy<S> {
             }
         };
         let answer = self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await;
+        let answer = answer.and_then(|answer| asked_for(policy::is_conditional(&request.headers), answer));
         let has_failed = match &answer {
             Ok(response) => policy::is_failure(response.status()),
             Err(error) => error.is_failure(),
@@ -237,6 +242,16 @@ fn relay(fetched: Fetched, status: CacheStatus) -> Response<Body> {
     let mut response = Response::from_parts(fetched.head, Body::Relayed(fetched.body));
     status.apply(response.headers_mut());
     response
+}
+
+/// An answer, unless it is one to another question: no client asked to switch protocols, since nobody forwards that, and
+/// "not modified" says nothing to one that has no page.
+fn asked_for(is_conditional: bool, answer: Response<Body>) -> Result<Response<Body>, Error> {
+    match answer.status() {
+        status if status.is_informational() => Err(Error::Unasked(status)),
+        status @ StatusCode::NOT_MODIFIED if !is_conditional => Err(Error::Unasked(status)),
+        _ => Ok(answer),
+    }
 }
 
 /// The clock, read once a request: at the hit, or when the origin has answered.

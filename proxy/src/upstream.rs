@@ -225,10 +225,13 @@ impl From<ClientError> for Error {
         if error.is_connect() {
             return Self::OriginConnect(Arc::new(error));
         }
-        if sources(&error).any(|source| source.is::<BodyError>()) {
-            return Self::RequestBody(Arc::new(error));
+        let of_body = sources(&error).find_map(|source| source.downcast_ref());
+        match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
+            // Whoever hung up does not read it; what is left are chunks that are none.
+            Some(true) => Self::BadRequest("the request body is broken"),
+            Some(false) => Self::RequestBody(Arc::new(error)),
+            None => Self::OriginAnswer(Arc::new(error)),
         }
-        Self::OriginAnswer(Arc::new(error))
     }
 }
 
