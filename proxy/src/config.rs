@@ -1,6 +1,7 @@
 //! The settings, parsed once into the types that use them. All faults are reported together, each with its place.
 
 mod django;
+mod limits;
 mod parse;
 mod settings;
 
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::args::Args;
 use crate::format::Format;
+use crate::gate;
 use crate::key::Keys;
 use crate::policy::Rule;
 use crate::site::Site;
@@ -48,6 +50,10 @@ pub struct Config {
     pub near: Option<u64>,
     /// How long to wait for whom.
     pub deadlines: Deadlines,
+    /// How much of what.
+    pub limits: Limits,
+    /// What clients are granted.
+    pub clients: server::Clients,
     /// What is odd but no fault, to be logged.
     pub warnings: Vec<String>,
 }
@@ -66,10 +72,17 @@ pub enum StoreUrl {
 pub struct Deadlines {
     /// For the origin.
     pub origin: upstream::Deadlines,
-    /// For clients.
-    pub client: server::Deadlines,
     /// For one operation of the store: a connection, then the answer.
     pub store: Duration,
+}
+
+/// How much of what.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For the origin.
+    pub origin: gate::Limits,
+    /// Variants of one page that this process stores at a time.
+    pub variants: usize,
 }
 
 /// What is wrong with a configuration, all of it.
@@ -152,7 +165,8 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
         warnings.push("near has no effect with store = \"memory\"".to_owned());
     }
-    let deadlines = deadlines(&mut settings);
+    let deadlines = limits::deadlines(&mut settings);
+    let limits = limits::limits(&mut settings);
     if let (Some(listen), Some(origin)) = (&listen, &origin)
         && origin.to_string() == format!("http://{listen}")
     {
@@ -160,6 +174,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     }
     settings.finish();
     let (keys, format, writes) = sharing?;
+    let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
     Some(Config {
         listen: listen?,
         origin: origin?,
@@ -173,22 +188,10 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         max_entry: max_entry?,
         memory_limit: memory_limit?,
         near: near?,
-        deadlines: deadlines?,
+        deadlines,
+        limits,
+        clients: server::Clients { deadlines: client_deadlines, limits: client_limits },
         warnings,
-    })
-}
-
-fn deadlines(settings: &mut Settings<'_>) -> Option<Deadlines> {
-    let connect = settings.take("deadlines.origin_connect", None, "2s", parse::duration);
-    let head = settings.take("deadlines.origin_head", None, "30s", parse::duration);
-    let idle = settings.take("deadlines.body_idle", None, "30s", parse::duration);
-    let client_head = settings.take("deadlines.client_head", None, "10s", parse::duration);
-    let store = settings.take("deadlines.store", None, "50ms", parse::duration);
-    let shutdown = settings.take("deadlines.shutdown", None, "10s", parse::duration);
-    Some(Deadlines {
-        origin: upstream::Deadlines { connect: connect?, head: head?, idle: idle? },
-        client: server::Deadlines { head: client_head?, shutdown: shutdown? },
-        store: store?,
     })
 }
 

@@ -59,8 +59,8 @@ async fn run<S: Store>(listener: TcpListener, address: SocketAddr, config: &Conf
     info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
     server::announce("proxy", address);
     let proxy = Arc::new(Proxy::new(config, site, store));
-    server::serve_on(&workers, listener, proxy.clone(), config.deadlines.client, stop).await;
-    if timeout(config.deadlines.client.shutdown, proxy.finish()).await.is_err() {
+    server::serve_on(&workers, listener, proxy.clone(), config.clients, stop).await;
+    if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
         warn!("stopped with pages on their way into the store: their deadline has passed");
     }
     ExitCode::SUCCESS

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Level, debug, warn};
@@ -32,6 +32,7 @@ use crate::site::Site;
 use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::{Kept, Near, Store, StoreError, Ticket};
 use crate::upstream::{Fetched, Upstream};
+use crate::variants::Variants;
 
 /// A cache in front of one origin.
 ///
@@ -53,6 +54,7 @@ pub struct Proxy<S> {
     store: S,
     upstream: Upstream,
     collapsing: Collapsing,
+    variants: Variants,
     /// What goes on when its client has left: fills.
     tasks: TaskTracker,
     max_entry: u64,
@@ -99,8 +101,9 @@ impl<S: Store> Proxy<S> {
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             near: config.near.and_then(|limit| store.near(limit, &config.keys.prefix())),
             store,
-            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin),
+            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
             collapsing: Collapsing::new(config.deadlines.store),
+            variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
             max_entry: config.max_entry,
             known: Known::new(),
@@ -132,8 +135,9 @@ impl<S: Store> Proxy<S> {
         let rule = match self.policy.disposition(&request) {
             Disposition::Lookup(rule) => rule,
             Disposition::Pass(pass) => {
+                let is_conditional = policy::is_conditional(&request.headers);
                 let fetched = self.upstream.fetch(request, Some(body), peer).await?;
-                return Ok(relay(fetched, CacheStatus::Passed(pass)));
+                return asked_for(is_conditional, relay(fetched, CacheStatus::Passed(pass)));
             }
         };
         let page = Page::of(&request, rule, &self.keys, &self.site);
@@ -163,6 +167,7 @@ impl<S: Store> Proxy<S> {
             }
         };
         let answer = self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await;
+        let answer = answer.and_then(|answer| asked_for(policy::is_conditional(&request.headers), answer));
         let has_failed = match &answer {
             Ok(response) => policy::is_failure(response.status()),
             Err(error) => error.is_failure(),
@@ -314,6 +319,16 @@ fn relay(fetched: Fetched, status: CacheStatus) -> Response<Body> {
     let mut response = Response::from_parts(fetched.head, Body::Relayed(fetched.body));
     status.apply(response.headers_mut());
     response
+}
+
+/// An answer, unless it is one to another question: no client asked to switch protocols, since nobody forwards that, and
+/// "not modified" says nothing to one that has no page.
+fn asked_for(is_conditional: bool, answer: Response<Body>) -> Result<Response<Body>, Error> {
+    match answer.status() {
+        status if status.is_informational() => Err(Error::Unasked(status)),
+        status @ StatusCode::NOT_MODIFIED if !is_conditional => Err(Error::Unasked(status)),
+        _ => Ok(answer),
+    }
 }
 
 /// The clock, read once a request: at the hit, or when the origin has answered.

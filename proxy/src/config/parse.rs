@@ -139,6 +139,35 @@ pub(super) fn near(text: &str) -> Result<Option<u64>, String> {
     }
 }
 
+/// A size of something that is held in memory whole; hyper's smallest buffer is 8 KiB, and a head is never larger.
+pub(super) fn buffer(text: &str) -> Result<usize, String> {
+    const LARGEST: u64 = 16 << 20;
+    match size(text)? {
+        0 => Err("must be more than 0".to_owned()),
+        bytes if bytes > LARGEST => Err("more than 16MiB".to_owned()),
+        bytes => usize::try_from(bytes).map_err(|_| format!("{text:?} is too much")),
+    }
+}
+
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    match count_or_none(text)? {
+        0 => Err("must be more than 0".to_owned()),
+        count => Ok(count),
+    }
+}
+
+pub(super) fn count_or_none(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number like 100"))
+}
+
+/// A time, or 0 for none.
+pub(super) fn duration_if_any(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "0" | "0s" => Ok(None),
+        text => duration(text).map(Some),
+    }
+}
+
 /// `2s`, `50ms`, or a number of seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(text));

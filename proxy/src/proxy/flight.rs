@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::fill::{self, Filling, Lifetime, Plan};
 use crate::key::{Key, Marker, Page, Placed};
 use crate::lease::{Claim, Lease};
-use crate::policy::{self, Admission, Coalesce, Freshness, Length, Rule, VaryList};
+use crate::policy::{self, Admission, Coalesce, Decline, Freshness, Length, Rule, VaryList};
 use crate::status::{CacheStatus, Fill, Miss};
 use crate::store::{Store, Write};
 use crate::upstream::Fetched;
@@ -177,6 +177,10 @@ impl<S: Store> Flight<S> {
     /// Answers with the page while a task captures and stores it, and lands when it is whole.
     fn fill(mut self, fetched: Fetched, vary: VaryList, lifetime: Lifetime) -> Response<Body> {
         let (plan, marker) = self.plan(vary, &fetched.head.headers, lifetime);
+        if marker.is_some() && !self.is_one_of_few(&plan) {
+            self.land_apart(false);
+            return relay(fetched, CacheStatus::Declined(Decline::Variants));
+        }
         let is_reachable = self.miss != Miss::Store;
         let promise = match fetched.length {
             _ if !is_reachable => Fill::Skipped,
@@ -203,6 +207,15 @@ impl<S: Store> Flight<S> {
             }
         });
         response
+    }
+
+    fn is_one_of_few(&self, plan: &Plan) -> bool {
+        let Proxy { keys, site, variants, .. } = &*self.proxy;
+        let page = Page::of(&self.request, &self.rule, keys, site);
+        if let Some(Write::Set(..)) = plan.marker {
+            variants.forget(&page.key);
+        }
+        variants.admit(&page.key, &plan.key, plan.lifetime.keep)
     }
 
     /// Where an admitted page goes, under which marker, and for how long.

@@ -294,7 +294,7 @@ impl Scene {
         let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
-        let served = tokio::spawn(server::serve(listener, proxy, config.deadlines.client, stopped));
+        let served = tokio::spawn(server::serve(listener, proxy, config.clients, stopped));
         Self { address, stop: Some(stop), served, redis: None }
     }
 
