@@ -141,46 +141,50 @@ impl<S: Store> Proxy<S> {
             }
         };
         let page = Page::of(&request, rule, &self.keys, &self.site);
-        let (miss, marker, stale) = match self.lookup(&page, &request, asked).await {
-            Lookup::Miss(miss, marker) => (miss, marker, None),
+        match self.lookup(&page, &request, asked).await {
             Lookup::Hit(ready, source, marker) => {
-                let now = now();
-                let hit = match rule.freshness(ready.head.expires, ready.head.cost, now, rand::random()) {
-                    Freshness::Fresh => return Ok(ready.into_response(now, Hit::Fresh, source)),
-                    Freshness::Early => Some(Hit::Fresh),
-                    Freshness::Grace => Some(Hit::Grace),
-                    Freshness::IfError => None,
-                };
-                if let Some(hit) = hit {
-                    self.refresh(&Wanted {
-                        page,
-                        rule,
-                        request: &request,
-                        peer,
-                        miss: Miss::Stale,
-                        marker,
-                        asked,
-                    });
-                    return Ok(ready.into_response(now, hit, source));
-                }
-                (Miss::Stale, marker, Some(ready))
+                let miss = Miss::Stale;
+                self.hit(ready, source, Wanted { page, rule, request: &request, peer, miss, marker, asked })
+                    .await
             }
-        };
-        let answer = self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await;
-        let answer = answer.and_then(|answer| asked_for(policy::is_conditional(&request.headers), answer));
-        let has_failed = match &answer {
-            Ok(response) => policy::is_failure(response.status()),
-            Err(error) => error.is_failure(),
-        };
-        match stale.filter(|_| has_failed) {
-            Some(ready) => {
-                if let Err(error) = &answer {
-                    self.log(error, peer);
-                }
-                Ok(ready.into_response(now(), Hit::StaleIfError, Source::Store))
+            Lookup::Miss(miss, marker) => {
+                self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await
             }
-            None => answer,
         }
+    }
+
+    /// Serves a page that was found, unless it is past its time.
+    async fn hit(
+        self: &Arc<Self>,
+        ready: Ready,
+        source: Source,
+        wanted: Wanted<'_>,
+    ) -> Result<Response<Body>, Error> {
+        let now = now();
+        let hit = match wanted.rule.freshness(ready.head.expires, ready.head.cost, now, rand::random) {
+            Freshness::Fresh => return Ok(ready.into_response(now, Hit::Fresh, source)),
+            Freshness::Early => Hit::Fresh,
+            Freshness::Grace => Hit::Grace,
+            Freshness::IfError => return self.miss_or_stale(wanted, ready).await,
+        };
+        self.refresh(&wanted);
+        Ok(ready.into_response(now, hit, source))
+    }
+
+    /// A new page, or the old one if none can be had.
+    async fn miss_or_stale(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        old: Ready,
+    ) -> Result<Response<Body>, Error> {
+        let peer = wanted.peer;
+        match self.miss(wanted).await {
+            Ok(response) if !policy::is_failure(response.status()) => return Ok(response),
+            Err(error) if !error.is_failure() => return Err(error),
+            Err(error) => self.log(&error, peer),
+            Ok(_) => {}
+        }
+        Ok(old.into_response(now(), Hit::StaleIfError, Source::Store))
     }
 
     /// Looks for the page near, then in the store.

@@ -290,7 +290,7 @@ impl<S: Store> Flight<S> {
 
     fn is_fresh(&self, ready: &Ready) -> bool {
         // Never early: somebody has just fetched it.
-        self.rule.freshness(ready.head.expires, Duration::ZERO, now(), 1.0) == Freshness::Fresh
+        self.rule.freshness(ready.head.expires, Duration::ZERO, now(), || 1.0) == Freshness::Fresh
     }
 
     /// Tells who follows, if anybody may.
