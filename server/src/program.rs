@@ -3,16 +3,20 @@
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 /// The exit status for what the user can mend: settings, a port in use.
 pub const USAGE: u8 = 2;
+
+/// The exit status when a second signal ended the program in the middle of its requests.
+const IMPATIENT: u8 = 1;
 
 /// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`); a filter that is none is `info`.
 pub fn start_log() {
@@ -45,11 +49,23 @@ pub fn announce(name: &str, address: SocketAddr) {
     let _ = writeln!(io::stdout(), "{name} listening on http://{address}");
 }
 
-/// Completes at SIGTERM or SIGINT. Fails if signals cannot be had, before the server starts.
+/// Completes at SIGTERM or SIGINT; the next one ends the program at once. Fails if signals cannot be had, before the
+/// server starts.
 pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
+    let mut next = async move || {
         tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+    };
+    let (told, stop) = oneshot::channel();
+    // Beside the server, so that the second is heard whatever the first has begun.
+    tokio::spawn(async move {
+        next().await;
         info!("stopping");
-    })
+        // A server that has ended by itself does not listen.
+        let _ = told.send(());
+        next().await;
+        warn!("stopped at once: told twice");
+        process::exit(IMPATIENT.into());
+    });
+    Ok(async move { drop(stop.await) })
 }
