@@ -6,6 +6,7 @@ mod settings;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -24,6 +25,8 @@ use settings::{File, Given, Settings};
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where a new process gets the listening socket of the old one.
+    pub takeover: Option<PathBuf>,
     /// The service behind.
     pub origin: Origin,
     /// Where pages are kept.
@@ -125,6 +128,8 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         "127.0.0.1:8000",
         parse::listen,
     );
+    let takeover =
+        settings.take("takeover", flag("--takeover (PROXY_TAKEOVER)", &args.takeover), "", parse::path);
     let origin = settings.take(
         "origin",
         flag("--origin (PROXY_ORIGIN)", &args.origin),
@@ -156,6 +161,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     let (keys, format, writes) = sharing?;
     Some(Config {
         listen: listen?,
+        takeover: takeover?,
         origin: origin?,
         store: store?,
         keys,
@@ -265,6 +271,7 @@ mod tests {
         assert_eq!(config.origin.to_string(), "http://127.0.0.1:8001");
         assert_eq!(config.store, StoreUrl::Redis("redis://127.0.0.1:6379/1".to_owned()));
         assert_eq!((config.max_entry, config.memory_limit), (1 << 20, 64 << 20));
+        assert!(config.takeover.is_none());
         assert!(config.site.is_none() && config.rules.is_empty() && config.trusted_proxies.is_empty());
         assert_eq!(config.deadlines.store, Duration::from_millis(50));
         assert!(config.warnings.is_empty());
@@ -276,6 +283,7 @@ mod tests {
             &[],
             r#"
             listen = "127.0.0.1:0"
+            takeover = "/run/cachepage.sock"
             origin = "http://app:9000"
             store = "memory"
             keys = "path"
@@ -302,6 +310,7 @@ mod tests {
             "#,
         )
         .unwrap();
+        assert_eq!(config.takeover, Some(PathBuf::from("/run/cachepage.sock")));
         assert_eq!(config.store, StoreUrl::Memory);
         assert_eq!(config.site.unwrap().as_str(), "shop.example");
         assert_eq!(config.trusted_proxies.len(), 2);
@@ -311,7 +320,7 @@ mod tests {
         assert_eq!(config.rules[0].key_prefix, "shop");
         assert_eq!(config.rules[1].timeout, Duration::from_secs(60));
         assert_eq!(config.rules[1].authorization, Authorization::Vary);
-        assert_eq!(config.warnings, ["cachepage.toml:25: [django] has no effect with keys = \"path\""]);
+        assert_eq!(config.warnings, ["cachepage.toml:26: [django] has no effect with keys = \"path\""]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
 
+mod connections;
 mod program;
+mod takeover;
 mod workers;
 
 use std::convert::Infallible;
@@ -15,14 +17,16 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
+pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
+
+use connections::{Connections, Place};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -68,7 +72,7 @@ pub async fn serve_on<H: Handler>(
     deadlines: Deadlines,
     shutdown: impl Future<Output = ()>,
 ) {
-    let connections = GracefulShutdown::new();
+    let connections = Connections::new();
     let http = http(deadlines.head);
     tokio::pin!(shutdown);
     loop {
@@ -78,7 +82,8 @@ pub async fn serve_on<H: Handler>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = converse(stream, peer, handler.clone(), http.clone(), connections.watcher());
+                let place = connections.place();
+                let connection = converse(stream, peer, handler.clone(), http.clone(), deadlines.head, place);
                 workers.next().spawn(connection);
             }
             Err(error) => pause(&error).await,
@@ -102,14 +107,15 @@ async fn converse<H: Handler>(
     peer: SocketAddr,
     handler: Arc<H>,
     http: http1::Builder,
-    watcher: Watcher,
+    head: Duration,
+    place: Place,
 ) {
     let service = service_fn(move |request| {
         let handler = handler.clone();
         async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
     });
     let ended = match moved_here(stream) {
-        Ok(stream) => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+        Ok(stream) => place.serve(stream, &http, service, head).await,
         Err(error) => return debug!(%peer, %error, "connection lost"),
     };
     if let Err(error) = ended {
@@ -130,9 +136,9 @@ async fn pause(error: &io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
-async fn drain(connections: GracefulShutdown, deadline: Duration) {
+async fn drain(connections: Connections, deadline: Duration) {
     let open = connections.count();
-    match timeout(deadline, connections.shutdown()).await {
+    match timeout(deadline, connections.end()).await {
         Ok(()) => info!("stopped: all requests are finished"),
         Err(_) => warn!(open, "stopped with requests under way: their deadline has passed"),
     }
