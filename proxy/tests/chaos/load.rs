@@ -18,7 +18,7 @@ use crate::{PATIENCE, origin};
 pub(crate) const CLIENTS: usize = 64;
 
 /// How many pages they ask for: many enough for misses to be of different pages, few enough to be hits.
-const PAGES: usize = 100;
+pub(crate) const PAGES: usize = 100;
 
 /// How a client goes about its connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,7 +52,6 @@ struct Shared {
 pub(crate) struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<Vec<Sample>>,
-    begun: Instant,
 }
 
 /// All that clients have seen.
@@ -82,7 +81,7 @@ impl Load {
             let shared = shared.clone();
             tasks.spawn(async move { client.work(index, &shared).await });
         }
-        Self { shared, clients: tasks, begun: Instant::now() }
+        Self { shared, clients: tasks }
     }
 
     /// Waits for so many further answers; whether they came.
@@ -110,11 +109,6 @@ impl Load {
         self.shared.stop.store(true, Ordering::Relaxed);
         let samples = self.clients.join_all().await.into_iter().flatten().collect();
         Seen { samples, retried: self.shared.retried.load(Ordering::Relaxed) }
-    }
-
-    /// When it began.
-    pub(crate) fn begun(&self) -> Instant {
-        self.begun
     }
 }
 
@@ -152,6 +146,14 @@ impl Seen {
         let from = self.samples.iter().map(|sample| sample.begun).min().unwrap();
         let to = self.samples.iter().map(|sample| sample.begun).max().unwrap();
         self.between(from, to + Duration::from_nanos(1))
+    }
+}
+
+impl Seen {
+    /// Both together.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.samples.extend(other.samples);
+        Self { retried: self.retried + other.retried, ..self }
     }
 }
 

@@ -4,10 +4,14 @@
 //! --release -p proxy --test chaos -- --nocapture` makes them as long as figures want.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
+mod crowd;
 mod load;
 mod origin;
+mod origin_fails;
 mod program;
 mod redis;
+mod restart;
+mod signals;
 
 use std::time::Duration;
 

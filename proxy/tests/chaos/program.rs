@@ -62,12 +62,13 @@ impl Proxy {
         signal(self.child.id(), name);
     }
 
-    /// Waits until the log has these words.
+    /// Waits until the log has these words, after those that were waited for before.
     pub(crate) fn says(&self, words: &str) {
         let has_not = |text: &mut String| !text.contains(words);
         let text = self.log.text.lock().unwrap();
-        let (text, waited) = self.log.grown.wait_timeout_while(text, PATIENCE, has_not).unwrap();
+        let (mut text, waited) = self.log.grown.wait_timeout_while(text, PATIENCE, has_not).unwrap();
         assert!(!waited.timed_out(), "{words:?} is not in\n{text}");
+        text.clear();
     }
 
     /// Waits for its end and gives its exit code.
@@ -112,4 +113,14 @@ impl Drop for Proxy {
 pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(sent.success(), "{name} to {pid}");
+}
+
+/// What the program says when it refuses to start with these settings.
+pub(crate) fn refused(settings: &str) -> String {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(settings.as_bytes()).unwrap();
+    let output = Command::new(PROGRAM).arg("--config").arg(file.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    said
 }

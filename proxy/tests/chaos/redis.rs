@@ -1,6 +1,6 @@
 //! Redis fails in each of its ways, under load: no request does.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bench::stack::Redis;
 use tokio::task::block_in_place;
