@@ -24,7 +24,7 @@ pub(crate) struct Entry {
     pub(crate) expires: Option<u64>,
     /// How long the origin took to make it, if the rule wants to know.
     pub(crate) cost: Duration,
-    /// The proof of the selection it was stored for (see [`crate::key`]); none in entries that Django wrote.
+    /// The proof of what it was stored for (see [`crate::key`]); none in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! HTTP/1.1 200 OK
 //! Cachepage-Expires: 1795378206
-//! Cachepage-Selection: 0f3b… (only if more than the path selects the page)
+//! Cachepage-Key: :1:views.… (and, if more than the path selects the page, the SHA-256 of that)
 //! Cachepage-Cost: 120 (milliseconds of the origin; only if the rule has `early_refresh`)
 //! Content-Type: application/json
 //! Content-Length: 14022
@@ -25,7 +25,7 @@ use crate::entry::Entry;
 use crate::policy::content_length;
 
 const EXPIRES: &str = "cachepage-expires";
-const SELECTION: &str = "cachepage-selection";
+const KEY: &str = "cachepage-key";
 const COST: &str = "cachepage-cost";
 const OWN: &str = "cachepage-";
 
@@ -40,7 +40,7 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
     value.extend_from_slice(b"\r\n");
     line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
     if let Some(proof) = entry.proof.as_ref().filter(|proof| !proof.is_empty()) {
-        line(&mut value, SELECTION, proof);
+        line(&mut value, KEY, proof);
     }
     if !entry.cost.is_zero() {
         line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
@@ -92,7 +92,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         body,
         expires: None,
         cost: Duration::ZERO,
-        // A page that the path alone selects needs no line for it.
+        // One that does not say whose it is is nobody's.
         proof: Some(Bytes::new()),
     };
     entry.reason = head
@@ -111,7 +111,7 @@ fn take(entry: &mut Entry, header: &httparse::Header<'_>, value: &Bytes) -> Opti
     match name.as_str() {
         EXPIRES => entry.expires = Some(std::str::from_utf8(header.value).ok()?.parse().ok()?),
         COST => entry.cost = Duration::from_millis(std::str::from_utf8(header.value).ok()?.parse().ok()?),
-        SELECTION => entry.proof = Some(value.slice_ref(header.value)),
+        KEY => entry.proof = Some(value.slice_ref(header.value)),
         _ => {
             let content = HeaderValue::from_maybe_shared(value.slice_ref(header.value)).ok()?;
             entry.headers.append(name, content);
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn date_server_and_lines_like_our_own_are_not_stored() {
         let mut page = entry();
-        for name in ["date", "server", "cachepage-expires", "cachepage-selection", "cachepage-x"] {
+        for name in ["date", "server", "cachepage-expires", "cachepage-key", "cachepage-x"] {
             page.headers.insert(HeaderName::from_static(name), HeaderValue::from_static("7"));
         }
         assert_eq!(encode(&page), encode(&entry()));

@@ -159,8 +159,12 @@ impl<'a> Page<'a> {
     /// Whether an entry found here may answer the request: it was stored for this very request, as far as that can be
     /// known (Django keeps no proof), and it is not for others.
     pub(crate) fn serves(&self, entry: &Entry, request: &Parts) -> bool {
-        let proved = |proof: &Bytes| *proof == self.proof(&entry.headers, &request.headers);
-        let is_same = entry.proof.as_ref().is_none_or(proved);
+        let is_proof = |proof: &Bytes| match &self.identity {
+            // The same without a copy: most hits.
+            Identity::Path { selection, .. } if selection.is_empty() => *proof == self.key.as_bytes(),
+            _ => *proof == self.proof(&entry.headers, &request.headers),
+        };
+        let is_same = entry.proof.as_ref().is_none_or(is_proof);
         // A page of Django's is told apart by credentials only if it says so.
         let is_apart = entry.proof.is_some() || policy::varies_on_authorization(&entry.headers);
         is_same && self.rule.serves(&request.headers, &entry.headers, is_apart)
@@ -173,11 +177,16 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// What is stored with an entry and compared on a hit; empty if the key itself says it all.
+    /// What is stored with an entry and compared on a hit: the key, so that a store that mixes its answers up brings no
+    /// page of others, and what makes sure of what is only digested in it.
     pub(crate) fn proof(&self, page: &HeaderMap, request: &HeaderMap) -> Bytes {
         match &self.identity {
-            Identity::Path { selection, .. } if selection.is_empty() => Bytes::new(),
-            Identity::Path { selection, .. } => Bytes::copy_from_slice(&selection.proof()),
+            Identity::Path { selection, .. } if selection.is_empty() => {
+                Bytes::copy_from_slice(self.key.as_bytes())
+            }
+            Identity::Path { selection, .. } => {
+                [self.key.as_bytes(), b" ", &selection.proof()].concat().into()
+            }
             Identity::Django(asked) => Bytes::copy_from_slice(&asked.proof(page, request)),
         }
     }

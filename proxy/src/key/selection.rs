@@ -72,7 +72,7 @@ impl Selection {
         text
     }
 
-    /// The proof that is stored with the entry and compared on a hit.
+    /// The digest that is stored with the entry and compared on a hit.
     pub(crate) fn proof(&self) -> [u8; 64] {
         sha256_hex(&self.0)
     }

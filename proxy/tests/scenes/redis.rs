@@ -95,6 +95,7 @@ async fn a_person_can_read_the_value() {
     let lines: Vec<_> = value.lines().map(|line| line.trim_end_matches('\r')).collect();
     assert_eq!(lines[0], "HTTP/1.1 200 OK");
     assert!(lines[1].starts_with("Cachepage-Expires: "), "{value}");
+    assert_eq!(lines[2], format!("Cachepage-Key: {KEY}"));
     let expires = format!("Expires: {}", miss.header("expires"));
     let rest = [
         "Content-Type: text/plain",
@@ -104,7 +105,7 @@ async fn a_person_can_read_the_value() {
         "",
         "page 1",
     ];
-    assert_eq!(lines[2..], rest);
+    assert_eq!(lines[3..], rest);
     let ttl: u64 = redis.cli(&["TTL", KEY]).unwrap().parse().unwrap();
     assert!((50..=60).contains(&ttl), "{ttl}");
 }
