@@ -3,6 +3,7 @@
 //! The tests assert counts and print times. Each scenario takes about two seconds; `CACHEPAGE_CHAOS_SECONDS=30 cargo test
 //! --release -p proxy --test chaos -- --nocapture` makes them as long as figures want.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+#![allow(clippy::print_stdout, reason = "the figures are for people")]
 
 mod crowd;
 mod load;
