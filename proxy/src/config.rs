@@ -7,6 +7,7 @@ mod settings;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,6 +27,8 @@ use settings::{File, Given, Settings};
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where a new process gets the listening socket of the old one.
+    pub takeover: Option<PathBuf>,
     /// The service behind.
     pub origin: Origin,
     /// Where pages are kept.
@@ -140,6 +143,8 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         "127.0.0.1:8000",
         parse::listen,
     );
+    let takeover =
+        settings.take("takeover", flag("--takeover (PROXY_TAKEOVER)", &args.takeover), "", parse::path);
     let origin = settings.take(
         "origin",
         flag("--origin (PROXY_ORIGIN)", &args.origin),
@@ -177,6 +182,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
     Some(Config {
         listen: listen?,
+        takeover: takeover?,
         origin: origin?,
         store: store?,
         keys,
@@ -275,6 +281,7 @@ mod tests {
         assert_eq!(config.origin.to_string(), "http://127.0.0.1:8001");
         assert_eq!(config.store, StoreUrl::Redis("redis://127.0.0.1:6379/1".to_owned()));
         assert_eq!((config.max_entry, config.memory_limit, config.near), (1 << 20, 64 << 20, None));
+        assert!(config.takeover.is_none());
         assert!(config.site.is_none() && config.rules.is_empty() && config.trusted_proxies.is_empty());
         assert_eq!(config.deadlines.store, Duration::from_millis(50));
         assert!(config.warnings.is_empty());
@@ -286,6 +293,7 @@ mod tests {
             &[],
             r#"
             listen = "127.0.0.1:0"
+            takeover = "/run/cachepage.sock"
             origin = "http://app:9000"
             store = "memory"
             keys = "path"
@@ -313,6 +321,7 @@ mod tests {
             "#,
         )
         .unwrap();
+        assert_eq!(config.takeover, Some(PathBuf::from("/run/cachepage.sock")));
         assert_eq!(config.store, StoreUrl::Memory);
         assert_eq!(config.site.unwrap().as_str(), "shop.example");
         assert_eq!(config.trusted_proxies.len(), 2);
@@ -323,7 +332,7 @@ mod tests {
         assert_eq!(config.rules[1].timeout, Duration::from_secs(60));
         assert_eq!(config.rules[1].authorization, Authorization::Vary);
         let warnings = [
-            "cachepage.toml:26: [django] has no effect with keys = \"path\"",
+            "cachepage.toml:27: [django] has no effect with keys = \"path\"",
             "near has no effect with store = \"memory\"",
         ];
         assert_eq!(config.warnings, warnings);

@@ -5,6 +5,7 @@ mod heads;
 mod limits;
 mod program;
 mod socket;
+mod takeover;
 mod timer;
 mod workers;
 
@@ -34,6 +35,7 @@ use timer::LazyTimer;
 
 pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
+pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
@@ -152,9 +154,13 @@ impl Connection {
     async fn converse<H: Handler>(self, handler: Arc<H>) {
         let Self { stream, peer, clients, mut stopping, admitted } = self;
         let stream = match moved_here(stream) {
-            Ok(stream) => Guarded::new(stream, clients.limits, clients.deadlines),
+            Ok(stream) => stream,
             Err(error) => return debug!(%peer, %error, "connection lost"),
         };
+        if !has_begun(&stream, &mut stopping, clients.deadlines.idle).await {
+            return debug!(%peer, "connection ended before its first request");
+        }
+        let stream = Guarded::new(stream, clients.limits, clients.deadlines);
         let service = service_fn(|request| answer(handler.clone(), request, peer));
         let mut connection = http(&clients).serve_connection(Socket::new(stream), service);
         let ended = tokio::select! {
@@ -177,6 +183,22 @@ impl Connection {
         }
         drop(admitted);
     }
+}
+
+/// Whether a first request comes. A client that has just connected when the server is told to stop is given a moment: its
+/// request would fail, and is not sent again as one on an old connection is.
+async fn has_begun(stream: &TcpStream, stopping: &mut watch::Receiver<()>, idle: Duration) -> bool {
+    /// One that has sent nothing by then has only connected.
+    const MOMENT: Duration = Duration::from_secs(1);
+    let begun = tokio::select! {
+        biased;
+        begun = timeout(idle, stream.readable()) => begun,
+        _ = stopping.changed() => {
+            stopping.mark_changed();
+            timeout(MOMENT, stream.readable()).await
+        }
+    };
+    matches!(begun, Ok(Ok(())))
 }
 
 async fn answer<H: Handler>(

@@ -1,6 +1,7 @@
 //! From the text of a setting to its type, or to what is wrong with it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bb8_redis::redis::IntoConnectionInfo as _;
@@ -21,6 +22,10 @@ const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address and port like 127.0.0.1:8000"))
+}
+
+pub(super) fn path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(PathBuf::from(text)).filter(|path| !path.as_os_str().is_empty()))
 }
 
 pub(super) fn origin(text: &str) -> Result<Origin, String> {
