@@ -58,6 +58,8 @@ pub(crate) enum Command {
         number: usize,
     },
 
+    Compare(crate::compare::CompareArgs),
+
     /// Answer from memory, as a measure for `compare`
     #[command(hide = true)]
     Yardstick {

@@ -17,6 +17,7 @@ use crate::args::{Args, Command};
 async fn main() -> ExitCode {
     match Args::of(std::env::args_os()).command {
         Command::Demo(args) => demo::run(&args).await,
+        Command::Compare(args) => compare::run(args).await,
         Command::Yardstick { kind, listen, size } => compare::yardstick(kind, listen, size).await,
         Command::Bombard { url, number } => bombard::run(&url, number).await,
     }

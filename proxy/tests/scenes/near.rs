@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{Client, RedisError, cmd};
+use bb8_redis::redis::{AsyncConnectionConfig, Client, RedisError, cmd};
 use bench::stack::Redis;
 use rand::RngExt as _;
 use tokio::sync::RwLock;
@@ -269,15 +269,18 @@ impl Laboratory {
         let acknowledged = Instant::now();
         page.raise(acknowledged + BOUND, floor);
         if (6..8).contains(&change) {
-            // At its end there is no tolerance: it must not be served for one moment longer.
-            page.raise(acknowledged + Duration::from_millis(milliseconds), floor + 1);
+            // No tolerance here: it must not be served for one moment longer than Redis has it, which is to the end of
+            // the millisecond in which its time is over.
+            page.raise(acknowledged + Duration::from_millis(milliseconds + 1), floor + 1);
             page.version.store(floor + 1, Ordering::SeqCst);
         }
         drop(redis);
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        self.client.get_multiplexed_async_connection().await
+        // Without a deadline: a command that was given up and is carried out later would undo a newer one.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
     async fn read(&self, scene: &Scene, number: usize) {
