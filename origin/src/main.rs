@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use origin::{Args, Config, Database, Origin};
-use server::{Deadlines, refuse};
+use server::{Clients, Deadlines, refuse};
 use tracing::info;
 
-/// A head takes a moment; a naive page on a large table may take longer than one would think.
-const DEADLINES: Deadlines = Deadlines { head: Duration::from_secs(10), shutdown: Duration::from_secs(30) };
+/// A naive page on a large table may take longer than one would think.
+const SHUTDOWN: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -29,6 +29,8 @@ async fn main() -> ExitCode {
     };
     info!(%address, pool_size = config.pool_size, "listening");
     server::announce("origin", address);
-    server::serve(listener, Arc::new(Origin::new(Database::new(&config), address)), DEADLINES, stop).await;
+    let deadlines = Deadlines { shutdown: SHUTDOWN, ..Deadlines::default() };
+    let clients = Clients { deadlines, ..Clients::default() };
+    server::serve(listener, Arc::new(Origin::new(Database::new(&config), address)), clients, stop).await;
     ExitCode::SUCCESS
 }

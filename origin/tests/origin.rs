@@ -6,12 +6,11 @@ mod recorded;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bench::stack::Postgres;
 use clap::Parser as _;
 use origin::{Args, Config, Database, Origin};
-use server::Deadlines;
+use server::Clients;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -38,9 +37,8 @@ async fn start(database_url: &str, settings: &[&str]) -> SocketAddr {
     let given = ["origin", "--database-url", database_url];
     let args = given.iter().chain(settings);
     let config = Config::parse(&Args::try_parse_from(args).unwrap()).unwrap();
-    let deadlines = Deadlines { head: Duration::from_secs(10), shutdown: Duration::from_secs(1) };
     let origin = Arc::new(Origin::new(Database::new(&config), address));
-    tokio::spawn(server::serve(listener, origin, deadlines, std::future::pending()));
+    tokio::spawn(server::serve(listener, origin, Clients::default(), std::future::pending()));
     address
 }
 

@@ -12,6 +12,8 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep};
 
+use crate::gate::Admitted;
+
 /// The body of an answer.
 #[derive(Debug)]
 pub enum Body {
@@ -30,6 +32,8 @@ pub enum BodyError {
     Broken(#[from] hyper::Error),
     #[error("nothing came for {} s", .0.as_secs())]
     Idle(Duration),
+    #[error("it took too long in all")]
+    Late,
     #[error("the fill ended early")]
     Filled,
 }
@@ -44,6 +48,10 @@ pub struct Relay {
     /// Set only once there was something to wait for.
     silence: Option<Pin<Box<Sleep>>>,
     progress: Option<Progress>,
+    /// When it must have ended.
+    until: Option<Instant>,
+    /// Held until its end.
+    place: Option<Admitted>,
 }
 
 /// When a body last moved; shared with who waits for the answer to it.
@@ -66,7 +74,12 @@ impl Progress {
 
 impl Relay {
     pub(crate) fn new(incoming: impl Into<Option<Incoming>>, idle: Duration) -> Self {
-        Self { incoming: incoming.into(), idle, silence: None, progress: None }
+        Self { incoming: incoming.into(), idle, silence: None, progress: None, until: None, place: None }
+    }
+
+    /// The same, with a time at which it must have ended and a place at the origin that it holds until then.
+    pub(crate) fn within(self, until: Option<Instant>, place: Admitted) -> Self {
+        Self { until, place: Some(place), ..self }
     }
 
     /// The same, noting when it moves.
@@ -74,9 +87,20 @@ impl Relay {
         Self { progress: Some(progress), ..self }
     }
 
+    /// Until when something must come.
+    fn due(&self) -> Instant {
+        let due = Instant::now() + self.idle;
+        self.until.map_or(due, |until| until.min(due))
+    }
+
+    fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
     fn moved(&mut self) {
+        let due = self.due();
         if let Some(silence) = &mut self.silence {
-            silence.as_mut().reset(Instant::now() + self.idle);
+            silence.as_mut().reset(due);
         }
         if let Some(progress) = &self.progress {
             progress.mark();
@@ -84,8 +108,10 @@ impl Relay {
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.idle)));
-        silence.as_mut().poll(cx).map(|()| BodyError::Idle(self.idle))
+        let due = self.due();
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        ready!(silence.as_mut().poll(cx));
+        Poll::Ready(if self.is_late() { BodyError::Late } else { BodyError::Idle(self.idle) })
     }
 }
 
@@ -103,10 +129,16 @@ impl HttpBody for Relay {
                 return Poll::Ready(Some(Err(ready!(self.poll_silence(cx)))));
             };
             self.moved();
+            if self.is_late() {
+                return Poll::Ready(Some(Err(BodyError::Late)));
+            }
             match frame.transpose()?.map(Frame::into_data) {
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Some(Err(_trailers)) => {}
-                None => return Poll::Ready(None),
+                None => {
+                    self.place = None;
+                    return Poll::Ready(None);
+                }
             }
         }
     }

@@ -1,17 +1,20 @@
 //! The settings, parsed once into the types that use them. All faults are reported together, each with its place.
 
 mod django;
+mod limits;
 mod parse;
 mod settings;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::args::Args;
 use crate::format::Format;
+use crate::gate;
 use crate::key::Keys;
 use crate::policy::Rule;
 use crate::site::Site;
@@ -24,6 +27,8 @@ use settings::{File, Given, Settings};
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where a new process gets the listening socket of the old one.
+    pub takeover: Option<PathBuf>,
     /// The service behind.
     pub origin: Origin,
     /// Where pages are kept.
@@ -48,6 +53,10 @@ pub struct Config {
     pub near: Option<u64>,
     /// How long to wait for whom.
     pub deadlines: Deadlines,
+    /// How much of what.
+    pub limits: Limits,
+    /// What clients are granted.
+    pub clients: server::Clients,
     /// What is odd but no fault, to be logged.
     pub warnings: Vec<String>,
 }
@@ -66,10 +75,17 @@ pub enum StoreUrl {
 pub struct Deadlines {
     /// For the origin.
     pub origin: upstream::Deadlines,
-    /// For clients.
-    pub client: server::Deadlines,
     /// For one operation of the store: a connection, then the answer.
     pub store: Duration,
+}
+
+/// How much of what.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For the origin.
+    pub origin: gate::Limits,
+    /// Variants of one page that this process stores at a time.
+    pub variants: usize,
 }
 
 /// What is wrong with a configuration, all of it.
@@ -127,6 +143,8 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         "127.0.0.1:8000",
         parse::listen,
     );
+    let takeover =
+        settings.take("takeover", flag("--takeover (PROXY_TAKEOVER)", &args.takeover), "", parse::path);
     let origin = settings.take(
         "origin",
         flag("--origin (PROXY_ORIGIN)", &args.origin),
@@ -152,7 +170,8 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
         warnings.push("near has no effect with store = \"memory\"".to_owned());
     }
-    let deadlines = deadlines(&mut settings);
+    let deadlines = limits::deadlines(&mut settings);
+    let limits = limits::limits(&mut settings);
     if let (Some(listen), Some(origin)) = (&listen, &origin)
         && origin.to_string() == format!("http://{listen}")
     {
@@ -160,8 +179,10 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     }
     settings.finish();
     let (keys, format, writes) = sharing?;
+    let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
     Some(Config {
         listen: listen?,
+        takeover: takeover?,
         origin: origin?,
         store: store?,
         keys,
@@ -173,22 +194,10 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         max_entry: max_entry?,
         memory_limit: memory_limit?,
         near: near?,
-        deadlines: deadlines?,
+        deadlines,
+        limits,
+        clients: server::Clients { deadlines: client_deadlines, limits: client_limits },
         warnings,
-    })
-}
-
-fn deadlines(settings: &mut Settings<'_>) -> Option<Deadlines> {
-    let connect = settings.take("deadlines.origin_connect", None, "2s", parse::duration);
-    let head = settings.take("deadlines.origin_head", None, "30s", parse::duration);
-    let idle = settings.take("deadlines.body_idle", None, "30s", parse::duration);
-    let client_head = settings.take("deadlines.client_head", None, "10s", parse::duration);
-    let store = settings.take("deadlines.store", None, "50ms", parse::duration);
-    let shutdown = settings.take("deadlines.shutdown", None, "10s", parse::duration);
-    Some(Deadlines {
-        origin: upstream::Deadlines { connect: connect?, head: head?, idle: idle? },
-        client: server::Deadlines { head: client_head?, shutdown: shutdown? },
-        store: store?,
     })
 }
 
@@ -209,11 +218,13 @@ fn rule(mut settings: Settings<'_>) -> Option<Rule> {
     let timeout = settings.take("timeout", None, "60", parse::seconds);
     let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
     let authorization = settings.take("authorization", None, "pass", parse::authorization);
+    let coalesce = settings.take("coalesce", None, "process", parse::coalesce);
     let grace = settings.take("grace", None, "0", parse::seconds);
     let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
     let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
     settings.finish();
     Some(Rule {
+        coalesce: coalesce?,
         grace: grace?,
         stale_if_error: stale_if_error?,
         early_refresh: early_refresh?,
@@ -270,6 +281,7 @@ mod tests {
         assert_eq!(config.origin.to_string(), "http://127.0.0.1:8001");
         assert_eq!(config.store, StoreUrl::Redis("redis://127.0.0.1:6379/1".to_owned()));
         assert_eq!((config.max_entry, config.memory_limit, config.near), (1 << 20, 64 << 20, None));
+        assert!(config.takeover.is_none());
         assert!(config.site.is_none() && config.rules.is_empty() && config.trusted_proxies.is_empty());
         assert_eq!(config.deadlines.store, Duration::from_millis(50));
         assert!(config.warnings.is_empty());
@@ -281,6 +293,7 @@ mod tests {
             &[],
             r#"
             listen = "127.0.0.1:0"
+            takeover = "/run/cachepage.sock"
             origin = "http://app:9000"
             store = "memory"
             keys = "path"
@@ -308,6 +321,7 @@ mod tests {
             "#,
         )
         .unwrap();
+        assert_eq!(config.takeover, Some(PathBuf::from("/run/cachepage.sock")));
         assert_eq!(config.store, StoreUrl::Memory);
         assert_eq!(config.site.unwrap().as_str(), "shop.example");
         assert_eq!(config.trusted_proxies.len(), 2);
@@ -318,7 +332,7 @@ mod tests {
         assert_eq!(config.rules[1].timeout, Duration::from_secs(60));
         assert_eq!(config.rules[1].authorization, Authorization::Vary);
         let warnings = [
-            "cachepage.toml:26: [django] has no effect with keys = \"path\"",
+            "cachepage.toml:27: [django] has no effect with keys = \"path\"",
             "near has no effect with store = \"memory\"",
         ];
         assert_eq!(config.warnings, warnings);
@@ -327,7 +341,8 @@ mod tests {
     #[test]
     fn the_readmes_file_is_one_with_the_documented_defaults() {
         let readme = include_str!("../../README.md");
-        let file = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+        let file = readme.split_once("```toml\nlisten").unwrap().1.split_once("```").unwrap().0;
+        let file = &format!("listen{file}");
         let config = parse(&[], file).unwrap();
         let default = parse(&[], "").unwrap();
         let comparable =

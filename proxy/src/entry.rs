@@ -107,6 +107,17 @@ impl Ready {
         Proved { proof: self.head.proof.as_ref(), headers: &self.head.headers }
     }
 
+    /// The entry again, for who gets it as the answer to another's request.
+    pub(crate) fn entry(&self) -> Entry {
+        let Head { status, headers, reason, expires, cost, proof, .. } = &*self.head;
+        let mut headers = headers.clone();
+        // The last first, so that the others keep their order.
+        CacheStatus::unname(&mut headers);
+        headers.remove(AGE);
+        let (status, reason, proof) = (*status, reason.clone(), proof.clone());
+        Entry { status, headers, reason, body: self.body.clone(), expires: *expires, cost: *cost, proof }
+    }
+
     /// About what it holds, in bytes.
     pub(crate) fn size(&self) -> usize {
         /// What the map has for each line, besides its text.
@@ -139,7 +150,7 @@ fn ttl(expires: u64, now: SystemTime) -> i64 {
 impl Aging {
     /// `None` without both headers, and if `Expires` is no date.
     fn of(headers: &HeaderMap) -> Option<Self> {
-        let expires = httpdate::parse_http_date(headers.get(EXPIRES)?.to_str().ok()?).ok()?;
+        let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
         let max_age = CacheControl::of(headers).max_age()?;
         Some(Self { expires: seconds(expires), max_age })
     }
@@ -149,6 +160,13 @@ impl Aging {
         let remaining = self.expires.saturating_sub(seconds(now));
         u64::try_from(self.max_age.saturating_sub(remaining)).unwrap_or(0)
     }
+}
+
+/// A date, whatever its day of the week: Django does not look at that.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let with = |day: &str| httpdate::parse_http_date(&format!("{day}{}", text.get(3..)?)).ok();
+    httpdate::parse_http_date(text).ok().or_else(|| DAYS.into_iter().find_map(with))
 }
 
 /// Whole seconds since 1970, negative before.
@@ -186,7 +204,9 @@ mod tests {
             ("Thu, 01 Jan 1970 00:00:00 GMT", "max-age=60", Some(1_795_378_206)),
             ("Wed, 21 Oct 2099 07:28:00 GMT", "max-age=60", Some(0)),
             ("Sun, 22 Nov 2026 20:10:06 GMT", "max-age=-1", Some(0)),
+            ("Mon, 22 Nov 2026 20:09:36 GMT", "max-age=60", Some(30)),
             ("0", "max-age=60", None),
+            ("Sun", "max-age=60", None),
             ("Sun, 22 Nov 2026 20:10:06 GMT", "public", None),
         ] {
             assert_eq!(

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use crate::body::Body;
@@ -31,6 +31,12 @@ pub(crate) enum Error {
     OriginAnswer(#[source] Cause),
     #[error("the origin did not answer within {} s", .0.as_secs_f32())]
     OriginSilent(Duration),
+    /// An answer to something else.
+    #[error("the origin's answer is {0}, which was not asked for")]
+    Unasked(StatusCode),
+    /// It has as much to do as it may, and so have those who wait for it.
+    #[error("the origin is busy")]
+    OriginBusy,
     /// What the request got that asked for all who wanted the page. Its own line in the log says it.
     #[error(transparent)]
     Collapsed(Box<Self>),
@@ -47,8 +53,9 @@ impl Error {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
             Self::RequestBody(_) => (StatusCode::REQUEST_TIMEOUT, "request-body"),
             Self::OriginConnect(_) => (StatusCode::BAD_GATEWAY, "origin-connect"),
-            Self::OriginAnswer(_) => (StatusCode::BAD_GATEWAY, "origin-answer"),
+            Self::OriginAnswer(_) | Self::Unasked(_) => (StatusCode::BAD_GATEWAY, "origin-answer"),
             Self::OriginSilent(_) => (StatusCode::GATEWAY_TIMEOUT, "origin-silent"),
+            Self::OriginBusy => (StatusCode::SERVICE_UNAVAILABLE, "origin-busy"),
             Self::Collapsed(error) => error.kind(),
             Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "broken"),
         }
@@ -85,6 +92,9 @@ impl Error {
         if matches!(self, Self::Method) {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if status.is_client_error() {
             // What comes next on this connection may be the rest of what was not understood.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -108,6 +118,8 @@ mod tests {
             (Error::OriginConnect(source()), 502, "origin-connect"),
             (Error::OriginAnswer(source()), 502, "origin-answer"),
             (Error::OriginSilent(Duration::from_millis(1500)), 504, "origin-silent"),
+            (Error::Unasked(StatusCode::NOT_MODIFIED), 502, "origin-answer"),
+            (Error::OriginBusy, 503, "origin-busy"),
             (Error::Broken, 500, "broken"),
         ] {
             let response = error.to_response();

@@ -123,6 +123,11 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes the length of a body that is not sent.
+pub(crate) fn remove_content_length(headers: &mut HeaderMap) {
+    retain(headers, |name| *name != CONTENT_LENGTH);
+}
+
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     const NAMES: [&str; 10] = [
         "connection",

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Level, debug, warn};
@@ -32,6 +32,7 @@ use crate::site::Site;
 use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::{Kept, Near, Store, StoreError, Ticket};
 use crate::upstream::{Fetched, Upstream};
+use crate::variants::Variants;
 
 /// A cache in front of one origin.
 ///
@@ -53,6 +54,7 @@ pub struct Proxy<S> {
     store: S,
     upstream: Upstream,
     collapsing: Collapsing,
+    variants: Variants,
     /// What goes on when its client has left: fills.
     tasks: TaskTracker,
     max_entry: u64,
@@ -99,8 +101,9 @@ impl<S: Store> Proxy<S> {
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             near: config.near.and_then(|limit| store.near(limit, &config.keys.prefix())),
             store,
-            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin),
+            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
             collapsing: Collapsing::new(config.deadlines.store),
+            variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
             max_entry: config.max_entry,
             known: Known::new(),
@@ -132,50 +135,56 @@ impl<S: Store> Proxy<S> {
         let rule = match self.policy.disposition(&request) {
             Disposition::Lookup(rule) => rule,
             Disposition::Pass(pass) => {
+                let is_conditional = policy::is_conditional(&request.headers);
                 let fetched = self.upstream.fetch(request, Some(body), peer).await?;
-                return Ok(relay(fetched, CacheStatus::Passed(pass)));
+                return asked_for(is_conditional, relay(fetched, CacheStatus::Passed(pass)));
             }
         };
         let page = Page::of(&request, rule, &self.keys, &self.site);
-        let (miss, marker, stale) = match self.lookup(&page, &request, asked).await {
-            Lookup::Miss(miss, marker) => (miss, marker, None),
+        match self.lookup(&page, &request, asked).await {
             Lookup::Hit(ready, source, marker) => {
-                let now = now();
-                let hit = match rule.freshness(ready.head.expires, ready.head.cost, now, rand::random()) {
-                    Freshness::Fresh => return Ok(ready.into_response(now, Hit::Fresh, source)),
-                    Freshness::Early => Some(Hit::Fresh),
-                    Freshness::Grace => Some(Hit::Grace),
-                    Freshness::IfError => None,
-                };
-                if let Some(hit) = hit {
-                    self.refresh(&Wanted {
-                        page,
-                        rule,
-                        request: &request,
-                        peer,
-                        miss: Miss::Stale,
-                        marker,
-                        asked,
-                    });
-                    return Ok(ready.into_response(now, hit, source));
-                }
-                (Miss::Stale, marker, Some(ready))
+                let miss = Miss::Stale;
+                self.hit(ready, source, Wanted { page, rule, request: &request, peer, miss, marker, asked })
+                    .await
             }
-        };
-        let answer = self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await;
-        let has_failed = match &answer {
-            Ok(response) => policy::is_failure(response.status()),
-            Err(error) => error.is_failure(),
-        };
-        match stale.filter(|_| has_failed) {
-            Some(ready) => {
-                if let Err(error) = &answer {
-                    self.log(error, peer);
-                }
-                Ok(ready.into_response(now(), Hit::StaleIfError, Source::Store))
+            Lookup::Miss(miss, marker) => {
+                self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await
             }
-            None => answer,
         }
+    }
+
+    /// Serves a page that was found, unless it is past its time.
+    async fn hit(
+        self: &Arc<Self>,
+        ready: Ready,
+        source: Source,
+        wanted: Wanted<'_>,
+    ) -> Result<Response<Body>, Error> {
+        let now = now();
+        let hit = match wanted.rule.freshness(ready.head.expires, ready.head.cost, now, rand::random) {
+            Freshness::Fresh => return Ok(ready.into_response(now, Hit::Fresh, source)),
+            Freshness::Early => Hit::Fresh,
+            Freshness::Grace => Hit::Grace,
+            Freshness::IfError => return self.miss_or_stale(wanted, ready).await,
+        };
+        self.refresh(&wanted);
+        Ok(ready.into_response(now, hit, source))
+    }
+
+    /// A new page, or the old one if none can be had.
+    async fn miss_or_stale(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        old: Ready,
+    ) -> Result<Response<Body>, Error> {
+        let peer = wanted.peer;
+        match self.miss(wanted).await {
+            Ok(response) if !policy::is_failure(response.status()) => return Ok(response),
+            Err(error) if !error.is_failure() => return Err(error),
+            Err(error) => self.log(&error, peer),
+            Ok(_) => {}
+        }
+        Ok(old.into_response(now(), Hit::StaleIfError, Source::Store))
     }
 
     /// Looks for the page near, then in the store.
@@ -262,7 +271,8 @@ impl<S: Store> Proxy<S> {
 
     fn variant_page(&self, variant: &Page<'_>, value: &Bytes) -> Option<Ready> {
         known_page(self.known.get(&variant.key).as_ref(), value).or_else(|| {
-            let entry = self.format.decode(value)?;
+            let mut entry = self.format.decode(value)?;
+            variant.complete(&mut entry);
             Some(self.known.remember_page(&variant.key, value, entry, &self.format))
         })
     }
@@ -313,6 +323,16 @@ fn relay(fetched: Fetched, status: CacheStatus) -> Response<Body> {
     let mut response = Response::from_parts(fetched.head, Body::Relayed(fetched.body));
     status.apply(response.headers_mut());
     response
+}
+
+/// An answer, unless it is one to another question: no client asked to switch protocols, since nobody forwards that, and
+/// "not modified" says nothing to one that has no page.
+fn asked_for(is_conditional: bool, answer: Response<Body>) -> Result<Response<Body>, Error> {
+    match answer.status() {
+        status if status.is_informational() => Err(Error::Unasked(status)),
+        status @ StatusCode::NOT_MODIFIED if !is_conditional => Err(Error::Unasked(status)),
+        _ => Ok(answer),
+    }
 }
 
 /// The clock, read once a request: at the hit, or when the origin has answered.

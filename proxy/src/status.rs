@@ -84,6 +84,11 @@ impl CacheStatus {
         headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
     }
 
+    /// Takes it off again.
+    pub(crate) fn unname(headers: &mut HeaderMap) {
+        headers.remove(X_CACHE);
+    }
+
     /// Adds our member to the `Cache-Status` list.
     pub(crate) fn append(self, headers: &mut HeaderMap) {
         // Longer than any: on the stack, so that the value is the one allocation.

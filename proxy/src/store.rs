@@ -1,5 +1,6 @@
 //! Where pages are kept.
 
+mod breaker;
 mod memory;
 mod near;
 mod redis;
@@ -24,6 +25,7 @@ pub use redis::RedisStore;
 /// The contract, which one suite tests for each store:
 /// * `get` answers in the order of the keys; what was never put, was deleted, or is past its time is `None`.
 /// * `ttl` says how long `get` will still give the value.
+/// * Of several who `claim` a key one succeeds; only who has the token can `hold` it.
 /// * `put` does all its writes for one lifetime; a later write wins.
 /// * Neither takes longer than the store's own deadline. A failure never leaves half a value.
 pub trait Store: Clone + Send + Sync + 'static {
@@ -36,6 +38,21 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The seconds that a key has left; `None` if it is not there or stays for ever.
     fn ttl(&self, key: &Key) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
+    /// Puts a token under a key if there is nothing; whether it did.
+    fn claim(
+        &self,
+        key: &Key,
+        token: &Bytes,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Gives a token that is still under its key a new lifetime, or removes it; whether it was there.
+    fn hold(
+        &self,
+        key: &Key,
+        token: &Bytes,
+        ttl: Option<Duration>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// A near cache of at most this many bytes, which follows the changes of all keys with this prefix; `None` of a
     /// store that does not tell of its changes.
     fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>>;

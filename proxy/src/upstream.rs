@@ -11,19 +11,25 @@ use std::time::Duration;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::http::uri::{Authority, Parts as UriParts, Scheme};
-use hyper::http::{request, response};
-use hyper::{Request, Response, Uri};
-use hyper_util::client::legacy::{Client, Error as ClientError, connect::HttpConnector};
+use hyper::http::{Extensions, request, response};
+use hyper::{Method, Request, Response, Uri};
+use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
+use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use quick_cache::sync::Cache;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{BodyError, Progress, Relay};
 use crate::error::Error;
 use crate::forward;
+use crate::gate::{Admitted, Gate, Limits};
 use crate::policy::Length;
 
 /// A pooled connection is closed after this time, before most origins would close it under us.
 const POOL_IDLE: Duration = Duration::from_secs(15);
+
+/// How many connections are remembered as having been good once: more than a pool has.
+const PROVEN: usize = 10_000;
 
 /// The service behind the proxy: `http://host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +71,10 @@ pub struct Deadlines {
     pub head: Duration,
     /// Between two pieces of a body, in either direction.
     pub idle: Duration,
+    /// To have a place for a request.
+    pub queue: Duration,
+    /// From the request to the end of the answer, if that has a bound.
+    pub total: Option<Duration>,
 }
 
 /// A pool of connections to one origin.
@@ -73,6 +83,9 @@ pub(crate) struct Upstream {
     client: Client<HttpConnector, Relay>,
     origin: Origin,
     deadlines: Deadlines,
+    gate: Gate,
+    /// Our ends of connections that have brought an answer before.
+    proven: Cache<SocketAddr, ()>,
 }
 
 /// An answer of the origin. What was for our connection to it alone is gone from its head.
@@ -84,7 +97,7 @@ pub(crate) struct Fetched {
 }
 
 impl Upstream {
-    pub(crate) fn new(origin: Origin, deadlines: Deadlines) -> Self {
+    pub(crate) fn new(origin: Origin, deadlines: Deadlines, limits: Limits) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(deadlines.connect));
@@ -93,7 +106,8 @@ impl Upstream {
             .pool_timer(TokioTimer::new())
             .http1_title_case_headers(true)
             .build(connector);
-        Self { client, origin, deadlines }
+        let gate = Gate::new(limits, deadlines.queue);
+        Self { client, origin, deadlines, gate, proven: Cache::new(PROVEN) }
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -102,24 +116,63 @@ impl Upstream {
 
     /// How long to wait for somebody else's answer of the origin: as long as for one's own.
     pub(crate) fn patience(&self) -> Duration {
-        self.deadlines.connect + self.deadlines.head
+        self.deadlines.queue + self.deadlines.connect + self.deadlines.head
     }
 
-    /// Asks the origin, with the request's target as it is and the truth about its client.
+    /// Asks the origin, with the request's target as it is and the truth about its client. Without a body whatever
+    /// announced one goes, too: of a request for a page that may be stored, the body is not part of what selects it.
     pub(crate) async fn fetch(
         &self,
         mut head: request::Parts,
         body: Option<Incoming>,
         peer: SocketAddr,
     ) -> Result<Fetched, Error> {
+        let place = self.gate.enter().await?;
+        let until = self.deadlines.total.map(|total| Instant::now() + total);
         head.uri = self.absolute(&head.uri)?;
         head.version = hyper::Version::HTTP_11;
+        if body.is_none() {
+            forward::remove_content_length(&mut head.headers);
+        }
         forward::announce(&mut head.headers, peer);
+        let is_repeatable = is_idempotent(&head.method) && body.as_ref().is_none_or(Incoming::is_end_stream);
+        let again = is_repeatable.then(|| head.clone());
+        let answer = match (self.ask(head, body, until).await?, again) {
+            (Err(error), Some(head)) if self.closed_under_us(&error) => self.ask(head, None, until).await?,
+            (answer, _) => answer,
+        };
+        Ok(self.received(answer?, until, place))
+    }
+
+    /// Sends a request. The outer error is for silence, which is never answered by asking again.
+    async fn ask(
+        &self,
+        head: request::Parts,
+        body: Option<Incoming>,
+        until: Option<Instant>,
+    ) -> Result<Result<Response<Incoming>, ClientError>, Error> {
         let progress = Progress::new();
         let body = Relay::new(body, self.deadlines.idle).noting(progress.clone());
         let answer = self.client.request(Request::from_parts(head, body));
-        let response = self.within_head_deadline(answer, &progress).await?;
-        Ok(self.received(response))
+        let answer = self.within_head_deadline(answer, &progress, until).await?;
+        if let Some(connection) =
+            answer.as_ref().ok().and_then(|answer| answer.extensions().get::<HttpInfo>())
+        {
+            self.proven.insert(connection.local_addr(), ());
+        }
+        Ok(answer)
+    }
+
+    /// Whether a connection of the pool was closed by the origin before it saw the request, as far as can be known: it
+    /// had brought an answer before, and this time nothing. hyper-util itself asks again only if it wrote nothing yet.
+    fn closed_under_us(&self, error: &ClientError) -> bool {
+        let mut extensions = Extensions::new();
+        if let Some(connection) = error.connect_info() {
+            connection.get_extras(&mut extensions);
+        }
+        let was_good =
+            extensions.get::<HttpInfo>().is_some_and(|info| self.proven.get(&info.local_addr()).is_some());
+        was_good && sources(error).any(is_closed)
     }
 
     fn absolute(&self, target: &Uri) -> Result<Uri, Error> {
@@ -131,23 +184,26 @@ impl Upstream {
     }
 
     /// The clock for the head starts anew with each piece of the request's body: a long upload is not a silent origin.
-    async fn within_head_deadline(
+    async fn within_head_deadline<T>(
         &self,
-        answer: impl Future<Output = Result<Response<Incoming>, ClientError>>,
+        answer: impl Future<Output = T>,
         progress: &Progress,
-    ) -> Result<Response<Incoming>, Error> {
+        until: Option<Instant>,
+    ) -> Result<T, Error> {
         let mut answer = pin!(answer);
         loop {
-            let deadline = progress.last() + self.deadlines.head;
+            let head = progress.last() + self.deadlines.head;
+            let deadline = until.map_or(head, |until| until.min(head));
             match timeout_at(deadline, &mut answer).await {
-                Ok(result) => return result.map_err(Error::from),
-                Err(_) if progress.last() + self.deadlines.head > Instant::now() => {}
-                Err(_) => return Err(Error::OriginSilent(self.deadlines.head)),
+                Ok(answer) => return Ok(answer),
+                Err(_) if deadline == head && progress.last() + self.deadlines.head > Instant::now() => {}
+                Err(_) if deadline == head => return Err(Error::OriginSilent(self.deadlines.head)),
+                Err(_) => return Err(Error::OriginSilent(self.deadlines.total.unwrap_or_default())),
             }
         }
     }
 
-    fn received(&self, response: Response<Incoming>) -> Fetched {
+    fn received(&self, response: Response<Incoming>, until: Option<Instant>, place: Admitted) -> Fetched {
         let (mut head, body) = response.into_parts();
         let chunked = head.headers.contains_key(TRANSFER_ENCODING);
         let length = match body.size_hint().exact() {
@@ -160,7 +216,7 @@ impl Upstream {
             head.headers.remove(CONTENT_LENGTH);
         }
         forward::remove_hop_by_hop(&mut head.headers);
-        Fetched { head, body: Relay::new(body, self.deadlines.idle), length }
+        Fetched { head, body: Relay::new(body, self.deadlines.idle).within(until, place), length }
     }
 }
 
@@ -169,15 +225,41 @@ impl From<ClientError> for Error {
         if error.is_connect() {
             return Self::OriginConnect(Arc::new(error));
         }
-        let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
-        while let Some(inner) = cause {
-            if inner.is::<BodyError>() {
-                return Self::RequestBody(Arc::new(error));
-            }
-            cause = inner.source();
+        let of_body = sources(&error).find_map(|source| source.downcast_ref());
+        match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
+            // Whoever hung up does not read it; what is left are chunks that are none.
+            Some(true) => Self::BadRequest("the request body is broken"),
+            Some(false) => Self::RequestBody(Arc::new(error)),
+            None => Self::OriginAnswer(Arc::new(error)),
         }
-        Self::OriginAnswer(Arc::new(error))
     }
+}
+
+/// An error, what it came from, and so on.
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let source = |error: &&'a (dyn StdError + 'static)| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        error.source()
+    };
+    std::iter::successors(Some(error), source)
+}
+
+/// Whether the other side closed the connection without a word.
+fn is_closed(error: &(dyn StdError + 'static)) -> bool {
+    use std::io::{Error as IoError, ErrorKind};
+    let is_cut = |error: &IoError| {
+        matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+        )
+    };
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        || error.downcast_ref::<IoError>().is_some_and(is_cut)
+}
+
+/// Methods that do the same twice as once (RFC 9110 §9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
 }
 
 #[cfg(test)]

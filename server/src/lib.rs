@@ -1,7 +1,11 @@
 //! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
 
+mod guard;
+mod heads;
+mod limits;
 mod program;
 mod socket;
+mod takeover;
 mod timer;
 mod workers;
 
@@ -10,22 +14,28 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use guard::Guarded;
+use limits::{Admitted, Connections};
 use socket::Socket;
 use timer::LazyTimer;
 
+pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
+pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
@@ -34,10 +44,34 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a server waits for its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// For the head of a request.
+    /// For the head of a request, from its first byte on.
     pub head: Duration,
+    /// For the next request.
+    pub idle: Duration,
+    /// For a client to take anything of an answer at all.
+    pub write: Duration,
     /// For requests under way when the server is told to stop.
     pub shutdown: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            write: Duration::from_secs(30),
+            shutdown: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a server grants its clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clients {
+    /// How long it waits for them.
+    pub deadlines: Deadlines,
+    /// How much they may ask for.
+    pub limits: Limits,
 }
 
 /// Who answers. It always does: what went wrong is an answer too.
@@ -57,10 +91,10 @@ pub trait Handler: Send + Sync + 'static {
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     handler: Arc<H>,
-    deadlines: Deadlines,
+    clients: Clients,
     shutdown: impl Future<Output = ()>,
 ) {
-    serve_on(&Workers::here(), listener, handler, deadlines, shutdown).await;
+    serve_on(&Workers::here(), listener, handler, clients, shutdown).await;
 }
 
 /// Serves connections, a task each, dealt out to workers, until `shutdown` completes; then lets requests under way
@@ -69,57 +103,133 @@ pub async fn serve_on<H: Handler>(
     workers: &Workers,
     listener: TcpListener,
     handler: Arc<H>,
-    deadlines: Deadlines,
+    clients: Clients,
     shutdown: impl Future<Output = ()>,
 ) {
-    let connections = GracefulShutdown::new();
-    let http = http(deadlines.head);
-    tokio::pin!(shutdown);
+    let connections = Connections::new(clients.limits);
+    let (stop, stopping) = watch::channel(());
+    let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = &mut shutdown => break,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                let connection = converse(stream, peer, handler.clone(), http.clone(), connections.watcher());
-                workers.next().spawn(connection);
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause(&error).await;
+                continue;
             }
-            Err(error) => pause(&error).await,
+        };
+        match connections.admit(peer.ip()) {
+            Ok(admitted) => {
+                let connection = Connection { stream, peer, clients, stopping: stopping.clone(), admitted };
+                workers.next().spawn(connection.converse(handler.clone()));
+            }
+            Err(full) => {
+                debug!(%peer, ?full, "connection refused");
+                if let Some(place) = connections.farewell() {
+                    tokio::spawn(guard::turn_away(stream, full, place));
+                }
+            }
         }
     }
     // The port closes first, so that another server can have it.
-    drop(listener);
-    drain(connections, deadlines.shutdown).await;
+    drop((listener, stopping));
+    drain(stop, clients.deadlines.shutdown).await;
 }
 
-fn http(head_deadline: Duration) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
-    http.header_read_timeout(head_deadline).title_case_headers(true);
-    http
-}
-
-/// One connection from its first request to its end, on the worker that has it.
-async fn converse<H: Handler>(
+/// A client's connection, accepted.
+struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    handler: Arc<H>,
-    mut http: http1::Builder,
-    watcher: Watcher,
-) {
-    let service = service_fn(move |request| {
-        let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
-    });
-    http.timer(LazyTimer::default());
-    let ended = match moved_here(stream) {
-        Ok(stream) => watcher.watch(http.serve_connection(Socket::new(stream), service)).await,
-        Err(error) => return debug!(%peer, %error, "connection lost"),
-    };
-    if let Err(error) = ended {
-        debug!(%peer, %error, "connection ended");
+    clients: Clients,
+    stopping: watch::Receiver<()>,
+    /// Its place, for as long as it lives.
+    admitted: Admitted,
+}
+
+impl Connection {
+    /// From its first request to its end, on the worker that has it.
+    async fn converse<H: Handler>(self, handler: Arc<H>) {
+        let Self { stream, peer, clients, mut stopping, admitted } = self;
+        let stream = match moved_here(stream) {
+            Ok(stream) => stream,
+            Err(error) => return debug!(%peer, %error, "connection lost"),
+        };
+        if !has_begun(&stream, &mut stopping, clients.deadlines.idle).await {
+            return debug!(%peer, "connection ended before its first request");
+        }
+        let stream = Guarded::new(stream, clients.limits, clients.deadlines);
+        let service = service_fn(|request| answer(handler.clone(), request, peer));
+        let mut connection = http(&clients).serve_connection(Socket::new(stream), service);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut connection => Some(ended),
+            // Said, or its sender dropped: the end is near in either case.
+            _ = stopping.changed() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                (&mut connection).await
+            }
+        };
+        if let Err(error) = ended {
+            let stream = connection.into_parts().io.into_inner();
+            debug!(%peer, %error, refused = ?stream.refused(), "connection ended");
+            stream.say_why().await;
+        }
+        drop(admitted);
     }
+}
+
+/// Whether a first request comes. A client that has just connected when the server is told to stop is given a moment: its
+/// request would fail, and is not sent again as one on an old connection is.
+async fn has_begun(stream: &TcpStream, stopping: &mut watch::Receiver<()>, idle: Duration) -> bool {
+    /// One that has sent nothing by then has only connected.
+    const MOMENT: Duration = Duration::from_secs(1);
+    let begun = tokio::select! {
+        biased;
+        begun = timeout(idle, stream.readable()) => begun,
+        _ = stopping.changed() => {
+            stopping.mark_changed();
+            timeout(MOMENT, stream.readable()).await
+        }
+    };
+    matches!(begun, Ok(Ok(())))
+}
+
+async fn answer<H: Handler>(
+    handler: Arc<H>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Result<Response<H::Body>, Infallible> {
+    let is_chunked = request.body().size_hint().exact().is_none();
+    let mut response = handler.handle(request, peer).await;
+    if is_chunked {
+        // Heads are not followed behind chunks: the next request has a connection of its own.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+fn http(clients: &Clients) -> http1::Builder {
+    /// The least that uploads are read in, and answers written.
+    const BUFFER: usize = 64 << 10;
+    /// As many fit on hyper's stack; more are counted on the heap.
+    const HEADERS: usize = 100;
+    let Clients { deadlines, limits } = clients;
+    let mut http = http1::Builder::new();
+    // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
+    http.timer(LazyTimer::default()).title_case_headers(true).max_buf_size(BUFFER.max(limits.head));
+    // Between two requests, that is: a head that has begun has a deadline of its own.
+    http.header_read_timeout(deadlines.idle.max(deadlines.head));
+    if limits.headers > HEADERS {
+        http.max_headers(limits.headers);
+    }
+    http
 }
 
 /// A connection was accepted on the first worker; from here on its events come to this one.
@@ -135,9 +245,11 @@ async fn pause(error: &io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
-async fn drain(connections: GracefulShutdown, deadline: Duration) {
-    let open = connections.count();
-    match timeout(deadline, connections.shutdown()).await {
+/// Tells the connections, and waits for them: each holds a receiver for as long as it lives.
+async fn drain(stop: watch::Sender<()>, deadline: Duration) {
+    let open = stop.receiver_count();
+    stop.send_replace(());
+    match timeout(deadline, stop.closed()).await {
         Ok(()) => info!("stopped: all requests are finished"),
         Err(_) => warn!(open, "stopped with requests under way: their deadline has passed"),
     }

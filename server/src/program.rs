@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -45,11 +45,34 @@ pub fn announce(name: &str, address: SocketAddr) {
     let _ = writeln!(io::stdout(), "{name} listening on http://{address}");
 }
 
-/// Completes at SIGTERM or SIGINT. Fails if signals cannot be had, before the server starts.
+/// Completes at SIGTERM or SIGINT; who sends another does not want to wait, and the program exits at once. Fails if
+/// signals cannot be had, before the server starts.
 pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut stops =
+        Stops { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     Ok(async move {
-        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+        stops.next().await;
         info!("stopping");
+        tokio::spawn(async move {
+            let kind = stops.next().await;
+            warn!("stopped at once");
+            // As a shell would say it: 130 for Ctrl-C, 143 for SIGTERM.
+            std::process::exit(128 + kind.as_raw_value());
+        });
     })
+}
+
+/// The signals that ask a program to stop.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        }
+    }
 }

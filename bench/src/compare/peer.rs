@@ -190,7 +190,7 @@ impl Settings<'_> {
     fn yardstick(&self, kind: &str) -> Result<Launch, Absent> {
         let (listen, size) = (self.address.to_string(), self.ground.size.to_string());
         let launch = self.launch("yardstick", &env::current_exe()?);
-        Ok(launch.args(["yardstick", kind, "--listen", &listen, "--size", &size]))
+        Ok(launch.args(["floor", kind, "--listen", &listen, "--size", &size]))
     }
 
     fn launch(&self, name: &str, program: &Path) -> Launch {

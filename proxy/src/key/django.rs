@@ -14,7 +14,7 @@ mod zone;
 
 use std::borrow::Cow;
 
-use hyper::header::{HOST, HeaderMap, HeaderValue, VARY};
+use hyper::header::{CONTENT_LANGUAGE, HOST, HeaderMap, HeaderValue, VARY};
 use hyper::http::request::Parts;
 
 pub use digest::Generation;
@@ -138,6 +138,25 @@ impl<'a> Asked<'a> {
             text.extend_from_slice(value.as_bytes());
         }
         sha256_hex(&text)
+    }
+
+    /// The headers of `LocaleMiddleware`, where there is one.
+    pub(crate) fn add_language(&self, page: &mut HeaderMap) {
+        let (Some(Language::Negotiated(_)), Some(language)) = (&self.django.language, &self.language) else {
+            return;
+        };
+        if let Ok(language) = HeaderValue::from_str(language) {
+            page.entry(CONTENT_LANGUAGE).or_insert(language);
+        }
+        let vary = page_vary(page);
+        let names = || vary.split(',').map(str::trim).filter(|name| !name.is_empty());
+        if names().any(|name| name == "*" || name.eq_ignore_ascii_case("accept-language")) {
+            return;
+        }
+        let all: Vec<_> = names().chain(["Accept-Language"]).collect();
+        if let Ok(vary) = HeaderValue::from_str(&all.join(", ")) {
+            page.insert(VARY, vary);
+        }
     }
 
     /// The list that Django learns from a page.

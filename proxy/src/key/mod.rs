@@ -24,7 +24,7 @@ pub(crate) use path::Marker as PathMarker;
 use path::page_key;
 use selection::Selection;
 
-use crate::entry::Proved;
+use crate::entry::{Entry, Proved};
 use crate::policy::{self, Rule, VaryList};
 use crate::site::Site;
 
@@ -184,6 +184,13 @@ impl<'a> Page<'a> {
         // A page of Django's is told apart by credentials only if it says so.
         let is_apart = entry.proof.is_some() || policy::varies_on_authorization(entry.headers);
         is_same && self.rule.serves(&request.headers, entry.headers, is_apart)
+    }
+
+    /// What Django adds outside of `cache_page` by the language of the request, to a page that it has stored itself.
+    pub(crate) fn complete(&self, entry: &mut Entry) {
+        if let (Identity::Django(asked), None) = (&self.identity, &entry.proof) {
+            asked.add_language(&mut entry.headers);
+        }
     }
 
     /// What is stored with an entry and compared on a hit; empty if the key itself says it all.

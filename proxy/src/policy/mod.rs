@@ -22,7 +22,7 @@ use hyper::http::{request, response};
 pub(crate) use cache_control::CacheControl;
 use cache_control::{Forbidden, forbidden};
 pub(crate) use freshness::Freshness;
-pub use rule::{Authorization, Rule};
+pub use rule::{Authorization, Coalesce, Rule};
 use vary::Unstorable;
 pub(crate) use vary::VaryList;
 
@@ -95,6 +95,8 @@ pub(crate) enum Decline {
     Head,
     /// More than `max_entry`.
     TooLarge,
+    /// This process has stored as many variants of the page as it may.
+    Variants,
     /// Without length or chunks an early end looks like the end (RFC 9112 §6.3).
     Unframed,
 }
@@ -196,6 +198,11 @@ pub(crate) fn may_be_shared(rule: &Rule, request: &request::Parts) -> bool {
     request.method == Method::GET && (rule.tells_credentials_apart() || !has_authorization(&request.headers))
 }
 
+/// Whether a request has conditions under which "not modified" is an answer (RFC 9110 §13.1).
+pub(crate) fn is_conditional(headers: &HeaderMap) -> bool {
+    headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE)
+}
+
 /// Whether a request has credentials. An empty `Authorization` has none.
 pub(crate) fn has_authorization(headers: &HeaderMap) -> bool {
     headers.get(AUTHORIZATION).is_some_and(|value| !value.is_empty())
@@ -268,6 +275,7 @@ impl Decline {
             Self::ZeroAge => "zero-age",
             Self::Authorization => "authorization",
             Self::TooLarge => "too-large",
+            Self::Variants => "variants",
             Self::Unframed => "unframed",
         }
     }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bench::stack::{Postgres, Redis};
 use clap::Parser as _;
 use origin::{Args, Config, Database};
+use server::Clients;
 use tokio::net::TcpListener;
 
 use crate::support::{Reply, Scene, redis_store};
@@ -39,8 +39,7 @@ async fn article(redis: &Redis, database: &str) -> Scene {
     let address = listener.local_addr().unwrap();
     let args = Args::try_parse_from(["origin", "--database-url", &url]).unwrap();
     let origin = origin::Origin::new(Database::new(&Config::parse(&args).unwrap()), address);
-    let deadlines = server::Deadlines { head: Duration::from_secs(10), shutdown: Duration::from_secs(1) };
-    tokio::spawn(server::serve(listener, Arc::new(origin), deadlines, std::future::pending()));
+    tokio::spawn(server::serve(listener, Arc::new(origin), Clients::default(), std::future::pending()));
     let rules = "[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
     Scene::with(address, redis_store(&redis.url()), rules).await
 }

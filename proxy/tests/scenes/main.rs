@@ -6,6 +6,7 @@ mod article;
 mod collapse;
 mod explain;
 mod failure;
+mod faults;
 mod forwarding;
 mod grace;
 mod hit;

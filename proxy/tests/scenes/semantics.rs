@@ -21,6 +21,7 @@ const DIFFERENT: &[(&str, &[bool], &str)] = &[
     ("authorization-s-maxage", &[false, false], "credentials pass"),
     ("authorization-then-anonymous", &[false, false, false, false], "credentials pass"),
     ("anonymous-then-authorization", &[false, false], "credentials pass"),
+    ("status-304", &[false, false], "nobody asked whether the page has changed: 502"),
     ("head-head", &[false, false], "a HEAD has no body to store"),
     ("view-disables-update", &[false, true], "a flag inside of Django is not seen on the wire"),
 ];

@@ -294,7 +294,7 @@ impl Scene {
         let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
-        let served = tokio::spawn(server::serve(listener, proxy, config.deadlines.client, stopped));
+        let served = tokio::spawn(server::serve(listener, proxy, config.clients, stopped));
         Self { address, stop: Some(stop), served, redis: None }
     }
 
@@ -309,13 +309,11 @@ impl Scene {
 
     /// Sends raw bytes on a connection of their own and reads one answer.
     pub(crate) async fn send(&self, request: &str) -> Reply {
-        let mut client = self.connect().await;
-        client.write(request.as_bytes()).await;
-        client.reply(!request.starts_with("HEAD ")).await
+        exchange(self.address, request.as_bytes()).await
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+        Client::connect(self.address).await
     }
 
     /// Tells the proxy to stop and waits until it has.
@@ -324,6 +322,13 @@ impl Scene {
         timeout(PATIENCE, self.served).await.expect("the proxy stops in time").unwrap();
         drop(self.redis);
     }
+}
+
+/// Sends raw bytes to any server, on a connection of their own, and reads one answer.
+pub(crate) async fn exchange(server: SocketAddr, request: &[u8]) -> Reply {
+    let mut client = Client::connect(server).await;
+    client.write(request).await;
+    client.reply(!request.starts_with(b"HEAD ")).await
 }
 
 /// Waits until a change in Redis that is not the proxy's has been heard of by its near cache, if it has one. It promises
@@ -354,6 +359,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    async fn connect(server: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(server).await.unwrap(), buffer: Vec::new() }
+    }
+
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }

@@ -1,0 +1,59 @@
+//! `[deadlines]` and `[limits]`: how long to wait for whom, and how much of what.
+
+use super::parse;
+use super::settings::Settings;
+use super::{Deadlines, Limits};
+use crate::gate;
+use crate::upstream;
+
+/// The deadlines, those of clients apart: they are the server's.
+pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, server::Deadlines)> {
+    let mut take =
+        |name: &str, default| settings.take(&format!("deadlines.{name}"), None, default, parse::duration);
+    let connect = take("origin_connect", "2s");
+    let head = take("origin_head", "30s");
+    let queue = take("origin_queue", "5s");
+    let idle = take("body_idle", "30s");
+    let client_head = take("client_head", "10s");
+    let client_idle = take("client_idle", "60s");
+    let client_write = take("client_write", "30s");
+    let store = take("store", "50ms");
+    let shutdown = take("shutdown", "10s");
+    let total = settings.take("deadlines.origin_total", None, "0", parse::duration_if_any);
+    let origin =
+        upstream::Deadlines { connect: connect?, head: head?, idle: idle?, queue: queue?, total: total? };
+    let client = server::Deadlines {
+        head: client_head?,
+        idle: client_idle?,
+        write: client_write?,
+        shutdown: shutdown?,
+    };
+    Some((Deadlines { origin, store: store? }, client))
+}
+
+/// The limits, those of clients apart: they are the server's.
+pub(super) fn limits(settings: &mut Settings<'_>) -> Option<(Limits, server::Limits)> {
+    let mut size =
+        |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::buffer);
+    let request_line = size("request_line", "8KiB");
+    let head = size("head", "32KiB");
+    let mut count =
+        |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::count);
+    let headers = count("headers", "100");
+    let connections = count("connections", "10000");
+    let origin_requests = count("origin_requests", "1000");
+    let variants = count("variants", "1000");
+    let mut count_or_none =
+        |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::count_or_none);
+    let connections_per_address = count_or_none("connections_per_address", "0");
+    let origin_queue = count_or_none("origin_queue", "1000");
+    let origin = gate::Limits { requests: origin_requests?, queue: origin_queue? };
+    let client = server::Limits {
+        request_line: request_line?,
+        head: head?,
+        headers: headers?,
+        connections: connections?,
+        connections_per_address: connections_per_address?,
+    };
+    Some((Limits { origin, variants: variants? }, client))
+}

@@ -1,0 +1,167 @@
+//! How much a client may ask for, and how many may ask at once.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many connections for which there is no place are told so at a time. The others are only closed.
+const FAREWELLS: usize = 64;
+
+/// How much a client may send in a head, and how many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request's first line: its method, its target. More is 414.
+    pub request_line: usize,
+    /// Bytes of a request's head. More is 431.
+    pub head: usize,
+    /// Header lines of a request. More is 431.
+    pub headers: usize,
+    /// Connections at a time. One more is 503.
+    pub connections: usize,
+    /// Connections of one address (of one /64 network in IPv6) at a time, 0 for as many as there may be. One more is 429.
+    pub connections_per_address: usize,
+}
+
+impl Default for Limits {
+    /// What nginx, gunicorn and HAProxy let pass, about. No bound for an address: behind a load balancer all have one.
+    fn default() -> Self {
+        Self {
+            request_line: 8 << 10,
+            head: 32 << 10,
+            headers: 100,
+            connections: 10_000,
+            connections_per_address: 0,
+        }
+    }
+}
+
+/// Why there is no place for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// There are too many.
+    All,
+    /// This address has too many.
+    Address,
+}
+
+/// The connections that are open, counted.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    limits: Limits,
+    open: Mutex<Open>,
+    farewells: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    /// Only counted where there is a bound.
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A place among the connections, free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    connections: Arc<Connections>,
+    address: IpAddr,
+}
+
+impl Connections {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, open: Mutex::default(), farewells: Arc::new(Semaphore::new(FAREWELLS)) })
+    }
+
+    /// A place for a connection that was not admitted, to be told so.
+    pub(crate) fn farewell(&self) -> Option<OwnedSemaphorePermit> {
+        self.farewells.clone().try_acquire_owned().ok()
+    }
+
+    /// Takes a place, if there is one.
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Full> {
+        let address = network(address);
+        let mut open = self.lock();
+        if open.all >= self.limits.connections {
+            return Err(Full::All);
+        }
+        if self.counts_addresses() {
+            let count = open.by_address.entry(address).or_default();
+            if *count >= self.limits.connections_per_address {
+                return Err(Full::Address);
+            }
+            *count += 1;
+        }
+        open.all += 1;
+        Ok(Admitted { connections: self.clone(), address })
+    }
+
+    fn counts_addresses(&self) -> bool {
+        self.limits.connections_per_address > 0
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+        // Numbers are whole whoever panicked beside them.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.all -= 1;
+        if let Some(count) = open.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Whom an address belongs to: in IPv6 a host has a whole /64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(all: usize, per_address: usize) -> Arc<Connections> {
+        let limits = Limits { connections: all, connections_per_address: per_address, ..Limits::default() };
+        Connections::new(limits)
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_connection_has_ended() {
+        let connections = connections(2, 0);
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let first = connections.admit(address).unwrap();
+        let _second = connections.admit(address).unwrap();
+        assert_eq!(connections.admit(address).unwrap_err(), Full::All);
+        drop(first);
+        assert!(connections.admit(address).is_ok());
+    }
+
+    #[test]
+    fn an_address_has_its_own_bound_and_leaves_nothing_behind() {
+        let connections = connections(10, 1);
+        for (one, same, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+        ] {
+            let [one, same, other] = [one, same, other].map(|text| text.parse::<IpAddr>().unwrap());
+            let first = connections.admit(one).unwrap();
+            assert_eq!(connections.admit(same).unwrap_err(), Full::Address);
+            let second = connections.admit(other).unwrap();
+            drop((first, second));
+            assert!(connections.admit(same).is_ok());
+        }
+        let open = connections.lock();
+        assert_eq!((open.all, open.by_address.len()), (0, 0));
+    }
+}
