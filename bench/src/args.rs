@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     Yardstick(YardstickArgs),
 
+    Compare(crate::compare::CompareArgs),
+
     /// Answer from memory, as a measure for `compare`
     #[command(hide = true)]
     Floor {

@@ -29,6 +29,7 @@ use crate::args::{Args, Command};
 async fn main() -> ExitCode {
     match Args::of(std::env::args_os()).command {
         Command::Demo(args) => demo::run(&args).await,
+        Command::Compare(args) => compare::run(args).await,
         Command::Bombard(args) => bombard::run(&args).await,
         Command::Mixed(args) => mixed::run(&args).await,
         Command::Experiment(args) => experiment::run(&args).await,

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quick_cache::Weighter;
@@ -34,6 +34,8 @@ pub struct Near {
     /// Until when invalidations come for certain, in milliseconds since `started`. 0 while they do not come.
     certain: AtomicU64,
     started: Instant,
+    /// Whether anybody asked since the last look.
+    asked: AtomicBool,
 }
 
 /// What lies under a key.
@@ -85,11 +87,16 @@ impl Near {
             emptied: AtomicU64::new(0),
             certain: AtomicU64::new(0),
             started: Instant::now(),
+            asked: AtomicBool::new(true),
         }
     }
 
     /// What is kept under a key.
     pub(crate) fn get(&self, key: &Key, now: Instant) -> Option<Kept> {
+        // Read first: to write a line that all workers share at each hit would cost more than the rest.
+        if !self.asked.load(Ordering::Relaxed) {
+            self.asked.store(true, Ordering::Relaxed);
+        }
         let timed = self.is_certain(now).then(|| self.kept.get(key))??;
         (timed.until > now).then_some(timed.kept)
     }
@@ -132,6 +139,11 @@ impl Near {
     /// On: all changes up to now have been heard of, and those to come will be until then.
     pub(super) fn renew(&self, until: Instant) {
         self.certain.store(self.millis(until), Ordering::SeqCst);
+    }
+
+    /// Whether anybody has asked since the last call.
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
     }
 
     fn emptied(&self) -> u64 {
