@@ -177,7 +177,7 @@ impl<S: Store> Flight<S> {
     /// Answers with the page while a task captures and stores it, and lands when it is whole.
     fn fill(mut self, fetched: Fetched, vary: VaryList, lifetime: Lifetime) -> Response<Body> {
         let (plan, marker) = self.plan(vary, &fetched.head.headers, lifetime);
-        if marker.is_some() && !self.is_one_of_few(&plan) {
+        if !self.is_one_of_few(&plan) {
             self.land_apart(false);
             return relay(fetched, CacheStatus::Declined(Decline::Variants));
         }
@@ -209,13 +209,14 @@ impl<S: Store> Flight<S> {
         response
     }
 
+    /// Whether the page may have one variant more. Its marker's write names it; a page without one does not vary.
     fn is_one_of_few(&self, plan: &Plan) -> bool {
-        let Proxy { keys, site, variants, .. } = &*self.proxy;
-        let page = Page::of(&self.request, &self.rule, keys, site);
-        if let Some(Write::Set(..)) = plan.marker {
-            variants.forget(&page.key);
+        let Some(marker) = &plan.marker else { return true };
+        let variants = &self.proxy.variants;
+        if let Write::Set(page, _) = marker {
+            variants.forget(page);
         }
-        variants.admit(&page.key, &plan.key, plan.lifetime.keep)
+        variants.admit(marker.key(), &plan.key, plan.lifetime.keep)
     }
 
     /// Where an admitted page goes, under which marker, and for how long.
