@@ -21,6 +21,7 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
 
+use super::title_case;
 use crate::entry::Entry;
 use crate::policy::content_length;
 
@@ -62,14 +63,9 @@ fn is_stored(name: &HeaderName) -> bool {
     *name != DATE && *name != SERVER && !name.as_str().starts_with(OWN)
 }
 
-/// One line, its name in the case that people write: `Content-Type`.
+/// One line, its name in title case.
 fn line(value: &mut Vec<u8>, name: &str, content: &[u8]) {
-    let mut at_word = true;
-    value.extend(name.bytes().map(|byte| {
-        let cased = if at_word { byte.to_ascii_uppercase() } else { byte };
-        at_word = byte == b'-';
-        cased
-    }));
+    value.extend(title_case(name));
     value.extend_from_slice(b": ");
     value.extend_from_slice(content);
     value.extend_from_slice(b"\r\n");

@@ -72,3 +72,13 @@ impl Format {
         found.unwrap_or(Base::Unusable)
     }
 }
+
+/// The name of a header in the case that people write: `Content-Type`.
+fn title_case(name: &str) -> impl Iterator<Item = u8> {
+    let mut at_word = true;
+    name.bytes().map(move |byte| {
+        let cased = if at_word { byte.to_ascii_uppercase() } else { byte };
+        at_word = byte == b'-';
+        cased
+    })
+}

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER, X_FRAME_OPTIONS};
 
+use super::title_case;
 use crate::entry::Entry;
 use crate::key;
 use crate::pickle::{self, Compressor, Page, Protocol};
@@ -48,7 +49,7 @@ impl Pickled {
             .map(|name| {
                 let lines: Vec<_> =
                     headers.get_all(name).iter().map(|line| latin_1(line.as_bytes())).collect();
-                (title_case(name.as_str()), lines.join(", "))
+                (title_case(name.as_str()).map(char::from).collect(), lines.join(", "))
             })
             .collect()
     }
@@ -118,13 +119,4 @@ fn header_value(text: &str) -> Option<HeaderValue> {
         true => HeaderValue::from_str(text).ok(),
         false => HeaderValue::from_maybe_shared(Bytes::from(bytes_of(text)?)).ok(),
     }
-}
-
-/// `Content-Type`: the case that people write.
-fn title_case(name: &str) -> String {
-    let words = name.split('-').map(|word| {
-        let (first, rest) = word.split_at(word.len().min(1));
-        first.to_ascii_uppercase() + rest
-    });
-    words.collect::<Vec<_>>().join("-")
 }
