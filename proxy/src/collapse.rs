@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::key::{Key, Marker};
 
 /// How long requests for a page that could not be shared ask on their own. Then one leads again: it may have changed.
-const APART_FOR: Duration = Duration::from_secs(10);
+pub(crate) const APART_FOR: Duration = Duration::from_secs(10);
 
 /// How many such pages are remembered, a few hundred bytes each.
 const APART: usize = 10_000;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use crate::collapse::APART_FOR;
 use crate::key::Key;
 use crate::store::{Store, Write};
 
@@ -17,9 +18,6 @@ const HELD_FOR: Duration = Duration::from_secs(3);
 
 /// Twice within that time, in case that one does not get through.
 const RENEWED_EVERY: Duration = Duration::from_secs(1);
-
-/// As long as a process remembers it (see [`crate::collapse`]).
-const APART_FOR: Duration = Duration::from_secs(10);
 
 /// In place of a token: the page was not for others.
 const APART: &[u8] = b"apart";
