@@ -50,7 +50,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         Ok(workers) => workers,
         Err(error) => return refuse(&format!("no workers: {error}")),
     };
-    let site = config.site.clone().unwrap_or_else(|| Site::localhost(address.port()));
+    let site = site(config, address);
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     if config.rules.is_empty() {
         warn!("no rule: every request passes through; --cache PATH=SECONDS or [[cache_page]] makes one");
@@ -73,6 +73,11 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         warn!("stopped with pages on their way into the store: their deadline has passed");
     }
     ExitCode::SUCCESS
+}
+
+/// Whose pages have plain keys, for a proxy that listens here.
+fn site(config: &Config, address: SocketAddr) -> Site {
+    config.site.clone().unwrap_or_else(|| Site::localhost(address.port()))
 }
 
 /// Where clients come in.
@@ -115,7 +120,7 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
         Ok(store) => store,
         Err(error) => return refuse(&format!("--store (REDIS_URL): {error}")),
     };
-    let site = config.site.clone().unwrap_or_else(|| Site::localhost(config.listen.port()));
+    let site = site(config, config.listen);
     let explanation = match Proxy::new(config, site, store).explain(asked).await {
         Ok(explanation) => explanation,
         Err(fault) => return refuse(&fault),
