@@ -4,22 +4,9 @@ use std::time::Duration;
 
 use bench::stack::Redis;
 use proxy::MemoryStore;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, page};
-
-/// An origin whose answers the test sends: each request's sender comes out of the channel.
-async fn asked() -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
-    let (starts, requests) = mpsc::unbounded_channel();
-    let origin = Origin::new(move |_, _| {
-        let (sender, pieces) = mpsc::channel(1);
-        starts.send(sender).unwrap();
-        Script::Pieces(pieces)
-    })
-    .await;
-    (origin, requests)
-}
 
 const FLEET: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ncoalesce = \"fleet\"\n";
 
@@ -59,7 +46,7 @@ fn assert_all(replies: &[Reply], status: u16, text: &str) {
 
 #[tokio::test]
 async fn a_thousand_at_once_are_one_request() {
-    let (origin, mut requests) = asked().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let clients = clients(&scene, 1000, "").await;
     let answer = requests.recv().await.unwrap();
@@ -77,7 +64,7 @@ async fn a_thousand_at_once_are_one_request() {
 /// HOSTILE 30.
 #[tokio::test]
 async fn the_page_goes_on_when_its_leader_leaves() {
-    let (origin, mut requests) = asked().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let leader = clients(&scene, 1, "").await;
     let answer = requests.recv().await.unwrap();
@@ -91,7 +78,7 @@ async fn the_page_goes_on_when_its_leader_leaves() {
 
 #[tokio::test]
 async fn a_leader_that_does_not_read_holds_up_nobody() {
-    let (origin, mut requests) = asked().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let _leader = clients(&scene, 1, "").await;
     let answer = requests.recv().await.unwrap();
@@ -105,7 +92,7 @@ async fn a_leader_that_does_not_read_holds_up_nobody() {
 
 #[tokio::test]
 async fn what_is_not_for_others_releases_them_and_the_next_do_not_wait() {
-    let (origin, mut requests) = asked().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let first = clients(&scene, 10, "").await;
     requests.recv().await.unwrap().send(page("Cache-Control: private\r\n", "mine")).await.unwrap();
@@ -147,7 +134,7 @@ async fn each_variant_is_asked_for_once() {
 
 #[tokio::test]
 async fn after_an_answer_that_broke_off_one_asks_again_for_all() {
-    let (origin, mut requests) = asked().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut leader = clients(&scene, 1, "").await;
     let broken = requests.recv().await.unwrap();
@@ -164,7 +151,7 @@ async fn after_an_answer_that_broke_off_one_asks_again_for_all() {
 /// HOSTILE 31.
 #[tokio::test]
 async fn an_origin_that_is_silent_is_silent_for_all_at_once() {
-    let (origin, mut requests) = asked().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let settings = format!("deadlines.origin_head = \"200ms\"\n{RULES}");
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
     let clients = clients(&scene, 50, "").await;
@@ -192,7 +179,7 @@ async fn a_page_that_was_deleted_is_not_taken_from_a_flight_that_landed() {
 
 #[tokio::test]
 async fn credentials_neither_lead_nor_follow() {
-    let (origin, mut requests) = asked().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let own = clients(&scene, 2, "Authorization: Basic eA==\r\n").await;
     let mut answers = [requests.recv().await.unwrap(), requests.recv().await.unwrap()].to_vec();
@@ -208,7 +195,7 @@ async fn credentials_neither_lead_nor_follow() {
 
 #[tokio::test]
 async fn without_a_store_the_origin_is_still_asked_once() {
-    let (origin, mut requests) = asked().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     // Nobody listens there.
     let scene = Scene::over("redis://127.0.0.1:1/1", &origin, RULES).await;
     let clients = clients(&scene, 50, "").await;
@@ -226,7 +213,7 @@ async fn without_a_store_the_origin_is_still_asked_once() {
 
 #[tokio::test]
 async fn a_fleet_asks_once() {
-    let (redis, (origin, mut requests)) = (Redis::start().unwrap(), asked().await);
+    let (redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
     let fleet = fleet(&redis, &origin).await;
     let mut all = Vec::new();
     for scene in &fleet {
@@ -289,7 +276,7 @@ async fn the_lease_of_a_proxy_that_died_is_taken_over() {
 
 #[tokio::test]
 async fn a_fleet_without_its_redis_asks_once_a_proxy() {
-    let (mut redis, (origin, mut requests)) = (Redis::start().unwrap(), asked().await);
+    let (mut redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
     let fleet = fleet(&redis, &origin).await;
     redis.stop();
     let mut all = Vec::new();

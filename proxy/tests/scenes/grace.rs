@@ -37,13 +37,7 @@ async fn until(scene: &Scene, text: &str) {
 
 #[tokio::test]
 async fn in_grace_the_old_page_is_served_while_one_request_refreshes_it() {
-    let (asked, mut requests) = tokio::sync::mpsc::unbounded_channel();
-    let origin = Origin::new(move |_, _| {
-        let (sender, pieces) = tokio::sync::mpsc::channel(1);
-        asked.send(sender).unwrap();
-        Script::Pieces(pieces)
-    })
-    .await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::with(origin.address, aged(5, "").await, &rule("grace = 30")).await;
     for _ in 0..20 {
         let reply = scene.get("/p/").await;

@@ -1,27 +1,13 @@
 //! The body goes on as it comes, and what ends early is never taken for the whole.
 
-use tokio::sync::mpsc;
-
 use crate::support::{Origin, RULES, Scene, Script};
 use proxy::MemoryStore;
-
-/// An origin that sends what the test sends.
-async fn piecewise() -> (Origin, mpsc::Receiver<mpsc::Sender<Vec<u8>>>) {
-    let (started, starts) = mpsc::channel(8);
-    let origin = Origin::new(move |_, _| {
-        let (sender, pieces) = mpsc::channel(1);
-        started.try_send(sender).unwrap();
-        Script::Pieces(pieces)
-    })
-    .await;
-    (origin, starts)
-}
 
 const GET: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
 
 #[tokio::test]
 async fn a_page_reaches_the_client_piece_by_piece_and_is_stored() {
-    let (origin, mut starts) = piecewise().await;
+    let (origin, mut starts) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
     client.write(GET).await;
@@ -38,7 +24,7 @@ async fn a_page_reaches_the_client_piece_by_piece_and_is_stored() {
 
 #[tokio::test]
 async fn an_event_stream_passes_at_once_under_a_rule() {
-    let (origin, mut starts) = piecewise().await;
+    let (origin, mut starts) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
     client.write(GET).await;
@@ -82,7 +68,7 @@ async fn what_ends_early_is_broken_for_the_client_and_never_stored() {
 
 #[tokio::test]
 async fn an_origin_that_falls_silent_in_the_body_is_given_up() {
-    let (origin, mut starts) = piecewise().await;
+    let (origin, mut starts) = Origin::piecewise().await;
     let settings = format!("deadlines.body_idle = \"100ms\"\n{RULES}");
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
     for target in ["/p/", "/pass"] {
@@ -98,7 +84,7 @@ async fn an_origin_that_falls_silent_in_the_body_is_given_up() {
 
 #[tokio::test]
 async fn a_client_that_leaves_midway_leaves_nothing_stored() {
-    let (origin, mut starts) = piecewise().await;
+    let (origin, mut starts) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
     client.write(GET).await;
@@ -112,7 +98,7 @@ async fn a_client_that_leaves_midway_leaves_nothing_stored() {
 
 #[tokio::test]
 async fn a_stop_lets_the_page_under_way_finish() {
-    let (origin, mut starts) = piecewise().await;
+    let (origin, mut starts) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
     client.write(GET).await;

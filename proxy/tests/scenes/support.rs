@@ -87,6 +87,18 @@ impl Origin {
         Self::new(move |_, number| Script::Answer(page(headers, &format!("page {number}")))).await
     }
 
+    /// An origin whose answers the test sends, piece by piece: each request's sender comes out of the channel.
+    pub(crate) async fn piecewise() -> (Self, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
+        let (starts, requests) = mpsc::unbounded_channel();
+        let origin = Self::new(move |_, _| {
+            let (sender, pieces) = mpsc::channel(1);
+            starts.send(sender).unwrap();
+            Script::Pieces(pieces)
+        })
+        .await;
+        (origin, requests)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
