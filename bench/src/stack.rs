@@ -61,9 +61,18 @@ pub enum StackError {
     Io(#[from] io::Error),
 }
 
-/// A port of the loopback that nobody listens on now.
+/// A port of the loopback that nobody listens on now, and that is given to nobody who does not ask for it by number: a
+/// server takes it a moment later, and some take it again when they start anew.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    /// Below those that systems give to outgoing connections and to port 0: from 32,768 on in Linux, 49,152 elsewhere.
+    const PORTS: std::ops::Range<u16> = 10_240..32_768;
+    /// Of so many one is free, unless something else is wrong, which the last fault then says.
+    const TRIES: usize = 100;
+    let free = || {
+        let port = rand::random_range(PORTS);
+        TcpListener::bind(("127.0.0.1", port)).map(|_| port)
+    };
+    (1..TRIES).find_map(|_| free().ok()).map_or_else(free, Ok)
 }
 
 /// A new folder under the system's temporary one. Whoever gets it sees to its end.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::stack::{Launch, Postgres, Redis};
+use bench::stack::{Launch, Postgres, Redis, free_port};
 
 #[test]
 fn postgres_makes_empty_databases_and_counts_their_statements() {
@@ -100,4 +100,16 @@ fn folders_of(pids: &[u32]) -> Vec<PathBuf> {
     pids.iter()
         .filter_map(|pid| works_in(pid).ancestors().find(|path| is_private(path)).map(Path::to_owned))
         .collect()
+}
+
+/// A server takes its port a moment after it was found free: nobody else may be given it meanwhile.
+#[test]
+fn a_free_port_is_none_that_an_outgoing_connection_may_get() {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    // The range of the IANA, where the system does not tell its own.
+    let first: u16 = range.map_or(49_152, |range| range.split_whitespace().next().unwrap().parse().unwrap());
+    for _ in 0..100 {
+        let port = free_port().unwrap();
+        assert!((1024..first).contains(&port), "{port} of {first}");
+    }
 }
