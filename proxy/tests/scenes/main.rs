@@ -9,6 +9,7 @@ mod failure;
 mod forwarding;
 mod grace;
 mod hit;
+mod hostile;
 mod pass;
 mod program;
 mod redis;
