@@ -2,24 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::load::{self, Sample, Target};
+use crate::args::BombardArgs;
+use crate::failures::Failures;
+use crate::load::{End, Load, Sample};
 use crate::spread::{Milliseconds, Spread};
 
-/// Bombards a page and prints each request's time; fails if any request did.
-pub(crate) async fn run(target: &Target, count: usize) -> ExitCode {
-    println!("{count} at once: GET {target}");
-    let samples = load::at_once(target, count).await;
-    for (number, sample) in samples.iter().enumerate() {
-        println!("{}", line(number + 1, sample));
-    }
-    println!();
+/// Bombards a page, and prints each request's time, or of those that are too many to print the rate.
+pub(crate) async fn run(args: &BombardArgs) -> ExitCode {
+    let mut load = Load::at_once(&args.url, args.number);
+    let samples = match args.duration {
+        Some(seconds) => {
+            println!("{} at once, again and again for {seconds} s: GET {}", args.number, args.url);
+            load.end = End::After(Duration::from_secs(seconds as u64));
+            let samples = load.run().await;
+            println!("  {:.0} requests/s", samples.len() as f64 / seconds as f64);
+            samples
+        }
+        None => {
+            println!("{} at once: GET {}", args.number, args.url);
+            let samples = load.run().await;
+            for (number, sample) in samples.iter().enumerate() {
+                println!("{}", line(number + 1, sample));
+            }
+            println!();
+            samples
+        }
+    };
     if let Some(spread) = Spread::of(&samples) {
         println!("  {spread}");
     }
     println!("  status:  {}", counts(&samples, Sample::status));
     println!("  X-Cache: {}", counts(&samples, Sample::cache));
-    verdict(&samples)
+    Failures::of(&samples).verdict(args.fail_on_error)
 }
 
 fn line(number: usize, sample: &Sample) -> String {
@@ -28,15 +44,6 @@ fn line(number: usize, sample: &Sample) -> String {
         Ok(_) => format!("  {number:>5} {took:>11}   {}   {}", sample.status(), sample.cache()),
         Err(fault) => format!("  {number:>5} {took:>11}   {fault}"),
     }
-}
-
-fn verdict(samples: &[Sample]) -> ExitCode {
-    let failed = samples.iter().filter(|sample| sample.success().is_none()).count();
-    if failed == 0 {
-        return ExitCode::SUCCESS;
-    }
-    println!("  {failed} of {} failed", samples.len());
-    ExitCode::FAILURE
 }
 
 /// How often each name comes: `49 x HIT, 1 x MISS`.

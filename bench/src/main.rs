@@ -4,9 +4,22 @@
 
 mod args;
 mod bombard;
+mod compare;
 mod demo;
+mod diff;
+mod experiment;
+mod failures;
+mod laboratory;
+mod live;
 mod load;
+mod mixed;
+mod report;
+mod run;
+mod server_timing;
+mod site;
 mod spread;
+mod stop;
+mod yardstick;
 
 use std::process::ExitCode;
 
@@ -16,6 +29,13 @@ use crate::args::{Args, Command};
 async fn main() -> ExitCode {
     match Args::of(std::env::args_os()).command {
         Command::Demo(args) => demo::run(&args).await,
-        Command::Bombard { url, number } => bombard::run(&url, number).await,
+        Command::Compare(args) => compare::run(args).await,
+        Command::Bombard(args) => bombard::run(&args).await,
+        Command::Mixed(args) => mixed::run(&args).await,
+        Command::Experiment(args) => experiment::run(&args).await,
+        Command::Report(args) => report::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Yardstick(args) => yardstick::run(&args).await,
+        Command::Floor { kind, listen, size } => compare::yardstick(kind, listen, size).await,
     }
 }

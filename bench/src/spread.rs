@@ -8,17 +8,18 @@ use hdrhistogram::Histogram;
 use crate::load::Sample;
 
 /// The times of requests that were answered well.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Spread(Histogram<u64>);
 
 impl Spread {
     /// Of the answers that a reader is content with; `None` if there are none.
-    pub(crate) fn of(samples: &[Sample]) -> Option<Self> {
-        let answered = samples.iter().filter(|sample| sample.success().is_some());
+    pub(crate) fn of<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Self> {
+        let answered = samples.into_iter().filter(|sample| sample.failure().is_none());
         Self::of_times(answered.map(|sample| sample.took))
     }
 
-    fn of_times(times: impl Iterator<Item = Duration>) -> Option<Self> {
+    /// Of these times; `None` if there are none.
+    pub(crate) fn of_times(times: impl IntoIterator<Item = Duration>) -> Option<Self> {
         // Microseconds to three digits; it grows to what it meets.
         let mut histogram = Histogram::new(3).ok()?;
         for time in times {
@@ -41,11 +42,11 @@ impl Spread {
         self.0.len() == 1
     }
 
-    fn quantile(&self, share: f64) -> Duration {
+    /// The time that this share of them did not exceed.
+    pub(crate) fn quantile(&self, share: f64) -> Duration {
         Duration::from_micros(self.0.value_at_quantile(share))
     }
 }
-
 impl Display for Spread {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let [min, median, p95, max] = self.quartet().map(Milliseconds);

@@ -29,6 +29,10 @@ pub struct Args {
     #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "PROXY_LISTEN", hide_env_values = true)]
     pub listen: Option<String>,
 
+    /// Socket file by which a proxy started with the same settings takes the port over, without a connection lost
+    #[arg(long, global = true, value_name = "FILE", env = "PROXY_TAKEOVER", hide_env_values = true)]
+    pub takeover: Option<String>,
+
     /// Service whose pages are cached [default: http://127.0.0.1:8001]
     #[arg(long, global = true, value_name = "URL", env = "PROXY_ORIGIN", hide_env_values = true)]
     pub origin: Option<String>,

@@ -7,6 +7,7 @@ mod settings;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,6 +27,8 @@ use settings::{File, Given, Settings};
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where a new process gets the listening socket of the old one.
+    pub takeover: Option<PathBuf>,
     /// The service behind.
     pub origin: Origin,
     /// Where pages are kept.
@@ -46,6 +49,8 @@ pub struct Config {
     pub max_entry: u64,
     /// How many bytes `store = "memory"` may hold.
     pub memory_limit: u64,
+    /// How many bytes of what Redis holds are kept near, in this process; none if it is off.
+    pub near: Option<u64>,
     /// How long to wait for whom.
     pub deadlines: Deadlines,
     /// How much of what.
@@ -138,6 +143,8 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         "127.0.0.1:8000",
         parse::listen,
     );
+    let takeover =
+        settings.take("takeover", flag("--takeover (PROXY_TAKEOVER)", &args.takeover), "", parse::path);
     let origin = settings.take(
         "origin",
         flag("--origin (PROXY_ORIGIN)", &args.origin),
@@ -159,6 +166,10 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     let trusted_proxies = settings.take("trusted_proxies", None, "", parse::networks);
     let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
     let memory_limit = settings.take("memory_limit", None, "64MiB", parse::size);
+    let near = settings.take("near", None, "off", parse::near);
+    if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
+        warnings.push("near has no effect with store = \"memory\"".to_owned());
+    }
     let deadlines = limits::deadlines(&mut settings);
     let limits = limits::limits(&mut settings);
     if let (Some(listen), Some(origin)) = (&listen, &origin)
@@ -171,6 +182,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
     Some(Config {
         listen: listen?,
+        takeover: takeover?,
         origin: origin?,
         store: store?,
         keys,
@@ -181,6 +193,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         trusted_proxies: trusted_proxies?,
         max_entry: max_entry?,
         memory_limit: memory_limit?,
+        near: near?,
         deadlines,
         limits,
         clients: server::Clients { deadlines: client_deadlines, limits: client_limits },
@@ -205,11 +218,13 @@ fn rule(mut settings: Settings<'_>) -> Option<Rule> {
     let timeout = settings.take("timeout", None, "60", parse::seconds);
     let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
     let authorization = settings.take("authorization", None, "pass", parse::authorization);
+    let coalesce = settings.take("coalesce", None, "process", parse::coalesce);
     let grace = settings.take("grace", None, "0", parse::seconds);
     let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
     let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
     settings.finish();
     Some(Rule {
+        coalesce: coalesce?,
         grace: grace?,
         stale_if_error: stale_if_error?,
         early_refresh: early_refresh?,
@@ -265,7 +280,8 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
         assert_eq!(config.origin.to_string(), "http://127.0.0.1:8001");
         assert_eq!(config.store, StoreUrl::Redis("redis://127.0.0.1:6379/1".to_owned()));
-        assert_eq!((config.max_entry, config.memory_limit), (1 << 20, 64 << 20));
+        assert_eq!((config.max_entry, config.memory_limit, config.near), (1 << 20, 64 << 20, None));
+        assert!(config.takeover.is_none());
         assert!(config.site.is_none() && config.rules.is_empty() && config.trusted_proxies.is_empty());
         assert_eq!(config.deadlines.store, Duration::from_millis(50));
         assert!(config.warnings.is_empty());
@@ -277,6 +293,7 @@ mod tests {
             &[],
             r#"
             listen = "127.0.0.1:0"
+            takeover = "/run/cachepage.sock"
             origin = "http://app:9000"
             store = "memory"
             keys = "path"
@@ -284,6 +301,7 @@ mod tests {
             trusted_proxies = ["10.0.0.0/8", "::1"]
             max_entry = "2MiB"
             memory_limit = 1000
+            near = "64MiB"
 
             [deadlines]
             store = "20ms"
@@ -303,22 +321,28 @@ mod tests {
             "#,
         )
         .unwrap();
+        assert_eq!(config.takeover, Some(PathBuf::from("/run/cachepage.sock")));
         assert_eq!(config.store, StoreUrl::Memory);
         assert_eq!(config.site.unwrap().as_str(), "shop.example");
         assert_eq!(config.trusted_proxies.len(), 2);
-        assert_eq!((config.max_entry, config.memory_limit), (2 << 20, 1000));
+        assert_eq!((config.max_entry, config.memory_limit, config.near), (2 << 20, 1000, Some(64 << 20)));
         assert_eq!(config.deadlines.store, Duration::from_millis(20));
         assert_eq!(config.deadlines.origin.head, Duration::from_secs(5));
         assert_eq!(config.rules[0].key_prefix, "shop");
         assert_eq!(config.rules[1].timeout, Duration::from_secs(60));
         assert_eq!(config.rules[1].authorization, Authorization::Vary);
-        assert_eq!(config.warnings, ["cachepage.toml:25: [django] has no effect with keys = \"path\""]);
+        let warnings = [
+            "cachepage.toml:27: [django] has no effect with keys = \"path\"",
+            "near has no effect with store = \"memory\"",
+        ];
+        assert_eq!(config.warnings, warnings);
     }
 
     #[test]
     fn the_readmes_file_is_one_with_the_documented_defaults() {
         let readme = include_str!("../../README.md");
-        let file = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+        let file = readme.split_once("```toml\nlisten").unwrap().1.split_once("```").unwrap().0;
+        let file = &format!("listen{file}");
         let config = parse(&[], file).unwrap();
         let default = parse(&[], "").unwrap();
         let comparable =

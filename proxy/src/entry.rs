@@ -1,5 +1,6 @@
 //! A stored page.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use hyper::{Response, StatusCode};
 
 use crate::body::Body;
 use crate::policy::CacheControl;
-use crate::status::{CacheStatus, Hit};
+use crate::status::{CacheStatus, Hit, Source};
 
 /// A response as it was stored, with what the store needs to know of it.
 #[derive(Clone, Debug)]
@@ -28,35 +29,117 @@ pub(crate) struct Entry {
     pub(crate) proof: Option<Bytes>,
 }
 
+/// An entry on its way to clients. Its head is shared by all hits of the page: what they have in common is done once.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) head: Arc<Head>,
+    pub(crate) body: Bytes,
+}
+
+/// The head of all hits of an entry: but for `Age` and `Cache-Status` it is always the same.
+#[derive(Debug)]
+pub(crate) struct Head {
+    status: StatusCode,
+    /// The stored headers in their order, then `Age`, then `X-Cache`.
+    headers: HeaderMap,
+    reason: Option<ReasonPhrase>,
+    pub(crate) expires: Option<u64>,
+    pub(crate) cost: Duration,
+    proof: Option<Bytes>,
+    aging: Option<Aging>,
+}
+
+/// What the age of an entry is computed of, in seconds: its `Expires`, since 1970, and its `max-age`.
+#[derive(Clone, Copy, Debug)]
+struct Aging {
+    expires: i64,
+    max_age: i64,
+}
+
+/// What tells for which requests an entry is: its proof, and its headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proved<'a> {
+    pub(crate) proof: Option<&'a Bytes>,
+    pub(crate) headers: &'a HeaderMap,
+}
+
 impl Entry {
-    /// The page as a hit: the stored headers in their order, then `Age`.
-    pub(crate) fn into_response(self, now: SystemTime, hit: Hit) -> Response<Body> {
-        let ttl = self.expires.map(|expires| ttl(expires, now));
-        let age = age(&self.headers, now);
-        let mut response = self.response();
-        if let Some(age) = age {
-            response.headers_mut().insert(AGE, HeaderValue::from(age));
-        }
-        CacheStatus::Hit(hit, ttl).apply(response.headers_mut());
-        response
+    pub(crate) fn proved(&self) -> Proved<'_> {
+        Proved { proof: self.proof.as_ref(), headers: &self.headers }
     }
 
     /// The page as it came from the origin, for another request.
-    pub(crate) fn collapsed(self, status: CacheStatus) -> Response<Body> {
-        let mut response = self.response();
-        status.apply(response.headers_mut());
-        response
+    pub(crate) fn collapsed(mut self, status: CacheStatus) -> Response<Body> {
+        status.apply(&mut self.headers);
+        response(self.status, self.headers, self.reason, self.body)
+    }
+}
+
+impl From<Entry> for Ready {
+    fn from(entry: Entry) -> Self {
+        let Entry { status, mut headers, reason, body, expires, cost, proof } = entry;
+        let aging = Aging::of(&headers);
+        // Room for all that a hit adds: its copy of the map need not grow.
+        headers.reserve(3);
+        if aging.is_some() {
+            headers.insert(AGE, HeaderValue::from_static("0"));
+        }
+        CacheStatus::name_hit(&mut headers);
+        Self { head: Arc::new(Head { status, headers, reason, expires, cost, proof, aging }), body }
+    }
+}
+
+impl Ready {
+    /// The page for one client.
+    pub(crate) fn into_response(self, now: SystemTime, hit: Hit, source: Source) -> Response<Body> {
+        let Head { status, headers, reason, expires, aging, .. } = &*self.head;
+        // hyper takes the map: a copy is what each hit must have for its own.
+        let mut headers = headers.clone();
+        if let Some(aging) = aging {
+            headers.insert(AGE, HeaderValue::from(aging.age(now)));
+        }
+        let ttl = expires.map(|expires| ttl(expires, now));
+        CacheStatus::Hit(hit, source, ttl).append(&mut headers);
+        response(*status, headers, reason.clone(), self.body)
     }
 
-    fn response(self) -> Response<Body> {
-        let mut response = Response::new(Body::Stored(Full::new(self.body)));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
-        if let Some(reason) = self.reason {
-            response.extensions_mut().insert(reason);
-        }
-        response
+    pub(crate) fn proved(&self) -> Proved<'_> {
+        Proved { proof: self.head.proof.as_ref(), headers: &self.head.headers }
     }
+
+    /// The entry again, for who gets it as the answer to another's request.
+    pub(crate) fn entry(&self) -> Entry {
+        let Head { status, headers, reason, expires, cost, proof, .. } = &*self.head;
+        let mut headers = headers.clone();
+        // The last first, so that the others keep their order.
+        CacheStatus::unname(&mut headers);
+        headers.remove(AGE);
+        let (status, reason, proof) = (*status, reason.clone(), proof.clone());
+        Entry { status, headers, reason, body: self.body.clone(), expires: *expires, cost: *cost, proof }
+    }
+
+    /// About what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        /// What the map has for each line, besides its text.
+        const LINE: usize = 96;
+        let lines = self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+        size_of::<Head>() + lines.sum::<usize>() + self.body.len()
+    }
+}
+
+fn response(
+    status: StatusCode,
+    headers: HeaderMap,
+    reason: Option<ReasonPhrase>,
+    body: Bytes,
+) -> Response<Body> {
+    let mut response = Response::new(Body::Stored(Full::new(body)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
 }
 
 /// The seconds that a page has left, or less than 0.
@@ -64,13 +147,26 @@ fn ttl(expires: u64, now: SystemTime) -> i64 {
     i64::try_from(expires).unwrap_or(i64::MAX).saturating_sub(seconds(now))
 }
 
-/// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it: none without both headers,
-/// none if `Expires` is no date.
-fn age(headers: &HeaderMap, now: SystemTime) -> Option<u64> {
-    let expires = httpdate::parse_http_date(headers.get(EXPIRES)?.to_str().ok()?).ok()?;
-    let max_age = CacheControl::of(headers).max_age()?;
-    let remaining = seconds(expires).saturating_sub(seconds(now));
-    u64::try_from(max_age.saturating_sub(remaining)).ok().or(Some(0))
+impl Aging {
+    /// `None` without both headers, and if `Expires` is no date.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
+        let max_age = CacheControl::of(headers).max_age()?;
+        Some(Self { expires: seconds(expires), max_age })
+    }
+
+    /// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it.
+    fn age(self, now: SystemTime) -> u64 {
+        let remaining = self.expires.saturating_sub(seconds(now));
+        u64::try_from(self.max_age.saturating_sub(remaining)).unwrap_or(0)
+    }
+}
+
+/// A date, whatever its day of the week: Django does not look at that.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let with = |day: &str| httpdate::parse_http_date(&format!("{day}{}", text.get(3..)?)).ok();
+    httpdate::parse_http_date(text).ok().or_else(|| DAYS.into_iter().find_map(with))
 }
 
 /// Whole seconds since 1970, negative before.
@@ -108,11 +204,14 @@ mod tests {
             ("Thu, 01 Jan 1970 00:00:00 GMT", "max-age=60", Some(1_795_378_206)),
             ("Wed, 21 Oct 2099 07:28:00 GMT", "max-age=60", Some(0)),
             ("Sun, 22 Nov 2026 20:10:06 GMT", "max-age=-1", Some(0)),
+            ("Mon, 22 Nov 2026 20:09:36 GMT", "max-age=60", Some(30)),
             ("0", "max-age=60", None),
+            ("Sun", "max-age=60", None),
             ("Sun, 22 Nov 2026 20:10:06 GMT", "public", None),
         ] {
             assert_eq!(
-                age(&headers(&[("expires", expires), ("cache-control", control)]), now),
+                Aging::of(&headers(&[("expires", expires), ("cache-control", control)]))
+                    .map(|aging| aging.age(now)),
                 age_expected,
                 "{expires} {control}"
             );
@@ -137,7 +236,7 @@ mod tests {
             cost: Duration::ZERO,
             proof: None,
         };
-        let response = entry.into_response(now, Hit::Fresh);
+        let response = Ready::from(entry).into_response(now, Hit::Fresh, Source::Store);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["age", "x-b", "expires", "cache-control", "x-a", "x-cache", "cache-status"]);
         assert_eq!(response.headers()[AGE], "30");
@@ -157,15 +256,13 @@ mod tests {
             proof: None,
         };
         let before = UNIX_EPOCH - Duration::from_secs(10);
-        assert_eq!(
-            entry(0).into_response(UNIX_EPOCH + Duration::from_secs(9), Hit::Fresh).headers()["cache-status"],
-            "cachepage; hit; ttl=0"
-        );
-        let stale = entry(0).into_response(UNIX_EPOCH + Duration::from_secs(9), Hit::Grace);
-        assert_eq!(stale.headers()["cache-status"], "cachepage; hit; ttl=-9; detail=grace");
-        assert_eq!(
-            entry(5).into_response(before, Hit::Fresh).headers()["cache-status"],
-            "cachepage; hit; ttl=15"
-        );
+        let status = |expires, now, hit| {
+            let response = Ready::from(entry(expires)).into_response(now, hit, Source::Store);
+            response.headers()["cache-status"].clone()
+        };
+        let after = UNIX_EPOCH + Duration::from_secs(9);
+        assert_eq!(status(0, after, Hit::Fresh), "cachepage; hit; ttl=0");
+        assert_eq!(status(0, after, Hit::Grace), "cachepage; hit; ttl=-9; detail=grace");
+        assert_eq!(status(5, before, Hit::Fresh), "cachepage; hit; ttl=15");
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::Parser as _;
 use mimalloc::MiMalloc;
 use proxy::{Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore, Site, Store, StoreUrl};
-use server::{Workers, refuse};
+use server::{Offer, Predecessor, Workers, refuse};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 #[global_allocator]
@@ -27,20 +28,20 @@ async fn main() -> ExitCode {
     if let Some(Command::Explain(asked)) = &args.command {
         return explain(&config, asked).await;
     }
-    let (listener, address) = match server::bind(config.listen).await {
-        Ok(bound) => bound,
-        Err(fault) => return refuse(&fault),
-    };
     match &config.store {
-        StoreUrl::Memory => run(listener, address, &config, MemoryStore::new(config.memory_limit)).await,
+        StoreUrl::Memory => run(&config, MemoryStore::new(config.memory_limit)).await,
         StoreUrl::Redis(url) => match RedisStore::new(url, config.deadlines.store) {
-            Ok(store) => run(listener, address, &config, store).await,
+            Ok(store) => run(&config, store).await,
             Err(error) => refuse(&format!("--store (REDIS_URL): {error}")),
         },
     }
 }
 
-async fn run<S: Store>(listener: TcpListener, address: SocketAddr, config: &Config, store: S) -> ExitCode {
+async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
+    let Port { listener, address, predecessor, offer } = match Port::of(config).await {
+        Ok(port) => port,
+        Err(fault) => return refuse(&fault),
+    };
     let stop = match server::stop_signal() {
         Ok(stop) => stop,
         Err(error) => return refuse(&format!("no signals: {error}")),
@@ -58,8 +59,47 @@ async fn run<S: Store>(listener: TcpListener, address: SocketAddr, config: &Conf
     info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
     server::announce("proxy", address);
     let proxy = Arc::new(Proxy::new(config, site, store));
-    server::serve_on(&workers, listener, proxy, config.clients, stop).await;
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve().await;
+    }
+    let stop = async {
+        match offer {
+            Some(offer) => tokio::select! { () = stop => (), () = offer.taken() => () },
+            None => stop.await,
+        }
+    };
+    server::serve_on(&workers, listener, proxy.clone(), config.clients, stop).await;
+    if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
+        warn!("stopped with pages on their way into the store: their deadline has passed");
+    }
     ExitCode::SUCCESS
+}
+
+/// Where clients come in.
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+    /// Who had it before, and serves until it is told.
+    predecessor: Option<Predecessor>,
+    /// To who comes after.
+    offer: Option<Offer>,
+}
+
+impl Port {
+    /// Takes it over, if there is somebody to take it from, or takes it.
+    async fn of(config: &Config) -> Result<Self, String> {
+        let taken = match &config.takeover {
+            Some(path) => server::take(path, config.listen).await,
+            None => None,
+        };
+        let (listener, address, predecessor) = match taken {
+            Some((listener, address, predecessor)) => (listener, address, Some(predecessor)),
+            None => server::bind(config.listen).await.map(|(listener, address)| (listener, address, None))?,
+        };
+        let offer = config.takeover.as_ref().map(|path| Offer::at(path, &listener)).transpose();
+        let offer = offer.map_err(|error| format!("--takeover (PROXY_TAKEOVER): {error}"))?;
+        Ok(Self { listener, address, predecessor, offer })
+    }
 }
 
 /// Prints what would become of a request.

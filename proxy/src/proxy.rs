@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
-use quick_cache::sync::Cache;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Level, debug, warn};
@@ -21,20 +21,18 @@ use flight::Wanted;
 use crate::body::Body;
 use crate::collapse::Collapsing;
 use crate::config::Config;
-use crate::entry::Entry;
+use crate::entry::Ready;
 use crate::error::Error;
 use crate::format::{Base, Format};
 use crate::forward::{self, TrustedProxies};
-use crate::key::{Key, Keys, Marker, Page};
+use crate::key::{Keys, Marker, Page};
+use crate::known::{Known, Seen};
 use crate::policy::{self, Disposition, Freshness, Policy};
 use crate::site::Site;
-use crate::status::{CacheStatus, Hit, Miss};
-use crate::store::{Store, StoreError};
+use crate::status::{CacheStatus, Hit, Miss, Source};
+use crate::store::{Kept, Near, Store, StoreError, Ticket};
 use crate::upstream::{Fetched, Upstream};
 use crate::variants::Variants;
-
-/// How many markers of varying pages are remembered, to save a round trip for each. A few hundred bytes each.
-const MARKERS: usize = 10_000;
 
 /// A cache in front of one origin.
 ///
@@ -60,18 +58,15 @@ pub struct Proxy<S> {
     /// What goes on when its client has left: fills.
     tasks: TaskTracker,
     max_entry: u64,
-    /// The last marker seen under each base key. A guess: it is compared with the stored one at each use.
-    markers: Cache<Key, Arc<Marker>>,
+    known: Known,
+    /// What was read and has not changed since, if the store tells of changes.
+    near: Option<Arc<Near>>,
 }
 
 /// What the store holds for a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is made; a box would be an allocation a hit"
-)]
 enum Lookup {
     /// And the page's marker, if it has one, in both cases.
-    Hit(Entry, Option<Arc<Marker>>),
+    Hit(Ready, Source, Option<Arc<Marker>>),
     Miss(Miss, Option<Arc<Marker>>),
 }
 
@@ -104,13 +99,14 @@ impl<S: Store> Proxy<S> {
             writes: config.writes,
             site,
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+            near: config.near.and_then(|limit| store.near(limit, &config.keys.prefix())),
             store,
             upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
             collapsing: Collapsing::new(config.deadlines.store),
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
             max_entry: config.max_entry,
-            markers: Cache::new(MARKERS),
+            known: Known::new(),
         }
     }
 
@@ -145,51 +141,58 @@ impl<S: Store> Proxy<S> {
             }
         };
         let page = Page::of(&request, rule, &self.keys, &self.site);
-        let (miss, marker, stale) = match self.lookup(&page, &request).await {
-            Lookup::Miss(miss, marker) => (miss, marker, None),
-            Lookup::Hit(entry, marker) => {
-                let now = now();
-                let hit = match rule.freshness(entry.expires, entry.cost, now, rand::random()) {
-                    Freshness::Fresh => return Ok(entry.into_response(now, Hit::Fresh)),
-                    Freshness::Early => Some(Hit::Fresh),
-                    Freshness::Grace => Some(Hit::Grace),
-                    Freshness::IfError => None,
-                };
-                if let Some(hit) = hit {
-                    self.refresh(&Wanted {
-                        page,
-                        rule,
-                        request: &request,
-                        peer,
-                        miss: Miss::Stale,
-                        marker,
-                        asked,
-                    });
-                    return Ok(entry.into_response(now, hit));
-                }
-                (Miss::Stale, marker, Some(entry))
+        match self.lookup(&page, &request, asked).await {
+            Lookup::Hit(ready, source, marker) => {
+                let miss = Miss::Stale;
+                self.hit(ready, source, Wanted { page, rule, request: &request, peer, miss, marker, asked })
+                    .await
             }
-        };
-        let answer = self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await;
-        let answer = answer.and_then(|answer| asked_for(policy::is_conditional(&request.headers), answer));
-        let has_failed = match &answer {
-            Ok(response) => policy::is_failure(response.status()),
-            Err(error) => error.is_failure(),
-        };
-        match stale.filter(|_| has_failed) {
-            Some(entry) => {
-                if let Err(error) = &answer {
-                    self.log(error, peer);
-                }
-                Ok(entry.into_response(now(), Hit::StaleIfError))
+            Lookup::Miss(miss, marker) => {
+                self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await
             }
-            None => answer,
         }
     }
 
-    /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
-    async fn lookup(&self, page: &Page<'_>, request: &Parts) -> Lookup {
-        match self.try_lookup(page, request).await {
+    /// Serves a page that was found, unless it is past its time.
+    async fn hit(
+        self: &Arc<Self>,
+        ready: Ready,
+        source: Source,
+        wanted: Wanted<'_>,
+    ) -> Result<Response<Body>, Error> {
+        let now = now();
+        let hit = match wanted.rule.freshness(ready.head.expires, ready.head.cost, now, rand::random) {
+            Freshness::Fresh => return Ok(ready.into_response(now, Hit::Fresh, source)),
+            Freshness::Early => Hit::Fresh,
+            Freshness::Grace => Hit::Grace,
+            Freshness::IfError => return self.miss_or_stale(wanted, ready).await,
+        };
+        self.refresh(&wanted);
+        Ok(ready.into_response(now, hit, source))
+    }
+
+    /// A new page, or the old one if none can be had.
+    async fn miss_or_stale(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        old: Ready,
+    ) -> Result<Response<Body>, Error> {
+        let peer = wanted.peer;
+        match self.miss(wanted).await {
+            Ok(response) if !policy::is_failure(response.status()) => return Ok(response),
+            Err(error) if !error.is_failure() => return Err(error),
+            Err(error) => self.log(&error, peer),
+            Ok(_) => {}
+        }
+        Ok(old.into_response(now(), Hit::StaleIfError, Source::Store))
+    }
+
+    /// Looks for the page near, then in the store.
+    async fn lookup(&self, page: &Page<'_>, request: &Parts, asked: Instant) -> Lookup {
+        if let Some((ready, marker)) = self.near_page(page, request, asked) {
+            return Lookup::Hit(ready, Source::Near, marker);
+        }
+        match self.try_lookup(page, request, asked).await {
             Ok(lookup) => lookup,
             Err(error) => {
                 debug!(key = %page.key, %error, "not read");
@@ -199,41 +202,119 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    async fn try_lookup(&self, page: &Page<'_>, request: &Parts) -> Result<Lookup, StoreError> {
-        let guess = self.markers.get(&page.key);
+    fn near_page(
+        &self,
+        page: &Page<'_>,
+        request: &Parts,
+        asked: Instant,
+    ) -> Option<(Ready, Option<Arc<Marker>>)> {
+        let near = self.near.as_ref()?;
+        let marker = match near.get(&page.key, asked)? {
+            Kept::Page(ready) => return page.serves(ready.proved(), request).then_some((ready, None)),
+            Kept::Marker(marker) => marker,
+        };
+        let variant = page.variant(&marker, &request.headers);
+        match near.get(&variant.key, asked)? {
+            Kept::Page(ready) => variant.serves(ready.proved(), request).then_some((ready, Some(marker))),
+            Kept::Marker(_) => None,
+        }
+    }
+
+    /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
+    async fn try_lookup(
+        &self,
+        page: &Page<'_>,
+        request: &Parts,
+        asked: Instant,
+    ) -> Result<Lookup, StoreError> {
+        let ticket = self.ticket(page, asked);
+        let seen = self.known.get(&page.key);
+        let guess = match &seen {
+            Some(Seen::Marker(marker)) => Some((marker, page.variant(marker, &request.headers))),
+            _ => None,
+        };
         let (base, guessed) = match &guess {
             None => self.store.get([&page.key]).await.map(|[base]| (base, None))?,
-            Some(marker) => {
-                let variant = page.variant(marker, &request.headers);
-                self.store.get([&page.key, &variant.key]).await.map(|[base, value]| (base, value))?
+            Some((_, variant)) => {
+                let ticket = self.ticket(variant, asked);
+                let [base, value] = self.store.get([&page.key, &variant.key]).await?;
+                (base, Some((value, ticket)))
             }
         };
         let Some(base) = base else { return Ok(Lookup::Miss(Miss::Uri, None)) };
+        if let Some(ready) = known_page(seen.as_ref(), &base) {
+            return Ok(self.serve(page, Some(ready), request, None, ticket).await);
+        }
         let marker = match self.format.base(&base) {
             Base::Marker(marker) => Arc::new(marker),
-            Base::Page(entry) => return Ok(serve(page, Some(entry), request, None)),
+            Base::Page(entry) => {
+                let ready = self.known.remember_page(&page.key, &base, entry, &self.format);
+                return Ok(self.serve(page, Some(ready), request, None, ticket).await);
+            }
             Base::Unusable => return Ok(Lookup::Miss(Miss::Unusable, None)),
         };
+        self.keep(page, || Kept::Marker(marker.clone()), ticket).await;
+        let is_guess = guess.as_ref().is_some_and(|(guess, _)| **guess == marker);
         let variant = page.variant(&marker, &request.headers);
-        let value = if guess.as_ref() == Some(&marker) {
-            guessed
-        } else {
-            self.markers.insert(page.key.clone(), marker.clone());
-            self.store.get([&variant.key]).await.map(|[value]| value)?
+        let (value, ticket) = match guessed.filter(|_| is_guess) {
+            Some(read) => read,
+            None => {
+                self.known.remember_marker(page.key.clone(), marker.clone());
+                let ticket = self.ticket(&variant, asked);
+                self.store.get([&variant.key]).await.map(|[value]| (value, ticket))?
+            }
         };
-        match value {
-            Some(value) => Ok(serve(&variant, self.format.decode(&value), request, Some(marker))),
-            None => Ok(Lookup::Miss(Miss::Vary, Some(marker))),
+        let Some(value) = value else { return Ok(Lookup::Miss(Miss::Vary, Some(marker))) };
+        let ready = self.variant_page(&variant, &value);
+        Ok(self.serve(&variant, ready, request, Some(marker), ticket).await)
+    }
+
+    fn variant_page(&self, variant: &Page<'_>, value: &Bytes) -> Option<Ready> {
+        known_page(self.known.get(&variant.key).as_ref(), value).or_else(|| {
+            let mut entry = self.format.decode(value)?;
+            variant.complete(&mut entry);
+            Some(self.known.remember_page(&variant.key, value, entry, &self.format))
+        })
+    }
+
+    /// A stored page as a hit, if it can be read, was stored for this very request, and may go to this client.
+    async fn serve(
+        &self,
+        page: &Page<'_>,
+        ready: Option<Ready>,
+        request: &Parts,
+        marker: Option<Arc<Marker>>,
+        ticket: Option<Ticket>,
+    ) -> Lookup {
+        match ready.filter(|ready| page.serves(ready.proved(), request)) {
+            Some(ready) => {
+                self.keep(page, || Kept::Page(ready.clone()), ticket).await;
+                Lookup::Hit(ready, Source::Store, marker)
+            }
+            None => Lookup::Miss(Miss::Unusable, marker),
+        }
+    }
+
+    fn ticket(&self, page: &Page<'_>, asked: Instant) -> Option<Ticket> {
+        self.near.as_ref()?.ticket(&page.key, asked)
+    }
+
+    /// Keeps near what was read, for as long as the store says that it has it: what the value itself says of that came
+    /// from another's clock, and may have been changed by hand.
+    async fn keep(&self, page: &Page<'_>, kept: impl FnOnce() -> Kept, ticket: Option<Ticket>) {
+        let (Some(near), Some(ticket)) = (&self.near, ticket) else { return };
+        let before = Instant::now();
+        if let Ok(Some(ttl)) = self.store.ttl(&page.key).await {
+            near.keep(&page.key, kept(), before + ttl, ticket);
         }
     }
 }
 
-/// A stored page as a hit, if it can be read, was stored for this very request, and may go to this client.
-fn serve(page: &Page<'_>, entry: Option<Entry>, request: &Parts, marker: Option<Arc<Marker>>) -> Lookup {
-    let is_for = |entry: &Entry| page.serves(entry, request);
-    match entry.filter(is_for) {
-        Some(entry) => Lookup::Hit(entry, marker),
-        None => Lookup::Miss(Miss::Unusable, marker),
+/// The page of a value whose head is the last seen.
+fn known_page(seen: Option<&Seen>, value: &Bytes) -> Option<Ready> {
+    match seen {
+        Some(Seen::Head(text)) => text.page(value),
+        _ => None,
     }
 }
 

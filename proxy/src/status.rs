@@ -1,5 +1,7 @@
 //! What the cache did with a request: `X-Cache` for people, `Cache-Status` (RFC 9211) for machines and people.
 
+use std::io::Write as _;
+
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::{Decline, Pass};
@@ -10,8 +12,8 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The outcome of one request. Every answer carries one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
-    /// Served from the store; the seconds it is still fresh, if that is known.
-    Hit(Hit, Option<i64>),
+    /// Served from the store, and by which way; the seconds it is still fresh, if that is known.
+    Hit(Hit, Source, Option<i64>),
     /// Fetched; whether it is being stored.
     Miss(Miss, Fill),
     /// Looked up and fetched, and not stored by decision.
@@ -30,6 +32,14 @@ pub(crate) enum Hit {
     Grace,
     /// Past its time, since the origin has failed.
     StaleIfError,
+}
+
+/// Where a page was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Store,
+    /// In the near cache: the store has it, and was not asked.
+    Near,
 }
 
 /// Why a lookup found nothing to serve.
@@ -66,8 +76,29 @@ impl CacheStatus {
     /// Writes both headers. A cache nearer to the origin keeps its members of the `Cache-Status` list.
     pub(crate) fn apply(self, headers: &mut HeaderMap) {
         headers.insert(X_CACHE, HeaderValue::from_static(self.x_cache()));
-        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
-            headers.append(CACHE_STATUS, value);
+        self.append(headers);
+    }
+
+    /// Writes the `X-Cache` of all hits. Each hit then only appends its status.
+    pub(crate) fn name_hit(headers: &mut HeaderMap) {
+        headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
+    }
+
+    /// Takes it off again.
+    pub(crate) fn unname(headers: &mut HeaderMap) {
+        headers.remove(X_CACHE);
+    }
+
+    /// Adds our member to the `Cache-Status` list.
+    pub(crate) fn append(self, headers: &mut HeaderMap) {
+        // Longer than any: on the stack, so that the value is the one allocation.
+        let mut text = [0; 128];
+        let mut rest = &mut text[..];
+        if write!(rest, "{self}").is_ok() {
+            let length = 128 - rest.len();
+            if let Ok(value) = HeaderValue::from_bytes(&text[..length]) {
+                headers.append(CACHE_STATUS, value);
+            }
         }
     }
 
@@ -84,16 +115,28 @@ impl std::fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("cachepage; ")?;
         match self {
-            Self::Hit(_, None) => f.write_str("hit"),
+            Self::Hit(Hit::Fresh, source, None) => write!(f, "hit{}", source.parameters()),
+            Self::Hit(_, _, None) => f.write_str("hit"),
             // The store keeps its own time, and our clock may be a little ahead of it.
-            Self::Hit(Hit::Fresh, Some(ttl)) => write!(f, "hit; ttl={}", ttl.max(&0)),
-            Self::Hit(Hit::Grace, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=grace"),
-            Self::Hit(Hit::StaleIfError, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
+            Self::Hit(Hit::Fresh, source, Some(ttl)) => {
+                write!(f, "hit; ttl={}{}", ttl.max(&0), source.parameters())
+            }
+            Self::Hit(Hit::Grace, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=grace"),
+            Self::Hit(Hit::StaleIfError, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
             Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
             Self::Declined(decline) => write!(f, "fwd=bypass; detail={}", decline.name()),
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
             Self::Passed(pass) => write!(f, "fwd=bypass; detail={}", pass.name()),
             Self::Failed(name) => write!(f, "fwd=bypass; detail={name}"),
+        }
+    }
+}
+
+impl Source {
+    fn parameters(self) -> &'static str {
+        match self {
+            Self::Store => "",
+            Self::Near => "; detail=near",
         }
     }
 }
@@ -129,12 +172,21 @@ mod tests {
     #[test]
     fn each_outcome_has_its_two_headers() {
         for (status, x_cache, cache_status) in [
-            (CacheStatus::Hit(Hit::Fresh, Some(42)), "HIT", "cachepage; hit; ttl=42"),
-            (CacheStatus::Hit(Hit::Fresh, Some(-1)), "HIT", "cachepage; hit; ttl=0"),
-            (CacheStatus::Hit(Hit::Fresh, None), "HIT", "cachepage; hit"),
-            (CacheStatus::Hit(Hit::Grace, Some(-3)), "HIT", "cachepage; hit; ttl=-3; detail=grace"),
+            (CacheStatus::Hit(Hit::Fresh, Source::Store, Some(42)), "HIT", "cachepage; hit; ttl=42"),
             (
-                CacheStatus::Hit(Hit::StaleIfError, Some(-3)),
+                CacheStatus::Hit(Hit::Fresh, Source::Near, Some(42)),
+                "HIT",
+                "cachepage; hit; ttl=42; detail=near",
+            ),
+            (CacheStatus::Hit(Hit::Fresh, Source::Store, Some(-1)), "HIT", "cachepage; hit; ttl=0"),
+            (CacheStatus::Hit(Hit::Fresh, Source::Store, None), "HIT", "cachepage; hit"),
+            (
+                CacheStatus::Hit(Hit::Grace, Source::Near, Some(-3)),
+                "HIT",
+                "cachepage; hit; ttl=-3; detail=grace",
+            ),
+            (
+                CacheStatus::Hit(Hit::StaleIfError, Source::Store, Some(-3)),
                 "HIT",
                 "cachepage; hit; ttl=-3; detail=stale-if-error",
             ),

@@ -1,10 +1,14 @@
 //! Where pages are kept.
 
+mod breaker;
 mod memory;
+mod near;
 mod redis;
+mod tracking;
 mod turn;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +16,8 @@ use bytes::Bytes;
 use crate::key::Key;
 
 pub use memory::MemoryStore;
+pub use near::Near;
+pub(crate) use near::{Kept, Ticket};
 pub use redis::RedisStore;
 
 /// A store of values that end by themselves.
@@ -19,6 +25,7 @@ pub use redis::RedisStore;
 /// The contract, which one suite tests for each store:
 /// * `get` answers in the order of the keys; what was never put, was deleted, or is past its time is `None`.
 /// * `ttl` says how long `get` will still give the value.
+/// * Of several who `claim` a key one succeeds; only who has the token can `hold` it.
 /// * `put` does all its writes for one lifetime; a later write wins.
 /// * Neither takes longer than the store's own deadline. A failure never leaves half a value.
 pub trait Store: Clone + Send + Sync + 'static {
@@ -31,6 +38,25 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// The seconds that a key has left; `None` if it is not there or stays for ever.
     fn ttl(&self, key: &Key) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
+    /// Puts a token under a key if there is nothing; whether it did.
+    fn claim(
+        &self,
+        key: &Key,
+        token: &Bytes,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Gives a token that is still under its key a new lifetime, or removes it; whether it was there.
+    fn hold(
+        &self,
+        key: &Key,
+        token: &Bytes,
+        ttl: Option<Duration>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// A near cache of at most this many bytes, which follows the changes of all keys with this prefix; `None` of a
+    /// store that does not tell of its changes.
+    fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>>;
+
     /// Writes in one round trip. `ttl` is in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
@@ -42,6 +68,15 @@ pub enum Write {
     Set(Key, Bytes),
     /// Gives what is under a key the new lifetime, if it is still there.
     Extend(Key),
+}
+
+impl Write {
+    /// What it changes.
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Self::Set(key, _) | Self::Extend(key) => key,
+        }
+    }
 }
 
 /// Why a store did not answer as asked.

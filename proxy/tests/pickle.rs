@@ -233,11 +233,12 @@ prop_compose! {
         reason in proptest::option::of("[ -~\u{a0}-\u{ff}]{0,20}"),
         fields in proptest::collection::vec(field(), 0..12),
         body in proptest::collection::vec(any::<u8>(), 0..700),
+        frame_exempt in any::<bool>(),
         note in proptest::option::of("\\PC{0,300}"),
     ) -> Page {
         let mut names = std::collections::HashSet::new();
         let headers = fields.into_iter().filter(|(name, _)| names.insert(name.to_ascii_lowercase())).collect();
-        Page { status, reason, headers, body: body.into(), note }
+        Page { status, reason, headers, body: body.into(), frame_exempt, note }
     }
 }
 

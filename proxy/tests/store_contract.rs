@@ -80,6 +80,15 @@ async fn keeps_the_contract(subject: impl Subject) {
     store.put(vec![Write::Set(odd.clone(), binary.clone().into())], MINUTE).await.unwrap();
     assert_eq!(store.get([&odd]).await.unwrap(), [Some(binary.into())], "any bytes, a megabyte of them");
 
+    let (lease, ours, theirs) = (key("lease"), Bytes::from("ours"), Bytes::from("theirs"));
+    assert!(store.claim(&lease, &ours, MINUTE).await.unwrap(), "the first has it");
+    assert!(!store.claim(&lease, &theirs, MINUTE).await.unwrap(), "the second does not");
+    assert!(!store.hold(&lease, &theirs, None).await.unwrap(), "nor can it let it go");
+    assert!(store.hold(&lease, &ours, Some(MINUTE)).await.unwrap(), "the first renews it");
+    assert!(store.hold(&lease, &ours, None).await.unwrap(), "and lets it go");
+    assert!(!store.hold(&lease, &ours, Some(MINUTE)).await.unwrap(), "once");
+    assert!(store.claim(&lease, &theirs, MINUTE).await.unwrap(), "it is free again");
+
     let left = store.ttl(&a).await.unwrap().unwrap();
     assert!(left <= MINUTE && left > MINUTE / 2, "{left:?}");
     assert_eq!(store.ttl(&key("none")).await.unwrap(), None);

@@ -4,6 +4,9 @@ mod guard;
 mod heads;
 mod limits;
 mod program;
+mod socket;
+mod takeover;
+mod timer;
 mod workers;
 
 use std::convert::Infallible;
@@ -20,7 +23,6 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -28,9 +30,12 @@ use tracing::{debug, info, warn};
 
 use guard::Guarded;
 use limits::{Admitted, Connections};
+use socket::Socket;
+use timer::LazyTimer;
 
 pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
+pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
@@ -149,11 +154,15 @@ impl Connection {
     async fn converse<H: Handler>(self, handler: Arc<H>) {
         let Self { stream, peer, clients, mut stopping, admitted } = self;
         let stream = match moved_here(stream) {
-            Ok(stream) => Guarded::new(stream, clients.limits, clients.deadlines),
+            Ok(stream) => stream,
             Err(error) => return debug!(%peer, %error, "connection lost"),
         };
+        if !has_begun(&stream, &mut stopping, clients.deadlines.idle).await {
+            return debug!(%peer, "connection ended before its first request");
+        }
+        let stream = Guarded::new(stream, clients.limits, clients.deadlines);
         let service = service_fn(|request| answer(handler.clone(), request, peer));
-        let mut connection = http(&clients).serve_connection(TokioIo::new(stream), service);
+        let mut connection = http(&clients).serve_connection(Socket::new(stream), service);
         let ended = tokio::select! {
             biased;
             ended = &mut connection => Some(ended),
@@ -174,6 +183,22 @@ impl Connection {
         stream.say_why().await;
         drop(admitted);
     }
+}
+
+/// Whether a first request comes. A client that has just connected when the server is told to stop is given a moment: its
+/// request would fail, and is not sent again as one on an old connection is.
+async fn has_begun(stream: &TcpStream, stopping: &mut watch::Receiver<()>, idle: Duration) -> bool {
+    /// One that has sent nothing by then has only connected.
+    const MOMENT: Duration = Duration::from_secs(1);
+    let begun = tokio::select! {
+        biased;
+        begun = timeout(idle, stream.readable()) => begun,
+        _ = stopping.changed() => {
+            stopping.mark_changed();
+            timeout(MOMENT, stream.readable()).await
+        }
+    };
+    matches!(begun, Ok(Ok(())))
 }
 
 async fn answer<H: Handler>(
@@ -198,7 +223,7 @@ fn http(clients: &Clients) -> http1::Builder {
     let Clients { deadlines, limits } = clients;
     let mut http = http1::Builder::new();
     // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
-    http.timer(TokioTimer::new()).title_case_headers(true).max_buf_size(BUFFER.max(limits.head));
+    http.timer(LazyTimer::default()).title_case_headers(true).max_buf_size(BUFFER.max(limits.head));
     // Between two requests, that is: a head that has begun has a deadline of its own.
     http.header_read_timeout(deadlines.idle.max(deadlines.head));
     if limits.headers > HEADERS {

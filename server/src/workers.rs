@@ -64,7 +64,7 @@ impl Workers {
     }
 
     /// The worker whose turn it is.
-    pub(crate) fn next(&self) -> &Handle {
+    pub fn next(&self) -> &Handle {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         &self.runtimes[turn % self.runtimes.len()]
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::error::DemoError;
+use crate::laboratory::LabError;
 use crate::load::Sample;
 use crate::spread::{Milliseconds, Spread};
 
@@ -91,10 +91,10 @@ pub(super) struct Steps(pub(super) Vec<Step>);
 
 impl Steps {
     /// An error that names each step that was not as the article says.
-    pub(super) fn verdict(&self) -> Result<(), DemoError> {
+    pub(super) fn verdict(&self) -> Result<(), LabError> {
         let unlike: Vec<_> =
             self.0.iter().flat_map(|step| &step.unlike).map(|text| format!("  {text}")).collect();
-        if unlike.is_empty() { Ok(()) } else { Err(DemoError::Unlike(unlike.join("\n"))) }
+        if unlike.is_empty() { Ok(()) } else { Err(LabError::Unlike(unlike.join("\n"))) }
     }
 }
 

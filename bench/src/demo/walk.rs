@@ -2,48 +2,15 @@
 
 use bytes::Bytes;
 
-use super::error::DemoError;
-use super::laboratory::Laboratory;
 use super::step::{Step, Steps};
-use super::witness::RedisWitness;
 use crate::bombard::counts;
-use crate::load::{self, Sample, Target};
+use crate::laboratory::{LabError, Laboratory, RedisWitness};
+use crate::load::{self, Load, Sample, Target, Visit};
+use crate::server_timing::ServerTiming;
+use crate::site::{CACHED, CACHED_BOMBARDED, CACHED_SECOND, NAIVE, OPTIMIZED, Page};
 
 /// How many the article sends at once.
 const AT_ONCE: usize = 50;
-
-/// A page of the site.
-struct Page {
-    path: &'static str,
-    /// Its key, where it is cached: the path, then the md5 of the query.
-    key: Option<&'static str>,
-}
-
-const NAIVE: Page = Page { path: "/api/properties/live/naive/", key: None };
-
-const OPTIMIZED: Page = Page { path: "/api/properties/live/optimized/", key: None };
-
-const CACHED: Page = Page {
-    path: "/api/properties/cached/",
-    key: Some(
-        ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.d41d8cd98f00b204e9800998ecf8427e",
-    ),
-};
-
-const CACHED_SECOND: Page = Page {
-    path: "/api/properties/cached/?page=2",
-    key: Some(
-        ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.46589c7afd19c01453073936936c2a84",
-    ),
-};
-
-/// The first page by another name: the bombardment finds it cold, whatever the steps before have cached.
-const CACHED_BOMBARDED: Page = Page {
-    path: "/api/properties/cached/?page=1",
-    key: Some(
-        ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.2679a79d5547b59d7d2585cdca30fedd",
-    ),
-};
 
 /// What a single request should be.
 struct Expected {
@@ -63,7 +30,7 @@ const MISS: Expected = Expected { cache: Some("MISS"), queries: 62, commands: "G
 const HIT: Expected = Expected { cache: Some("HIT"), queries: 0, commands: "GET" };
 
 /// Walks from the naive page to 50 hits at once.
-pub(super) async fn walk(laboratory: &Laboratory) -> Result<Steps, DemoError> {
+pub(super) async fn walk(laboratory: &Laboratory) -> Result<Steps, LabError> {
     let mut walk = Walk::begin(laboratory).await?;
     walk.one_after_the_other().await?;
     walk.keys()?;
@@ -81,7 +48,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    async fn begin(laboratory: &'a Laboratory) -> Result<Self, DemoError> {
+    async fn begin(laboratory: &'a Laboratory) -> Result<Self, LabError> {
         let mut redis = laboratory.pages.redis_url().map(|url| RedisWitness::open(&url)).transpose()?;
         if let Some(redis) = &mut redis {
             let keys: Vec<_> =
@@ -96,7 +63,7 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    async fn one_after_the_other(&mut self) -> Result<(), DemoError> {
+    async fn one_after_the_other(&mut self) -> Result<(), LabError> {
         const SINGLES: [(&str, &Page, &Expected); 6] = [
             ("naive page", &NAIVE, &LIVE_NAIVE),
             ("optimized page", &OPTIMIZED, &LIVE_OPTIMIZED),
@@ -118,16 +85,15 @@ impl<'a> Walk<'a> {
         name: &'static str,
         page: &Page,
         expected: &Expected,
-    ) -> Result<Step, DemoError> {
+    ) -> Result<Step, LabError> {
         let database = &self.laboratory.database;
         let before = database.statements();
-        let sample = load::one(&self.target(page)?).await;
-        let mut step = answered(Step::timed(name, std::slice::from_ref(&sample)), &sample, expected);
-        let body = sample.outcome.map(|answer| answer.body).unwrap_or_default();
+        let visit = load::one(&self.target(page)?).await;
+        let mut step = answered(Step::timed(name, std::slice::from_ref(&visit.sample)), &visit, expected);
         if expected.cache == Some("HIT") {
-            step = step.demand(body == self.body, "the same bytes as the first time");
+            step = step.demand(visit.body == self.body, "the same bytes as the first time");
         }
-        self.body = body;
+        self.body = visit.body;
         if let Some((before, now)) = before.zip(database.statements()) {
             let wanted = format!("{} at PostgreSQL", expected.queries);
             step = step.expect(format!("{} at PostgreSQL", now - before), &wanted);
@@ -140,7 +106,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The keys that the requests have left in Redis.
-    fn keys(&mut self) -> Result<(), DemoError> {
+    fn keys(&mut self) -> Result<(), LabError> {
         let Some(redis) = &mut self.redis else { return Ok(()) };
         for (name, page) in [("its key in Redis", CACHED), ("the key of ?page=2", CACHED_SECOND)] {
             let Some(key) = page.key else { continue };
@@ -155,7 +121,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    async fn all_at_once(&mut self) -> Result<(), DemoError> {
+    async fn all_at_once(&mut self) -> Result<(), LabError> {
         let naive = self.bombard("50 at once, naive", &NAIVE, None).await?;
         let cold = self.bombard("50 at once, cached, cold", &CACHED_BOMBARDED, None).await?;
         let warm = self.bombard("50 at once, cached, warm", &CACHED_BOMBARDED, Some("50 x HIT")).await?;
@@ -171,8 +137,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Cold, some may hit and some may not; warm, all must.
-    async fn bombard(&self, name: &'static str, page: &Page, hits: Option<&str>) -> Result<Step, DemoError> {
-        let samples = load::at_once(&self.target(page)?, AT_ONCE).await;
+    async fn bombard(&self, name: &'static str, page: &Page, hits: Option<&str>) -> Result<Step, LabError> {
+        let samples = Load::at_once(&self.target(page)?, AT_ONCE).run().await;
         let step = Step::timed(name, &samples).expect(counts(&samples, Sample::status), "50 x 200");
         let cache = counts(&samples, Sample::cache);
         Ok(match hits {
@@ -181,29 +147,23 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn target(&self, page: &Page) -> Result<Target, DemoError> {
+    fn target(&self, page: &Page) -> Result<Target, LabError> {
         Ok(self.laboratory.url(page.path).parse()?)
     }
 }
 
 /// What the answer says of itself.
-fn answered(step: Step, sample: &Sample, expected: &Expected) -> Step {
-    let step = step.expect(sample.status(), "200");
+fn answered(step: Step, visit: &Visit, expected: &Expected) -> Step {
+    let step = step.expect(visit.sample.status(), "200");
     let step = match expected.cache {
-        Some(cache) => step.expect(sample.cache(), cache),
+        Some(cache) => step.expect(visit.sample.cache(), cache),
         None => step,
     };
     // A stored page tells of the queries that once made it: what a hit costs is seen at PostgreSQL.
     if expected.queries == 0 {
         return step;
     }
-    step.expect(queries(sample), &format!("{} queries", expected.queries))
-}
-
-/// The description in `Server-Timing: db;dur=12.3;desc="62 queries"`.
-fn queries(sample: &Sample) -> String {
-    let timing =
-        sample.outcome.as_ref().ok().and_then(|answer| answer.headers.get("server-timing")?.to_str().ok());
-    let description = timing.and_then(|timing| timing.split_once("desc=\"")?.1.split_once('"'));
-    description.map_or("no Server-Timing", |(text, _)| text).to_owned()
+    let told = ServerTiming::of(&visit.headers);
+    let queries = told.map_or("no Server-Timing".to_owned(), |told| format!("{} queries", told.queries));
+    step.expect(queries, &format!("{} queries", expected.queries))
 }

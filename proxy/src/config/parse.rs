@@ -1,6 +1,7 @@
 //! From the text of a setting to its type, or to what is wrong with it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bb8_redis::redis::IntoConnectionInfo as _;
@@ -10,7 +11,7 @@ use ipnet::IpNet;
 use super::StoreUrl;
 use crate::key::Generation;
 use crate::pickle::Compressor;
-use crate::policy::{Authorization, Rule};
+use crate::policy::{Authorization, Coalesce, Rule};
 use crate::site::Site;
 use crate::upstream::Origin;
 
@@ -21,6 +22,10 @@ const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an address and port like 127.0.0.1:8000"))
+}
+
+pub(super) fn path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(PathBuf::from(text)).filter(|path| !path.as_os_str().is_empty()))
 }
 
 pub(super) fn origin(text: &str) -> Result<Origin, String> {
@@ -131,6 +136,14 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     text.parse().map(|ByteSize(bytes)| bytes).map_err(|_| format!("{text:?} is not a size like 1MiB"))
 }
 
+/// A size, or `off`.
+pub(super) fn near(text: &str) -> Result<Option<u64>, String> {
+    match text {
+        "off" => Ok(None),
+        text => size(text).map(|bytes| (bytes > 0).then_some(bytes)),
+    }
+}
+
 /// A size of something that is held in memory whole; hyper's smallest buffer is 8 KiB, and a head is never larger.
 pub(super) fn buffer(text: &str) -> Result<usize, String> {
     const LARGEST: u64 = 16 << 20;
@@ -199,6 +212,14 @@ pub(super) fn authorization(text: &str) -> Result<Authorization, String> {
         "pass" => Ok(Authorization::Pass),
         "vary" => Ok(Authorization::Vary),
         other => Err(format!("{other:?} is neither pass nor vary")),
+    }
+}
+
+pub(super) fn coalesce(text: &str) -> Result<Coalesce, String> {
+    match text {
+        "process" => Ok(Coalesce::Process),
+        "fleet" => Ok(Coalesce::Fleet),
+        other => Err(format!("{other:?} is neither process nor fleet")),
     }
 }
 

@@ -42,6 +42,14 @@ impl Format {
         }
     }
 
+    /// What comes before the body in a value, where the one is text and the other lies in it as it is.
+    pub(crate) fn head<'a>(&self, value: &'a Bytes, entry: &Entry) -> Option<&'a [u8]> {
+        match self {
+            Self::Http => value.get(..value.len().checked_sub(entry.body.len())?),
+            Self::Pickled(_) => None,
+        }
+    }
+
     /// The value of a marker.
     pub(crate) fn encode_marker(&self, marker: &Marker) -> Bytes {
         match (marker, self) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
+use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER, X_FRAME_OPTIONS};
 
 use crate::entry::Entry;
 use crate::key;
@@ -29,6 +29,7 @@ impl Pickled {
             reason: entry.reason.as_ref().map(|reason| latin_1(reason.as_bytes())),
             headers: self.stored_headers(&entry.headers),
             body: entry.body.clone(),
+            frame_exempt: !entry.headers.contains_key(X_FRAME_OPTIONS),
             note: Some(note(entry)),
         };
         // The oldest protocol that both of Django's backends write.
@@ -58,7 +59,9 @@ impl Pickled {
         for (name, value) in page.headers {
             headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, header_value(&value)?);
         }
-        for (name, value) in &self.hit_headers {
+        // What a page may be exempt from is decided by its view, so that it is stored with it.
+        let is_exempt = |name: &HeaderName| page.frame_exempt && *name == X_FRAME_OPTIONS;
+        for (name, value) in self.hit_headers.iter().filter(|(name, _)| !is_exempt(name)) {
             headers.entry(name).or_insert_with(|| value.clone());
         }
         headers.insert(CONTENT_LENGTH, HeaderValue::from(page.body.len()));

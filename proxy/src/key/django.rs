@@ -14,7 +14,7 @@ mod zone;
 
 use std::borrow::Cow;
 
-use hyper::header::{HOST, HeaderMap, HeaderValue, VARY};
+use hyper::header::{CONTENT_LANGUAGE, HOST, HeaderMap, HeaderValue, VARY};
 use hyper::http::request::Parts;
 
 pub use digest::Generation;
@@ -86,7 +86,7 @@ impl<'a> Asked<'a> {
 
     /// Where the names of the headers are.
     pub(crate) fn header_key(&self, rule: &Rule) -> Key {
-        self.key("cache_header", &[rule.key_prefix.as_bytes(), b".", &self.uri_digest])
+        self.key("header", &[rule.key_prefix.as_bytes(), b".", &self.uri_digest])
     }
 
     /// Where the page is for the values of these headers.
@@ -95,14 +95,15 @@ impl<'a> Asked<'a> {
         hex(&self.django.generation.digest(list, headers), &mut values);
         let prefix = rule.key_prefix.as_bytes();
         let parts = [prefix, b".", method.as_bytes(), b".", &self.uri_digest, b".", &values];
-        self.key("cache_page", &parts)
+        self.key("page", &parts)
     }
 
     fn key(&self, kind: &str, parts: &[&[u8]]) -> Key {
-        let Django { key_prefix, version, time_zone, .. } = self.django;
-        let mut key = format!("{key_prefix}:{version}:views.decorators.cache.{kind}.").into_bytes();
+        let mut key = self.django.prefix();
+        key.extend_from_slice(kind.as_bytes());
+        key.push(b'.');
         parts.iter().for_each(|part| key.extend_from_slice(part));
-        let zone = time_zone.as_deref().map(zone::key_name);
+        let zone = self.django.time_zone.as_deref().map(zone::key_name);
         for suffix in [self.language.as_deref(), zone.as_deref()].into_iter().flatten() {
             key.push(b'.');
             key.extend_from_slice(suffix.as_bytes());
@@ -139,6 +140,25 @@ impl<'a> Asked<'a> {
         sha256_hex(&text)
     }
 
+    /// The headers of `LocaleMiddleware`, where there is one.
+    pub(crate) fn add_language(&self, page: &mut HeaderMap) {
+        let (Some(Language::Negotiated(_)), Some(language)) = (&self.django.language, &self.language) else {
+            return;
+        };
+        if let Ok(language) = HeaderValue::from_str(language) {
+            page.entry(CONTENT_LANGUAGE).or_insert(language);
+        }
+        let vary = page_vary(page);
+        let names = || vary.split(',').map(str::trim).filter(|name| !name.is_empty());
+        if names().any(|name| name == "*" || name.eq_ignore_ascii_case("accept-language")) {
+            return;
+        }
+        let all: Vec<_> = names().chain(["Accept-Language"]).collect();
+        if let Ok(vary) = HeaderValue::from_str(&all.join(", ")) {
+            page.insert(VARY, vary);
+        }
+    }
+
     /// The list that Django learns from a page.
     pub(crate) fn header_list(&self, page: &HeaderMap) -> Option<Vec<String>> {
         let redundant = self.django.language.is_some();
@@ -154,6 +174,11 @@ fn page_vary(page: &HeaderMap) -> String {
 }
 
 impl Django {
+    /// What the keys of both kinds begin with.
+    pub(super) fn prefix(&self) -> Vec<u8> {
+        format!("{}:{}:views.decorators.cache.cache_", self.key_prefix, self.version).into_bytes()
+    }
+
     fn address<'a>(&'a self, path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Address<'a> {
         let forwarded_host = headers.get("x-forwarded-host").filter(|_| self.use_x_forwarded_host);
         let host = forwarded_host.or_else(|| headers.get(HOST)).map_or(&b""[..], HeaderValue::as_bytes);

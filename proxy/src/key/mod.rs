@@ -24,7 +24,7 @@ pub(crate) use path::Marker as PathMarker;
 use path::page_key;
 use selection::Selection;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Proved};
 use crate::policy::{self, Rule, VaryList};
 use crate::site::Site;
 
@@ -87,6 +87,26 @@ pub(crate) enum Placed {
     /// Known and only extended, never written again: if it was deleted meanwhile, it stays deleted.
     Extended(Key),
     New(Key, Marker),
+}
+
+impl Keys {
+    /// What all keys of pages and markers begin with.
+    pub(crate) fn prefix(&self) -> Vec<u8> {
+        match self {
+            Self::Path => path::START.to_vec(),
+            Self::Django(django) => django.prefix(),
+        }
+    }
+}
+
+impl Marker {
+    /// About what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Path(marker) => marker.nonce.len() + size_of_val(marker.vary.names()),
+            Self::Django(list) => list.iter().map(|name| name.len() + size_of::<String>()).sum(),
+        }
+    }
 }
 
 impl<'a> Page<'a> {
@@ -158,12 +178,19 @@ impl<'a> Page<'a> {
 
     /// Whether an entry found here may answer the request: it was stored for this very request, as far as that can be
     /// known (Django keeps no proof), and it is not for others.
-    pub(crate) fn serves(&self, entry: &Entry, request: &Parts) -> bool {
-        let proved = |proof: &Bytes| *proof == self.proof(&entry.headers, &request.headers);
-        let is_same = entry.proof.as_ref().is_none_or(proved);
+    pub(crate) fn serves(&self, entry: Proved<'_>, request: &Parts) -> bool {
+        let proved = |proof: &Bytes| *proof == self.proof(entry.headers, &request.headers);
+        let is_same = entry.proof.is_none_or(proved);
         // A page of Django's is told apart by credentials only if it says so.
-        let is_apart = entry.proof.is_some() || policy::varies_on_authorization(&entry.headers);
-        is_same && self.rule.serves(&request.headers, &entry.headers, is_apart)
+        let is_apart = entry.proof.is_some() || policy::varies_on_authorization(entry.headers);
+        is_same && self.rule.serves(&request.headers, entry.headers, is_apart)
+    }
+
+    /// What Django adds outside of `cache_page` by the language of the request, to a page that it has stored itself.
+    pub(crate) fn complete(&self, entry: &mut Entry) {
+        if let (Identity::Django(asked), None) = (&self.identity, &entry.proof) {
+            asked.add_language(&mut entry.headers);
+        }
     }
 
     /// What is stored with an entry and compared on a hit; empty if the key itself says it all.

@@ -14,7 +14,7 @@ use super::Selection;
 use crate::policy::{Rule, VaryList};
 
 /// KEY_PREFIX and VERSION of Django's cache, in their defaults, and the name of the decorator.
-const START: &[u8] = b":1:views.decorators.cache.cache_page.";
+pub(super) const START: &[u8] = b":1:views.decorators.cache.cache_page.";
 
 /// A key in the store.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -23,6 +23,8 @@ pub struct Page {
     pub headers: Vec<(String, String)>,
     /// A slice of the value, if it was stored in one chunk.
     pub body: Bytes,
+    /// The attribute `xframe_options_exempt`: Django's middleware adds no `X-Frame-Options` to it.
+    pub frame_exempt: bool,
     /// The attribute `_cachepage`, which only [`write_page`](super::write_page) adds.
     pub note: Option<String>,
 }
@@ -36,6 +38,7 @@ struct Attributes {
     closers: Option<Value>,
     status: Option<Value>,
     reason: Option<Value>,
+    frame_exempt: Option<Value>,
     note: Option<Value>,
 }
 
@@ -51,6 +54,7 @@ pub(super) fn read(heap: &Heap<'_>, value: Value) -> Option<Page> {
     if let Some(value) = attributes.status {
         page.status = number(value)?;
     }
+    page.frame_exempt = matches!(attributes.frame_exempt, Some(Value::Bool(true)));
     if let Some(value) = attributes.headers {
         page.headers = headers(heap, value)?;
     }
@@ -82,6 +86,7 @@ impl Attributes {
                 b"_resource_closers" => &mut found.closers,
                 b"status_code" => &mut found.status,
                 b"_reason_phrase" => &mut found.reason,
+                b"xframe_options_exempt" => &mut found.frame_exempt,
                 b"_cachepage" => &mut found.note,
                 _ => return,
             };
@@ -142,7 +147,7 @@ fn constructed(response: &Object<'_>) -> Option<Page> {
     } else if content_type.is_some() {
         return None;
     }
-    args.next().is_none().then_some(Page { status, reason, headers, body, note: None })
+    args.next().is_none().then_some(Page { status, reason, headers, body, ..Page::default() })
 }
 
 fn number(value: Value) -> Option<u16> {

@@ -73,6 +73,9 @@ pub fn write_page(page: &Page, protocol: Protocol) -> Option<Bytes> {
     pickle.item("_container", &[EMPTY_LIST]);
     pickle.bytes(&page.body);
     pickle.codes(&[APPEND]);
+    if page.frame_exempt {
+        pickle.item("xframe_options_exempt", &[NEWTRUE]);
+    }
     if let Some(note) = &page.note {
         pickle.text("_cachepage");
         pickle.text(note);

@@ -26,8 +26,8 @@ impl Rule {
         self.timeout + self.grace.max(self.stale_if_error)
     }
 
-    /// Judges a page that ends at `expires`, in seconds since 1970, and took the origin `cost` to make. `chance` is
-    /// between 0 and 1, another for each request.
+    /// Judges a page that ends at `expires`, in seconds since 1970, and took the origin `cost` to make. `chance` gives
+    /// a number between 0 and 1, another for each request.
     ///
     /// Early refreshes are XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention,
     /// 2015): the longer a page takes and the nearer its end, the more likely; `early_refresh` is its beta.
@@ -36,7 +36,7 @@ impl Rule {
         expires: Option<u64>,
         cost: Duration,
         now: SystemTime,
-        chance: f64,
+        chance: impl FnOnce() -> f64,
     ) -> Freshness {
         let Some(expires) = expires.filter(|_| self.looks_at_the_clock()) else { return Freshness::Fresh };
         let expires = UNIX_EPOCH + Duration::from_secs(expires);
@@ -45,7 +45,7 @@ impl Rule {
             // Kept by another rule for longer, or by a clock that is ahead of ours: no worse than this.
             Ok(_) => Freshness::IfError,
             Err(left) => {
-                let ahead = cost.as_secs_f64() * self.early_refresh * -chance.max(f64::MIN_POSITIVE).ln();
+                let ahead = cost.as_secs_f64() * self.early_refresh * -chance().max(f64::MIN_POSITIVE).ln();
                 if ahead >= left.duration().as_secs_f64() { Freshness::Early } else { Freshness::Fresh }
             }
         }
@@ -80,9 +80,9 @@ mod tests {
             (rule(10, 300, 0.0), 105, Freshness::Grace),
             (rule(0, 300, 0.0), 100, Freshness::IfError),
         ] {
-            assert_eq!(rule.freshness(Some(100), Duration::ZERO, at(now), 0.5), expected, "{now}");
+            assert_eq!(rule.freshness(Some(100), Duration::ZERO, at(now), || 0.5), expected, "{now}");
         }
-        assert_eq!(rule(10, 0, 0.0).freshness(None, Duration::ZERO, at(5000), 0.5), Freshness::Fresh);
+        assert_eq!(rule(10, 0, 0.0).freshness(None, Duration::ZERO, at(5000), || 0.5), Freshness::Fresh);
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
             (0.0, second * 100, 1, 0.0, Freshness::Fresh),
             (1.0, second, 2, 0.0, Freshness::Early),
         ] {
-            let found = rule(1, 0, beta).freshness(Some(100), cost, left(seconds_left), chance);
+            let found = rule(1, 0, beta).freshness(Some(100), cost, left(seconds_left), || chance);
             assert_eq!(found, expected, "{beta} {cost:?} {seconds_left} {chance}");
         }
     }

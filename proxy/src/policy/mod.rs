@@ -22,7 +22,7 @@ use hyper::http::{request, response};
 pub(crate) use cache_control::CacheControl;
 use cache_control::{Forbidden, forbidden};
 pub(crate) use freshness::Freshness;
-pub use rule::{Authorization, Rule};
+pub use rule::{Authorization, Coalesce, Rule};
 use vary::Unstorable;
 pub(crate) use vary::VaryList;
 

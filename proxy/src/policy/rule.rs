@@ -17,6 +17,8 @@ pub struct Rule {
     pub key_prefix: String,
     /// What happens to requests with `Authorization`.
     pub authorization: Authorization,
+    /// Whose simultaneous misses are one request to the origin.
+    pub coalesce: Coalesce,
     /// How long past its time a page is served while a new one is fetched.
     pub grace: Duration,
     /// How long past its time a page is served if the origin fails.
@@ -33,6 +35,16 @@ pub enum Authorization {
     Pass,
     /// Each value has pages of its own.
     Vary,
+}
+
+/// Whose simultaneous misses of a page are one request to the origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coalesce {
+    /// Those of one proxy.
+    #[default]
+    Process,
+    /// Those of all proxies that share the store.
+    Fleet,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +83,7 @@ impl Rule {
             timeout: Duration::from_secs(seconds),
             key_prefix: String::new(),
             authorization: Authorization::Pass,
+            coalesce: Coalesce::Process,
             grace: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             early_refresh: 0.0,

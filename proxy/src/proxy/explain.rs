@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use super::{Proxy, now};
 use crate::args::Explain;
-use crate::entry::Entry;
+use crate::entry::{Entry, Ready};
 use crate::format::Base;
 use crate::key::{Hashed, Keys, Page};
 use crate::policy::{self, Disposition, Rule};
-use crate::status::{CacheStatus, Hit, Miss};
+use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::Store;
 
 /// All there is to say of a request.
@@ -83,7 +83,7 @@ impl<S: Store> Proxy<S> {
         explanation.outcome = match outcome {
             Ok(entry) => {
                 explanation.page = Some(Found::of(&entry));
-                let headers = entry.into_response(now(), Hit::Fresh);
+                let headers = Ready::from(entry).into_response(now(), Hit::Fresh, Source::Store);
                 headers.headers().get_all("cache-status").iter().next_back().map(printed).unwrap_or_default()
             }
             Err(miss) => format!("cachepage; fwd={}", miss.fwd()),
@@ -141,7 +141,7 @@ impl<S: Store> Proxy<S> {
                 (variant, self.format.decode(&value))
             }
         };
-        entry.filter(|entry| page.serves(entry, request)).ok_or(Miss::Unusable)
+        entry.filter(|entry| page.serves(entry.proved(), request)).ok_or(Miss::Unusable)
     }
 
     /// Reads a key, and notes what was there.

@@ -9,13 +9,15 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use tokio::time::Instant;
 
-use super::{Proxy, now, relay};
+use super::{Lookup, Proxy, now, relay};
 use crate::body::{Body, Filled};
 use crate::collapse::{Lead, Outcome, Place, Shared};
+use crate::entry::Ready;
 use crate::error::Error;
 use crate::fill::{self, Filling, Lifetime, Plan};
 use crate::key::{Key, Marker, Page, Placed};
-use crate::policy::{self, Admission, Decline, Length, Rule, VaryList};
+use crate::lease::{Claim, Lease};
+use crate::policy::{self, Admission, Coalesce, Decline, Freshness, Length, Rule, VaryList};
 use crate::status::{CacheStatus, Fill, Miss};
 use crate::store::{Store, Write};
 use crate::upstream::Fetched;
@@ -36,7 +38,7 @@ pub(super) struct Wanted<'a> {
 }
 
 /// A request on its way to the origin, with all that it needs: it may outlive the connection it came by.
-struct Flight<S> {
+struct Flight<S: Store> {
     proxy: Arc<Proxy<S>>,
     rule: Arc<Rule>,
     request: Parts,
@@ -45,6 +47,16 @@ struct Flight<S> {
     marker: Option<Arc<Marker>>,
     /// For whom else it is.
     lead: Option<Lead>,
+    /// Held until the page is in the store.
+    lease: Option<Lease<S>>,
+}
+
+/// What becomes of a flight in a fleet.
+enum Turn<S: Store> {
+    Ours(Lease<S>),
+    /// Another proxy has fetched the page.
+    Done(Response<Body>),
+    Alone,
 }
 
 impl<S: Store> Proxy<S> {
@@ -103,7 +115,7 @@ impl Wanted<'_> {
     fn answer(&self, shared: &Shared) -> Result<Response<Body>, Key> {
         let marker = shared.marker.as_deref();
         let page = marker.map_or_else(|| self.page.clone(), |marker| self.variant(marker));
-        if page.key == shared.key && page.serves(&shared.entry, self.request) {
+        if page.key == shared.key && page.serves(shared.entry.proved(), self.request) {
             return Ok(shared.entry.clone().collapsed(CacheStatus::Miss(self.miss, Fill::Collapsed)));
         }
         Err(page.key)
@@ -120,10 +132,19 @@ impl<S: Store> Flight<S> {
             miss: wanted.miss,
             marker: wanted.marker.clone(),
             lead,
+            lease: None,
         }
     }
 
+    /// Asks the fleet, where the rule says so, and then the origin.
     async fn fly(mut self) -> Result<Response<Body>, Error> {
+        if self.lead.is_some() && self.rule.coalesce == Coalesce::Fleet && self.miss != Miss::Store {
+            match self.turn_in_fleet().await {
+                Turn::Ours(lease) => self.lease = Some(lease),
+                Turn::Done(response) => return Ok(response),
+                Turn::Alone => {}
+            }
+        }
         let set_out = Instant::now();
         let mut fetched = match self.proxy.upstream.fetch(self.request.clone(), None, self.peer).await {
             Ok(fetched) => fetched,
@@ -199,7 +220,7 @@ impl<S: Store> Flight<S> {
 
     /// Where an admitted page goes, under which marker, and for how long.
     fn plan(&self, vary: VaryList, answer: &HeaderMap, lifetime: Lifetime) -> (Plan, Option<Arc<Marker>>) {
-        let Proxy { keys, site, format, markers, .. } = &*self.proxy;
+        let Proxy { keys, site, format, known, .. } = &*self.proxy;
         let headers = &self.request.headers;
         let place = Page::of(&self.request, &self.rule, keys, site).place(
             self.marker.as_deref(),
@@ -213,11 +234,63 @@ impl<S: Store> Flight<S> {
             Some(Placed::Extended(key)) => (Some(Write::Extend(key)), self.marker.clone()),
             Some(Placed::New(key, marker)) => {
                 let (value, marker) = (format.encode_marker(&marker), Arc::new(marker));
-                markers.insert(key.clone(), marker.clone());
+                known.remember_marker(key.clone(), marker.clone());
                 (Some(Write::Set(key, value)), Some(marker))
             }
         };
         (Plan { key: place.page.key, format: format.clone(), proof, marker: write, lifetime }, marker)
+    }
+
+    /// Waits until the page is there, or nobody else is at it.
+    async fn turn_in_fleet(&mut self) -> Turn<S> {
+        /// Between two looks: little beside what an origin takes, and one read for all who wait here.
+        const PAUSE: Duration = Duration::from_millis(20);
+        let deadline = Instant::now() + self.proxy.upstream.patience();
+        let Some(mut key) = self.lead.as_ref().map(|lead| lead.key().clone()) else { return Turn::Alone };
+        while Instant::now() < deadline {
+            let claim = Lease::claim(&self.proxy.store, &key).await;
+            if matches!(claim, Claim::Apart) {
+                return Turn::Alone;
+            }
+            // Also with the lease: its last holder may have filled the store since we looked.
+            let own = match self.look_again().await {
+                Ok(response) => return Turn::Done(response),
+                Err(own) => own,
+            };
+            match claim {
+                // It was the lease of another variant, as has shown by now.
+                _ if own.as_ref().is_some_and(|own| *own != key) => key = own.unwrap_or(key),
+                Claim::Ours(lease) => return Turn::Ours(lease),
+                Claim::Theirs | Claim::Apart => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        Turn::Alone
+    }
+
+    /// The page, if another proxy has put it into the store, for those who follow as well; else its key, if it turned out
+    /// to be a variant.
+    async fn look_again(&mut self) -> Result<Response<Body>, Option<Key>> {
+        let Proxy { keys, site, .. } = &*self.proxy;
+        let page = Page::of(&self.request, &self.rule, keys, site);
+        let variant = |marker: &Marker| page.variant(marker, &self.request.headers).key;
+        match self.proxy.lookup(&page, &self.request, Instant::now()).await {
+            Lookup::Hit(ready, _, marker) if self.is_fresh(&ready) => {
+                let entry = ready.entry();
+                let key = marker.as_deref().map_or_else(|| page.key.clone(), variant);
+                self.land(Outcome::Page(Arc::new(Shared { key, marker, entry: entry.clone() })));
+                Ok(entry.collapsed(CacheStatus::Miss(self.miss, Fill::Collapsed)))
+            }
+            Lookup::Hit(_, _, marker) | Lookup::Miss(_, marker) => {
+                let own = marker.as_deref().map(variant);
+                self.marker = marker;
+                Err(own)
+            }
+        }
+    }
+
+    fn is_fresh(&self, ready: &Ready) -> bool {
+        // Never early: somebody has just fetched it.
+        self.rule.freshness(ready.head.expires, Duration::ZERO, now(), || 1.0) == Freshness::Fresh
     }
 
     /// Tells who follows, if anybody may.
@@ -231,6 +304,7 @@ impl<S: Store> Flight<S> {
     fn land_apart(&mut self, is_lasting: bool) {
         if let Some(lead) = self.lead.as_ref().filter(|_| is_lasting) {
             self.proxy.collapsing.keep_apart(lead.key().clone());
+            self.lease.iter().for_each(Lease::keep_apart);
         }
         self.land(Outcome::Apart);
     }

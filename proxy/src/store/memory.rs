@@ -7,7 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::{Store, StoreError, Write};
+use super::{Near, Store, StoreError, Write};
 use crate::key::Key;
 
 use std::sync::Arc;
@@ -55,6 +55,32 @@ impl Store for MemoryStore {
     async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
         let left = self.0.get(key).map(|value| value.expires.saturating_duration_since(Instant::now()));
         Ok(left.filter(|left| !left.is_zero()))
+    }
+
+    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        // The one process whose memory this is lets one of its requests ask at a time.
+        let is_free = self.fresh(key).is_none();
+        if is_free {
+            self.0.insert(key.clone(), Value { bytes: token.clone(), expires: Instant::now() + ttl });
+        }
+        Ok(is_free)
+    }
+
+    async fn hold(&self, key: &Key, token: &Bytes, ttl: Option<Duration>) -> Result<bool, StoreError> {
+        let is_held = self.fresh(key).as_ref() == Some(token);
+        match ttl.filter(|_| is_held) {
+            Some(ttl) => {
+                self.0.insert(key.clone(), Value { bytes: token.clone(), expires: Instant::now() + ttl });
+            }
+            None if is_held => drop(self.0.remove(key)),
+            None => {}
+        }
+        Ok(is_held)
+    }
+
+    /// It is near.
+    fn near(&self, _: u64, _: &[u8]) -> Option<Arc<Near>> {
+        None
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {

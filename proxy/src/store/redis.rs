@@ -1,7 +1,7 @@
 //! Redis, the store that a fleet shares.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, Pool};
@@ -13,8 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use super::breaker::Breaker;
 use super::turn::{Outcome, Part, Turn, Values};
-use super::{Store, StoreError, Write};
+use super::{Near, Store, StoreError, Write, tracking};
 use crate::key::Key;
 
 /// For each worker: a connection carries the commands of many requests at once, and the more of them share one, the
@@ -27,9 +28,12 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// Pages in Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisStore {
+    client: Client,
     workers: Arc<PerWorker<Worker>>,
     deadline: Duration,
     health: Arc<Health>,
+    /// The near cache over this store: what is written here is forgotten there without waiting for Redis to tell.
+    near: Arc<OnceLock<Weak<Near>>>,
 }
 
 /// What a worker has for itself.
@@ -41,13 +45,13 @@ struct Worker {
 impl RedisStore {
     /// A store at a Redis URL. Connects at the first use; a Redis that is down only makes misses.
     pub fn new(url: &str, deadline: Duration) -> Result<Self, RedisError> {
-        let health = Arc::new(Health { connect_failed: Notify::new(), is_up: AtomicBool::new(true) });
+        let health = Arc::new(Health::new());
         let client = Client::open(url)?;
         let workers = PerWorker::new(|_| Worker {
             pool: pool(client.clone(), deadline, &health),
             turn: Turn::default(),
         });
-        Ok(Self { workers: Arc::new(workers), deadline, health })
+        Ok(Self { client, workers: Arc::new(workers), deadline, health, near: Arc::default() })
     }
 
     /// Reads values, together with who else asks for them now.
@@ -60,10 +64,10 @@ impl RedisStore {
                 lead.answer(&outcome);
                 outcome
             }
-            Part::Join(joined) => match timeout_at(deadline, joined).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => self.run_until(&Commands::read(keys), deadline).await.map(values),
-                Err(_) => Err(StoreError::Deadline(self.deadline)),
+            // Without a deadline of its own: who leads began earlier, and tells by then.
+            Part::Join(joined) => match joined.await {
+                Ok(outcome) => outcome,
+                Err(_) => self.run_until(&Commands::read(keys), deadline).await.map(values),
             },
         }
     }
@@ -74,6 +78,11 @@ impl RedisStore {
     }
 
     async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+        if !self.health.breaker.allows(Instant::now()) {
+            return Err(StoreError::Unreachable(
+                "it has just failed and is not asked for a moment".to_owned(),
+            ));
+        }
         let result = match timeout_at(deadline, self.connection()).await {
             Ok(Ok(connection)) => self.send(connection, commands, deadline).await,
             Ok(Err(error)) => Err(error),
@@ -148,6 +157,40 @@ impl Store for RedisStore {
         Ok(milliseconds.map(Duration::from_millis))
     }
 
+    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        let mut command = cmd("SET");
+        command.arg(key.as_bytes()).arg(token.as_ref()).arg("NX").arg("PX").arg(milliseconds(ttl));
+        let reply = self.run(&Commands::One(command)).await?;
+        Ok(matches!(reply.first(), Some(Value::Okay)))
+    }
+
+    async fn hold(&self, key: &Key, token: &Bytes, ttl: Option<Duration>) -> Result<bool, StoreError> {
+        let mut command = cmd("EVAL");
+        command
+            .arg(if ttl.is_some() { RENEW } else { RELEASE })
+            .arg(1)
+            .arg(key.as_bytes())
+            .arg(token.as_ref());
+        command.arg(ttl.map_or(0, milliseconds));
+        let reply = self.run(&Commands::One(command)).await?;
+        Ok(matches!(reply.first(), Some(Value::Int(1))))
+    }
+
+    fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>> {
+        let near = Arc::new(Near::new(limit));
+        match tracking::follow(&self.client, prefix, &near) {
+            Ok(()) => {
+                // A store has one proxy, so one near cache; a second one would hear of changes from Redis alone.
+                let _ = self.near.set(Arc::downgrade(&near));
+                Some(near)
+            }
+            Err(error) => {
+                warn!(%error, "no near cache");
+                None
+            }
+        }
+    }
+
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
         let seconds = ttl.as_secs().max(1);
         let mut pipeline = pipe();
@@ -159,8 +202,21 @@ impl Store for RedisStore {
                 Write::Extend(key) => pipeline.cmd("EXPIRE").arg(key.as_bytes()).arg(seconds).ignore(),
             };
         }
-        self.run(&Commands::Many(pipeline)).await.map(drop)
+        let result = self.run(&Commands::Many(pipeline)).await.map(drop);
+        if let Some(near) = self.near.get().and_then(Weak::upgrade) {
+            writes.iter().for_each(|write| near.forget(write.key().as_bytes()));
+        }
+        result
     }
+}
+
+/// Only for who has the token: another may have taken over meanwhile.
+const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
+const RELEASE: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// What goes out in one round trip.
@@ -255,10 +311,20 @@ impl ManageConnection for Manager {
 struct Health {
     connect_failed: Notify,
     is_up: AtomicBool,
+    breaker: Breaker,
 }
 
 impl Health {
+    fn new() -> Self {
+        Self { connect_failed: Notify::new(), is_up: AtomicBool::new(true), breaker: Breaker::default() }
+    }
+
     fn note(&self, result: &Result<Vec<Value>, StoreError>) {
+        match result {
+            Err(error) if error.is_outage() => self.breaker.failed(Instant::now(), rand::random()),
+            // A refusal is an answer.
+            Ok(_) | Err(_) => self.breaker.succeeded(),
+        }
         let outage = result.as_ref().err().filter(|error| error.is_outage());
         // Read first: a line that all workers write at each request would travel between their cores.
         let is_up = outage.is_none();

@@ -21,6 +21,17 @@ async fn asked() -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
     (origin, requests)
 }
 
+const FLEET: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ncoalesce = \"fleet\"\n";
+
+/// Three proxies on one Redis.
+async fn fleet(redis: &Redis, origin: &Origin) -> [Scene; 3] {
+    [
+        Scene::over(&redis.url(), origin, FLEET).await,
+        Scene::over(&redis.url(), origin, FLEET).await,
+        Scene::over(&redis.url(), origin, FLEET).await,
+    ]
+}
+
 /// So many clients, each with its request on the way.
 async fn clients(scene: &Scene, count: usize, headers: &str) -> Vec<Client> {
     let mut clients = Vec::new();
@@ -211,4 +222,83 @@ async fn without_a_store_the_origin_is_still_asked_once() {
     answer.send(page("", "once")).await.unwrap();
     assert_all(&replies(clients).await, 200, "once");
     assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn a_fleet_asks_once() {
+    let (redis, (origin, mut requests)) = (Redis::start().unwrap(), asked().await);
+    let fleet = fleet(&redis, &origin).await;
+    let mut all = Vec::new();
+    for scene in &fleet {
+        all.extend(clients(scene, 334, "").await);
+    }
+    requests.recv().await.unwrap().send(page("", "once")).await.unwrap();
+    assert_all(&replies(all).await, 200, "once");
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn a_fleet_asks_once_for_each_variant() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::new(|seen, _| {
+        Script::Answer(page("Vary: Accept\r\n", seen.header("accept").unwrap_or("none")))
+    })
+    .await;
+    let fleet = fleet(&redis, &origin).await;
+    let mut all = Vec::new();
+    for scene in &fleet {
+        for variant in ["a/a", "b/b"] {
+            all.push((variant, clients(scene, 20, &format!("Accept: {variant}\r\n")).await));
+        }
+    }
+    for (variant, clients) in all {
+        assert_all(&replies(clients).await, 200, variant);
+    }
+    assert_eq!(origin.count(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_for_others_releases_the_fleet() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("Cache-Control: private\r\n").await;
+    let fleet = fleet(&redis, &origin).await;
+    let mut all = Vec::new();
+    for scene in &fleet {
+        all.extend(clients(scene, 10, "").await);
+    }
+    for reply in replies(all).await {
+        assert_eq!((reply.status(), reply.cache().as_str()), (200, "BYPASS fwd=bypass; detail=private"));
+    }
+    assert_eq!(origin.count(), 30);
+}
+
+/// A proxy that dies keeps its lease no longer than a few seconds.
+#[tokio::test]
+async fn the_lease_of_a_proxy_that_died_is_taken_over() {
+    let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
+    let lease = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e.lease";
+    redis.cli(&["SET", lease, "of one that is no more", "PX", "300"]).unwrap();
+    let fleet = fleet(&redis, &origin).await;
+    let mut all = Vec::new();
+    for scene in &fleet {
+        all.extend(clients(scene, 10, "").await);
+    }
+    assert_all(&replies(all).await, 200, "page 1");
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn a_fleet_without_its_redis_asks_once_a_proxy() {
+    let (mut redis, (origin, mut requests)) = (Redis::start().unwrap(), asked().await);
+    let fleet = fleet(&redis, &origin).await;
+    redis.stop();
+    let mut all = Vec::new();
+    for scene in &fleet {
+        all.extend(clients(scene, 10, "").await);
+    }
+    for _ in &fleet {
+        requests.recv().await.unwrap().send(page("", "once")).await.unwrap();
+    }
+    assert_all(&replies(all).await, 200, "once");
+    assert_eq!(origin.count(), 3);
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, answer, redis_store};
+use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, answer, heard, redis_store};
 
 const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
 
@@ -28,7 +28,8 @@ async fn hits_come_back(scene: &Scene) -> Reply {
 /// A proxy whose store has the default deadline of 50 ms.
 async fn impatient(redis: &Redis, origin: &Origin) -> Scene {
     let store = RedisStore::new(&redis.url(), Duration::from_millis(50)).unwrap();
-    Scene::with(origin.address, store, RULES).await
+    // A near cache would answer for the hung Redis for half a second.
+    Scene::with(origin.address, store, &format!("near = \"off\"\n{RULES}")).await
 }
 
 #[tokio::test]
@@ -38,6 +39,7 @@ async fn redis_stopped_and_restarted() {
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
     hits_come_back(&scene).await;
     redis.stop();
+    heard().await;
     for _ in 0..3 {
         let reply = scene.get("/p/").await;
         assert_eq!(
@@ -88,6 +90,7 @@ async fn another_type_at_the_key_is_a_miss_and_is_replaced() {
     for command in [&["LPUSH", KEY, "x"][..], &["HSET", KEY, "a", "b"], &["SADD", KEY, "x"]] {
         redis.cli(&["DEL", KEY]).unwrap();
         redis.cli(command).unwrap();
+        heard().await;
         let reply = scene.get("/p/").await;
         assert_eq!((reply.status(), reply.cache().as_str()), (200, "MISS fwd=miss; stored"), "{command:?}");
         assert_eq!(scene.get("/p/").await.header("x-cache"), "HIT");
@@ -101,6 +104,7 @@ async fn garbage_at_the_key_is_a_miss_and_is_replaced() {
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
     for garbage in ["", "garbage", "HTTP/1.1 200 OK", "cachepage/1 vary", "42"] {
         redis.cli(&["SET", KEY, garbage]).unwrap();
+        heard().await;
         let reply = scene.get("/p/").await;
         assert_eq!((reply.status(), reply.cache().as_str()), (200, "MISS fwd=miss; stored"), "{garbage}");
         assert_eq!(scene.get("/p/").await.header("x-cache"), "HIT");
@@ -122,6 +126,7 @@ async fn refusals_of_redis_are_misses() {
         };
         redis.cli(&["DEL", KEY]).unwrap();
         command(refuse);
+        heard().await;
         for _ in 0..2 {
             let reply = scene.get("/p/").await;
             assert_eq!((reply.status(), reply.header("x-cache")), (200, "MISS"), "{refuse:?}");

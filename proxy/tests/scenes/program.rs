@@ -171,8 +171,8 @@ fn it_starts_without_redis_and_without_rules_says_so_and_ends_in_order() {
     }
 }
 
-/// Exit code of a proxy with a request under way that never ends, told to stop by these signals.
-async fn stopped_by(signals: &[&str], shutdown: &str) -> Option<i32> {
+#[tokio::test]
+async fn what_does_not_end_holds_it_up_no_longer_than_its_deadline() {
     let (sender, mut asked) = tokio::sync::mpsc::channel(1);
     let origin = Origin::new(move |_, _| {
         sender.try_send(()).unwrap();
@@ -180,61 +180,17 @@ async fn stopped_by(signals: &[&str], shutdown: &str) -> Option<i32> {
     })
     .await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("deadlines.shutdown = \"{shutdown}\"\n")).unwrap();
+    std::fs::write(file.path(), "deadlines.shutdown = \"100ms\"\n").unwrap();
     let origin = format!("http://{}", origin.address);
     let path = file.path().to_str().unwrap();
-    let mut running = Running::start(&["--store", "memory", "--origin", &origin, "--config", path]);
+    let running = Running::start(&["--store", "memory", "--origin", &origin, "--config", path]);
     let mut client = TcpStream::connect(&running.address).unwrap();
     client.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     asked.recv().await.unwrap();
-    for &signal in signals {
-        Command::new("kill").args([signal, &running.child.id().to_string()]).status().unwrap();
-        // It has closed its port when it has understood.
-        while TcpStream::connect(&running.address).is_ok() {
-            tokio::task::yield_now().await;
-        }
-    }
-    let waited = tokio::task::spawn_blocking(move || running.child.wait().unwrap().code());
-    tokio::time::timeout(PATIENCE, waited).await.expect("it ends in time").unwrap()
-}
-
-#[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
-    assert_eq!(stopped_by(&["-TERM", "-INT"], "1h").await, Some(130));
-    assert_eq!(stopped_by(&["-INT", "-TERM"], "1h").await, Some(143));
-}
-
-#[tokio::test]
-async fn what_does_not_end_holds_it_up_no_longer_than_its_deadline() {
-    assert_eq!(stopped_by(&["-TERM"], "100ms").await, Some(0));
-}
-
-/// HOSTILE 51: out of file descriptors it says so, and goes on when there are some again.
-#[tokio::test]
-async fn h51_out_of_file_descriptors_it_recovers() {
-    let limited = "ulimit -n 64; exec \"$0\" --listen 127.0.0.1:0 --store memory --origin http://127.0.0.1:1";
-    let mut child = Command::new("sh")
-        .args(["-c", limited, PROGRAM])
-        .env_remove("RUST_LOG")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("proxy listening on http://").unwrap().to_owned();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let running = Running { child, address };
-    // The kernel accepts those that the proxy cannot.
-    let clients: Vec<_> = (0..100).map(|_| TcpStream::connect(&running.address).unwrap()).collect();
-    let mut line = String::new();
-    while !line.contains("cannot accept a connection") {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "it says so");
-    }
-    drop(clients);
-    // Where nobody listens, it needs a descriptor of its own to find that out.
-    assert_eq!(read_all(&running.address, "/x").0, 502);
+    let ended = tokio::task::spawn_blocking(move || running.end("-TERM"));
+    let (code, log) = tokio::time::timeout(PATIENCE, ended).await.expect("it ends in time").unwrap();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("their deadline has passed"), "{log}");
 }
 
 #[tokio::test]

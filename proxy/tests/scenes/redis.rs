@@ -5,9 +5,10 @@ use std::process::{Child, Command, Stdio};
 
 use bench::stack::Redis;
 
-use crate::support::{Origin, RULES, Scene};
+use crate::support::{Origin, Scene};
 
-const ARTICLE: &str = "[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
+const ARTICLE: &str = "near = \"off\"\n[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
+const RULES: &str = "near = \"off\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
 const KEY: &str =
     ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.d41d8cd98f00b204e9800998ecf8427e";
 

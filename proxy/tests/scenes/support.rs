@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bench::stack::Redis;
 use clap::Parser as _;
 use proxy::{Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -226,7 +227,8 @@ impl Reply {
 
     /// X-Cache and Cache-Status together, without the name of the cache. A few of a page's 60 seconds may have passed.
     pub(crate) fn cache(&self) -> String {
-        let status = self.header("cache-status");
+        // By which way a hit came is for the scenes in near.rs alone.
+        let status = self.header("cache-status").trim_end_matches("; detail=near");
         let status = status.strip_prefix("cachepage; ").unwrap_or(status).to_owned();
         let status = (50..60).fold(status, |status, ttl| status.replace(&format!("ttl={ttl}"), "ttl=60"));
         format!("{} {status}", self.header("x-cache"))
@@ -252,6 +254,8 @@ pub(crate) struct Scene {
     pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
+    /// Its own, in the scenes that are played a second time with a near cache.
+    redis: Option<Redis>,
 }
 
 /// The rules that most scenes have.
@@ -260,7 +264,12 @@ pub(crate) const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n"
 impl Scene {
     /// A proxy with a memory store and the usual rule: `/p/*`, 60 seconds.
     pub(crate) async fn new(origin: &Origin) -> Self {
-        Self::with(origin.address, MemoryStore::new(64 << 20), RULES).await
+        if !near_is_on() {
+            return Self::with(origin.address, MemoryStore::new(64 << 20), RULES).await;
+        }
+        let redis = Redis::start().unwrap();
+        let scene = Self::over(&redis.url(), origin, RULES).await;
+        Self { redis: Some(redis), ..scene }
     }
 
     /// A proxy over Redis.
@@ -279,12 +288,14 @@ impl Scene {
             "--listen",
             "127.0.0.1:0",
         ]);
-        let config = Config::parse(&args.unwrap(), Some(("scene.toml", settings))).unwrap();
+        let near = if near_is_on() && !settings.contains("near =") { "near = \"64MiB\"\n" } else { "" };
+        let config =
+            Config::parse(&args.unwrap(), Some(("scene.toml", &format!("{near}{settings}")))).unwrap();
         let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         let served = tokio::spawn(server::serve(listener, proxy, config.clients, stopped));
-        Self { address, stop: Some(stop), served }
+        Self { address, stop: Some(stop), served, redis: None }
     }
 
     pub(crate) async fn get(&self, target: &str) -> Reply {
@@ -298,21 +309,43 @@ impl Scene {
 
     /// Sends raw bytes on a connection of their own and reads one answer.
     pub(crate) async fn send(&self, request: &str) -> Reply {
-        let mut client = self.connect().await;
-        client.write(request.as_bytes()).await;
-        client.reply(!request.starts_with("HEAD ")).await
+        exchange(self.address, request.as_bytes()).await
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+        Client::connect(self.address).await
     }
 
     /// Tells the proxy to stop and waits until it has.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         timeout(PATIENCE, self.served).await.expect("the proxy stops in time").unwrap();
+        drop(self.redis);
     }
 }
+
+/// Sends raw bytes to any server, on a connection of their own, and reads one answer.
+pub(crate) async fn exchange(server: SocketAddr, request: &[u8]) -> Reply {
+    let mut client = Client::connect(server).await;
+    client.write(request).await;
+    client.reply(!request.starts_with(b"HEAD ")).await
+}
+
+/// Waits until a change in Redis that is not the proxy's has been heard of by its near cache, if it has one. It promises
+/// that for 50 ms and not for at once.
+pub(crate) async fn heard() {
+    if near_is_on() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether all scenes are played with a near cache: see `near.rs`.
+fn near_is_on() -> bool {
+    std::env::var_os(NEAR).is_some()
+}
+
+/// The variable that says so.
+pub(crate) const NEAR: &str = "CACHEPAGE_TEST_NEAR";
 
 pub(crate) fn redis_store(url: &str) -> RedisStore {
     // Far above what a busy test machine needs, far below what a test waits.
@@ -326,6 +359,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    async fn connect(server: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(server).await.unwrap(), buffer: Vec::new() }
+    }
+
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }

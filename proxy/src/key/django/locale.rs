@@ -26,7 +26,7 @@ impl Locale {
         let text = |name| meta_value(name, headers).and_then(|value| String::from_utf8(value).ok());
         let cookies = text("HTTP_COOKIE").unwrap_or_default();
         let accept = text("HTTP_ACCEPT_LANGUAGE").unwrap_or_default();
-        let wanted = cookie(&cookies, &self.cookie).and_then(|code| self.variant(code));
+        let wanted = cookie(&cookies, &self.cookie).and_then(|code| self.variant(&code));
         let wanted = wanted.or_else(|| {
             let ranges = ranges(&accept.to_lowercase());
             let known = ranges.iter().map_while(|range| (range != "*").then_some(range.as_str()));
@@ -64,11 +64,46 @@ fn fallback(code: &str) -> Option<&'static str> {
 }
 
 /// The value of a cookie; the last of a name counts.
-fn cookie<'a>(cookies: &'a str, wanted: &str) -> Option<&'a str> {
+fn cookie<'a>(cookies: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
     let mut pairs = cookies.split(';').filter_map(|pair| pair.split_once('='));
     let value = pairs.rfind(|(name, _)| name.trim() == wanted)?.1.trim();
-    let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let value = quoted.map_or(Cow::Borrowed(value), unquote);
     (!value.is_empty()).then_some(value)
+}
+
+/// What Python's cookies undo in quotes: `\"` is a quote, `\145` an `e`.
+fn unquote(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut parts = text.split('\\');
+    plain.push_str(parts.next().unwrap_or_default());
+    while let Some(part) = parts.next() {
+        match octal(part) {
+            Some((letter, rest)) => {
+                plain.push(letter);
+                plain.push_str(rest);
+            }
+            // An escaped backslash: what is after it is as it stands.
+            None if part.is_empty() => {
+                plain.push('\\');
+                plain.push_str(parts.next().unwrap_or_default());
+            }
+            None => plain.push_str(part),
+        }
+    }
+    Cow::Owned(plain)
+}
+
+/// The letter of three octal digits at the start.
+fn octal(text: &str) -> Option<(char, &str)> {
+    let (digits, rest) = text.split_at_checked(3)?;
+    let is_octal =
+        digits.starts_with(['0', '1', '2', '3']) && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    let letter = u8::from_str_radix(digits, 8).ok().filter(|_| is_octal)?;
+    Some((char::from(letter), rest))
 }
 
 /// The ranges of an `Accept-Language`, the most wanted first; none at all if anything in it is malformed.
@@ -183,6 +218,11 @@ mod tests {
             ("django_language=fr; django_language=de", "de"),
             ("django_language=de-AT", "de"),
             ("django_language=DE", "de"),
+            ("django_language=\"d\\145\"", "de"),
+            ("django_language=\"\\d\\e\"", "de"),
+            ("django_language=\"d\\\\145\"", "fr"),
+            ("django_language=\"d\\445\"", "fr"),
+            ("django_language=d\\145", "fr"),
             ("django_language=xx", "fr"),
             ("django_language=", "fr"),
             ("language=de", "fr"),

@@ -5,21 +5,21 @@ use std::time::{Duration, Instant};
 use bench::stack::{Postgres, Program, StackError};
 use tokio::task::spawn_blocking;
 
-use super::error::DemoError;
+use super::error::LabError;
 
 /// The name of the private one.
 const NAME: &str = "housing";
 
 /// Where the listings are.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(crate) struct Database {
     url: String,
     /// The server, if it is ours.
     server: Option<Postgres>,
 }
 
 impl Database {
-    pub(super) async fn find(given: Option<&str>) -> Result<Self, DemoError> {
+    pub(crate) async fn find(given: Option<&str>) -> Result<Self, LabError> {
         if let Some(url) = given {
             println!("PostgreSQL: the one of DATABASE_URL.");
             return Ok(Self { url: url.to_owned(), server: None });
@@ -34,29 +34,41 @@ impl Database {
         Ok(Self { url: server.database(NAME)?, server: Some(server) })
     }
 
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub(super) fn program(&mut self) -> Option<&mut Program> {
+    pub(crate) fn program(&mut self) -> Option<&mut Program> {
         self.server.as_mut().map(Postgres::program)
     }
 
     /// How to reach it. The user's own URL may hold a password.
-    pub(super) fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         let url = if self.server.is_some() { &self.url } else { "\"$DATABASE_URL\"" };
         format!("  psql {url} -f bench/explain.sql")
     }
 
     /// Has `all` statements logged from now on, or `none`, where the server is ours: a page under load would fill the
     /// disk with them.
-    pub(super) fn log_statements(&self, wanted: &str) -> Result<(), StackError> {
+    pub(crate) fn log_statements(&self, wanted: &str) -> Result<(), StackError> {
         self.server.as_ref().map_or(Ok(()), |server| log_statements(server, &self.url, wanted))
+    }
+
+    /// Runs SQL and gives what it printed, where the server is ours.
+    pub(crate) fn psql(&self, sql: &str) -> Result<String, LabError> {
+        let server = self.server.as_ref().ok_or(LabError::Foreign("PostgreSQL"))?;
+        Ok(server.psql(&self.url, sql)?)
+    }
+
+    /// The server's version: `17.5`.
+    pub(crate) fn version(&self) -> Result<String, LabError> {
+        let version = self.psql("SHOW server_version")?;
+        Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
     }
 
     /// How many statements the server has logged, if it is ours. The empty ones of a pool that tests its connections
     /// are none.
-    pub(super) fn statements(&self) -> Option<usize> {
+    pub(crate) fn statements(&self) -> Option<usize> {
         let statements = self.server.as_ref()?.statements(NAME);
         Some(statements.iter().filter(|sql| !sql.trim().is_empty()).count())
     }

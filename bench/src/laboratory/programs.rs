@@ -7,15 +7,15 @@ use std::process::ExitStatus;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
-use super::error::DemoError;
+use super::error::LabError;
 
 /// The folder with origin, proxy and seed: that of our own program.
 #[derive(Debug)]
-pub(super) struct Programs(PathBuf);
+pub(crate) struct Programs(PathBuf);
 
 impl Programs {
     /// Under `cargo run` builds them, so that what is shown is what the sources say; else takes them as they are.
-    pub(super) async fn build() -> Result<Self, DemoError> {
+    pub(crate) async fn build() -> Result<Self, LabError> {
         let own = env::current_exe()?;
         let programs = Self(own.parent().unwrap_or(Path::new("")).to_owned());
         if let Some(cargo) = env::var_os("CARGO") {
@@ -28,21 +28,21 @@ impl Programs {
         }
         match ["origin", "proxy", "seed"].map(|name| programs.path(name)).iter().find(|path| !path.is_file())
         {
-            Some(missing) => Err(DemoError::NotBuilt(missing.display().to_string())),
+            Some(missing) => Err(LabError::NotBuilt(missing.display().to_string())),
             None => Ok(programs),
         }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
 
-async fn build(command: &mut Command) -> Result<(), DemoError> {
-    let mut cargo = command.process_group(0).spawn().map_err(DemoError::NoCargo)?;
+async fn build(command: &mut Command) -> Result<(), LabError> {
+    let mut cargo = command.process_group(0).spawn().map_err(LabError::NoCargo)?;
     let _group = Group::of(cargo.id());
     let status: ExitStatus = cargo.wait().await?;
-    if status.success() { Ok(()) } else { Err(DemoError::Build(status)) }
+    if status.success() { Ok(()) } else { Err(LabError::Build(status)) }
 }
 
 /// A process group: cargo and its compilers. Whoever stops us stops them all.

@@ -3,12 +3,19 @@
 use bench::stack::{Program, Redis, StackError};
 use tokio::task::spawn_blocking;
 
-use super::error::DemoError;
-use crate::args::{DemoArgs, StoreKind};
+use super::Setup;
+use super::error::LabError;
+
+/// Where the proxy is to keep pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StoreKind {
+    Redis,
+    Memory,
+}
 
 /// Where the proxy keeps pages.
 #[derive(Debug)]
-pub(super) enum Pages {
+pub(crate) enum Pages {
     /// A Redis of our own.
     Private(Redis),
     /// The user's Redis.
@@ -18,18 +25,18 @@ pub(super) enum Pages {
 }
 
 impl Pages {
-    pub(super) async fn find(args: &DemoArgs) -> Result<Self, DemoError> {
-        if args.store == Some(StoreKind::Memory) {
+    pub(crate) async fn find(setup: &Setup) -> Result<Self, LabError> {
+        if setup.store == Some(StoreKind::Memory) {
             return Ok(Self::Memory);
         }
-        if let Some(url) = &args.redis_url {
+        if let Some(url) = &setup.redis_url {
             println!("Redis: the one of REDIS_URL; only the article's keys are touched.");
             return Ok(Self::Given(url.clone()));
         }
         println!("Starting a private Redis.");
         match spawn_blocking(Redis::start).await? {
             Ok(redis) => Ok(Self::Private(redis)),
-            Err(missing @ StackError::Missing { .. }) if args.store.is_none() => {
+            Err(missing @ StackError::Missing { .. }) if setup.store.is_none() => {
                 println!("{missing}\nWithout Redis the proxy keeps pages in its memory (--store memory).");
                 Ok(Self::Memory)
             }
@@ -38,7 +45,7 @@ impl Pages {
     }
 
     /// As the proxy's `--store` takes it.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         match self {
             Self::Private(redis) => redis.url(),
             Self::Given(url) => url.clone(),
@@ -47,11 +54,19 @@ impl Pages {
     }
 
     /// The Redis to watch.
-    pub(super) fn redis_url(&self) -> Option<String> {
+    pub(crate) fn redis_url(&self) -> Option<String> {
         (!matches!(self, Self::Memory)).then(|| self.url())
     }
 
-    pub(super) fn program(&mut self) -> Option<&mut Program> {
+    /// The version of the Redis, where it is ours.
+    pub(crate) fn version(&self) -> Result<String, LabError> {
+        let Self::Private(redis) = self else { return Err(LabError::Foreign("Redis")) };
+        let info = redis.cli(&["INFO", "server"])?;
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        Ok(version.unwrap_or_default().trim().to_owned())
+    }
+
+    pub(crate) fn program(&mut self) -> Option<&mut Program> {
         match self {
             Self::Private(redis) => Some(redis.program()),
             Self::Given(_) | Self::Memory => None,
@@ -59,7 +74,7 @@ impl Pages {
     }
 
     /// The user's own URL may hold a password.
-    pub(super) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         let url = match self {
             Self::Private(redis) => redis.url(),
             Self::Given(_) => "\"$REDIS_URL\"".to_owned(),

@@ -10,14 +10,14 @@ use redis::{Client, Cmd, Connection, FromRedisValue, RedisError, cmd};
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A watch on the keys of one Redis.
-pub(super) struct RedisWitness {
+pub(crate) struct RedisWitness {
     connection: Connection,
     /// MONITOR: it tells of each command of each client.
     monitor: Connection,
 }
 
 impl RedisWitness {
-    pub(super) fn open(url: &str) -> Result<Self, RedisError> {
+    pub(crate) fn open(url: &str) -> Result<Self, RedisError> {
         let client = Client::open(url)?;
         let [connection, mut monitor] = [connect(&client)?, connect(&client)?];
         monitor.send_packed_command(&cmd("MONITOR").get_packed_command())?;
@@ -26,39 +26,45 @@ impl RedisWitness {
     }
 
     /// Deletes keys: the walk begins with a cold cache, whoever filled it before. What came for them is forgotten, too.
-    pub(super) fn forget(&mut self, keys: &[&str]) -> Result<(), RedisError> {
+    pub(crate) fn forget(&mut self, keys: &[&str]) -> Result<(), RedisError> {
         self.ask::<u32>(cmd("DEL").arg(keys))?;
         self.commands("").map(drop)
     }
 
     /// The seconds that a key has left, or a negative number if it is not there or stays for ever.
-    pub(super) fn ttl(&mut self, key: &str) -> Result<i64, RedisError> {
+    pub(crate) fn ttl(&mut self, key: &str) -> Result<i64, RedisError> {
         self.ask(cmd("TTL").arg(key))
     }
 
     /// The first line of a value, or nothing.
-    pub(super) fn first_line(&mut self, key: &str) -> Result<String, RedisError> {
+    pub(crate) fn first_line(&mut self, key: &str) -> Result<String, RedisError> {
         let value: Vec<u8> = self.ask(cmd("GETRANGE").arg(key).arg(0).arg(99))?;
         Ok(String::from_utf8_lossy(&value).lines().next().unwrap_or_default().to_owned())
     }
 
     /// The commands that came for a key since the last call: `GET`, `SETEX 60`.
-    pub(super) fn commands(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
+    pub(crate) fn commands(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
+        Ok(self.monitored()?.iter().filter_map(|line| command(line, key)).collect())
+    }
+
+    /// The lines of MONITOR for a key since the last call; a page in them is cut short.
+    pub(crate) fn lines(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
+        let lines = self.monitored()?;
+        Ok(lines.iter().filter(|line| command(line, key).is_some()).map(|line| cut(line)).collect())
+    }
+
+    fn monitored(&mut self) -> Result<Vec<String>, RedisError> {
         // Commands are told in their order, so all those before are told when this is.
         const END: &str = "cachepage: the step is over";
         self.ask::<String>(cmd("ECHO").arg(END))?;
-        let mut commands = Vec::new();
+        let mut lines = Vec::new();
         loop {
-            let line = self.monitored()?;
+            let line = String::from_redis_value(self.monitor.recv_response()?)?;
             if line.ends_with(&format!("\"ECHO\" \"{END}\"")) {
-                return Ok(commands);
+                return Ok(lines);
             }
-            commands.extend(command(&line, key));
+            lines.push(line);
         }
-    }
-
-    fn monitored(&mut self) -> Result<String, RedisError> {
-        Ok(String::from_redis_value(self.monitor.recv_response()?)?)
     }
 
     fn ask<T: FromRedisValue>(&mut self, cmd: &Cmd) -> Result<T, RedisError> {
@@ -71,6 +77,15 @@ fn connect(client: &Client) -> Result<Connection, RedisError> {
     connection.set_read_timeout(Some(DEADLINE))?;
     connection.set_write_timeout(Some(DEADLINE))?;
     Ok(connection)
+}
+
+/// The line without most of a page.
+fn cut(line: &str) -> String {
+    const ENOUGH: usize = 200;
+    match line.char_indices().nth(ENOUGH) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    }
 }
 
 /// The command in a line of MONITOR, `1764000000.123456 [1 127.0.0.1:40000] "GET" ":1:..."`, if it is for the key.

@@ -1,16 +1,18 @@
-//! Why the demo ended otherwise than asked.
+//! Why the laboratory ended otherwise than asked.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use bench::stack::{Program, StackError};
 use tokio::task::JoinError;
 
 use crate::load::TargetError;
+use crate::run::RunError;
 
-/// Why the demo ended otherwise than asked.
+/// Why the laboratory ended otherwise than asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DemoError {
+pub(crate) enum LabError {
     #[error(transparent)]
     Stack(#[from] StackError),
     #[error(transparent)]
@@ -19,7 +21,7 @@ pub(crate) enum DemoError {
     NoCargo(io::Error),
     #[error("the programs could not be built (cargo: {0})")]
     Build(ExitStatus),
-    #[error("{0} is missing; start the demo with: cargo demo")]
+    #[error("{0} is missing; run bench by cargo, which builds it: cargo demo")]
     NotBuilt(String),
     #[error("the database could not be filled (seed: {0})")]
     Seed(ExitStatus),
@@ -35,13 +37,21 @@ pub(crate) enum DemoError {
     Broken(#[from] JoinError),
     #[error("not as the article says:\n{0}")]
     Unlike(String),
-    #[error("interrupted before the walk was done")]
+    #[error("{0} is not a private one, and nobody else's is measured")]
+    Foreign(&'static str),
+    #[error("PostgreSQL explained no plan, but said: {0}")]
+    Plan(String),
+    #[error("{} has no Django; it needs: pip install {packages}", python.display())]
+    NoDjango { python: PathBuf, packages: &'static str },
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("interrupted before it was done")]
     Interrupted,
 }
 
-impl DemoError {
+impl LabError {
     /// The death of a program that should go on.
-    pub(super) fn died(program: &Program, status: ExitStatus) -> Self {
+    pub(crate) fn died(program: &Program, status: ExitStatus) -> Self {
         let log = program.last_lines(20);
         let log = if log.is_empty() { "(none)".to_owned() } else { log };
         Self::Died { program: program.name().to_owned(), end: end(status), log }

@@ -7,32 +7,31 @@ use std::time::{Duration, Instant};
 
 use bench::stack::{Launch, Program, new_folder};
 
-use super::error::DemoError;
-use super::programs::Programs;
+use super::error::LabError;
 
 /// The origin or the proxy.
 #[derive(Debug)]
-pub(super) struct Server {
-    pub(super) program: Program,
-    pub(super) port: u16,
-    pub(super) log: String,
+pub(crate) struct Server {
+    pub(crate) program: Program,
+    pub(crate) port: u16,
+    pub(crate) log: String,
 }
 
 impl Server {
-    /// Starts it on its port, or on a free one, and waits until it says that it listens.
-    pub(super) async fn start(
+    /// Starts it on its port, or on a free one if that is busy or 0, and waits until it says that it listens.
+    pub(crate) async fn start(
         name: &'static str,
         port: u16,
-        programs: &Programs,
+        program: &Path,
         with: impl FnOnce(Launch) -> Launch,
-    ) -> Result<Self, DemoError> {
+    ) -> Result<Self, LabError> {
         let wanted = if is_free(port) { port } else { 0 };
         let folder = new_folder()?;
         let log = folder.join(format!("{name}.log"));
-        let launch = Launch::new(name, &programs.path(name), &log).folder(&folder);
-        let mut program = with(launch.args(["--listen", &format!("127.0.0.1:{wanted}")])).start()?;
+        let launch = with(Launch::new(name, program, &log).folder(&folder));
+        let mut program = launch.args(["--listen", &format!("127.0.0.1:{wanted}")]).start()?;
         let bound = bound_port(&mut program, &log).await?;
-        if bound != port {
+        if bound != port && port != 0 {
             println!("Port {port} is busy: the {name} takes {bound}.");
         }
         println!("The {name} listens on 127.0.0.1:{bound} (process {}).", program.pid());
@@ -41,7 +40,7 @@ impl Server {
 }
 
 /// The port it announces: `proxy listening on http://127.0.0.1:8000`. To connect would not do, others may listen there.
-async fn bound_port(program: &mut Program, log: &Path) -> Result<u16, DemoError> {
+async fn bound_port(program: &mut Program, log: &Path) -> Result<u16, LabError> {
     const PATIENCE: Duration = Duration::from_secs(30);
     const PAUSE: Duration = Duration::from_millis(20);
     let started = Instant::now();
@@ -51,11 +50,11 @@ async fn bound_port(program: &mut Program, log: &Path) -> Result<u16, DemoError>
             return Ok(port);
         }
         if let Some(status) = program.try_wait() {
-            return Err(DemoError::died(program, status));
+            return Err(LabError::died(program, status));
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(DemoError::Silent { program: program.name().to_owned(), log: program.last_lines(20) })
+    Err(LabError::Silent { program: program.name().to_owned(), log: program.last_lines(20) })
 }
 
 fn announced_port(line: &str, name: &str) -> Option<u16> {

@@ -1,0 +1,16 @@
+vcl 4.1;
+
+backend origin {
+    .host = "@ORIGIN_HOST@";
+    .port = "@ORIGIN_PORT@";
+}
+
+sub vcl_recv {
+    if (req.url ~ "^/pass") {
+        return (pass);
+    }
+}
+
+sub vcl_backend_response {
+    set beresp.ttl = 1d;
+}

@@ -1,0 +1,225 @@
+//! Comparison: the proxy and its peers side by side, in turn, in one run.
+//!
+//! A shared machine is noisy, so that only figures of one run tell anything of each other: all servers of one size of page
+//! run at the same time, the load goes to each of them in turn, some seconds each, again and again, and the medians are
+//! shown.
+
+mod measure;
+mod peer;
+mod yardstick;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bench::stack::Redis;
+use serde::Serialize;
+
+use measure::Measured;
+pub(crate) use peer::Kind as PeerKind;
+use peer::{Absent, Ground, Peer};
+pub(crate) use yardstick::Kind;
+
+/// Compare the proxy with nginx, Varnish, Bloom and Django
+///
+/// Each is set up as it is best for this load (bench/peers); what is not installed is left out, and said. The load is
+/// wrk's, with one thread. Shown are medians: CPU of the server a request, requests a second, latencies, memory.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CompareArgs {
+    /// Sizes of the page, in bytes
+    #[arg(long, value_delimiter = ',', default_value = "14000")]
+    sizes: Vec<usize>,
+
+    /// How many connections at a time
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    connections: Vec<usize>,
+
+    /// Whom to compare
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = PeerKind::ALL)]
+    peers: Vec<PeerKind>,
+
+    /// How often each has its turn
+    #[arg(long, default_value = "5")]
+    rounds: usize,
+
+    /// How long a turn is
+    #[arg(long, default_value = "3")]
+    seconds: u64,
+
+    /// Also requests that pass through to the origin
+    #[arg(long)]
+    pass: bool,
+
+    /// Write all medians to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// One line of the comparison.
+#[derive(Debug, Serialize)]
+struct Row {
+    peer: String,
+    case: &'static str,
+    size: usize,
+    connections: usize,
+    #[serde(flatten)]
+    measured: Measured,
+    runs: Vec<Measured>,
+    idle_connection_bytes: Option<u64>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Case {
+    Hit,
+    Pass,
+}
+
+impl Case {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Pass => "pass",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Hit => "/page",
+            Self::Pass => "/pass",
+        }
+    }
+
+    fn concerns(self, kind: PeerKind) -> bool {
+        self == Self::Hit || kind.passes()
+    }
+}
+
+/// Runs the comparison.
+pub(crate) async fn run(args: CompareArgs) -> ExitCode {
+    match tokio::task::spawn_blocking(move || compare(&args)).await {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn compare(args: &CompareArgs) -> Result<(), Absent> {
+    let wrk = peer::find("wrk")?;
+    let redis = Redis::start()?;
+    let mut rows = Vec::new();
+    for &size in &args.sizes {
+        redis.cli(&["FLUSHALL"])?;
+        let origin = Peer::origin(&redis, size)?;
+        let peers = start(args, &Ground { redis: &redis, origin: origin.address, size });
+        for &connections in &args.connections {
+            for case in [Case::Hit, Case::Pass] {
+                if case == Case::Hit || args.pass {
+                    println!("\n{}, {size} bytes, {connections} connections", case.name());
+                    let new = turns(&wrk, args, &peers, case, size, connections);
+                    show(&new);
+                    rows.extend(new);
+                }
+            }
+        }
+        for (row, idle) in
+            rows.iter_mut().filter(|row| row.size == size && row.case == "hit").filter_map(|row| {
+                let peer = peers.iter().find(|peer| peer.kind.to_string() == row.peer)?;
+                Some((row, measure::idle_bytes(peer.address, peer.pid(), size).ok()?))
+            })
+        {
+            row.idle_connection_bytes = Some(idle);
+        }
+    }
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_vec_pretty(&rows).map_err(io::Error::from)?)?;
+    }
+    Ok(())
+}
+
+/// All that are here. Who is not is named.
+fn start(args: &CompareArgs, ground: &Ground<'_>) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for &kind in &args.peers {
+        match Peer::start(kind, ground) {
+            Ok(peer) => peers.push(peer),
+            Err(absent) => println!("{kind} is left out: {absent}"),
+        }
+    }
+    peers
+}
+
+fn turns(
+    wrk: &std::path::Path,
+    args: &CompareArgs,
+    peers: &[Peer],
+    case: Case,
+    size: usize,
+    connections: usize,
+) -> Vec<Row> {
+    let time = Duration::from_secs(args.seconds);
+    let asked: Vec<_> = peers.iter().filter(|peer| case.concerns(peer.kind)).collect();
+    let mut runs = vec![Vec::new(); asked.len()];
+    // The first round fills the caches and is not counted.
+    for round in 0..=args.rounds {
+        let time = if round == 0 { Duration::from_secs(1) } else { time };
+        for (peer, runs) in asked.iter().zip(&mut runs) {
+            let url = format!("http://{}{}", peer.address, case.path());
+            match measure::run(wrk, &url, peer.pid(), connections, time) {
+                Ok(measured) if round > 0 => runs.push(measured),
+                Ok(_) => {}
+                Err(fault) => println!("{}: {fault}", peer.kind),
+            }
+        }
+    }
+    asked
+        .iter()
+        .zip(runs)
+        .map(|(peer, runs)| Row {
+            peer: peer.kind.to_string(),
+            case: case.name(),
+            size,
+            connections,
+            measured: Measured::medians(&runs),
+            runs,
+            idle_connection_bytes: None,
+        })
+        .collect()
+}
+
+/// A table, with the CPU also as a share of nginx's.
+fn show(rows: &[Row]) {
+    let nginx = rows.iter().find(|row| row.peer == PeerKind::Nginx.to_string()).map(|row| row.measured);
+    println!(
+        "{:<18}{:>10}{:>10}{:>12}{:>10}{:>10}{:>10}",
+        "", "CPU us", "of nginx", "requests/s", "p50 ms", "p99 ms", "MB"
+    );
+    for Row { peer, measured, .. } in rows {
+        let share = nginx.map_or_else(String::new, |nginx| format!("{:.2}", measured.cpu_us / nginx.cpu_us));
+        println!(
+            "{peer:<18}{:>10.2}{share:>10}{:>12.0}{:>10.2}{:>10.2}{:>10.1}",
+            measured.cpu_us,
+            measured.requests_per_second,
+            measured.p50_us / 1e3,
+            measured.p99_us / 1e3,
+            measured.memory_mb
+        );
+    }
+}
+
+/// Runs a yardstick.
+pub(crate) async fn yardstick(kind: Kind, listen: SocketAddr, size: usize) -> ExitCode {
+    let served = tokio::task::spawn_blocking(move || yardstick::serve(kind, listen, size)).await;
+    match served.map_err(io::Error::other).and_then(|served| served) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

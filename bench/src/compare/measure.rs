@@ -1,0 +1,212 @@
+//! One run of load on one server, and what it cost the server.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What one run showed, or the medians of some.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Measured {
+    /// User and system time of the server's processes, in microseconds a request.
+    pub(crate) cpu_us: f64,
+    pub(crate) requests_per_second: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    /// Of the server's processes, shared pages counted once.
+    pub(crate) memory_mb: f64,
+}
+
+/// Why a run showed nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("wrk said what cannot be read: {0}")]
+    Unreadable(String),
+    #[error("not all requests were answered well: {0}")]
+    Errors(String),
+}
+
+impl Measured {
+    /// Of each figure for itself.
+    pub(crate) fn medians(runs: &[Self]) -> Self {
+        let median = |of: fn(&Self) -> f64| {
+            let mut all: Vec<_> = runs.iter().map(of).collect();
+            all.sort_by(f64::total_cmp);
+            all.get(all.len() / 2).copied().unwrap_or_default()
+        };
+        Self {
+            cpu_us: median(|run| run.cpu_us),
+            requests_per_second: median(|run| run.requests_per_second),
+            p50_us: median(|run| run.p50_us),
+            p99_us: median(|run| run.p99_us),
+            memory_mb: median(|run| run.memory_mb),
+        }
+    }
+}
+
+/// Loads a server with wrk, one thread, for some seconds.
+pub(crate) fn run(
+    wrk: &Path,
+    url: &str,
+    pid: u32,
+    connections: usize,
+    time: Duration,
+) -> Result<Measured, Fault> {
+    let processes = family(pid);
+    let before = cpu(&processes);
+    let output = Command::new(wrk)
+        .args(["--threads", "1", "--latency", "--timeout", "10s"])
+        .args(["--connections", &connections.to_string()])
+        .args(["--duration", &format!("{}s", time.as_secs().max(1)), url])
+        .output()?;
+    let spent = cpu(&processes) - before;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
+        return Err(Fault::Errors(line.trim().to_owned()));
+    }
+    let said = said(&text).filter(|said| said.requests > 0.0);
+    let said = said.ok_or_else(|| Fault::Unreadable(text.clone()))?;
+    Ok(Measured {
+        cpu_us: spent.as_secs_f64() * 1e6 / said.requests,
+        requests_per_second: said.rate,
+        p50_us: said.p50,
+        p99_us: said.p99,
+        memory_mb: memory(&processes) as f64 / 1e6,
+    })
+}
+
+/// How many bytes a connection takes that has had its answer and asks no more.
+pub(crate) fn idle_bytes(address: SocketAddr, pid: u32, size: usize) -> io::Result<u64> {
+    const CONNECTIONS: usize = 1000;
+    let before = memory(&family(pid));
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(address)?;
+        write!(stream, "GET /page HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+        // The head is at least this long, and the rest may stay on the wire.
+        stream.read_exact(&mut vec![0; size])?;
+        connections.push(stream);
+    }
+    let after = memory(&family(pid));
+    Ok(after.saturating_sub(before) / CONNECTIONS as u64)
+}
+
+struct Said {
+    requests: f64,
+    rate: f64,
+    p50: f64,
+    p99: f64,
+}
+
+fn said(text: &str) -> Option<Said> {
+    let after = |start: &str| {
+        text.lines().find_map(|line| line.trim().strip_prefix(start)).map(|rest| rest.trim().to_owned())
+    };
+    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in "))?.0;
+    Some(Said {
+        requests: requests.parse().ok()?,
+        rate: after("Requests/sec:")?.parse().ok()?,
+        p50: microseconds(&after("50%")?)?,
+        p99: microseconds(&after("99%")?)?,
+    })
+}
+
+/// `812.00us`, `1.23ms`, `2.00s`.
+fn microseconds(text: &str) -> Option<f64> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
+    let factor = match unit {
+        "us" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
+        "m" => 60e6,
+        _ => return None,
+    };
+    number.parse::<f64>().ok().map(|number| number * factor)
+}
+
+/// A process and its children.
+fn family(pid: u32) -> Vec<u32> {
+    let all: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|process| Some((process, stat(process)?.1.parse().ok()?)))
+        .collect();
+    let mut family = vec![pid];
+    let mut at = 0;
+    while let Some(&parent) = family.get(at) {
+        family.extend(all.iter().filter(|(_, of)| *of == parent).map(|(process, _)| process));
+        at += 1;
+    }
+    family
+}
+
+/// State, parent, and the further fields of `/proc/PID/stat`.
+fn stat(pid: u32) -> Option<(String, String, Vec<String>)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(") ")?.1.split(' ').map(str::to_owned);
+    Some((fields.next()?, fields.next()?, fields.collect()))
+}
+
+fn cpu(processes: &[u32]) -> Duration {
+    let ticks = processes.iter().filter_map(|&process| {
+        let (_, _, fields) = stat(process)?;
+        // Fields 14 and 15 of proc(5), of which two are split off and one is the name.
+        let of = |index: usize| fields.get(index)?.parse::<u64>().ok();
+        Some(of(9)? + of(10)?)
+    });
+    Duration::from_secs_f64(ticks.sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn memory(processes: &[u32]) -> u64 {
+    let kilobytes = processes.iter().filter_map(|process| {
+        let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    kilobytes.sum::<u64>() * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrks_words_are_read() {
+        let said = said(
+            "Running 3s test @ http://127.0.0.1:1/page\n  Latency Distribution\n     50%  812.00us\n     75%    0.95ms\n     \
+             99%    2.31ms\n  147201 requests in 3.00s, 1.94GB read\nRequests/sec:  49067.31\nTransfer/sec:    662.30MB\n",
+        )
+        .unwrap();
+        assert_eq!((said.requests, said.rate, said.p50, said.p99), (147_201.0, 49_067.31, 812.0, 2310.0));
+        assert!(said_nothing("").is_none() && microseconds("1.0h").is_none());
+    }
+
+    fn said_nothing(text: &str) -> Option<Said> {
+        said(text)
+    }
+
+    #[test]
+    fn the_cpu_and_the_memory_of_a_process_are_seen() {
+        let own = family(std::process::id());
+        assert!(own.contains(&std::process::id()) && memory(&own) > 100_000);
+        let before = cpu(&own);
+        while cpu(&own) == before {
+            std::hint::black_box((0..100_000).sum::<u64>());
+        }
+    }
+
+    #[test]
+    fn medians_are_of_each_figure() {
+        let run = |cpu_us, p99_us| Measured { cpu_us, p99_us, ..Measured::default() };
+        let medians = Measured::medians(&[run(3.0, 1.0), run(1.0, 2.0), run(2.0, 9.0)]);
+        assert_eq!((medians.cpu_us, medians.p99_us), (2.0, 2.0));
+    }
+}

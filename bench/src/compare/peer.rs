@@ -1,0 +1,242 @@
+//! The servers that are compared, each at its best for this load. Their settings are in `bench/peers`.
+
+use std::env;
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bench::stack::{Launch, Program, Redis, StackError, free_port};
+
+/// A kind of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// The proxy, with each hit from Redis.
+    Redis,
+    /// The proxy, with its near cache.
+    Near,
+    Nginx,
+    Varnish,
+    Bloom,
+    Django,
+    /// What hyper costs alone.
+    Hyper,
+    /// What the kernel and tokio cost alone.
+    Raw,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Redis,
+        Self::Near,
+        Self::Nginx,
+        Self::Varnish,
+        Self::Bloom,
+        Self::Django,
+        Self::Hyper,
+        Self::Raw,
+    ];
+
+    /// Whether it can pass a request through to the origin uncached.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::Redis | Self::Nginx | Self::Varnish)
+    }
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Redis => "proxy, Redis",
+            Self::Near => "proxy, near",
+            Self::Nginx => "nginx",
+            Self::Varnish => "Varnish",
+            Self::Bloom => "Bloom",
+            Self::Django => "Django",
+            Self::Hyper => "hyper, in memory",
+            Self::Raw => "raw tokio",
+        })
+    }
+}
+
+/// Why a server is not among the compared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Absent {
+    #[error("{0} is not installed")]
+    NotInstalled(&'static str),
+    #[error("it does not answer at {0}")]
+    Silent(SocketAddr),
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A running server, ended when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddr,
+    program: Program,
+}
+
+/// What all servers of one size of page stand on.
+pub(crate) struct Ground<'a> {
+    pub(crate) redis: &'a Redis,
+    pub(crate) origin: SocketAddr,
+    /// Of the page, in bytes.
+    pub(crate) size: usize,
+}
+
+impl Peer {
+    pub(crate) fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Starts one and waits until it answers.
+    pub(crate) fn start(kind: Kind, ground: &Ground<'_>) -> Result<Self, Absent> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let folder = folder()?;
+        let settings = Settings { address, folder: &folder, ground };
+        let launch = match kind {
+            Kind::Redis => settings.proxy("off")?,
+            Kind::Near => settings.proxy("64MiB")?,
+            Kind::Nginx => settings.nginx()?,
+            Kind::Varnish => settings.varnish()?,
+            Kind::Bloom => settings.bloom()?,
+            Kind::Django => settings.django()?,
+            Kind::Hyper => settings.yardstick("hyper")?,
+            Kind::Raw => settings.yardstick("raw")?,
+        };
+        let program = launch.folder(&folder).start()?;
+        let peer = Self { kind, address, program };
+        peer.wait()?;
+        Ok(peer)
+    }
+
+    /// The origin of all others: hyper, in memory.
+    pub(crate) fn origin(redis: &Redis, size: usize) -> Result<Self, Absent> {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::start(Kind::Hyper, &Ground { redis, origin: nowhere, size })
+    }
+
+    fn wait(&self) -> Result<(), Absent> {
+        const PATIENCE: Duration = Duration::from_secs(15);
+        const PAUSE: Duration = Duration::from_millis(20);
+        let started = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            if started.elapsed() > PATIENCE {
+                return Err(Absent::Silent(self.address));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
+struct Settings<'a> {
+    address: SocketAddr,
+    folder: &'a Path,
+    ground: &'a Ground<'a>,
+}
+
+impl Settings<'_> {
+    fn proxy(&self, near: &str) -> Result<Launch, Absent> {
+        let text = include_str!("../../peers/proxy.toml").replace("@NEAR@", near);
+        let file = self.write("proxy.toml", &text)?;
+        Ok(self.launch("proxy", &own("proxy")?).args(["--config".as_ref(), file.as_os_str()]))
+    }
+
+    fn nginx(&self) -> Result<Launch, Absent> {
+        let program = find("nginx")?;
+        let file = self.write("nginx.conf", include_str!("../../peers/nginx.conf"))?;
+        let args = ["-c".as_ref(), file.as_os_str(), "-p".as_ref(), self.folder.as_os_str()];
+        Ok(self.launch("nginx", &program).args(args))
+    }
+
+    fn varnish(&self) -> Result<Launch, Absent> {
+        let program = find("varnishd")?;
+        let file = self.write("varnish.vcl", include_str!("../../peers/varnish.vcl"))?;
+        let listen = self.address.to_string();
+        let args = ["-F", "-a", &listen, "-s", "malloc,256m", "-f"];
+        let launch = self.launch("varnishd", &program).args(args).args([file.as_os_str(), "-n".as_ref()]);
+        Ok(launch.args([self.folder.join("varnish").as_os_str()]))
+    }
+
+    fn bloom(&self) -> Result<Launch, Absent> {
+        let program = find("bloom")?;
+        let file = self.write("bloom.cfg", include_str!("../../peers/bloom.cfg"))?;
+        Ok(self.launch("bloom", &program).args(["-c".as_ref(), file.as_os_str()]))
+    }
+
+    fn django(&self) -> Result<Launch, Absent> {
+        let python = find("python3")?;
+        let modules = ["-c", "import django, gunicorn, redis"];
+        let check = Command::new(&python).args(modules).stderr(Stdio::null()).status()?;
+        if !check.success() {
+            return Err(Absent::NotInstalled("Django with gunicorn and redis for python3"));
+        }
+        self.write("django_page.py", include_str!("../../peers/django_page.py"))?;
+        let listen = self.address.to_string();
+        let folder = self.folder.display().to_string();
+        let args = ["-m", "gunicorn", "--chdir", &folder, "--bind", &listen, "--workers", "2", "django_page"];
+        let redis = format!("redis://127.0.0.1:{}/3", self.ground.redis.port());
+        let launch = self.launch("gunicorn", &python).args(args).env("BENCH_REDIS", &redis);
+        Ok(launch.env("BENCH_SIZE", &self.ground.size.to_string()))
+    }
+
+    fn yardstick(&self, kind: &str) -> Result<Launch, Absent> {
+        let (listen, size) = (self.address.to_string(), self.ground.size.to_string());
+        let launch = self.launch("yardstick", &env::current_exe()?);
+        Ok(launch.args(["floor", kind, "--listen", &listen, "--size", &size]))
+    }
+
+    fn launch(&self, name: &str, program: &Path) -> Launch {
+        Launch::new(name, program, &self.folder.join("log"))
+    }
+
+    /// Fills in the places of a configuration.
+    fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let origin = self.ground.origin;
+        let text = text
+            .replace("@LISTEN@", &self.address.to_string())
+            .replace("@CONTROL@", &format!("127.0.0.1:{}", free_port()?))
+            .replace("@ORIGIN@", &origin.to_string())
+            .replace("@ORIGIN_HOST@", &origin.ip().to_string())
+            .replace("@ORIGIN_PORT@", &origin.port().to_string())
+            .replace("@REDIS_PORT@", &self.ground.redis.port().to_string())
+            .replace("@FOLDER@", &self.folder.display().to_string());
+        let file = self.folder.join(name);
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+}
+
+/// On the RAM disk, where there is one: nginx keeps its pages there. Workers that run as somebody else may go in.
+fn folder() -> io::Result<PathBuf> {
+    let memory = Path::new("/dev/shm");
+    let root = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
+    let folder = tempfile::Builder::new().prefix("cachepage-").tempdir_in(root)?.keep();
+    #[cfg(unix)]
+    fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    Ok(folder)
+}
+
+/// A program of this workspace, beside ours.
+fn own(name: &'static str) -> Result<PathBuf, Absent> {
+    let program = env::current_exe()?.with_file_name(name);
+    if program.is_file() { Ok(program) } else { Err(Absent::NotInstalled(name)) }
+}
+
+/// A program on PATH, or where Debian keeps servers.
+pub(crate) fn find(name: &'static str) -> Result<PathBuf, Absent> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin"));
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]).chain(home);
+    folders
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .ok_or(Absent::NotInstalled(name))
+}

@@ -1,0 +1,95 @@
+//! Loads over time: more and more users, the article's mixed users, and as many requests as can be made.
+
+use std::env;
+use std::time::Duration;
+
+use super::{Experiment, Tables};
+use crate::laboratory::{LabError, Server};
+use crate::live;
+use crate::load::{Arrival, Crowd, End, Load, Pace, Sample, Target};
+use crate::mixed::Mixed;
+use crate::run::{Limit, Rung, Series, Summary, Way};
+use crate::site::{CACHED, NAIVE};
+
+/// How many limits are tried.
+pub(super) const LIMITS: usize = 2;
+
+/// Users of the ladder are eager: with the article's waits of seconds it would take thousands to be felt.
+const THINK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
+
+/// All of a rung's users come in this share of its time, before what is measured.
+const ARRIVAL: f64 = 0.25;
+
+/// As many as wrk is usually given.
+const LIMIT_USERS: usize = 64;
+
+impl Experiment {
+    pub(super) async fn loads(&mut self, tables: Tables) -> Result<(), LabError> {
+        for users in self.scope.rungs.clone() {
+            self.progress.step(&format!("{users} users, naive and cached"));
+            for (way, path) in [(Way::Naive, NAIVE.path), (Way::Hit, CACHED.path)] {
+                let rung = self.rung(way, self.laboratory.target(path)?, users).await;
+                self.run.ladder.push(rung);
+            }
+        }
+        for mixed in self.scope.scenarios.clone() {
+            self.mixed(mixed, tables).await?;
+        }
+        self.limits().await
+    }
+
+    async fn rung(&self, way: Way, target: Target, users: usize) -> Rung {
+        let seconds = self.scope.rung_seconds as f64;
+        let arrival = seconds * ARRIVAL;
+        let crowd = Crowd { target, users, pace: Pace::Closed { think: THINK.0..=THINK.1 } };
+        let load = Load {
+            crowds: vec![crowd],
+            arrival: Arrival::Rate(users as f64 / arrival),
+            end: End::After(Duration::from_secs_f64(arrival + seconds)),
+        };
+        let samples = watch(&load).await;
+        let settled = samples.iter().filter(|sample| sample.due.as_secs_f64() >= arrival);
+        Rung { way, users, seconds, series: Series::of(way.name(), settled, seconds) }
+    }
+
+    async fn mixed(&mut self, mixed: Mixed, tables: Tables) -> Result<(), LabError> {
+        self.progress.step(&format!("{} for {} s", mixed.name(), mixed.seconds));
+        let load = mixed.load(|page| self.laboratory.target(page.path))?;
+        let samples = watch(&load).await;
+        self.run.scenarios.push(mixed.scenario(&samples, Some(tables)));
+        Ok(())
+    }
+
+    /// The load loop against the least that can answer it, and against the proxy: if it gets much more from the one
+    /// than from the other, then it is not what is measured.
+    async fn limits(&mut self) -> Result<(), LabError> {
+        let own = env::current_exe()?;
+        let yardstick = Server::start("yardstick", 0, &own, |launch| launch.args(["yardstick"])).await?;
+        let prepared = format!("http://127.0.0.1:{}/", yardstick.port).parse()?;
+        self.limit("one prepared answer (the load loop's own limit)", prepared).await;
+        drop(yardstick);
+        let cached = self.laboratory.target(CACHED.path)?;
+        self.limit("the cached page", cached).await;
+        Ok(())
+    }
+
+    async fn limit(&mut self, name: &str, target: Target) {
+        self.progress.step(&format!("as many requests as can be: {name}"));
+        let seconds = self.scope.limit_seconds;
+        let pace = Pace::Closed { think: Duration::ZERO..=Duration::ZERO };
+        let load = Load {
+            crowds: vec![Crowd { target, users: LIMIT_USERS, pace }],
+            arrival: Arrival::Together,
+            end: End::After(Duration::from_secs(seconds)),
+        };
+        let samples = watch(&load).await;
+        let summary = Summary::of(samples.iter(), seconds as f64);
+        let limit = Limit { name: name.to_owned(), users: LIMIT_USERS, seconds: seconds as f64, summary };
+        self.run.limits.push(limit);
+    }
+}
+
+/// Whoever stops the experiment drops it, and all loads with it.
+async fn watch(load: &Load) -> Vec<Sample> {
+    live::watch(load, std::future::pending()).await
+}

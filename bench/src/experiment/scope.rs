@@ -1,0 +1,126 @@
+//! What an experiment comprises, and how long that will take.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use crate::args::ExperimentArgs;
+use crate::laboratory::Indexes;
+use crate::mixed::Mixed;
+use crate::run::Tables;
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) quick: bool,
+    /// The first are those of the article; all loads over time run on them.
+    pub(super) tables: Vec<Tables>,
+    /// For each page: at most so many single requests, and at most for so long.
+    pub(super) rounds: usize,
+    pub(super) patience: Duration,
+    /// How many users each step of the ladder has, and for how long.
+    pub(super) rungs: Vec<usize>,
+    pub(super) rung_seconds: u64,
+    pub(super) scenarios: Vec<Mixed>,
+    /// How long the limits are tried.
+    pub(super) limit_seconds: u64,
+}
+
+impl Scope {
+    pub(super) fn of(args: &ExperimentArgs) -> Self {
+        let quick = args.quick;
+        let sizes = or(&args.properties, &[5_000, 50_000, if quick { 200_000 } else { 500_000 }]);
+        let usual: &[_] = match quick {
+            true => &[Indexes::None, Indexes::Optimized],
+            false => &[Indexes::None, Indexes::Django, Indexes::Optimized],
+        };
+        let indexes = or(&args.indexes, usual);
+        let tables = |properties| indexes.iter().map(move |indexes| Tables { properties, indexes: *indexes });
+        let seconds = args.seconds.unwrap_or(if quick { 15 } else { 60 });
+        Self {
+            quick,
+            tables: sizes.into_iter().flat_map(tables).collect(),
+            rounds: if quick { 40 } else { 100 },
+            patience: Duration::from_secs(if quick { 2 } else { 10 }),
+            rungs: if quick { vec![1, 50, 100, 200] } else { vec![1, 25, 50, 100, 200, 300] },
+            // Shorter than the mixed users where these are cut short.
+            rung_seconds: (if quick { 3 } else { 6 }).min(seconds as u64),
+            scenarios: scenarios(quick, seconds),
+            limit_seconds: (if quick { 3 } else { 10 }).min(seconds as u64),
+        }
+    }
+
+    /// Measured on two cores of 2024; what is slow there is slower elsewhere.
+    pub(super) fn expected(&self) -> Duration {
+        let tables: f64 = self.tables.iter().map(|tables| self.expected_of(*tables)).sum();
+        // Naive and cached; what comes before is not measured, and takes a quarter.
+        let ladder = 2 * self.rungs.len() as u64 * self.rung_seconds * 5 / 4;
+        let scenarios: usize = self.scenarios.iter().map(|mixed| mixed.seconds).sum();
+        let loads = ladder + scenarios as u64 + 3 * self.limit_seconds;
+        Duration::from_secs(tables as u64 + loads + 10)
+    }
+
+    /// To fill them, to ask for single pages, and for 50 at once.
+    fn expected_of(&self, tables: Tables) -> f64 {
+        let properties = tables.properties as f64;
+        let naive_seconds = 0.01 + properties * 4e-7;
+        let rounds = (self.rounds as f64 * 3.0 * naive_seconds).min(self.patience.as_secs_f64());
+        1.0 + properties * 1.6e-5 + rounds + 3.0 * 50.0 * naive_seconds
+    }
+}
+
+fn or<T: Clone>(given: &[T], usual: &[T]) -> Vec<T> {
+    if given.is_empty() { usual } else { given }.to_vec()
+}
+
+/// The article's users; in a full run also as many requests whether answered or not.
+fn scenarios(quick: bool, seconds: usize) -> Vec<Mixed> {
+    let closed = Mixed { users: 100, spawn_rate: 10.0, seconds, rate: None };
+    let open = Mixed { seconds: seconds.div_ceil(2), rate: Some(200.0), ..closed };
+    if quick { vec![closed] } else { vec![closed, open] }
+}
+
+impl Display for Scope {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kind = if self.quick { "A quick" } else { "A full" };
+        let tables: Vec<_> = self.tables.iter().map(Tables::to_string).collect();
+        let (minutes, seconds) = (self.expected().as_secs() / 60, self.expected().as_secs() % 60);
+        writeln!(f, "{kind} experiment on {}.", tables.join("; "))?;
+        write!(f, "It will take about {minutes} min {seconds} s; Ctrl-C ends it, and leaves nothing behind.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn scope(flags: &[&str]) -> Scope {
+        let command = ["bench", "experiment"].iter().chain(flags);
+        match Args::parse_from(command).command {
+            Command::Experiment(args) => Scope::of(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_quick_one_is_over_in_three_minutes() {
+        assert!(scope(&["--quick"]).expected() < Duration::from_secs(180));
+        assert!(scope(&["--quick"]).to_string().ends_with("s; Ctrl-C ends it, and leaves nothing behind."));
+    }
+
+    #[test]
+    fn a_full_one_has_each_size_with_each_set_of_indexes() {
+        let full = scope(&[]);
+        assert_eq!((full.tables.len(), full.scenarios.len()), (9, 2));
+        assert_eq!(full.tables[0], Tables { properties: 5000, indexes: Indexes::None });
+    }
+
+    #[test]
+    fn flags_cut_it_short() {
+        let short = scope(&["--properties", "100,200", "--indexes", "django", "--seconds", "1"]);
+        let tables = [100, 200].map(|properties| Tables { properties, indexes: Indexes::Django });
+        assert_eq!((&short.tables[..], short.rung_seconds, short.scenarios[0].seconds), (&tables[..], 1, 1));
+    }
+}

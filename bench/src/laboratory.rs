@@ -1,0 +1,175 @@
+//! All that runs, from PostgreSQL to the proxy, and who tells what they saw.
+//!
+//! `programs` builds origin, proxy and seed; `database` and `pages` find or start PostgreSQL and Redis; `server` starts
+//! origin and proxy. Whatever ends us, dropping the laboratory ends its programs in order.
+
+mod database;
+mod error;
+mod pages;
+mod programs;
+mod redis_witness;
+mod server;
+
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use self::database::Database;
+pub(crate) use self::error::LabError;
+pub(crate) use self::pages::{Pages, StoreKind};
+use self::programs::Programs;
+pub(crate) use self::redis_witness::RedisWitness;
+pub(crate) use self::server::Server;
+use crate::load::{Target, TargetError};
+
+/// The page that the article caches, and for how long.
+const CACHED: &str = "/api/properties/cached/=60";
+
+/// What it should consist of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    pub(crate) properties: usize,
+    pub(crate) indexes: Indexes,
+    /// The ports of proxy and origin; free ones if these are busy or 0.
+    pub(crate) ports: (u16, u16),
+    /// Redis if it can be had, else memory, unless one of them is asked for.
+    pub(crate) store: Option<StoreKind>,
+    /// Servers of the user's, instead of private ones.
+    pub(crate) database_url: Option<String>,
+    pub(crate) redis_url: Option<String>,
+}
+
+/// Which indexes the tables have beside their primary keys.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Indexes {
+    #[default]
+    None,
+    /// Of the foreign keys, as Django makes them.
+    Django,
+    /// Of `created_at`, too, by which the list is ordered.
+    Optimized,
+}
+
+impl Indexes {
+    /// As the seed knows them.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Django => "django",
+            Self::Optimized => "optimized",
+        }
+    }
+}
+
+/// All that runs. Dropped from top to bottom: who asks goes before whom it asks.
+#[derive(Debug)]
+pub(crate) struct Laboratory {
+    proxy: Server,
+    origin: Server,
+    programs: Programs,
+    pub(crate) pages: Pages,
+    pub(crate) database: Database,
+}
+
+impl Laboratory {
+    /// Builds, fills and starts everything, and says so step by step.
+    pub(crate) async fn set_up(setup: &Setup) -> Result<Self, LabError> {
+        let programs = Programs::build().await?;
+        let database = Database::find(setup.database_url.as_deref()).await?;
+        let pages = Pages::find(setup).await?;
+        println!("Filling the database with {} properties.", setup.properties);
+        seed(&programs, &database, setup.properties, setup.indexes).await?;
+        database.log_statements("all")?;
+        let origin = Server::start("origin", setup.ports.1, &programs.path("origin"), |origin| {
+            origin.env("DATABASE_URL", database.url())
+        })
+        .await?;
+        let proxy = Server::start("proxy", setup.ports.0, &programs.path("proxy"), |proxy| {
+            let origin = format!("http://127.0.0.1:{}", origin.port);
+            proxy.args(["--origin", &origin, "--cache", CACHED]).env("REDIS_URL", &pages.url())
+        })
+        .await?;
+        Ok(Self { proxy, origin, programs, pages, database })
+    }
+
+    /// Fills the database with other properties.
+    pub(crate) async fn seed(&self, properties: usize, indexes: Indexes) -> Result<(), LabError> {
+        seed(&self.programs, &self.database, properties, indexes).await
+    }
+
+    /// The URL of a path at the proxy.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://localhost:{}{path}", self.proxy.port)
+    }
+
+    /// The page at a path of the proxy.
+    pub(crate) fn target(&self, path: &str) -> Result<Target, TargetError> {
+        self.url(path).parse()
+    }
+
+    /// Fails if a program has died.
+    pub(crate) fn alive(&mut self) -> Result<(), LabError> {
+        let mut programs = vec![&mut self.proxy.program, &mut self.origin.program];
+        programs.extend(self.pages.program());
+        programs.extend(self.database.program());
+        for program in programs {
+            if let Some(status) = program.try_wait() {
+                return Err(LabError::died(program, status));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a program dies, or until that cannot be known.
+    pub(crate) async fn death(&mut self) -> LabError {
+        let mut children = match signal(SignalKind::child()) {
+            Ok(children) => children,
+            Err(error) => return error.into(),
+        };
+        loop {
+            if let Err(death) = self.alive() {
+                return death;
+            }
+            children.recv().await;
+        }
+    }
+
+    /// What to try now.
+    pub(crate) fn invitation(&self) -> String {
+        let cached = self.url("/api/properties/cached/");
+        let mut lines = vec![
+            format!(
+                "Serving until Ctrl-C: the proxy at {}, the origin at port {}.",
+                self.url("/"),
+                self.origin.port
+            ),
+            "Try:".to_owned(),
+            format!("  curl -i {cached}"),
+            format!("  curl -i {}", self.url("/api/properties/live/naive/")),
+            format!("  curl -i {}", self.url("/api/properties/live/optimized/")),
+            format!("  bench/bombardment_test.sh {cached}"),
+            format!("  cargo run --release -p bench -- bombard {}", self.url("/api/properties/live/naive/")),
+        ];
+        lines.extend(self.pages.hint());
+        lines.push(self.database.hint());
+        lines.push(format!("Logs: {}, {}", self.proxy.log, self.origin.log));
+        lines.join("\n")
+    }
+}
+
+/// Fills the database anew. The seed speaks for itself; it ends with us.
+async fn seed(
+    programs: &Programs,
+    database: &Database,
+    properties: usize,
+    indexes: Indexes,
+) -> Result<(), LabError> {
+    let mut command = Command::new(programs.path("seed"));
+    command.env("DATABASE_URL", database.url());
+    command.args(["--properties", &properties.to_string(), "--indexes", indexes.name()]);
+    let status = command.kill_on_drop(true).status().await?;
+    if status.success() { Ok(()) } else { Err(LabError::Seed(status)) }
+}

@@ -1,0 +1,148 @@
+//! The page to ask for, and the way to it.
+
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::HOST;
+use hyper::http::uri::{InvalidUri, Scheme};
+use hyper::{HeaderMap, Request, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{Answer, Fault};
+
+/// The page to ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    uri: Uri,
+    host: String,
+    port: u16,
+}
+
+/// An open connection, for one request at a time.
+pub(super) type Connection = SendRequest<Empty<Bytes>>;
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) answer: Answer,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Target {
+    pub(super) async fn connect(&self) -> Result<Connection, Fault> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|source| Fault::Connect { address: format!("{}:{}", self.host, self.port), source })?;
+        // A request is one small write: it must not wait for anything.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Its faults reach the sender, too.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    /// Asks on the connection that is there, or on a new one; leaves it open for the next request if the server does.
+    pub(super) async fn ask(&self, connection: &mut Option<Connection>) -> Result<Whole, Fault> {
+        // What the server closed meanwhile is noticed here.
+        let usable = match connection {
+            Some(open) => open.ready().await.is_ok(),
+            None => false,
+        };
+        let open = match connection {
+            Some(open) if usable => open,
+            _ => connection.insert(self.connect().await?),
+        };
+        exchange(open, self.request()).await
+    }
+
+    /// In origin form, with the Host that a browser would send.
+    fn request(&self) -> Request<Empty<Bytes>> {
+        let mut request = Request::new(Empty::new());
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        // A part of a URI that was parsed is a URI.
+        *request.uri_mut() = Uri::from_str(path).unwrap_or_default();
+        let host = self.uri.authority().map_or("", |authority| authority.as_str());
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        if let Ok(host) = host.parse() {
+            request.headers_mut().insert(HOST, host);
+        }
+        request
+    }
+}
+
+async fn exchange(connection: &mut Connection, request: Request<Empty<Bytes>>) -> Result<Whole, Fault> {
+    let (head, body) = connection.send_request(request).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let answer = Answer::of(head.status, &head.headers);
+    Ok(Whole { answer, headers: head.headers, body })
+}
+
+impl Display for Target {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.uri.fmt(f)
+    }
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let uri: Uri = text.parse()?;
+        if uri.scheme() != Some(&Scheme::HTTP) {
+            return Err(TargetError::Scheme);
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or(TargetError::Host)?;
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().unwrap_or(80);
+        Ok(Self { uri, host, port })
+    }
+}
+
+/// Why a text is no page to ask for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    #[error("it is not a URL: {0}")]
+    Syntax(#[from] InvalidUri),
+    #[error("it must begin with http://, for example http://localhost:8000/api/properties/cached/")]
+    Scheme,
+    #[error("it names no host")]
+    Host,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_an_http_url_with_a_host() {
+        for (text, fault) in [
+            ("localhost:8000", "it must begin with http://"),
+            ("https://localhost/", "it must begin with http://"),
+            ("/api/", "it must begin with http://"),
+            ("http:///api/", "it is not a URL"),
+            ("http://a b/", "it is not a URL"),
+            ("http://:80/", "it names no host"),
+        ] {
+            let error = Target::from_str(text).unwrap_err().to_string();
+            assert!(error.starts_with(fault), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_request_carries_path_query_and_host_as_written() {
+        for (text, uri, host) in [
+            ("http://localhost:8000/a/?page=2#top", "/a/?page=2", "localhost:8000"),
+            ("http://Example.com", "/", "Example.com"),
+            ("http://me:secret@[::1]:80/%7Ex", "/%7Ex", "[::1]:80"),
+        ] {
+            let request = Target::from_str(text).unwrap().request();
+            assert_eq!(request.uri().to_string(), uri);
+            assert_eq!(request.headers()[HOST], host);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What is charted: from a run to charts, each with its words.
+
+mod over_time;
+
+use maud::Markup;
+
+use super::article::milliseconds;
+use super::chart::{Axis, Bar, Bars, Chart, Frame, Scale, Series, Shape};
+use crate::laboratory::Indexes;
+use crate::run::{Run, Single, Site, Tables, Way};
+
+/// A chart with its words.
+pub(super) struct Figure {
+    pub(super) title: String,
+    /// What to see in it.
+    pub(super) caption: String,
+    pub(super) picture: Picture,
+}
+
+/// Either kind of chart.
+pub(super) enum Picture {
+    Chart(Chart),
+    Bars(Bars),
+}
+
+impl Picture {
+    pub(super) fn draw(&self, frame: Frame) -> Markup {
+        match self {
+            Self::Chart(chart) => chart.draw(frame),
+            Self::Bars(bars) => bars.draw(frame),
+        }
+    }
+}
+
+impl Figure {
+    fn chart(
+        title: impl Into<String>,
+        caption: impl Into<String>,
+        x: Axis,
+        y: Axis,
+        series: Vec<Series>,
+    ) -> Self {
+        let title = title.into();
+        let chart = Chart { title: title.clone(), x, y, series };
+        Self { title, caption: caption.into(), picture: Picture::Chart(chart) }
+    }
+}
+
+/// All that a run has the figures for, the main one first.
+pub(super) fn all(run: &Run) -> Vec<Figure> {
+    let single = [ladder(run), at_once(run), singles(run), queries(run), distribution(run), list_query(run)];
+    let mut figures: Vec<_> = single.into_iter().flatten().collect();
+    figures.extend(run.scenarios.iter().flat_map(over_time::scenario));
+    figures
+}
+
+/// The main one: what more and more users get.
+pub(super) fn ladder(run: &Run) -> Option<Figure> {
+    let rungs = |way: Way| run.ladder.iter().filter(move |rung| rung.way == way);
+    let mut series = Vec::new();
+    for (way, class, name) in [(Way::Naive, "naive", "naive"), (Way::Hit, "hit", "cached")] {
+        let points = |time: fn(&crate::run::Summary) -> f64| {
+            rungs(way).map(move |rung| (rung.users as f64, time(&rung.series.summary))).collect::<Vec<_>>()
+        };
+        let (median, p95) = (points(|summary| summary.median_ms), points(|summary| summary.p95_ms));
+        series.push(Series { shape: Shape::Dashed, class, label: Some(format!("{name}, p95")), points: p95 });
+        series.push(Series {
+            shape: Shape::Marked,
+            class,
+            label: Some(format!("{name}, median")),
+            points: median,
+        });
+    }
+    let most = run.ladder.iter().map(|rung| rung.users).max()?;
+    let times = series.iter().flat_map(|series| &series.points).map(|(_, time)| *time);
+    let y = Axis { label: "response time, ms (logarithmic)", scale: Scale::log(times) };
+    let x =
+        Axis { label: "users, each waiting 0.1 to 0.3 s between requests", scale: Scale::just(most as f64) };
+    let caption = "Users of the naive page soon wait for each other; users of the cached page do not notice that there are more.";
+    Some(Figure::chart("More and more users", caption, x, y, series))
+}
+
+/// Single requests on the first tables.
+pub(super) fn first_singles(run: &Run) -> impl Iterator<Item = &Single> {
+    let first = run.singles.first().map(|single| single.tables);
+    run.singles.iter().filter(move |single| Some(single.tables) == first)
+}
+
+fn name(single: &Single) -> String {
+    let site = if single.site == Site::Django { "Django, " } else { "" };
+    format!("{site}{}", single.way.name())
+}
+
+fn class(way: Way) -> &'static str {
+    match way {
+        Way::Naive => "naive",
+        Way::Optimized => "optimized",
+        Way::Miss => "cold",
+        Way::Hit => "hit",
+    }
+}
+
+fn singles(run: &Run) -> Option<Figure> {
+    let bars: Vec<_> = first_singles(run)
+        .map(|single| {
+            let value = single.series.summary.median_ms;
+            Bar { name: name(single), class: class(single.way), value, text: milliseconds(value) }
+        })
+        .collect();
+    let tables = first_singles(run).next()?.tables;
+    let title = "One page, one reader".to_owned();
+    let caption = format!("The median of single requests, one after the other, {tables}.");
+    let bars = Bars { title: title.clone(), label: "response time, ms", bars };
+    Some(Figure { title, caption, picture: Picture::Bars(bars) })
+}
+
+fn queries(run: &Run) -> Option<Figure> {
+    let counted = first_singles(run).filter_map(|single| Some((single, single.queries?)));
+    let bars: Vec<_> = counted
+        .map(|(single, queries)| Bar {
+            name: name(single),
+            class: class(single.way),
+            value: queries as f64,
+            text: queries.to_string(),
+        })
+        .collect();
+    if bars.is_empty() {
+        return None;
+    }
+    let title = "Queries a request".to_owned();
+    let caption = "As PostgreSQL's own log counts them. A hit asks nothing.".to_owned();
+    let bars = Bars { title: title.clone(), label: "queries", bars };
+    Some(Figure { title, caption, picture: Picture::Bars(bars) })
+}
+
+/// Each of 50 requests at once, the fastest first.
+fn at_once(run: &Run) -> Option<Figure> {
+    let first = run.bombardments.first()?;
+    let mut series = Vec::new();
+    for bombardment in run.bombardments.iter().filter(|other| other.tables == first.tables) {
+        let mut times: Vec<_> = bombardment.series.milliseconds().collect();
+        times.sort_by(f64::total_cmp);
+        let points = times.into_iter().zip(1..).map(|(time, place)| (f64::from(place), time)).collect();
+        let label = Some(bombardment.series.name.clone());
+        series.push(Series { shape: Shape::Line, class: class(bombardment.way), label, points });
+    }
+    let times = series.iter().flat_map(|series| &series.points).map(|(_, time)| *time);
+    let y = Axis { label: "response time, ms (logarithmic)", scale: Scale::log(times) };
+    let most = first.series.summary.requests;
+    let x = Axis { label: "requests, the fastest first", scale: Scale::just(most as f64) };
+    let caption = "Cold, the cache has nothing and all may ask the origin; warm, it has the page.";
+    Some(Figure::chart(format!("{most} at once"), caption, x, y, series))
+}
+
+/// How the times of single requests are distributed.
+fn distribution(run: &Run) -> Option<Figure> {
+    let all = || first_singles(run).filter(|single| single.site == Site::Cachepage);
+    let x = Scale::log(all().flat_map(|single| single.series.milliseconds()));
+    let series: Vec<_> = all()
+        .map(|single| Series {
+            shape: Shape::Area,
+            class: class(single.way),
+            label: Some(name(single)),
+            points: shares(single.series.milliseconds()),
+        })
+        .collect();
+    let most = series.iter().flat_map(|series| &series.points).map(|(_, share)| *share).fold(0.0, f64::max);
+    let requests = all().next()?.series.summary.requests;
+    let x = Axis { label: "response time, ms (logarithmic)", scale: x };
+    let y = Axis { label: "share of the requests, %", scale: Scale::to(most) };
+    let caption =
+        format!("{requests} single requests of each kind; a decade of time is cut into {BINS} parts.");
+    Some(Figure::chart("How response times are distributed", caption, x, y, series))
+}
+
+/// To a decade.
+const BINS: i32 = 12;
+
+/// The outline of a histogram: how many percent of the times lie in each part.
+fn shares(times: impl Iterator<Item = f64>) -> Vec<(f64, f64)> {
+    let mut bins = std::collections::BTreeMap::<i32, usize>::new();
+    for time in times {
+        *bins.entry((time.max(1e-3).log10() * f64::from(BINS)).floor() as i32).or_default() += 1;
+    }
+    let total: usize = bins.values().sum();
+    let edge = |bin: i32| 10f64.powf(f64::from(bin) / f64::from(BINS));
+    let mut outline = Vec::new();
+    let (Some(first), Some(last)) = (bins.keys().next().copied(), bins.keys().last().copied()) else {
+        return outline;
+    };
+    outline.push((edge(first), 0.0));
+    for bin in first..=last {
+        let share = 100.0 * bins.get(&bin).copied().unwrap_or(0) as f64 / total as f64;
+        outline.extend([(edge(bin), share), (edge(bin + 1), share)]);
+    }
+    outline.push((edge(last + 1), 0.0));
+    outline
+}
+
+/// The list query alone, over the size of the table.
+fn list_query(run: &Run) -> Option<Figure> {
+    let kinds = [
+        (Indexes::None, "naive", "none"),
+        (Indexes::Django, "cold", "django"),
+        (Indexes::Optimized, "hit", "optimized"),
+    ];
+    let mut series = Vec::new();
+    for (indexes, class, name) in kinds {
+        let plans: Vec<_> = run.plans.iter().filter(|plan| plan.tables.indexes == indexes).collect();
+        let points = plans.iter().map(|plan| (plan.tables.properties as f64, plan.execution_ms)).collect();
+        let Some(plan) = plans.last() else { continue };
+        let label = Some(format!("indexes {name}: {}", plan.scan));
+        series.push(Series { shape: Shape::Marked, class, label, points });
+    }
+    let points = || series.iter().flat_map(|series| &series.points);
+    points().next()?;
+    let x = Axis { label: "rows (logarithmic)", scale: Scale::log(points().map(|(rows, _)| *rows)) };
+    let y = Axis { label: "execution, ms (logarithmic)", scale: Scale::log(points().map(|(_, time)| *time)) };
+    let caption = "EXPLAIN ANALYZE of the newest 20 properties. Without an index on created_at the whole table is read and sorted.";
+    Some(Figure::chart("The list query as the table grows", caption, x, y, series))
+}
+
+/// What the first tables are, for words.
+pub(super) fn first_tables(run: &Run) -> Option<Tables> {
+    first_singles(run).next().map(|single| single.tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_is_outlined_from_its_first_part_to_its_last() {
+        let outline = shares([1.0, 1.1, 1.3, 1.05].into_iter());
+        let percents: Vec<_> = outline.iter().map(|(_, share)| *share).collect();
+        assert_eq!(percents, [0.0, 75.0, 75.0, 25.0, 25.0, 0.0]);
+        assert_eq!(outline[0].0, 1.0);
+        assert!(shares(std::iter::empty()).is_empty());
+    }
+}

@@ -1,0 +1,139 @@
+//! What there is to say: the article's claims, each with the figures of this run.
+
+use super::article::{milliseconds, times};
+use super::charts::first_singles;
+use crate::laboratory::Indexes;
+use crate::run::{Run, Rung, Site, Way, thousands};
+
+/// A claim.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Fact {
+    /// In a word.
+    pub(super) figure: String,
+    /// In a sentence.
+    pub(super) words: String,
+}
+
+/// Those that the run has the figures for.
+pub(super) fn facts(run: &Run) -> Vec<Fact> {
+    [faster(run), queries(run), users(run), index(run), django(run)].into_iter().flatten().collect()
+}
+
+/// Of single requests, in milliseconds.
+fn median(run: &Run, site: Site, way: Way) -> Option<f64> {
+    let mut singles = first_singles(run).filter(|single| single.site == site);
+    singles.find(|single| single.way == way).map(|single| single.series.summary.median_ms)
+}
+
+fn faster(run: &Run) -> Option<Fact> {
+    let median = |way| median(run, Site::Cachepage, way);
+    let (naive, hit) = (median(Way::Naive)?, median(Way::Hit)?);
+    let figure = times(naive / hit);
+    let words = format!(
+        "A cache hit takes {}, the naive page {}: {figure} as long.",
+        milliseconds(hit),
+        milliseconds(naive)
+    );
+    Some(Fact { figure, words })
+}
+
+fn queries(run: &Run) -> Option<Fact> {
+    let queries = |way| first_singles(run).find(|single| single.way == way)?.queries;
+    let (naive, optimized, hit) = (queries(Way::Naive)?, queries(Way::Optimized)?, queries(Way::Hit)?);
+    let words = format!(
+        "The naive page makes {naive} queries, the optimized one {optimized}, a hit {hit}, counted by PostgreSQL."
+    );
+    Some(Fact { figure: format!("{naive} → {hit}"), words })
+}
+
+fn users(run: &Run) -> Option<Fact> {
+    let rungs = |way| run.ladder.iter().filter(move |rung| rung.way == way);
+    let ends = |way| Some((rungs(way).min_by_key(users_of)?, rungs(way).max_by_key(users_of)?));
+    let ((alone, naive), (cached_alone, cached)) = (ends(Way::Naive)?, ends(Way::Hit)?);
+    let median = |rung: &Rung| rung.series.summary.median_ms;
+    let words = format!(
+        "From {} user to {} the naive page goes from {} to {}, the cached page from {} to {}.",
+        alone.users,
+        naive.users,
+        milliseconds(median(alone)),
+        milliseconds(median(naive)),
+        milliseconds(median(cached_alone)),
+        milliseconds(median(cached)),
+    );
+    Some(Fact { figure: times(median(naive) / median(cached)), words })
+}
+
+fn users_of(rung: &&Rung) -> usize {
+    rung.users
+}
+
+fn index(run: &Run) -> Option<Fact> {
+    let of = |indexes| run.plans.iter().filter(move |plan| plan.tables.indexes == indexes);
+    let slow = of(Indexes::None).max_by_key(|plan| plan.tables.properties)?;
+    let fast = of(Indexes::Optimized).find(|plan| plan.tables.properties == slow.tables.properties)?;
+    let words = format!(
+        "The list query on {} rows takes {} by {} and {} by {}.",
+        thousands(slow.tables.properties),
+        milliseconds(slow.execution_ms),
+        slow.scan,
+        milliseconds(fast.execution_ms),
+        fast.scan
+    );
+    Some(Fact { figure: times(slow.execution_ms / fast.execution_ms), words })
+}
+
+fn django(run: &Run) -> Option<Fact> {
+    let hit = median(run, Site::Cachepage, Way::Hit)?;
+    let (naive, decorated) = (median(run, Site::Django, Way::Naive)?, median(run, Site::Django, Way::Hit)?);
+    let words = format!(
+        "Real Django takes {} for the naive page, and {} with cache_page; the proxy's hit takes {}.",
+        milliseconds(naive),
+        milliseconds(decorated),
+        milliseconds(hit)
+    );
+    Some(Fact { figure: times(decorated / hit), words })
+}
+
+/// What failed, by kind; nothing if nothing did.
+pub(super) fn failures(run: &Run) -> Option<String> {
+    let kinds = run.failures();
+    let total: usize = kinds.values().sum();
+    let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
+    (total > 0)
+        .then(|| format!("{total} requests failed, and have no part in the times: {}.", kinds.join(", ")))
+}
+
+/// How far the load loop is from its own limit.
+pub(super) fn load_loop(run: &Run) -> Option<String> {
+    let [own, cached] = &run.limits[..] else { return None };
+    let (own, cached) = (own.summary.per_second, cached.summary.per_second);
+    Some(format!(
+        "{} users who do not wait get {} prepared answers a second and {} cached pages: the load loop could make {} as many.",
+        run.limits[0].users,
+        thousands(own.round() as usize),
+        thousands(cached.round() as usize),
+        times(own / cached)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Limit, Summary};
+
+    #[test]
+    fn failures_are_told_by_kind() {
+        let mut run = Run::begin("test");
+        assert_eq!(failures(&run), None);
+        let kinds = [("status 503".to_owned(), 2), ("timeout".to_owned(), 1)];
+        let summary = Summary { failures: kinds.into(), ..Summary::default() };
+        run.limits.push(Limit { name: "limit".to_owned(), users: 1, seconds: 1.0, summary });
+        let told = "3 requests failed, and have no part in the times: 2 x status 503, 1 x timeout.";
+        assert_eq!(failures(&run).as_deref(), Some(told));
+    }
+
+    #[test]
+    fn a_run_without_figures_has_nothing_to_say() {
+        assert_eq!(facts(&Run::begin("test")), []);
+    }
+}

@@ -1,0 +1,34 @@
+//! Being told to stop.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::laboratory::LabError;
+
+/// Ctrl-C or SIGTERM.
+pub(crate) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    pub(crate) async fn recv(&mut self) {
+        tokio::select! { _ = self.interrupt.recv() => (), _ = self.terminate.recv() => () }
+    }
+
+    /// Does the work, unless we are told to stop first: then the work is dropped, and what it started ends.
+    pub(crate) async fn or<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, LabError>>,
+    ) -> Result<T, LabError> {
+        tokio::select! {
+            done = work => done,
+            () = self.recv() => Err(LabError::Interrupted),
+        }
+    }
+}

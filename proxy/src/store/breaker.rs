@@ -1,0 +1,148 @@
+//! A breaker before the store: while it is broken, requests pay nothing for it.
+//!
+//! After some failures in a row it opens: nothing is asked of the store but, after each pause, by one request, the trial.
+//! A trial that succeeds closes it; one that fails makes the next pause longer.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// One failure may be a connection that was closed for its age; requests under way all fail at once anyway.
+const FAILURES: u32 = 3;
+
+/// Before the first trial. A Redis that restarts is back after some hundred milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A trial costs one request a deadline: at most each two seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Whether the store may be asked.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    /// In a row. The one thing that is looked at while all is well.
+    failures: AtomicU32,
+    open: Mutex<Option<Open>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    /// When the next trial is due.
+    until: Instant,
+    pause: Duration,
+    /// Whether one is under way.
+    on_trial: bool,
+}
+
+impl Breaker {
+    /// Whether to ask now. If it is open and a trial is due, this is the trial.
+    pub(super) fn allows(&self, now: Instant) -> bool {
+        if self.failures.load(Ordering::Relaxed) < FAILURES {
+            return true;
+        }
+        match &mut *self.open() {
+            None => true,
+            Some(open) if now < open.until => false,
+            Some(open) => {
+                // A trial that is never heard of again is followed by another.
+                *open = Open { until: now + open.pause, on_trial: true, ..*open };
+                true
+            }
+        }
+    }
+
+    /// Takes note of a success.
+    pub(super) fn succeeded(&self) {
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            *self.open() = None;
+        }
+    }
+
+    /// Takes note of a failure. `spread`, between 0 and 1, keeps the trials of a fleet apart.
+    pub(super) fn failed(&self, now: Instant, spread: f64) {
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 < FAILURES {
+            return;
+        }
+        let mut open = self.open();
+        let pause = match *open {
+            None => FIRST_PAUSE,
+            // Of those that were under way when it opened.
+            Some(Open { on_trial: false, .. }) => return,
+            Some(Open { pause, .. }) => (pause * 2).min(LONGEST_PAUSE),
+        };
+        *open = Some(Open { until: now + pause.mul_f64(0.75 + spread / 2.0), pause, on_trial: false });
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
+        // The state is whole whoever panicked beside it.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the middle: a pause is as long as it is.
+    const SPREAD: f64 = 0.5;
+
+    fn broken(now: Instant) -> Breaker {
+        let breaker = Breaker::default();
+        (0..FAILURES).for_each(|_| breaker.failed(now, SPREAD));
+        breaker
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..10 {
+            (1..FAILURES).for_each(|_| breaker.failed(now, SPREAD));
+            assert!(breaker.allows(now));
+            breaker.succeeded();
+        }
+        assert!(!broken(now).allows(now));
+    }
+
+    #[test]
+    fn after_each_pause_one_tries() {
+        let now = Instant::now();
+        let breaker = broken(now);
+        assert!(!breaker.allows(now + FIRST_PAUSE - Duration::from_millis(1)));
+        assert!(breaker.allows(now + FIRST_PAUSE));
+        assert!(!breaker.allows(now + FIRST_PAUSE));
+        // It is never heard of again: another tries.
+        assert!(breaker.allows(now + FIRST_PAUSE * 2));
+    }
+
+    #[test]
+    fn a_trial_that_fails_makes_the_pause_longer_and_one_that_succeeds_closes_it() {
+        let mut now = Instant::now();
+        let breaker = broken(now);
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..8 {
+            // Late failures of others change nothing.
+            breaker.failed(now, SPREAD);
+            now += pause;
+            assert!(breaker.allows(now) && !breaker.allows(now));
+            breaker.failed(now, SPREAD);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            assert!(!breaker.allows(now + pause - Duration::from_millis(1)), "{pause:?}");
+        }
+        now += LONGEST_PAUSE;
+        assert!(breaker.allows(now));
+        breaker.succeeded();
+        assert!(breaker.allows(now) && breaker.allows(now));
+    }
+
+    #[test]
+    fn trials_of_a_fleet_are_spread() {
+        let now = Instant::now();
+        for (spread, due) in [(0.0, FIRST_PAUSE.mul_f64(0.75)), (1.0, FIRST_PAUSE.mul_f64(1.25))] {
+            let breaker = Breaker::default();
+            (0..FAILURES).for_each(|_| breaker.failed(now, spread));
+            assert!(!breaker.allows(now + due - Duration::from_millis(1)) && breaker.allows(now + due));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Thousands of connections that do nothing, hundreds that are slow, and none left for more: others are answered.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::{JoinSet, block_in_place};
+
+use crate::load::{CLIENTS, Client, Habit, Load};
+use crate::origin::Origin;
+use crate::program::Proxy;
+use crate::{scenario_length, turn};
+
+/// Idle and slow connections: all that the issue asks for where there is time for figures.
+fn crowd() -> (usize, usize) {
+    if scenario_length() >= Duration::from_secs(30) { (8000, 200) } else { (500, 50) }
+}
+
+fn settings(origin: &Origin, rest: &str) -> String {
+    format!(
+        "listen = \"127.0.0.1:0\"\norigin = \"http://{}\"\nstore = \"memory\"\n{rest}[[cache_page]]\npath = \"/p/*\"\n",
+        origin.address
+    )
+}
+
+/// Half of them have asked something before.
+async fn idle(server: SocketAddr, has_asked: bool) -> TcpStream {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    if has_asked {
+        stream.write_all(b"GET /p/1 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+    }
+    stream
+}
+
+/// Sends a byte a second.
+async fn slow(server: SocketAddr) {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    for byte in b"GET /p/1 HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".iter().chain(std::iter::repeat(&b'x')) {
+        second.tick().await;
+        stream.write_all(&[*byte]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_and_slow_connections_leave_others_as_they_were() {
+    let _turn = turn().await;
+    let (idle_ones, slow_ones) = crowd();
+    let origin = Origin::start().await;
+    // Longer than the test, so that all are there until its end.
+    let proxy = block_in_place(|| Proxy::start(&settings(&origin, "[deadlines]\nclient_head = \"300s\"\n")));
+    let run = async || {
+        let load = Load::start(&[proxy.address], CLIENTS, Habit::KeepAlive);
+        load.hits(CLIENTS).await;
+        tokio::time::sleep(scenario_length() / 2).await;
+        load.stop().await
+    };
+    let alone = run().await;
+    let mut idling = Vec::new();
+    for index in 0..idle_ones {
+        idling.push(idle(proxy.address, index % 2 == 0).await);
+    }
+    let mut slowly = JoinSet::new();
+    (0..slow_ones).for_each(|_| drop(slowly.spawn(slow(proxy.address))));
+    let crowded = run().await;
+
+    println!("{idle_ones} idle and {slow_ones} slow connections: {:?} failed", crowded.failures());
+    println!("  without {}", alone.all());
+    println!("  with    {}", crowded.all());
+    assert!(alone.failures().is_empty() && crowded.failures().is_empty(), "{:?}", crowded.failures());
+    assert_eq!((alone.retried, crowded.retried), (0, 0));
+    assert!(slowly.try_join_next().is_none(), "a slow connection was lost");
+    // Who was idle is served when it asks.
+    for stream in idling.iter_mut().step_by(50) {
+        stream.write_all(b"GET /p/2 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn out_of_file_descriptors_it_recovers_when_connections_close() {
+    let origin = Origin::start().await;
+    let proxy = block_in_place(|| Proxy::start_limited(64, &settings(&origin, "")));
+    let mut before = Client::new(proxy.address, Habit::KeepAlive);
+    assert_eq!(before.fetch("/p/1").await.unwrap().status, 200);
+    for _ in 0..3 {
+        let mut crowd = Vec::new();
+        for _ in 0..100 {
+            // The kernel takes those that the program cannot.
+            crowd.push(TcpStream::connect(proxy.address).await.unwrap());
+        }
+        block_in_place(|| proxy.says("cannot accept a connection"));
+        // Who has a connection is served meanwhile.
+        assert_eq!(before.fetch("/p/1").await.unwrap().status, 200);
+        drop(crowd);
+        for page in ["/p/1", "/p/2"] {
+            assert_eq!(Client::new(proxy.address, Habit::Anew).fetch(page).await.unwrap().status, 200);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! An origin that takes its time, says the same of a page always, and can be killed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What a page costs, as with a query or two.
+const COST: Duration = Duration::from_millis(5);
+
+/// A running origin, killed when this is dropped.
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Origin {
+    pub(crate) async fn start() -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub(crate) async fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = asked.clone();
+        let task = tokio::spawn(async move {
+            // With it go its connections.
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(converse(stream, counter.clone()));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self { address, asked, task }
+    }
+
+    /// How many requests came.
+    pub(crate) fn count(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Closes the port and all connections, in the middle of whatever they are at.
+    pub(crate) async fn kill(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the page at a path is, whoever serves it.
+pub(crate) fn body(path: &str) -> Vec<u8> {
+    format!("{path} says this. ").into_bytes().into_iter().cycle().take(2000).collect()
+}
+
+async fn converse(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
+    let _ = stream.set_nodelay(true);
+    let mut buffer = Vec::new();
+    loop {
+        // Requests have no bodies here.
+        while !buffer.ends_with(b"\r\n\r\n") {
+            match stream.read_buf(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+        asked.fetch_add(1, Ordering::Relaxed);
+        let head = String::from_utf8(std::mem::take(&mut buffer)).unwrap();
+        let body = body(head.split(' ').nth(1).unwrap());
+        tokio::time::sleep(COST).await;
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len())
+                .into_bytes();
+        answer.extend(body);
+        if stream.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}

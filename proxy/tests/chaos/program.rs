@@ -1,0 +1,131 @@
+//! The program under test, with its log.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use tempfile::NamedTempFile;
+
+use crate::PATIENCE;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_proxy");
+
+/// A running proxy, killed with the test.
+pub(crate) struct Proxy {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Log>,
+    _settings: NamedTempFile,
+}
+
+/// What it has said on standard error. It is read all the time: a full pipe would hold the program up.
+#[derive(Default)]
+struct Log {
+    text: Mutex<String>,
+    grown: Condvar,
+}
+
+impl Proxy {
+    /// Starts the program with a file of these settings.
+    pub(crate) fn start(settings: &str) -> Self {
+        Self::start_by(Command::new(PROGRAM), settings)
+    }
+
+    /// Starts it with few file descriptors.
+    pub(crate) fn start_limited(files: u32, settings: &str) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), PROGRAM]);
+        Self::start_by(shell, settings)
+    }
+
+    fn start_by(mut command: Command, settings: &str) -> Self {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(settings.as_bytes()).unwrap();
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PROXY_")) {
+            command.env_remove(name);
+        }
+        command.env_remove("REDIS_URL").env("RUST_LOG", "info").arg("--config").arg(file.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::<Log>::default();
+        let (lines, heard) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| heard.add(&line)));
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("proxy listening on http://");
+        let address = address.unwrap_or_else(|| panic!("{}", log.text())).parse().unwrap();
+        Self { child, address, log, _settings: file }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// What it has said.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Waits until the log has these words, after those that were waited for before.
+    pub(crate) fn says(&self, words: &str) {
+        let has_not = |text: &mut String| !text.contains(words);
+        let text = self.log.text.lock().unwrap();
+        let (mut text, waited) = self.log.grown.wait_timeout_while(text, PATIENCE, has_not).unwrap();
+        assert!(!waited.timed_out(), "{words:?} is not in\n{text}");
+        text.clear();
+    }
+
+    /// Waits for its end and gives its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < PATIENCE, "it does not end: {}", self.log.text());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+impl Log {
+    /// Keeps a line. Thousands of the same kind need not be kept.
+    fn add(&self, line: &str) {
+        const ENOUGH: usize = 1 << 20;
+        let mut text = self.text.lock().unwrap();
+        if text.len() > ENOUGH {
+            text.drain(..ENOUGH / 2);
+        }
+        text.push_str(line);
+        text.push('\n');
+        self.grown.notify_all();
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process that this test started.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "{name} to {pid}");
+}
+
+/// What the program says when it refuses to start with these settings.
+pub(crate) fn refused(settings: &str) -> String {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(settings.as_bytes()).unwrap();
+    let output = Command::new(PROGRAM).arg("--config").arg(file.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    said
+}

@@ -1,0 +1,97 @@
+//! How the program ends.
+
+use bench::stack::Redis;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::block_in_place;
+
+use crate::load::{Client, Habit};
+use crate::origin;
+use crate::program::Proxy;
+
+/// A proxy that waits for its origin, and the connection that it waits on.
+async fn waiting(store: &str) -> (Proxy, TcpListener) {
+    let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = format!(
+        "listen = \"127.0.0.1:0\"\norigin = \"http://{}\"\nstore = \"{store}\"\n[[cache_page]]\npath = \"/p/*\"\n",
+        origin.local_addr().unwrap()
+    );
+    (block_in_place(|| Proxy::start(&settings)), origin)
+}
+
+/// The request of the proxy, when it has come.
+async fn asked(origin: &TcpListener) -> TcpStream {
+    let (mut stream, _) = origin.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+    }
+    stream
+}
+
+async fn answer(mut stream: TcpStream, path: &str) {
+    let body = String::from_utf8(origin::body(path)).unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(answer.as_bytes()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_signal_lets_requests_and_fills_finish() {
+    let redis = block_in_place(Redis::start).unwrap();
+    for signal in ["TERM", "INT"] {
+        let (mut proxy, origin) = waiting(&redis.url()).await;
+        let address = proxy.address;
+        let client =
+            tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/stays").await });
+        let stays = asked(&origin).await;
+        let leaver =
+            tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/leaves").await });
+        let leaves = asked(&origin).await;
+        leaver.abort();
+        assert!(leaver.await.is_err());
+        proxy.signal(signal);
+        block_in_place(|| proxy.says("stopping"));
+        answer(stays, "/p/stays").await;
+        let reply = client.await.unwrap().unwrap();
+        assert_eq!((reply.status, reply.body), (200, origin::body("/p/stays")));
+        answer(leaves, "/p/leaves").await;
+        assert_eq!(block_in_place(|| proxy.wait()), Some(0));
+        for page in ["stays", "leaves"] {
+            assert_ne!(redis.cli(&["KEYS", &format!("*{page}*")]).unwrap(), "", "{page}, {signal}");
+        }
+        redis.cli(&["FLUSHALL"]).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_signal_ends_it_at_once() {
+    for (first, second, status) in [("TERM", "TERM", 143), ("TERM", "INT", 130), ("INT", "INT", 130)] {
+        let (mut proxy, origin) = waiting("memory").await;
+        let address = proxy.address;
+        let client = tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/").await });
+        let _unanswered = asked(&origin).await;
+        proxy.signal(first);
+        block_in_place(|| proxy.says("stopping"));
+        proxy.signal(second);
+        assert_eq!(block_in_place(|| proxy.wait()), Some(status), "{first}, {second}");
+        assert!(client.await.unwrap().is_err());
+    }
+}
+
+/// A client that has just connected must not lose its first request, which nobody sends again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_just_after_the_signal_on_a_new_connection_is_answered() {
+    let (mut proxy, origin) = waiting("memory").await;
+    let mut first = Client::new(proxy.address, Habit::KeepAlive);
+    let mut connected = TcpStream::connect(proxy.address).await.unwrap();
+    // Connections are accepted in turn: after this one's answer the other is with the proxy, too.
+    let (reply, ()) = tokio::join!(first.fetch("/p/"), async { answer(asked(&origin).await, "/p/").await });
+    assert_eq!(reply.unwrap().status, 200);
+    proxy.signal("TERM");
+    block_in_place(|| proxy.says("stopping"));
+    connected.write_all(b"GET /p/ HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut reply = Vec::new();
+    connected.read_to_end(&mut reply).await.unwrap();
+    assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&reply));
+    assert_eq!(block_in_place(|| proxy.wait()), Some(0));
+}

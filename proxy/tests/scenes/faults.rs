@@ -1,0 +1,225 @@
+//! Whatever the store does, a client gets what the origin gives.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proxy::{Key, MemoryStore, Near, Store, StoreError, Write};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::task::JoinSet;
+
+use crate::support::{Origin, PATIENCE, Reply, Scene, Script, answer, exchange};
+
+/// How long the store takes at the most.
+const DEADLINE: Duration = Duration::from_millis(5);
+
+/// A store that goes wrong at random: it fails, takes its time, forgets, cuts short, and brings what nobody has put.
+#[derive(Clone)]
+struct Faulty {
+    store: MemoryStore,
+    chance: Arc<Mutex<Chance>>,
+}
+
+struct Chance {
+    random: StdRng,
+    /// Of an operation to go wrong.
+    odds: f64,
+}
+
+impl Faulty {
+    fn new(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let odds = random.random_range(0.1..0.9);
+        let chance = Arc::new(Mutex::new(Chance { random, odds }));
+        Self { store: MemoryStore::new(64 << 20), chance }
+    }
+
+    /// Takes its time, and fails or not.
+    async fn strike(&self) -> Result<(), StoreError> {
+        let (delay, error) = {
+            let chance = &mut *self.chance.lock().unwrap();
+            let strikes = |chance: &mut Chance| chance.random.random_bool(chance.odds / 2.0);
+            let delay = strikes(chance).then(|| chance.random.random_range(Duration::ZERO..DEADLINE));
+            (delay, strikes(chance).then(|| chance.error()))
+        };
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        error.map_or(Ok(()), Err)
+    }
+}
+
+impl Chance {
+    fn error(&mut self) -> StoreError {
+        match self.random.random_range(0..3) {
+            0 => StoreError::Unreachable("it is gone".to_owned()),
+            1 => StoreError::Deadline(DEADLINE),
+            _ => StoreError::Refused("OOM".to_owned()),
+        }
+    }
+
+    /// What a read brings instead of this.
+    fn spoil(&mut self, value: Option<Bytes>) -> Option<Bytes> {
+        if !self.random.random_bool(self.odds) {
+            return value;
+        }
+        match self.random.random_range(0..4) {
+            0 => None,
+            1 => Some((0..self.random.random_range(0..200)).map(|_| self.random.random::<u8>()).collect()),
+            2 => value.map(|value| value.slice(..self.random.random_range(0..=value.len()))),
+            _ => {
+                const FOREIGN: [&[u8]; 6] = [
+                    b"",
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nforeign",
+                    b"HTTP/1.1 404 Not Found\r\nCachepage-Expires: 4000000000\r\nContent-Length: 0\r\n\r\n",
+                    b"cachepage/1 vary 00000000000000000000000000000000 accept-language\n",
+                    b"\x80\x05]\x94.",
+                    b"apart",
+                ];
+                Some(Bytes::from_static(FOREIGN[self.random.random_range(0..FOREIGN.len())]))
+            }
+        }
+    }
+}
+
+impl Store for Faulty {
+    async fn get<const N: usize>(&self, keys: [&Key; N]) -> Result<[Option<Bytes>; N], StoreError> {
+        self.strike().await?;
+        let values = self.store.get(keys).await?;
+        let mut chance = self.chance.lock().unwrap();
+        Ok(values.map(|value| chance.spoil(value)))
+    }
+
+    fn near(&self, _: u64, _: &[u8]) -> Option<Arc<Near>> {
+        None
+    }
+
+    async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
+        self.strike().await?;
+        self.store.ttl(key).await
+    }
+
+    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        self.strike().await?;
+        let claimed = self.store.claim(key, token, ttl).await?;
+        // A claim may have got through whose answer says that it has not.
+        Ok(claimed && !self.chance.lock().unwrap().random.random_bool(0.1))
+    }
+
+    async fn hold(&self, key: &Key, token: &Bytes, ttl: Option<Duration>) -> Result<bool, StoreError> {
+        self.strike().await?;
+        self.store.hold(key, token, ttl).await
+    }
+
+    async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
+        // Before or after it is done, or when half of it is.
+        self.strike().await?;
+        let done = writes.len() - usize::from(self.chance.lock().unwrap().random.random_bool(0.1));
+        self.store.put(writes[..done].to_vec(), ttl).await?;
+        self.strike().await
+    }
+}
+
+/// An origin whose answer is a function of the request, of each kind that there is to cache or not to cache.
+async fn origin() -> Origin {
+    Origin::new(|seen, _| {
+        let (method, target) = seen.line.split_once(' ').unwrap();
+        let target = target.split(' ').next().unwrap();
+        let language = seen.header("accept-language").unwrap_or("none");
+        let path = target.split('?').next().unwrap();
+        let body = format!("{target} in {language}\n").repeat(20);
+        let answer = match path {
+            "/p/varies" => answer("200 OK", "Vary: Accept-Language\r\nX-A: 1\r\nX-A: 2\r\n", &body),
+            "/p/private" => answer("200 OK", "Cache-Control: private\r\n", &body),
+            "/p/cookie" => answer("200 OK", "Set-Cookie: a=b\r\n", &body),
+            "/p/missing" => answer("404 Not Found", "", target),
+            "/p/broken" => answer("503 Service Unavailable", "Retry-After: 5\r\n", target),
+            "/p/short" => answer("200 OK", "Cache-Control: max-age=5\r\n", &target.repeat(9)),
+            "/p/chunks" => {
+                let chunk = format!("{:x}\r\n{target}\r\n", target.len());
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n";
+                format!("{head}{chunk}{chunk}0\r\n\r\n").into_bytes()
+            }
+            _ => answer("200 Fine", &format!("X-Of: {target}\r\n"), &format!("{target}\n").repeat(20)),
+        };
+        let head_only = method == "HEAD";
+        let end = answer.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4;
+        Script::Answer(if head_only { answer[..end].to_vec() } else { answer })
+    })
+    .await
+}
+
+fn request(random: &mut StdRng) -> String {
+    const TARGETS: [&str; 13] = [
+        "/p/one",
+        "/p/two",
+        "/p/one?q=1",
+        "/p/one?q=2",
+        "/p/varies",
+        "/p/varies?q=1",
+        "/p/private",
+        "/p/cookie",
+        "/p/missing",
+        "/p/broken",
+        "/p/short",
+        "/p/chunks",
+        "/other",
+    ];
+    let target = TARGETS[random.random_range(0..TARGETS.len())];
+    let language = ["", "Accept-Language: de\r\n", "Accept-Language: fr\r\n"][random.random_range(0..3)];
+    let method = if random.random_bool(0.1) { "HEAD" } else { "GET" };
+    format!("{method} {target} HTTP/1.1\r\nHost: localhost:8000\r\n{language}\r\n")
+}
+
+/// All that the cache has no say in.
+fn given(reply: &Reply) -> (String, Vec<(String, String)>, &[u8], bool) {
+    const CACHES: [&str; 9] = [
+        "x-cache",
+        "cache-status",
+        "age",
+        "expires",
+        "cache-control",
+        // A stored page has neither, as in Django, and a length in place of chunks.
+        "date",
+        "server",
+        "content-length",
+        "transfer-encoding",
+    ];
+    let headers = reply.without(&CACHES).into_iter();
+    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    (reply.line.clone(), headers, &reply.body, reply.whole)
+}
+
+async fn clients_get_what_the_origin_gives(seed: u64, rule: &'static str) {
+    let origin = origin().await;
+    let settings = format!("[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n{rule}");
+    let scene = Scene::with(origin.address, Faulty::new(seed), &settings).await;
+    let mut random = StdRng::seed_from_u64(seed);
+    for _ in 0..30 {
+        // Some at once, of which some are for one page.
+        let mut asked = JoinSet::new();
+        for _ in 0..random.random_range(1..6) {
+            let (request, proxy, origin) = (request(&mut random), scene.address, origin.address);
+            asked.spawn(async move {
+                let reply =
+                    tokio::time::timeout(PATIENCE, exchange(proxy, request.as_bytes())).await.unwrap();
+                let direct = exchange(origin, request.as_bytes()).await;
+                assert_eq!(given(&reply), given(&direct), "{request}{rule}seed {seed}: {}", reply.cache());
+            });
+        }
+        asked.join_all().await;
+    }
+    scene.stop().await;
+}
+
+/// Issue 5, point 4. Another seed is another run of faults; what fails is named with its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_store_does_clients_get_what_the_origin_gives() {
+    let cases = std::env::var("CACHEPAGE_CHAOS_CASES").map_or(20, |text| text.parse().unwrap());
+    for seed in 0..cases {
+        for rule in ["", "coalesce = \"fleet\"\n", "grace = 60\nstale_if_error = 60\nearly_refresh = 1.0\n"] {
+            clients_get_what_the_origin_gives(seed, rule).await;
+        }
+    }
+}
