@@ -189,6 +189,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.refused.is_some() {
+            // There is something to say yet.
+            return Poll::Ready(Ok(()));
+        }
         let ended = Pin::new(&mut this.inner).poll_shutdown(cx);
         this.poll_stall(cx, ended)
     }

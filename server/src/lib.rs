@@ -176,11 +176,11 @@ impl Connection {
                 (&mut connection).await
             }
         };
+        let stream = connection.into_parts().io.into_inner();
         if let Err(error) = ended {
-            let stream = connection.into_parts().io.into_inner();
             debug!(%peer, %error, refused = ?stream.refused(), "connection ended");
-            stream.say_why().await;
         }
+        stream.say_why().await;
         drop(admitted);
     }
 }

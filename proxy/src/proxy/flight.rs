@@ -9,7 +9,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use tokio::time::Instant;
 
-use super::{Lookup, Proxy, now, relay};
+use super::{Lookup, Proxy, asked_for, now, relay};
 use crate::body::{Body, Filled};
 use crate::collapse::{Lead, Outcome, Place, Shared};
 use crate::entry::Ready;
@@ -60,8 +60,14 @@ enum Turn<S: Store> {
 }
 
 impl<S: Store> Proxy<S> {
-    /// Gets a page from the origin, or from the request that is getting it already.
+    /// Gets a page from the origin, alone or together with others.
     pub(super) async fn miss(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<Response<Body>, Error> {
+        let is_conditional = policy::is_conditional(&wanted.request.headers);
+        asked_for(is_conditional, self.lead_or_follow(wanted).await?)
+    }
+
+    /// Asks the origin, or waits for the request that is asking it already.
+    async fn lead_or_follow(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<Response<Body>, Error> {
         let mut key = wanted.key(wanted.marker.as_deref());
         let deadline = Instant::now() + self.upstream.patience();
         let flights =

@@ -10,6 +10,7 @@ mod faults;
 mod forwarding;
 mod grace;
 mod hit;
+mod hostile;
 mod near;
 mod pass;
 mod program;

@@ -172,6 +172,28 @@ fn it_starts_without_redis_and_without_rules_says_so_and_ends_in_order() {
 }
 
 #[tokio::test]
+async fn what_does_not_end_holds_it_up_no_longer_than_its_deadline() {
+    let (sender, mut asked) = tokio::sync::mpsc::channel(1);
+    let origin = Origin::new(move |_, _| {
+        sender.try_send(()).unwrap();
+        Script::Silent
+    })
+    .await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "deadlines.shutdown = \"100ms\"\n").unwrap();
+    let origin = format!("http://{}", origin.address);
+    let path = file.path().to_str().unwrap();
+    let running = Running::start(&["--store", "memory", "--origin", &origin, "--config", path]);
+    let mut client = TcpStream::connect(&running.address).unwrap();
+    client.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    asked.recv().await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || running.end("-TERM"));
+    let (code, log) = tokio::time::timeout(PATIENCE, ended).await.expect("it ends in time").unwrap();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("their deadline has passed"), "{log}");
+}
+
+#[tokio::test]
 async fn a_log_line_names_the_origin_that_is_down() {
     let running = Running::start(&["--store", "memory", "--origin", "http://127.0.0.1:1"]);
     assert_eq!(read_all(&running.address, "/x").0, 502);

@@ -406,6 +406,15 @@ impl Client {
         reply
     }
 
+    /// What has come of an answer, once its first bytes have; they are left to be read.
+    pub(crate) async fn peek(&mut self) -> &[u8] {
+        let first = async {
+            while self.buffer.len() < 16 && more(&mut self.stream, &mut self.buffer).await.is_some() {}
+        };
+        timeout(PATIENCE, first).await.expect("an answer in time");
+        &self.buffer
+    }
+
     /// Reads the head of an answer and leaves the body on the wire.
     pub(crate) async fn head(&mut self) -> Reply {
         self.reply(false).await
@@ -419,6 +428,12 @@ impl Client {
             }
         };
         timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("{text:?} did not come"));
+    }
+
+    /// All that comes until the other side closes the connection.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        assert!(self.is_closed().await, "closed in time");
+        std::mem::take(&mut self.buffer)
     }
 
     /// Whether the other side closes the connection, whatever it still sends.

@@ -1,0 +1,63 @@
+//! What such proxies have been broken with: `docs/hostile.md` lists it by number and names the test of each.
+
+mod clients;
+mod framing;
+mod origins;
+mod pages;
+mod targets;
+
+use std::time::Duration;
+
+use proxy::MemoryStore;
+
+use crate::support::{Client, Origin, RULES, Reply, Scene, Script, page};
+
+/// A proxy with these settings before this origin.
+async fn with(origin: &Origin, settings: &str) -> Scene {
+    Scene::with(origin.address, MemoryStore::new(8 << 20), &format!("{settings}\n{RULES}")).await
+}
+
+/// A new client gets what it asks for, whatever the last one did.
+async fn is_well(scene: &Scene) {
+    let reply = scene.get("/p/well").await;
+    assert_eq!((reply.status(), reply.whole), (200, true), "{}", reply.line);
+}
+
+/// Sends these bytes, reads one answer, and sees the connection closed after it.
+async fn last_words(scene: &Scene, bytes: &[u8]) -> Reply {
+    let mut client = scene.connect().await;
+    client.try_write(bytes).await;
+    let reply = client.reply(true).await;
+    assert!(client.is_closed().await, "{}", bytes.escape_ascii());
+    reply
+}
+
+/// Each of these is answered so, ends its connection, reaches no origin, and harms nobody else.
+async fn all_refused(status: u16, requests: &[&[u8]]) {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(&origin).await;
+    is_well(&scene).await;
+    for request in requests {
+        assert_eq!(last_words(&scene, request).await.status(), status, "{}", request.escape_ascii());
+        is_well(&scene).await;
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+/// An origin whose answer is what it was asked, and with which headers.
+async fn echo() -> Origin {
+    Origin::new(|seen, _| {
+        let lines: Vec<_> = seen.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let body = String::from_utf8_lossy(&seen.body);
+        Script::Answer(page("", &format!("{}\n{}\n{body}", seen.line, lines.join("\n"))))
+    })
+    .await
+}
+
+/// Far more than anything here takes, far less than a test's patience.
+const SOON: Duration = Duration::from_secs(5);
+
+/// What comes on a connection until it is closed.
+async fn everything(client: &mut Client) -> String {
+    String::from_utf8_lossy(&client.rest().await).into_owned()
+}

@@ -1,0 +1,236 @@
+//! Origins that are slow, or lie, or leave (HOSTILE 31-34), and how much of them is asked.
+
+use tokio::sync::mpsc;
+
+use super::{is_well, with};
+use crate::support::{Client, Origin, Scene, Script, answer, page};
+
+/// Asks without waiting for the answer.
+async fn ask(scene: &Scene, target: &str) -> Client {
+    let mut client = scene.connect().await;
+    client.write(format!("GET {target} HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").as_bytes()).await;
+    client
+}
+
+/// An origin whose answers the test sends: each request's sender comes out of the channel.
+async fn asked() -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
+    let (starts, requests) = mpsc::unbounded_channel();
+    let origin = Origin::new(move |_, _| {
+        let (sender, pieces) = mpsc::channel(1);
+        starts.send(sender).unwrap();
+        Script::Pieces(pieces)
+    })
+    .await;
+    (origin, requests)
+}
+
+#[tokio::test]
+async fn h31_an_origin_has_so_many_requests_and_so_many_wait() {
+    let (origin, mut requests) = asked().await;
+    let settings = "limits.origin_requests = 1\nlimits.origin_queue = 1\ndeadlines.origin_queue = \"20s\"\n";
+    let scene = with(&origin, settings).await;
+    let mut first = ask(&scene, "/1").await;
+    let at_first = requests.recv().await.unwrap();
+    at_first.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1".to_vec()).await.unwrap();
+    first.until("\r\n\r\n1").await;
+    // Which of the two is in the queue is theirs to settle; the other is told so at once.
+    let (mut second, mut third) = (ask(&scene, "/2").await, ask(&scene, "/3").await);
+    let (refused, mut waiting) = tokio::select! {
+        reply = second.reply(true) => (reply, third),
+        reply = third.reply(true) => (reply, second),
+    };
+    assert_eq!((refused.status(), refused.header("retry-after")), (503, "1"));
+    assert_eq!(refused.cache(), "BYPASS fwd=bypass; detail=origin-busy");
+    assert_eq!((origin.count(), refused.text()), (1, "503: the origin is busy\n"));
+    // The place is free when the answer is whole, and not before.
+    at_first.send(b"1".to_vec()).await.unwrap();
+    assert_eq!(first.reply(true).await.text(), "11");
+    drop(at_first);
+    requests.recv().await.unwrap().send(page("", "after")).await.unwrap();
+    assert_eq!(waiting.reply(true).await.text(), "after");
+}
+
+#[tokio::test]
+async fn h31_who_waits_for_the_origin_waits_not_for_long_and_pages_need_none() {
+    let (origin, mut requests) = asked().await;
+    let scene = with(&origin, "limits.origin_requests = 1\ndeadlines.origin_queue = \"100ms\"\n").await;
+    let mut filling = ask(&scene, "/p/well").await;
+    requests.recv().await.unwrap().send(page("", "kept")).await.unwrap();
+    assert_eq!(filling.reply(true).await.status(), 200);
+    let _stuck = ask(&scene, "/1").await;
+    let _held = requests.recv().await.unwrap();
+    for target in ["/2", "/p/3"] {
+        let reply = scene.get(target).await;
+        assert_eq!((reply.status(), reply.header("retry-after")), (503, "1"));
+    }
+    is_well(&scene).await;
+    assert_eq!(origin.count(), 2);
+}
+
+/// A byte now and then is no silence; the bound in all ends it.
+#[tokio::test]
+async fn h31_an_answer_that_trickles_has_a_bound_in_all() {
+    for head in ["HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "HTTP/1.1 200 OK\r\nX: "] {
+        let (origin, mut requests) = asked().await;
+        let scene = with(&origin, "deadlines.origin_total = \"200ms\"\n").await;
+        for target in ["/p/", "/x"] {
+            let mut client = ask(&scene, target).await;
+            let sender = requests.recv().await.unwrap();
+            sender.send(head.as_bytes().to_vec()).await.unwrap();
+            let trickle = tokio::spawn(async move {
+                let mut pace = tokio::time::interval(std::time::Duration::from_millis(5));
+                while sender.send(b"x".to_vec()).await.is_ok() {
+                    pace.tick().await;
+                }
+            });
+            let reply = client.reply(true).await;
+            let is_head = head.ends_with("\r\n\r\n");
+            assert_eq!((reply.status(), reply.whole), if is_head { (200, false) } else { (504, true) });
+            trickle.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn h33_answers_to_nobodys_question() {
+    for (said, status) in [
+        (answer("304 Not Modified", "ETag: \"v\"\r\n", ""), 502),
+        (b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n".to_vec(), 502),
+        (b"HTTP/1.1 000 Nothing\r\nContent-Length: 0\r\n\r\n".to_vec(), 502),
+        (b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), 502),
+        (b"HTTP/9.9 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), 502),
+        (b"ICY 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), 502),
+        (b"HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n".to_vec(), 502),
+        (b"HTTP/1.1 200 O\rK\r\nContent-Length: 0\r\n\r\n".to_vec(), 502),
+        (b"\0".repeat(100), 502),
+        (b"HTTP/1.1 200 OK\r\n".iter().copied().chain(b"X: y\r\n".repeat(10_000)).collect(), 502),
+        (b"HTTP/1.1 200 OK\r\nX: ".iter().copied().chain(b"y".repeat(2 << 20)).collect(), 502),
+        (answer("200 OK", "Content-Range: bytes 5-1/x\r\n", "x"), 200),
+        (answer("206 Partial Content", "Content-Range: \r\n", "x"), 206),
+        (answer("416 Range Not Satisfiable", "Content-Range: bytes */\r\n", ""), 416),
+    ] {
+        let shown = said[..said.len().min(80)].escape_ascii().to_string();
+        let origin = Origin::new(move |seen, _| match seen.line.contains("well") {
+            true => Script::Answer(page("", "well")),
+            false => Script::Close(said.clone()),
+        })
+        .await;
+        let scene = Scene::new(&origin).await;
+        for target in ["/p/", "/x"] {
+            let reply = scene.get(target).await;
+            assert_eq!(reply.status(), status, "{target} {shown}");
+            assert!(!reply.text().contains("127.0.0.1"), "{}", reply.text());
+            is_well(&scene).await;
+        }
+    }
+}
+
+/// Who asked whether it has changed gets the origin's word for it, outside of the cache.
+#[tokio::test]
+async fn h33_who_asks_for_a_304_may_have_it() {
+    let origin = Origin::new(|_, _| Script::Answer(answer("304 Not Modified", "", ""))).await;
+    let scene = Scene::new(&origin).await;
+    for condition in ["If-None-Match: \"v\"\r\n", "If-Modified-Since: Tue, 24 Nov 2026 12:00:00 GMT\r\n"] {
+        let mut client = scene.connect().await;
+        client.write(format!("GET /x HTTP/1.1\r\nHost: a\r\n{condition}\r\n").as_bytes()).await;
+        assert_eq!(client.head().await.status(), 304);
+    }
+}
+
+#[tokio::test]
+async fn h33_answers_before_the_answer() {
+    let early =
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n".repeat(1_000);
+    let whole = [early.clone(), page("", "x")].concat();
+    let origin = Origin::new(move |_, _| Script::Answer(whole.clone())).await;
+    let scene = Scene::new(&origin).await;
+    for target in ["/p/", "/x"] {
+        let reply = scene.get(target).await;
+        assert_eq!((reply.status(), reply.text(), reply.header("link")), (200, "x", ""));
+    }
+
+    // And no answer after them.
+    let (origin, mut requests) = asked().await;
+    let scene = with(&origin, "deadlines.origin_head = \"200ms\"\n").await;
+    let mut client = ask(&scene, "/x").await;
+    let sender = requests.recv().await.unwrap();
+    let flood = tokio::spawn(async move { while sender.send(early.clone()).await.is_ok() {} });
+    assert_eq!(client.reply(true).await.status(), 504);
+    flood.await.unwrap();
+}
+
+/// What an origin says beyond its answer is never the answer to somebody else.
+#[tokio::test]
+async fn h34_what_is_behind_an_answer_is_nobodys() {
+    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for said in [
+        format!("HTTP/1.1 204 No Content\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()),
+        format!("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n{evil}"),
+        format!("HTTP/1.1 304 Not Modified\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n{evil}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx{evil}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{evil}"),
+    ] {
+        let shown = said.clone();
+        let origin = Origin::new(move |seen, _| match seen.line.contains("lie") {
+            true => Script::Answer(said.clone().into_bytes()),
+            false => Script::Answer(page("", "good")),
+        })
+        .await;
+        let scene = Scene::new(&origin).await;
+        for (method, target) in [("GET", "/lie"), ("GET", "/p/lie"), ("HEAD", "/lie"), ("POST", "/lie")] {
+            let lie = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let mut client = scene.connect().await;
+            client.write(lie.as_bytes()).await;
+            client.head().await;
+            for target in ["/x", "/p/x"] {
+                assert_eq!(scene.get(target).await.text(), "good", "{method} {shown}");
+            }
+        }
+    }
+}
+
+/// An origin that closes an idle connection just as a request comes has not seen it, most likely: what does the same
+/// twice as once is sent again, once, and only where the connection had been good before.
+#[tokio::test]
+async fn an_origin_that_closes_an_idle_connection_is_asked_again() {
+    for (request, status, count) in [
+        ("GET /x HTTP/1.1\r\nHost: a\r\n\r\n", 200, 3),
+        ("GET /p/x HTTP/1.1\r\nHost: a\r\n\r\n", 200, 3),
+        ("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n", 200, 3),
+        ("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 200, 3),
+        ("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 502, 2),
+        ("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 502, 2),
+    ] {
+        // The second on a connection that was good finds it closed.
+        let origin = Origin::new(|seen, number| match number {
+            2 => Script::Close(Vec::new()),
+            _ if seen.line.starts_with("HEAD") => Script::Close(answer("200 OK", "", "")),
+            _ => Script::Answer(page("", "page")),
+        })
+        .await;
+        let scene = Scene::new(&origin).await;
+        assert_eq!(scene.get("/first").await.status(), 200);
+        let reply = scene.send(request).await;
+        assert_eq!((reply.status(), origin.count()), (status, count), "{request}");
+        is_well(&scene).await;
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_never_answers_is_asked_once() {
+    let origin = Origin::new(|_, _| Script::Close(Vec::new())).await;
+    let scene = Scene::new(&origin).await;
+    assert_eq!(scene.get("/x").await.status(), 502);
+    assert_eq!(origin.count(), 1);
+
+    // Nor more than twice, where it had been good.
+    let origin = Origin::new(|_, number| match number {
+        1 => Script::Answer(page("", "page")),
+        _ => Script::Close(Vec::new()),
+    })
+    .await;
+    let scene = Scene::new(&origin).await;
+    assert_eq!(scene.get("/x").await.status(), 200);
+    assert_eq!((scene.get("/x").await.status(), origin.count()), (502, 3));
+}

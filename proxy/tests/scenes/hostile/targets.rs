@@ -1,0 +1,262 @@
+//! What is asked for, by whom, in whose name (HOSTILE 15-25, 36, 37, 48).
+
+use proxy::MemoryStore;
+
+use super::{all_refused, echo, is_well, last_words, with};
+use crate::support::{Origin, Scene, Script, page};
+
+#[tokio::test]
+async fn h15_methods_and_targets_that_are_for_no_cache() {
+    all_refused(
+        405,
+        &[
+            b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+            b"CONNECT /p/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"TRACE /p/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        ],
+    )
+    .await;
+    all_refused(
+        400,
+        &[
+            b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET p/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET  /p/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /p/ x HTTP/1.1\r\nHost: a\r\n\r\n",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn h16_h17_hosts_that_could_be_two_or_none() {
+    all_refused(
+        400,
+        &[
+            b"GET http://b/p/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET http://a@b/p/ HTTP/1.1\r\nHost: b\r\n\r\n",
+            b"GET http://a:80/p/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET https://a/p/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET ftp://a/p/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: a\r\nhOST: b\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost:\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: user@a\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: a:port\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: a:80:80\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: a, b\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: a/b\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: a b\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: a\\b\r\n\r\n",
+            b"GET /p/ HTTP/1.1\r\nHost: \xc3\xa9\r\n\r\n",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn h18_one_host_has_one_page_however_it_is_written() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), crate::support::RULES).await;
+    for (host, text) in [
+        ("localhost:8000", "page 1"),
+        ("LOCALHOST:8000", "page 1"),
+        ("shop.example", "page 2"),
+        ("Shop.Example:80", "page 2"),
+        ("shop.example:8080", "page 3"),
+        ("shop.example.", "page 4"),
+    ] {
+        let reply = scene.send(&format!("GET /p/ HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(reply.text(), text, "{host}");
+    }
+    let absolute = "GET http://shop.example/p/ HTTP/1.1\r\nHost: SHOP.example\r\n\r\n";
+    assert_eq!(scene.send(absolute).await.text(), "page 2");
+}
+
+/// What selects no page must not reach the origin: it could answer with what others then get.
+#[tokio::test]
+async fn h19_what_says_for_whom_comes_from_us() {
+    let origin = echo().await;
+    let scene = Scene::new(&origin).await;
+    for name in [
+        "X-Forwarded-Host",
+        "X-Forwarded-Server",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Scheme",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-For",
+        "Forwarded",
+        "X-Original-URL",
+        "X-Original-Host",
+        "X-Rewrite-URL",
+        "X-Host",
+        "X-Real-IP",
+    ] {
+        let target = format!("/p/{name}");
+        let lied = scene.get_with(&target, &format!("{name}: evil.example\r\n")).await;
+        assert!(!lied.text().contains("evil"), "{}", lied.text());
+        let hit = scene.get(&target).await;
+        assert_eq!((hit.header("x-cache"), hit.text()), ("HIT", lied.text()));
+    }
+}
+
+#[tokio::test]
+async fn h20_targets_are_what_their_bytes_are() {
+    let origin = Origin::new(|seen, _| Script::Answer(page("", &seen.line))).await;
+    let scene = Scene::new(&origin).await;
+    let targets = [
+        "/p/a",
+        "/p//a",
+        "/p/./a",
+        "/p/x/../a",
+        "/p/%2e%2e/a",
+        "/p/%2E%2E/a",
+        "/p/..%2fa",
+        "/p%2fa",
+        "/p/a;x",
+        "/p/a%3bx",
+        "/p/a%00",
+        "/p/a.",
+        "/p/a%20",
+        "/p/A",
+        "/p/%61",
+        "/p/a%",
+        "/p/a%zz",
+        "/p/a?",
+        "/p/a?%00",
+        "/p/\u{7f}",
+    ];
+    for target in targets.iter().filter(|target| target.is_ascii() && !target.contains('\u{7f}')) {
+        assert_eq!(
+            scene.get(target).await.text(),
+            match *target {
+                // An empty query is none: the page is there already.
+                "/p/a?" => "GET /p/a HTTP/1.1".to_owned(),
+                target => format!("GET {target} HTTP/1.1"),
+            }
+        );
+    }
+}
+
+#[tokio::test]
+async fn h21_no_page_is_cached_for_how_its_name_ends() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(&origin).await;
+    for target in
+        ["/account/x.css", "/account/%23.css", "/account/;x.js", "/account?x.png", "/account%2fp/x.css"]
+    {
+        for _ in 0..2 {
+            assert_eq!(scene.get(target).await.cache(), "BYPASS fwd=bypass; detail=no-rule", "{target}");
+        }
+    }
+}
+
+/// The origin may read a query in its own way (`;` as `&`): it is kept as it is, in the key and on the way.
+#[tokio::test]
+async fn h22_h23_queries_are_neither_read_nor_sorted_nor_stripped() {
+    let origin = Origin::new(|seen, _| Script::Answer(page("", &seen.line))).await;
+    let scene = Scene::new(&origin).await;
+    for target in [
+        "/p/?q=1",
+        "/p/?q=1&utm_source=x;callback=evil",
+        "/p/?q=1&utm_source=x%3bcallback=evil",
+        "/p/?q=1;utm_source=x",
+        "/p/?q=1&q=2",
+        "/p/?q=2&q=1",
+        "/p/?Q=1",
+        "/p/?q=%31",
+        &format!("/p/?{}", "a=1&".repeat(1_000)),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(scene.get(target).await.text(), format!("GET {target} HTTP/1.1"));
+        }
+    }
+    assert_eq!(origin.count(), 9);
+}
+
+#[tokio::test]
+async fn h23_h24_heads_have_a_measure() {
+    let origin = Origin::pages("").await;
+    let scene = with(&origin, "").await;
+    let head = |target: &str, headers: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: localhost:8000\r\n{headers}\r\n")
+    };
+    for (request, status) in [
+        (head(&format!("/p/?{}", "a=1&".repeat(10_000)), ""), 414),
+        (head(&format!("/p/{}", "y".repeat(64 << 10)), ""), 414),
+        (head(&format!("/p/{}", "y".repeat((8 << 10) - 18)), ""), 200),
+        (head(&format!("/p/{}", "y".repeat((8 << 10) - 17)), ""), 414),
+        ("x".repeat(1 << 20), 414),
+        (head("/p/", &"X: y\r\n".repeat(10_000)), 431),
+        (head("/p/", &"X: y\r\n".repeat(99)), 200),
+        (head("/p/", &"X: y\r\n".repeat(100)), 431),
+        (head("/p/", &format!("X: {}\r\n", "y".repeat(1 << 20))), 431),
+        (head("/p/", &format!("X: {}\r\n", "y".repeat(31 << 10))), 200),
+        (head("/p/", &format!("{}: y\r\n", "x".repeat(40 << 10))), 431),
+        (head("/p/", &format!("Cookie: {}\r\n", "a=b; ".repeat(8 << 10))), 431),
+    ] {
+        let mut client = scene.connect().await;
+        client.try_write(request.as_bytes()).await;
+        let reply = client.reply(true).await;
+        assert_eq!(reply.status(), status, "{}", &request[..100]);
+        assert!(status == 200 || client.is_closed().await);
+        is_well(&scene).await;
+    }
+}
+
+#[tokio::test]
+async fn h24_what_a_head_may_be_is_a_setting() {
+    let origin = Origin::pages("").await;
+    let scene = with(&origin, "limits.request_line = 64\nlimits.head = 9000\nlimits.headers = 200\n").await;
+    let head = |target: &str, headers: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: localhost:8000\r\n{headers}\r\n")
+    };
+    for (request, status) in [
+        (head(&format!("/p/{}", "y".repeat(60)), ""), 414),
+        (head("/p/", &"X: y\r\n".repeat(199)), 200),
+        (head("/p/", &"X: y\r\n".repeat(200)), 431),
+        (head("/p/", &format!("X: {}\r\n", "y".repeat(9000))), 431),
+    ] {
+        assert_eq!(scene.send(&request).await.status(), status, "{}", &request[..50]);
+    }
+}
+
+/// What `Connection` names is gone before anything is decided: the page that is stored is the one without it.
+#[tokio::test]
+async fn h25_connection_cannot_cut_off_what_selects() {
+    let origin = echo().await;
+    let scene = Scene::new(&origin).await;
+    let cut = "Authorization: Basic eA==\r\nCookie: sid=1\r\nConnection: Authorization, cookie, Host, Content-Length\r\n";
+    let stored = scene.get_with("/p/", cut).await;
+    assert_eq!(stored.cache(), "MISS fwd=uri-miss; stored");
+    let text = stored.text().to_ascii_lowercase();
+    assert!(!text.contains("authorization") && !text.contains("cookie"), "{text}");
+    assert!(text.contains("host: localhost:8000"), "{text}");
+    assert_eq!(scene.get("/p/").await.text(), stored.text());
+    let kept = scene.get_with("/p/", "Authorization: Basic eA==\r\n").await;
+    assert_eq!(kept.header("x-cache"), "BYPASS");
+}
+
+/// The cache has no commands on the wire: a PURGE is a method like others, and the page stays.
+#[tokio::test]
+async fn h48_nobody_purges_from_outside() {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(&origin).await;
+    scene.get("/p/").await;
+    for method in ["PURGE", "BAN", "REFRESH", "DELETE"] {
+        let reply = scene.send(&format!("{method} /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n")).await;
+        assert_eq!(reply.cache(), "BYPASS fwd=method");
+    }
+    let hit = scene.get_with("/p/", "Cache-Control: no-cache\r\nPragma: no-cache\r\n").await;
+    assert_eq!((hit.header("x-cache"), hit.text()), ("HIT", "page 1"));
+    assert_eq!(
+        last_words(&scene, b"GET /p/ HTTP/1.1\r\nHost: localhost:8000\r\nConnection: close\r\n\r\n")
+            .await
+            .text(),
+        "page 1"
+    );
+}
