@@ -5,7 +5,7 @@
 //!
 //! A request goes through `routes` from top to bottom: is the host good, is there a view under this path, can its
 //! answer be accepted, which method. A list is made by `page` (which rows, which links) with the rows of `naive` or
-//! `optimized`, which `row` turns into values. All queries go through one [`Session`](database::Session), which
+//! `optimized`, which `row` turns into values. All queries go through one `database::Session`, which
 //! counts, times and logs them.
 //!
 //! `headers`, `negotiation`, `number`, `link`, `host` and `row` are pure, and tested by tables.

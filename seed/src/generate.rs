@@ -4,7 +4,7 @@
 //! before it, nothing has to be kept in memory, and a property can ask where it stands by making its location again.
 //!
 //! People compare measurements on rows with the same seed, so none of this may change: the order of the draws in a
-//! function, the tables and texts below `generate/`, [`EPOCH`], the generator, and how `rand` and `fake` turn its
+//! function, the tables and texts below `generate/`, `EPOCH`, the generator, and how `rand` and `fake` turn its
 //! bits into choices. `tests/determinism.rs` holds the digest; if an update of a library alters it, keep the old one.
 
 mod cities;
@@ -19,7 +19,7 @@ use crate::row::{Agent, Location, Office, Property};
 use crate::schema::{self, Table};
 use cities::{CITIES, City};
 
-/// The most properties that can be asked for. Each has a microsecond of its own in [`SPAN`], by a wide margin.
+/// The most properties that can be asked for. Each has a microsecond of its own in `SPAN`, by a wide margin.
 pub const MAX_PROPERTIES: u64 = 100_000_000;
 
 /// 2024-01-01, from when on properties are listed.
