@@ -1,7 +1,8 @@
 //! Workers: a runtime a core, each on a thread of its own.
 //!
 //! A request is read, answered and written on one thread, and what it talks to (the connection to Redis) lives there
-//! too: nothing of it ever wakes another core. On the work-stealing runtime a hit cost a third more.
+//! too: nothing of it ever wakes another core. On the work-stealing runtime a hit cost a sixth more
+//! (15.6 us of CPU for 13.3).
 
 use std::cell::Cell;
 use std::io;
@@ -19,8 +20,8 @@ thread_local! {
 
 /// Runtimes that take connections in turn.
 ///
-/// In turn, and not by SO_REUSEPORT: its hash gives 64 connections to two cores as unevenly as 40 to 24, and macOS does
-/// not spread them at all.
+/// In turn, and not by SO_REUSEPORT, whose hash may well give 64 connections to two cores as 38 and 26, and which does not
+/// spread them at all on macOS.
 #[derive(Debug)]
 pub struct Workers {
     runtimes: Vec<Handle>,

@@ -65,7 +65,8 @@ pub(crate) fn run(
         .args(["--connections", &connections.to_string()])
         .args(["--duration", &format!("{}s", time.as_secs().max(1)), url])
         .output()?;
-    let spent = cpu(&processes) - before;
+    // A server that has died meanwhile has none.
+    let spent = cpu(&processes).saturating_sub(before);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
         return Err(Fault::Errors(line.trim().to_owned()));

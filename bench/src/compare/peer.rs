@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bench::stack::{Launch, Program, Redis, StackError, free_port};
+use tempfile::TempDir;
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -99,7 +100,7 @@ impl Peer {
     pub(crate) fn start(kind: Kind, ground: &Ground<'_>) -> Result<Self, Absent> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let folder = folder()?;
-        let settings = Settings { address, folder: &folder, ground };
+        let settings = Settings { address, folder: folder.path(), ground };
         let launch = match kind {
             Kind::Redis => settings.proxy("off")?,
             Kind::Near => settings.proxy("64MiB")?,
@@ -110,7 +111,8 @@ impl Peer {
             Kind::Hyper => settings.yardstick("hyper")?,
             Kind::Raw => settings.yardstick("raw")?,
         };
-        let program = launch.folder(&folder).start()?;
+        // From here on it goes with the program.
+        let program = launch.folder(&folder.keep()).start()?;
         let peer = Self { kind, address, program };
         peer.wait()?;
         Ok(peer)
@@ -215,12 +217,12 @@ impl Settings<'_> {
 }
 
 /// On the RAM disk, where there is one: nginx keeps its pages there. Workers that run as somebody else may go in.
-fn folder() -> io::Result<PathBuf> {
+fn folder() -> io::Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let root = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
-    let folder = tempfile::Builder::new().prefix("cachepage-").tempdir_in(root)?.keep();
+    let folder = tempfile::Builder::new().prefix("cachepage-").tempdir_in(root)?;
     #[cfg(unix)]
-    fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
     Ok(folder)
 }
 

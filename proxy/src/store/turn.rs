@@ -2,8 +2,8 @@
 //!
 //! A worker under load has many requests for one popular page at hand before it comes to send the first one's read. All
 //! of them may share that read: it is sent after each of them came, so that none sees an older value than it would have
-//! seen alone. A read that was sent is never joined. With 64 connections on one page this halves what a hit costs beyond
-//! hyper: fewer commands, replies and copies of the page, and less for Redis to do.
+//! seen alone. A read that was sent is never joined. With 64 connections on one page
+//! a hit cost 11.8 us of CPU and not 13.0: fewer commands, replies and copies of the page. Redis has less to do, too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

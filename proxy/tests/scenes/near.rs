@@ -243,11 +243,21 @@ struct Page {
     version: AtomicU64,
     /// Each: who asks from then on must not get a version below this one.
     floors: std::sync::Mutex<Vec<(Instant, u64)>>,
+    /// Each: who asks from then on must not get this very version, whose time in Redis is over.
+    ends: std::sync::Mutex<Vec<(Instant, u64)>>,
 }
 
 impl Page {
     fn raise(&self, from: Instant, floor: u64) {
         self.floors.lock().unwrap().push((from, floor));
+    }
+
+    fn end(&self, at: Instant, version: u64) {
+        self.ends.lock().unwrap().push((at, version));
+    }
+
+    fn has_ended(&self, version: u64, asked: Instant) -> bool {
+        self.ends.lock().unwrap().iter().any(|&(at, ended)| ended == version && at <= asked)
     }
 
     fn floor(&self, asked: Instant) -> u64 {
@@ -293,8 +303,7 @@ impl Laboratory {
         if (6..8).contains(&change) {
             // No tolerance here: it must not be served for one moment longer than Redis has it, which is to the end of
             // the millisecond in which its time is over.
-            page.raise(acknowledged + Duration::from_millis(milliseconds + 1), floor + 1);
-            page.version.store(floor + 1, Ordering::SeqCst);
+            page.end(acknowledged + Duration::from_millis(milliseconds + 1), floor);
         }
         drop(redis);
     }
@@ -313,10 +322,8 @@ impl Laboratory {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.near.fetch_add(usize::from(is_near(&reply)), Ordering::Relaxed);
         if let Ok(version) = reply.text().parse::<u64>() {
-            assert!(
-                version >= floor,
-                "version {version} of page {number}, where {floor} is the least, by {reply:?}"
-            );
+            assert!(version >= floor, "{version} of page {number}, where {floor} is the least: {reply:?}");
+            assert!(!page.has_ended(version, asked), "{version} of page {number} is over: {reply:?}");
         }
     }
 

@@ -1,0 +1,130 @@
+//! What a hit may cost in allocations: a count, which is the same on any machine, however noisy. Who makes a hit dearer
+//! sees it here, and raises the figure with a reason; who makes it cheaper lowers it.
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use bench::stack::Redis;
+use clap::Parser as _;
+use proxy::{Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+
+const REQUEST: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
+
+/// A page of 14 KB, as Django makes them.
+const BODY: usize = 14_000;
+
+/// Counted together.
+const HITS: u64 = 20;
+
+/// Of so many counts the least is taken: a timer, or a near cache that asks for once, is in some of them.
+const COUNTS: usize = 20;
+
+/// A proxy and one client on one thread, whose allocations are counted.
+struct Stand {
+    runtime: Runtime,
+    client: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Stand {
+    fn new<S: Store>(near: &str, store: S) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let origin = origin().await;
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let args = Args::try_parse_from(["proxy", "--origin", &origin, "--cache", "/p/"]).unwrap();
+            let config = Config::parse(&args, Some(("budget.toml", near))).unwrap();
+            let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
+            tokio::spawn(server::serve(listener, proxy, config.clients, std::future::pending()));
+            TcpStream::connect(address).await.unwrap()
+        });
+        Self { runtime, client, answer: vec![0; 2 * BODY] }
+    }
+
+    /// One request, and the head of its answer.
+    async fn ask(client: &mut TcpStream, answer: &mut [u8]) -> usize {
+        client.write_all(REQUEST).await.unwrap();
+        let mut read = 0;
+        loop {
+            read += client.read(&mut answer[read..]).await.unwrap();
+            if let Some(head) = answer[..read].windows(4).position(|part| part == b"\r\n\r\n")
+                && read >= head + 4 + BODY
+            {
+                return head;
+            }
+        }
+    }
+
+    /// Asks until the answer says this.
+    fn warm(&mut self, expected: &str) {
+        let Self { runtime, client, answer } = self;
+        runtime.block_on(async {
+            for _ in 0..10_000 {
+                let head = Self::ask(client, answer).await;
+                if String::from_utf8_lossy(&answer[..head]).contains(expected) {
+                    return;
+                }
+            }
+            panic!("no answer says {expected}");
+        });
+    }
+
+    /// Allocations of a hit.
+    fn count(mut self, expected: &str) -> u64 {
+        self.warm(expected);
+        let Self { runtime, client, answer } = &mut self;
+        let mut hits = || {
+            for _ in 0..HITS {
+                runtime.block_on(Self::ask(client, answer));
+            }
+        };
+        let counts = (0..COUNTS).map(|_| measure(&mut hits).count_total);
+        counts.min().unwrap_or_default().div_ceil(HITS)
+    }
+}
+
+/// One that answers each connection once, which is all that is asked of it.
+async fn origin() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nAllow: GET, HEAD, OPTIONS\r\nX-Frame-Options: DENY\r\n\
+                 Content-Length: {BODY}\r\nConnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(&[head.as_bytes(), &[b'x'; BODY]].concat()).await;
+        }
+    });
+    format!("http://{address}")
+}
+
+/// A count may be less than its budget by no more than this, or the budget is out of date.
+const SLACK: u64 = 3;
+
+fn keeps(what: &str, count: u64, budget: u64) {
+    assert!(count <= budget, "{what}: {count} allocations, the budget is {budget}");
+    assert!(count + SLACK >= budget, "{what}: {count} allocations only: lower its budget of {budget}");
+}
+
+#[test]
+fn a_hit_keeps_its_budget() {
+    let redis = Redis::start().unwrap();
+    // Far above what a busy test machine needs.
+    let store = || RedisStore::new(&redis.url(), Duration::from_secs(10)).unwrap();
+    let memory = Stand::new("", MemoryStore::new(64 << 20)).count("X-Cache: HIT");
+    let far = Stand::new("", store()).count("X-Cache: HIT");
+    let near = Stand::new("near = \"64MiB\"", store()).count("detail=near");
+    println!("memory {memory}, Redis {far}, near {near}");
+    keeps("a hit from memory", memory, 10);
+    keeps("a hit from Redis", far, 25);
+    keeps("a near hit", near, 10);
+}
