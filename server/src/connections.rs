@@ -1,20 +1,23 @@
 //! The connections under way, and their orderly end.
 
+use std::convert::Infallible;
 use std::error::Error;
-use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::HttpService;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// A client that has connected sends its request at once. One that has sent nothing by then has only connected.
-const FIRST_BYTES: Duration = Duration::from_secs(1);
+/// How long a connection on which nothing is asked is kept at the end: a request may be on its way to us.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// All connections of a server.
 #[derive(Debug)]
@@ -48,43 +51,46 @@ impl Connections {
 }
 
 impl Place {
-    /// Serves a connection to its end. Told to end, it answers what was asked and closes.
-    ///
-    /// * A connection on which no request has come yet is given a moment: its client has just connected and would see its
-    ///   first request fail, which is not sent again as one on an old connection is.
-    /// * What has come is read before the order to end is heard.
-    pub(crate) async fn serve<S, B>(
+    /// Serves a connection to its end. Told to end, it tells its client so with the next answer. A client that has just
+    /// connected, or is about to ask, does not see its request fail: many a client sends none twice.
+    pub(crate) async fn serve<A, R, B>(
         mut self,
         stream: TcpStream,
         http: &http1::Builder,
-        service: S,
-        first: Duration,
-    ) -> Result<(), Box<dyn Error + Send + Sync>>
+        answer: A,
+    ) -> Result<(), hyper::Error>
     where
-        S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
+        A: Fn(Request<Incoming>) -> R,
+        R: Future<Output = Response<B>>,
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
     {
-        self.first_bytes(&stream, first).await?;
+        let is_last = AtomicBool::new(false);
+        let service = service_fn(|request| {
+            let (answer, is_last) = (answer(request), &is_last);
+            async move {
+                let mut response = answer.await;
+                if is_last.load(Ordering::Relaxed) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             biased;
-            ended = &mut connection => return Ok(ended?),
-            () = self.told() => connection.as_mut().graceful_shutdown(),
+            ended = &mut connection => return ended,
+            () = self.told() => is_last.store(true, Ordering::Relaxed),
         }
-        Ok(connection.await?)
-    }
-
-    async fn first_bytes(&mut self, stream: &TcpStream, deadline: Duration) -> io::Result<()> {
-        tokio::select! {
-            biased;
-            readable = timeout(deadline, stream.readable()) => return readable?,
-            () = self.told() => {}
+        if let Ok(ended) = timeout(LAST_REQUEST, &mut connection).await {
+            return ended;
         }
-        timeout(deadline.min(FIRST_BYTES), stream.readable()).await?
+        // Closes it now if nothing is under way.
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
     async fn told(&mut self) {
-        // A server that is gone has told everybody before.
+        // A server that is gone tells as well.
         let _ = self.0.wait_for(|told| *told).await;
     }
 }

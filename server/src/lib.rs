@@ -5,7 +5,6 @@ mod program;
 mod takeover;
 mod workers;
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::io;
@@ -15,7 +14,6 @@ use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
@@ -83,7 +81,7 @@ pub async fn serve_on<H: Handler>(
         match accepted {
             Ok((stream, peer)) => {
                 let place = connections.place();
-                let connection = converse(stream, peer, handler.clone(), http.clone(), deadlines.head, place);
+                let connection = converse(stream, peer, handler.clone(), http.clone(), place);
                 workers.next().spawn(connection);
             }
             Err(error) => pause(&error).await,
@@ -107,15 +105,10 @@ async fn converse<H: Handler>(
     peer: SocketAddr,
     handler: Arc<H>,
     http: http1::Builder,
-    head: Duration,
     place: Place,
 ) {
-    let service = service_fn(move |request| {
-        let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
-    });
     let ended = match moved_here(stream) {
-        Ok(stream) => place.serve(stream, &http, service, head).await,
+        Ok(stream) => place.serve(stream, &http, |request| handler.clone().handle(request, peer)).await,
         Err(error) => return debug!(%peer, %error, "connection lost"),
     };
     if let Err(error) = ended {

@@ -9,6 +9,8 @@ use crate::load::{Client, Habit};
 use crate::origin;
 use crate::program::Proxy;
 
+const REQUEST: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 /// A proxy that waits for its origin, and the connection that it waits on.
 async fn waiting(store: &str) -> (Proxy, TcpListener) {
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,20 +80,41 @@ async fn the_second_signal_ends_it_at_once() {
     }
 }
 
-/// A client that has just connected must not lose its first request, which nobody sends again.
+/// A client that has just connected, or has kept its connection, must not lose a request that nobody may send again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_comes_just_after_the_signal_on_a_new_connection_is_answered() {
+async fn a_request_that_comes_just_after_the_signal_is_answered() {
     let (mut proxy, origin) = waiting("memory").await;
-    let mut first = Client::new(proxy.address, Habit::KeepAlive);
-    let mut connected = TcpStream::connect(proxy.address).await.unwrap();
-    // Connections are accepted in turn: after this one's answer the other is with the proxy, too.
-    let (reply, ()) = tokio::join!(first.fetch("/p/"), async { answer(asked(&origin).await, "/p/").await });
-    assert_eq!(reply.unwrap().status, 200);
+    let connected = TcpStream::connect(proxy.address).await.unwrap();
+    let mut kept = TcpStream::connect(proxy.address).await.unwrap();
+    // Connections are accepted in turn: after this answer both are with the proxy.
+    kept.write_all(REQUEST).await.unwrap();
+    answer(asked(&origin).await, "/p/").await;
+    let mut reply = Vec::new();
+    while !reply.ends_with(&origin::body("/p/")) {
+        assert!(kept.read_buf(&mut reply).await.unwrap() > 0);
+    }
     proxy.signal("TERM");
     block_in_place(|| proxy.says("stopping"));
-    connected.write_all(b"GET /p/ HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    let mut reply = Vec::new();
-    connected.read_to_end(&mut reply).await.unwrap();
-    assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&reply));
+    for mut stream in [connected, kept] {
+        stream.write_all(REQUEST).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        assert!(
+            reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.contains("\r\nConnection: close\r\n"),
+            "{reply}"
+        );
+    }
+    assert_eq!(block_in_place(|| proxy.wait()), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_on_which_nothing_is_asked_do_not_hold_the_end_up() {
+    let (mut proxy, origin) = waiting("memory").await;
+    let _silent = TcpStream::connect(proxy.address).await.unwrap();
+    let mut kept = Client::new(proxy.address, Habit::KeepAlive);
+    let (reply, ()) = tokio::join!(kept.fetch("/p/"), async { answer(asked(&origin).await, "/p/").await });
+    assert_eq!(reply.unwrap().status, 200);
+    proxy.signal("TERM");
+    block_in_place(|| proxy.says("stopped: all requests are finished"));
     assert_eq!(block_in_place(|| proxy.wait()), Some(0));
 }
