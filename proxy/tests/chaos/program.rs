@@ -62,6 +62,11 @@ impl Proxy {
         signal(self.child.id(), name);
     }
 
+    /// What it has said.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
     /// Waits until the log has these words, after those that were waited for before.
     pub(crate) fn says(&self, words: &str) {
         let has_not = |text: &mut String| !text.contains(words);
