@@ -85,7 +85,7 @@ async fn port(config: &Config) -> Result<(TcpListener, SocketAddr, Option<Predec
     {
         return Ok((listener, address, Some(predecessor)));
     }
-    let (listener, address) = server::bind(config.listen).await?;
+    let (listener, address) = server::bind(config.listen)?;
     Ok((listener, address, None))
 }
 
