@@ -19,7 +19,7 @@ async fn main() -> ExitCode {
         Err(faults) => return refuse(&faults),
     };
     server::start_log();
-    let (listener, address) = match server::bind(config.listen).await {
+    let (listener, address) = match server::bind(config.listen) {
         Ok(bound) => bound,
         Err(fault) => return refuse(&fault),
     };

@@ -1,5 +1,6 @@
 //! The program `proxy`: settings, listener, server, exit status.
 
+use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
-    let Port { listener, address, predecessor, offer } = match Port::of(config).await {
+    let (listener, address, predecessor) = match port(config).await {
         Ok(port) => port,
         Err(fault) => return refuse(&fault),
     };
@@ -49,6 +50,11 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     let workers = match Workers::one_a_core() {
         Ok(workers) => workers,
         Err(error) => return refuse(&format!("no workers: {error}")),
+    };
+    // Last of what may fail: who had the port before goes on until it is relieved.
+    let offer = match config.takeover.as_ref().map(|path| Offer::at(path, &listener)).transpose() {
+        Ok(offer) => offer,
+        Err(error) => return refuse(&format!("--takeover (PROXY_TAKEOVER): {error}")),
     };
     let site = site(config, address);
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
@@ -63,10 +69,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         predecessor.relieve().await;
     }
     let stop = async {
-        match offer {
-            Some(offer) => tokio::select! { () = stop => (), () = offer.taken() => () },
-            None => stop.await,
-        }
+        tokio::select! { () = stop => (), () = taken(offer) => () }
     };
     server::serve_on(&workers, listener, proxy.clone(), config.clients, stop).await;
     if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
@@ -80,30 +83,22 @@ fn site(config: &Config, address: SocketAddr) -> Site {
     config.site.clone().unwrap_or_else(|| Site::localhost(address.port()))
 }
 
-/// Where clients come in.
-struct Port {
-    listener: TcpListener,
-    address: SocketAddr,
-    /// Who had it before, and serves until it is told.
-    predecessor: Option<Predecessor>,
-    /// To who comes after.
-    offer: Option<Offer>,
+/// Takes the port over, if there is somebody to take it from (who serves until relieved), or takes it.
+async fn port(config: &Config) -> Result<(TcpListener, SocketAddr, Option<Predecessor>), String> {
+    if let Some(path) = &config.takeover
+        && let Some((listener, address, predecessor)) = server::take(path, config.listen).await
+    {
+        return Ok((listener, address, Some(predecessor)));
+    }
+    let (listener, address) = server::bind(config.listen)?;
+    Ok((listener, address, None))
 }
 
-impl Port {
-    /// Takes it over, if there is somebody to take it from, or takes it.
-    async fn of(config: &Config) -> Result<Self, String> {
-        let taken = match &config.takeover {
-            Some(path) => server::take(path, config.listen).await,
-            None => None,
-        };
-        let (listener, address, predecessor) = match taken {
-            Some((listener, address, predecessor)) => (listener, address, Some(predecessor)),
-            None => server::bind(config.listen).await.map(|(listener, address)| (listener, address, None))?,
-        };
-        let offer = config.takeover.as_ref().map(|path| Offer::at(path, &listener)).transpose();
-        let offer = offer.map_err(|error| format!("--takeover (PROXY_TAKEOVER): {error}"))?;
-        Ok(Self { listener, address, predecessor, offer })
+/// Completes when another process has taken the port over; never if it is not on offer.
+async fn taken(offer: Option<Offer>) {
+    match offer {
+        Some(offer) => offer.taken().await,
+        None => pending().await,
     }
 }
 

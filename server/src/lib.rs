@@ -16,6 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -161,7 +162,9 @@ impl Connection {
             return debug!(%peer, "connection ended before its first request");
         }
         let stream = Guarded::new(stream, clients.limits, clients.deadlines);
-        let service = service_fn(|request| answer(handler.clone(), request, peer));
+        // The first request may have come after the order to end.
+        let is_last = AtomicBool::new(stopping.has_changed().unwrap_or(true));
+        let service = service_fn(|request| answer(handler.clone(), request, peer, &is_last));
         let mut connection = http(&clients).serve_connection(Socket::new(stream), service);
         let ended = tokio::select! {
             biased;
@@ -172,8 +175,15 @@ impl Connection {
         let ended = match ended {
             Some(ended) => ended,
             None => {
-                Pin::new(&mut connection).graceful_shutdown();
-                (&mut connection).await
+                is_last.store(true, Ordering::Relaxed);
+                match timeout(LAST_REQUEST, &mut connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        // Closes it now if nothing is under way.
+                        Pin::new(&mut connection).graceful_shutdown();
+                        (&mut connection).await
+                    }
+                }
             }
         };
         let stream = connection.into_parts().io.into_inner();
@@ -185,17 +195,18 @@ impl Connection {
     }
 }
 
-/// Whether a first request comes. A client that has just connected when the server is told to stop is given a moment: its
-/// request would fail, and is not sent again as one on an old connection is.
+/// How long a connection on which nothing is asked is kept at the end: a request may be on its way to us, which many clients
+/// do not send twice.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Whether a first request comes.
 async fn has_begun(stream: &TcpStream, stopping: &mut watch::Receiver<()>, idle: Duration) -> bool {
-    /// One that has sent nothing by then has only connected.
-    const MOMENT: Duration = Duration::from_secs(1);
     let begun = tokio::select! {
         biased;
         begun = timeout(idle, stream.readable()) => begun,
         _ = stopping.changed() => {
             stopping.mark_changed();
-            timeout(MOMENT, stream.readable()).await
+            timeout(LAST_REQUEST, stream.readable()).await
         }
     };
     matches!(begun, Ok(Ok(())))
@@ -205,11 +216,12 @@ async fn answer<H: Handler>(
     handler: Arc<H>,
     request: Request<Incoming>,
     peer: SocketAddr,
+    is_last: &AtomicBool,
 ) -> Result<Response<H::Body>, Infallible> {
     let is_chunked = request.body().size_hint().exact().is_none();
     let mut response = handler.handle(request, peer).await;
-    if is_chunked {
-        // Heads are not followed behind chunks: the next request has a connection of its own.
+    // Heads are not followed behind chunks: the next request has a connection of its own.
+    if is_chunked || is_last.load(Ordering::Relaxed) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

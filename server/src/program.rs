@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -13,6 +13,10 @@ use tracing_subscriber::prelude::*;
 
 /// The exit status for what the user can mend: settings, a port in use.
 pub const USAGE: u8 = 2;
+
+/// How many connections may wait to be accepted, if the system lets so many. The 1,024 of `TcpListener::bind` are fewer
+/// than a burst brings, and whoever finds no room tries again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`); a filter that is none is `info`.
 pub fn start_log() {
@@ -32,12 +36,20 @@ pub fn refuse(faults: &impl Display) -> ExitCode {
 }
 
 /// Takes an address; what is in the way of it, as a message with the way out.
-pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+pub fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
     let fault =
         |error: io::Error| format!("cannot listen on {address}: {error}; --listen takes another address");
-    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let listener = listen(address).map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A port can be had while old connections to it linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Says on standard output where the server is, for people and for scripts that started it on port 0.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, block_in_place};
+use tokio::time::timeout;
 
 use crate::load::{CLIENTS, Client, Habit, Load};
 use crate::origin::Origin;
 use crate::program::Proxy;
-use crate::{scenario_length, turn};
+use crate::{PATIENCE, scenario_length, turn};
 
 /// Idle and slow connections: all that the issue asks for where there is time for figures.
 fn crowd() -> (usize, usize) {
@@ -98,5 +99,23 @@ async fn out_of_file_descriptors_it_recovers_when_connections_close() {
         for page in ["/p/1", "/p/2"] {
             assert_eq!(Client::new(proxy.address, Habit::Anew).fetch(page).await.unwrap().status, 200);
         }
+    }
+}
+
+/// With a short backlog, the others would have to try again after a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_connections_wait_while_it_is_busy() {
+    let origin = Origin::start().await;
+    let proxy = block_in_place(|| Proxy::start(&settings(&origin, "")));
+    proxy.signal("STOP");
+    let mut waiting = Vec::new();
+    for _ in 0..1000 {
+        let connect = timeout(PATIENCE, TcpStream::connect(proxy.address));
+        waiting.push(connect.await.expect("there is room").unwrap());
+    }
+    proxy.signal("CONT");
+    for mut stream in waiting {
+        stream.write_all(b"GET /p/1 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
     }
 }

@@ -18,9 +18,9 @@ fn settings(listen: &str, takeover: &Path, rest: &str) -> String {
     format!("listen = \"{listen}\"\ntakeover = \"{}\"\n{rest}", takeover.display())
 }
 
-/// Half of the clients keep their connections. A proxy that ends closes those on which nothing is asked; what a client had
-/// just sent on one is sent again, as with every server that closes idle connections, and counted as such. The other half
-/// connect for each request, and there every fault counts.
+/// Half of the clients keep their connections. A proxy that ends says so with its next answer, and closes after a second
+/// what nobody has asked on; what a client had just sent then is sent again, as with every server that closes idle
+/// connections, and counted as such. The other half connect for each request, and there every fault counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_proxies_are_replaced_under_load() {
     let _turn = turn().await;

@@ -9,6 +9,8 @@ use crate::load::{Client, Habit};
 use crate::origin;
 use crate::program::Proxy;
 
+const REQUEST: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 /// A proxy that waits for its origin, and the connection that it waits on.
 async fn waiting(store: &str) -> (Proxy, TcpListener) {
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,20 +80,48 @@ async fn the_second_signal_ends_it_at_once() {
     }
 }
 
-/// A client that has just connected must not lose its first request, which nobody sends again.
+/// Reads the page `/p/`.
+async fn read_reply(stream: &mut TcpStream) -> String {
+    let mut reply = Vec::new();
+    while !reply.ends_with(&origin::body("/p/")) {
+        assert!(stream.read_buf(&mut reply).await.unwrap() > 0, "{}", String::from_utf8_lossy(&reply));
+    }
+    String::from_utf8(reply).unwrap()
+}
+
+/// A client that has just connected, or has kept its connection, must not lose a request that nobody may send again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_comes_just_after_the_signal_on_a_new_connection_is_answered() {
+async fn a_request_that_comes_just_after_the_signal_is_answered() {
     let (mut proxy, origin) = waiting("memory").await;
-    let mut first = Client::new(proxy.address, Habit::KeepAlive);
-    let mut connected = TcpStream::connect(proxy.address).await.unwrap();
-    // Connections are accepted in turn: after this one's answer the other is with the proxy, too.
-    let (reply, ()) = tokio::join!(first.fetch("/p/"), async { answer(asked(&origin).await, "/p/").await });
-    assert_eq!(reply.unwrap().status, 200);
+    let connected = TcpStream::connect(proxy.address).await.unwrap();
+    let mut kept = TcpStream::connect(proxy.address).await.unwrap();
+    // Connections are accepted in turn: after this answer both are with the proxy.
+    kept.write_all(REQUEST).await.unwrap();
+    answer(asked(&origin).await, "/p/").await;
+    read_reply(&mut kept).await;
     proxy.signal("TERM");
     block_in_place(|| proxy.says("stopping"));
-    connected.write_all(b"GET /p/ HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    let mut reply = Vec::new();
-    connected.read_to_end(&mut reply).await.unwrap();
-    assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&reply));
+    for mut stream in [connected, kept] {
+        let mut reply = String::new();
+        // The order to end may be on its way to the connection still.
+        while !reply.contains("\r\nConnection: close\r\n") {
+            stream.write_all(REQUEST).await.unwrap();
+            reply = read_reply(&mut stream).await;
+            assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+        }
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
+    assert_eq!(block_in_place(|| proxy.wait()), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_on_which_nothing_is_asked_do_not_hold_the_end_up() {
+    let (mut proxy, origin) = waiting("memory").await;
+    let _silent = TcpStream::connect(proxy.address).await.unwrap();
+    let mut kept = Client::new(proxy.address, Habit::KeepAlive);
+    let (reply, ()) = tokio::join!(kept.fetch("/p/"), async { answer(asked(&origin).await, "/p/").await });
+    assert_eq!(reply.unwrap().status, 200);
+    proxy.signal("TERM");
+    block_in_place(|| proxy.says("stopped: all requests are finished"));
     assert_eq!(block_in_place(|| proxy.wait()), Some(0));
 }
