@@ -1,8 +1,10 @@
 //! Leases: of all proxies of a fleet that miss a page at once, one asks the origin (`coalesce = "fleet"`).
 //!
 //! A lease is a key beside the page's, with a token of its holder, for a few seconds that the holder renews. A holder that
-//! dies renews no more, and another takes over. Without the store there is no lease, and each proxy asks for itself.
+//! dies renews no more, and another takes over. A holder that is done lets go, of which the others hear at once, if the
+//! store tells of its changes. Without the store there is no lease, and each proxy asks for itself.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,27 +32,30 @@ pub(crate) struct Lease<S: Store> {
     renewal: AbortHandle,
 }
 
+/// Ends when a lease has changed, as far as the store tells of that.
+pub(crate) type Changed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What came of asking for a lease.
 pub(crate) enum Claim<S: Store> {
     Ours(Lease<S>),
-    /// Another proxy is at it.
-    Theirs,
-    /// Each has to ask for itself.
-    Apart,
+    /// Another proxy is at it, until its lease changes.
+    Theirs(Changed),
 }
 
 impl<S: Store> Lease<S> {
-    /// Asks for the lease of a page.
-    pub(crate) async fn claim(store: &S, page: &Key) -> Claim<S> {
+    /// Asks for the lease of a page. None if each has to ask for itself.
+    pub(crate) async fn claim(store: &S, page: &Key) -> Option<Claim<S>> {
         let key = Key::new([page.as_bytes(), b".lease"].concat());
         let token = Bytes::from(format!("{:032x}", rand::random::<u128>()));
+        // First, so that no change is missed between the answer and the wait.
+        let changed = store.changed(&key);
         match store.claim(&key, &token, HELD_FOR).await {
-            Ok(true) => Claim::Ours(Self::new(store.clone(), key, token)),
-            Ok(false) => match store.get([&key]).await {
-                Ok([value]) if value.as_deref() != Some(APART) => Claim::Theirs,
-                Ok(_) | Err(_) => Claim::Apart,
-            },
-            Err(_) => Claim::Apart,
+            Ok(true) => Some(Claim::Ours(Self::new(store.clone(), key, token))),
+            Ok(false) => {
+                let [value] = store.get([&key]).await.ok()?;
+                (value.as_deref() != Some(APART)).then(|| Claim::Theirs(Box::pin(changed)))
+            }
+            Err(_) => None,
         }
     }
 

@@ -27,7 +27,7 @@ use crate::format::{Base, Format};
 use crate::forward::{self, TrustedProxies};
 use crate::key::{Keys, Marker, Page};
 use crate::known::{Known, Seen};
-use crate::policy::{self, Disposition, Freshness, Policy};
+use crate::policy::{self, Coalesce, Disposition, Freshness, Policy};
 use crate::site::Site;
 use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::{Kept, Near, Store, StoreError, Ticket};
@@ -99,7 +99,7 @@ impl<S: Store> Proxy<S> {
             writes: config.writes,
             site,
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
-            near: config.near.and_then(|limit| store.near(limit, &config.keys.prefix())),
+            near: follow(&store, config),
             store,
             upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
             collapsing: Collapsing::new(config.deadlines.store),
@@ -308,6 +308,12 @@ impl<S: Store> Proxy<S> {
             near.keep(&page.key, kept(), before + ttl, ticket);
         }
     }
+}
+
+/// Hears of the store's changes, if there is any use for that; with the near cache, if there is to be one.
+fn follow<S: Store>(store: &S, config: &Config) -> Option<Arc<Near>> {
+    let in_fleet = config.rules.iter().any(|rule| rule.coalesce == Coalesce::Fleet);
+    (in_fleet || config.near.is_some()).then(|| store.follow(&config.keys.prefix(), config.near))?
 }
 
 /// The page of a value whose head is the last seen.

@@ -1,6 +1,7 @@
 //! Where pages are kept.
 
 mod breaker;
+mod changes;
 mod memory;
 mod near;
 mod redis;
@@ -53,9 +54,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         token: &Bytes,
         ttl: Option<Duration>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// A near cache of at most this many bytes, which follows the changes of all keys with this prefix; `None` of a
-    /// store that does not tell of its changes.
-    fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>>;
+
+    /// Hears of the changes of all keys with this prefix from now on, if the store tells of them: for
+    /// [`changed`](Self::changed), and for a near cache of at most so many bytes, if one is wanted.
+    fn follow(&self, prefix: &[u8], near: Option<u64>) -> Option<Arc<Near>>;
+
+    /// Ends when a key has changed after this call, or may have; never, while the store does not tell of changes.
+    fn changed(&self, key: &Key) -> impl Future<Output = ()> + Send + use<Self>;
 
     /// Writes in one round trip. `ttl` is in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;

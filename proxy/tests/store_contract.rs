@@ -6,8 +6,12 @@ use std::time::Duration;
 use bench::stack::Redis;
 use bytes::Bytes;
 use proxy::{Key, MemoryStore, RedisStore, Store, Write};
+use tokio::time::timeout;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// Far above what a busy test machine needs.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn key(name: &str) -> Key {
     Key::new(name)
@@ -114,8 +118,7 @@ async fn the_memory_store_keeps_the_contract() {
 #[tokio::test]
 async fn the_redis_store_keeps_the_contract() {
     let redis = Redis::start().unwrap();
-    // Far above what a busy test machine needs.
-    let store = RedisStore::new(&redis.url(), Duration::from_secs(10)).unwrap();
+    let store = RedisStore::new(&redis.url(), PATIENCE).unwrap();
     keeps_the_contract(InRedis(redis, store)).await;
 }
 
@@ -132,4 +135,60 @@ async fn the_memory_store_keeps_its_limit() {
         kept += usize::from(store.get([name]).await.unwrap()[0].is_some());
     }
     assert!((1..=104).contains(&kept), "{kept} values of 10 kB in 1 MiB");
+}
+
+#[tokio::test]
+async fn whoever_changes_a_key_in_redis_wakes_who_waits_for_it() {
+    let mut redis = Redis::start().unwrap();
+    let store = RedisStore::new(&redis.url(), PATIENCE).unwrap();
+    assert!(store.follow(b"a", None).is_none(), "no near cache was asked for");
+    followed(&redis, &store).await;
+    let changes: [&[&str]; 5] = [
+        &["SETEX", "a", "60", "1"],
+        &["PEXPIRE", "a", "20"],
+        &["SET", "a", "2"],
+        &["DEL", "a"],
+        &["FLUSHALL"],
+    ];
+    for change in changes {
+        let changed = store.changed(&key("a"));
+        redis.cli(change).unwrap();
+        timeout(PATIENCE, changed).await.unwrap_or_else(|_| panic!("not heard of: {change:?}"));
+    }
+    let changed = store.changed(&key("a"));
+    redis.stop();
+    timeout(PATIENCE, changed).await.expect("a change may have been missed");
+}
+
+/// Until the store hears of changes: it connects in the background.
+async fn followed(redis: &Redis, store: &RedisStore) {
+    let heard = async {
+        loop {
+            let changed = store.changed(&key("a"));
+            redis.cli(&["SET", "a", "0"]).unwrap();
+            if timeout(Duration::from_millis(100), changed).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("the store follows in time");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_key_is_left_alone_while_it_does_not_change() {
+    let redis = Redis::start().unwrap();
+    let store = RedisStore::new(&redis.url(), PATIENCE).unwrap();
+    store.follow(b"a", None);
+    followed(&redis, &store).await;
+    let mut waiting = ["a1", "a2", "a3", "a4", "a5"].map(|name| Box::pin(store.changed(&key(name))));
+    redis.cli(&["GET", "a1"]).unwrap();
+    let other = store.changed(&key("a6"));
+    redis.cli(&["SET", "a6", "1"]).unwrap();
+    timeout(PATIENCE, other).await.unwrap();
+    let mut woken = 0;
+    for waiting in &mut waiting {
+        woken += usize::from(timeout(Duration::ZERO, waiting).await.is_ok());
+    }
+    // One may share the group of the key that changed.
+    assert!(woken < 5, "all are woken by the change of another key");
 }

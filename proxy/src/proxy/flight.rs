@@ -1,13 +1,14 @@
 //! The way of a miss: to the origin, through admission, into the store; one way for all who want the same page.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Lookup, Proxy, asked_for, now, relay};
 use crate::body::{Body, Filled};
@@ -250,15 +251,13 @@ impl<S: Store> Flight<S> {
 
     /// Waits until the page is there, or nobody else is at it.
     async fn turn_in_fleet(&mut self) -> Turn<S> {
-        /// Between two looks: little beside what an origin takes, and one read for all who wait here.
-        const PAUSE: Duration = Duration::from_millis(20);
-        let deadline = Instant::now() + self.proxy.upstream.patience();
+        /// Until the next look, in case that nothing is heard of the lease: little beside what the wait has taken so far.
+        const PAUSES: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(500);
+        let began = Instant::now();
+        let deadline = began + self.proxy.upstream.patience();
         let Some(mut key) = self.lead.as_ref().map(|lead| lead.key().clone()) else { return Turn::Alone };
         while Instant::now() < deadline {
-            let claim = Lease::claim(&self.proxy.store, &key).await;
-            if matches!(claim, Claim::Apart) {
-                return Turn::Alone;
-            }
+            let Some(claim) = Lease::claim(&self.proxy.store, &key).await else { return Turn::Alone };
             // Also with the lease: its last holder may have filled the store since we looked.
             let own = match self.look_again().await {
                 Ok(response) => return Turn::Done(response),
@@ -268,7 +267,11 @@ impl<S: Store> Flight<S> {
                 // It was the lease of another variant, as has shown by now.
                 _ if own.as_ref().is_some_and(|own| *own != key) => key = own.unwrap_or(key),
                 Claim::Ours(lease) => return Turn::Ours(lease),
-                Claim::Theirs | Claim::Apart => tokio::time::sleep(PAUSE).await,
+                Claim::Theirs(changed) => {
+                    let pause = (began.elapsed() / 4).clamp(*PAUSES.start(), *PAUSES.end());
+                    // One look for all who wait here.
+                    let _ = timeout(pause, changed).await;
+                }
             }
         }
         Turn::Alone

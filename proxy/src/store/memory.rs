@@ -79,8 +79,13 @@ impl Store for MemoryStore {
     }
 
     /// It is near.
-    fn near(&self, _: u64, _: &[u8]) -> Option<Arc<Near>> {
+    fn follow(&self, _: &[u8], _: Option<u64>) -> Option<Arc<Near>> {
         None
+    }
+
+    /// Whoever changes it is in this process, and tells by other ways.
+    fn changed(&self, _: &Key) -> impl Future<Output = ()> + Send + use<> {
+        std::future::pending()
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {

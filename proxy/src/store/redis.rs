@@ -1,7 +1,7 @@
 //! Redis, the store that a fleet shares.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, Pool};
@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::breaker::Breaker;
+use super::changes::Changes;
 use super::turn::{Outcome, Part, Turn, Values};
 use super::{Near, Store, StoreError, Write, tracking};
 use crate::key::Key;
@@ -32,8 +33,8 @@ pub struct RedisStore {
     workers: Arc<PerWorker<Worker>>,
     deadline: Duration,
     health: Arc<Health>,
-    /// The near cache over this store: what is written here is forgotten there without waiting for Redis to tell.
-    near: Arc<OnceLock<Weak<Near>>>,
+    /// Told of what is written here, too, without waiting for Redis to tell.
+    changes: Arc<Changes>,
 }
 
 /// What a worker has for itself.
@@ -51,7 +52,7 @@ impl RedisStore {
             pool: pool(client.clone(), deadline, &health),
             turn: Turn::default(),
         });
-        Ok(Self { client, workers: Arc::new(workers), deadline, health, near: Arc::default() })
+        Ok(Self { client, workers: Arc::new(workers), deadline, health, changes: Arc::new(Changes::new()) })
     }
 
     /// Reads values, together with who else asks for them now.
@@ -176,19 +177,19 @@ impl Store for RedisStore {
         Ok(matches!(reply.first(), Some(Value::Int(1))))
     }
 
-    fn near(&self, limit: u64, prefix: &[u8]) -> Option<Arc<Near>> {
-        let near = Arc::new(Near::new(limit));
-        match tracking::follow(&self.client, prefix, &near) {
-            Ok(()) => {
-                // A store has one proxy, so one near cache; a second one would hear of changes from Redis alone.
-                let _ = self.near.set(Arc::downgrade(&near));
-                Some(near)
-            }
+    fn follow(&self, prefix: &[u8], near: Option<u64>) -> Option<Arc<Near>> {
+        let near = near.map(|limit| self.changes.tell(Near::new(limit)));
+        match tracking::follow(&self.client, prefix, &self.changes) {
+            Ok(()) => near,
             Err(error) => {
-                warn!(%error, "no near cache");
+                warn!(%error, "changes in Redis are not heard of: no near cache");
                 None
             }
         }
+    }
+
+    fn changed(&self, key: &Key) -> impl Future<Output = ()> + Send + use<> {
+        self.changes.next(key.as_bytes())
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
@@ -203,9 +204,7 @@ impl Store for RedisStore {
             };
         }
         let result = self.run(&Commands::Many(pipeline)).await.map(drop);
-        if let Some(near) = self.near.get().and_then(Weak::upgrade) {
-            writes.iter().for_each(|write| near.forget(write.key().as_bytes()));
-        }
+        writes.iter().for_each(|write| self.changes.changed(write.key().as_bytes()));
         result
     }
 }

@@ -1,4 +1,5 @@
-//! Redis tells what changes (CLIENT TRACKING), so that what is kept near is as good as what Redis has.
+//! Redis tells what changes (CLIENT TRACKING), so that what is kept near is as good as what Redis has, and so that who
+//! waits for another proxy's fill hears of it.
 //!
 //! By prefix (`BCAST PREFIX`) and not key by key: Redis then remembers nothing for the keys that each proxy has read (it
 //! would forget some of a million, and each read would have to be announced anew), and one connection beside those that
@@ -6,7 +7,7 @@
 //!
 //! That the invalidations come on a connection of their own does no harm: an invalidation leaves Redis after the change,
 //! so what was read before the change is not kept if it comes before the value, and taken out if it comes after
-//! ([`Near::ticket`]).
+//! ([`Near::ticket`](super::Near::ticket)).
 //!
 //! A thread of its own, so that a change is heard of at once, whatever the workers have to do.
 
@@ -22,7 +23,7 @@ use bb8_redis::redis::{
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::near::Near;
+use super::changes::Changes;
 
 /// An answer to a beat says that all changes that were acknowledged before the beat have been heard of. From the beat on
 /// that is good for so long: no page is served near later than this after its change, with 5 ms to spare for the 50 that
@@ -47,14 +48,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Keeps a near cache coherent with Redis, as far as keys with this prefix are concerned, until it is dropped.
-pub(super) fn follow(client: &Client, prefix: &[u8], near: &Arc<Near>) -> Result<(), RedisError> {
+/// Tells of all changes of keys with this prefix, until who hears of them is dropped.
+pub(super) fn follow(client: &Client, prefix: &[u8], changes: &Arc<Changes>) -> Result<(), RedisError> {
     let info = client.get_connection_info().clone();
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     let tracking = Tracking {
         client: Client::open(info.set_redis_settings(settings))?,
         prefix: prefix.to_vec(),
-        near: Arc::downgrade(near),
+        changes: Arc::downgrade(changes),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("tracking".to_owned()).spawn(move || runtime.block_on(tracking.run()))?;
@@ -64,7 +65,7 @@ pub(super) fn follow(client: &Client, prefix: &[u8], near: &Arc<Near>) -> Result
 struct Tracking {
     client: Client,
     prefix: Vec<u8>,
-    near: Weak<Near>,
+    changes: Weak<Changes>,
 }
 
 /// A connection that tells of changes, and whether it still does.
@@ -92,12 +93,12 @@ impl Tracking {
                 Ok(stream) => self.listen(stream, &mut was_on).await,
                 Err(lost) => lost,
             };
-            let Some(near) = self.near.upgrade() else { return };
-            near.lose();
-            drop(near);
+            let Some(changes) = self.changes.upgrade() else { return };
+            changes.lost();
+            drop(changes);
             // Once, not at each try.
             if std::mem::replace(&mut was_on, false) {
-                warn!(%lost, "near cache off: changes in Redis are not heard of");
+                warn!(%lost, "changes in Redis are not heard of: near cache off");
             }
             sleep(PAUSE).await;
         }
@@ -105,7 +106,7 @@ impl Tracking {
 
     /// A connection that tells of all changes from here on.
     async fn connect(&self) -> Result<Stream, Lost> {
-        let (near, is_open) = (self.near.clone(), Arc::new(AtomicBool::new(true)));
+        let (changes, is_open) = (self.changes.clone(), Arc::new(AtomicBool::new(true)));
         let open = is_open.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_DEADLINE))
@@ -114,8 +115,8 @@ impl Tracking {
                 if push.kind == PushKind::Disconnection {
                     open.store(false, Ordering::Relaxed);
                 }
-                if let Some(near) = near.upgrade() {
-                    hear(&near, &push);
+                if let Some(changes) = changes.upgrade() {
+                    hear(&changes, &push);
                 }
                 Ok::<_, ()>(())
             });
@@ -134,17 +135,18 @@ impl Tracking {
             if let Err(lost) = answered(cmd("PING").exec_async(&mut stream.connection)).await {
                 return lost;
             }
-            // The stream may have ended after the answer; nothing else runs on this thread from here to `renew`.
-            let Some(near) = self.near.upgrade().filter(|_| stream.is_open.load(Ordering::Relaxed)) else {
+            // The stream may have ended after the answer; nothing else runs on this thread from here to `certain`.
+            let Some(changes) = self.changes.upgrade().filter(|_| stream.is_open.load(Ordering::Relaxed))
+            else {
                 return Lost::Goodbye;
             };
-            near.renew(sent + CERTAIN_FOR);
-            if near.was_asked() {
+            changes.certain(sent + CERTAIN_FOR);
+            if changes.near_was_asked() {
                 asked = sent;
             }
-            drop(near);
+            drop(changes);
             if !std::mem::replace(was_on, true) {
-                info!("near cache on again");
+                info!("changes in Redis are heard of again");
             }
             sleep(if sent - asked < WATCHFUL { BEAT } else { IDLE_BEAT }).await;
         }
@@ -156,16 +158,16 @@ async fn answered(answer: impl Future<Output = Result<(), RedisError>>) -> Resul
 }
 
 /// One message, in the order in which Redis sent them.
-fn hear(near: &Near, push: &PushInfo) {
+fn hear(changes: &Changes, push: &PushInfo) {
     match (&push.kind, push.data.as_slice()) {
         (PushKind::Invalidate, [Value::Array(keys)]) => keys.iter().for_each(|key| match key {
-            Value::BulkString(key) => near.forget(key),
+            Value::BulkString(key) => changes.changed(key),
             // No key can be told: any may have changed.
-            _ => near.forget_all(),
+            _ => changes.all_changed(),
         }),
         // FLUSHALL, FLUSHDB.
-        (PushKind::Invalidate, _) => near.forget_all(),
-        (PushKind::Disconnection, _) => near.lose(),
+        (PushKind::Invalidate, _) => changes.all_changed(),
+        (PushKind::Disconnection, _) => changes.lost(),
         _ => {}
     }
 }

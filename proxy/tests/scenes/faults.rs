@@ -91,8 +91,12 @@ impl Store for Faulty {
         Ok(values.map(|value| chance.spoil(value)))
     }
 
-    fn near(&self, _: u64, _: &[u8]) -> Option<Arc<Near>> {
+    fn follow(&self, _: &[u8], _: Option<u64>) -> Option<Arc<Near>> {
         None
+    }
+
+    fn changed(&self, key: &Key) -> impl Future<Output = ()> + Send + use<> {
+        self.store.changed(key)
     }
 
     async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
