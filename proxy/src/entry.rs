@@ -120,10 +120,17 @@ impl Ready {
 
     /// About what it holds, in bytes.
     pub(crate) fn size(&self) -> usize {
+        self.head.size() + self.body.len()
+    }
+}
+
+impl Head {
+    /// About what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
         /// What the map has for each line, besides its text.
         const LINE: usize = 96;
-        let lines = self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
-        size_of::<Head>() + lines.sum::<usize>() + self.body.len()
+        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+        size_of::<Self>() + lines.sum::<usize>()
     }
 }
 

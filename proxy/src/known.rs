@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::entry::{Entry, Head, Ready};
 use crate::format::Format;
 use crate::key::{Key, Marker};
 
-/// How many keys are remembered, some hundred bytes each, or as much as the head of the page.
+/// How much is remembered, in bytes: of some ten thousand pages.
+const LIMIT: u64 = 16 << 20;
+
+/// How many keys there is room for at first.
 const KEYS: usize = 10_000;
 
 /// The last seen of each key.
 #[derive(Debug)]
-pub(crate) struct Known(Cache<Key, Seen>);
+pub(crate) struct Known(Cache<Key, Seen, ByBytes>);
 
 /// What was seen.
 #[derive(Clone, Debug)]
@@ -23,6 +27,21 @@ pub(crate) enum Seen {
     Marker(Arc<Marker>),
     /// The head of a page: while the stored text begins the same, it need not be read again.
     Head(Arc<Text>),
+}
+
+#[derive(Clone, Debug)]
+struct ByBytes;
+
+impl Weighter<Key, Seen> for ByBytes {
+    fn weight(&self, key: &Key, seen: &Seen) -> u64 {
+        /// About what the cache itself keeps.
+        const OVERHEAD: usize = 192;
+        let size = match seen {
+            Seen::Marker(marker) => marker.size(),
+            Seen::Head(text) => text.text.len() + text.head.size(),
+        };
+        (key.as_bytes().len() + size + OVERHEAD) as u64
+    }
 }
 
 /// The head of a page as it lies in the store, and what it says.
@@ -36,7 +55,7 @@ pub(crate) struct Text {
 
 impl Known {
     pub(crate) fn new() -> Self {
-        Self(Cache::new(KEYS))
+        Self(Cache::with_weighter(KEYS, LIMIT, ByBytes))
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Seen> {
@@ -72,6 +91,39 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A page's value, with a head of about so many bytes and a body of that many.
+    fn value(head: usize, body: usize) -> Bytes {
+        let (line, body) = ("h".repeat(head), "b".repeat(body));
+        format!(
+            "HTTP/1.1 200 OK\r\nCachepage-Expires: 9\r\nA: {line}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into()
+    }
+
+    fn remember(known: &Known, key: &Key, value: &Bytes) {
+        drop(known.remember_page(key, value, Format::Http.decode(value).unwrap(), &Format::Http));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_page_does_not_hold_its_body() {
+        let (known, key, value) = (Known::new(), Key::new("a"), value(10, 1 << 20));
+        remember(&known, &key, &value);
+        assert!(matches!(known.get(&key), Some(Seen::Head(_))));
+        assert!(value.is_unique());
+    }
+
+    #[test]
+    fn it_is_bounded_in_bytes_whatever_the_heads_are() {
+        let known = Known::new();
+        for index in 0..2_000 {
+            remember(&known, &Key::new(index.to_string()), &value(32 << 10, 0));
+        }
+        assert!(known.0.weight() <= LIMIT, "{}", known.0.weight());
+        // Text and head: about two for one.
+        assert!((200..=256).contains(&known.0.len()), "{}", known.0.len());
+    }
 
     #[test]
     fn a_head_is_known_again_only_if_it_is_the_same_and_the_body_whole() {

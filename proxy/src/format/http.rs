@@ -3,7 +3,7 @@
 //! ```text
 //! HTTP/1.1 200 OK
 //! Cachepage-Expires: 1795378206
-//! Cachepage-Selection: 0f3b… (only if more than the path selects the page)
+//! Cachepage-Key: :1:views.… 0f3b… (its own key, and the proof of what selects the page beside the path, if anything)
 //! Cachepage-Cost: 120 (milliseconds of the origin; only if the rule has `early_refresh`)
 //! Content-Type: application/json
 //! Content-Length: 14022
@@ -26,7 +26,7 @@ use crate::entry::Entry;
 use crate::policy::content_length;
 
 const EXPIRES: &str = "cachepage-expires";
-const SELECTION: &str = "cachepage-selection";
+const KEY: &str = "cachepage-key";
 const COST: &str = "cachepage-cost";
 const OWN: &str = "cachepage-";
 
@@ -40,9 +40,7 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
     value.extend_from_slice(entry.reason.as_ref().map_or(b"OK", ReasonPhrase::as_bytes));
     value.extend_from_slice(b"\r\n");
     line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
-    if let Some(proof) = entry.proof.as_ref().filter(|proof| !proof.is_empty()) {
-        line(&mut value, SELECTION, proof);
-    }
+    line(&mut value, KEY, entry.proof.as_deref().unwrap_or_default());
     if !entry.cost.is_zero() {
         line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
     }
@@ -71,8 +69,8 @@ fn line(value: &mut Vec<u8>, name: &str, content: &[u8]) {
     value.extend_from_slice(b"\r\n");
 }
 
-/// Reads a value; `None` for all that `encode` did not write whole. Copies nothing: the body and each header are
-/// slices of the one buffer that came from the store.
+/// Reads a value; `None` for all that `encode` did not write whole. The body is a slice of what came from the store,
+/// the headers are slices of one copy of the head: who keeps a head does not keep the body with it.
 pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut lines);
@@ -80,7 +78,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
     if head.code != Some(StatusCode::OK.as_u16()) {
         return None;
     }
-    let body = value.slice(length..);
+    let (body, text) = (value.slice(length..), Bytes::copy_from_slice(&value[..length]));
     let mut entry = Entry {
         status: StatusCode::OK,
         headers: HeaderMap::with_capacity(head.headers.len()),
@@ -88,7 +86,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         body,
         expires: None,
         cost: Duration::ZERO,
-        // A page that the path alone selects needs no line for it.
+        // Without a line for it, it was stored for nobody.
         proof: Some(Bytes::new()),
     };
     entry.reason = head
@@ -96,24 +94,26 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         .filter(|reason| *reason != "OK")
         .and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     for header in head.headers.iter() {
-        take(&mut entry, header, value)?;
+        let at = header.value.as_ptr().addr() - value.as_ptr().addr();
+        take(&mut entry, header.name, text.slice(at..at + header.value.len()))?;
     }
     let whole = content_length(&entry.headers) == u64::try_from(entry.body.len()).ok();
     (whole && entry.expires.is_some_and(|expires| expires > 0)).then_some(entry)
 }
 
-fn take(entry: &mut Entry, header: &httparse::Header<'_>, value: &Bytes) -> Option<()> {
-    let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     match name.as_str() {
-        EXPIRES => entry.expires = Some(std::str::from_utf8(header.value).ok()?.parse().ok()?),
-        COST => entry.cost = Duration::from_millis(std::str::from_utf8(header.value).ok()?.parse().ok()?),
-        SELECTION => entry.proof = Some(value.slice_ref(header.value)),
-        _ => {
-            let content = HeaderValue::from_maybe_shared(value.slice_ref(header.value)).ok()?;
-            entry.headers.append(name, content);
-        }
+        EXPIRES => entry.expires = Some(number(&content)?),
+        COST => entry.cost = Duration::from_millis(number(&content)?),
+        KEY => entry.proof = Some(content),
+        _ => drop(entry.headers.append(name, HeaderValue::from_maybe_shared(content).ok()?)),
     }
     Some(())
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
             body: Bytes::from_static(b"<p>hi</p>\r\n\r\n"),
             expires: Some(1_795_378_206),
             cost: Duration::ZERO,
-            proof: Some(Bytes::new()),
+            proof: Some(Bytes::from_static(b":1:page")),
         }
     }
 
@@ -148,17 +148,17 @@ mod tests {
     fn a_person_can_read_it() {
         let mut page = entry();
         page.headers.remove("x-name");
-        let text = "HTTP/1.1 200 OK\r\nCachepage-Expires: 1795378206\r\nContent-Type: text/html; charset=utf-8\r\n\
-                    X-Two: 1\r\nX-Two: 2\r\nX-Empty: \r\nContent-Length: 13\r\n\r\n<p>hi</p>\r\n\r\n";
+        let text = "HTTP/1.1 200 OK\r\nCachepage-Expires: 1795378206\r\nCachepage-Key: :1:page\r\n\
+                    Content-Type: text/html; charset=utf-8\r\nX-Two: 1\r\nX-Two: 2\r\nX-Empty: \r\nContent-Length: 13\r\n\r\n<p>hi</p>\r\n\r\n";
         assert_eq!(encode(&page), text);
     }
 
     #[test]
-    fn it_reads_back_as_it_was_and_copies_nothing() {
+    fn it_reads_back_as_it_was_and_copies_no_body() {
         let page = Entry {
             reason: Some(ReasonPhrase::from_static(b"Fine")),
             cost: Duration::from_millis(120),
-            proof: Some(Bytes::from_static(b"0123abcd")),
+            proof: Some(Bytes::from_static(b":1:page 0123abcd")),
             ..entry()
         };
         let value = encode(&page);
@@ -172,13 +172,12 @@ mod tests {
         );
         let range = value.as_ptr_range();
         assert!(range.contains(&back.body.as_ptr()));
-        assert!(range.contains(&back.headers["content-type"].as_bytes().as_ptr()));
     }
 
     #[test]
     fn date_server_and_lines_like_our_own_are_not_stored() {
         let mut page = entry();
-        for name in ["date", "server", "cachepage-expires", "cachepage-selection", "cachepage-x"] {
+        for name in ["date", "server", "cachepage-expires", "cachepage-key", "cachepage-x"] {
             page.headers.insert(HeaderName::from_static(name), HeaderValue::from_static("7"));
         }
         assert_eq!(encode(&page), encode(&entry()));

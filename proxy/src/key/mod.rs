@@ -179,8 +179,7 @@ impl<'a> Page<'a> {
     /// Whether an entry found here may answer the request: it was stored for this very request, as far as that can be
     /// known (Django keeps no proof), and it is not for others.
     pub(crate) fn serves(&self, entry: Proved<'_>, request: &Parts) -> bool {
-        let proved = |proof: &Bytes| *proof == self.proof(entry.headers, &request.headers);
-        let is_same = entry.proof.is_none_or(proved);
+        let is_same = entry.proof.is_none_or(|proof| self.is_proved(proof, entry.headers, request));
         // A page of Django's is told apart by credentials only if it says so.
         let is_apart = entry.proof.is_some() || policy::varies_on_authorization(entry.headers);
         is_same && self.rule.serves(&request.headers, entry.headers, is_apart)
@@ -193,12 +192,24 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// What is stored with an entry and compared on a hit; empty if the key itself says it all.
+    /// What is stored with an entry and compared on a hit: a store may mix its answers up, and digests collide.
     pub(crate) fn proof(&self, page: &HeaderMap, request: &HeaderMap) -> Bytes {
         match &self.identity {
-            Identity::Path { selection, .. } if selection.is_empty() => Bytes::new(),
-            Identity::Path { selection, .. } => Bytes::copy_from_slice(&selection.proof()),
+            Identity::Path { selection, .. } if selection.is_empty() => {
+                Bytes::copy_from_slice(self.key.as_bytes())
+            }
+            Identity::Path { selection, .. } => {
+                [self.key.as_bytes(), b" ", &selection.proof()].concat().into()
+            }
             Identity::Django(asked) => Bytes::copy_from_slice(&asked.proof(page, request)),
+        }
+    }
+
+    /// Whether that is the proof of this page. Nothing is copied for a page that the path alone selects.
+    fn is_proved(&self, proof: &Bytes, page: &HeaderMap, request: &Parts) -> bool {
+        match &self.identity {
+            Identity::Path { selection, .. } if selection.is_empty() => proof == self.key.as_bytes(),
+            _ => *proof == self.proof(page, &request.headers),
         }
     }
 }

@@ -21,8 +21,9 @@ async fn aged(seconds: i64, lines: &str) -> MemoryStore {
     let store = MemoryStore::new(1 << 20);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let expires = i64::try_from(now.as_secs()).unwrap() - seconds;
-    let value =
-        format!("HTTP/1.1 200 OK\r\nCachepage-Expires: {expires}\r\n{lines}Content-Length: 3\r\n\r\nold");
+    let value = format!(
+        "HTTP/1.1 200 OK\r\nCachepage-Expires: {expires}\r\nCachepage-Key: {KEY}\r\n{lines}Content-Length: 3\r\n\r\nold"
+    );
     store.put(vec![Write::Set(Key::new(KEY), value.into())], Duration::from_secs(600)).await.unwrap();
     store
 }

@@ -103,7 +103,7 @@ async fn what_changes_in_redis_by_any_way_is_seen_by_all_proxies() {
         Scene::over(&redis.url(), &origin, RULES).await,
         Scene::over(&redis.url(), &origin, RULES).await,
     ];
-    let value = stored("elsewhere");
+    let value = stored(KEY, "elsewhere");
     for change in [
         &["DEL", KEY][..],
         &["SETEX", KEY, "60", &value],
@@ -164,7 +164,7 @@ async fn a_page_does_not_outlive_its_time_in_redis() {
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
     // It says of itself that it has a minute; Redis has it for less.
     let start = Instant::now();
-    redis.cli(&["PSETEX", KEY, "700", &stored("short")]).unwrap();
+    redis.cli(&["PSETEX", KEY, "700", &stored(KEY, "short")]).unwrap();
     let set = Instant::now();
     assert_eq!(get_near(&scene, "/p/", "").await.text(), "short");
     until(&scene, "/p/", |reply| reply.text() != "short" || set.elapsed() > Duration::from_millis(701)).await;
@@ -205,7 +205,7 @@ async fn without_the_invalidations_it_is_off_and_begins_empty_again() {
     get_near(&scene, "/p/", "").await;
     // All connections are cut, and what is changed before they are back is not heard of.
     redis.cli(&["CLIENT", "KILL", "SKIPME", "yes"]).unwrap();
-    redis.cli(&["SETEX", KEY, "60", &stored("unheard")]).unwrap();
+    redis.cli(&["SETEX", KEY, "60", &stored(KEY, "unheard")]).unwrap();
     until(&scene, "/p/", |reply| reply.text() == "unheard").await;
     assert_eq!(get_near(&scene, "/p/", "").await.text(), "unheard");
 
@@ -219,10 +219,10 @@ async fn without_the_invalidations_it_is_off_and_begins_empty_again() {
 
 /// A page as the proxy would have stored it, with a minute to go.
 #[allow(clippy::disallowed_methods, reason = "a test's")]
-fn stored(text: &str) -> String {
+fn stored(key: &str, text: &str) -> String {
     let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
     format!(
-        "HTTP/1.1 200 OK\r\nCachepage-Expires: {expires}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
+        "HTTP/1.1 200 OK\r\nCachepage-Expires: {expires}\r\nCachepage-Key: {key}\r\nContent-Length: {}\r\n\r\n{text}",
         text.len()
     )
 }
@@ -284,12 +284,13 @@ impl Laboratory {
             6..8 => "PSETEX",
             _ => "DEL",
         });
-        command.arg(Self::key(number));
+        let key = Self::key(number);
+        command.arg(&key);
         let milliseconds = rand::rng().random_range(5..100);
         let floor = version + 1;
         match change {
-            0..6 => command.arg(60).arg(stored(&floor.to_string())),
-            6..8 => command.arg(milliseconds).arg(stored(&floor.to_string())),
+            0..6 => command.arg(60).arg(stored(&key, &floor.to_string())),
+            6..8 => command.arg(milliseconds).arg(stored(&key, &floor.to_string())),
             _ => &mut command,
         };
         page.version.store(floor, Ordering::SeqCst);

@@ -105,7 +105,8 @@ async fn a_person_can_read_the_value() {
         "",
         "page 1",
     ];
-    assert_eq!(lines[2..], rest);
+    assert_eq!(lines[2], format!("Cachepage-Key: {KEY}"));
+    assert_eq!(lines[3..], rest);
     let ttl: u64 = redis.cli(&["TTL", KEY]).unwrap().parse().unwrap();
     assert!((50..=60).contains(&ttl), "{ttl}");
 }
