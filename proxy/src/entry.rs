@@ -1,6 +1,6 @@
 //! A stored page.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -8,10 +8,12 @@ use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{AGE, EXPIRES, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
+use server::Answer;
 
 use crate::body::Body;
+use crate::format::title_case;
 use crate::policy::CacheControl;
-use crate::status::{CacheStatus, Hit, Source};
+use crate::status::{CacheStatus, Hit, Source, decimal};
 
 /// A response as it was stored, with what the store needs to know of it.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ pub(crate) struct Ready {
 /// The head of all hits of an entry: but for `Age` and `Cache-Status` it is always the same.
 #[derive(Debug)]
 pub(crate) struct Head {
-    status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The stored headers in their order, then `Age`, then `X-Cache`.
     headers: HeaderMap,
     reason: Option<ReasonPhrase>,
@@ -47,6 +49,15 @@ pub(crate) struct Head {
     pub(crate) cost: Duration,
     proof: Option<Bytes>,
     aging: Option<Aging>,
+    /// Made at the first use.
+    text: OnceLock<Text>,
+}
+
+/// A head as it is written, up to the value of `Age` and from there on.
+#[derive(Debug)]
+struct Text {
+    before_age: Vec<u8>,
+    after_age: Vec<u8>,
 }
 
 /// What the age of an entry is computed of, in seconds: its `Expires`, since 1970, and its `max-age`.
@@ -85,7 +96,19 @@ impl From<Entry> for Ready {
             headers.insert(AGE, HeaderValue::from_static("0"));
         }
         CacheStatus::name_hit(&mut headers);
-        Self { head: Arc::new(Head { status, headers, reason, expires, cost, proof, aging }), body }
+        Self {
+            head: Arc::new(Head {
+                status,
+                headers,
+                reason,
+                expires,
+                cost,
+                proof,
+                aging,
+                text: OnceLock::new(),
+            }),
+            body,
+        }
     }
 }
 
@@ -101,6 +124,22 @@ impl Ready {
         let ttl = expires.map(|expires| ttl(expires, now));
         CacheStatus::Hit(hit, source, ttl).append(&mut headers);
         response(*status, headers, reason.clone(), self.body)
+    }
+
+    /// The page for one client, as [`into_response`](Self::into_response) and hyper would write it.
+    pub(crate) fn answer(&self, now: SystemTime, hit: Hit, source: Source) -> Answer {
+        /// For what is added here and by the server.
+        const MORE: usize = 192;
+        let Head { expires, aging, .. } = &*self.head;
+        let Text { before_age, after_age } = self.head.text.get_or_init(|| Text::of(&self.head));
+        let mut head = Vec::with_capacity(before_age.len() + after_age.len() + MORE);
+        head.extend_from_slice(before_age);
+        if let Some(aging) = aging {
+            head.extend_from_slice(decimal(&mut [0; 20], aging.age(now)));
+        }
+        head.extend_from_slice(after_age);
+        CacheStatus::Hit(hit, source, expires.map(|expires| ttl(expires, now))).write(&mut head);
+        Answer { head, body: self.body.clone(), at: now }
     }
 
     pub(crate) fn proved(&self) -> Proved<'_> {
@@ -124,12 +163,34 @@ impl Ready {
     }
 }
 
+impl Text {
+    fn of(head: &Head) -> Self {
+        let reason = head.reason.as_ref().map(ReasonPhrase::as_bytes);
+        let reason = reason.or_else(|| head.status.canonical_reason().map(str::as_bytes)).unwrap_or_default();
+        let mut text = [b"HTTP/1.1 ", head.status.as_str().as_bytes(), b" ", reason, b"\r\n"].concat();
+        let mut before_age = None;
+        for (name, value) in &head.headers {
+            text.extend(title_case(name.as_str()));
+            text.extend_from_slice(b": ");
+            match *name == AGE && head.aging.is_some() {
+                true => before_age = Some(std::mem::take(&mut text)),
+                false => text.extend_from_slice(value.as_bytes()),
+            }
+            text.extend_from_slice(b"\r\n");
+        }
+        match before_age {
+            Some(before_age) => Self { before_age, after_age: text },
+            None => Self { before_age: text, after_age: Vec::new() },
+        }
+    }
+}
+
 impl Head {
     /// About what it holds, in bytes.
     pub(crate) fn size(&self) -> usize {
-        /// What the map has for each line, besides its text.
+        /// What the map has for each line, besides its text, which is there twice.
         const LINE: usize = 96;
-        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+        let lines = self.headers.iter().map(|(name, value)| 2 * (name.as_str().len() + value.len()) + LINE);
         size_of::<Self>() + lines.sum::<usize>()
     }
 }
@@ -170,7 +231,7 @@ impl Aging {
 }
 
 /// A date, whatever its day of the week: Django does not look at that.
-fn parse_date(text: &str) -> Option<SystemTime> {
+pub(crate) fn parse_date(text: &str) -> Option<SystemTime> {
     const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     let with = |day: &str| httpdate::parse_http_date(&format!("{day}{}", text.get(3..)?)).ok();
     httpdate::parse_http_date(text).ok().or_else(|| DAYS.into_iter().find_map(with))

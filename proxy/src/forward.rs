@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::site::{Site, is_host};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Who is believed when it says for whom it asks. Nobody by default, not even the loopback.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,8 @@ impl TrustedProxies {
         Self(networks)
     }
 
-    fn contains(&self, peer: IpAddr) -> bool {
+    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer))
     }
 }
@@ -45,7 +46,7 @@ pub(crate) fn receive(
     check_framing(&request.headers)?;
     check_host(request, site)?;
     remove_hop_by_hop(&mut request.headers);
-    if !trusted.contains(peer.ip().to_canonical()) {
+    if !trusted.contains(peer.ip()) {
         retain(&mut request.headers, |name| !says_for_whom(name));
     }
     Ok(())

@@ -2,6 +2,8 @@
 
 mod explain;
 mod flight;
+mod lookup;
+mod recall;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,28 +11,30 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
+use server::{Answer, Ordinary, Recallable};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Level, debug, warn};
 
 pub use explain::Explanation;
 use flight::Wanted;
+use lookup::{Lookup, follow};
+use recall::{Asked, Begun, Requests, is_plain};
 
 use crate::body::Body;
 use crate::collapse::Collapsing;
 use crate::config::Config;
 use crate::entry::Ready;
 use crate::error::Error;
-use crate::format::{Base, Format};
+use crate::format::Format;
 use crate::forward::{self, TrustedProxies};
-use crate::key::{Keys, Marker, Page};
-use crate::known::{Known, Seen};
-use crate::policy::{self, Coalesce, Disposition, Freshness, Policy};
+use crate::key::{Keys, Page};
+use crate::known::Known;
+use crate::policy::{self, Disposition, Freshness, Policy};
 use crate::site::Site;
 use crate::status::{CacheStatus, Hit, Miss, Source};
-use crate::store::{Kept, Near, Store, StoreError, Ticket};
+use crate::store::{Near, Store};
 use crate::upstream::{Fetched, Upstream};
 use crate::variants::Variants;
 
@@ -59,19 +63,15 @@ pub struct Proxy<S> {
     tasks: TaskTracker,
     max_entry: u64,
     known: Known,
+    requests: Requests,
     /// What was read and has not changed since, if the store tells of changes.
     near: Option<Arc<Near>>,
 }
 
-/// What the store holds for a request.
-enum Lookup {
-    /// And the page's marker, if it has one, in both cases.
-    Hit(Ready, Source, Option<Arc<Marker>>),
-    Miss(Miss, Option<Arc<Marker>>),
-}
-
 impl<S: Store> server::Handler for Proxy<S> {
     type Body = Body;
+
+    const RECALLS: bool = true;
 
     /// Answers a request, always. The one place where an error becomes a response and a line in the log.
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
@@ -86,6 +86,19 @@ impl<S: Store> server::Handler for Proxy<S> {
             debug!(request = asked, status = response.status().as_u16(), ?cache, "answered");
         }
         response
+    }
+
+    fn recall(
+        self: &Arc<Self>,
+        words: &[u8],
+        peer: SocketAddr,
+    ) -> impl Future<Output = Result<Answer, Ordinary>> + Send + use<'_, S> {
+        let asked = match self.trusted.contains(peer.ip()) {
+            // What it says of others is for itself alone.
+            true => Err(Begun::Apart.ordinary(Bytes::copy_from_slice(words))),
+            false => self.requests.get(words),
+        };
+        async move { self.again(asked?, peer).await }
     }
 }
 
@@ -107,6 +120,7 @@ impl<S: Store> Proxy<S> {
             tasks: TaskTracker::new(),
             max_entry: config.max_entry,
             known: Known::new(),
+            requests: Requests::new(),
         }
     }
 
@@ -129,8 +143,9 @@ impl<S: Store> Proxy<S> {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Response<Body>, Error> {
-        let asked = Instant::now();
         let (mut request, body) = request.into_parts();
+        let begun = Begun::take(&mut request);
+        let is_plain = is_plain(&request) && !self.trusted.contains(peer.ip());
         forward::receive(&mut request, peer, &self.trusted, &self.site)?;
         let rule = match self.policy.disposition(&request) {
             Disposition::Lookup(rule) => rule,
@@ -141,7 +156,19 @@ impl<S: Store> Proxy<S> {
             }
         };
         let page = Page::of(&request, rule, &self.keys, &self.site);
-        match self.lookup(&page, &request, asked).await {
+        let is_known = matches!(begun, Begun::Looked(..));
+        let (asked, lookup) = match &begun {
+            Begun::Looked(asked, lookup) => (*asked, lookup.clone()),
+            Begun::Words(_) | Begun::Apart => {
+                let asked = Instant::now();
+                (asked, self.lookup(&page, &request, asked).await)
+            }
+        };
+        let is_hit = matches!(lookup, Lookup::Hit(..));
+        if let (Begun::Words(words), true) = (begun, is_plain && is_hit) {
+            self.requests.remember(Asked { words, request: request.clone(), rule: rule.clone() });
+        }
+        let mut response = match lookup {
             Lookup::Hit(ready, source, marker) => {
                 let miss = Miss::Stale;
                 self.hit(ready, source, Wanted { page, rule, request: &request, peer, miss, marker, asked })
@@ -150,7 +177,11 @@ impl<S: Store> Proxy<S> {
             Lookup::Miss(miss, marker) => {
                 self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await
             }
+        }?;
+        if is_plain && (is_hit || is_known) {
+            response.extensions_mut().insert(Recallable);
         }
+        Ok(response)
     }
 
     /// Serves a page that was found, unless it is past its time.
@@ -161,14 +192,22 @@ impl<S: Store> Proxy<S> {
         wanted: Wanted<'_>,
     ) -> Result<Response<Body>, Error> {
         let now = now();
+        match self.may_serve(&ready, &wanted, now) {
+            Some(hit) => Ok(ready.into_response(now, hit, source)),
+            None => self.miss_or_stale(wanted, ready).await,
+        }
+    }
+
+    /// Whether a page that was found is good enough, and has it refreshed if it will not be for long.
+    fn may_serve(self: &Arc<Self>, ready: &Ready, wanted: &Wanted<'_>, now: SystemTime) -> Option<Hit> {
         let hit = match wanted.rule.freshness(ready.head.expires, ready.head.cost, now, rand::random) {
-            Freshness::Fresh => return Ok(ready.into_response(now, Hit::Fresh, source)),
+            Freshness::Fresh => return Some(Hit::Fresh),
             Freshness::Early => Hit::Fresh,
             Freshness::Grace => Hit::Grace,
-            Freshness::IfError => return self.miss_or_stale(wanted, ready).await,
+            Freshness::IfError => return None,
         };
-        self.refresh(&wanted);
-        Ok(ready.into_response(now, hit, source))
+        self.refresh(wanted);
+        Some(hit)
     }
 
     /// A new page, or the old one if none can be had.
@@ -185,142 +224,6 @@ impl<S: Store> Proxy<S> {
             Ok(_) => {}
         }
         Ok(old.into_response(now(), Hit::StaleIfError, Source::Store))
-    }
-
-    /// Looks for the page near, then in the store.
-    async fn lookup(&self, page: &Page<'_>, request: &Parts, asked: Instant) -> Lookup {
-        if let Some((ready, marker)) = self.near_page(page, request, asked) {
-            return Lookup::Hit(ready, Source::Near, marker);
-        }
-        match self.try_lookup(page, request, asked).await {
-            Ok(lookup) => lookup,
-            Err(error) => {
-                debug!(key = %page.key, %error, "not read");
-                let miss = if error.is_outage() { Miss::Store } else { Miss::Unusable };
-                Lookup::Miss(miss, None)
-            }
-        }
-    }
-
-    fn near_page(
-        &self,
-        page: &Page<'_>,
-        request: &Parts,
-        asked: Instant,
-    ) -> Option<(Ready, Option<Arc<Marker>>)> {
-        let near = self.near.as_ref()?;
-        let marker = match near.get(&page.key, asked)? {
-            Kept::Page(ready) => return page.serves(ready.proved(), request).then_some((ready, None)),
-            Kept::Marker(marker) => marker,
-        };
-        let variant = page.variant(&marker, &request.headers);
-        match near.get(&variant.key, asked)? {
-            Kept::Page(ready) => variant.serves(ready.proved(), request).then_some((ready, Some(marker))),
-            Kept::Marker(_) => None,
-        }
-    }
-
-    /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
-    async fn try_lookup(
-        &self,
-        page: &Page<'_>,
-        request: &Parts,
-        asked: Instant,
-    ) -> Result<Lookup, StoreError> {
-        let ticket = self.ticket(page, asked);
-        let seen = self.known.get(&page.key);
-        let guess = match &seen {
-            Some(Seen::Marker(marker)) => Some((marker, page.variant(marker, &request.headers))),
-            _ => None,
-        };
-        let (base, guessed) = match &guess {
-            None => self.store.get([&page.key]).await.map(|[base]| (base, None))?,
-            Some((_, variant)) => {
-                let ticket = self.ticket(variant, asked);
-                let [base, value] = self.store.get([&page.key, &variant.key]).await?;
-                (base, Some((value, ticket)))
-            }
-        };
-        let Some(base) = base else { return Ok(Lookup::Miss(Miss::Uri, None)) };
-        if let Some(ready) = known_page(seen.as_ref(), &base) {
-            return Ok(self.serve(page, Some(ready), request, None, ticket).await);
-        }
-        let marker = match self.format.base(&base) {
-            Base::Marker(marker) => Arc::new(marker),
-            Base::Page(entry) => {
-                let ready = self.known.remember_page(&page.key, &base, entry, &self.format);
-                return Ok(self.serve(page, Some(ready), request, None, ticket).await);
-            }
-            Base::Unusable => return Ok(Lookup::Miss(Miss::Unusable, None)),
-        };
-        self.keep(page, || Kept::Marker(marker.clone()), ticket).await;
-        let is_guess = guess.as_ref().is_some_and(|(guess, _)| **guess == marker);
-        let variant = page.variant(&marker, &request.headers);
-        let (value, ticket) = match guessed.filter(|_| is_guess) {
-            Some(read) => read,
-            None => {
-                self.known.remember_marker(page.key.clone(), marker.clone());
-                let ticket = self.ticket(&variant, asked);
-                self.store.get([&variant.key]).await.map(|[value]| (value, ticket))?
-            }
-        };
-        let Some(value) = value else { return Ok(Lookup::Miss(Miss::Vary, Some(marker))) };
-        let ready = self.variant_page(&variant, &value);
-        Ok(self.serve(&variant, ready, request, Some(marker), ticket).await)
-    }
-
-    fn variant_page(&self, variant: &Page<'_>, value: &Bytes) -> Option<Ready> {
-        known_page(self.known.get(&variant.key).as_ref(), value).or_else(|| {
-            let mut entry = self.format.decode(value)?;
-            variant.complete(&mut entry);
-            Some(self.known.remember_page(&variant.key, value, entry, &self.format))
-        })
-    }
-
-    /// A stored page as a hit, if it can be read, was stored for this very request, and may go to this client.
-    async fn serve(
-        &self,
-        page: &Page<'_>,
-        ready: Option<Ready>,
-        request: &Parts,
-        marker: Option<Arc<Marker>>,
-        ticket: Option<Ticket>,
-    ) -> Lookup {
-        match ready.filter(|ready| page.serves(ready.proved(), request)) {
-            Some(ready) => {
-                self.keep(page, || Kept::Page(ready.clone()), ticket).await;
-                Lookup::Hit(ready, Source::Store, marker)
-            }
-            None => Lookup::Miss(Miss::Unusable, marker),
-        }
-    }
-
-    fn ticket(&self, page: &Page<'_>, asked: Instant) -> Option<Ticket> {
-        self.near.as_ref()?.ticket(&page.key, asked)
-    }
-
-    /// Keeps near what was read, for as long as the store says that it has it: what the value itself says of that came
-    /// from another's clock, and may have been changed by hand.
-    async fn keep(&self, page: &Page<'_>, kept: impl FnOnce() -> Kept, ticket: Option<Ticket>) {
-        let (Some(near), Some(ticket)) = (&self.near, ticket) else { return };
-        let before = Instant::now();
-        if let Ok(Some(ttl)) = self.store.ttl(&page.key).await {
-            near.keep(&page.key, kept(), before + ttl, ticket);
-        }
-    }
-}
-
-/// Hears of the store's changes, if there is any use for that; with the near cache, if there is to be one.
-fn follow<S: Store>(store: &S, config: &Config) -> Option<Arc<Near>> {
-    let in_fleet = config.rules.iter().any(|rule| rule.coalesce == Coalesce::Fleet);
-    (in_fleet || config.near.is_some()).then(|| store.follow(&config.keys.prefix(), config.near))?
-}
-
-/// The page of a value whose head is the last seen.
-fn known_page(seen: Option<&Seen>, value: &Bytes) -> Option<Ready> {
-    match seen {
-        Some(Seen::Head(text)) => text.page(value),
-        _ => None,
     }
 }
 

@@ -102,6 +102,21 @@ impl CacheStatus {
         }
     }
 
+    /// The line of `Cache-Status`, with its end.
+    pub(crate) fn write(self, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"Cache-Status: ");
+        match self {
+            // What nearly all answers say, without the machinery of formatting.
+            Self::Hit(Hit::Fresh, source, Some(ttl)) => {
+                text.extend_from_slice(b"cachepage; hit; ttl=");
+                text.extend_from_slice(decimal(&mut [0; 20], ttl.try_into().unwrap_or(0)));
+                text.extend_from_slice(source.parameters().as_bytes());
+            }
+            _ => text.extend_from_slice(self.to_string().as_bytes()),
+        }
+        text.extend_from_slice(b"\r\n");
+    }
+
     fn x_cache(self) -> &'static str {
         match self {
             Self::Hit(..) => "HIT",
@@ -128,6 +143,19 @@ impl std::fmt::Display for CacheStatus {
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
             Self::Passed(pass) => write!(f, "fwd=bypass; detail={}", pass.name()),
             Self::Failed(name) => write!(f, "fwd=bypass; detail={name}"),
+        }
+    }
+}
+
+/// The digits of a number.
+pub(crate) fn decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[start..];
         }
     }
 }

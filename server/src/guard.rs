@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use crate::Deadlines;
 use crate::heads::{Heads, Refusal};
 use crate::limits::{Full, Limits};
+use crate::rest::Rest;
 
 /// How long a client that was refused has to read why. Closing at once, with some of its bytes unread, would reset the
 /// connection, and it might never see the answer.
@@ -24,6 +25,7 @@ pub(crate) struct Guarded<T> {
     heads: Heads,
     refused: Option<Refusal>,
     deadlines: Deadlines,
+    rest: Rest,
     /// Set while a head has begun and not ended: most come whole.
     head: Option<Pin<Box<Sleep>>>,
     /// Set while nothing can be written.
@@ -31,8 +33,8 @@ pub(crate) struct Guarded<T> {
 }
 
 impl<T> Guarded<T> {
-    pub(crate) fn new(inner: T, limits: Limits, deadlines: Deadlines) -> Self {
-        Self { inner, heads: Heads::new(limits), refused: None, deadlines, head: None, stalled: None }
+    pub(crate) fn new(inner: T, limits: Limits, deadlines: Deadlines, rest: Rest) -> Self {
+        Self { inner, heads: Heads::new(limits), refused: None, deadlines, rest, head: None, stalled: None }
     }
 
     /// Why its client is refused, if it is.
@@ -46,10 +48,12 @@ impl<T> Guarded<T> {
         let ended = self.heads.ended();
         if let Err((head_at, refusal)) = self.heads.take(&buf.filled()[before..]) {
             self.refused = Some(refusal);
+            self.rest.took(ended, true);
             let Some(head_at) = head_at else { return Err(refused()) };
             buf.set_filled(before + head_at + 1);
             return Ok(());
         }
+        self.rest.took(self.heads.ended(), self.heads.is_within());
         if !self.heads.is_inside() {
             self.head = None;
         } else if self.head.is_none() || ended != self.heads.ended() {

@@ -76,6 +76,11 @@ impl Heads {
         self.head.bytes > 0
     }
 
+    /// Whether a head or a body has begun and not ended.
+    pub(crate) fn is_within(&self) -> bool {
+        self.is_inside() || !matches!(self.place, Place::Head)
+    }
+
     /// Takes what came. An error says why a head is refused, and where in these bytes it begins, if it does.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), (Option<usize>, Refusal)> {
         let (mut at, mut head_at) = (0, None);

@@ -1,41 +1,39 @@
 //! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
 
+mod connection;
 mod guard;
 mod heads;
 mod limits;
 mod program;
+mod recall;
+mod rest;
 mod socket;
 mod takeover;
 mod timer;
 mod workers;
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hyper::body::{Body, Incoming};
-use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::http::Extensions;
 use hyper::{Request, Response};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use guard::Guarded;
-use limits::{Admitted, Connections};
-use socket::Socket;
-use timer::LazyTimer;
+use connection::Accepted;
+use limits::Connections;
 
 pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
+pub use recall::{Answer, Ordinary, Recallable, is_one_head};
 pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
 
@@ -78,7 +76,10 @@ pub struct Clients {
 /// Who answers. It always does: what went wrong is an answer too.
 pub trait Handler: Send + Sync + 'static {
     /// The body of its answers.
-    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
+
+    /// Whether it remembers requests by their words.
+    const RECALLS: bool = false;
 
     /// Answers one request of a peer.
     fn handle(
@@ -86,6 +87,17 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Answers a request again that came in the very same words before, if it can do so without hyper. The words may be
+    /// those of more than one request; only of one that is known they are not.
+    fn recall(
+        self: &Arc<Self>,
+        words: &[u8],
+        _peer: SocketAddr,
+    ) -> impl Future<Output = Result<Answer, Ordinary>> + Send + use<'_, Self> {
+        let words = Bytes::copy_from_slice(words);
+        std::future::ready(Err(Ordinary { words, extensions: Extensions::new() }))
+    }
 }
 
 /// Serves connections on the calling runtime, as [`serve_on`] does.
@@ -124,7 +136,7 @@ pub async fn serve_on<H: Handler>(
         };
         match connections.admit(peer.ip()) {
             Ok(admitted) => {
-                let connection = Connection { stream, peer, clients, stopping: stopping.clone(), admitted };
+                let connection = Accepted { stream, peer, clients, stopping: stopping.clone(), admitted };
                 workers.next().spawn(connection.converse(handler.clone()));
             }
             Err(full) => {
@@ -138,118 +150,6 @@ pub async fn serve_on<H: Handler>(
     // The port closes first, so that another server can have it.
     drop((listener, stopping));
     drain(stop, clients.deadlines.shutdown).await;
-}
-
-/// A client's connection, accepted.
-struct Connection {
-    stream: TcpStream,
-    peer: SocketAddr,
-    clients: Clients,
-    stopping: watch::Receiver<()>,
-    /// Its place, for as long as it lives.
-    admitted: Admitted,
-}
-
-impl Connection {
-    /// From its first request to its end, on the worker that has it.
-    async fn converse<H: Handler>(self, handler: Arc<H>) {
-        let Self { stream, peer, clients, mut stopping, admitted } = self;
-        let stream = match moved_here(stream) {
-            Ok(stream) => stream,
-            Err(error) => return debug!(%peer, %error, "connection lost"),
-        };
-        if !has_begun(&stream, &mut stopping, clients.deadlines.idle).await {
-            return debug!(%peer, "connection ended before its first request");
-        }
-        let stream = Guarded::new(stream, clients.limits, clients.deadlines);
-        // The first request may have come after the order to end.
-        let is_last = AtomicBool::new(stopping.has_changed().unwrap_or(true));
-        let service = service_fn(|request| answer(handler.clone(), request, peer, &is_last));
-        let mut connection = http(&clients).serve_connection(Socket::new(stream), service);
-        let ended = tokio::select! {
-            biased;
-            ended = &mut connection => Some(ended),
-            // Said, or its sender dropped: the end is near in either case.
-            _ = stopping.changed() => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                is_last.store(true, Ordering::Relaxed);
-                match timeout(LAST_REQUEST, &mut connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        // Closes it now if nothing is under way.
-                        Pin::new(&mut connection).graceful_shutdown();
-                        (&mut connection).await
-                    }
-                }
-            }
-        };
-        let stream = connection.into_parts().io.into_inner();
-        if let Err(error) = ended {
-            debug!(%peer, %error, refused = ?stream.refused(), "connection ended");
-        }
-        stream.say_why().await;
-        drop(admitted);
-    }
-}
-
-/// How long a connection on which nothing is asked is kept at the end: a request may be on its way to us, which many clients
-/// do not send twice.
-const LAST_REQUEST: Duration = Duration::from_secs(1);
-
-/// Whether a first request comes.
-async fn has_begun(stream: &TcpStream, stopping: &mut watch::Receiver<()>, idle: Duration) -> bool {
-    let begun = tokio::select! {
-        biased;
-        begun = timeout(idle, stream.readable()) => begun,
-        _ = stopping.changed() => {
-            stopping.mark_changed();
-            timeout(LAST_REQUEST, stream.readable()).await
-        }
-    };
-    matches!(begun, Ok(Ok(())))
-}
-
-async fn answer<H: Handler>(
-    handler: Arc<H>,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    is_last: &AtomicBool,
-) -> Result<Response<H::Body>, Infallible> {
-    let is_chunked = request.body().size_hint().exact().is_none();
-    let mut response = handler.handle(request, peer).await;
-    // Heads are not followed behind chunks: the next request has a connection of its own.
-    if is_chunked || is_last.load(Ordering::Relaxed) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
-}
-
-fn http(clients: &Clients) -> http1::Builder {
-    /// The least that uploads are read in, and answers written.
-    const BUFFER: usize = 64 << 10;
-    /// As many fit on hyper's stack; more are counted on the heap.
-    const HEADERS: usize = 100;
-    let Clients { deadlines, limits } = clients;
-    let mut http = http1::Builder::new();
-    // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
-    http.timer(LazyTimer::default()).title_case_headers(true).max_buf_size(BUFFER.max(limits.head));
-    // Between two requests, that is: a head that has begun has a deadline of its own.
-    http.header_read_timeout(deadlines.idle.max(deadlines.head));
-    if limits.headers > HEADERS {
-        http.max_headers(limits.headers);
-    }
-    http
-}
-
-/// A connection was accepted on the first worker; from here on its events come to this one.
-fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
-    let stream = stream.into_std()?;
-    // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
-    let _ = stream.set_nodelay(true);
-    TcpStream::from_std(stream)
 }
 
 async fn pause(error: &io::Error) {

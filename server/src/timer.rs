@@ -11,11 +11,32 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
-use tokio::time::Sleep as Alarm;
 
-/// The deadlines of one connection, one at a time.
+/// An alarm, for one deadline at a time.
+#[derive(Default)]
+pub(crate) struct Alarm(Option<Pin<Box<tokio::time::Sleep>>>);
+
+impl Alarm {
+    /// Ready from the deadline on.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let deadline = deadline.into();
+        let alarm = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if alarm.deadline() == deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// The deadlines that hyper sets for one connection.
 #[derive(Clone, Default)]
-pub(crate) struct LazyTimer(Arc<Mutex<Option<Pin<Box<Alarm>>>>>);
+pub(crate) struct LazyTimer(Arc<Mutex<Alarm>>);
 
 struct LazySleep {
     timer: LazyTimer,
@@ -42,19 +63,7 @@ impl Future for LazySleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.deadline.into();
-        let mut alarm = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let alarm = alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if alarm.deadline() > deadline {
-            alarm.as_mut().reset(deadline);
-        }
-        while alarm.as_mut().poll(cx).is_ready() {
-            if alarm.deadline() == deadline {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(deadline);
-        }
-        Poll::Pending
+        self.timer.0.lock().unwrap_or_else(PoisonError::into_inner).poll(cx, self.deadline)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Stored bytes ⇄ entries and markers. What cannot be read is `None` or unusable, and so a miss.
 
-mod http;
+pub(crate) mod http;
 mod pickled;
 
 use bytes::Bytes;
@@ -74,7 +74,7 @@ impl Format {
 }
 
 /// The name of a header in the case that people write: `Content-Type`.
-fn title_case(name: &str) -> impl Iterator<Item = u8> {
+pub(crate) fn title_case(name: &str) -> impl Iterator<Item = u8> {
     let mut at_word = true;
     name.bytes().map(move |byte| {
         let cased = if at_word { byte.to_ascii_uppercase() } else { byte };

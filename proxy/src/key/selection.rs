@@ -6,6 +6,7 @@ use md5::{Digest as _, Md5};
 
 use super::path::Marker;
 use super::{hex, sha256_hex};
+use crate::forward::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::{Authorization, Rule, has_authorization};
 use crate::site::Site;
 
@@ -27,9 +28,9 @@ impl Selection {
             text.line(b"host", &host);
         }
         // Only a trusted peer's are still here (forward::receive); the origin builds its links from them.
-        for name in ["x-forwarded-host", "x-forwarded-proto"] {
-            if let Some(value) = headers.get(name).filter(|value| value.as_bytes() != b"http") {
-                text.line(name.as_bytes(), value.as_bytes());
+        for name in [X_FORWARDED_HOST, X_FORWARDED_PROTO] {
+            if let Some(value) = headers.get(&name).filter(|value| value.as_bytes() != b"http") {
+                text.line(name.as_str().as_bytes(), value.as_bytes());
             }
         }
         if rule.authorization == Authorization::Vary && has_authorization(headers) {

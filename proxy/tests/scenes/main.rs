@@ -14,6 +14,7 @@ mod hostile;
 mod near;
 mod pass;
 mod program;
+mod recall;
 mod redis;
 mod semantics;
 mod streaming;

@@ -1,0 +1,309 @@
+//! A client's connection, from its first request to its end.
+//!
+//! At rest it waits for words, and is no more than a socket: idle connections are many. What it is asked in words that
+//! are known is answered at once ([`crate::recall`]); for the rest hyper takes over, until the connection is at rest again.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::http::Extensions;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use crate::guard::Guarded;
+use crate::limits::Admitted;
+use crate::recall::{Answer, Ordinary, Recallable, Resumed, may_be_known, poll_take, send};
+use crate::rest::{Counted, Rest};
+use crate::socket::Socket;
+use crate::timer::{Alarm, LazyTimer};
+use crate::{Clients, Handler};
+
+/// How long a connection on which nothing is asked is kept at the end: a request may be on its way to us, which many clients
+/// do not send twice.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
+/// How long hyper stays with a connection on which nothing is asked. It holds some ten kilobytes for it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection that was accepted.
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) clients: Clients,
+    pub(crate) stopping: watch::Receiver<()>,
+    /// Its place, for as long as it lives.
+    pub(crate) admitted: Admitted,
+}
+
+/// A connection on the worker that has it.
+struct Connection<'a, H> {
+    stream: TcpStream,
+    peer: SocketAddr,
+    handler: &'a Arc<H>,
+    clients: Clients,
+    alarm: Alarm,
+    stopping: watch::Receiver<()>,
+    /// Whether the next answer is the last.
+    is_last: bool,
+}
+
+/// What comes next on a connection at rest.
+enum Next<F> {
+    /// What ends as a head does, and may be known.
+    Head(F),
+    Ordinary(Ordinary),
+    End,
+}
+
+impl<F> Next<F> {
+    /// Something that hyper is to read.
+    fn unread() -> Self {
+        Self::Ordinary(Ordinary { words: Bytes::new(), extensions: Extensions::new() })
+    }
+}
+
+/// Why hyper is done with a connection.
+enum Done {
+    /// Since then.
+    AtRest(Instant),
+    Over,
+}
+
+impl Accepted {
+    /// Serves it, on the worker that it was dealt to.
+    pub(crate) async fn converse<H: Handler>(self, handler: Arc<H>) {
+        let Self { stream, peer, clients, stopping, admitted } = self;
+        match moved_here(stream) {
+            Ok(stream) => {
+                // The first request may have come after the order to end.
+                let is_last = stopping.has_changed().unwrap_or(true);
+                let (handler, alarm) = (&handler, Alarm::default());
+                Connection { stream, peer, handler, clients, alarm, stopping, is_last }.converse().await;
+            }
+            Err(error) => debug!(%peer, %error, "connection lost"),
+        }
+        drop(admitted);
+    }
+}
+
+impl<'a, H: Handler> Connection<'a, H> {
+    async fn converse(mut self) {
+        let mut at_rest_since = Instant::now();
+        loop {
+            let ordinary = match self.next(at_rest_since).await {
+                Next::Head(answer) => match answer.await {
+                    Ok(answer) => match send(&mut self.stream, answer, self.clients.deadlines.write).await {
+                        Ok(()) => {
+                            at_rest_since = Instant::now();
+                            continue;
+                        }
+                        Err(error) => return debug!(peer = %self.peer, %error, "connection ended"),
+                    },
+                    Err(ordinary) => ordinary,
+                },
+                Next::Ordinary(ordinary) => ordinary,
+                Next::End => return debug!(peer = %self.peer, "connection ended between requests"),
+            };
+            // In a box, which an idle connection has not.
+            match Box::pin(self.serve(ordinary)).await {
+                Done::AtRest(since) => at_rest_since = since,
+                Done::Over => return,
+            }
+        }
+    }
+
+    /// Waits for the next request, on a connection that has been at rest since then.
+    async fn next(
+        &mut self,
+        at_rest_since: Instant,
+    ) -> Next<impl Future<Output = Result<Answer, Ordinary>> + Send + use<'a, H>> {
+        let Self { stream, peer, handler, clients, alarm, stopping, is_last } = self;
+        let (handler, peer) = (*handler, *peer);
+        let is_recalling = H::RECALLS && !*is_last;
+        let idle_until = (at_rest_since + clients.deadlines.idle).into();
+        let begun = poll_fn(|cx| {
+            let begun = match is_recalling {
+                true => poll_words(stream, cx, |words| handler.recall(words, peer)),
+                false => stream.poll_read_ready(cx).map(|ready| ready.map(|()| Next::unread())),
+            };
+            match begun {
+                Poll::Ready(begun) => Poll::Ready(begun.unwrap_or(Next::End)),
+                Poll::Pending => alarm.poll(cx, idle_until).map(|()| Next::End),
+            }
+        });
+        tokio::select! {
+            biased;
+            next = begun => return next,
+            _ = stopping.changed(), if !*is_last => {}
+        }
+        *is_last = true;
+        match timeout(LAST_REQUEST, stream.readable()).await {
+            Ok(Ok(())) => Next::unread(),
+            _ => Next::End,
+        }
+    }
+
+    /// Has hyper serve the connection, until it is at rest or over.
+    async fn serve(&mut self, ordinary: Ordinary) -> Done {
+        let Self { stream, peer, handler, clients, stopping, is_last, .. } = self;
+        let (peer, rest) = (*peer, Rest::default());
+        let Ordinary { words, extensions } = ordinary;
+        let turn = Turn {
+            handler: *handler,
+            peer,
+            extensions: Mutex::new(extensions),
+            is_last: AtomicBool::new(*is_last),
+            leaves: AtomicBool::new(false),
+            rest: rest.clone(),
+        };
+        let stream = Guarded::new(Resumed { words, stream }, clients.limits, clients.deadlines, rest.clone());
+        let service = service_fn(|request| turn.answer(request));
+        let mut connection = http(clients).serve_connection(Socket::new(stream, rest.clone()), service);
+        let pause = match *is_last {
+            true => Pause::Stopping,
+            false => tokio::select! {
+                biased;
+                pause = turn.until_rest(&mut connection) => pause,
+                // Said, or its sender dropped: the end is near in either case.
+                _ = stopping.changed() => Pause::Stopping,
+            },
+        };
+        let ended = match pause {
+            Pause::AtRest(since) => {
+                // What is left can be nobody's: all that came has been answered.
+                let is_clean = connection.into_parts().read_buf.is_empty();
+                return if is_clean { Done::AtRest(since) } else { Done::Over };
+            }
+            Pause::Ended(ended) => ended,
+            Pause::Stopping => {
+                *is_last = true;
+                turn.is_last.store(true, Ordering::Relaxed);
+                match timeout(LAST_REQUEST, &mut connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        // Closes it now if nothing is under way.
+                        Pin::new(&mut connection).graceful_shutdown();
+                        (&mut connection).await
+                    }
+                }
+            }
+        };
+        let stream = connection.into_parts().io.into_inner();
+        if let Err(error) = ended {
+            debug!(%peer, %error, refused = ?stream.refused(), "connection ended");
+        }
+        stream.say_why().await;
+        Done::Over
+    }
+}
+
+/// What hyper asks while it has a connection.
+struct Turn<'a, H> {
+    handler: &'a Arc<H>,
+    peer: SocketAddr,
+    /// For the first request.
+    extensions: Mutex<Extensions>,
+    is_last: AtomicBool,
+    /// Whether hyper is to leave as soon as the connection is at rest.
+    leaves: AtomicBool,
+    rest: Rest,
+}
+
+/// Why hyper's turn may be over.
+enum Pause {
+    AtRest(Instant),
+    Ended(hyper::Result<()>),
+    Stopping,
+}
+
+impl<H: Handler> Turn<'_, H> {
+    async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Counted<H::Body>>, Infallible> {
+        let extensions = std::mem::take(&mut *self.extensions.lock().unwrap_or_else(PoisonError::into_inner));
+        request.extensions_mut().extend(extensions);
+        let is_chunked = request.body().size_hint().exact().is_none();
+        let mut response = self.handler.clone().handle(request, self.peer).await;
+        // Heads are not followed behind chunks: the next request has a connection of its own.
+        if is_chunked || self.is_last.load(Ordering::Relaxed) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if response.extensions_mut().remove::<Recallable>().is_some() {
+            self.leaves.store(true, Ordering::Relaxed);
+        }
+        Ok(response.map(|body| Counted::new(body, self.rest.clone())))
+    }
+
+    /// Until the connection is over, or at rest and hyper has no more to do there.
+    async fn until_rest<C>(&self, connection: &mut C) -> Pause
+    where
+        C: Future<Output = hyper::Result<()>> + Unpin,
+    {
+        let (mut alarm, mut answered, mut since) = (Alarm::default(), 0, Instant::now());
+        poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Pause::Ended(ended)),
+            Poll::Pending if !self.rest.is_now() => Poll::Pending,
+            Poll::Pending => {
+                if answered != self.rest.answered() {
+                    (answered, since) = (self.rest.answered(), Instant::now());
+                }
+                let is_over =
+                    self.leaves.load(Ordering::Relaxed) || alarm.poll(cx, (since + LINGER).into()).is_ready();
+                if is_over { Poll::Ready(Pause::AtRest(since)) } else { Poll::Pending }
+            }
+        })
+        .await
+    }
+}
+
+/// Reads the words of the next request, if anything has come.
+fn poll_words<F>(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    recall: impl FnOnce(&[u8]) -> F,
+) -> Poll<io::Result<Next<F>>> {
+    poll_take(stream, cx, |words| match words {
+        [] => Next::End,
+        words if may_be_known(words) => Next::Head(recall(words)),
+        words => {
+            Next::Ordinary(Ordinary { words: Bytes::copy_from_slice(words), extensions: Extensions::new() })
+        }
+    })
+}
+
+fn http(clients: &Clients) -> http1::Builder {
+    /// The least that uploads are read in, and answers written.
+    const BUFFER: usize = 64 << 10;
+    /// As many fit on hyper's stack; more are counted on the heap.
+    const HEADERS: usize = 100;
+    let Clients { deadlines, limits } = clients;
+    let mut http = http1::Builder::new();
+    // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
+    http.timer(LazyTimer::default()).title_case_headers(true).max_buf_size(BUFFER.max(limits.head));
+    // Between two requests, that is: a head that has begun has a deadline of its own.
+    http.header_read_timeout(deadlines.idle.max(deadlines.head));
+    if limits.headers > HEADERS {
+        http.max_headers(limits.headers);
+    }
+    http
+}
+
+/// A connection was accepted on the first worker; from here on its events come to this one.
+fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
+    let _ = stream.set_nodelay(true);
+    TcpStream::from_std(stream)
+}
