@@ -25,6 +25,8 @@ mod error;
 mod fill;
 mod format;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gate;
 mod key;
 mod known;

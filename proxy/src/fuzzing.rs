@@ -1,0 +1,183 @@
+//! What holds for whatever comes from outside. `fuzz/` looks for bytes that break it, and the tests here replay what it
+//! has kept.
+
+use bytes::Bytes;
+use clap::Parser as _;
+use hyper::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderName, HeaderValue, VARY};
+use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
+
+use crate::entry::{Entry, Ready, parse_date};
+use crate::format::{Format, http, title_case};
+use crate::key::{Django, Generation, Keys, Language, Page, PathMarker};
+use crate::policy::{CacheControl, Rule, VaryList};
+use crate::status::{Hit, Source};
+use crate::{Args, Config, Site};
+
+/// A stored value is an entry, a marker or nothing; what is read and written again is read as the same.
+pub fn entry(value: &[u8]) {
+    let value = Bytes::copy_from_slice(value);
+    let _ = Format::Http.base(&value);
+    if let Some(entry) = http::decode(&value) {
+        let written = http::encode(&entry);
+        let again = http::decode(&written).expect("what was written is an entry");
+        assert_eq!(again.body, entry.body);
+        assert_eq!(http::encode(&again), written);
+        (1..=written.len())
+            .for_each(|end| assert!(http::decode(&written.slice(..written.len() - end)).is_none()));
+    }
+    if let Some(marker) = PathMarker::decode(&value) {
+        assert_eq!(PathMarker::decode(&marker.encode()), Some(marker));
+    }
+}
+
+/// Lines of `Cache-Control`, then one of `Expires`: a page with them has an age, and its head is written by us as hyper
+/// would write it.
+pub fn cache_control(text: &[u8]) {
+    let mut lines: Vec<_> = lines(text).collect();
+    let expires = lines.pop();
+    let mut headers: HeaderMap = lines.into_iter().map(|line| (CACHE_CONTROL, line)).collect();
+    let mut control = CacheControl::of(&headers);
+    control.lower_max_age(60);
+    assert!(control.max_age().is_some_and(|age| age <= 60));
+    if let Some(line) = control.to_header() {
+        let written = HeaderMap::from_iter([(CACHE_CONTROL, line)]);
+        assert_eq!(CacheControl::of(&written).max_age(), control.max_age());
+    }
+    if let Some(expires) = expires {
+        let _ = expires.to_str().map(parse_date);
+        headers.insert(EXPIRES, expires);
+    }
+    answered_in_both_ways_alike(headers);
+}
+
+fn answered_in_both_ways_alike(headers: HeaderMap) {
+    let entry = Entry {
+        status: StatusCode::OK,
+        headers,
+        reason: None,
+        body: Bytes::from_static(b"page"),
+        expires: Some(1_800_000_000),
+        cost: std::time::Duration::ZERO,
+        proof: None,
+    };
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_799_999_990);
+    let ready = Ready::from(entry);
+    let answer = ready.answer(now, Hit::Fresh, Source::Near);
+    let response = ready.into_response(now, Hit::Fresh, Source::Near);
+    let mut written = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for (name, value) in response.headers() {
+        written.extend(title_case(name.as_str()));
+        written.extend_from_slice(&[b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    assert_eq!(answer.head, written);
+}
+
+/// Lines of `Vary` give names in their one order, which survive the store.
+pub fn vary(text: &[u8]) {
+    let headers: HeaderMap = lines(text).map(|line| (VARY, line)).collect();
+    let Ok(vary) = VaryList::of(&headers) else { return };
+    assert!(vary.names().is_sorted_by(|a, b| a.as_str() < b.as_str()));
+    assert_eq!(VaryList::from_names(vary.names().to_vec()), Ok(vary.clone()));
+    if !vary.is_empty() {
+        let marker = PathMarker::new(vary);
+        assert_eq!(PathMarker::decode(&marker.encode()), Some(marker));
+    }
+}
+
+/// Two requests, an empty line between them, each a target and then headers: the same request has the same key, keys are
+/// one printable word, and readable keys are the same only of requests that are told apart by nothing.
+pub fn key(text: &[u8]) {
+    let Some(middle) = text.windows(2).position(|pair| pair == b"\n\n") else { return };
+    let (Some(one), Some(other)) = (request(&text[..middle]), request(&text[middle + 2..])) else { return };
+    let site = Site::localhost(8000);
+    let Ok(rule) = Rule::new("/*", 60) else { return };
+    for keys in all_keys() {
+        let pages = [&one, &other].map(|request| Page::of(request, &rule, &keys, &site));
+        assert_eq!(pages[0].key, Page::of(&one, &rule, &keys, &site).key);
+        for page in &pages {
+            assert!(
+                page.key.as_bytes().iter().all(|byte| !byte.is_ascii_control() && *byte != b' '),
+                "{}",
+                page.key
+            );
+        }
+        if let (Keys::Path, [a, b]) = (&keys, &pages) {
+            let none = HeaderMap::new();
+            let proofs = [a.proof(&none, &one.headers), b.proof(&none, &other.headers)];
+            assert_eq!(a.key == b.key, proofs[0] == proofs[1]);
+        }
+    }
+}
+
+fn all_keys() -> Vec<Keys> {
+    let django = |generation, language| {
+        Keys::Django(Box::new(Django {
+            generation,
+            key_prefix: String::new(),
+            version: 1,
+            language,
+            time_zone: Some("Europe/Berlin".to_owned()),
+            script_name: String::new(),
+            use_x_forwarded_host: true,
+        }))
+    };
+    vec![
+        Keys::Path,
+        django(Generation::JoinedMarked, None),
+        django(Generation::NetstringsMarked, Some(Language::Fixed("de".to_owned()))),
+    ]
+}
+
+/// A file of settings is a configuration, or is refused with reasons.
+pub fn config(text: &[u8]) {
+    /// What TOML itself makes of large files is not ours.
+    const LONGEST: usize = 4096;
+    let (Ok(text), true) = (std::str::from_utf8(text), text.len() <= LONGEST) else { return };
+    let Ok(args) = Args::try_parse_from(["proxy"]) else { return };
+    if let Err(faults) = Config::parse(&args, Some(("fuzz.toml", text))) {
+        assert!(!faults.to_string().is_empty());
+    }
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = HeaderValue> {
+    text.split(|&byte| byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok())
+}
+
+fn request(text: &[u8]) -> Option<Parts> {
+    let mut lines = text.split(|&byte| byte == b'\n');
+    let target = lines.next().filter(|target| target.starts_with(b"/"))?;
+    let mut request = Request::builder().uri(target).body(()).ok()?.into_parts().0;
+    for line in lines {
+        let at = line.iter().position(|&byte| byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..at]).ok()?;
+        request.headers.append(name, HeaderValue::from_bytes(line[at + 1..].trim_ascii()).ok()?);
+    }
+    Some(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_fuzzing_has_kept_breaks_nothing() {
+        type Target = fn(&[u8]);
+        let targets: [(&str, Target); 5] = [
+            ("entry", entry),
+            ("cache_control", cache_control),
+            ("vary", vary),
+            ("key", key),
+            ("config", config),
+        ];
+        for (name, target) in targets {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
+            let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+            let count = files.map(|file| target(&fs::read(file.unwrap().path()).unwrap())).count();
+            assert!(count > 0, "{name}");
+        }
+    }
+}
