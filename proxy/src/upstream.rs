@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use quick_cache::sync::Cache;
+use server::PerWorker;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{BodyError, Progress, Relay};
@@ -77,10 +78,11 @@ pub struct Deadlines {
     pub total: Option<Duration>,
 }
 
-/// A pool of connections to one origin.
+/// Pools of connections to one origin.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    client: Client<HttpConnector, Relay>,
+    /// Each worker has its own: a connection lives on one worker, and what another asked on it would wake both.
+    clients: PerWorker<Client<HttpConnector, Relay>>,
     origin: Origin,
     deadlines: Deadlines,
     gate: Gate,
@@ -101,13 +103,15 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(deadlines.connect));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_timer(TokioTimer::new())
-            .http1_title_case_headers(true)
-            .build(connector);
+        let clients = PerWorker::new(|_| {
+            Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(POOL_IDLE)
+                .pool_timer(TokioTimer::new())
+                .http1_title_case_headers(true)
+                .build(connector.clone())
+        });
         let gate = Gate::new(limits, deadlines.queue);
-        Self { client, origin, deadlines, gate, proven: Cache::new(PROVEN) }
+        Self { clients, origin, deadlines, gate, proven: Cache::new(PROVEN) }
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -153,12 +157,12 @@ impl Upstream {
     ) -> Result<Result<Response<Incoming>, ClientError>, Error> {
         let progress = Progress::new();
         let body = Relay::new(body, self.deadlines.idle).noting(progress.clone());
-        let answer = self.client.request(Request::from_parts(head, body));
+        let answer = self.clients.own().request(Request::from_parts(head, body));
         let answer = self.within_head_deadline(answer, &progress, until).await?;
-        if let Some(connection) =
-            answer.as_ref().ok().and_then(|answer| answer.extensions().get::<HttpInfo>())
-        {
-            self.proven.insert(connection.local_addr(), ());
+        let connection = answer.as_ref().ok().and_then(|answer| answer.extensions().get::<HttpInfo>());
+        let address = connection.map(HttpInfo::local_addr);
+        if let Some(new) = address.filter(|address| self.proven.get(address).is_none()) {
+            self.proven.insert(new, ());
         }
         Ok(answer)
     }
