@@ -63,6 +63,12 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     }
     let (origin, rules) = (&config.origin, config.rules.len());
     info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
+    workers
+        .each(|| {
+            let store = store.clone();
+            async move { store.connect().await }
+        })
+        .await;
     server::announce("proxy", address);
     let proxy = Arc::new(Proxy::new(config, site, store));
     if let Some(predecessor) = predecessor {

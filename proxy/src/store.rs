@@ -55,6 +55,9 @@ pub trait Store: Clone + Send + Sync + 'static {
         ttl: Option<Duration>,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// Makes the calling worker's connection, if there is one to make, so that the first request does not wait for it.
+    fn connect(&self) -> impl Future<Output = ()> + Send;
+
     /// Hears of the changes of all keys with this prefix from now on, if the store tells of them: for
     /// [`changed`](Self::changed), and for a near cache of at most so many bytes, if one is wanted.
     fn follow(&self, prefix: &[u8], near: Option<u64>) -> Option<Arc<Near>>;

@@ -64,6 +64,18 @@ impl Workers {
         Ok(())
     }
 
+    /// Runs a task on each worker, and waits for them all.
+    pub async fn each<F>(&self, mut task: impl FnMut() -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let tasks: Vec<_> = self.runtimes.iter().map(|runtime| runtime.spawn(task())).collect();
+        for task in tasks {
+            // One that panicked has said so.
+            let _ = task.await;
+        }
+    }
+
     /// The worker whose turn it is.
     pub fn next(&self) -> &Handle {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -115,6 +127,15 @@ mod tests {
             let seen = workers.next().spawn(async move { *own.own() }).await.unwrap();
             assert_eq!(seen, round % cores());
         }
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        workers
+            .each(|| {
+                let (own, seen) = (own.clone(), seen.clone());
+                async move { seen.lock().unwrap().push(*own.own()) }
+            })
+            .await;
+        seen.lock().unwrap().sort_unstable();
+        assert_eq!(*seen.lock().unwrap(), (0..cores()).collect::<Vec<_>>());
     }
 
     #[tokio::test]

@@ -78,6 +78,8 @@ impl Store for MemoryStore {
         Ok(is_held)
     }
 
+    async fn connect(&self) {}
+
     /// It is near.
     fn follow(&self, _: &[u8], _: Option<u64>) -> Option<Arc<Near>> {
         None

@@ -10,7 +10,7 @@ use bb8_redis::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError,
 use bytes::Bytes;
 use server::PerWorker;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::breaker::Breaker;
@@ -175,6 +175,19 @@ impl Store for RedisStore {
         command.arg(ttl.map_or(0, milliseconds));
         let reply = self.run(&Commands::One(command)).await?;
         Ok(matches!(reply.first(), Some(Value::Int(1))))
+    }
+
+    async fn connect(&self) {
+        /// Longer than a connection takes on a busy machine; a Redis that is not there does not keep the proxy from starting.
+        const PATIENCE: Duration = Duration::from_millis(250);
+        const PAUSE: Duration = Duration::from_millis(10);
+        let connected = async {
+            while self.connection().await.is_err() {
+                sleep(PAUSE).await;
+            }
+        };
+        // The first request tries again.
+        let _ = timeout(PATIENCE, connected).await;
     }
 
     fn follow(&self, prefix: &[u8], near: Option<u64>) -> Option<Arc<Near>> {

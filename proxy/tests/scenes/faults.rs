@@ -118,6 +118,8 @@ impl Store for Faulty {
         Ok(values.map(|value| chance.spoil(value)))
     }
 
+    async fn connect(&self) {}
+
     fn follow(&self, _: &[u8], _: Option<u64>) -> Option<Arc<Near>> {
         None
     }
