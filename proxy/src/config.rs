@@ -423,9 +423,9 @@ mod tests {
         assert!(!config.writes && config.warnings.is_empty(), "{:?}", config.warnings);
         let (Keys::Django(django), Format::Pickled(pickled)) = (config.keys, config.format) else { panic!() };
         assert_eq!((django.key_prefix.as_str(), django.version), ("x", 7));
-        let Some(Language::Negotiated(locale)) = django.language else { panic!() };
+        let Some(Language::Negotiated(locale)) = &django.language else { panic!() };
         assert_eq!(
-            (locale.languages, locale.default.as_str()),
+            (locale.languages.clone(), locale.default.as_str()),
             (vec!["de".into(), "zh-hant".into()], "en-us")
         );
         assert_eq!((django.time_zone.as_deref(), django.use_x_forwarded_host), (Some("Etc/GMT+5"), true));

@@ -114,7 +114,7 @@ impl From<Entry> for Ready {
 
 impl Ready {
     /// The page for one client.
-    pub(crate) fn into_response(self, now: SystemTime, hit: Hit, source: Source) -> Response<Body> {
+    pub(crate) fn response(&self, now: SystemTime, hit: Hit, source: Source) -> Response<Body> {
         let Head { status, headers, reason, expires, aging, .. } = &*self.head;
         // hyper takes the map: a copy is what each hit must have for its own.
         let mut headers = headers.clone();
@@ -123,10 +123,10 @@ impl Ready {
         }
         let ttl = expires.map(|expires| ttl(expires, now));
         CacheStatus::Hit(hit, source, ttl).append(&mut headers);
-        response(*status, headers, reason.clone(), self.body)
+        response(*status, headers, reason.clone(), self.body.clone())
     }
 
-    /// The page for one client, as [`into_response`](Self::into_response) and hyper would write it.
+    /// The page for one client, as [`response`](Self::response) and hyper would write it.
     pub(crate) fn answer(&self, now: SystemTime, hit: Hit, source: Source) -> Answer {
         /// For what is added here and by the server.
         const MORE: usize = 192;
@@ -304,7 +304,7 @@ mod tests {
             cost: Duration::ZERO,
             proof: None,
         };
-        let response = Ready::from(entry).into_response(now, Hit::Fresh, Source::Store);
+        let response = Ready::from(entry).response(now, Hit::Fresh, Source::Store);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["age", "x-b", "expires", "cache-control", "x-a", "x-cache", "cache-status"]);
         assert_eq!(response.headers()[AGE], "30");
@@ -325,7 +325,7 @@ mod tests {
         };
         let before = UNIX_EPOCH - Duration::from_secs(10);
         let status = |expires, now, hit| {
-            let response = Ready::from(entry(expires)).into_response(now, hit, Source::Store);
+            let response = Ready::from(entry(expires)).response(now, hit, Source::Store);
             response.headers()["cache-status"].clone()
         };
         let after = UNIX_EPOCH + Duration::from_secs(9);

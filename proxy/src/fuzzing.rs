@@ -1,6 +1,8 @@
 //! What holds for whatever comes from outside. `fuzz/` looks for bytes that break it, and the tests here replay what it
 //! has kept.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clap::Parser as _;
 use hyper::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderName, HeaderValue, VARY};
@@ -64,7 +66,7 @@ fn answered_in_both_ways_alike(headers: HeaderMap) {
     let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_799_999_990);
     let ready = Ready::from(entry);
     let answer = ready.answer(now, Hit::Fresh, Source::Near);
-    let response = ready.into_response(now, Hit::Fresh, Source::Near);
+    let response = ready.response(now, Hit::Fresh, Source::Near);
     let mut written = b"HTTP/1.1 200 OK\r\n".to_vec();
     for (name, value) in response.headers() {
         written.extend(title_case(name.as_str()));
@@ -91,7 +93,7 @@ pub fn key(text: &[u8]) {
     let Some(middle) = text.windows(2).position(|pair| pair == b"\n\n") else { return };
     let (Some(one), Some(other)) = (request(&text[..middle]), request(&text[middle + 2..])) else { return };
     let site = Site::localhost(8000);
-    let Ok(rule) = Rule::new("/*", 60) else { return };
+    let Ok(rule) = Rule::new("/*", 60).map(Arc::new) else { return };
     for keys in all_keys() {
         let pages = [&one, &other].map(|request| Page::of(request, &rule, &keys, &site));
         assert_eq!(pages[0].key, Page::of(&one, &rule, &keys, &site).key);
@@ -112,7 +114,7 @@ pub fn key(text: &[u8]) {
 
 fn all_keys() -> Vec<Keys> {
     let django = |generation, language| {
-        Keys::Django(Box::new(Django {
+        Keys::Django(Arc::new(Django {
             generation,
             key_prefix: String::new(),
             version: 1,

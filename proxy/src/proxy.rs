@@ -9,10 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
-use server::{Answer, Ordinary, Recallable};
+use server::{Recallable, Recalled};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{Level, debug, warn};
@@ -33,7 +32,7 @@ use crate::key::{Keys, Page};
 use crate::known::Known;
 use crate::policy::{self, Disposition, Freshness, Policy};
 use crate::site::Site;
-use crate::status::{CacheStatus, Hit, Miss, Source};
+use crate::status::{CacheStatus, Hit, Source};
 use crate::store::{Near, Store};
 use crate::upstream::{Fetched, Upstream};
 use crate::variants::Variants;
@@ -71,8 +70,6 @@ pub struct Proxy<S> {
 impl<S: Store> server::Handler for Proxy<S> {
     type Body = Body;
 
-    const RECALLS: bool = true;
-
     /// Answers a request, always. The one place where an error becomes a response and a line in the log.
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let asked =
@@ -88,17 +85,8 @@ impl<S: Store> server::Handler for Proxy<S> {
         response
     }
 
-    fn recall(
-        self: &Arc<Self>,
-        words: &[u8],
-        peer: SocketAddr,
-    ) -> impl Future<Output = Result<Answer, Ordinary>> + Send + use<'_, S> {
-        let asked = match self.trusted.contains(peer.ip()) {
-            // What it says of others is for itself alone.
-            true => Err(Begun::Apart.ordinary(Bytes::copy_from_slice(words))),
-            false => self.requests.get(words),
-        };
-        async move { self.again(asked?, peer).await }
+    fn recall(self: &Arc<Self>, words: &[u8], peer: SocketAddr, asked: Instant) -> Recalled<'_> {
+        self.again(words, peer, asked)
     }
 }
 
@@ -145,8 +133,9 @@ impl<S: Store> Proxy<S> {
     ) -> Result<Response<Body>, Error> {
         let (mut request, body) = request.into_parts();
         let begun = Begun::take(&mut request);
-        let is_plain = is_plain(&request) && !self.trusted.contains(peer.ip());
-        forward::receive(&mut request, peer, &self.trusted, &self.site)?;
+        let is_trusted = self.trusted.contains(peer.ip());
+        let is_plain = !is_trusted && is_plain(&request);
+        forward::receive(&mut request, is_trusted, &self.site)?;
         let rule = match self.policy.disposition(&request) {
             Disposition::Lookup(rule) => rule,
             Disposition::Pass(pass) => {
@@ -166,17 +155,13 @@ impl<S: Store> Proxy<S> {
         };
         let is_hit = matches!(lookup, Lookup::Hit(..));
         if let (Begun::Words(words), true) = (begun, is_plain && is_hit) {
-            self.requests.remember(Asked { words, request: request.clone(), rule: rule.clone() });
+            self.requests.remember(Asked { words, request: request.clone(), page: page.clone() });
         }
-        let mut response = match lookup {
-            Lookup::Hit(ready, source, marker) => {
-                let miss = Miss::Stale;
-                self.hit(ready, source, Wanted { page, rule, request: &request, peer, miss, marker, asked })
-                    .await
-            }
-            Lookup::Miss(miss, marker) => {
-                self.miss(Wanted { page, rule, request: &request, peer, miss, marker, asked }).await
-            }
+        let (miss, marker) = lookup.parts();
+        let wanted = Wanted { page: &page, request: &request, peer, miss, marker, asked };
+        let mut response = match &lookup {
+            Lookup::Hit(ready, source, _) => self.hit(ready, *source, wanted).await,
+            Lookup::Miss(..) => self.miss(wanted).await,
         }?;
         if is_plain && (is_hit || is_known) {
             response.extensions_mut().insert(Recallable);
@@ -187,20 +172,20 @@ impl<S: Store> Proxy<S> {
     /// Serves a page that was found, unless it is past its time.
     async fn hit(
         self: &Arc<Self>,
-        ready: Ready,
+        ready: &Ready,
         source: Source,
         wanted: Wanted<'_>,
     ) -> Result<Response<Body>, Error> {
         let now = now();
-        match self.may_serve(&ready, &wanted, now) {
-            Some(hit) => Ok(ready.into_response(now, hit, source)),
+        match self.may_serve(ready, wanted, now) {
+            Some(hit) => Ok(ready.response(now, hit, source)),
             None => self.miss_or_stale(wanted, ready).await,
         }
     }
 
     /// Whether a page that was found is good enough, and has it refreshed if it will not be for long.
-    fn may_serve(self: &Arc<Self>, ready: &Ready, wanted: &Wanted<'_>, now: SystemTime) -> Option<Hit> {
-        let hit = match wanted.rule.freshness(ready.head.expires, ready.head.cost, now, rand::random) {
+    fn may_serve(self: &Arc<Self>, ready: &Ready, wanted: Wanted<'_>, now: SystemTime) -> Option<Hit> {
+        let hit = match wanted.page.rule.freshness(ready.head.expires, ready.head.cost, now, rand::random) {
             Freshness::Fresh => return Some(Hit::Fresh),
             Freshness::Early => Hit::Fresh,
             Freshness::Grace => Hit::Grace,
@@ -214,7 +199,7 @@ impl<S: Store> Proxy<S> {
     async fn miss_or_stale(
         self: &Arc<Self>,
         wanted: Wanted<'_>,
-        old: Ready,
+        old: &Ready,
     ) -> Result<Response<Body>, Error> {
         let peer = wanted.peer;
         match self.miss(wanted).await {
@@ -223,7 +208,7 @@ impl<S: Store> Proxy<S> {
             Err(error) => self.log(&error, peer),
             Ok(_) => {}
         }
-        Ok(old.into_response(now(), Hit::StaleIfError, Source::Store))
+        Ok(old.response(now(), Hit::StaleIfError, Source::Store))
     }
 }
 

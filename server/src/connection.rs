@@ -13,22 +13,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::Extensions;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::guard::Guarded;
 use crate::limits::Admitted;
-use crate::recall::{Answer, Ordinary, Recallable, Resumed, may_be_known, poll_take, send};
+use crate::recall::{Ordinary, Recallable, Recalled, Resumed, may_be_known, poll_take, send};
 use crate::rest::{Counted, Rest};
 use crate::socket::Socket;
+use crate::stopping::Stopping;
 use crate::timer::{Alarm, LazyTimer};
 use crate::{Clients, Handler};
 
@@ -44,7 +44,7 @@ pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) clients: Clients,
-    pub(crate) stopping: watch::Receiver<()>,
+    pub(crate) stopping: Stopping,
     /// Its place, for as long as it lives.
     pub(crate) admitted: Admitted,
 }
@@ -56,24 +56,16 @@ struct Connection<'a, H> {
     handler: &'a Arc<H>,
     clients: Clients,
     alarm: Alarm,
-    stopping: watch::Receiver<()>,
+    stopping: Stopping,
     /// Whether the next answer is the last.
     is_last: bool,
 }
 
 /// What comes next on a connection at rest.
-enum Next<F> {
-    /// What ends as a head does, and may be known.
-    Head(F),
-    Ordinary(Ordinary),
+enum Next<'a> {
+    /// What came, and when.
+    Words(Recalled<'a>, Instant),
     End,
-}
-
-impl<F> Next<F> {
-    /// Something that hyper is to read.
-    fn unread() -> Self {
-        Self::Ordinary(Ordinary { words: Bytes::new(), extensions: Extensions::new() })
-    }
 }
 
 /// Why hyper is done with a connection.
@@ -90,7 +82,7 @@ impl Accepted {
         match moved_here(stream) {
             Ok(stream) => {
                 // The first request may have come after the order to end.
-                let is_last = stopping.has_changed().unwrap_or(true);
+                let is_last = stopping.is_now();
                 let (handler, alarm) = (&handler, Alarm::default());
                 Connection { stream, peer, handler, clients, alarm, stopping, is_last }.converse().await;
             }
@@ -103,56 +95,50 @@ impl Accepted {
 impl<'a, H: Handler> Connection<'a, H> {
     async fn converse(mut self) {
         let mut at_rest_since = Instant::now();
-        loop {
-            let ordinary = match self.next(at_rest_since).await {
-                Next::Head(answer) => match answer.await {
-                    Ok(answer) => match send(&mut self.stream, answer, self.clients.deadlines.write).await {
-                        Ok(()) => {
-                            at_rest_since = Instant::now();
-                            continue;
-                        }
-                        Err(error) => return debug!(peer = %self.peer, %error, "connection ended"),
-                    },
-                    Err(ordinary) => ordinary,
-                },
-                Next::Ordinary(ordinary) => ordinary,
-                Next::End => return debug!(peer = %self.peer, "connection ended between requests"),
+        while let Next::Words(recalled, came) = self.next(at_rest_since).await {
+            let (recalled, since) = match recalled {
+                Recalled::Answer(answer) => (Ok(answer), came),
+                Recalled::Later(looked_for) => (looked_for.await, Instant::now()),
+                Recalled::Ordinary(ordinary) => (Err(ordinary), came),
             };
-            // In a box, which an idle connection has not.
-            match Box::pin(self.serve(ordinary)).await {
-                Done::AtRest(since) => at_rest_since = since,
-                Done::Over => return,
-            }
+            at_rest_since = match recalled {
+                Ok(answer) => match send(&mut self.stream, answer, self.clients.deadlines.write).await {
+                    Ok(true) => since,
+                    Ok(false) => Instant::now(),
+                    Err(error) => return debug!(peer = %self.peer, %error, "connection ended"),
+                },
+                // In a box, which an idle connection has not.
+                Err(ordinary) => match Box::pin(self.serve(ordinary)).await {
+                    Done::AtRest(since) => since,
+                    Done::Over => return,
+                },
+            };
         }
+        debug!(peer = %self.peer, "connection ended between requests");
     }
 
     /// Waits for the next request, on a connection that has been at rest since then.
-    async fn next(
-        &mut self,
-        at_rest_since: Instant,
-    ) -> Next<impl Future<Output = Result<Answer, Ordinary>> + Send + use<'a, H>> {
+    async fn next(&mut self, at_rest_since: Instant) -> Next<'a> {
         let Self { stream, peer, handler, clients, alarm, stopping, is_last } = self;
-        let (handler, peer) = (*handler, *peer);
-        let is_recalling = H::RECALLS && !*is_last;
-        let idle_until = (at_rest_since + clients.deadlines.idle).into();
-        let begun = poll_fn(|cx| {
-            let begun = match is_recalling {
-                true => poll_words(stream, cx, |words| handler.recall(words, peer)),
-                false => stream.poll_read_ready(cx).map(|ready| ready.map(|()| Next::unread())),
-            };
-            match begun {
-                Poll::Ready(begun) => Poll::Ready(begun.unwrap_or(Next::End)),
-                Poll::Pending => alarm.poll(cx, idle_until).map(|()| Next::End),
+        if !*is_last {
+            let idle_until = (at_rest_since + clients.deadlines.idle).into();
+            let next = poll_fn(|cx| {
+                if let Poll::Ready(next) = poll_words(stream, cx, *handler, *peer) {
+                    return Poll::Ready(Some(next.unwrap_or(Next::End)));
+                }
+                match alarm.poll(cx, idle_until) {
+                    Poll::Ready(()) => Poll::Ready(Some(Next::End)),
+                    Poll::Pending => stopping.poll(cx).map(|()| None),
+                }
+            });
+            if let Some(next) = next.await {
+                return next;
             }
-        });
-        tokio::select! {
-            biased;
-            next = begun => return next,
-            _ = stopping.changed(), if !*is_last => {}
+            *is_last = true;
         }
-        *is_last = true;
         match timeout(LAST_REQUEST, stream.readable()).await {
-            Ok(Ok(())) => Next::unread(),
+            // hyper reads it.
+            Ok(Ok(())) => Next::Words(Recalled::Ordinary(b""[..].into()), Instant::now()),
             _ => Next::End,
         }
     }
@@ -178,8 +164,7 @@ impl<'a, H: Handler> Connection<'a, H> {
             false => tokio::select! {
                 biased;
                 pause = turn.until_rest(&mut connection) => pause,
-                // Said, or its sender dropped: the end is near in either case.
-                _ = stopping.changed() => Pause::Stopping,
+                () = poll_fn(|cx| stopping.poll(cx)) => Pause::Stopping,
             },
         };
         let ended = match pause {
@@ -268,17 +253,19 @@ impl<H: Handler> Turn<'_, H> {
     }
 }
 
-/// Reads the words of the next request, if anything has come.
-fn poll_words<F>(
+/// Reads the words of the next request, if anything has come, and asks for what is known of them.
+fn poll_words<'a, H: Handler>(
     stream: &mut TcpStream,
     cx: &mut Context<'_>,
-    recall: impl FnOnce(&[u8]) -> F,
-) -> Poll<io::Result<Next<F>>> {
-    poll_take(stream, cx, |words| match words {
-        [] => Next::End,
-        words if may_be_known(words) => Next::Head(recall(words)),
-        words => {
-            Next::Ordinary(Ordinary { words: Bytes::copy_from_slice(words), extensions: Extensions::new() })
+    handler: &'a Arc<H>,
+    peer: SocketAddr,
+) -> Poll<io::Result<Next<'a>>> {
+    poll_take(stream, cx, |words| {
+        let now = Instant::now();
+        match words {
+            [] => Next::End,
+            words if may_be_known(words) => Next::Words(handler.recall(words, peer, now), now),
+            words => Next::Words(Recalled::Ordinary(words.into()), now),
         }
     })
 }

@@ -10,6 +10,7 @@ mod program;
 mod recall;
 mod rest;
 mod socket;
+mod stopping;
 mod takeover;
 mod timer;
 mod workers;
@@ -22,20 +23,20 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::http::Extensions;
+use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use connection::Accepted;
 use limits::Connections;
+use stopping::Stopping;
 
 pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
-pub use recall::{Answer, Ordinary, Recallable, is_one_head};
+pub use recall::{Answer, Ordinary, Recallable, Recalled, is_one_head};
 pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
 
@@ -80,9 +81,6 @@ pub trait Handler: Send + Sync + 'static {
     /// The body of its answers.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
-    /// Whether it remembers requests by their words.
-    const RECALLS: bool = false;
-
     /// Answers one request of a peer.
     fn handle(
         self: Arc<Self>,
@@ -90,15 +88,10 @@ pub trait Handler: Send + Sync + 'static {
         peer: SocketAddr,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// Answers a request again that came in the very same words before, if it can do so without hyper. The words may be
-    /// those of more than one request; only of one that is known they are not.
-    fn recall(
-        self: &Arc<Self>,
-        words: &[u8],
-        _peer: SocketAddr,
-    ) -> impl Future<Output = Result<Answer, Ordinary>> + Send + use<'_, Self> {
-        let words = Bytes::copy_from_slice(words);
-        std::future::ready(Err(Ordinary { words, extensions: Extensions::new() }))
+    /// Answers a request again that came, now, in the very same words before, if it can do so without hyper. The words may
+    /// be those of more than one request; only of one that is known they are not.
+    fn recall(self: &Arc<Self>, words: &[u8], _peer: SocketAddr, _now: Instant) -> Recalled<'_> {
+        Recalled::Ordinary(words.into())
     }
 }
 
@@ -138,7 +131,8 @@ pub async fn serve_on<H: Handler>(
         };
         match connections.admit(peer.ip()) {
             Ok(admitted) => {
-                let connection = Accepted { stream, peer, clients, stopping: stopping.clone(), admitted };
+                let connection =
+                    Accepted { stream, peer, clients, stopping: Stopping::new(stopping.clone()), admitted };
                 workers.next().spawn(connection.converse(handler.clone()));
             }
             Err(full) => {
@@ -151,7 +145,7 @@ pub async fn serve_on<H: Handler>(
     }
     // The port closes first, so that another server can have it.
     drop((listener, stopping));
-    drain(stop, clients.deadlines.shutdown).await;
+    drain(stop, &connections, clients.deadlines.shutdown).await;
 }
 
 async fn pause(error: &io::Error) {
@@ -160,8 +154,8 @@ async fn pause(error: &io::Error) {
 }
 
 /// Tells the connections, and waits for them: each holds a receiver for as long as it lives.
-async fn drain(stop: watch::Sender<()>, deadline: Duration) {
-    let open = stop.receiver_count();
+async fn drain(stop: watch::Sender<()>, connections: &Connections, deadline: Duration) {
+    let open = connections.open();
     stop.send_replace(());
     match timeout(deadline, stop.closed()).await {
         Ok(()) => info!("stopped: all requests are finished"),

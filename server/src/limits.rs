@@ -96,6 +96,11 @@ impl Connections {
         Ok(Admitted { connections: self.clone(), address })
     }
 
+    /// How many are open.
+    pub(crate) fn open(&self) -> usize {
+        self.lock().all
+    }
+
     fn counts_addresses(&self) -> bool {
         self.limits.connections_per_address > 0
     }

@@ -33,6 +33,16 @@ thread_local! {
     static DATE: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
 
+/// What comes of a request whose words may be known.
+pub enum Recalled<'a> {
+    /// Its answer.
+    Answer(Answer),
+    /// The answer is being looked for.
+    Later(Pin<Box<dyn Future<Output = Result<Answer, Ordinary>> + Send + 'a>>),
+    /// Its answer is not to be had in this way.
+    Ordinary(Ordinary),
+}
+
 /// The answer to a request whose words are known.
 #[derive(Debug)]
 pub struct Answer {
@@ -51,6 +61,12 @@ pub struct Ordinary {
     pub words: Bytes,
     /// What the handler gets with it.
     pub extensions: Extensions,
+}
+
+impl From<&[u8]> for Ordinary {
+    fn from(words: &[u8]) -> Self {
+        Self { words: Bytes::copy_from_slice(words), extensions: Extensions::new() }
+    }
 }
 
 /// In the extensions of an answer: the next request on the connection may well be one that can be recalled.
@@ -89,11 +105,12 @@ pub fn is_one_head(bytes: &[u8]) -> bool {
     false
 }
 
-/// Sends an answer. A client that takes nothing of it for so long is given up.
-pub(crate) async fn send(stream: &mut TcpStream, mut answer: Answer, patience: Duration) -> io::Result<()> {
+/// Sends an answer, and says whether the client took it at once. One that takes nothing of it for so long is given up.
+pub(crate) async fn send(stream: &mut TcpStream, mut answer: Answer, patience: Duration) -> io::Result<bool> {
     push_date(&mut answer.head, answer.at);
     let Answer { head, body, .. } = &answer;
     let (mut sent, whole) = (0, head.len() + body.len());
+    let mut is_at_once = true;
     while sent < whole {
         let left = [head.get(sent..).unwrap_or_default(), &body[sent.saturating_sub(head.len())..]];
         // Without a deadline, most go out at once.
@@ -101,6 +118,7 @@ pub(crate) async fn send(stream: &mut TcpStream, mut answer: Answer, patience: D
         let written = match at_once {
             Poll::Ready(written) => written,
             Poll::Pending => {
+                is_at_once = false;
                 let late = timeout(patience, poll_fn(|cx| poll_write(stream, cx, left))).await;
                 late.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             }
@@ -110,7 +128,7 @@ pub(crate) async fn send(stream: &mut TcpStream, mut answer: Answer, patience: D
             some => some,
         };
     }
-    Ok(())
+    Ok(is_at_once)
 }
 
 fn poll_write(stream: &mut TcpStream, cx: &mut Context<'_>, parts: [&[u8]; 2]) -> Poll<io::Result<usize>> {

@@ -1,5 +1,7 @@
 //! `[django]`: the settings of the Django that shares the cache.
 
+use std::sync::Arc;
+
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::parse;
@@ -33,7 +35,7 @@ pub(super) fn django(
                 .to_owned(),
         );
     }
-    Some((Keys::Django(Box::new(keys)), Format::Pickled(Box::new(format?)), writes?))
+    Some((Keys::Django(Arc::new(keys)), Format::Pickled(Box::new(format?)), writes?))
 }
 
 /// A word about a section that has no effect.

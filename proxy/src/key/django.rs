@@ -12,7 +12,7 @@ mod locale;
 mod uri;
 mod zone;
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use hyper::header::{CONTENT_LANGUAGE, HOST, HeaderMap, HeaderValue, VARY};
 use hyper::http::request::Parts;
@@ -56,32 +56,32 @@ pub enum Language {
 
 /// A request as its keys see it. The URI is hashed once for both.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked<'a> {
-    django: &'a Django,
+pub(crate) struct Asked {
+    django: Arc<Django>,
     uri: String,
     uri_digest: [u8; 32],
-    language: Option<Cow<'a, str>>,
+    language: Option<String>,
     /// Credentials, where the rule tells them apart.
-    authorization: Option<&'a HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
 
-impl<'a> Asked<'a> {
-    pub(crate) fn of(request: &'a Parts, rule: &Rule, django: &'a Django) -> Self {
+impl Asked {
+    pub(crate) fn of(request: &Parts, rule: &Rule, django: &Arc<Django>) -> Self {
         let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
         Self::at(path, query, &request.headers, rule, django)
     }
 
-    fn at(path: &str, query: &str, headers: &'a HeaderMap, rule: &Rule, django: &'a Django) -> Self {
+    fn at(path: &str, query: &str, headers: &HeaderMap, rule: &Rule, django: &Arc<Django>) -> Self {
         let uri = django.address(path, query, headers).uri();
         let mut uri_digest = [0; 32];
         hex(&Md5::digest(&uri), &mut uri_digest);
         let language = django.language.as_ref().map(|language| match language {
-            Language::Fixed(code) => Cow::Borrowed(code.as_str()),
-            Language::Negotiated(locale) => locale.negotiate(headers),
+            Language::Fixed(code) => code.clone(),
+            Language::Negotiated(locale) => locale.negotiate(headers).into_owned(),
         });
         let apart = rule.authorization == Authorization::Vary && has_authorization(headers);
-        let authorization = headers.get("authorization").filter(|_| apart);
-        Self { django, uri, uri_digest, language, authorization }
+        let authorization = headers.get("authorization").filter(|_| apart).cloned();
+        Self { django: django.clone(), uri, uri_digest, language, authorization }
     }
 
     /// Where the names of the headers are.
@@ -133,7 +133,7 @@ impl<'a> Asked<'a> {
                 text.extend_from_slice(&value);
             }
         }
-        if let Some(value) = self.authorization {
+        if let Some(value) = &self.authorization {
             text.extend_from_slice(b"\nauthorization ");
             text.extend_from_slice(value.as_bytes());
         }
@@ -281,7 +281,7 @@ mod tests {
             let count = if settings["sitewide_cache_middleware"] == true { 2 } else { 1 };
             let prefix = prefixes[..count].iter().map(|name| text(&settings[name])).collect::<String>();
             let rule = Rule { key_prefix: prefix, ..Rule::new("/*", 60).unwrap() };
-            let mut django = django(settings);
+            let django = Arc::new(django(settings));
             let headers = headers(request, text(&case["hashed"]["uri"]));
             // hyper refuses some raw characters in a query: there the vector's own parts are taken.
             let uri = text(&request["target"]).parse::<hyper::Uri>();
@@ -297,8 +297,8 @@ mod tests {
             let key = asked.page_key(&rule, text(&request["method"]), &list, &headers).to_string();
             assert_eq!(key, text(&case["page_key"]), "{name}");
             if let Some(before) = case["django_4_2_30"]["page_key"].as_str() {
-                django.generation = Generation::Joined;
-                let asked = Asked::at(path, query, &headers, &rule, &django);
+                let older = Django { generation: Generation::Joined, ..(*django).clone() };
+                let asked = Asked::at(path, query, &headers, &rule, &older.into());
                 let key = asked.page_key(&rule, text(&request["method"]), &list, &headers).to_string();
                 assert_eq!(key, before, "{name} on 4.2.30");
             }
@@ -309,9 +309,9 @@ mod tests {
 
     #[test]
     fn a_proof_covers_what_the_digests_mix_up() {
-        let django = django(&serde_json::json!({
+        let django = Arc::new(django(&serde_json::json!({
             "VERSION": 1, "LANGUAGE_CODE": "en-us", "USE_I18N": true, "USE_TZ": true, "TIME_ZONE": "UTC",
-        }));
+        })));
         let rule = Rule::new("/*", 60).unwrap();
         let vary = page(&Value::from("X-A, X-B"));
         let proof = |pairs: &[(&'static str, &'static str)]| {

@@ -9,6 +9,7 @@ mod path;
 mod selection;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::HeaderMap;
@@ -21,7 +22,7 @@ pub(crate) use django::is_usable;
 pub use django::{Django, Generation, Language, Locale};
 pub use path::Key;
 pub(crate) use path::Marker as PathMarker;
-use path::page_key;
+use path::{page_key, variant_key};
 use selection::Selection;
 
 use crate::entry::{Entry, Proved};
@@ -34,21 +35,21 @@ pub enum Keys {
     /// The readable key of the article.
     Path,
     /// The keys of a Django that shares the cache.
-    Django(Box<Django>),
+    Django(Arc<Django>),
 }
 
 /// A page, as it is asked for: where it lies, and what it must have been stored for.
 #[derive(Clone, Debug)]
-pub(crate) struct Page<'a> {
+pub(crate) struct Page {
     pub(crate) key: Key,
-    pub(crate) rule: &'a Rule,
-    identity: Identity<'a>,
+    pub(crate) rule: Arc<Rule>,
+    identity: Identity,
 }
 
 #[derive(Clone, Debug)]
-enum Identity<'a> {
-    Path { path: &'a str, selection: Selection },
-    Django(django::Asked<'a>),
+enum Identity {
+    Path(Selection),
+    Django(Arc<django::Asked>),
 }
 
 /// The names of the headers that the pages under a base key vary on.
@@ -76,8 +77,8 @@ impl Hashed {
 }
 
 /// Where an admitted page goes.
-pub(crate) struct Place<'a> {
-    pub(crate) page: Page<'a>,
+pub(crate) struct Place {
+    pub(crate) page: Page,
     /// The marker of the base key, if the page lies under one.
     pub(crate) marker: Option<Placed>,
 }
@@ -109,31 +110,33 @@ impl Marker {
     }
 }
 
-impl<'a> Page<'a> {
+impl Page {
     /// The page that the request alone names: at its base key.
-    pub(crate) fn of(request: &'a Parts, rule: &'a Rule, keys: &'a Keys, site: &Site) -> Self {
-        match keys {
-            Keys::Path => Self::on_path(rule, request.uri.path(), Selection::of(request, rule, site)),
+    pub(crate) fn of(request: &Parts, rule: &Arc<Rule>, keys: &Keys, site: &Site) -> Self {
+        let (key, identity) = match keys {
+            Keys::Path => {
+                let selection = Selection::of(request, rule, site);
+                (page_key(rule, request.uri.path(), &selection), Identity::Path(selection))
+            }
             Keys::Django(django) => {
                 let asked = django::Asked::of(request, rule, django);
-                Self { key: asked.header_key(rule), rule, identity: Identity::Django(asked) }
+                (asked.header_key(rule), Identity::Django(Arc::new(asked)))
             }
-        }
-    }
-
-    fn on_path(rule: &'a Rule, path: &'a str, selection: Selection) -> Self {
-        Self { key: page_key(rule, path, &selection), rule, identity: Identity::Path { path, selection } }
+        };
+        Self { key, rule: rule.clone(), identity }
     }
 
     /// The variant of this page for the headers of a request.
     pub(crate) fn variant(&self, marker: &Marker, headers: &HeaderMap) -> Self {
         match (&self.identity, marker) {
-            (Identity::Path { path, selection }, Marker::Path(marker)) => {
-                Self::on_path(self.rule, path, selection.variant(marker, headers))
+            (Identity::Path(selection), Marker::Path(marker)) => {
+                let selection = selection.variant(marker, headers);
+                let key = variant_key(&self.key, &selection);
+                Self { key, rule: self.rule.clone(), identity: Identity::Path(selection) }
             }
             (Identity::Django(asked), Marker::Django(list)) => {
-                let key = asked.page_key(self.rule, "GET", list, headers);
-                Self { key, rule: self.rule, identity: self.identity.clone() }
+                let key = asked.page_key(&self.rule, "GET", list, headers);
+                Self { key, rule: self.rule.clone(), identity: self.identity.clone() }
             }
             // A page and its markers are of one scheme.
             _ => self.clone(),
@@ -143,10 +146,10 @@ impl<'a> Page<'a> {
     /// What the digests are made of: of the base key, or, with its marker, of a variant's.
     pub(crate) fn hashed(&self, marker: Option<&Marker>, request: &Parts) -> Vec<Hashed> {
         match (&self.identity, marker) {
-            (Identity::Path { selection, .. }, Some(Marker::Path(marker))) => {
+            (Identity::Path(selection), Some(Marker::Path(marker))) => {
                 vec![Hashed::new("selection", &selection.variant(marker, &request.headers).0)]
             }
-            (Identity::Path { selection, .. }, _) => vec![Hashed::new("selection", &selection.0)],
+            (Identity::Path(selection), _) => vec![Hashed::new("selection", &selection.0)],
             (Identity::Django(asked), Some(Marker::Django(list))) => {
                 asked.hashed(Some(list), &request.headers)
             }
@@ -161,14 +164,14 @@ impl<'a> Page<'a> {
         vary: VaryList,
         page: &HeaderMap,
         request: &HeaderMap,
-    ) -> Place<'a> {
+    ) -> Place {
         let new = match (&self.identity, known) {
-            (Identity::Path { .. }, _) if vary.is_empty() => return Place { page: self, marker: None },
-            (Identity::Path { .. }, Some(marker @ Marker::Path(path))) if path.vary == vary => {
+            (Identity::Path(_), _) if vary.is_empty() => return Place { page: self, marker: None },
+            (Identity::Path(_), Some(marker @ Marker::Path(path))) if path.vary == vary => {
                 let page = self.variant(marker, request);
                 return Place { page, marker: Some(Placed::Extended(self.key)) };
             }
-            (Identity::Path { .. }, _) => Marker::Path(path::Marker::new(vary)),
+            (Identity::Path(_), _) => Marker::Path(path::Marker::new(vary)),
             // Django writes its list with each page, so that the list of the last page counts.
             (Identity::Django(asked), _) => Marker::Django(asked.header_list(page).unwrap_or_default()),
         };
@@ -195,12 +198,8 @@ impl<'a> Page<'a> {
     /// What is stored with an entry and compared on a hit: a store may mix its answers up, and digests collide.
     pub(crate) fn proof(&self, page: &HeaderMap, request: &HeaderMap) -> Bytes {
         match &self.identity {
-            Identity::Path { selection, .. } if selection.is_empty() => {
-                Bytes::copy_from_slice(self.key.as_bytes())
-            }
-            Identity::Path { selection, .. } => {
-                [self.key.as_bytes(), b" ", &selection.proof()].concat().into()
-            }
+            Identity::Path(selection) if selection.is_empty() => Bytes::copy_from_slice(self.key.as_bytes()),
+            Identity::Path(selection) => [self.key.as_bytes(), b" ", &selection.proof()].concat().into(),
             Identity::Django(asked) => Bytes::copy_from_slice(&asked.proof(page, request)),
         }
     }
@@ -208,7 +207,7 @@ impl<'a> Page<'a> {
     /// Whether that is the proof of this page. Nothing is copied for a page that the path alone selects.
     fn is_proved(&self, proof: &Bytes, page: &HeaderMap, request: &Parts) -> bool {
         match &self.identity {
-            Identity::Path { selection, .. } if selection.is_empty() => proof == self.key.as_bytes(),
+            Identity::Path(selection) if selection.is_empty() => proof == self.key.as_bytes(),
             _ => *proof == self.proof(page, &request.headers),
         }
     }

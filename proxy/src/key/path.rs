@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use hyper::header::HeaderName;
 
 use super::Selection;
@@ -16,14 +17,14 @@ use crate::policy::{Rule, VaryList};
 /// KEY_PREFIX and VERSION of Django's cache, in their defaults, and the name of the decorator.
 pub(super) const START: &[u8] = b":1:views.decorators.cache.cache_page.";
 
-/// A key in the store.
+/// A key in the store. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Key(Vec<u8>);
+pub struct Key(Bytes);
 
 impl Key {
     /// Takes any bytes as a key.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
+        Self(bytes.into().into())
     }
 
     /// The bytes as the store gets them.
@@ -49,7 +50,14 @@ impl fmt::Debug for Key {
 pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> Key {
     let prefix = rule.key_prefix.as_bytes();
     let dot: &[u8] = if prefix.is_empty() { b"" } else { b"." };
-    Key([START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digest()].concat())
+    Key::new([START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digest()].concat())
+}
+
+/// The key of a variant of the page with this key.
+pub(super) fn variant_key(base: &Key, selection: &Selection) -> Key {
+    let digest = selection.digest();
+    let start = base.0.len().saturating_sub(digest.len());
+    Key::new([&base.0[..start], &digest].concat())
 }
 
 /// What lies under the base key of a page that varies: the names of the headers, and a nonce that is new whenever

@@ -83,7 +83,7 @@ impl<S: Store> Proxy<S> {
         explanation.outcome = match outcome {
             Ok(entry) => {
                 explanation.page = Some(Found::of(&entry));
-                let headers = Ready::from(entry).into_response(now(), Hit::Fresh, Source::Store);
+                let headers = Ready::from(entry).response(now(), Hit::Fresh, Source::Store);
                 headers.headers().get_all("cache-status").iter().next_back().map(printed).unwrap_or_default()
             }
             Err(miss) => format!("cachepage; fwd={}", miss.fwd()),
@@ -124,12 +124,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    async fn look(
-        &self,
-        base: Page<'_>,
-        request: &Parts,
-        explanation: &mut Explanation,
-    ) -> Result<Entry, Miss> {
+    async fn look(&self, base: Page, request: &Parts, explanation: &mut Explanation) -> Result<Entry, Miss> {
         let value = self.read(&base, base.hashed(None, request), explanation).await?.ok_or(Miss::Uri)?;
         let (page, entry) = match self.format.base(&value) {
             Base::Page(entry) => (base, Some(entry)),
@@ -147,7 +142,7 @@ impl<S: Store> Proxy<S> {
     /// Reads a key, and notes what was there.
     async fn read(
         &self,
-        page: &Page<'_>,
+        page: &Page,
         hashed: Vec<Hashed>,
         explanation: &mut Explanation,
     ) -> Result<Option<Bytes>, Miss> {

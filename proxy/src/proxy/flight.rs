@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::fill::{self, Filling, Lifetime, Plan};
 use crate::key::{Key, Marker, Page, Placed};
 use crate::lease::{Claim, Lease};
-use crate::policy::{self, Admission, Coalesce, Decline, Freshness, Length, Rule, VaryList};
+use crate::policy::{self, Admission, Coalesce, Decline, Freshness, Length, VaryList};
 use crate::status::{CacheStatus, Fill, Miss};
 use crate::store::{Store, Write};
 use crate::upstream::Fetched;
@@ -27,13 +27,13 @@ use crate::upstream::Fetched;
 const FLIGHTS: usize = 3;
 
 /// A page that was looked up and not found.
+#[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    pub(super) page: Page<'a>,
-    pub(super) rule: &'a Arc<Rule>,
+    pub(super) page: &'a Page,
     pub(super) request: &'a Parts,
     pub(super) peer: SocketAddr,
     pub(super) miss: Miss,
-    pub(super) marker: Option<Arc<Marker>>,
+    pub(super) marker: Option<&'a Arc<Marker>>,
     /// When the lookup began.
     pub(super) asked: Instant,
 }
@@ -41,7 +41,7 @@ pub(super) struct Wanted<'a> {
 /// A request on its way to the origin, with all that it needs: it may outlive the connection it came by.
 struct Flight<S: Store> {
     proxy: Arc<Proxy<S>>,
-    rule: Arc<Rule>,
+    page: Page,
     request: Parts,
     peer: SocketAddr,
     miss: Miss,
@@ -69,14 +69,14 @@ impl<S: Store> Proxy<S> {
 
     /// Asks the origin, or waits for the request that is asking it already.
     async fn lead_or_follow(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<Response<Body>, Error> {
-        let mut key = wanted.key(wanted.marker.as_deref());
+        let mut key = wanted.key();
         let deadline = Instant::now() + self.upstream.patience();
         let flights =
-            if self.writes && policy::may_be_shared(wanted.rule, wanted.request) { FLIGHTS } else { 0 };
+            if self.writes && policy::may_be_shared(&wanted.page.rule, wanted.request) { FLIGHTS } else { 0 };
         for _ in 0..flights {
             match self.collapsing.join(&key, wanted.asked) {
                 Place::Apart => break,
-                Place::Lead(lead) => return self.lead(&wanted, lead).await,
+                Place::Lead(lead) => return self.lead(wanted, lead).await,
                 Place::Follow(follow) => match follow.outcome(deadline).await {
                     Outcome::Page(shared) => match wanted.answer(&shared) {
                         Ok(response) => return Ok(response),
@@ -88,13 +88,12 @@ impl<S: Store> Proxy<S> {
                 },
             }
         }
-        Flight::of(self, &wanted, None).fly().await
+        Flight::of(self, wanted, None).fly().await
     }
 
     /// Has a new page fetched while the old one is served, unless somebody is at it already.
-    pub(super) fn refresh(self: &Arc<Self>, wanted: &Wanted<'_>) {
-        let marker = wanted.marker.as_deref();
-        if let Place::Lead(lead) = self.collapsing.join(&wanted.key(marker), wanted.asked) {
+    pub(super) fn refresh(self: &Arc<Self>, wanted: Wanted<'_>) {
+        if let Place::Lead(lead) = self.collapsing.join(&wanted.key(), wanted.asked) {
             let mut flight = Flight::of(self, wanted, Some(lead));
             // A HEAD finds the page of a GET, and has that refreshed.
             flight.request.method = Method::GET;
@@ -103,18 +102,18 @@ impl<S: Store> Proxy<S> {
     }
 
     /// In a task of its own: it goes on for the others when its client leaves.
-    async fn lead(self: &Arc<Self>, wanted: &Wanted<'_>, lead: Lead) -> Result<Response<Body>, Error> {
+    async fn lead(self: &Arc<Self>, wanted: Wanted<'_>, lead: Lead) -> Result<Response<Body>, Error> {
         let flight = Flight::of(self, wanted, Some(lead));
         self.tasks.spawn(flight.fly()).await.unwrap_or(Err(Error::Broken))
     }
 }
 
 impl Wanted<'_> {
-    fn key(&self, marker: Option<&Marker>) -> Key {
-        marker.map_or_else(|| self.page.key.clone(), |marker| self.variant(marker).key)
+    fn key(&self) -> Key {
+        self.marker.map_or_else(|| self.page.key.clone(), |marker| self.variant(marker).key)
     }
 
-    fn variant(&self, marker: &Marker) -> Page<'_> {
+    fn variant(&self, marker: &Marker) -> Page {
         self.page.variant(marker, &self.request.headers)
     }
 
@@ -130,14 +129,14 @@ impl Wanted<'_> {
 }
 
 impl<S: Store> Flight<S> {
-    fn of(proxy: &Arc<Proxy<S>>, wanted: &Wanted<'_>, lead: Option<Lead>) -> Self {
+    fn of(proxy: &Arc<Proxy<S>>, wanted: Wanted<'_>, lead: Option<Lead>) -> Self {
         Self {
             proxy: proxy.clone(),
-            rule: wanted.rule.clone(),
+            page: wanted.page.clone(),
             request: policy::without_conditions(wanted.request.clone()),
             peer: wanted.peer,
             miss: wanted.miss,
-            marker: wanted.marker.clone(),
+            marker: wanted.marker.cloned(),
             lead,
             lease: None,
         }
@@ -145,7 +144,7 @@ impl<S: Store> Flight<S> {
 
     /// Asks the fleet, where the rule says so, and then the origin.
     async fn fly(mut self) -> Result<Response<Body>, Error> {
-        if self.lead.is_some() && self.rule.coalesce == Coalesce::Fleet && self.miss != Miss::Store {
+        if self.lead.is_some() && self.page.rule.coalesce == Coalesce::Fleet && self.miss != Miss::Store {
             match self.turn_in_fleet().await {
                 Turn::Ours(lease) => self.lease = Some(lease),
                 Turn::Done(response) => return Ok(response),
@@ -166,7 +165,7 @@ impl<S: Store> Flight<S> {
         // Not before: what an origin takes its time for is as fresh as its answer.
         let now = now();
         let (head, length) = (&mut fetched.head, fetched.length);
-        match self.proxy.policy.admission(&self.rule, &self.request, head, length, now) {
+        match self.proxy.policy.admission(&self.page.rule, &self.request, head, length, now) {
             Admission::Decline(decline) => {
                 // What fails now may well be for all in a moment.
                 let is_lasting = !policy::is_failure(fetched.head.status);
@@ -174,8 +173,9 @@ impl<S: Store> Flight<S> {
                 Ok(relay(fetched, CacheStatus::Declined(decline)))
             }
             Admission::Admit { vary } => {
-                let cost = if self.rule.early_refresh > 0.0 { set_out.elapsed() } else { Duration::ZERO };
-                let lifetime = Lifetime { fresh: self.rule.timeout, keep: self.rule.keep(), now, cost };
+                let rule = &self.page.rule;
+                let cost = if rule.early_refresh > 0.0 { set_out.elapsed() } else { Duration::ZERO };
+                let lifetime = Lifetime { fresh: rule.timeout, keep: rule.keep(), now, cost };
                 Ok(self.fill(fetched, vary, lifetime))
             }
         }
@@ -228,14 +228,9 @@ impl<S: Store> Flight<S> {
 
     /// Where an admitted page goes, under which marker, and for how long.
     fn plan(&self, vary: VaryList, answer: &HeaderMap, lifetime: Lifetime) -> (Plan, Option<Arc<Marker>>) {
-        let Proxy { keys, site, format, known, .. } = &*self.proxy;
+        let Proxy { format, known, .. } = &*self.proxy;
         let headers = &self.request.headers;
-        let place = Page::of(&self.request, &self.rule, keys, site).place(
-            self.marker.as_deref(),
-            vary,
-            answer,
-            headers,
-        );
+        let place = self.page.clone().place(self.marker.as_deref(), vary, answer, headers);
         let proof = place.page.proof(answer, headers);
         let (write, marker) = match place.marker {
             None => (None, None),
@@ -280,10 +275,9 @@ impl<S: Store> Flight<S> {
     /// The page, if another proxy has put it into the store, for those who follow as well; else its key, if it turned out
     /// to be a variant.
     async fn look_again(&mut self) -> Result<Response<Body>, Option<Key>> {
-        let Proxy { keys, site, .. } = &*self.proxy;
-        let page = Page::of(&self.request, &self.rule, keys, site);
+        let page = &self.page;
         let variant = |marker: &Marker| page.variant(marker, &self.request.headers).key;
-        match self.proxy.lookup(&page, &self.request, Instant::now()).await {
+        match self.proxy.lookup(page, &self.request, Instant::now()).await {
             Lookup::Hit(ready, _, marker) if self.is_fresh(&ready) => {
                 let entry = ready.entry();
                 let key = marker.as_deref().map_or_else(|| page.key.clone(), variant);
@@ -300,7 +294,7 @@ impl<S: Store> Flight<S> {
 
     fn is_fresh(&self, ready: &Ready) -> bool {
         // Never early: somebody has just fetched it.
-        self.rule.freshness(ready.head.expires, Duration::ZERO, now(), || 1.0) == Freshness::Fresh
+        self.page.rule.freshness(ready.head.expires, Duration::ZERO, now(), || 1.0) == Freshness::Fresh
     }
 
     /// Tells who follows, if anybody may.

@@ -25,12 +25,27 @@ pub(super) enum Lookup {
     Miss(Miss, Option<Arc<Marker>>),
 }
 
+impl Lookup {
+    /// Why the page is to be had from the origin, if it is, and its marker.
+    pub(super) fn parts(&self) -> (Miss, Option<&Arc<Marker>>) {
+        match self {
+            Self::Hit(_, _, marker) => (Miss::Stale, marker.as_ref()),
+            Self::Miss(miss, marker) => (*miss, marker.as_ref()),
+        }
+    }
+}
+
 impl<S: Store> Proxy<S> {
     /// Looks for the page near, then in the store.
-    pub(super) async fn lookup(&self, page: &Page<'_>, request: &Parts, asked: Instant) -> Lookup {
-        if let Some((ready, marker)) = self.near_page(page, request, asked) {
-            return Lookup::Hit(ready, Source::Near, marker);
+    pub(super) async fn lookup(&self, page: &Page, request: &Parts, asked: Instant) -> Lookup {
+        match self.near_page(page, request, asked) {
+            Some(lookup) => lookup,
+            None => self.stored_page(page, request, asked).await,
         }
+    }
+
+    /// Looks for the page in the store.
+    pub(super) async fn stored_page(&self, page: &Page, request: &Parts, asked: Instant) -> Lookup {
         match self.try_lookup(page, request, asked).await {
             Ok(lookup) => lookup,
             Err(error) => {
@@ -41,31 +56,25 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    fn near_page(
-        &self,
-        page: &Page<'_>,
-        request: &Parts,
-        asked: Instant,
-    ) -> Option<(Ready, Option<Arc<Marker>>)> {
+    /// A hit near, if there is one.
+    pub(super) fn near_page(&self, page: &Page, request: &Parts, asked: Instant) -> Option<Lookup> {
         let near = self.near.as_ref()?;
+        let hit = |page: &Page, ready: Ready, marker| {
+            page.serves(ready.proved(), request).then_some(Lookup::Hit(ready, Source::Near, marker))
+        };
         let marker = match near.get(&page.key, asked)? {
-            Kept::Page(ready) => return page.serves(ready.proved(), request).then_some((ready, None)),
+            Kept::Page(ready) => return hit(page, ready, None),
             Kept::Marker(marker) => marker,
         };
         let variant = page.variant(&marker, &request.headers);
         match near.get(&variant.key, asked)? {
-            Kept::Page(ready) => variant.serves(ready.proved(), request).then_some((ready, Some(marker))),
+            Kept::Page(ready) => hit(&variant, ready, Some(marker)),
             Kept::Marker(_) => None,
         }
     }
 
     /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
-    async fn try_lookup(
-        &self,
-        page: &Page<'_>,
-        request: &Parts,
-        asked: Instant,
-    ) -> Result<Lookup, StoreError> {
+    async fn try_lookup(&self, page: &Page, request: &Parts, asked: Instant) -> Result<Lookup, StoreError> {
         let ticket = self.ticket(page, asked);
         let seen = self.known.get(&page.key);
         let guess = match &seen {
@@ -108,7 +117,7 @@ impl<S: Store> Proxy<S> {
         Ok(self.serve(&variant, ready, request, Some(marker), ticket).await)
     }
 
-    fn variant_page(&self, variant: &Page<'_>, value: &Bytes) -> Option<Ready> {
+    fn variant_page(&self, variant: &Page, value: &Bytes) -> Option<Ready> {
         known_page(self.known.get(&variant.key).as_ref(), value).or_else(|| {
             let mut entry = self.format.decode(value)?;
             variant.complete(&mut entry);
@@ -119,7 +128,7 @@ impl<S: Store> Proxy<S> {
     /// A stored page as a hit, if it can be read, was stored for this very request, and may go to this client.
     async fn serve(
         &self,
-        page: &Page<'_>,
+        page: &Page,
         ready: Option<Ready>,
         request: &Parts,
         marker: Option<Arc<Marker>>,
@@ -134,13 +143,13 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    fn ticket(&self, page: &Page<'_>, asked: Instant) -> Option<Ticket> {
+    fn ticket(&self, page: &Page, asked: Instant) -> Option<Ticket> {
         self.near.as_ref()?.ticket(&page.key, asked)
     }
 
     /// Keeps near what was read, for as long as the store says that it has it: what the value itself says of that came
     /// from another's clock, and may have been changed by hand.
-    async fn keep(&self, page: &Page<'_>, kept: impl FnOnce() -> Kept, ticket: Option<Ticket>) {
+    async fn keep(&self, page: &Page, kept: impl FnOnce() -> Kept, ticket: Option<Ticket>) {
         let (Some(near), Some(ticket)) = (&self.near, ticket) else { return };
         let before = Instant::now();
         if let Ok(Some(ttl)) = self.store.ttl(&page.key).await {

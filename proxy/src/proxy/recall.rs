@@ -14,13 +14,12 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
-use server::{Answer, Ordinary, PerWorker, is_one_head};
+use server::{Answer, Ordinary, PerWorker, Recalled, is_one_head};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Lookup, Proxy, Wanted, now};
 use crate::key::Page;
-use crate::policy::Rule;
 use crate::status::Miss;
 use crate::store::Store;
 
@@ -36,7 +35,7 @@ pub(super) struct Requests(PerWorker<Mutex<Cache<Bytes, Arc<Asked>, ByBytes>>>);
 pub(super) struct Asked {
     pub(super) words: Bytes,
     pub(super) request: Parts,
-    pub(super) rule: Arc<Rule>,
+    pub(super) page: Page,
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +67,7 @@ impl Begun {
     }
 
     /// Has a request go on in the ordinary way.
-    pub(super) fn ordinary(self, words: Bytes) -> Ordinary {
+    fn ordinary(self, words: Bytes) -> Ordinary {
         let mut extensions = Extensions::new();
         extensions.insert(self);
         Ordinary { words, extensions }
@@ -108,22 +107,44 @@ impl Requests {
 }
 
 impl<S: Store> Proxy<S> {
-    /// Answers a known request with its page, if that may be served at once.
-    pub(super) async fn again(
+    /// Answers a request with its page, if it is known and that may be served at once.
+    pub(super) fn again(self: &Arc<Self>, words: &[u8], peer: SocketAddr, asked: Instant) -> Recalled<'_> {
+        if self.trusted.contains(peer.ip()) {
+            // What it says of others is for itself alone.
+            return Recalled::Ordinary(Begun::Apart.ordinary(Bytes::copy_from_slice(words)));
+        }
+        let known = match self.requests.get(words) {
+            Ok(known) => known,
+            Err(ordinary) => return Recalled::Ordinary(ordinary),
+        };
+        match self.near_page(&known.page, &known.request, asked) {
+            Some(lookup) => match self.answer(&known, lookup, peer, asked) {
+                Ok(answer) => Recalled::Answer(answer),
+                Err(ordinary) => Recalled::Ordinary(ordinary),
+            },
+            // In a box, which an idle connection has not.
+            None => Recalled::Later(Box::pin(async move {
+                let lookup = self.stored_page(&known.page, &known.request, asked).await;
+                self.answer(&known, lookup, peer, asked)
+            })),
+        }
+    }
+
+    /// The answer to a known request for which this was found, or how it goes on.
+    fn answer(
         self: &Arc<Self>,
-        known: Arc<Asked>,
+        known: &Asked,
+        lookup: Lookup,
         peer: SocketAddr,
+        asked: Instant,
     ) -> Result<Answer, Ordinary> {
-        let Asked { words, request, rule } = &*known;
-        let asked = Instant::now();
-        let page = Page::of(request, rule, &self.keys, &self.site);
-        let lookup = self.lookup(&page, request, asked).await;
+        let Asked { words, request, page } = known;
         if let Lookup::Hit(ready, source, marker) = &lookup
             && ready.head.status == StatusCode::OK
         {
-            let (now, marker) = (now(), marker.clone());
-            let wanted = Wanted { page, rule, request, peer, miss: Miss::Stale, marker, asked };
-            if let Some(hit) = self.may_serve(ready, &wanted, now) {
+            let (now, miss, marker) = (now(), Miss::Stale, marker.as_ref());
+            if let Some(hit) = self.may_serve(ready, Wanted { page, request, peer, miss, marker, asked }, now)
+            {
                 debug!(request = %request.uri, "answered again");
                 return Ok(ready.answer(now, hit, *source));
             }
