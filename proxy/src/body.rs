@@ -1,6 +1,5 @@
 //! The bodies that pass through the proxy.
 
-use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -9,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use server::Alarm;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::gate::Admitted;
 
@@ -45,8 +45,9 @@ pub struct Relay {
     /// Nothing, for a request whose body stays here.
     incoming: Option<Incoming>,
     idle: Duration,
-    /// Set only once there was something to wait for.
-    silence: Option<Pin<Box<Sleep>>>,
+    /// When something must have come, once there was something to wait for.
+    due: Option<Instant>,
+    silence: Alarm,
     progress: Option<Progress>,
     /// When it must have ended.
     until: Option<Instant>,
@@ -74,7 +75,8 @@ impl Progress {
 
 impl Relay {
     pub(crate) fn new(incoming: impl Into<Option<Incoming>>, idle: Duration) -> Self {
-        Self { incoming: incoming.into(), idle, silence: None, progress: None, until: None, place: None }
+        let (due, silence) = (None, Alarm::default());
+        Self { incoming: incoming.into(), idle, due, silence, progress: None, until: None, place: None }
     }
 
     /// The same, with a time at which it must have ended and a place at the origin that it holds until then.
@@ -87,30 +89,23 @@ impl Relay {
         Self { progress: Some(progress), ..self }
     }
 
-    /// Until when something must come.
-    fn due(&self) -> Instant {
-        let due = Instant::now() + self.idle;
-        self.until.map_or(due, |until| until.min(due))
-    }
-
     fn is_late(&self) -> bool {
         self.until.is_some_and(|until| until <= Instant::now())
     }
 
     fn moved(&mut self) {
-        let due = self.due();
-        if let Some(silence) = &mut self.silence {
-            silence.as_mut().reset(due);
-        }
+        self.due = None;
         if let Some(progress) = &self.progress {
             progress.mark();
         }
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let due = self.due();
-        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        ready!(silence.as_mut().poll(cx));
+        let due = *self.due.get_or_insert_with(|| {
+            let due = Instant::now() + self.idle;
+            self.until.map_or(due, |until| until.min(due))
+        });
+        ready!(self.silence.poll(cx, due));
         Poll::Ready(if self.is_late() { BodyError::Late } else { BodyError::Idle(self.idle) })
     }
 }

@@ -17,8 +17,8 @@ use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use quick_cache::sync::Cache;
-use server::PerWorker;
-use tokio::time::{Instant, timeout_at};
+use server::{PerWorker, in_time};
+use tokio::time::Instant;
 
 use crate::body::{BodyError, Progress, Relay};
 use crate::error::Error;
@@ -198,11 +198,11 @@ impl Upstream {
         loop {
             let head = progress.last() + self.deadlines.head;
             let deadline = until.map_or(head, |until| until.min(head));
-            match timeout_at(deadline, &mut answer).await {
-                Ok(answer) => return Ok(answer),
-                Err(_) if deadline == head && progress.last() + self.deadlines.head > Instant::now() => {}
-                Err(_) if deadline == head => return Err(Error::OriginSilent(self.deadlines.head)),
-                Err(_) => return Err(Error::OriginSilent(self.deadlines.total.unwrap_or_default())),
+            match in_time(deadline, &mut answer).await {
+                Some(answer) => return Ok(answer),
+                None if deadline == head && progress.last() + self.deadlines.head > Instant::now() => {}
+                None if deadline == head => return Err(Error::OriginSilent(self.deadlines.head)),
+                None => return Err(Error::OriginSilent(self.deadlines.total.unwrap_or_default())),
             }
         }
     }

@@ -121,7 +121,7 @@ impl<'a, H: Handler> Connection<'a, H> {
     async fn next(&mut self, at_rest_since: Instant) -> Next<'a> {
         let Self { stream, peer, handler, clients, alarm, stopping, is_last } = self;
         if !*is_last {
-            let idle_until = (at_rest_since + clients.deadlines.idle).into();
+            let idle_until = at_rest_since + clients.deadlines.idle;
             let next = poll_fn(|cx| {
                 if let Poll::Ready(next) = poll_words(stream, cx, *handler, *peer) {
                     return Poll::Ready(Some(next.unwrap_or(Next::End)));
@@ -245,7 +245,7 @@ impl<H: Handler> Turn<'_, H> {
                     (answered, since) = (self.rest.answered(), Instant::now());
                 }
                 let is_over =
-                    self.leaves.load(Ordering::Relaxed) || alarm.poll(cx, (since + LINGER).into()).is_ready();
+                    self.leaves.load(Ordering::Relaxed) || alarm.poll(cx, since + LINGER).is_ready();
                 if is_over { Poll::Ready(Pause::AtRest(since)) } else { Poll::Pending }
             }
         })

@@ -38,6 +38,7 @@ pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
 pub use recall::{Answer, Ordinary, Recallable, Recalled, is_one_head};
 pub use takeover::{Offer, Predecessor, take};
+pub use timer::{Alarm, in_time};
 pub use workers::{PerWorker, Workers};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.

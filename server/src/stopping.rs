@@ -51,12 +51,13 @@ mod tests {
         for says in [true, false] {
             let (stop, order) = watch::channel(());
             let mut stopping = Stopping::new(order);
-            for _ in 0..2 {
-                assert!(poll_fn(|cx| Poll::Ready(stopping.poll(cx))).await.is_pending());
-            }
             let waiting = tokio::spawn(async move {
-                poll_fn(|cx| stopping.poll(cx)).await;
-                poll_fn(|cx| stopping.poll(cx)).await;
+                for _ in 0..2 {
+                    assert!(poll_fn(|cx| Poll::Ready(stopping.poll(cx))).await.is_pending());
+                }
+                for _ in 0..2 {
+                    poll_fn(|cx| stopping.poll(cx)).await;
+                }
             });
             tokio::task::yield_now().await;
             if says {

@@ -1,26 +1,37 @@
-//! A timer for a connection, which sets a deadline for each request and hardly ever reaches one.
+//! Deadlines, of which each request sets some and hardly ever reaches one.
 //!
-//! tokio's own timer enters and leaves the runtime's wheel for each request, 0.4 us of 9. This one sets an alarm once
-//! and lets it be: when it rings, mostly for a request that is long over, it is set to the deadline of the day.
+//! tokio's own timer enters and leaves the runtime's wheel for each request, 0.4 us of 9; and if it is the first that is
+//! due, as a store's deadline is, it also wakes the runtime that sets it, by a system call. An alarm is set once and let
+//! be: when it rings, mostly for a request that is long over, it is set to the deadline of the day.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant as StdInstant};
 
-use hyper::rt::{Sleep, Timer};
+use hyper::rt::{Sleep as HyperSleep, Timer};
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// An alarm, for one deadline at a time.
-#[derive(Default)]
-pub(crate) struct Alarm(Option<Pin<Box<tokio::time::Sleep>>>);
+/// How many alarms a thread keeps for the next that need one.
+const SPARE: usize = 1024;
+
+thread_local! {
+    /// Alarms that are still set, and the runtime that they belong to: tests have several on one thread.
+    static ALARMS: RefCell<(Option<Id>, Vec<Pin<Box<Sleep>>>)> = const { RefCell::new((None, Vec::new())) };
+}
+
+/// An alarm, for one deadline at a time of one task.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
     /// Ready from the deadline on.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let deadline = deadline.into();
-        let alarm = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+    pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let alarm = self.0.get_or_insert_with(|| spare().unwrap_or_else(|| Box::pin(sleep_until(deadline))));
         if alarm.deadline() > deadline {
             alarm.as_mut().reset(deadline);
         }
@@ -34,6 +45,37 @@ impl Alarm {
     }
 }
 
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let (Some(alarm), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        // A thread that ends keeps none.
+        let _ = ALARMS.try_with(|spare| {
+            let (of, alarms) = &mut *spare.borrow_mut();
+            if *of != Some(runtime.id()) {
+                (*of, *alarms) = (Some(runtime.id()), Vec::new());
+            }
+            if alarms.len() < SPARE {
+                alarms.push(alarm);
+            }
+        });
+    }
+}
+
+/// One that another has left.
+fn spare() -> Option<Pin<Box<Sleep>>> {
+    ALARMS.with_borrow_mut(|(of, alarms)| alarms.pop_if(|_| *of == Some(Handle::current().id())))
+}
+
+/// What comes of a future, if it comes before the deadline.
+pub async fn in_time<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    let (mut future, mut alarm) = (pin!(future), Alarm::default());
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => alarm.poll(cx, deadline).map(|()| None),
+    })
+    .await
+}
+
 /// The deadlines that hyper sets for one connection.
 #[derive(Clone, Default)]
 pub(crate) struct LazyTimer(Arc<Mutex<Alarm>>);
@@ -44,20 +86,20 @@ struct LazySleep {
 }
 
 impl Timer for LazyTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn HyperSleep>> {
         self.sleep_until(self.now() + duration)
     }
 
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(LazySleep { timer: self.clone(), deadline })
+    fn sleep_until(&self, deadline: StdInstant) -> Pin<Box<dyn HyperSleep>> {
+        Box::pin(LazySleep { timer: self.clone(), deadline: deadline.into() })
     }
 
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into()
+    fn now(&self) -> StdInstant {
+        Instant::now().into()
     }
 }
 
-impl Sleep for LazySleep {}
+impl HyperSleep for LazySleep {}
 
 impl Future for LazySleep {
     type Output = ();

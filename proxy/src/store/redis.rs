@@ -8,14 +8,14 @@ use bb8::{ErrorSink, ManageConnection, Pool};
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value, cmd, pipe};
 use bytes::Bytes;
-use server::PerWorker;
+use server::{PerWorker, in_time};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::breaker::Breaker;
 use super::changes::Changes;
-use super::turn::{Outcome, Part, Turn, Values};
+use super::turn::{Outcome, Part, Turn};
 use super::{Near, Store, StoreError, Write, tracking};
 use crate::key::Key;
 
@@ -56,21 +56,29 @@ impl RedisStore {
     }
 
     /// Reads values, together with who else asks for them now.
-    async fn read(&self, keys: &[&Key]) -> Outcome {
+    async fn read<const N: usize>(&self, keys: [&Key; N]) -> Result<[Option<Bytes>; N], StoreError> {
         let deadline = Instant::now() + self.deadline;
-        match self.workers.own().turn.part(keys) {
+        match self.workers.own().turn.part(keys.into_iter().cloned().collect()) {
             Part::Lead(mut lead) => {
-                lead.close().await;
-                let outcome = self.run_until(&Commands::read(keys), deadline).await.map(values);
-                lead.answer(&outcome);
-                outcome
+                if !lead.close(deadline).await {
+                    return Err(StoreError::Deadline(self.deadline));
+                }
+                let outcome = self.read_alone(&keys, deadline).await;
+                let values = values_of(&outcome);
+                lead.answer(outcome);
+                values
             }
             // Without a deadline of its own: who leads began earlier, and tells by then.
-            Part::Join(joined) => match joined.await {
-                Ok(outcome) => outcome,
-                Err(_) => self.run_until(&Commands::read(keys), deadline).await.map(values),
+            Part::Join(read) => match read.outcome().await {
+                Some(outcome) => values_of(outcome),
+                None => values_of(&self.read_alone(&keys, deadline).await),
             },
         }
+    }
+
+    async fn read_alone(&self, keys: &[&Key], deadline: Instant) -> Outcome {
+        let replies = self.run_until(&Commands::read(keys), deadline).await?;
+        Ok(replies.into_iter().map(bytes).collect())
     }
 
     /// Runs commands within the deadline, checkout included, and marks the connection if it did not survive.
@@ -84,10 +92,10 @@ impl RedisStore {
                 "it has just failed and is not asked for a moment".to_owned(),
             ));
         }
-        let result = match timeout_at(deadline, self.connection()).await {
-            Ok(Ok(connection)) => self.send(connection, commands, deadline).await,
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(StoreError::Deadline(self.deadline)),
+        let result = match in_time(deadline, self.connection()).await {
+            Some(Ok(connection)) => self.send(connection, commands, deadline).await,
+            Some(Err(error)) => Err(error),
+            None => Err(StoreError::Deadline(self.deadline)),
         };
         self.health.note(&result);
         result
@@ -99,9 +107,9 @@ impl RedisStore {
         commands: &Commands,
         deadline: Instant,
     ) -> Result<Vec<Value>, StoreError> {
-        let result = match timeout_at(deadline, commands.query(&mut connection.handle)).await {
-            Ok(result) => result.map_err(StoreError::from),
-            Err(_) => Err(StoreError::Deadline(self.deadline)),
+        let result = match in_time(deadline, commands.query(&mut connection.handle)).await {
+            Some(result) => result.map_err(StoreError::from),
+            None => Err(StoreError::Deadline(self.deadline)),
         };
         if result.as_ref().is_err_and(StoreError::is_outage) {
             connection.broken.store(true, Ordering::Relaxed);
@@ -142,8 +150,7 @@ fn pool(client: Client, deadline: Duration, health: &Arc<Health>) -> Pool<Manage
 
 impl Store for RedisStore {
     async fn get<const N: usize>(&self, keys: [&Key; N]) -> Result<[Option<Bytes>; N], StoreError> {
-        let mut values = self.read(&keys).await?.into_iter();
-        Ok(std::array::from_fn(|_| values.next().flatten()))
+        self.read(keys).await
     }
 
     async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
@@ -258,8 +265,10 @@ impl Commands {
     }
 }
 
-fn values(reply: Vec<Value>) -> Values {
-    reply.into_iter().map(bytes).collect()
+/// One's own copy of what a read brought.
+fn values_of<const N: usize>(outcome: &Outcome) -> Result<[Option<Bytes>; N], StoreError> {
+    let values = outcome.as_ref().map_err(Clone::clone)?;
+    Ok(std::array::from_fn(|index| values.get(index).cloned().flatten()))
 }
 
 /// Moves a value out of its reply: no copy.
