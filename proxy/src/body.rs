@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::gate::Admitted;
+use crate::upstream::Link;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -51,8 +52,8 @@ pub struct Relay {
     progress: Option<Progress>,
     /// When it must have ended.
     until: Option<Instant>,
-    /// Held until its end.
-    place: Option<Admitted>,
+    /// Held until its end: the connection that it comes on, and a place at the origin.
+    held: Option<(Link, Admitted)>,
 }
 
 /// When a body last moved; shared with who waits for the answer to it.
@@ -76,17 +77,28 @@ impl Progress {
 impl Relay {
     pub(crate) fn new(incoming: impl Into<Option<Incoming>>, idle: Duration) -> Self {
         let (due, silence) = (None, Alarm::default());
-        Self { incoming: incoming.into(), idle, due, silence, progress: None, until: None, place: None }
+        Self { incoming: incoming.into(), idle, due, silence, progress: None, until: None, held: None }
     }
 
-    /// The same, with a time at which it must have ended and a place at the origin that it holds until then.
-    pub(crate) fn within(self, until: Option<Instant>, place: Admitted) -> Self {
-        Self { until, place: Some(place), ..self }
+    /// The same, with a time at which it must have ended, and what it holds until then.
+    pub(crate) fn within(mut self, until: Option<Instant>, held: (Link, Admitted)) -> Self {
+        (self.until, self.held) = (until, Some(held));
+        self
     }
 
     /// The same, noting when it moves.
-    pub(crate) fn noting(self, progress: Progress) -> Self {
-        Self { progress: Some(progress), ..self }
+    pub(crate) fn noting(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// The connection may be asked again, if the body was read to its end: what is left of it is in the way of others.
+    fn end(&mut self, is_whole: bool) {
+        if let Some((link, _place)) = self.held.take()
+            && is_whole
+        {
+            link.give_back();
+        }
     }
 
     fn is_late(&self) -> bool {
@@ -107,6 +119,13 @@ impl Relay {
         });
         ready!(self.silence.poll(cx, due));
         Poll::Ready(if self.is_late() { BodyError::Late } else { BodyError::Idle(self.idle) })
+    }
+}
+
+impl Drop for Relay {
+    /// Whoever knows a body's length does not ask for its end.
+    fn drop(&mut self) {
+        self.end(HttpBody::is_end_stream(self));
     }
 }
 
@@ -131,7 +150,7 @@ impl HttpBody for Relay {
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Some(Err(_trailers)) => {}
                 None => {
-                    self.place = None;
+                    self.end(true);
                     return Poll::Ready(None);
                 }
             }

@@ -1,5 +1,7 @@
 //! Our side to the origin.
 
+mod link;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,27 +12,21 @@ use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use hyper::http::uri::{Authority, Parts as UriParts, Scheme};
-use hyper::http::{Extensions, request, response};
+use hyper::http::uri::{Authority, Scheme};
+use hyper::http::{request, response};
 use hyper::{Method, Request, Response, Uri};
-use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
-use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use quick_cache::sync::Cache;
+use hyper_util::client::legacy::connect::HttpConnector;
 use server::{PerWorker, in_time};
 use tokio::time::Instant;
+
+pub(crate) use link::Link;
+use link::Links;
 
 use crate::body::{BodyError, Progress, Relay};
 use crate::error::Error;
 use crate::forward;
 use crate::gate::{Admitted, Gate, Limits};
 use crate::policy::Length;
-
-/// A pooled connection is closed after this time, before most origins would close it under us.
-const POOL_IDLE: Duration = Duration::from_secs(15);
-
-/// How many connections are remembered as having been good once: more than a pool has.
-const PROVEN: usize = 10_000;
 
 /// The service behind the proxy: `http://host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,16 +74,25 @@ pub struct Deadlines {
     pub total: Option<Duration>,
 }
 
-/// Pools of connections to one origin.
+/// The way to one origin.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     /// Each worker has its own: a connection lives on one worker, and what another asked on it would wake both.
-    clients: PerWorker<Client<HttpConnector, Relay>>,
+    links: PerWorker<Links>,
     origin: Origin,
     deadlines: Deadlines,
     gate: Gate,
-    /// Our ends of connections that have brought an answer before.
-    proven: Cache<SocketAddr, ()>,
+}
+
+/// Why a request got no answer.
+#[derive(Debug)]
+enum Failure {
+    Connect(Arc<dyn StdError + Send + Sync>),
+    /// The connection broke off. One that was used before, and brings nothing now, was closed under us.
+    Sent {
+        error: hyper::Error,
+        was_used: bool,
+    },
 }
 
 /// An answer of the origin. What was for our connection to it alone is gone from its head.
@@ -103,15 +108,11 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(deadlines.connect));
-        let clients = PerWorker::new(|_| {
-            Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(POOL_IDLE)
-                .pool_timer(TokioTimer::new())
-                .http1_title_case_headers(true)
-                .build(connector.clone())
-        });
-        let gate = Gate::new(limits, deadlines.queue);
-        Self { clients, origin, deadlines, gate, proven: Cache::new(PROVEN) }
+        let uri = Uri::builder().scheme(Scheme::HTTP).authority(origin.0.clone()).path_and_query("/").build();
+        // Both parts have been part of a URI before.
+        let uri = uri.unwrap_or_default();
+        let links = PerWorker::new(|_| Links::new(connector.clone(), uri.clone()));
+        Self { links, origin, deadlines, gate: Gate::new(limits, deadlines.queue) }
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -133,7 +134,6 @@ impl Upstream {
     ) -> Result<Fetched, Error> {
         let place = self.gate.enter().await?;
         let until = self.deadlines.total.map(|total| Instant::now() + total);
-        head.uri = self.absolute(&head.uri)?;
         head.version = hyper::Version::HTTP_11;
         if body.is_none() {
             forward::remove_content_length(&mut head.headers);
@@ -142,10 +142,11 @@ impl Upstream {
         let is_repeatable = is_idempotent(&head.method) && body.as_ref().is_none_or(Incoming::is_end_stream);
         let again = is_repeatable.then(|| head.clone());
         let answer = match (self.ask(head, body, until).await?, again) {
-            (Err(error), Some(head)) if self.closed_under_us(&error) => self.ask(head, None, until).await?,
+            (Err(failure), Some(head)) if failure.is_closed() => self.ask(head, None, until).await?,
             (answer, _) => answer,
         };
-        Ok(self.received(answer?, until, place))
+        let (response, link) = answer?;
+        Ok(self.received(response, until, (link, place)))
     }
 
     /// Sends a request. The outer error is for silence, which is never answered by asking again.
@@ -154,37 +155,11 @@ impl Upstream {
         head: request::Parts,
         body: Option<Incoming>,
         until: Option<Instant>,
-    ) -> Result<Result<Response<Incoming>, ClientError>, Error> {
+    ) -> Result<Result<(Response<Incoming>, Link), Failure>, Error> {
         let progress = Progress::new();
         let body = Relay::new(body, self.deadlines.idle).noting(progress.clone());
-        let answer = self.clients.own().request(Request::from_parts(head, body));
-        let answer = self.within_head_deadline(answer, &progress, until).await?;
-        let connection = answer.as_ref().ok().and_then(|answer| answer.extensions().get::<HttpInfo>());
-        let address = connection.map(HttpInfo::local_addr);
-        if let Some(new) = address.filter(|address| self.proven.get(address).is_none()) {
-            self.proven.insert(new, ());
-        }
-        Ok(answer)
-    }
-
-    /// Whether a connection of the pool was closed by the origin before it saw the request, as far as can be known: it
-    /// had brought an answer before, and this time nothing. hyper-util itself asks again only if it wrote nothing yet.
-    fn closed_under_us(&self, error: &ClientError) -> bool {
-        let mut extensions = Extensions::new();
-        if let Some(connection) = error.connect_info() {
-            connection.get_extras(&mut extensions);
-        }
-        let was_good =
-            extensions.get::<HttpInfo>().is_some_and(|info| self.proven.get(&info.local_addr()).is_some());
-        was_good && sources(error).any(is_closed)
-    }
-
-    fn absolute(&self, target: &Uri) -> Result<Uri, Error> {
-        let mut parts = UriParts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(self.origin.0.clone());
-        parts.path_and_query = target.path_and_query().cloned();
-        Uri::from_parts(parts).map_err(|_| Error::BadRequest("a bad target"))
+        let answer = self.links.own().send(Request::from_parts(head, body));
+        self.within_head_deadline(answer, &progress, until).await
     }
 
     /// The clock for the head starts anew with each piece of the request's body: a long upload is not a silent origin.
@@ -207,7 +182,12 @@ impl Upstream {
         }
     }
 
-    fn received(&self, response: Response<Incoming>, until: Option<Instant>, place: Admitted) -> Fetched {
+    fn received(
+        &self,
+        response: Response<Incoming>,
+        until: Option<Instant>,
+        held: (Link, Admitted),
+    ) -> Fetched {
         let (mut head, body) = response.into_parts();
         let chunked = head.headers.contains_key(TRANSFER_ENCODING);
         let length = match body.size_hint().exact() {
@@ -220,15 +200,24 @@ impl Upstream {
             head.headers.remove(CONTENT_LENGTH);
         }
         forward::remove_hop_by_hop(&mut head.headers);
-        Fetched { head, body: Relay::new(body, self.deadlines.idle).within(until, place), length }
+        Fetched { head, body: Relay::new(body, self.deadlines.idle).within(until, held), length }
     }
 }
 
-impl From<ClientError> for Error {
-    fn from(error: ClientError) -> Self {
-        if error.is_connect() {
-            return Self::OriginConnect(Arc::new(error));
-        }
+impl Failure {
+    /// Whether the origin had closed the connection before it saw the request, as far as can be known: the connection had
+    /// brought an answer before, and this time nothing.
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Sent { error, was_used: true } if sources(error).any(is_closed))
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let error = match failure {
+            Failure::Connect(error) => return Self::OriginConnect(error),
+            Failure::Sent { error, .. } => error,
+        };
         let of_body = sources(&error).find_map(|source| source.downcast_ref());
         match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
             // Whoever hung up does not read it; what is left are chunks that are none.

@@ -71,3 +71,53 @@ async fn a_chunked_upload_arrives() {
     let request = "POST /p/ HTTP/1.1\r\nHost: localhost:8000\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbod\r\n1\r\ny\r\n0\r\n\r\n";
     assert_eq!(scene.send(request).await.text(), "body");
 }
+
+#[tokio::test]
+async fn one_connection_to_the_origin_has_one_request_after_the_other() {
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    let origin = Origin::new(move |seen, _| {
+        Script::Answer(match seen.line.split(' ').nth(1).unwrap() {
+            "/chunked" | "/p/chunked" => chunked.to_vec(),
+            "/head" => b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_vec(),
+            "/empty" => b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
+            "/same" => b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".to_vec(),
+            _ => crate::support::page("", "ok"),
+        })
+    })
+    .await;
+    let scene = Scene::new(&origin).await;
+    let ask = async |method: &str, target: &str, more: &str| {
+        scene.send(&format!("{method} {target} HTTP/1.1\r\nHost: localhost:8000\r\n{more}\r\n")).await
+    };
+    for round in 1..=3 {
+        assert_eq!(ask("GET", "/length", "").await.text(), "ok");
+        assert_eq!(ask("GET", "/chunked", "").await.text(), "ok");
+        assert_eq!(ask("HEAD", "/head", "").await.text(), "");
+        assert_eq!(ask("GET", "/empty", "").await.text(), "");
+        assert_eq!(ask("GET", "/same", "If-None-Match: \"a\"\r\n").await.status(), 304);
+        assert_eq!(ask("POST", "/p/", "Content-Length: 4\r\n\r\nbody").await.text(), "ok");
+        assert_eq!(ask("GET", &format!("/p/{round}"), "").await.text(), "ok");
+        assert_eq!(ask("GET", &format!("/p/chunked?{round}"), "").await.text(), "ok");
+    }
+    assert_eq!((origin.connections(), origin.count()), (1, 24));
+}
+
+#[tokio::test]
+async fn a_connection_with_the_rest_of_an_answer_on_it_is_not_used_again() {
+    let (origin, mut requests) = Origin::piecewise().await;
+    let scene = Scene::new(&origin).await;
+    let mut client = scene.connect().await;
+    client.write(b"GET /other HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").await;
+    let first = requests.recv().await.unwrap();
+    first.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf".to_vec()).await.unwrap();
+    client.peek().await;
+    drop(client);
+    // Until the proxy has closed the connection.
+    while first.send(b"x".to_vec()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let (reply, ()) = tokio::join!(scene.get("/other"), async {
+        requests.recv().await.unwrap().send(crate::support::page("", "whole")).await.unwrap();
+    });
+    assert_eq!((reply.text(), origin.connections()), ("whole", 2));
+}

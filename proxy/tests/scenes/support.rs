@@ -1,6 +1,7 @@
 //! A scripted origin that counts, a proxy on port 0, and a client that shows what came over the wire.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ impl Seen {
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -63,8 +65,11 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let (script, all) = (Arc::new(Mutex::new(script)), seen.clone());
+        let connections = Arc::<AtomicUsize>::default();
+        let accepted = connections.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
                 let (script, all) = (script.clone(), all.clone());
                 tokio::spawn(async move {
                     let next = |seen: Seen| {
@@ -79,7 +84,7 @@ impl Origin {
                 });
             }
         });
-        Self { address, seen, task }
+        Self { address, seen, connections, task }
     }
 
     /// An origin whose pages are `page N`, N counting its requests, with these header lines.
@@ -105,6 +110,11 @@ impl Origin {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// How many connections were made to it.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Stops listening. Connections that are open stay so.
