@@ -17,7 +17,7 @@ use std::time::Duration;
 use bench::stack::Redis;
 use serde::Serialize;
 
-use measure::Measured;
+use measure::{Load, Measured};
 pub(crate) use peer::Kind as PeerKind;
 use peer::{Absent, Ground, Peer};
 pub(crate) use yardstick::Kind;
@@ -52,6 +52,10 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     pass: bool,
 
+    /// Also requests for pages that are not there yet: each is fetched, and stored
+    #[arg(long)]
+    misses: bool,
+
     /// Write all medians to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -75,6 +79,7 @@ struct Row {
 enum Case {
     Hit,
     Pass,
+    Miss,
 }
 
 impl Case {
@@ -82,18 +87,32 @@ impl Case {
         match self {
             Self::Hit => "hit",
             Self::Pass => "pass",
+            Self::Miss => "miss",
         }
     }
 
-    fn path(self) -> &'static str {
+    fn load(self) -> Load {
         match self {
-            Self::Hit => "/page",
-            Self::Pass => "/pass",
+            Self::Hit => Load::Page("/page"),
+            Self::Pass => Load::Page("/pass"),
+            Self::Miss => Load::NewPages,
+        }
+    }
+
+    fn is_wanted(self, args: &CompareArgs) -> bool {
+        match self {
+            Self::Hit => true,
+            Self::Pass => args.pass,
+            Self::Miss => args.misses,
         }
     }
 
     fn concerns(self, kind: PeerKind) -> bool {
-        self == Self::Hit || kind.passes()
+        match self {
+            Self::Hit => true,
+            Self::Pass => kind.passes(),
+            Self::Miss => kind.fills(),
+        }
     }
 }
 
@@ -112,14 +131,17 @@ pub(crate) async fn run(args: CompareArgs) -> ExitCode {
 fn compare(args: &CompareArgs) -> Result<(), Absent> {
     let wrk = peer::find("wrk")?;
     let redis = Redis::start()?;
+    // What nginx may have, too: misses fill it, and the oldest goes.
+    redis.cli(&["CONFIG", "SET", "maxmemory", "2gb"])?;
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])?;
     let mut rows = Vec::new();
     for &size in &args.sizes {
         redis.cli(&["FLUSHALL"])?;
         let origin = Peer::origin(&redis, size)?;
         let peers = start(args, &Ground { redis: &redis, origin: origin.address, size });
         for &connections in &args.connections {
-            for case in [Case::Hit, Case::Pass] {
-                if case == Case::Hit || args.pass {
+            for case in [Case::Hit, Case::Pass, Case::Miss] {
+                if case.is_wanted(args) {
                     println!("\n{}, {size} bytes, {connections} connections", case.name());
                     let new = turns(&wrk, args, &peers, case, size, connections);
                     show(&new);
@@ -169,8 +191,7 @@ fn turns(
     for round in 0..=args.rounds {
         let time = if round == 0 { Duration::from_secs(1) } else { time };
         for (peer, runs) in asked.iter().zip(&mut runs) {
-            let url = format!("http://{}{}", peer.address, case.path());
-            match measure::run(wrk, &url, peer.pid(), connections, time) {
+            match measure::run(wrk, peer, case.load(), connections, time) {
                 Ok(measured) if round > 0 => runs.push(measured),
                 Ok(_) => {}
                 Err(fault) => println!("{}: {fault}", peer.kind),

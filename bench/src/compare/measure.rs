@@ -5,9 +5,22 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use super::peer::Peer;
+
+/// What wrk asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Load {
+    /// One page, again and again.
+    Page(&'static str),
+    /// A page that is not there yet, each time.
+    NewPages,
+}
 
 /// What one run showed, or the medians of some.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -53,18 +66,31 @@ impl Measured {
 /// Loads a server with wrk, one thread, for some seconds.
 pub(crate) fn run(
     wrk: &Path,
-    url: &str,
-    pid: u32,
+    peer: &Peer,
+    load: Load,
     connections: usize,
     time: Duration,
 ) -> Result<Measured, Fault> {
-    let processes = family(pid);
-    let before = cpu(&processes);
-    let output = Command::new(wrk)
+    /// Of the runs for new pages, so that each has its own.
+    static RUN: AtomicUsize = AtomicUsize::new(0);
+    let processes = family(peer.pid());
+    let mut command = Command::new(wrk);
+    command
         .args(["--threads", "1", "--latency", "--timeout", "10s"])
         .args(["--connections", &connections.to_string()])
-        .args(["--duration", &format!("{}s", time.as_secs().max(1)), url])
-        .output()?;
+        .args(["--duration", &format!("{}s", time.as_secs().max(1))]);
+    // Kept until wrk has ended.
+    let mut script = NamedTempFile::new()?;
+    match load {
+        Load::Page(path) => command.arg(format!("http://{}{path}", peer.address)),
+        Load::NewPages => {
+            script.write_all(include_bytes!("../../peers/miss.lua"))?;
+            command.arg("--script").arg(script.path()).arg(format!("http://{}", peer.address));
+            command.args(["--", &RUN.fetch_add(1, Ordering::Relaxed).to_string()])
+        }
+    };
+    let before = cpu(&processes);
+    let output = command.output()?;
     // A server that has died meanwhile has none.
     let spent = cpu(&processes).saturating_sub(before);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -41,6 +41,11 @@ impl Kind {
         Self::Raw,
     ];
 
+    /// Whether it fetches a page that is not there from the origin.
+    pub(crate) fn fills(self) -> bool {
+        matches!(self, Self::Redis | Self::Near | Self::Nginx | Self::Varnish | Self::Bloom)
+    }
+
     /// Whether it can pass a request through to the origin uncached.
     pub(crate) fn passes(self) -> bool {
         matches!(self, Self::Redis | Self::Nginx | Self::Varnish)
