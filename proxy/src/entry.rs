@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 use server::Answer;
 
 use crate::body::Body;
-use crate::format::title_case;
+use crate::format::push_line;
 use crate::policy::CacheControl;
 use crate::status::{CacheStatus, Hit, Source, decimal};
 
@@ -170,13 +170,12 @@ impl Text {
         let mut text = [b"HTTP/1.1 ", head.status.as_str().as_bytes(), b" ", reason, b"\r\n"].concat();
         let mut before_age = None;
         for (name, value) in &head.headers {
-            text.extend(title_case(name.as_str()));
-            text.extend_from_slice(b": ");
-            match *name == AGE && head.aging.is_some() {
-                true => before_age = Some(std::mem::take(&mut text)),
-                false => text.extend_from_slice(value.as_bytes()),
+            if *name == AGE && head.aging.is_some() {
+                text.extend_from_slice(b"Age: ");
+                before_age = Some(std::mem::replace(&mut text, b"\r\n".to_vec()));
+            } else {
+                push_line(&mut text, name.as_str(), value.as_bytes());
             }
-            text.extend_from_slice(b"\r\n");
         }
         match before_age {
             Some(before_age) => Self { before_age, after_age: text },

@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::guard::Guarded;
@@ -29,7 +29,7 @@ use crate::recall::{Ordinary, Recallable, Recalled, Resumed, may_be_known, poll_
 use crate::rest::{Counted, Rest};
 use crate::socket::Socket;
 use crate::stopping::Stopping;
-use crate::timer::{Alarm, LazyTimer};
+use crate::timer::{Alarm, LazyTimer, in_time};
 use crate::{Clients, Handler};
 
 /// How long a connection on which nothing is asked is kept at the end: a request may be on its way to us, which many clients
@@ -43,7 +43,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    pub(crate) clients: Clients,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) stopping: Stopping,
     /// Its place, for as long as it lives.
     pub(crate) admitted: Admitted,
@@ -54,7 +54,7 @@ struct Connection<'a, H> {
     stream: TcpStream,
     peer: SocketAddr,
     handler: &'a Arc<H>,
-    clients: Clients,
+    clients: Arc<Clients>,
     alarm: Alarm,
     stopping: Stopping,
     /// Whether the next answer is the last.
@@ -136,9 +136,10 @@ impl<'a, H: Handler> Connection<'a, H> {
             }
             *is_last = true;
         }
-        match timeout(LAST_REQUEST, stream.readable()).await {
+        let begun = poll_fn(|cx| stream.poll_read_ready(cx));
+        match in_time(Instant::now() + LAST_REQUEST, begun).await {
             // hyper reads it.
-            Ok(Ok(())) => Next::Words(Recalled::Ordinary(b""[..].into()), Instant::now()),
+            Some(Ok(())) => Next::Words(Recalled::Ordinary(b""[..].into()), Instant::now()),
             _ => Next::End,
         }
     }
@@ -177,9 +178,9 @@ impl<'a, H: Handler> Connection<'a, H> {
             Pause::Stopping => {
                 *is_last = true;
                 turn.is_last.store(true, Ordering::Relaxed);
-                match timeout(LAST_REQUEST, &mut connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
+                match in_time(Instant::now() + LAST_REQUEST, &mut connection).await {
+                    Some(ended) => ended,
+                    None => {
                         // Closes it now if nothing is under way.
                         Pin::new(&mut connection).graceful_shutdown();
                         (&mut connection).await

@@ -116,6 +116,7 @@ pub async fn serve_on<H: Handler>(
     shutdown: impl Future<Output = ()>,
 ) {
     let connections = Connections::new(clients.limits);
+    let (clients, patience) = (Arc::new(clients), clients.deadlines.shutdown);
     let (stop, stopping) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     loop {
@@ -132,8 +133,8 @@ pub async fn serve_on<H: Handler>(
         };
         match connections.admit(peer.ip()) {
             Ok(admitted) => {
-                let connection =
-                    Accepted { stream, peer, clients, stopping: Stopping::new(stopping.clone()), admitted };
+                let (clients, stopping) = (clients.clone(), Stopping::new(stopping.clone()));
+                let connection = Accepted { stream, peer, clients, stopping, admitted };
                 workers.next().spawn(connection.converse(handler.clone()));
             }
             Err(full) => {
@@ -146,7 +147,7 @@ pub async fn serve_on<H: Handler>(
     }
     // The port closes first, so that another server can have it.
     drop((listener, stopping));
-    drain(stop, &connections, clients.deadlines.shutdown).await;
+    drain(stop, &connections, patience).await;
 }
 
 async fn pause(error: &io::Error) {

@@ -13,9 +13,10 @@ use hyper::http::Extensions;
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use crate::socket::{TOGETHER, together};
+use crate::timer::in_time;
 
 /// Longer heads are not remembered.
 const LONGEST: usize = 4 << 10;
@@ -119,8 +120,9 @@ pub(crate) async fn send(stream: &mut TcpStream, mut answer: Answer, patience: D
             Poll::Ready(written) => written,
             Poll::Pending => {
                 is_at_once = false;
-                let late = timeout(patience, poll_fn(|cx| poll_write(stream, cx, left))).await;
-                late.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                let late =
+                    in_time(Instant::now() + patience, poll_fn(|cx| poll_write(stream, cx, left))).await;
+                late.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
             }
         };
         sent += match written? {

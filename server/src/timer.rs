@@ -20,8 +20,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const SPARE: usize = 1024;
 
 thread_local! {
-    /// Alarms that are still set, and the runtime that they belong to: tests have several on one thread.
-    static ALARMS: RefCell<(Option<Id>, Vec<Pin<Box<Sleep>>>)> = const { RefCell::new((None, Vec::new())) };
+    static ALARMS: RefCell<Spare> = const { RefCell::new(Spare { runtime: None, alarms: Vec::new() }) };
+}
+
+/// Alarms that are still set, and whose they are: tests have several runtimes on one thread.
+struct Spare {
+    runtime: Option<Id>,
+    alarms: Vec<Pin<Box<Sleep>>>,
 }
 
 /// An alarm, for one deadline at a time of one task.
@@ -50,12 +55,12 @@ impl Drop for Alarm {
         let (Some(alarm), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
         // A thread that ends keeps none.
         let _ = ALARMS.try_with(|spare| {
-            let (of, alarms) = &mut *spare.borrow_mut();
-            if *of != Some(runtime.id()) {
-                (*of, *alarms) = (Some(runtime.id()), Vec::new());
+            let mut spare = spare.borrow_mut();
+            if spare.runtime != Some(runtime.id()) {
+                *spare = Spare { runtime: Some(runtime.id()), alarms: Vec::new() };
             }
-            if alarms.len() < SPARE {
-                alarms.push(alarm);
+            if spare.alarms.len() < SPARE {
+                spare.alarms.push(alarm);
             }
         });
     }
@@ -63,7 +68,10 @@ impl Drop for Alarm {
 
 /// One that another has left.
 fn spare() -> Option<Pin<Box<Sleep>>> {
-    ALARMS.with_borrow_mut(|(of, alarms)| alarms.pop_if(|_| *of == Some(Handle::current().id())))
+    ALARMS.with_borrow_mut(|spare| {
+        let runtime = spare.runtime;
+        spare.alarms.pop_if(|_| runtime == Some(Handle::current().id()))
+    })
 }
 
 /// What comes of a future, if it comes before the deadline.
@@ -120,6 +128,35 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_is_left_to_the_next_and_rings_at_its_deadline_alone() {
+        let start = Instant::now();
+        for (set, seconds) in [(0, 10), (10, 12), (12, 13)] {
+            assert_eq!(start.elapsed(), set * SECOND);
+            assert_eq!(in_time(start + 20 * SECOND, tokio::task::yield_now()).await, Some(()));
+            assert_eq!(in_time(start + seconds * SECOND, std::future::pending::<()>()).await, None);
+            assert_eq!(start.elapsed(), seconds * SECOND);
+            // Two at a time are two.
+            let both = tokio::join!(
+                in_time(start + seconds * SECOND, std::future::pending::<()>()),
+                in_time(start + seconds * SECOND, std::future::ready(())),
+            );
+            assert_eq!(both, (None, Some(())));
+        }
+        ALARMS.with_borrow(|spare| assert_eq!(spare.alarms.len(), 1));
+    }
+
+    #[test]
+    fn alarms_of_a_runtime_that_is_gone_are_not_used_again() {
+        for _ in 0..2 {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let soon = Instant::now() + Duration::from_millis(1);
+                assert_eq!(in_time(soon, std::future::pending::<()>()).await, None);
+            });
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn each_deadline_is_kept_whatever_the_alarm_was_set_to_before() {

@@ -21,7 +21,7 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
 
-use super::title_case;
+use super::push_line;
 use crate::entry::Entry;
 use crate::policy::content_length;
 
@@ -39,18 +39,18 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
     value.extend_from_slice(b"HTTP/1.1 200 ");
     value.extend_from_slice(entry.reason.as_ref().map_or(b"OK", ReasonPhrase::as_bytes));
     value.extend_from_slice(b"\r\n");
-    line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
-    line(&mut value, KEY, entry.proof.as_deref().unwrap_or_default());
+    push_line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
+    push_line(&mut value, KEY, entry.proof.as_deref().unwrap_or_default());
     if !entry.cost.is_zero() {
-        line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
+        push_line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
     }
     let length = HeaderValue::from(entry.body.len());
     for (name, content) in entry.headers.iter().filter(|(name, _)| is_stored(name)) {
         let content = if *name == CONTENT_LENGTH { &length } else { content };
-        line(&mut value, name.as_str(), content.as_bytes());
+        push_line(&mut value, name.as_str(), content.as_bytes());
     }
     if !entry.headers.contains_key(CONTENT_LENGTH) {
-        line(&mut value, CONTENT_LENGTH.as_str(), length.as_bytes());
+        push_line(&mut value, CONTENT_LENGTH.as_str(), length.as_bytes());
     }
     value.extend_from_slice(b"\r\n");
     value.extend_from_slice(&entry.body);
@@ -62,13 +62,6 @@ fn is_stored(name: &HeaderName) -> bool {
 }
 
 /// One line, its name in title case.
-fn line(value: &mut Vec<u8>, name: &str, content: &[u8]) {
-    value.extend(title_case(name));
-    value.extend_from_slice(b": ");
-    value.extend_from_slice(content);
-    value.extend_from_slice(b"\r\n");
-}
-
 /// Reads a value; `None` for all that `encode` did not write whole. The body is a slice of what came from the store,
 /// the headers are slices of one copy of the head: who keeps a head does not keep the body with it.
 pub(crate) fn decode(value: &Bytes) -> Option<Entry> {

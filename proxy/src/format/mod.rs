@@ -82,3 +82,11 @@ pub(crate) fn title_case(name: &str) -> impl Iterator<Item = u8> {
         cased
     })
 }
+
+/// Appends a header line as people write it, with its end.
+pub(crate) fn push_line(text: &mut Vec<u8>, name: &str, value: &[u8]) {
+    text.extend(title_case(name));
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
+}

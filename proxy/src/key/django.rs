@@ -14,7 +14,7 @@ mod zone;
 
 use std::sync::Arc;
 
-use hyper::header::{CONTENT_LANGUAGE, HOST, HeaderMap, HeaderValue, VARY};
+use hyper::header::{AUTHORIZATION, CONTENT_LANGUAGE, HOST, HeaderMap, HeaderValue, VARY};
 use hyper::http::request::Parts;
 
 pub use digest::Generation;
@@ -24,6 +24,7 @@ use md5::{Digest as _, Md5};
 use uri::Address;
 
 use super::{Hashed, Key, hex, sha256_hex};
+use crate::forward::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::{Authorization, Rule, has_authorization};
 
 /// The settings of the Django that shares the cache, as far as they are in its keys.
@@ -80,7 +81,7 @@ impl Asked {
             Language::Negotiated(locale) => locale.negotiate(headers).into_owned(),
         });
         let apart = rule.authorization == Authorization::Vary && has_authorization(headers);
-        let authorization = headers.get("authorization").filter(|_| apart).cloned();
+        let authorization = headers.get(AUTHORIZATION).filter(|_| apart).cloned();
         Self { django: django.clone(), uri, uri_digest, language, authorization }
     }
 
@@ -180,7 +181,7 @@ impl Django {
     }
 
     fn address<'a>(&'a self, path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Address<'a> {
-        let forwarded_host = headers.get("x-forwarded-host").filter(|_| self.use_x_forwarded_host);
+        let forwarded_host = headers.get(X_FORWARDED_HOST).filter(|_| self.use_x_forwarded_host);
         let host = forwarded_host.or_else(|| headers.get(HOST)).map_or(&b""[..], HeaderValue::as_bytes);
         Address {
             scheme: if is_https(headers) { "https" } else { "http" },
@@ -194,7 +195,7 @@ impl Django {
 
 /// The scheme that a trusted proxy tells (a stranger's word is gone by now): the first of a list, in this case only.
 fn is_https(headers: &HeaderMap) -> bool {
-    let proto = headers.get("x-forwarded-proto").map_or(&b""[..], HeaderValue::as_bytes);
+    let proto = headers.get(X_FORWARDED_PROTO).map_or(&b""[..], HeaderValue::as_bytes);
     proto.split(|&byte| byte == b',').next().is_some_and(|first| first.trim_ascii() == b"https")
 }
 
