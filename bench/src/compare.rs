@@ -17,7 +17,7 @@ use std::time::Duration;
 use bench::stack::Redis;
 use serde::Serialize;
 
-use measure::{Load, Measured};
+use measure::{Idle, Load, Measured};
 pub(crate) use peer::Kind as PeerKind;
 use peer::{Absent, Ground, Peer};
 pub(crate) use yardstick::Kind;
@@ -71,7 +71,7 @@ struct Row {
     #[serde(flatten)]
     measured: Measured,
     runs: Vec<Measured>,
-    idle_connection_bytes: Option<u64>,
+    idle: Option<Idle>,
 }
 
 /// What is asked for.
@@ -139,6 +139,8 @@ fn compare(args: &CompareArgs) -> Result<(), Absent> {
         redis.cli(&["FLUSHALL"])?;
         let origin = Peer::origin(&redis, size)?;
         let peers = start(args, &Ground { redis: &redis, origin: origin.address, size });
+        // Before the load: what that leaves behind would hide it.
+        let idle = idle(&peers, size);
         for &connections in &args.connections {
             for case in [Case::Hit, Case::Pass, Case::Miss] {
                 if case.is_wanted(args) {
@@ -149,13 +151,8 @@ fn compare(args: &CompareArgs) -> Result<(), Absent> {
                 }
             }
         }
-        for (row, idle) in
-            rows.iter_mut().filter(|row| row.size == size && row.case == "hit").filter_map(|row| {
-                let peer = peers.iter().find(|peer| peer.kind.to_string() == row.peer)?;
-                Some((row, measure::idle_bytes(peer.address, peer.pid(), size).ok()?))
-            })
-        {
-            row.idle_connection_bytes = Some(idle);
+        for row in rows.iter_mut().filter(|row| row.size == size) {
+            row.idle = idle.iter().find(|(peer, _)| *peer == row.peer).map(|(_, idle)| *idle);
         }
     }
     if let Some(file) = &args.json {
@@ -174,6 +171,19 @@ fn start(args: &CompareArgs, ground: &Ground<'_>) -> Vec<Peer> {
         }
     }
     peers
+}
+
+/// What connections take that have had their answer and ask no more.
+fn idle(peers: &[Peer], size: usize) -> Vec<(String, Idle)> {
+    println!("\n{} idle connections, {size} bytes", measure::IDLE);
+    println!("{:<18}{:>14}{:>10}", "", "bytes each", "MB in all");
+    // Django here does not keep connections.
+    let idle = peers.iter().filter(|peer| peer.kind != PeerKind::Django).filter_map(|peer| {
+        let idle = measure::idle(peer, size).ok()?;
+        println!("{:<18}{:>14}{:>10.1}", peer.kind, idle.bytes_each, idle.memory_mb);
+        Some((peer.kind.to_string(), idle))
+    });
+    idle.collect()
 }
 
 fn turns(
@@ -208,7 +218,7 @@ fn turns(
             connections,
             measured: Measured::medians(&runs),
             runs,
-            idle_connection_bytes: None,
+            idle: None,
         })
         .collect()
 }

@@ -25,7 +25,7 @@ use tracing::debug;
 
 use crate::guard::Guarded;
 use crate::limits::Admitted;
-use crate::recall::{Ordinary, Recallable, Recalled, Resumed, may_be_known, poll_take, send};
+use crate::recall::{Ordinary, Recallable, Recalled, Resumed, Unsent, may_be_known, poll_take};
 use crate::rest::{Counted, Rest};
 use crate::socket::Socket;
 use crate::stopping::Stopping;
@@ -39,26 +39,17 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// How long hyper stays with a connection on which nothing is asked. It holds some ten kilobytes for it.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A connection that was accepted.
-pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
-    pub(crate) clients: Arc<Clients>,
-    pub(crate) stopping: Stopping,
-    /// Its place, for as long as it lives.
-    pub(crate) admitted: Admitted,
-}
-
-/// A connection on the worker that has it.
-struct Connection<'a, H> {
+/// A connection that was accepted. There may be many, of which most are idle: what an idle one does not need is in boxes.
+pub(crate) struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    handler: &'a Arc<H>,
     clients: Arc<Clients>,
     alarm: Alarm,
     stopping: Stopping,
     /// Whether the next answer is the last.
     is_last: bool,
+    /// Its place, for as long as it lives.
+    _admitted: Admitted,
 }
 
 /// What comes next on a connection at rest.
@@ -75,55 +66,68 @@ enum Done {
     Over,
 }
 
-impl Accepted {
-    /// Serves it, on the worker that it was dealt to.
-    pub(crate) async fn converse<H: Handler>(self, handler: Arc<H>) {
-        let Self { stream, peer, clients, stopping, admitted } = self;
-        match moved_here(stream) {
-            Ok(stream) => {
-                // The first request may have come after the order to end.
-                let is_last = stopping.is_now();
-                let (handler, alarm) = (&handler, Alarm::default());
-                Connection { stream, peer, handler, clients, alarm, stopping, is_last }.converse().await;
-            }
-            Err(error) => debug!(%peer, %error, "connection lost"),
-        }
-        drop(admitted);
+impl Connection {
+    pub(crate) fn new(
+        (stream, peer): (TcpStream, SocketAddr),
+        clients: Arc<Clients>,
+        stopping: Stopping,
+        admitted: Admitted,
+    ) -> Self {
+        Self { stream, peer, clients, alarm: Alarm::default(), stopping, is_last: false, _admitted: admitted }
     }
-}
 
-impl<'a, H: Handler> Connection<'a, H> {
-    async fn converse(mut self) {
-        let mut at_rest_since = Instant::now();
-        while let Next::Words(recalled, came) = self.next(at_rest_since).await {
-            let (recalled, since) = match recalled {
-                Recalled::Answer(answer) => (Ok(answer), came),
-                Recalled::Later(looked_for) => (looked_for.await, Instant::now()),
-                Recalled::Ordinary(ordinary) => (Err(ordinary), came),
-            };
-            at_rest_since = match recalled {
-                Ok(answer) => match send(&mut self.stream, answer, self.clients.deadlines.write).await {
-                    Ok(true) => since,
-                    Ok(false) => Instant::now(),
-                    Err(error) => return debug!(peer = %self.peer, %error, "connection ended"),
-                },
-                // In a box, which an idle connection has not.
-                Err(ordinary) => match Box::pin(self.serve(ordinary)).await {
-                    Done::AtRest(since) => since,
-                    Done::Over => return,
-                },
-            };
+    /// Serves it, on the worker that it was dealt to.
+    pub(crate) fn converse<H: Handler>(mut self, handler: Arc<H>) -> impl Future<Output = ()> + Send {
+        // Not an async fn, which keeps its arguments twice.
+        async move {
+            let (peer, patience) = (self.peer, self.clients.deadlines.write);
+            match moved_here(self.stream) {
+                Ok(stream) => self.stream = stream,
+                Err(error) => return debug!(%peer, %error, "connection lost"),
+            }
+            // The first request may have come after the order to end.
+            self.is_last = self.stopping.is_now();
+            let mut at_rest_since = Instant::now();
+            while let Next::Words(recalled, mut came) = self.next(&handler, at_rest_since).await {
+                let answer = match recalled {
+                    Recalled::Answer(answer) => Ok(answer),
+                    Recalled::Later(answer) => {
+                        let answer = answer.await;
+                        came = Instant::now();
+                        answer
+                    }
+                    Recalled::Ordinary(ordinary) => Err(ordinary),
+                };
+                at_rest_since = match answer {
+                    Ok(answer) => {
+                        let mut unsent = Unsent::from(answer);
+                        match poll_fn(|cx| Poll::Ready(unsent.begin(&mut self.stream, cx))).await {
+                            // Went out at once: that needs no look at the clock.
+                            Ok(()) if unsent.is_empty() => came,
+                            Ok(()) => match Box::pin(unsent.finish(&mut self.stream, patience)).await {
+                                Ok(()) => Instant::now(),
+                                Err(error) => return debug!(%peer, %error, "connection ended"),
+                            },
+                            Err(error) => return debug!(%peer, %error, "connection ended"),
+                        }
+                    }
+                    Err(ordinary) => match Box::pin(self.serve(&handler, ordinary)).await {
+                        Done::AtRest(since) => since,
+                        Done::Over => return,
+                    },
+                };
+            }
+            debug!(%peer, "connection ended between requests");
         }
-        debug!(peer = %self.peer, "connection ended between requests");
     }
 
     /// Waits for the next request, on a connection that has been at rest since then.
-    async fn next(&mut self, at_rest_since: Instant) -> Next<'a> {
-        let Self { stream, peer, handler, clients, alarm, stopping, is_last } = self;
+    async fn next<'a, H: Handler>(&mut self, handler: &'a Arc<H>, at_rest_since: Instant) -> Next<'a> {
+        let Self { stream, peer, clients, alarm, stopping, is_last, .. } = self;
         if !*is_last {
             let idle_until = at_rest_since + clients.deadlines.idle;
             let next = poll_fn(|cx| {
-                if let Poll::Ready(next) = poll_words(stream, cx, *handler, *peer) {
+                if let Poll::Ready(next) = poll_words(stream, cx, handler, *peer) {
                     return Poll::Ready(Some(next.unwrap_or(Next::End)));
                 }
                 match alarm.poll(cx, idle_until) {
@@ -137,7 +141,7 @@ impl<'a, H: Handler> Connection<'a, H> {
             *is_last = true;
         }
         let begun = poll_fn(|cx| stream.poll_read_ready(cx));
-        match in_time(Instant::now() + LAST_REQUEST, begun).await {
+        match Box::pin(in_time(Instant::now() + LAST_REQUEST, begun)).await {
             // hyper reads it.
             Some(Ok(())) => Next::Words(Recalled::Ordinary(b""[..].into()), Instant::now()),
             _ => Next::End,
@@ -145,12 +149,12 @@ impl<'a, H: Handler> Connection<'a, H> {
     }
 
     /// Has hyper serve the connection, until it is at rest or over.
-    async fn serve(&mut self, ordinary: Ordinary) -> Done {
-        let Self { stream, peer, handler, clients, stopping, is_last, .. } = self;
+    async fn serve<H: Handler>(&mut self, handler: &Arc<H>, ordinary: Ordinary) -> Done {
+        let Self { stream, peer, clients, stopping, is_last, .. } = self;
         let (peer, rest) = (*peer, Rest::default());
         let Ordinary { words, extensions } = ordinary;
         let turn = Turn {
-            handler: *handler,
+            handler,
             peer,
             extensions: Mutex::new(extensions),
             is_last: AtomicBool::new(*is_last),

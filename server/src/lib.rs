@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use connection::Accepted;
+use connection::Connection;
 use limits::Connections;
 use stopping::Stopping;
 
@@ -133,8 +133,8 @@ pub async fn serve_on<H: Handler>(
         };
         match connections.admit(peer.ip()) {
             Ok(admitted) => {
-                let (clients, stopping) = (clients.clone(), Stopping::new(stopping.clone()));
-                let connection = Accepted { stream, peer, clients, stopping, admitted };
+                let stopping = Stopping::new(stopping.clone());
+                let connection = Connection::new((stream, peer), clients.clone(), stopping, admitted);
                 workers.next().spawn(connection.converse(handler.clone()));
             }
             Err(full) => {

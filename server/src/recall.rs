@@ -106,31 +106,52 @@ pub fn is_one_head(bytes: &[u8]) -> bool {
     false
 }
 
-/// Sends an answer, and says whether the client took it at once. One that takes nothing of it for so long is given up.
-pub(crate) async fn send(stream: &mut TcpStream, mut answer: Answer, patience: Duration) -> io::Result<bool> {
-    push_date(&mut answer.head, answer.at);
-    let Answer { head, body, .. } = &answer;
-    let (mut sent, whole) = (0, head.len() + body.len());
-    let mut is_at_once = true;
-    while sent < whole {
-        let left = [head.get(sent..).unwrap_or_default(), &body[sent.saturating_sub(head.len())..]];
-        // Without a deadline, most go out at once.
-        let at_once = poll_fn(|cx| Poll::Ready(poll_write(stream, cx, left))).await;
-        let written = match at_once {
-            Poll::Ready(written) => written,
-            Poll::Pending => {
-                is_at_once = false;
-                let late =
-                    in_time(Instant::now() + patience, poll_fn(|cx| poll_write(stream, cx, left))).await;
-                late.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
-            }
-        };
-        sent += match written? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            some => some,
-        };
+/// An answer on its way to a client.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    answer: Answer,
+    sent: usize,
+}
+
+impl From<Answer> for Unsent {
+    fn from(mut answer: Answer) -> Self {
+        push_date(&mut answer.head, answer.at);
+        Self { answer, sent: 0 }
     }
-    Ok(is_at_once)
+}
+
+impl Unsent {
+    /// Sends what the client takes at once, most often all of it.
+    pub(crate) fn begin(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Poll::Ready(written) = poll_write(stream, cx, self.parts()) {
+            self.sent = written?;
+        }
+        Ok(())
+    }
+
+    fn parts(&self) -> [&[u8]; 2] {
+        let Answer { head, body, .. } = &self.answer;
+        [head.get(self.sent..).unwrap_or_default(), &body[self.sent.saturating_sub(head.len())..]]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts().iter().all(|part| part.is_empty())
+    }
+
+    /// Sends the rest. A client that takes nothing of it for so long is given up.
+    pub(crate) async fn finish(mut self, stream: &mut TcpStream, patience: Duration) -> io::Result<()> {
+        while !self.is_empty() {
+            let written = poll_fn(|cx| poll_write(stream, cx, self.parts()));
+            self.sent += match in_time(Instant::now() + patience, written).await {
+                None => return Err(io::ErrorKind::TimedOut.into()),
+                Some(written) => match written? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    some => some,
+                },
+            };
+        }
+        Ok(())
+    }
 }
 
 fn poll_write(stream: &mut TcpStream, cx: &mut Context<'_>, parts: [&[u8]; 2]) -> Poll<io::Result<usize>> {

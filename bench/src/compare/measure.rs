@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,20 +108,37 @@ pub(crate) fn run(
     })
 }
 
-/// How many bytes a connection takes that has had its answer and asks no more.
-pub(crate) fn idle_bytes(address: SocketAddr, pid: u32, size: usize) -> io::Result<u64> {
-    const CONNECTIONS: usize = 1000;
-    let before = memory(&family(pid));
-    let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let mut stream = TcpStream::connect(address)?;
-        write!(stream, "GET /page HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+/// How many connections are idle at a time.
+pub(crate) const IDLE: usize = 4000;
+
+/// What idle connections take.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Idle {
+    /// What the server's processes have grown by, for each.
+    pub(crate) bytes_each: u64,
+    /// Of the server's processes, with all of them.
+    pub(crate) memory_mb: f64,
+}
+
+/// Measures what connections take that have had their answer and ask no more.
+pub(crate) fn idle(peer: &Peer, size: usize) -> io::Result<Idle> {
+    /// What a server sets up once, and does not count for one of its connections.
+    const FIRST: usize = 100;
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let ask = |_| {
+        let mut stream = TcpStream::connect(peer.address)?;
+        // Some lose a connection of so many.
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET /page HTTP/1.1\r\nHost: {}\r\n\r\n", peer.address)?;
         // The head is at least this long, and the rest may stay on the wire.
         stream.read_exact(&mut vec![0; size])?;
-        connections.push(stream);
-    }
-    let after = memory(&family(pid));
-    Ok(after.saturating_sub(before) / CONNECTIONS as u64)
+        Ok(stream)
+    };
+    let _first = (0..FIRST).map(ask).collect::<io::Result<Vec<_>>>()?;
+    let before = memory(&family(peer.pid()));
+    let _idle = (0..IDLE).map(ask).collect::<io::Result<Vec<_>>>()?;
+    let after = memory(&family(peer.pid()));
+    Ok(Idle { bytes_each: after.saturating_sub(before) / IDLE as u64, memory_mb: after as f64 / 1e6 })
 }
 
 struct Said {

@@ -46,7 +46,8 @@ impl Weighter<Bytes, Arc<Asked>> for ByBytes {
         /// About what the cache itself keeps, and a map of headers for each line.
         const OVERHEAD: usize = 256;
         const LINE: usize = 64;
-        (2 * words.len() + asked.request.headers.len() * LINE + size_of::<Asked>() + OVERHEAD) as u64
+        let key = asked.page.key.as_bytes().len();
+        (2 * words.len() + key + asked.request.headers.len() * LINE + size_of::<Asked>() + OVERHEAD) as u64
     }
 }
 
