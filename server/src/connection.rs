@@ -77,8 +77,8 @@ impl Connection {
     }
 
     /// Serves it, on the worker that it was dealt to.
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
     pub(crate) fn converse<H: Handler>(mut self, handler: Arc<H>) -> impl Future<Output = ()> + Send {
-        // Not an async fn, which keeps its arguments twice.
         async move {
             let (peer, patience) = (self.peer, self.clients.deadlines.write);
             match moved_here(self.stream) {
