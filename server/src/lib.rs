@@ -36,7 +36,7 @@ use stopping::Stopping;
 
 pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
-pub use recall::{Answer, Ordinary, Recallable, Recalled, is_one_head};
+pub use recall::{Answer, Later, Ordinary, Recallable, Recalled, is_one_head};
 pub use takeover::{Offer, Predecessor, take};
 pub use timer::{Alarm, in_time};
 pub use workers::{PerWorker, Workers};

@@ -1,7 +1,7 @@
 //! How much a client may ask for, and how many may ask at once.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -58,14 +58,14 @@ pub(crate) struct Connections {
 struct Open {
     all: usize,
     /// Only counted where there is a bound.
-    by_address: HashMap<IpAddr, usize>,
+    by_network: HashMap<Ipv6Addr, usize>,
 }
 
 /// A place among the connections, free again when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     connections: Arc<Connections>,
-    address: IpAddr,
+    network: Ipv6Addr,
 }
 
 impl Connections {
@@ -80,20 +80,20 @@ impl Connections {
 
     /// Takes a place, if there is one.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Full> {
-        let address = network(address);
+        let network = network(address);
         let mut open = self.lock();
         if open.all >= self.limits.connections {
             return Err(Full::All);
         }
         if self.counts_addresses() {
-            let count = open.by_address.entry(address).or_default();
+            let count = open.by_network.entry(network).or_default();
             if *count >= self.limits.connections_per_address {
                 return Err(Full::Address);
             }
             *count += 1;
         }
         open.all += 1;
-        Ok(Admitted { connections: self.clone(), address })
+        Ok(Admitted { connections: self.clone(), network })
     }
 
     /// How many are open.
@@ -115,20 +115,20 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.all -= 1;
-        if let Some(count) = open.by_address.get_mut(&self.address) {
+        if let Some(count) = open.by_network.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
-                open.by_address.remove(&self.address);
+                open.by_network.remove(&self.network);
             }
         }
     }
 }
 
-/// Whom an address belongs to: in IPv6 a host has a whole /64 of them.
-fn network(address: IpAddr) -> IpAddr {
+/// Whom an address belongs to: in IPv6 a host has a whole /64 of them. One of IPv4 is itself.
+fn network(address: IpAddr) -> Ipv6Addr {
     match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
-        address => address,
+        IpAddr::V6(address) => (u128::from(address) & !u128::from(u64::MAX)).into(),
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
     }
 }
 
@@ -167,6 +167,6 @@ mod tests {
             assert!(connections.admit(same).is_ok());
         }
         let open = connections.lock();
-        assert_eq!((open.all, open.by_address.len()), (0, 0));
+        assert_eq!((open.all, open.by_network.len()), (0, 0));
     }
 }

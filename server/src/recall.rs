@@ -34,12 +34,15 @@ thread_local! {
     static DATE: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
 
+/// An answer that is being looked for, or how its request goes on.
+pub type Later<'a> = Pin<Box<dyn Future<Output = Result<Answer, Ordinary>> + Send + 'a>>;
+
 /// What comes of a request whose words may be known.
 pub enum Recalled<'a> {
     /// Its answer.
     Answer(Answer),
     /// The answer is being looked for.
-    Later(Pin<Box<dyn Future<Output = Result<Answer, Ordinary>> + Send + 'a>>),
+    Later(Later<'a>),
     /// Its answer is not to be had in this way.
     Ordinary(Ordinary),
 }
@@ -139,7 +142,11 @@ impl Unsent {
     }
 
     /// Sends the rest. A client that takes nothing of it for so long is given up.
-    pub(crate) async fn finish(mut self, stream: &mut TcpStream, patience: Duration) -> io::Result<()> {
+    pub(crate) async fn finish(
+        mut self: Box<Self>,
+        stream: &mut TcpStream,
+        patience: Duration,
+    ) -> io::Result<()> {
         while !self.is_empty() {
             let written = poll_fn(|cx| poll_write(stream, cx, self.parts()));
             self.sent += match in_time(Instant::now() + patience, written).await {
