@@ -330,10 +330,10 @@ mod tests {
     use std::future::pending;
 
     use tokio::net::TcpListener;
-    use tokio::sync::watch;
 
     use super::*;
     use crate::limits::Connections;
+    use crate::stopping::Order;
 
     struct Nobody;
 
@@ -354,9 +354,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let peer = listener.local_addr().unwrap();
-        let (clients, (_stop, order)) = (Arc::new(Clients::default()), watch::channel(()));
+        let (clients, order) = (Arc::new(Clients::default()), Order::default());
         let admitted = Connections::new(clients.limits).admit(peer.ip()).unwrap();
-        let connection = Connection::new((stream, peer), clients, Stopping::new(order), admitted);
+        let connection = Connection::new((stream, peer), clients, Stopping::new(&order), admitted);
         // With what tokio keeps of a task beside it these are 384 bytes; one more, and it would be 512.
         assert!(size_of_val(&connection.converse(Arc::new(Nobody))) <= 280);
     }

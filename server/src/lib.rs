@@ -26,13 +26,12 @@ use std::time::Duration;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use connection::Connection;
 use limits::Connections;
-use stopping::Stopping;
+use stopping::{Order, Stopping};
 
 pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
@@ -117,7 +116,7 @@ pub async fn serve_on<H: Handler>(
 ) {
     let connections = Connections::new(clients.limits);
     let (clients, patience) = (Arc::new(clients), clients.deadlines.shutdown);
-    let (stop, stopping) = watch::channel(());
+    let order = Order::default();
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -133,7 +132,7 @@ pub async fn serve_on<H: Handler>(
         };
         match connections.admit(peer.ip()) {
             Ok(admitted) => {
-                let stopping = Stopping::new(stopping.clone());
+                let stopping = Stopping::new(&order);
                 let connection = Connection::new((stream, peer), clients.clone(), stopping, admitted);
                 workers.next().spawn(connection.converse(handler.clone()));
             }
@@ -146,8 +145,8 @@ pub async fn serve_on<H: Handler>(
         }
     }
     // The port closes first, so that another server can have it.
-    drop((listener, stopping));
-    drain(stop, &connections, patience).await;
+    drop(listener);
+    drain(order, &connections, patience).await;
 }
 
 async fn pause(error: &io::Error) {
@@ -155,11 +154,11 @@ async fn pause(error: &io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
-/// Tells the connections, and waits for them: each holds a receiver for as long as it lives.
-async fn drain(stop: watch::Sender<()>, connections: &Connections, deadline: Duration) {
+/// Tells the connections, and waits for them.
+async fn drain(order: Order, connections: &Connections, deadline: Duration) {
     let open = connections.open();
-    stop.send_replace(());
-    match timeout(deadline, stop.closed()).await {
+    drop(order);
+    match timeout(deadline, connections.closed()).await {
         Ok(()) => info!("stopped: all requests are finished"),
         Err(_) => warn!(open, "stopped with requests under way: their deadline has passed"),
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How many connections for which there is no place are told so at a time. The others are only closed.
 const FAREWELLS: usize = 64;
@@ -51,6 +51,8 @@ pub(crate) enum Full {
 pub(crate) struct Connections {
     limits: Limits,
     open: Mutex<Open>,
+    /// That none is open.
+    none_open: Notify,
     farewells: Arc<Semaphore>,
 }
 
@@ -70,7 +72,12 @@ pub(crate) struct Admitted {
 
 impl Connections {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, open: Mutex::default(), farewells: Arc::new(Semaphore::new(FAREWELLS)) })
+        Arc::new(Self {
+            limits,
+            open: Mutex::default(),
+            none_open: Notify::new(),
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
+        })
     }
 
     /// A place for a connection that was not admitted, to be told so.
@@ -101,6 +108,17 @@ impl Connections {
         self.lock().all
     }
 
+    /// Waits until none is open.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let none_open = self.none_open.notified();
+            if self.open() == 0 {
+                return;
+            }
+            none_open.await;
+        }
+    }
+
     fn counts_addresses(&self) -> bool {
         self.limits.connections_per_address > 0
     }
@@ -120,6 +138,9 @@ impl Drop for Admitted {
             if *count == 0 {
                 open.by_network.remove(&self.network);
             }
+        }
+        if open.all == 0 {
+            self.connections.none_open.notify_waiters();
         }
     }
 }

@@ -1,42 +1,55 @@
-//! The order to end, as a connection hears of it.
+//! The order to end, as connections hear of it.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
+/// Who may give the order. Dropped is given.
+#[derive(Default)]
+pub(crate) struct Order(Arc<Given>);
+
+#[derive(Default)]
+struct Given {
+    is_now: AtomicBool,
+    calls: Arc<Notify>,
+}
 
 /// For the one task that has a connection.
 pub(crate) struct Stopping {
-    order: watch::Receiver<()>,
+    order: Arc<Given>,
     /// Wakes the task, once it is to be woken.
-    call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    call: Option<Pin<Box<OwnedNotified>>>,
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        self.0.is_now.store(true, Ordering::Release);
+        self.0.calls.notify_waiters();
+    }
 }
 
 impl Stopping {
-    pub(crate) fn new(order: watch::Receiver<()>) -> Self {
-        Self { order, call: None }
+    pub(crate) fn new(order: &Order) -> Self {
+        Self { order: order.0.clone(), call: None }
     }
 
-    /// Said, or its sender dropped: the end is near in either case.
     pub(crate) fn is_now(&self) -> bool {
-        self.order.has_changed().unwrap_or(true)
+        self.order.is_now.load(Ordering::Acquire)
     }
 
     /// Ready from the order on. The task asks to be woken once and not for each request: that takes a lock which all
     /// connections share.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_now() {
-            return Poll::Ready(());
+        if self.call.is_none() {
+            let call = self.call.insert(Box::pin(self.order.calls.clone().notified_owned()));
+            // An order that came before this is seen below.
+            let _ = call.as_mut().poll(cx);
         }
-        if self.call.is_some() {
-            return Poll::Pending;
-        }
-        let mut order = self.order.clone();
-        let call = self.call.insert(Box::pin(async move {
-            // An error is an order, too.
-            let _ = order.changed().await;
-        }));
-        call.as_mut().poll(cx)
+        if self.is_now() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -47,24 +60,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_has_asked_before_is_woken_by_the_order_and_by_its_sender_s_end() {
-        for says in [true, false] {
-            let (stop, order) = watch::channel(());
-            let mut stopping = Stopping::new(order);
-            let waiting = tokio::spawn(async move {
-                for _ in 0..2 {
-                    assert!(poll_fn(|cx| Poll::Ready(stopping.poll(cx))).await.is_pending());
-                }
-                for _ in 0..2 {
-                    poll_fn(|cx| stopping.poll(cx)).await;
-                }
-            });
-            tokio::task::yield_now().await;
-            if says {
-                stop.send_replace(());
+    async fn a_task_that_has_asked_before_is_woken_by_the_order() {
+        let order = Order::default();
+        let mut stopping = Stopping::new(&order);
+        let waiting = tokio::spawn(async move {
+            for _ in 0..2 {
+                assert!(poll_fn(|cx| Poll::Ready(stopping.poll(cx))).await.is_pending());
             }
-            drop(stop);
-            waiting.await.unwrap();
-        }
+            for _ in 0..2 {
+                poll_fn(|cx| stopping.poll(cx)).await;
+            }
+        });
+        tokio::task::yield_now().await;
+        let mut late = Stopping::new(&order);
+        drop(order);
+        waiting.await.unwrap();
+        poll_fn(|cx| late.poll(cx)).await;
     }
 }
