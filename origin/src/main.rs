@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use origin::{Args, Config, Database, Origin};
-use server::{Clients, Deadlines, refuse};
+use server::{Clients, Deadlines, Limits, refuse};
 use tracing::info;
 
 /// A naive page on a large table may take longer than one would think.
@@ -30,7 +30,8 @@ async fn main() -> ExitCode {
     info!(%address, pool_size = config.pool_size, "listening");
     server::announce("origin", address);
     let deadlines = Deadlines { shutdown: SHUTDOWN, ..Deadlines::default() };
-    let clients = Clients { deadlines, ..Clients::default() };
+    let limits = Limits::default().affordable(config.pool_size as usize);
+    let clients = Clients { deadlines, limits };
     server::serve(listener, Arc::new(Origin::new(Database::new(&config), address)), clients, stop).await;
     ExitCode::SUCCESS
 }

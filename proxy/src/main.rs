@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use mimalloc::MiMalloc;
 use proxy::{Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore, Site, Store, StoreUrl};
-use server::{Offer, Predecessor, Workers, refuse};
+use server::{Clients, Offer, Predecessor, Workers, refuse};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -69,6 +69,9 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
             async move { store.connect().await }
         })
         .await;
+    // Each request that the origin has is a connection, too.
+    let clients =
+        Clients { limits: config.clients.limits.affordable(config.limits.origin.requests), ..config.clients };
     server::announce("proxy", address);
     let proxy = Arc::new(Proxy::new(config, site, store));
     if let Some(predecessor) = predecessor {
@@ -77,7 +80,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     let stop = async {
         tokio::select! { () = stop => (), () = taken(offer) => () }
     };
-    server::serve_on(&workers, listener, proxy.clone(), config.clients, stop).await;
+    server::serve_on(&workers, listener, proxy.clone(), clients, stop).await;
     if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
         warn!("stopped with pages on their way into the store: their deadline has passed");
     }

@@ -1,6 +1,7 @@
 //! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
 
 mod connection;
+mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod guard;

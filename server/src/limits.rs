@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How many connections for which there is no place are told so at a time. The others are only closed.
-const FAREWELLS: usize = 64;
+pub(crate) const FAREWELLS: usize = 64;
 
 /// How much a client may send in a head, and how many connections there may be.
 #[derive(Clone, Copy, Debug)]

@@ -110,7 +110,7 @@ impl<T> PerWorker<T> {
 }
 
 /// As many as this process may use at once.
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 

@@ -81,25 +81,70 @@ async fn idle_and_slow_connections_leave_others_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_leave_files_for_the_origin() {
+    let origin = Origin::start().await;
+    let proxy = block_in_place(|| Proxy::start_limited(256, &settings(&origin, "")));
+    block_in_place(|| proxy.says("no files for so many connections"));
+    let mut before = std::array::from_fn::<_, 4, _>(|_| Client::new(proxy.address, Habit::KeepAlive));
+    for client in &mut before {
+        assert_eq!(client.fetch("/p/1").await.unwrap().status, 200);
+    }
+    for round in 0..3 {
+        let crowd = crowd_of(300, proxy.address).await;
+        status_comes(proxy.address, 503).await;
+        // Together, so that there are not enough connections to the origin yet.
+        let pages = [0, 1, 2, 3].map(|index| format!("/p/{round}-{index}"));
+        let [first, second, third, fourth] = &mut before;
+        let answers = tokio::join!(
+            first.fetch(&pages[0]),
+            second.fetch(&pages[1]),
+            third.fetch(&pages[2]),
+            fourth.fetch(&pages[3]),
+        );
+        for answer in <[_; 4]>::from(answers) {
+            assert_eq!(answer.unwrap().status, 200);
+        }
+        drop(crowd);
+        status_comes(proxy.address, 200).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn out_of_file_descriptors_it_recovers_when_connections_close() {
     let origin = Origin::start().await;
+    // Too few to tell all whom there is no place for.
     let proxy = block_in_place(|| Proxy::start_limited(64, &settings(&origin, "")));
     let mut before = Client::new(proxy.address, Habit::KeepAlive);
     assert_eq!(before.fetch("/p/1").await.unwrap().status, 200);
     for _ in 0..3 {
-        let mut crowd = Vec::new();
-        for _ in 0..100 {
-            // The kernel takes those that the program cannot.
-            crowd.push(TcpStream::connect(proxy.address).await.unwrap());
-        }
+        let crowd = crowd_of(100, proxy.address).await;
         block_in_place(|| proxy.says("cannot accept a connection"));
         // Who has a connection is served meanwhile.
         assert_eq!(before.fetch("/p/1").await.unwrap().status, 200);
         drop(crowd);
-        for page in ["/p/1", "/p/2"] {
-            assert_eq!(Client::new(proxy.address, Habit::Anew).fetch(page).await.unwrap().status, 200);
-        }
+        status_comes(proxy.address, 503).await;
     }
+    drop(before);
+    status_comes(proxy.address, 200).await;
+}
+
+/// Connections that ask nothing. The kernel takes those that the program cannot.
+async fn crowd_of(count: usize, server: SocketAddr) -> Vec<TcpStream> {
+    let mut crowd = Vec::new();
+    for _ in 0..count {
+        crowd.push(TcpStream::connect(server).await.unwrap());
+    }
+    crowd
+}
+
+/// Asks until that is the answer: whoever closed a connection is gone a little later.
+async fn status_comes(server: SocketAddr, status: u16) {
+    let comes = async {
+        while !Client::new(server, Habit::Anew).fetch("/p/1").await.is_ok_and(|reply| reply.status == status)
+        {
+        }
+    };
+    timeout(PATIENCE, comes).await.expect("it recovers");
 }
 
 /// With a short backlog, the others would have to try again after a second.

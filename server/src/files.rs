@@ -1,0 +1,66 @@
+//! How many files the process may have open: each connection is one, and the bound is the system's.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::warn;
+
+use crate::limits::{FAREWELLS, Limits};
+use crate::workers::cores;
+
+/// What a process has open for itself: its port, its log, its signals, and for each worker its runtime and a store.
+const OWN: usize = 32;
+const OF_A_WORKER: usize = 8;
+
+impl Limits {
+    /// With no more connections than there may be files, of a server that opens so many more to answer them: clients must
+    /// not take those, or it could only tell them that it cannot. Asks the system for as many files as it would grant.
+    #[must_use]
+    pub fn affordable(self, beside: usize) -> Self {
+        let Some(files) = granted() else { return self };
+        let connections = within(files, self.connections, beside);
+        if connections < self.connections {
+            let wanted = self.connections;
+            warn!(
+                files,
+                wanted,
+                connections,
+                "no files for so many connections: ulimit -n, or LimitNOFILE, allows more"
+            );
+        }
+        Self { connections, ..self }
+    }
+}
+
+/// How many files may be open, if there is a bound. Many systems say 1,024 for the sake of old programs, and grant more to who asks.
+fn granted() -> Option<usize> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // A system that does not grant what it says that it would leaves things as they were.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    getrlimit(Resource::Nofile).current.map(|files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+fn within(files: usize, connections: usize, beside: usize) -> usize {
+    let files = files.saturating_sub(OWN + OF_A_WORKER * cores() + FAREWELLS);
+    // Each connection asks for one thing at a time.
+    connections.min(files - beside.min(files / 2)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_files_for_what_is_opened_to_answer_them() {
+        let own = OWN + OF_A_WORKER * cores() + FAREWELLS;
+        for (files, connections, beside, expected) in [
+            (own + 11_000, 10_000, 1000, 10_000),
+            (own + 10_000, 10_000, 1000, 9000),
+            (own + 1000, 10_000, 1000, 500),
+            (own + 1000, 10_000, 10, 990),
+            (own + 1000, 100, 1000, 100),
+            (own, 10_000, 1000, 1),
+            (0, 10_000, 1000, 1),
+        ] {
+            assert_eq!(within(files, connections, beside), expected, "{files} {connections} {beside}");
+        }
+    }
+}
