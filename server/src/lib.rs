@@ -7,6 +7,7 @@ pub mod fuzzing;
 mod guard;
 mod heads;
 mod limits;
+mod ordinary;
 mod program;
 mod recall;
 mod rest;
