@@ -70,6 +70,9 @@ pub struct Proxy<S> {
 impl<S: Store> server::Handler for Proxy<S> {
     type Body = Body;
 
+    const REFUSED: &'static str =
+        "X-Cache: BYPASS\r\nCache-Status: cachepage; fwd=bypass; detail=refused\r\n";
+
     /// Answers a request, always. The one place where an error becomes a response and a line in the log.
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let asked =

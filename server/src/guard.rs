@@ -94,9 +94,9 @@ fn refused() -> io::Error {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
     /// Tells the client why its request was refused, if it was. hyper is done with the connection then.
-    pub(crate) async fn say_why(mut self) {
+    pub(crate) async fn say_why(mut self, headers: &str) {
         if let Some(refusal) = self.refused {
-            farewell(&mut self.inner, refusal.answer()).await;
+            farewell(&mut self.inner, refusal.status(), headers).await;
         }
     }
 }
@@ -105,17 +105,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
 pub(crate) async fn turn_away(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     full: Full,
+    headers: &str,
     place: impl Sized,
 ) {
-    farewell(&mut stream, full.answer()).await;
+    farewell(&mut stream, full.status(), &format!("Retry-After: 1\r\n{headers}")).await;
     drop(place);
 }
 
 /// Sends a last answer and waits, for a moment, until it was read.
-async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), (status, more): (&str, &str)) {
+async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), status: &str, headers: &str) {
     let body = format!("{status}\n");
     let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n{more}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let said = async {
@@ -130,21 +131,21 @@ async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), (status, m
 }
 
 impl Refusal {
-    fn answer(self) -> (&'static str, &'static str) {
+    fn status(self) -> &'static str {
         match self {
-            Self::Ambiguous => ("400 Bad Request", ""),
-            Self::Late => ("408 Request Timeout", ""),
-            Self::Target => ("414 URI Too Long", ""),
-            Self::TooLarge => ("431 Request Header Fields Too Large", ""),
+            Self::Ambiguous => "400 Bad Request",
+            Self::Late => "408 Request Timeout",
+            Self::Target => "414 URI Too Long",
+            Self::TooLarge => "431 Request Header Fields Too Large",
         }
     }
 }
 
 impl Full {
-    fn answer(self) -> (&'static str, &'static str) {
+    fn status(self) -> &'static str {
         match self {
-            Self::All => ("503 Service Unavailable", "Retry-After: 1\r\n"),
-            Self::Address => ("429 Too Many Requests", "Retry-After: 1\r\n"),
+            Self::All => "503 Service Unavailable",
+            Self::Address => "429 Too Many Requests",
         }
     }
 }

@@ -83,6 +83,9 @@ pub trait Handler: Send + Sync + 'static {
     /// The body of its answers.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
+    /// Header lines, each with its end, of the answers that are given without it: to what is no request, or has no place.
+    const REFUSED: &'static str = "";
+
     /// Answers one request of a peer.
     fn handle(
         self: Arc<Self>,
@@ -141,7 +144,7 @@ pub async fn serve_on<H: Handler>(
             Err(full) => {
                 debug!(%peer, ?full, "connection refused");
                 if let Some(place) = connections.farewell() {
-                    tokio::spawn(guard::turn_away(stream, full, place));
+                    tokio::spawn(guard::turn_away(stream, full, H::REFUSED, place));
                 }
             }
         }

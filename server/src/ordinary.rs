@@ -67,7 +67,7 @@ impl Connection {
         if let Err(error) = ended {
             debug!(%peer, %error, refused = ?stream.refused(), "connection ended");
         }
-        stream.say_why().await;
+        stream.say_why(H::REFUSED).await;
         Done::Over
     }
 }

@@ -155,6 +155,7 @@ async fn h51_one_connection_too_many_is_told_so() {
             third.try_write(request.as_bytes()).await;
             let reply = third.reply(true).await;
             assert_eq!((reply.status(), reply.header("retry-after")), (status, "1"));
+            assert_eq!(reply.cache(), "BYPASS fwd=bypass; detail=refused");
             assert!(third.is_closed().await);
         }
         drop(clients);
