@@ -91,9 +91,7 @@ impl Connection {
     async fn answer<H: Handler>(&mut self, handler: &Arc<H>) -> io::Result<Done> {
         let mut next = poll_fn(|cx| self.poll_next(cx, handler)).await?;
         if let Next::Later(answer) = &mut next {
-            next =
-                poll_fn(|cx| answer.as_mut().poll(cx).map(|answer| self.begin(answer, Instant::now(), cx)))
-                    .await?;
+            next = poll_fn(|cx| answer.as_mut().poll(cx).map(|answer| self.begin(answer, cx))).await?;
         }
         match next {
             Next::Answered => Ok(Done::AtRest),
@@ -122,32 +120,24 @@ impl Connection {
             let idle_until = self.at_rest_since + self.clients.deadlines.idle;
             return self.alarm.poll(cx, idle_until).map(|()| Ok(Next::End));
         };
-        Poll::Ready(match came? {
-            None => Ok(Next::End),
-            Some((Recalled::Answer(answer), now)) => self.begin(Ok(answer), now, cx),
-            Some((Recalled::Later(answer), _)) => Ok(Next::Later(answer)),
-            Some((Recalled::Ordinary(ordinary), _)) => Ok(Next::Ordinary(ordinary)),
+        let Some((recalled, now)) = came? else { return Poll::Ready(Ok(Next::End)) };
+        // Or soon after, if all goes out at once: not worth a look at the clock.
+        self.at_rest_since = now;
+        Poll::Ready(match recalled {
+            Recalled::Answer(answer) => self.begin(Ok(answer), cx),
+            Recalled::Later(answer) => Ok(Next::Later(answer)),
+            Recalled::Ordinary(ordinary) => Ok(Next::Ordinary(ordinary)),
         })
     }
 
     /// Sends an answer, as much of it as goes out at once.
-    fn begin<'a>(
-        &mut self,
-        answer: Result<Answer, Ordinary>,
-        now: Instant,
-        cx: &mut Context<'_>,
-    ) -> io::Result<Next<'a>> {
+    fn begin<'a>(&mut self, answer: Result<Answer, Ordinary>, cx: &mut Context<'_>) -> io::Result<Next<'a>> {
         let mut unsent = match answer {
             Ok(answer) => Unsent::from(answer),
             Err(ordinary) => return Ok(Next::Ordinary(ordinary)),
         };
         unsent.begin(&mut self.stream, cx)?;
-        if !unsent.is_empty() {
-            return Ok(Next::Unsent(Box::new(unsent)));
-        }
-        // That needs no look at the clock.
-        self.at_rest_since = now;
-        Ok(Next::Answered)
+        Ok(if unsent.is_empty() { Next::Answered } else { Next::Unsent(Box::new(unsent)) })
     }
 
     /// Waits a moment for a request that may be on its way.
