@@ -32,7 +32,7 @@ use crate::key::{Keys, Page};
 use crate::known::Known;
 use crate::policy::{self, Disposition, Freshness, Policy};
 use crate::site::Site;
-use crate::status::{CacheStatus, Hit, Source};
+use crate::status::{self, CacheStatus, Hit, Source};
 use crate::store::{Near, Store};
 use crate::upstream::{Fetched, Upstream};
 use crate::variants::Variants;
@@ -70,8 +70,7 @@ pub struct Proxy<S> {
 impl<S: Store> server::Handler for Proxy<S> {
     type Body = Body;
 
-    const REFUSED: &'static str =
-        "X-Cache: BYPASS\r\nCache-Status: cachepage; fwd=bypass; detail=refused\r\n";
+    const REFUSED: &'static str = status::REFUSED;
 
     /// Answers a request, always. The one place where an error becomes a response and a line in the log.
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {

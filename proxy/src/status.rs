@@ -9,6 +9,9 @@ use crate::policy::{Decline, Pass};
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// What [`CacheStatus::Failed`] says, in lines, of what is refused before it is a request.
+pub(crate) const REFUSED: &str = "X-Cache: BYPASS\r\nCache-Status: cachepage; fwd=bypass; detail=refused\r\n";
+
 /// The outcome of one request. Every answer carries one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
@@ -248,6 +251,14 @@ mod tests {
                 (&x_cache.parse().unwrap(), &cache_status.parse().unwrap())
             );
         }
+    }
+
+    #[test]
+    fn what_is_refused_is_said_as_all_else() {
+        let status = CacheStatus::Failed("refused");
+        let mut lines = format!("X-Cache: {}\r\n", status.x_cache()).into_bytes();
+        status.write(&mut lines);
+        assert_eq!(lines, REFUSED.as_bytes());
     }
 
     #[test]

@@ -202,8 +202,8 @@ mod tests {
     #[tokio::test]
     async fn there_may_be_many_connections() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let peer = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(peer).await.unwrap();
         let (clients, order) = (Arc::new(Clients::default()), Order::default());
         let admitted = Connections::new(clients.limits).admit(peer.ip()).unwrap();
         let connection = Connection::new((stream, peer), clients, Stopping::new(&order), admitted);

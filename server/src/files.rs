@@ -39,9 +39,14 @@ fn granted() -> Option<usize> {
 }
 
 fn within(files: usize, connections: usize, beside: usize) -> usize {
-    let files = files.saturating_sub(OWN + OF_A_WORKER * cores() + FAREWELLS);
+    let files = files.saturating_sub(own());
     // Each connection asks for one thing at a time.
     connections.min(files - beside.min(files / 2)).max(1)
+}
+
+/// What is open whoever asks, with those who are told that there is no place.
+fn own() -> usize {
+    OWN + OF_A_WORKER * cores() + FAREWELLS
 }
 
 #[cfg(test)]
@@ -50,7 +55,7 @@ mod tests {
 
     #[test]
     fn clients_leave_files_for_what_is_opened_to_answer_them() {
-        let own = OWN + OF_A_WORKER * cores() + FAREWELLS;
+        let own = own();
         for (files, connections, beside, expected) in [
             (own + 11_000, 10_000, 1000, 10_000),
             (own + 10_000, 10_000, 1000, 9000),

@@ -37,10 +37,6 @@ impl Stopping {
         Self { order: order.0.clone(), call: None }
     }
 
-    pub(crate) fn is_now(&self) -> bool {
-        self.order.is_now.load(Ordering::Acquire)
-    }
-
     /// Ready from the order on. The task asks to be woken once and not for each request: that takes a lock which all
     /// connections share.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -49,7 +45,7 @@ impl Stopping {
             // An order that came before this is seen below.
             let _ = call.as_mut().poll(cx);
         }
-        if self.is_now() { Poll::Ready(()) } else { Poll::Pending }
+        if self.order.is_now.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -61,7 +61,6 @@ fn is_stored(name: &HeaderName) -> bool {
     *name != DATE && *name != SERVER && !name.as_str().starts_with(OWN)
 }
 
-/// One line, its name in title case.
 /// Reads a value; `None` for all that `encode` did not write whole. The body is a slice of what came from the store,
 /// the headers are slices of one copy of the head: who keeps a head does not keep the body with it.
 pub(crate) fn decode(value: &Bytes) -> Option<Entry> {

@@ -20,7 +20,6 @@ use tracing::debug;
 
 use super::{Lookup, Proxy, Wanted, now};
 use crate::key::Page;
-use crate::status::Miss;
 use crate::store::Store;
 
 /// For each worker, in bytes: some thousands of requests.
@@ -140,10 +139,10 @@ impl<S: Store> Proxy<S> {
         asked: Instant,
     ) -> Result<Answer, Ordinary> {
         let Asked { words, request, page } = known;
-        if let Lookup::Hit(ready, source, marker) = &lookup
+        if let Lookup::Hit(ready, source, _) = &lookup
             && ready.head.status == StatusCode::OK
         {
-            let (now, miss, marker) = (now(), Miss::Stale, marker.as_ref());
+            let (now, (miss, marker)) = (now(), lookup.parts());
             if let Some(hit) = self.may_serve(ready, Wanted { page, request, peer, miss, marker, asked }, now)
             {
                 debug!(request = %request.uri, "answered again");

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::super::breaker::Breaker;
 use crate::store::StoreError;
+use crate::store::breaker::Breaker;
 
 /// For each worker: a connection carries the commands of many requests at once, and the more of them share one, the
 /// fewer system calls each costs.
