@@ -1,8 +1,8 @@
 //! What holds for whatever clients send. `fuzz/` looks for bytes that break it, and the test here replays what it has kept.
 
-use crate::heads::{Heads, Refusal};
+use crate::http1::scan::{Heads, Refusal};
+use crate::http1::writer::is_one_head;
 use crate::limits::Limits;
-use crate::recall::is_one_head;
 
 const LIMITS: Limits =
     Limits { request_line: 64, head: 512, headers: 8, connections: 1, connections_per_address: 0 };

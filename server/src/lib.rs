@@ -1,20 +1,14 @@
 //! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
 
-mod connection;
+mod alarm;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod guard;
-mod heads;
+mod http1;
 mod limits;
-mod ordinary;
 mod program;
-mod recall;
-mod rest;
-mod socket;
 mod stopping;
 mod takeover;
-mod timer;
 mod workers;
 
 use std::error::Error;
@@ -31,15 +25,15 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use connection::Connection;
+use http1::connection::Connection;
 use limits::Connections;
 use stopping::{Order, Stopping};
 
+pub use alarm::{Alarm, in_time};
+pub use http1::writer::{Answer, Later, Ordinary, Recallable, Recalled, is_one_head};
 pub use limits::Limits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
-pub use recall::{Answer, Later, Ordinary, Recallable, Recalled, is_one_head};
 pub use takeover::{Offer, Predecessor, take};
-pub use timer::{Alarm, in_time};
 pub use workers::{PerWorker, Workers};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
@@ -144,7 +138,7 @@ pub async fn serve_on<H: Handler>(
             Err(full) => {
                 debug!(%peer, ?full, "connection refused");
                 if let Some(place) = connections.farewell() {
-                    tokio::spawn(guard::turn_away(stream, full, H::REFUSED, place));
+                    tokio::spawn(http1::guard::turn_away(stream, full, H::REFUSED, place));
                 }
             }
         }

@@ -18,12 +18,12 @@ use hyper::{Request, Response};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::connection::{Connection, Done, LAST_REQUEST};
-use crate::guard::Guarded;
-use crate::recall::{Ordinary, Recallable, Resumed};
-use crate::rest::{Counted, Rest};
-use crate::socket::Socket;
-use crate::timer::{Alarm, LazyTimer, in_time};
+use crate::alarm::{Alarm, LazyTimer, in_time};
+use crate::http1::connection::{Connection, Done, LAST_REQUEST};
+use crate::http1::guard::Guarded;
+use crate::http1::rest::{Counted, Rest};
+use crate::http1::socket::Socket;
+use crate::http1::writer::{Ordinary, Recallable, Resumed};
 use crate::{Clients, Handler};
 
 /// How long hyper stays with a connection on which nothing is asked. It holds some ten kilobytes for it.

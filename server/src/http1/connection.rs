@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::alarm::{Alarm, in_time};
+use crate::http1::writer::{Answer, Later, Ordinary, Recalled, Unsent, may_be_known, poll_take};
 use crate::limits::Admitted;
-use crate::recall::{Answer, Later, Ordinary, Recalled, Unsent, may_be_known, poll_take};
 use crate::stopping::Stopping;
-use crate::timer::{Alarm, in_time};
 use crate::{Clients, Handler};
 
 /// How long a connection on which nothing is asked is kept at the end: a request may be on its way to us, which many clients

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::socket::{TOGETHER, together};
-use crate::timer::in_time;
+use crate::alarm::in_time;
+use crate::http1::socket::{TOGETHER, together};
 
 /// Longer heads are not remembered.
 const LONGEST: usize = 4 << 10;

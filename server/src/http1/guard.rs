@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::Deadlines;
-use crate::heads::{Heads, Refusal};
+use crate::http1::rest::Rest;
+use crate::http1::scan::{Heads, Refusal};
 use crate::limits::{Full, Limits};
-use crate::rest::Rest;
 
 /// How long a client that was refused has to read why. Closing at once, with some of its bytes unread, would reset the
 /// connection, and it might never see the answer.
