@@ -13,12 +13,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::args::Args;
-use crate::format::Format;
-use crate::gate;
 use crate::key::Keys;
+use crate::origin::gate;
+use crate::origin::{self, Origin};
+use crate::page::format::Format;
 use crate::policy::Rule;
-use crate::site::Site;
-use crate::upstream::{self, Origin};
+use crate::request::site::Site;
 use parse::Scheme;
 use settings::{File, Given, Settings};
 
@@ -74,7 +74,7 @@ pub enum StoreUrl {
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     /// For the origin.
-    pub origin: upstream::Deadlines,
+    pub origin: origin::Deadlines,
     /// For one operation of the store: a connection, then the answer.
     pub store: Duration,
 }

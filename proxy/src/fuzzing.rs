@@ -9,9 +9,9 @@ use hyper::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderName, HeaderValue, 
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 
-use crate::entry::{Entry, Ready, parse_date};
-use crate::format::{Format, http, title_case};
 use crate::key::{Django, Generation, Keys, Language, Page, PathMarker};
+use crate::page::entry::{Entry, Ready, parse_date};
+use crate::page::format::{Format, http, title_case};
 use crate::policy::{CacheControl, Rule, VaryList};
 use crate::status::{Hit, Source};
 use crate::{Args, Config, Site};

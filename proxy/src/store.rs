@@ -1,12 +1,9 @@
 //! Where pages are kept.
 
 mod breaker;
-mod changes;
+mod feed;
 mod memory;
-mod near;
 mod redis;
-mod tracking;
-mod turn;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,10 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::key::Key;
+use crate::near::Near;
 
 pub use memory::MemoryStore;
-pub use near::Near;
-pub(crate) use near::{Kept, Ticket};
 pub use redis::RedisStore;
 
 /// A store of values that end by themselves.

@@ -6,8 +6,8 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::parse;
 use super::settings::{Given, Settings};
-use crate::format::{Format, Pickled};
 use crate::key::{Django, Keys, Language, Locale};
+use crate::page::format::{Format, Pickled};
 
 /// What Django's default middleware adds outside of `cache_page`.
 const HIT_HEADERS: [(&str, &str); 4] = [

@@ -3,8 +3,8 @@
 use super::parse;
 use super::settings::Settings;
 use super::{Deadlines, Limits};
-use crate::gate;
-use crate::upstream;
+use crate::origin;
+use crate::origin::gate;
 
 /// The deadlines, those of clients apart: they are the server's.
 pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, server::Deadlines)> {
@@ -21,7 +21,7 @@ pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, serve
     let shutdown = take("shutdown", "10s");
     let total = settings.take("deadlines.origin_total", None, "0", parse::duration_if_any);
     let origin =
-        upstream::Deadlines { connect: connect?, head: head?, idle: idle?, queue: queue?, total: total? };
+        origin::Deadlines { connect: connect?, head: head?, idle: idle?, queue: queue?, total: total? };
     let client = server::Deadlines {
         head: client_head?,
         idle: client_idle?,

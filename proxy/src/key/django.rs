@@ -24,8 +24,8 @@ use md5::{Digest as _, Md5};
 use uri::Address;
 
 use super::{Hashed, Key, hex, sha256_hex};
-use crate::forward::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::{Authorization, Rule, has_authorization};
+use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 /// The settings of the Django that shares the cache, as far as they are in its keys.
 #[derive(Clone, Debug)]

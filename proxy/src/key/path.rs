@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::policy::Authorization;
-    use crate::site::Site;
+    use crate::request::site::Site;
 
     const CACHED: &str = "/api/properties/cached/";
     const NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";

@@ -6,9 +6,9 @@ use md5::{Digest as _, Md5};
 
 use super::path::Marker;
 use super::{hex, sha256_hex};
-use crate::forward::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::policy::{Authorization, Rule, has_authorization};
-use crate::site::Site;
+use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::request::site::Site;
 
 /// The md5 of nothing, which most pages have: 0.1 us of each hit.
 const NOTHING: &[u8; 32] = b"d41d8cd98f00b204e9800998ecf8427e";

@@ -7,8 +7,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::{Near, Store, StoreError, Write};
+use super::{Store, StoreError, Write};
 use crate::key::Key;
+use crate::near::Near;
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! Redis, the store that a fleet shares.
 
-mod pool;
+mod connect;
+mod reads;
+mod tracking;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,12 +16,13 @@ use server::{PerWorker, in_time};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use pool::{Connection, Health, Manager, pool};
+use connect::{Connection, Health, Manager, pool};
 
-use super::changes::Changes;
-use super::turn::{Outcome, Part, Turn};
-use super::{Near, Store, StoreError, Write, tracking};
+use super::feed::Changes;
+use super::{Store, StoreError, Write};
 use crate::key::Key;
+use crate::near::Near;
+use reads::{Outcome, Part, Turn};
 
 /// Pages in Redis. Cheap to clone.
 #[derive(Clone)]

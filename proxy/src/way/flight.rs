@@ -11,17 +11,17 @@ use hyper::{Method, Response};
 use tokio::time::{Instant, timeout};
 
 use super::{Lookup, Proxy, asked_for, now, relay};
-use crate::body::{Body, Filled};
-use crate::collapse::{Lead, Outcome, Place, Shared};
-use crate::entry::Ready;
-use crate::error::Error;
-use crate::fill::{self, Filling, Lifetime, Plan};
 use crate::key::{Key, Marker, Page, Placed};
-use crate::lease::{Claim, Lease};
+use crate::origin::Fetched;
+use crate::page::entry::Ready;
 use crate::policy::{self, Admission, Coalesce, Decline, Freshness, Length, VaryList};
+use crate::share::flights::{Lead, Outcome, Place, Shared};
+use crate::share::lease::{Claim, Lease};
 use crate::status::{CacheStatus, Fill, Miss};
 use crate::store::{Store, Write};
-use crate::upstream::Fetched;
+use crate::way::body::{Body, Filled};
+use crate::way::error::Error;
+use crate::way::fill::{self, Filling, Lifetime, Plan};
 
 /// How many flights a request follows at the most: one that turns out to be for another variant, and one that breaks.
 const FLIGHTS: usize = 3;

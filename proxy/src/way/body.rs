@@ -12,8 +12,8 @@ use server::Alarm;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
-use crate::gate::Admitted;
-use crate::upstream::Link;
+use crate::origin::Link;
+use crate::origin::gate::Admitted;
 
 /// The body of an answer.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use hyper::header::{AGE, EXPIRES, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use server::Answer;
 
-use crate::body::Body;
-use crate::format::push_line;
+use crate::page::format::push_line;
 use crate::policy::CacheControl;
 use crate::status::{CacheStatus, Hit, Source, decimal};
+use crate::way::body::Body;
 
 /// A response as it was stored, with what the store needs to know of it.
 #[derive(Clone, Debug)]

@@ -10,9 +10,9 @@ use hyper::http::request::Parts;
 use hyper::{Method, Version};
 use ipnet::IpNet;
 
-use crate::error::Error;
-use crate::site::{Site, is_host};
+use crate::request::site::{Site, is_host};
 use crate::status::decimal;
+use crate::way::error::Error;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::{Proxy, now};
 use crate::args::Explain;
-use crate::entry::{Entry, Ready};
-use crate::format::Base;
 use crate::key::{Hashed, Keys, Page};
+use crate::page::entry::{Entry, Ready};
+use crate::page::format::Base;
 use crate::policy::{self, Disposition, Rule};
 use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::Store;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::collapse::APART_FOR;
 use crate::key::Key;
+use crate::share::flights::APART_FOR;
 use crate::store::{Store, Write};
 
 /// How long the others wait for a holder that has died.

@@ -25,9 +25,9 @@ pub(crate) use path::Marker as PathMarker;
 use path::{page_key, variant_key};
 use selection::Selection;
 
-use crate::entry::{Entry, Proved};
+use crate::page::entry::{Entry, Proved};
 use crate::policy::{self, Rule, VaryList};
-use crate::site::Site;
+use crate::request::site::Site;
 
 /// How keys are made.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER, X_FRAME_OPTIONS};
 
 use super::title_case;
-use crate::entry::Entry;
 use crate::key;
+use crate::page::entry::Entry;
 use crate::pickle::{self, Compressor, Page, Protocol};
 
 /// How pages are shared with a Django.

@@ -18,7 +18,7 @@ use tower_service::Service as _;
 use tracing::debug;
 
 use super::Failure;
-use crate::body::Relay;
+use crate::way::body::Relay;
 
 /// Without a request a connection is closed after this time, before most origins would close it under us.
 const IDLE: Duration = Duration::from_secs(15);

@@ -17,8 +17,8 @@ use smallvec::SmallVec;
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
-use super::StoreError;
 use crate::key::Key;
+use crate::store::StoreError;
 
 /// The keys of one read.
 pub(super) type Wanted = SmallVec<[Key; 2]>;

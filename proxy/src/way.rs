@@ -1,6 +1,9 @@
 //! The way of a request, in one line: disposition, lookup, fetch, admission, fill.
 
+pub(crate) mod body;
+pub(crate) mod error;
 mod explain;
+pub(crate) mod fill;
 mod flight;
 mod lookup;
 mod recall;
@@ -21,21 +24,22 @@ use flight::Wanted;
 use lookup::{Lookup, follow};
 use recall::{Asked, Begun, Requests, is_plain};
 
-use crate::body::Body;
-use crate::collapse::Collapsing;
 use crate::config::Config;
-use crate::entry::Ready;
-use crate::error::Error;
-use crate::format::Format;
-use crate::forward::{self, TrustedProxies};
+use crate::head_cache::Known;
 use crate::key::{Keys, Page};
-use crate::known::Known;
+use crate::near::Near;
+use crate::origin::{Fetched, Upstream};
+use crate::page::entry::Ready;
+use crate::page::format::Format;
 use crate::policy::{self, Disposition, Freshness, Policy};
-use crate::site::Site;
+use crate::request::receive::{self, TrustedProxies};
+use crate::request::site::Site;
+use crate::share::flights::Collapsing;
 use crate::status::{self, CacheStatus, Hit, Source};
-use crate::store::{Near, Store};
-use crate::upstream::{Fetched, Upstream};
+use crate::store::Store;
 use crate::variants::Variants;
+use crate::way::body::Body;
+use crate::way::error::Error;
 
 /// A cache in front of one origin.
 ///
@@ -137,7 +141,7 @@ impl<S: Store> Proxy<S> {
         let begun = Begun::take(&mut request);
         let is_trusted = self.trusted.contains(peer.ip());
         let is_plain = !is_trusted && is_plain(&request);
-        forward::receive(&mut request, is_trusted, &self.site)?;
+        receive::receive(&mut request, is_trusted, &self.site)?;
         let rule = match self.policy.disposition(&request) {
             Disposition::Lookup(rule) => rule,
             Disposition::Pass(pass) => {

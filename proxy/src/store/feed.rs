@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Near;
+use crate::near::Near;
 
 /// Who waits for a key is told of all changes in its group: a look too many now and then, and nothing to clean up.
 const GROUPS: usize = 256;

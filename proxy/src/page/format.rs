@@ -5,8 +5,8 @@ mod pickled;
 
 use bytes::Bytes;
 
-use crate::entry::Entry;
 use crate::key::{self, Marker};
+use crate::page::entry::Entry;
 pub use pickled::Pickled;
 
 /// How values are written.

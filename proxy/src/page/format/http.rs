@@ -22,7 +22,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
 
 use super::push_line;
-use crate::entry::Entry;
+use crate::page::entry::Entry;
 use crate::policy::content_length;
 
 const EXPIRES: &str = "cachepage-expires";

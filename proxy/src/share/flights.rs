@@ -12,9 +12,9 @@ use quick_cache::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::entry::Entry;
-use crate::error::Error;
 use crate::key::{Key, Marker};
+use crate::page::entry::Entry;
+use crate::way::error::Error;
 
 /// How long requests for a page that could not be shared ask on their own. Then one leads again: it may have changed.
 pub(crate) const APART_FOR: Duration = Duration::from_secs(10);

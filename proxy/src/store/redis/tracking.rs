@@ -7,7 +7,7 @@
 //!
 //! That the invalidations come on a connection of their own does no harm: an invalidation leaves Redis after the change,
 //! so what was read before the change is not kept if it comes before the value, and taken out if it comes after
-//! ([`Near::ticket`](super::Near::ticket)).
+//! ([`Near::ticket`](crate::near::Near::ticket)).
 //!
 //! A thread of its own, so that a change is heard of at once, whatever the workers have to do.
 
@@ -23,7 +23,7 @@ use bb8_redis::redis::{
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::changes::Changes;
+use crate::store::feed::Changes;
 
 /// An answer to a beat says that all changes that were acknowledged before the beat have been heard of. From the beat on
 /// that is good for so long: no page is served near later than this after its change, with 5 ms to spare for the 50 that

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::error::Error;
+use crate::way::error::Error;
 
 /// How much the origin gets at a time.
 #[derive(Clone, Copy, Debug)]

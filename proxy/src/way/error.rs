@@ -7,8 +7,8 @@ use std::time::Duration;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
-use crate::body::Body;
 use crate::status::CacheStatus;
+use crate::way::body::Body;
 
 /// What an error came from. Shared, since an error can be the answer to many requests.
 type Cause = Arc<dyn StdError + Send + Sync>;

@@ -9,13 +9,14 @@ use tracing::debug;
 
 use super::Proxy;
 use crate::config::Config;
-use crate::entry::Ready;
-use crate::format::Base;
+use crate::head_cache::Seen;
 use crate::key::{Marker, Page};
-use crate::known::Seen;
+use crate::near::{Kept, Near, Ticket};
+use crate::page::entry::Ready;
+use crate::page::format::Base;
 use crate::policy::Coalesce;
 use crate::status::{Miss, Source};
-use crate::store::{Kept, Near, Store, StoreError, Ticket};
+use crate::store::{Store, StoreError};
 
 /// What the store holds for a request.
 #[derive(Clone)]

@@ -9,12 +9,12 @@ use hyper::ext::ReasonPhrase;
 use hyper::http::response::Parts;
 use tracing::{debug, warn};
 
-use crate::body::{BodyError, Client, Relay};
-use crate::entry::{Entry, unix_seconds};
-use crate::format::Format;
 use crate::key::Key;
+use crate::page::entry::{Entry, unix_seconds};
+use crate::page::format::Format;
 use crate::policy::Length;
 use crate::store::{Store, Write};
+use crate::way::body::{BodyError, Client, Relay};
 
 /// Where a page will be stored, and for how long.
 #[derive(Debug)]

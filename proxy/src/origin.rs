@@ -1,5 +1,6 @@
 //! Our side to the origin.
 
+pub(crate) mod gate;
 mod link;
 
 use std::error::Error as StdError;
@@ -22,11 +23,11 @@ use tokio::time::Instant;
 pub(crate) use link::Link;
 use link::Links;
 
-use crate::body::{BodyError, Progress, Relay};
-use crate::error::Error;
-use crate::forward;
-use crate::gate::{Admitted, Gate, Limits};
+use crate::origin::gate::{Admitted, Gate, Limits};
 use crate::policy::Length;
+use crate::request::receive as forward;
+use crate::way::body::{BodyError, Progress, Relay};
+use crate::way::error::Error;
 
 /// The service behind the proxy: `http://host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The near cache: what was read from the store, decoded, in the memory of this process, as long as the store has it.
 //!
-//! What is kept is never older than the store's by more than an invalidation takes ([`super::tracking`]):
+//! What is kept is never older than the store's by more than an invalidation takes ([`crate::store`]):
 //! * A [`Ticket`] is taken before the store is read. What was changed since then is not kept.
 //! * While the invalidations do not come for certain, nothing is served, and once some may have been lost, all is
 //!   forgotten.
@@ -16,8 +16,8 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::entry::Ready;
 use crate::key::{Key, Marker};
+use crate::page::entry::Ready;
 
 /// Changes are noted for groups of keys. A change of another key of the group costs a page its place once; with this
 /// many groups a thousand changes a second do so to one read in a thousand.
@@ -76,7 +76,7 @@ impl Weighter<Key, Timed> for ByBytes {
 
 impl Near {
     /// Off, until [`Near::renew`].
-    pub(super) fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         /// Only the size of the first table.
         const TYPICAL_PAGE: u64 = 16 * 1024;
         let pages = usize::try_from(limit / TYPICAL_PAGE).unwrap_or(usize::MAX);
@@ -118,31 +118,31 @@ impl Near {
     }
 
     /// Forgets a key that has changed in the store.
-    pub(super) fn forget(&self, key: &[u8]) {
+    pub(crate) fn forget(&self, key: &[u8]) {
         // First the note, then out: what is put in afterwards is checked against the note.
         self.changes[self.group(key)].fetch_add(1, Ordering::SeqCst);
         self.kept.remove(&Key::new(key));
     }
 
     /// Forgets everything: all has changed.
-    pub(super) fn forget_all(&self) {
+    pub(crate) fn forget_all(&self) {
         self.emptied.fetch_add(1, Ordering::SeqCst);
         self.kept.clear();
     }
 
     /// Forgets everything and is off: changes are not heard of any more.
-    pub(super) fn lose(&self) {
+    pub(crate) fn lose(&self) {
         self.certain.store(0, Ordering::SeqCst);
         self.forget_all();
     }
 
     /// On: all changes up to now have been heard of, and those to come will be until then.
-    pub(super) fn renew(&self, until: Instant) {
+    pub(crate) fn renew(&self, until: Instant) {
         self.certain.store(self.millis(until), Ordering::SeqCst);
     }
 
     /// Whether anybody has asked since the last call.
-    pub(super) fn was_asked(&self) -> bool {
+    pub(crate) fn was_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
     }
 
@@ -180,7 +180,7 @@ mod tests {
     use hyper::header::HeaderMap;
 
     use super::*;
-    use crate::entry::Entry;
+    use crate::page::entry::Entry;
 
     const MINUTE: Duration = Duration::from_secs(60);
 

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::entry::{Entry, Head, Ready};
-use crate::format::Format;
 use crate::key::{Key, Marker};
+use crate::page::entry::{Entry, Head, Ready};
+use crate::page::format::Format;
 
 /// How much is remembered, in bytes: of some ten thousand pages.
 const LIMIT: u64 = 16 << 20;

@@ -1,0 +1,4 @@
+//! Stored pages, and how they are written.
+
+pub(crate) mod entry;
+pub(crate) mod format;

@@ -1,0 +1,4 @@
+//! What a client asks, checked and cleaned.
+
+pub(crate) mod receive;
+pub(crate) mod site;

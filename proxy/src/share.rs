@@ -1,0 +1,4 @@
+//! Many requests for one page made one.
+
+pub(crate) mod flights;
+pub(crate) mod lease;
