@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use origin::{Args, Config, Database, Origin};
-use server::{Clients, Deadlines, Limits, refuse};
+use server::{ClientDeadlines, ClientLimits, Clients, refuse};
 use tracing::info;
 
 /// A naive page on a large table may take longer than one would think.
@@ -29,8 +29,8 @@ async fn main() -> ExitCode {
     };
     info!(%address, pool_size = config.pool_size, "listening");
     server::announce("origin", address);
-    let deadlines = Deadlines { shutdown: SHUTDOWN, ..Deadlines::default() };
-    let limits = Limits::default().affordable(config.pool_size as usize);
+    let deadlines = ClientDeadlines { shutdown: SHUTDOWN, ..ClientDeadlines::default() };
+    let limits = ClientLimits::default().affordable(config.pool_size as usize);
     let clients = Clients { deadlines, limits };
     server::serve(listener, Arc::new(Origin::new(Database::new(&config), address)), clients, stop).await;
     ExitCode::SUCCESS

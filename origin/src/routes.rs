@@ -1,5 +1,6 @@
 //! The way of a request: host, path, what is accepted, method.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
+use server::{Answer, Decided, RequestHead};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::database::Database;
@@ -134,14 +137,37 @@ impl Origin {
     }
 }
 
+/// Every request is hyper's: nothing is answered from memory.
 impl server::Handler for Origin {
     type Body = Full<Bytes>;
+    type Page = Bytes;
+    type Lookup = Infallible;
+    type Decision = ();
+    type Record = ();
 
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    fn decide(self: &Arc<Self>, _: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
+        Decided::Decision(())
+    }
+
+    async fn look_up(
+        self: &Arc<Self>,
+        lookup: Infallible,
+        _: &RequestHead<'_>,
+        _: SocketAddr,
+    ) -> Result<Answer<Bytes, ()>, ()> {
+        match lookup {}
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        _: Option<()>,
+    ) -> (Response<Full<Bytes>>, ()) {
         let (request, _body) = request.into_parts();
         let mut reply = self.answer(&request, peer).await;
         reply::finish(&mut reply, &request.headers);
-        reply
+        (reply, ())
     }
 }
 

@@ -1,14 +1,16 @@
-//! What was last seen under a key: guesses that save work, and are compared with what the store says at each use.
+//! The last seen head, or vary marker, of each key: a guess that saves work, and is compared with what the store says at
+//! each use.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::key::{Key, Marker};
-use crate::page::entry::{Entry, Head, Ready};
+use crate::key::{Key, VaryMarker};
+use crate::page::entry::Entry;
 use crate::page::format::Format;
+use crate::page::stored::{PageHead, StoredPage};
+use crate::weight::{ByBytes, Weigh};
 
 /// How much is remembered, in bytes: of some ten thousand pages.
 const LIMIT: u64 = 16 << 20;
@@ -18,73 +20,68 @@ const KEYS: usize = 10_000;
 
 /// The last seen of each key.
 #[derive(Debug)]
-pub(crate) struct Known(Cache<Key, Seen, ByBytes>);
+pub(crate) struct HeadCache(Cache<Key, Seen, ByBytes>);
 
-/// What was seen.
+/// What was seen last under a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
     /// The marker of a page that varies: it and the variant are then asked for in one round trip.
-    Marker(Arc<Marker>),
+    Marker(Arc<VaryMarker>),
     /// The head of a page: while the stored text begins the same, it need not be read again.
-    Head(Arc<Text>),
+    Head(Arc<SeenHead>),
 }
 
-#[derive(Clone, Debug)]
-struct ByBytes;
-
-impl Weighter<Key, Seen> for ByBytes {
-    fn weight(&self, key: &Key, seen: &Seen) -> u64 {
-        /// About what the cache itself keeps.
-        const OVERHEAD: usize = 192;
-        let size = match seen {
-            Seen::Marker(marker) => marker.size(),
-            Seen::Head(text) => text.text.len() + text.head.size(),
-        };
-        (key.as_bytes().len() + size + OVERHEAD) as u64
+impl Weigh for Seen {
+    fn weigh(&self) -> usize {
+        match self {
+            Self::Marker(marker) => marker.size(),
+            Self::Head(head) => head.text.len() + head.head.size(),
+        }
     }
 }
 
 /// The head of a page as it lies in the store, and what it says.
 #[derive(Debug)]
-pub(crate) struct Text {
+pub(crate) struct SeenHead {
     text: Box<[u8]>,
-    head: Arc<Head>,
+    head: Arc<PageHead>,
     /// Of the body.
     length: usize,
 }
 
-impl Known {
+impl HeadCache {
     pub(crate) fn new() -> Self {
         Self(Cache::with_weighter(KEYS, LIMIT, ByBytes))
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<Seen> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Seen> {
         self.0.get(key)
     }
 
-    /// The marker last seen, if that was what was seen last.
-    pub(crate) fn remember_marker(&self, key: Key, marker: Arc<Marker>) {
+    /// Remembers a marker.
+    pub(crate) fn keep_marker(&self, key: Key, marker: Arc<VaryMarker>) {
         self.0.insert(key, Seen::Marker(marker));
     }
 
-    /// A page that was read from this value, ready for clients.
-    pub(crate) fn remember_page(&self, key: &Key, value: &Bytes, entry: Entry, format: &Format) -> Ready {
+    /// Makes a page of an entry that was read from this value, and remembers its head.
+    pub(crate) fn keep_head(&self, key: &Key, value: &Bytes, entry: Entry, format: &Format) -> StoredPage {
         let text = format.head(value, &entry).map(Box::from);
-        let ready = Ready::from(entry);
+        let page = StoredPage::from(entry);
         if let Some(text) = text {
-            let text = Text { text, head: ready.head.clone(), length: ready.body.len() };
-            self.0.insert(key.clone(), Seen::Head(Arc::new(text)));
+            let seen = SeenHead { text, head: page.head().clone(), length: page.body().len() };
+            self.0.insert(key.clone(), Seen::Head(Arc::new(seen)));
         }
-        ready
+        page
     }
 }
 
-impl Text {
-    /// The page of a value that begins with this very head. Reading it again would say the same, for a fourth of the
-    /// instructions of a hit.
-    pub(crate) fn page(&self, value: &Bytes) -> Option<Ready> {
-        let is_same = value.starts_with(&self.text) && value.len() == self.text.len() + self.length;
-        is_same.then(|| Ready { head: self.head.clone(), body: value.slice(self.text.len()..) })
+impl Seen {
+    /// The page of a value that begins with the head that was seen last. Reading it again would say the same, for a fourth
+    /// of the instructions of a hit.
+    pub(crate) fn page(&self, value: &Bytes) -> Option<StoredPage> {
+        let Self::Head(seen) = self else { return None };
+        let is_same = value.starts_with(&seen.text) && value.len() == seen.text.len() + seen.length;
+        is_same.then(|| StoredPage::new(seen.head.clone(), value.slice(seen.text.len()..)))
     }
 }
 
@@ -102,38 +99,38 @@ mod tests {
         .into()
     }
 
-    fn remember(known: &Known, key: &Key, value: &Bytes) {
-        drop(known.remember_page(key, value, Format::Http.decode(value).unwrap(), &Format::Http));
+    fn remember(cache: &HeadCache, key: &Key, value: &Bytes) {
+        drop(cache.keep_head(key, value, Format::Http.decode(value).unwrap(), &Format::Http));
     }
 
     #[test]
     fn what_is_remembered_of_a_page_does_not_hold_its_body() {
-        let (known, key, value) = (Known::new(), Key::new("a"), value(10, 1 << 20));
-        remember(&known, &key, &value);
-        assert!(matches!(known.get(&key), Some(Seen::Head(_))));
+        let (cache, key, value) = (HeadCache::new(), Key::new("a"), value(10, 1 << 20));
+        remember(&cache, &key, &value);
+        assert!(matches!(cache.get(key.as_bytes()), Some(Seen::Head(_))));
         assert!(value.is_unique());
     }
 
     #[test]
     fn it_is_bounded_in_bytes_whatever_the_heads_are() {
-        let known = Known::new();
+        let cache = HeadCache::new();
         for index in 0..2_000 {
-            remember(&known, &Key::new(index.to_string()), &value(32 << 10, 0));
+            remember(&cache, &Key::new(index.to_string()), &value(32 << 10, 0));
         }
-        assert!(known.0.weight() <= LIMIT, "{}", known.0.weight());
+        assert!(cache.0.weight() <= LIMIT, "{}", cache.0.weight());
         // The text that is compared, and the head with its own: about three for one.
-        assert!((150..=256).contains(&known.0.len()), "{}", known.0.len());
+        assert!((150..=256).contains(&cache.0.len()), "{}", cache.0.len());
     }
 
     #[test]
     fn a_head_is_known_again_only_if_it_is_the_same_and_the_body_whole() {
         let value =
             Bytes::from_static(b"HTTP/1.1 200 OK\r\nCachepage-Expires: 9\r\nContent-Length: 4\r\n\r\nbody");
-        let (known, key) = (Known::new(), Key::new("a"));
+        let (cache, key) = (HeadCache::new(), Key::new("a"));
         let entry = Format::Http.decode(&value).unwrap();
-        known.remember_page(&key, &value, entry, &Format::Http);
-        let Some(Seen::Head(text)) = known.get(&key) else { panic!() };
-        assert_eq!(text.page(&value).unwrap().body, "body");
+        cache.keep_head(&key, &value, entry, &Format::Http);
+        let Some(text) = cache.get(key.as_bytes()) else { panic!() };
+        assert_eq!(text.page(&value).unwrap().body(), "body");
         let other = Bytes::from(value.iter().copied().rev().collect::<Vec<_>>());
         let later = Bytes::from(String::from_utf8_lossy(&value).replace(": 9", ": 8"));
         for foreign in [other, later, value.slice(..value.len() - 1), [&value[..], b"x"].concat().into()] {

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::HeaderMap;
-use hyper::http::request::Parts;
 use md5::Md5;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -21,13 +20,14 @@ use sha2::{Digest as _, Sha256};
 pub(crate) use django::is_usable;
 pub use django::{Django, Generation, Language, Locale};
 pub use path::Key;
-pub(crate) use path::Marker as PathMarker;
+pub(crate) use path::{KeyText, PathMarker};
 use path::{page_key, variant_key};
 use selection::Selection;
 
-use crate::page::entry::{Entry, Proved};
 use crate::policy::{self, Rule, VaryList};
+use crate::request::Question;
 use crate::request::site::Site;
+use crate::text::hex;
 
 /// How keys are made.
 #[derive(Clone, Debug)]
@@ -38,24 +38,23 @@ pub enum Keys {
     Django(Arc<Django>),
 }
 
-/// A page, as it is asked for: where it lies, and what it must have been stored for.
+/// What identifies a page: where it lies in the store, and what it must have been stored for.
 #[derive(Clone, Debug)]
-pub(crate) struct Page {
-    pub(crate) key: Key,
-    pub(crate) rule: Arc<Rule>,
+pub(crate) struct PageId {
+    key: KeyText,
     identity: Identity,
 }
 
 #[derive(Clone, Debug)]
 enum Identity {
     Path(Selection),
-    Django(Arc<django::Asked>),
+    Django(Arc<django::DjangoId>),
 }
 
 /// The names of the headers that the pages under a base key vary on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Marker {
-    Path(path::Marker),
+pub(crate) enum VaryMarker {
+    Path(PathMarker),
     Django(Vec<String>),
 }
 
@@ -77,30 +76,38 @@ impl Hashed {
 }
 
 /// Where an admitted page goes.
-pub(crate) struct Place {
-    pub(crate) page: Page,
+pub(crate) struct Destination {
+    pub(crate) id: PageId,
     /// The marker of the base key, if the page lies under one.
-    pub(crate) marker: Option<Placed>,
+    pub(crate) marker: Option<MarkerWrite>,
 }
 
 /// A marker on its way into the store.
-pub(crate) enum Placed {
+pub(crate) enum MarkerWrite {
     /// Known and only extended, never written again: if it was deleted meanwhile, it stays deleted.
-    Extended(Key),
-    New(Key, Marker),
+    Extend(Key),
+    New(Key, VaryMarker),
 }
 
 impl Keys {
-    /// What all keys of pages and markers begin with.
+    /// The beginning of all keys of pages and markers.
     pub(crate) fn prefix(&self) -> Vec<u8> {
         match self {
             Self::Path => path::START.to_vec(),
             Self::Django(django) => django.prefix(),
         }
     }
+
+    /// The name of the scheme, as the settings have it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Django(_) => "django",
+        }
+    }
 }
 
-impl Marker {
+impl VaryMarker {
     /// About what it holds, in bytes.
     pub(crate) fn size(&self) -> usize {
         match self {
@@ -110,110 +117,131 @@ impl Marker {
     }
 }
 
-impl Page {
+impl PageId {
     /// The page that the request alone names: at its base key.
-    pub(crate) fn of(request: &Parts, rule: &Arc<Rule>, keys: &Keys, site: &Site) -> Self {
-        let (key, identity) = match keys {
+    pub(crate) fn of(question: &Question<'_>, rule: &Rule, keys: &Keys, site: &Site) -> Self {
+        match keys {
             Keys::Path => {
-                let selection = Selection::of(request, rule, site);
-                (page_key(rule, request.uri.path(), &selection), Identity::Path(selection))
+                let selection = Selection::of(question, rule, site);
+                let key = page_key(rule, question.path, &selection);
+                Self { key, identity: Identity::Path(selection) }
             }
             Keys::Django(django) => {
-                let asked = django::Asked::of(request, rule, django);
-                (asked.header_key(rule), Identity::Django(Arc::new(asked)))
+                let id = django::DjangoId::of(question, rule, django);
+                Self { key: id.header_key(rule), identity: Identity::Django(Arc::new(id)) }
             }
-        };
-        Self { key, rule: rule.clone(), identity }
+        }
     }
 
-    /// The variant of this page for the headers of a request.
-    pub(crate) fn variant(&self, marker: &Marker, headers: &HeaderMap) -> Self {
+    /// The key, as its bytes.
+    pub(crate) fn key_text(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The key.
+    pub(crate) fn key(&self) -> Key {
+        Key::new(&self.key[..])
+    }
+
+    /// The variant of this page for a request.
+    pub(crate) fn variant(&self, marker: &VaryMarker, question: &Question<'_>, rule: &Rule) -> Self {
         match (&self.identity, marker) {
-            (Identity::Path(selection), Marker::Path(marker)) => {
-                let selection = selection.variant(marker, headers);
-                let key = variant_key(&self.key, &selection);
-                Self { key, rule: self.rule.clone(), identity: Identity::Path(selection) }
+            (Identity::Path(selection), VaryMarker::Path(marker)) => {
+                let selection = selection.variant(marker, question.lines);
+                Self { key: variant_key(&self.key, &selection), identity: Identity::Path(selection) }
             }
-            (Identity::Django(asked), Marker::Django(list)) => {
-                let key = asked.page_key(&self.rule, "GET", list, headers);
-                Self { key, rule: self.rule.clone(), identity: self.identity.clone() }
+            (Identity::Django(id), VaryMarker::Django(list)) => {
+                let key = id.page_key(rule, "GET", list, question.lines);
+                Self { key, identity: self.identity.clone() }
             }
             // A page and its markers are of one scheme.
             _ => self.clone(),
         }
     }
 
-    /// What the digests are made of: of the base key, or, with its marker, of a variant's.
-    pub(crate) fn hashed(&self, marker: Option<&Marker>, request: &Parts) -> Vec<Hashed> {
+    /// The texts whose digests are in the base key, or, with its marker, in a variant's.
+    pub(crate) fn hashed(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> Vec<Hashed> {
         match (&self.identity, marker) {
-            (Identity::Path(selection), Some(Marker::Path(marker))) => {
-                vec![Hashed::new("selection", &selection.variant(marker, &request.headers).0)]
+            (Identity::Path(selection), Some(VaryMarker::Path(marker))) => {
+                vec![Hashed::new("selection", selection.variant(marker, question.lines).as_bytes())]
             }
-            (Identity::Path(selection), _) => vec![Hashed::new("selection", &selection.0)],
-            (Identity::Django(asked), Some(Marker::Django(list))) => {
-                asked.hashed(Some(list), &request.headers)
-            }
-            (Identity::Django(asked), _) => asked.hashed(None, &request.headers),
+            (Identity::Path(selection), _) => vec![Hashed::new("selection", selection.as_bytes())],
+            (Identity::Django(id), Some(VaryMarker::Django(list))) => id.hashed(Some(list), question.lines),
+            (Identity::Django(id), _) => id.hashed(None, question.lines),
         }
     }
 
-    /// Where this page goes, which varies on `vary`, when its base key has the `known` marker.
-    pub(crate) fn place(
+    /// Where this page goes, which varies on `vary`, when its base key has the `known` marker. `nonce` gives a number that
+    /// no other marker has.
+    pub(crate) fn destination(
         self,
-        known: Option<&Marker>,
+        known: Option<&VaryMarker>,
         vary: VaryList,
         page: &HeaderMap,
-        request: &HeaderMap,
-    ) -> Place {
+        (question, rule): (&Question<'_>, &Rule),
+        nonce: impl FnOnce() -> u128,
+    ) -> Destination {
         let new = match (&self.identity, known) {
-            (Identity::Path(_), _) if vary.is_empty() => return Place { page: self, marker: None },
-            (Identity::Path(_), Some(marker @ Marker::Path(path))) if path.vary == vary => {
-                let page = self.variant(marker, request);
-                return Place { page, marker: Some(Placed::Extended(self.key)) };
+            (Identity::Path(_), _) if vary.is_empty() => return Destination { id: self, marker: None },
+            (Identity::Path(_), Some(marker @ VaryMarker::Path(path))) if path.vary == vary => {
+                let id = self.variant(marker, question, rule);
+                return Destination { id, marker: Some(MarkerWrite::Extend(self.key())) };
             }
-            (Identity::Path(_), _) => Marker::Path(path::Marker::new(vary)),
+            (Identity::Path(_), _) => VaryMarker::Path(PathMarker::new(vary, nonce())),
             // Django writes its list with each page, so that the list of the last page counts.
-            (Identity::Django(asked), _) => Marker::Django(asked.header_list(page).unwrap_or_default()),
+            (Identity::Django(id), _) => VaryMarker::Django(id.header_list(page).unwrap_or_default()),
         };
-        let page = self.variant(&new, request);
-        Place { page, marker: Some(Placed::New(self.key, new)) }
+        let id = self.variant(&new, question, rule);
+        Destination { id, marker: Some(MarkerWrite::New(self.key(), new)) }
     }
 
-    /// Whether an entry found here may answer the request: it was stored for this very request, as far as that can be
-    /// known (Django keeps no proof), and it is not for others.
-    pub(crate) fn serves(&self, entry: Proved<'_>, request: &Parts) -> bool {
-        let is_same = entry.proof.is_none_or(|proof| self.is_proved(proof, entry.headers, request));
+    /// Whether a page that was found here may answer the request: it was stored for this very request, as far as that can
+    /// be known (Django keeps no proof), and it is not for others.
+    pub(crate) fn serves(
+        &self,
+        proof: Option<&[u8]>,
+        page: &HeaderMap,
+        question: &Question<'_>,
+        rule: &Rule,
+    ) -> bool {
+        let is_same = proof.is_none_or(|proof| self.is_proved(proof, page, question));
         // A page of Django's is told apart by credentials only if it says so.
-        let is_apart = entry.proof.is_some() || policy::varies_on_authorization(entry.headers);
-        is_same && self.rule.serves(&request.headers, entry.headers, is_apart)
+        let is_apart = proof.is_some() || policy::varies_on_authorization(page);
+        is_same && rule.serves(question.lines, page, is_apart)
     }
 
-    /// What Django adds outside of `cache_page` by the language of the request, to a page that it has stored itself.
-    pub(crate) fn complete(&self, entry: &mut Entry) {
-        if let (Identity::Django(asked), None) = (&self.identity, &entry.proof) {
-            asked.add_language(&mut entry.headers);
+    /// Adds what Django adds outside of `cache_page` by the language of the request, to a page that Django has stored.
+    pub(crate) fn add_language(&self, page: &mut HeaderMap) {
+        if let Identity::Django(id) = &self.identity {
+            id.add_language(page);
         }
     }
 
-    /// What is stored with an entry and compared on a hit: a store may mix its answers up, and digests collide.
-    pub(crate) fn proof(&self, page: &HeaderMap, request: &HeaderMap) -> Bytes {
+    /// The proof that is stored with an entry and compared on a hit: a store may mix its answers up, and digests collide.
+    pub(crate) fn proof(&self, page: &HeaderMap, question: &Question<'_>) -> Bytes {
         match &self.identity {
-            Identity::Path(selection) if selection.is_empty() => Bytes::copy_from_slice(self.key.as_bytes()),
-            Identity::Path(selection) => [self.key.as_bytes(), b" ", &selection.proof()].concat().into(),
-            Identity::Django(asked) => Bytes::copy_from_slice(&asked.proof(page, request)),
+            Identity::Path(selection) if selection.is_empty() => Bytes::copy_from_slice(&self.key),
+            Identity::Path(selection) => {
+                [&self.key[..], b" ", &sha256_hex(selection.as_bytes())].concat().into()
+            }
+            Identity::Django(id) => Bytes::copy_from_slice(&id.proof(page, question.lines)),
         }
     }
 
-    /// Whether that is the proof of this page. Nothing is copied for a page that the path alone selects.
-    fn is_proved(&self, proof: &Bytes, page: &HeaderMap, request: &Parts) -> bool {
+    /// Whether that is the proof of this page.
+    fn is_proved(&self, proof: &[u8], page: &HeaderMap, question: &Question<'_>) -> bool {
         match &self.identity {
-            Identity::Path(selection) if selection.is_empty() => proof == self.key.as_bytes(),
-            _ => *proof == self.proof(page, &request.headers),
+            Identity::Path(selection) => match proof.strip_prefix(&self.key[..]) {
+                Some(b"") => selection.is_empty(),
+                Some([b' ', digest @ ..]) => *digest == sha256_hex(selection.as_bytes()),
+                _ => false,
+            },
+            Identity::Django(id) => *proof == id.proof(page, question.lines),
         }
     }
 }
 
-impl fmt::Display for Marker {
+impl fmt::Display for VaryMarker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(marker) => {
@@ -223,14 +251,6 @@ impl fmt::Display for Marker {
             Self::Django(list) if list.is_empty() => f.write_str("nothing"),
             Self::Django(list) => f.write_str(&list.join(", ")),
         }
-    }
-}
-
-fn hex(bytes: &[u8], text: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }
 

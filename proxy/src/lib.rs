@@ -18,6 +18,7 @@
 
 mod args;
 mod config;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod head_cache;
@@ -31,17 +32,18 @@ mod request;
 mod share;
 mod status;
 mod store;
+mod text;
 mod variants;
 mod way;
+mod weight;
 
 pub use args::{Args, Command, Explain};
 pub use config::{Config, Deadlines, Faults, Limits, StoreUrl};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use near::Near;
-pub use origin::gate::Limits as OriginLimits;
-pub use origin::{Deadlines as OriginDeadlines, Origin};
+pub use origin::{Origin, OriginDeadlines, OriginLimits};
 pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, Coalesce, Rule};
 pub use request::site::Site;
-pub use store::{MemoryStore, RedisStore, Store, StoreError, Write};
+pub use store::{Feed, Listener, Locks, MemoryStore, RedisStore, Store, StoreError, Values, Write};
 pub use way::{Explanation, Proxy};

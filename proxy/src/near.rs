@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::key::{Key, Marker};
-use crate::page::entry::Ready;
+use crate::key::{Key, VaryMarker};
+use crate::page::stored::StoredPage;
+use crate::store::Listener;
+use crate::weight::{ByBytes, Weigh};
 
 /// Changes are noted for groups of keys. A change of another key of the group costs a page its place once; with this
 /// many groups a thousand changes a second do so to one read in a thousand.
@@ -34,15 +35,15 @@ pub struct Near {
     /// Until when invalidations come for certain, in milliseconds since `started`. 0 while they do not come.
     certain: AtomicU64,
     started: Instant,
-    /// Whether anybody asked since the last look.
-    asked: AtomicBool,
+    /// Whether it was asked since the last look.
+    was_asked: AtomicBool,
 }
 
 /// What lies under a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
-    Page(Ready),
-    Marker(Arc<Marker>),
+    Page(StoredPage),
+    Marker(Arc<VaryMarker>),
 }
 
 /// The state of a key before it is read.
@@ -59,23 +60,17 @@ struct Timed {
     until: Instant,
 }
 
-#[derive(Clone)]
-struct ByBytes;
-
-impl Weighter<Key, Timed> for ByBytes {
-    fn weight(&self, key: &Key, timed: &Timed) -> u64 {
-        /// About what the cache itself keeps for an entry.
-        const OVERHEAD: usize = 192;
-        let size = match &timed.kept {
+impl Weigh for Timed {
+    fn weigh(&self) -> usize {
+        match &self.kept {
             Kept::Page(page) => page.size(),
             Kept::Marker(marker) => marker.size(),
-        };
-        (key.as_bytes().len() + size + OVERHEAD) as u64
+        }
     }
 }
 
 impl Near {
-    /// Off, until [`Near::renew`].
+    /// Off, until it hears that changes come for certain.
     pub(crate) fn new(limit: u64) -> Self {
         /// Only the size of the first table.
         const TYPICAL_PAGE: u64 = 16 * 1024;
@@ -87,23 +82,23 @@ impl Near {
             emptied: AtomicU64::new(0),
             certain: AtomicU64::new(0),
             started: Instant::now(),
-            asked: AtomicBool::new(true),
+            was_asked: AtomicBool::new(true),
         }
     }
 
     /// What is kept under a key.
-    pub(crate) fn get(&self, key: &Key, now: Instant) -> Option<Kept> {
+    pub(crate) fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
         // Read first: to write a line that all workers share at each hit would cost more than the rest.
-        if !self.asked.load(Ordering::Relaxed) {
-            self.asked.store(true, Ordering::Relaxed);
+        if !self.was_asked.load(Ordering::Relaxed) {
+            self.was_asked.store(true, Ordering::Relaxed);
         }
         let timed = self.is_certain(now).then(|| self.kept.get(key))??;
         (timed.until > now).then_some(timed.kept)
     }
 
     /// The leave to keep what will be read under a key. None while changes might not be heard of.
-    pub(crate) fn ticket(&self, key: &Key, now: Instant) -> Option<Ticket> {
-        let group = self.group(key.as_bytes());
+    pub(crate) fn ticket(&self, key: &[u8], now: Instant) -> Option<Ticket> {
+        let group = self.group(key);
         let ticket = Ticket { group, changes: self.changes_of(group), emptied: self.emptied() };
         self.is_certain(now).then_some(ticket)
     }
@@ -115,35 +110,6 @@ impl Near {
         if self.changes_of(ticket.group) != ticket.changes || self.emptied() != ticket.emptied {
             self.kept.remove(key);
         }
-    }
-
-    /// Forgets a key that has changed in the store.
-    pub(crate) fn forget(&self, key: &[u8]) {
-        // First the note, then out: what is put in afterwards is checked against the note.
-        self.changes[self.group(key)].fetch_add(1, Ordering::SeqCst);
-        self.kept.remove(&Key::new(key));
-    }
-
-    /// Forgets everything: all has changed.
-    pub(crate) fn forget_all(&self) {
-        self.emptied.fetch_add(1, Ordering::SeqCst);
-        self.kept.clear();
-    }
-
-    /// Forgets everything and is off: changes are not heard of any more.
-    pub(crate) fn lose(&self) {
-        self.certain.store(0, Ordering::SeqCst);
-        self.forget_all();
-    }
-
-    /// On: all changes up to now have been heard of, and those to come will be until then.
-    pub(crate) fn renew(&self, until: Instant) {
-        self.certain.store(self.millis(until), Ordering::SeqCst);
-    }
-
-    /// Whether anybody has asked since the last call.
-    pub(crate) fn was_asked(&self) -> bool {
-        self.asked.swap(false, Ordering::Relaxed)
     }
 
     fn emptied(&self) -> u64 {
@@ -164,6 +130,36 @@ impl Near {
 
     fn changes_of(&self, group: usize) -> u64 {
         self.changes[group].load(Ordering::SeqCst)
+    }
+}
+
+impl Listener for Near {
+    /// Forgets a key that has changed in the store.
+    fn changed(&self, key: &[u8]) {
+        // First the note, then out: what is put in afterwards is checked against the note.
+        self.changes[self.group(key)].fetch_add(1, Ordering::SeqCst);
+        self.kept.remove(key);
+    }
+
+    /// Forgets everything.
+    fn all_changed(&self) {
+        self.emptied.fetch_add(1, Ordering::SeqCst);
+        self.kept.clear();
+    }
+
+    /// Forgets everything and is off.
+    fn lost(&self) {
+        self.certain.store(0, Ordering::SeqCst);
+        self.all_changed();
+    }
+
+    /// On.
+    fn certain(&self, until: Instant) {
+        self.certain.store(self.millis(until), Ordering::SeqCst);
+    }
+
+    fn was_asked(&self) -> bool {
+        self.was_asked.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -200,9 +196,9 @@ mod tests {
     /// One that is on, and holds a page under `a`.
     fn near(now: Instant) -> (Near, Key) {
         let (near, key) = (Near::new(1 << 20), Key::new("a"));
-        near.renew(now + 2 * MINUTE);
-        near.keep(&key, page(10), now + MINUTE, near.ticket(&key, now).unwrap());
-        assert!(near.get(&key, now).is_some());
+        near.certain(now + 2 * MINUTE);
+        near.keep(&key, page(10), now + MINUTE, near.ticket(key.as_bytes(), now).unwrap());
+        assert!(near.get(key.as_bytes(), now).is_some());
         (near, key)
     }
 
@@ -210,38 +206,41 @@ mod tests {
     fn what_changed_is_forgotten_and_what_changes_while_it_is_read_is_not_kept() {
         let now = Instant::now();
         let (near, key) = near(now);
-        let early = near.ticket(&key, now).unwrap();
-        near.forget(b"a");
-        assert!(near.get(&key, now).is_none());
+        let early = near.ticket(key.as_bytes(), now).unwrap();
+        near.changed(b"a");
+        assert!(near.get(key.as_bytes(), now).is_none());
         near.keep(&key, page(10), now + MINUTE, early);
-        assert!(near.get(&key, now).is_none());
-        near.keep(&key, page(10), now + MINUTE, near.ticket(&key, now).unwrap());
-        assert!(near.get(&key, now).is_some());
+        assert!(near.get(key.as_bytes(), now).is_none());
+        near.keep(&key, page(10), now + MINUTE, near.ticket(key.as_bytes(), now).unwrap());
+        assert!(near.get(key.as_bytes(), now).is_some());
     }
 
     #[test]
     fn nothing_is_served_past_its_time_or_when_changes_are_not_heard_of() {
         let now = Instant::now();
         let (near, key) = near(now);
-        assert!(near.get(&key, now + MINUTE).is_none());
-        near.renew(now + Duration::from_secs(1));
-        assert!(near.get(&key, now + Duration::from_secs(2)).is_none());
-        assert!(near.ticket(&key, now + Duration::from_secs(2)).is_none());
-        near.renew(now + MINUTE);
-        assert!(near.get(&key, now + Duration::from_secs(2)).is_some(), "nothing was lost meanwhile");
+        assert!(near.get(key.as_bytes(), now + MINUTE).is_none());
+        near.certain(now + Duration::from_secs(1));
+        assert!(near.get(key.as_bytes(), now + Duration::from_secs(2)).is_none());
+        assert!(near.ticket(key.as_bytes(), now + Duration::from_secs(2)).is_none());
+        near.certain(now + MINUTE);
+        assert!(
+            near.get(key.as_bytes(), now + Duration::from_secs(2)).is_some(),
+            "nothing was lost meanwhile"
+        );
     }
 
     #[test]
     fn a_loss_empties_it_and_it_stays_off() {
         let now = Instant::now();
         let (near, key) = near(now);
-        let early = near.ticket(&key, now).unwrap();
-        near.lose();
-        assert!(near.ticket(&key, now).is_none());
-        near.renew(now + MINUTE);
-        assert!(near.get(&key, now).is_none());
+        let early = near.ticket(key.as_bytes(), now).unwrap();
+        near.lost();
+        assert!(near.ticket(key.as_bytes(), now).is_none());
+        near.certain(now + MINUTE);
+        assert!(near.get(key.as_bytes(), now).is_none());
         near.keep(&key, page(10), now + MINUTE, early);
-        assert!(near.get(&key, now).is_none(), "read before the loss");
+        assert!(near.get(key.as_bytes(), now).is_none(), "read before the loss");
     }
 
     #[test]
@@ -250,7 +249,7 @@ mod tests {
         let (near, _) = near(now);
         for number in 0..1000 {
             let key = Key::new(number.to_string());
-            near.keep(&key, page(10_000), now + MINUTE, near.ticket(&key, now).unwrap());
+            near.keep(&key, page(10_000), now + MINUTE, near.ticket(key.as_bytes(), now).unwrap());
         }
         assert!(near.kept.weight() <= 1 << 20, "{near:?}");
         assert!(near.kept.len() > 50, "{near:?}");

@@ -1,7 +1,11 @@
 //! Our side to the origin.
 
-pub(crate) mod gate;
+mod download;
+mod error;
+mod gate;
 mod link;
+mod silence;
+mod upload;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,14 +24,16 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use server::{PerWorker, in_time};
 use tokio::time::Instant;
 
-pub(crate) use link::Link;
-use link::Links;
+pub(crate) use download::Download;
+pub(crate) use error::BodyError;
+pub(crate) use error::OriginError;
+pub use gate::OriginLimits;
+use gate::{Admitted, Gate};
+use link::{Link, Links};
+use upload::{Progress, Upload};
 
-use crate::origin::gate::{Admitted, Gate, Limits};
 use crate::policy::Length;
-use crate::request::receive as forward;
-use crate::way::body::{BodyError, Progress, Relay};
-use crate::way::error::Error;
+use crate::request::receive;
 
 /// The service behind the proxy: `http://host[:port]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +68,7 @@ impl fmt::Display for Origin {
 
 /// How long the origin may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
+pub struct OriginDeadlines {
     /// To accept a connection.
     pub connect: Duration,
     /// From the last piece of the request to the head of the answer.
@@ -81,7 +87,7 @@ pub(crate) struct Upstream {
     /// Each worker has its own: a connection lives on one worker, and what another asked on it would wake both.
     links: PerWorker<Links>,
     origin: Origin,
-    deadlines: Deadlines,
+    deadlines: OriginDeadlines,
     gate: Gate,
 }
 
@@ -100,12 +106,12 @@ enum Failure {
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) head: response::Parts,
-    pub(crate) body: Relay,
+    pub(crate) body: Download,
     pub(crate) length: Length,
 }
 
 impl Upstream {
-    pub(crate) fn new(origin: Origin, deadlines: Deadlines, limits: Limits) -> Self {
+    pub(crate) fn new(origin: Origin, deadlines: OriginDeadlines, limits: OriginLimits) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(deadlines.connect));
@@ -132,14 +138,14 @@ impl Upstream {
         mut head: request::Parts,
         body: Option<Incoming>,
         peer: SocketAddr,
-    ) -> Result<Fetched, Error> {
+    ) -> Result<Fetched, OriginError> {
         let place = self.gate.enter().await?;
         let until = self.deadlines.total.map(|total| Instant::now() + total);
         head.version = hyper::Version::HTTP_11;
         if body.is_none() {
-            forward::remove_content_length(&mut head.headers);
+            receive::remove_content_length(&mut head.headers);
         }
-        forward::announce(&mut head.headers, peer);
+        receive::announce(&mut head.headers, peer);
         let is_repeatable = is_idempotent(&head.method) && body.as_ref().is_none_or(Incoming::is_end_stream);
         let again = is_repeatable.then(|| head.clone());
         let answer = match (self.ask(head, body, until).await?, again) {
@@ -156,9 +162,9 @@ impl Upstream {
         head: request::Parts,
         body: Option<Incoming>,
         until: Option<Instant>,
-    ) -> Result<Result<(Response<Incoming>, Link), Failure>, Error> {
+    ) -> Result<Result<(Response<Incoming>, Link), Failure>, OriginError> {
         let progress = Progress::new();
-        let body = Relay::new(body, self.deadlines.idle).noting(progress.clone());
+        let body = Upload::new(body, self.deadlines.idle, progress.clone());
         let answer = self.links.own().send(Request::from_parts(head, body));
         self.within_head_deadline(answer, &progress, until).await
     }
@@ -169,7 +175,7 @@ impl Upstream {
         answer: impl Future<Output = T>,
         progress: &Progress,
         until: Option<Instant>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, OriginError> {
         let mut answer = pin!(answer);
         loop {
             let head = progress.last() + self.deadlines.head;
@@ -177,8 +183,8 @@ impl Upstream {
             match in_time(deadline, &mut answer).await {
                 Some(answer) => return Ok(answer),
                 None if deadline == head && progress.last() + self.deadlines.head > Instant::now() => {}
-                None if deadline == head => return Err(Error::OriginSilent(self.deadlines.head)),
-                None => return Err(Error::OriginSilent(self.deadlines.total.unwrap_or_default())),
+                None if deadline == head => return Err(OriginError::Silent(self.deadlines.head)),
+                None => return Err(OriginError::Silent(self.deadlines.total.unwrap_or_default())),
             }
         }
     }
@@ -200,8 +206,8 @@ impl Upstream {
             // An origin that sends both lies in one; ours is the chunks (RFC 9112 §6.3).
             head.headers.remove(CONTENT_LENGTH);
         }
-        forward::remove_hop_by_hop(&mut head.headers);
-        Fetched { head, body: Relay::new(body, self.deadlines.idle).within(until, held), length }
+        receive::remove_hop_by_hop(&mut head.headers);
+        Fetched { head, body: Download::new(body, self.deadlines.idle, until, held), length }
     }
 }
 
@@ -213,18 +219,17 @@ impl Failure {
     }
 }
 
-impl From<Failure> for Error {
+impl From<Failure> for OriginError {
     fn from(failure: Failure) -> Self {
         let error = match failure {
-            Failure::Connect(error) => return Self::OriginConnect(error),
+            Failure::Connect(error) => return Self::Connect(error),
             Failure::Sent { error, .. } => error,
         };
         let of_body = sources(&error).find_map(|source| source.downcast_ref());
         match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
-            // Whoever hung up does not read it; what is left are chunks that are none.
-            Some(true) => Self::BadRequest("the request body is broken"),
+            Some(true) => Self::BrokenRequest,
             Some(false) => Self::RequestBody(Arc::new(error)),
-            None => Self::OriginAnswer(Arc::new(error)),
+            None => Self::Answer(Arc::new(error)),
         }
     }
 }

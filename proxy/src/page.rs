@@ -2,3 +2,4 @@
 
 pub(crate) mod entry;
 pub(crate) mod format;
+pub(crate) mod stored;

@@ -6,6 +6,7 @@
 mod cache_control;
 mod freshness;
 mod rule;
+mod rules;
 mod vary;
 
 use std::sync::Arc;
@@ -23,13 +24,16 @@ pub(crate) use cache_control::CacheControl;
 use cache_control::{Forbidden, forbidden};
 pub(crate) use freshness::Freshness;
 pub use rule::{Authorization, Coalesce, Rule};
+use rules::Rules;
 use vary::Unstorable;
 pub(crate) use vary::VaryList;
+
+use crate::request::{Lines, Question};
 
 /// The rules of one proxy.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    rules: Vec<Arc<Rule>>,
+    rules: Rules,
     max_entry: u64,
 }
 
@@ -42,7 +46,7 @@ pub(crate) enum Disposition<'a> {
 
 /// Why a request neither reads nor writes the cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Pass {
+pub enum Pass {
     /// Only GET and HEAD have pages.
     Method,
     /// No rule matches the path.
@@ -103,14 +107,14 @@ pub(crate) enum Decline {
 
 impl Policy {
     pub(crate) fn new(rules: Vec<Rule>, max_entry: u64) -> Self {
-        Self { rules: rules.into_iter().map(Arc::new).collect(), max_entry }
+        Self { rules: Rules::new(rules), max_entry }
     }
 
     /// The first rule whose path matches decides; only GET and HEAD have pages.
-    pub(crate) fn disposition(&self, request: &request::Parts) -> Disposition<'_> {
-        match self.rules.iter().find(|rule| rule.matches(request.uri.path())) {
+    pub(crate) fn disposition(&self, question: &Question<'_>) -> Disposition<'_> {
+        match self.rules.find(question.path) {
             None => Disposition::Pass(Pass::Rule),
-            Some(_) if request.method != Method::GET && request.method != Method::HEAD => {
+            Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
                 Disposition::Pass(Pass::Method)
             }
             Some(rule) => Disposition::Lookup(rule),
@@ -132,7 +136,7 @@ impl Policy {
             Err(decline) => return Admission::Decline(decline),
         };
         let headers = &mut response.headers;
-        if rule.authorization == Authorization::Vary && has_authorization(&request.headers) {
+        if rule.authorization == Authorization::Vary && has_authorization(Lines::Map(&request.headers)) {
             headers.append(VARY, HeaderValue::from_static("Authorization"));
         }
         dress(headers, rule.timeout, now);
@@ -175,7 +179,7 @@ fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -
     forbidden(headers).map_or(Ok(()), |forbidden| Err(Decline::from(forbidden)))?;
     // "*" anywhere in Vary
     let vary = VaryList::of(headers)?;
-    if !rule.serves(&request.headers, headers, true) {
+    if !rule.serves(Lines::Map(&request.headers), headers, true) {
         return Err(Decline::Authorization);
     }
     Ok(vary)
@@ -195,7 +199,8 @@ pub(crate) fn is_failure(status: StatusCode) -> bool {
 
 /// Whether the answer to a request may be the answer to others: it is a page, and not one for these credentials alone.
 pub(crate) fn may_be_shared(rule: &Rule, request: &request::Parts) -> bool {
-    request.method == Method::GET && (rule.tells_credentials_apart() || !has_authorization(&request.headers))
+    request.method == Method::GET
+        && (rule.tells_credentials_apart() || !has_authorization(Lines::Map(&request.headers)))
 }
 
 /// Whether a request has conditions under which "not modified" is an answer (RFC 9110 §13.1).
@@ -204,8 +209,8 @@ pub(crate) fn is_conditional(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a request has credentials. An empty `Authorization` has none.
-pub(crate) fn has_authorization(headers: &HeaderMap) -> bool {
-    headers.get(AUTHORIZATION).is_some_and(|value| !value.is_empty())
+pub(crate) fn has_authorization(lines: Lines<'_>) -> bool {
+    lines.get(&AUTHORIZATION).is_some_and(|value| !value.is_empty())
 }
 
 /// Whether a page says that it is another for other credentials.
@@ -421,10 +426,11 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_matches_decides_and_only_get_and_head_are_looked_up() {
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let policy = Policy::new(vec![Rule::new("/p/", 1).unwrap(), Rule::new("/*", 2).unwrap()], 1000);
         let disposition = |method: &str, target: &str| {
             let request = Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
-            match policy.disposition(&request) {
+            match policy.disposition(&Question::of_parts(&request, peer)) {
                 Disposition::Lookup(rule) => Ok(rule.timeout.as_secs()),
                 Disposition::Pass(pass) => Err(pass),
             }
@@ -435,6 +441,9 @@ mod tests {
             assert_eq!(disposition(method, "/p/"), Err(Pass::Method), "{method}");
         }
         let nothing = Policy::new(Vec::new(), 1000);
-        assert!(matches!(nothing.disposition(&request("POST", &[])), Disposition::Pass(Pass::Rule)));
+        assert!(matches!(
+            nothing.disposition(&Question::of_parts(&request("POST", &[]), peer)),
+            Disposition::Pass(Pass::Rule)
+        ));
     }
 }

@@ -2,3 +2,4 @@
 
 pub(crate) mod flights;
 pub(crate) mod lease;
+pub(crate) mod waiters;

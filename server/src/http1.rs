@@ -2,7 +2,10 @@
 
 pub(crate) mod connection;
 pub(crate) mod exchange;
+pub(crate) mod front;
 pub(crate) mod guard;
+pub(crate) mod head;
+pub(crate) mod inlet;
 pub(crate) mod rest;
 pub(crate) mod scan;
 pub(crate) mod socket;

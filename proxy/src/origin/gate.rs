@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::way::error::Error;
+use super::OriginError;
 
 /// How much the origin gets at a time.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct OriginLimits {
     /// Requests that it has at a time, each until the end of its answer.
     pub requests: usize,
     /// Requests that wait for their turn.
@@ -30,21 +30,21 @@ pub(crate) struct Gate {
 pub(crate) type Admitted = OwnedSemaphorePermit;
 
 impl Gate {
-    pub(crate) fn new(limits: Limits, wait: Duration) -> Self {
+    pub(crate) fn new(limits: OriginLimits, wait: Duration) -> Self {
         let [places, queue] =
             [limits.requests, limits.queue].map(|count| Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         Self { places: Arc::new(places), queue, wait }
     }
 
     /// Waits for a place, in turn, and not for long.
-    pub(crate) async fn enter(&self) -> Result<Admitted, Error> {
+    pub(crate) async fn enter(&self) -> Result<Admitted, OriginError> {
         // While others wait none is free: each goes from hand to hand.
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Ok(place);
         }
-        let _waiting = self.queue.try_acquire().map_err(|_| Error::OriginBusy)?;
+        let _waiting = self.queue.try_acquire().map_err(|_| OriginError::Busy)?;
         let place = timeout(self.wait, self.places.clone().acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or(Error::OriginBusy)
+        place.ok().and_then(Result::ok).ok_or(OriginError::Busy)
     }
 }
 
@@ -54,18 +54,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_place_waits_in_turn_and_not_for_long() {
-        let gate = Arc::new(Gate::new(Limits { requests: 1, queue: 1 }, Duration::from_secs(5)));
+        let gate = Arc::new(Gate::new(OriginLimits { requests: 1, queue: 1 }, Duration::from_secs(5)));
         let first = gate.enter().await.unwrap();
         let waiting = tokio::spawn({
             let gate = gate.clone();
             async move { gate.enter().await }
         });
         tokio::task::yield_now().await;
-        assert!(matches!(gate.enter().await, Err(Error::OriginBusy)), "the queue is full");
+        assert!(matches!(gate.enter().await, Err(OriginError::Busy)), "the queue is full");
         drop(first);
         let second = waiting.await.unwrap().unwrap();
         let started = tokio::time::Instant::now();
-        assert!(matches!(gate.enter().await, Err(Error::OriginBusy)), "nobody leaves");
+        assert!(matches!(gate.enter().await, Err(OriginError::Busy)), "nobody leaves");
         assert_eq!(started.elapsed(), Duration::from_secs(5));
         drop(second);
         assert!(gate.enter().await.is_ok());

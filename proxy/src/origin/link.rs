@@ -18,7 +18,7 @@ use tower_service::Service as _;
 use tracing::debug;
 
 use super::Failure;
-use crate::way::body::Relay;
+use super::upload::Upload;
 
 /// Without a request a connection is closed after this time, before most origins would close it under us.
 const IDLE: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ pub(super) struct Links {
 
 /// A connection that has had its answer, and is asked the next request when the body of that has ended.
 pub(crate) struct Link {
-    sender: SendRequest<Relay>,
+    sender: SendRequest<Upload>,
     idle: Weak<Idle>,
 }
 
@@ -44,7 +44,7 @@ struct Idle(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     /// With the time since when, the latest last.
-    links: Vec<(SendRequest<Relay>, Instant)>,
+    links: Vec<(SendRequest<Upload>, Instant)>,
     /// Whether a task closes those that wait for too long.
     is_watched: bool,
 }
@@ -58,7 +58,7 @@ impl Links {
     /// origin had closed the connection, goes on another.
     pub(super) async fn send(
         &self,
-        mut request: Request<Relay>,
+        mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Link), Failure> {
         loop {
             let (mut sender, was_used) = match self.idle.take() {
@@ -75,7 +75,7 @@ impl Links {
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Relay>, Failure> {
+    async fn connect(&self) -> Result<SendRequest<Upload>, Failure> {
         let mut connector = self.connector.clone();
         let connected = async {
             poll_fn(|cx| connector.poll_ready(cx)).await?;
@@ -116,7 +116,7 @@ impl fmt::Debug for Link {
 }
 
 impl Idle {
-    fn take(&self) -> Option<SendRequest<Relay>> {
+    fn take(&self) -> Option<SendRequest<Upload>> {
         let mut waiting = self.lock();
         while let Some((sender, _)) = waiting.links.pop() {
             if sender.is_ready() {
@@ -126,7 +126,7 @@ impl Idle {
         None
     }
 
-    fn put(self: &Arc<Self>, sender: SendRequest<Relay>, runtime: &Handle) {
+    fn put(self: &Arc<Self>, sender: SendRequest<Upload>, runtime: &Handle) {
         let mut waiting = self.lock();
         waiting.links.push((sender, Instant::now()));
         if !std::mem::replace(&mut waiting.is_watched, true) {

@@ -5,7 +5,7 @@ mod pickled;
 
 use bytes::Bytes;
 
-use crate::key::{self, Marker};
+use crate::key::{PathMarker, VaryMarker};
 use crate::page::entry::Entry;
 pub use pickled::Pickled;
 
@@ -21,7 +21,7 @@ pub enum Format {
 /// What lies under a base key.
 pub(crate) enum Base {
     Page(Entry),
-    Marker(Marker),
+    Marker(VaryMarker),
     Unusable,
 }
 
@@ -51,42 +51,24 @@ impl Format {
     }
 
     /// The value of a marker.
-    pub(crate) fn encode_marker(&self, marker: &Marker) -> Bytes {
+    pub(crate) fn encode_marker(&self, marker: &VaryMarker) -> Bytes {
         match (marker, self) {
-            (Marker::Path(marker), _) => marker.encode().into(),
-            (Marker::Django(list), Self::Pickled(pickled)) => pickled.encode_list(list),
-            (Marker::Django(list), Self::Http) => crate::pickle::write_list(list),
+            (VaryMarker::Path(marker), _) => marker.encode().into(),
+            (VaryMarker::Django(list), Self::Pickled(pickled)) => pickled.encode_list(list),
+            (VaryMarker::Django(list), Self::Http) => crate::pickle::write_list(list),
         }
     }
 
     /// What a value under a base key is: with readable keys the page itself or its marker, with Django's a list only.
     pub(crate) fn base(&self, value: &Bytes) -> Base {
         let found = match self {
-            Self::Http => key::PathMarker::decode(value)
-                .map(|marker| Base::Marker(Marker::Path(marker)))
+            Self::Http => PathMarker::decode(value)
+                .map(|marker| Base::Marker(VaryMarker::Path(marker)))
                 .or_else(|| http::decode(value).map(Base::Page)),
             Self::Pickled(pickled) => {
-                pickled.decode_list(value).map(|list| Base::Marker(Marker::Django(list)))
+                pickled.decode_list(value).map(|list| Base::Marker(VaryMarker::Django(list)))
             }
         };
         found.unwrap_or(Base::Unusable)
     }
-}
-
-/// The name of a header in the case that people write: `Content-Type`.
-pub(crate) fn title_case(name: &str) -> impl Iterator<Item = u8> {
-    let mut at_word = true;
-    name.bytes().map(move |byte| {
-        let cased = if at_word { byte.to_ascii_uppercase() } else { byte };
-        at_word = byte == b'-';
-        cased
-    })
-}
-
-/// Appends a header line as people write it, with its end.
-pub(crate) fn push_line(text: &mut Vec<u8>, name: &str, value: &[u8]) {
-    text.extend(title_case(name));
-    text.extend_from_slice(b": ");
-    text.extend_from_slice(value);
-    text.extend_from_slice(b"\r\n");
 }

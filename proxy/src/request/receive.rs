@@ -10,11 +10,11 @@ use hyper::http::request::Parts;
 use hyper::{Method, Version};
 use ipnet::IpNet;
 
-use crate::request::site::{Site, is_host};
-use crate::status::decimal;
-use crate::way::error::Error;
+use super::Refusal;
+use super::site::{Site, is_host};
+use crate::text::decimal;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -35,12 +35,12 @@ impl TrustedProxies {
 
 /// Checks and cleans a request where it comes in, before anything is decided by it: the key is made from what the
 /// origin will see, never from what is cut off on the way.
-pub(crate) fn receive(request: &mut Parts, is_trusted: bool, site: &Site) -> Result<(), Error> {
+pub(crate) fn receive(request: &mut Parts, is_trusted: bool, site: &Site) -> Result<(), Refusal> {
     if request.method == Method::CONNECT || request.method == Method::TRACE {
-        return Err(Error::Method);
+        return Err(Refusal::Method);
     }
     check_framing(&request.headers)?;
-    check_host(request, site)?;
+    check_target(request, site)?;
     remove_hop_by_hop(&mut request.headers);
     if !is_trusted {
         retain(&mut request.headers, |name| !says_for_whom(name));
@@ -83,50 +83,54 @@ fn push_address(text: &mut Vec<u8>, address: IpAddr) {
 
 /// Two framings are two messages to somebody (RFC 9112 §6.3). hyper refuses what it cannot frame, and of a request
 /// with length and chunks it leaves only the chunks; codings that it would let through are refused here.
-fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
+fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
-        (Some(_), Some(_)) => Err(Error::BadRequest("two Transfer-Encoding headers")),
+        (Some(_), Some(_)) => Err(Refusal::BadRequest("two Transfer-Encoding headers")),
         (Some(coding), None) if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            Err(Error::BadRequest("a Transfer-Encoding other than chunked"))
+            Err(Refusal::BadRequest("a Transfer-Encoding other than chunked"))
         }
         _ => Ok(()),
     }
 }
 
+/// Whether a request can be told by this Host (RFC 9112 §3.2).
+pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
+    if is_host(host) { Ok(()) } else { Err(Refusal::BadRequest("a bad Host header")) }
+}
+
 /// RFC 9112 §3.2: exactly one good Host, and an absolute target names the same. The target is left in origin form.
-fn check_host(request: &mut Parts, site: &Site) -> Result<(), Error> {
+fn check_target(request: &mut Parts, site: &Site) -> Result<(), Refusal> {
     let mut hosts = request.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => return Err(Error::BadRequest("two Host headers")),
-        (Some(host), None) if !is_host(host.as_bytes()) => {
-            return Err(Error::BadRequest("a bad Host header"));
+        (Some(_), Some(_)) => return Err(Refusal::BadRequest("two Host headers")),
+        (Some(host), None) => check_host(host.as_bytes())?,
+        (None, _) if request.version >= Version::HTTP_11 => {
+            return Err(Refusal::BadRequest("no Host header"));
         }
-        (Some(_), None) => {}
-        (None, _) if request.version >= Version::HTTP_11 => return Err(Error::BadRequest("no Host header")),
         (None, _) => {
             // HTTP/1.0 has no Host: the site is meant.
             let site =
-                HeaderValue::from_str(site.as_str()).map_err(|_| Error::BadRequest("no Host header"))?;
+                HeaderValue::from_str(site.as_str()).map_err(|_| Refusal::BadRequest("no Host header"))?;
             request.headers.insert(HOST, site);
         }
     }
     if let Some(authority) = request.uri.authority() {
         let same = request.headers[HOST].as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
         if !same || request.uri.scheme_str() != Some("http") {
-            return Err(Error::BadRequest("an absolute target that is not this Host's"));
+            return Err(Refusal::BadRequest("an absolute target that is not this Host's"));
         }
         request.uri = origin_form(&request.uri)?;
     }
     if !request.uri.path().starts_with('/') {
-        return Err(Error::BadRequest("a target that is no path"));
+        return Err(Refusal::BadRequest("a target that is no path"));
     }
     Ok(())
 }
 
-fn origin_form(uri: &Uri) -> Result<Uri, Error> {
+fn origin_form(uri: &Uri) -> Result<Uri, Refusal> {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Uri::try_from(format!("{}{query}", uri.path())).map_err(|_| Error::BadRequest("a bad target"))
+    Uri::try_from(format!("{}{query}", uri.path())).map_err(|_| Refusal::BadRequest("a bad target"))
 }
 
 /// Removes what is for one connection only (RFC 9110 §7.6.1), and what `Connection` names; but Host and
@@ -141,6 +145,12 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Removes the length of a body that is not sent.
 pub(crate) fn remove_content_length(headers: &mut HeaderMap) {
     retain(headers, |name| *name != CONTENT_LENGTH);
+}
+
+/// Whether lines of this name go on to the origin. What `Connection` names does not either, but what the own reader
+/// accepts names nothing.
+pub(crate) fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
+    !is_hop_by_hop(name) && (is_trusted || !says_for_whom(name))
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -298,7 +308,7 @@ mod tests {
         ] {
             let mut parts = request(method, target, headers);
             let refused = receive(&mut parts, false, &Site::localhost(1));
-            assert!(matches!(refused, Err(Error::BadRequest(_))), "{method} {target} {headers:?}");
+            assert!(matches!(refused, Err(Refusal::BadRequest(_))), "{method} {target} {headers:?}");
         }
     }
 
@@ -307,7 +317,7 @@ mod tests {
         for (method, target) in [("CONNECT", "a:443"), ("TRACE", "/")] {
             let mut parts = request(method, target, &[("host", "a")]);
             let refused = receive(&mut parts, false, &Site::localhost(1));
-            assert!(matches!(refused, Err(Error::Method)), "{method}");
+            assert!(matches!(refused, Err(Refusal::Method)), "{method}");
         }
     }
 

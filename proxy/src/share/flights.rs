@@ -1,53 +1,55 @@
-//! Collapsing: simultaneous misses of one page are one request to the origin (RFC 9211 calls it `collapsed`).
+//! Flights: simultaneous misses of one page are one request to the origin (RFC 9211 calls it `collapsed`).
 //!
-//! The first to ask leads: a task of its own fetches and fills, whoever leaves meanwhile. The others follow: they wait
-//! for the page, and get what the leader got. What turns out not to be for others releases them at once, and the next
-//! requests for it do not wait at all for a while.
+//! The first request leads: a task of its own fetches and fills, whichever clients leave meanwhile. The others follow: they
+//! wait for the page, and get the leader's. An answer that turns out to be for one client alone releases the followers at
+//! once, and for a while the next requests for the page do not wait at all (Varnish calls that hit-for-miss).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::key::{Key, Marker};
+use crate::error::Error;
+use crate::key::{Key, VaryMarker};
 use crate::page::entry::Entry;
-use crate::way::error::Error;
 
-/// How long requests for a page that could not be shared ask on their own. Then one leads again: it may have changed.
-pub(crate) const APART_FOR: Duration = Duration::from_secs(10);
+/// How long requests for a page that could not be shared go to the origin each by itself. Then one leads again: the page may
+/// have changed.
+pub(crate) const HIT_FOR_MISS: Duration = Duration::from_secs(10);
 
 /// How many such pages are remembered, a few hundred bytes each.
-const APART: usize = 10_000;
+const UNSHARED: usize = 10_000;
 
 /// The pages that are being fetched.
 #[derive(Debug)]
-pub(crate) struct Collapsing {
-    flights: Arc<Flights>,
-    apart: Cache<Key, Instant>,
+pub(crate) struct Flights {
+    under_way: Arc<UnderWay>,
+    /// Until when each page that could not be shared is not waited for.
+    unshared: Cache<Key, Instant>,
     /// How long a landed flight is remembered: as long as a lookup that began before it landed may take.
     linger: Duration,
 }
 
 #[derive(Debug, Default)]
-struct Flights(Mutex<HashMap<Key, watch::Receiver<Option<Landing>>>>);
+struct UnderWay(Mutex<HashMap<Key, watch::Receiver<Option<Landing>>>>);
 
 /// How a flight ended, and when.
 #[derive(Clone, Debug)]
 struct Landing {
     at: Instant,
-    outcome: Outcome,
+    outcome: FlightOutcome,
 }
 
 /// What a flight brought.
 #[derive(Clone, Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum FlightOutcome {
     /// A page that was admitted, whole.
-    Page(Arc<Shared>),
+    Page(Arc<SharedPage>),
     /// An answer that is for the leader alone.
-    Apart,
+    Unshared,
     /// No answer: it would be the same for all.
     Failed(Error),
     /// The answer broke off, or the leader did.
@@ -56,52 +58,53 @@ pub(crate) enum Outcome {
 
 /// A page as it came from the origin, with the key that it was stored under.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedPage {
     pub(crate) key: Key,
-    pub(crate) marker: Option<Arc<Marker>>,
+    pub(crate) marker: Option<Arc<VaryMarker>>,
     pub(crate) entry: Entry,
 }
 
-/// The place of a request among those for the same page.
+/// The role of a request among those for the same page.
 #[derive(Debug)]
-pub(crate) enum Place {
-    Lead(Lead),
-    Follow(Follow),
-    /// The page was not for others the last time.
-    Apart,
-}
-
-impl Collapsing {
-    /// `lookup` is the longest that a lookup may take.
-    pub(crate) fn new(lookup: Duration) -> Self {
-        Self { flights: Arc::default(), apart: Cache::new(APART), linger: lookup * 2 }
-    }
-
-    /// Takes a place. Who began to look the page up before it landed may have missed what it left in the store, and
-    /// follows; who began later asks anew, since the page may have been deleted since.
-    pub(crate) fn join(&self, key: &Key, asked: Instant) -> Place {
-        if self.apart.get(key).is_some_and(|until| asked < until) {
-            return Place::Apart;
-        }
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.get(key)
-            && flight.borrow().as_ref().is_none_or(|landing| asked < landing.at)
-        {
-            return Place::Follow(Follow(flight.clone()));
-        }
-        let (sender, receiver) = watch::channel(None);
-        flights.insert(key.clone(), receiver);
-        Place::Lead(Lead { key: key.clone(), flights: self.flights.clone(), sender, linger: self.linger })
-    }
-
-    /// Remembers that a page is not for others.
-    pub(crate) fn keep_apart(&self, key: Key) {
-        self.apart.insert(key, Instant::now() + APART_FOR);
-    }
+pub(crate) enum Role {
+    Leader(Leader),
+    Follower(Follower),
+    /// The page could not be shared the last time: no request waits for another.
+    HitForMiss,
 }
 
 impl Flights {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Landing>>>> {
+    /// `lookup` is the longest that a lookup may take.
+    pub(crate) fn new(lookup: Duration) -> Self {
+        Self { under_way: Arc::default(), unshared: Cache::new(UNSHARED), linger: lookup * 2 }
+    }
+
+    /// Gives a request its role. One whose lookup began before the flight landed may have missed what the flight left in the
+    /// store, and follows. One that began later leads anew, since the page may have been deleted since.
+    pub(crate) fn join(&self, key: &Key, began: Instant) -> Role {
+        if self.unshared.get(key).is_some_and(|until| began < until) {
+            return Role::HitForMiss;
+        }
+        let mut flights = self.under_way.lock();
+        if let Some(flight) = flights.get(key)
+            && flight.borrow().as_ref().is_none_or(|landing| began < landing.at)
+        {
+            return Role::Follower(Follower(flight.clone()));
+        }
+        let (sender, receiver) = watch::channel(None);
+        flights.insert(key.clone(), receiver);
+        let under_way = self.under_way.clone();
+        Role::Leader(Leader { key: key.clone(), under_way, sender, linger: self.linger })
+    }
+
+    /// Remembers that a page cannot be shared.
+    pub(crate) fn mark_hit_for_miss(&self, key: Key) {
+        self.unshared.insert(key, Instant::now() + HIT_FOR_MISS);
+    }
+}
+
+impl UnderWay {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Landing>>>> {
         // A map is whole whoever panicked beside it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,23 +118,23 @@ impl Flights {
     }
 }
 
-/// The one that asks the origin. If it is dropped before it lands, its followers are told so.
+/// The request that asks the origin. If it is dropped before it lands, its followers are told so.
 #[derive(Debug)]
-pub(crate) struct Lead {
+pub(crate) struct Leader {
     key: Key,
-    flights: Arc<Flights>,
+    under_way: Arc<UnderWay>,
     sender: watch::Sender<Option<Landing>>,
     linger: Duration,
 }
 
-impl Lead {
-    /// What was asked for.
+impl Leader {
+    /// The key of the page.
     pub(crate) fn key(&self) -> &Key {
         &self.key
     }
 
     /// Tells the followers, those that come late as well.
-    pub(crate) fn land(self, outcome: Outcome) {
+    pub(crate) fn land(self, outcome: FlightOutcome) {
         self.sender.send_replace(Some(Landing { at: Instant::now(), outcome }));
         let linger = self.linger;
         tokio::spawn(async move {
@@ -141,23 +144,25 @@ impl Lead {
     }
 }
 
-impl Drop for Lead {
+impl Drop for Leader {
     fn drop(&mut self) {
-        self.flights.forget(&self.key, &self.sender);
+        self.under_way.forget(&self.key, &self.sender);
     }
 }
 
-/// One that waits for the leader.
+/// A request that waits for the leader.
 #[derive(Debug)]
-pub(crate) struct Follow(watch::Receiver<Option<Landing>>);
+pub(crate) struct Follower(watch::Receiver<Option<Landing>>);
 
-impl Follow {
-    /// What the leader got; past the deadline nobody waits any longer.
-    pub(crate) async fn outcome(mut self, deadline: Instant) -> Outcome {
+impl Follower {
+    /// What the leader got. Past the deadline a follower goes to the origin by itself.
+    pub(crate) async fn outcome(mut self, deadline: Instant) -> FlightOutcome {
         match timeout_at(deadline, self.0.wait_for(Option::is_some)).await {
-            Ok(Ok(landing)) => landing.as_ref().map_or(Outcome::Broken, |landing| landing.outcome.clone()),
-            Ok(Err(_)) => Outcome::Broken,
-            Err(_) => Outcome::Apart,
+            Ok(Ok(landing)) => {
+                landing.as_ref().map_or(FlightOutcome::Broken, |landing| landing.outcome.clone())
+            }
+            Ok(Err(_)) => FlightOutcome::Broken,
+            Err(_) => FlightOutcome::Unshared,
         }
     }
 }
@@ -172,86 +177,86 @@ mod tests {
         Key::new("page")
     }
 
-    fn follow(collapsing: &Collapsing, asked: Instant) -> Follow {
-        match collapsing.join(&key(), asked) {
-            Place::Follow(follow) => follow,
+    fn follow(flights: &Flights, began: Instant) -> Follower {
+        match flights.join(&key(), began) {
+            Role::Follower(follow) => follow,
             other => panic!("{other:?}"),
         }
     }
 
-    fn lead(collapsing: &Collapsing, asked: Instant) -> Lead {
-        match collapsing.join(&key(), asked) {
-            Place::Lead(lead) => lead,
+    fn lead(flights: &Flights, began: Instant) -> Leader {
+        match flights.join(&key(), began) {
+            Role::Leader(lead) => lead,
             other => panic!("{other:?}"),
         }
     }
 
-    fn failed() -> Outcome {
-        Outcome::Failed(Error::BadRequest("x"))
+    fn failed() -> FlightOutcome {
+        FlightOutcome::Failed(Error::Broken)
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_leads_and_the_others_get_what_it_got() {
-        let collapsing = Collapsing::new(Duration::from_millis(50));
-        let asked = Instant::now();
-        let leader = lead(&collapsing, asked);
-        let followers = [follow(&collapsing, asked), follow(&collapsing, asked)];
+        let flights = Flights::new(Duration::from_millis(50));
+        let began = Instant::now();
+        let leader = lead(&flights, began);
+        let followers = [follow(&flights, began), follow(&flights, began)];
         leader.land(failed());
         for follower in followers {
-            assert!(matches!(follower.outcome(asked + MINUTE).await, Outcome::Failed(_)));
+            assert!(matches!(follower.outcome(began + MINUTE).await, FlightOutcome::Failed(_)));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_looked_before_the_landing_follows_and_who_looks_after_it_leads() {
-        let collapsing = Collapsing::new(Duration::from_millis(50));
+    async fn a_lookup_from_before_the_landing_follows_and_one_from_after_it_leads() {
+        let flights = Flights::new(Duration::from_millis(50));
         let before = Instant::now();
-        let leader = lead(&collapsing, before);
+        let leader = lead(&flights, before);
         tokio::time::advance(Duration::from_millis(1)).await;
         leader.land(failed());
-        let late = follow(&collapsing, before);
-        assert!(matches!(late.outcome(before + MINUTE).await, Outcome::Failed(_)));
-        drop(lead(&collapsing, Instant::now()));
+        let late = follow(&flights, before);
+        assert!(matches!(late.outcome(before + MINUTE).await, FlightOutcome::Failed(_)));
+        drop(lead(&flights, Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_landed_flight_is_forgotten() {
-        let collapsing = Collapsing::new(Duration::from_millis(50));
-        lead(&collapsing, Instant::now()).land(failed());
+        let flights = Flights::new(Duration::from_millis(50));
+        lead(&flights, Instant::now()).land(failed());
         tokio::time::sleep(Duration::from_millis(101)).await;
         tokio::task::yield_now().await;
-        assert!(collapsing.flights.lock().is_empty());
+        assert!(flights.under_way.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_is_gone_breaks_and_its_place_is_free() {
-        let collapsing = Collapsing::new(Duration::from_millis(50));
-        let asked = Instant::now();
-        let leader = lead(&collapsing, asked);
-        let follower = follow(&collapsing, asked);
+        let flights = Flights::new(Duration::from_millis(50));
+        let began = Instant::now();
+        let leader = lead(&flights, began);
+        let follower = follow(&flights, began);
         drop(leader);
-        assert!(matches!(follower.outcome(asked + MINUTE).await, Outcome::Broken));
-        drop(lead(&collapsing, asked));
-        assert!(collapsing.flights.lock().is_empty());
+        assert!(matches!(follower.outcome(began + MINUTE).await, FlightOutcome::Broken));
+        drop(lead(&flights, began));
+        assert!(flights.under_way.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_past_the_deadline() {
-        let collapsing = Collapsing::new(Duration::from_millis(50));
-        let asked = Instant::now();
-        let _leader = lead(&collapsing, asked);
-        let follower = follow(&collapsing, asked);
-        assert!(matches!(follower.outcome(asked + MINUTE).await, Outcome::Apart));
-        assert_eq!(asked.elapsed(), MINUTE);
+    async fn a_follower_waits_no_longer_than_its_deadline() {
+        let flights = Flights::new(Duration::from_millis(50));
+        let began = Instant::now();
+        let _leader = lead(&flights, began);
+        let follower = follow(&flights, began);
+        assert!(matches!(follower.outcome(began + MINUTE).await, FlightOutcome::Unshared));
+        assert_eq!(began.elapsed(), MINUTE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_for_others_is_asked_for_apart_for_a_while() {
-        let collapsing = Collapsing::new(Duration::from_millis(50));
-        lead(&collapsing, Instant::now()).land(Outcome::Apart);
-        collapsing.keep_apart(key());
-        assert!(matches!(collapsing.join(&key(), Instant::now()), Place::Apart));
-        tokio::time::advance(APART_FOR).await;
-        drop(lead(&collapsing, Instant::now()));
+    async fn a_page_that_cannot_be_shared_is_not_waited_for_for_a_while() {
+        let flights = Flights::new(Duration::from_millis(50));
+        lead(&flights, Instant::now()).land(FlightOutcome::Unshared);
+        flights.mark_hit_for_miss(key());
+        assert!(matches!(flights.join(&key(), Instant::now()), Role::HitForMiss));
+        tokio::time::advance(HIT_FOR_MISS).await;
+        drop(lead(&flights, Instant::now()));
     }
 }

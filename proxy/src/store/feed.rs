@@ -1,86 +1,72 @@
-//! Who hears of what changes in the store: the near cache, and those who wait for a change of one key.
+//! The listeners to the changes of a store.
 
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::near::Near;
-
-/// Who waits for a key is told of all changes in its group: a look too many now and then, and nothing to clean up.
-const GROUPS: usize = 256;
-
-/// Those who hear of changes.
-pub(super) struct Changes {
-    groups: Box<[Arc<Notify>]>,
-    hasher: RandomState,
-    near: OnceLock<Arc<Near>>,
-}
-
-impl Changes {
-    pub(super) fn new() -> Self {
-        Self {
-            groups: (0..GROUPS).map(|_| Arc::default()).collect(),
-            hasher: RandomState::new(),
-            near: OnceLock::new(),
-        }
-    }
-
-    /// The near cache that hears of changes from here on. A store has one proxy, so one near cache.
-    pub(super) fn tell(&self, near: Near) -> Arc<Near> {
-        self.near.get_or_init(|| Arc::new(near)).clone()
-    }
-
-    /// Ends at the next change of a key after this call, perhaps at one of another key.
-    pub(super) fn next(&self, key: &[u8]) -> impl Future<Output = ()> + Send + use<> {
-        self.group(key).clone().notified_owned()
-    }
-
+/// Hears of changes in a store.
+pub trait Listener: Send + Sync {
     /// A key has changed.
-    pub(super) fn changed(&self, key: &[u8]) {
-        if let Some(near) = self.near.get() {
-            near.forget(key);
-        }
-        self.group(key).notify_waiters();
-    }
+    fn changed(&self, key: &[u8]);
 
     /// Any key may have changed.
-    pub(super) fn all_changed(&self) {
-        if let Some(near) = self.near.get() {
-            near.forget_all();
-        }
-        self.groups.iter().for_each(|group| group.notify_waiters());
-    }
+    fn all_changed(&self);
 
     /// Changes are not heard of any more, and some may not have been.
-    pub(super) fn lost(&self) {
-        if let Some(near) = self.near.get() {
-            near.lose();
-        }
+    fn lost(&self) {
         self.all_changed();
     }
 
     /// All changes up to now have been heard of, and those to come will be until then.
-    pub(super) fn certain(&self, until: Instant) {
-        if let Some(near) = self.near.get() {
-            near.renew(until);
-        }
-    }
+    fn certain(&self, _until: Instant) {}
 
-    /// Whether anybody asked the near cache since the last call.
-    pub(super) fn near_was_asked(&self) -> bool {
-        self.near.get().is_some_and(|near| near.was_asked())
-    }
-
-    fn group(&self, key: &[u8]) -> &Arc<Notify> {
-        &self.groups[self.hasher.hash_one(key) as usize % GROUPS]
+    /// Whether this listener was of use since the last call, so that certainty is worth its cost.
+    fn was_asked(&self) -> bool {
+        false
     }
 }
 
-impl fmt::Debug for Changes {
+/// All listeners to a store. None until the store is followed.
+#[derive(Default)]
+pub(super) struct Listeners(OnceLock<Vec<Arc<dyn Listener>>>);
+
+impl Listeners {
+    /// Has these hear of changes from here on; whether they are the first.
+    pub(super) fn set(&self, listeners: Vec<Arc<dyn Listener>>) -> bool {
+        self.0.set(listeners).is_ok()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<dyn Listener>> {
+        self.0.get().into_iter().flatten()
+    }
+}
+
+impl Listener for Listeners {
+    fn changed(&self, key: &[u8]) {
+        self.iter().for_each(|listener| listener.changed(key));
+    }
+
+    fn all_changed(&self) {
+        self.iter().for_each(|listener| listener.all_changed());
+    }
+
+    fn lost(&self) {
+        self.iter().for_each(|listener| listener.lost());
+    }
+
+    fn certain(&self, until: Instant) {
+        self.iter().for_each(|listener| listener.certain(until));
+    }
+
+    fn was_asked(&self) -> bool {
+        // Each is asked: that starts its next time.
+        self.iter().fold(false, |was_asked, listener| listener.was_asked() | was_asked)
+    }
+}
+
+impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changes").field("near", &self.near.get()).finish_non_exhaustive()
+        f.debug_struct("Listeners").finish_non_exhaustive()
     }
 }

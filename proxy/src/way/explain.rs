@@ -1,21 +1,29 @@
-//! `proxy explain`: what the proxy would do with a request, and why. Asks the store, never the origin.
+//! `proxy explain`: what the proxy would do with a request, and why. It takes the way of a request up to the decision, over
+//! a store that notes what is read; the origin is not asked.
 
 use std::fmt::{self, Display, Formatter};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
-use hyper::header::{HOST, HeaderName, HeaderValue};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::{Proxy, now};
+use super::Proxy;
+use super::decide::{Decision, Serving, WantedPage};
 use crate::args::Explain;
-use crate::key::{Hashed, Keys, Page};
-use crate::page::entry::{Entry, Ready};
+use crate::error::Error;
+use crate::key::{Hashed, Key, PageId, VaryMarker};
 use crate::page::format::Base;
 use crate::policy::{self, Disposition, Rule};
-use crate::status::{CacheStatus, Hit, Miss, Source};
-use crate::store::Store;
+use crate::request::receive::receive;
+use crate::request::{Lines, Question};
+use crate::status::CacheStatus;
+use crate::store::{Store, StoreError, Values, Write};
 
 /// All there is to say of a request.
 #[derive(Clone, Debug, Serialize)]
@@ -25,8 +33,8 @@ pub struct Explanation {
     rule: Option<String>,
     keys: &'static str,
     /// What is read from the store, in order.
-    reads: Vec<Read>,
-    page: Option<Found>,
+    reads: Vec<ExplainedRead>,
+    page: Option<ExplainedPage>,
     /// As Cache-Status would say it.
     outcome: String,
     /// Whether an answer of the origin would be stored.
@@ -35,7 +43,7 @@ pub struct Explanation {
 
 /// One key, and what lies under it.
 #[derive(Clone, Debug, Serialize)]
-struct Read {
+struct ExplainedRead {
     key: String,
     /// What its digests are made of.
     hashed: Vec<Hashed>,
@@ -45,48 +53,80 @@ struct Read {
 
 /// A page in the store.
 #[derive(Clone, Debug, Serialize)]
-struct Found {
+struct ExplainedPage {
     status: u16,
     headers: Vec<(String, String)>,
     body_bytes: usize,
     written_by: &'static str,
 }
 
+/// The values of a store, with a note of each that is read.
+struct NotedValues<'a, S> {
+    store: &'a S,
+    notes: Mutex<Vec<(Key, Result<Option<Bytes>, StoreError>)>>,
+}
+
+impl<S: Store> Values for NotedValues<'_, S> {
+    async fn get<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
+        let values = self.store.get(keys).await;
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, key) in keys.into_iter().enumerate() {
+            let value = values.as_ref().map(|values| values[index].clone()).map_err(Clone::clone);
+            notes.push((Key::new(key), value));
+        }
+        values
+    }
+
+    async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
+        self.store.ttl(key).await
+    }
+
+    async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
+        self.store.put(writes, ttl).await
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        self.store.delete(keys).await
+    }
+}
+
 impl<S: Store> Proxy<S> {
-    /// Says what would become of a request.
-    pub async fn explain(&self, asked: &Explain) -> Result<Explanation, String> {
-        let request = self.request(asked)?;
+    /// Says what would become of a request of this peer.
+    pub async fn explain(&self, asked: &Explain, peer: IpAddr) -> Result<Explanation, String> {
+        let peer = SocketAddr::new(peer, 0);
+        let mut request = self.request(asked)?;
         let mut explanation = Explanation {
             request: format!("{} {}", request.method, request.uri),
-            host: printed(&request.headers[HOST]),
+            host: request.headers.get(HOST).map(printed).unwrap_or_default(),
             rule: None,
-            keys: match self.keys {
-                Keys::Path => "path",
-                Keys::Django(_) => "django",
-            },
+            keys: self.keys.name(),
             reads: Vec::new(),
             page: None,
             outcome: String::new(),
             stored: "no: nothing is cached here",
         };
-        let rule = match self.policy.disposition(&request) {
-            Disposition::Lookup(rule) => rule,
-            Disposition::Pass(pass) => {
-                explanation.outcome = CacheStatus::Passed(pass).to_string();
-                return Ok(explanation);
+        if let Err(refusal) = receive(&mut request, self.trusted.contains(peer.ip()), &self.site) {
+            explanation.outcome = CacheStatus::Failed(Error::from(refusal).kind().1).to_string();
+            return Ok(explanation);
+        }
+        let question = Question::of_parts(&request, peer);
+        if let Disposition::Lookup(rule) = self.policy.disposition(&question) {
+            explanation.rule = Some(rule.to_string());
+            explanation.stored = self.would_be_stored(rule, &request.headers);
+        }
+        let values = NotedValues { store: &self.store, notes: Mutex::default() };
+        let decision = self.decide(&question, Instant::now(), &values).await;
+        let notes = values.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in notes {
+            explanation.reads.push(self.explain_read(&key, value, &decision, &question).await);
+        }
+        (explanation.outcome, explanation.page) = match &decision {
+            Decision::Serve(serving) => (serving.cache().to_string(), Some(ExplainedPage::of(serving))),
+            Decision::Fetch(wanted) => (format!("cachepage; fwd={}", wanted.miss.fwd()), None),
+            Decision::Pass(pass) => (CacheStatus::Passed(*pass).to_string(), None),
+            Decision::Refuse(refusal) => {
+                (CacheStatus::Failed(Error::from(*refusal).kind().1).to_string(), None)
             }
-        };
-        explanation.rule = Some(rule.to_string());
-        explanation.stored = self.would_be_stored(rule, &request);
-        let outcome =
-            self.look(Page::of(&request, rule, &self.keys, &self.site), &request, &mut explanation).await;
-        explanation.outcome = match outcome {
-            Ok(entry) => {
-                explanation.page = Some(Found::of(&entry));
-                let headers = Ready::from(entry).response(now(), Hit::Fresh, Source::Store);
-                headers.headers().get_all("cache-status").iter().next_back().map(printed).unwrap_or_default()
-            }
-            Err(miss) => format!("cachepage; fwd={}", miss.fwd()),
         };
         Ok(explanation)
     }
@@ -113,70 +153,71 @@ impl<S: Store> Proxy<S> {
     }
 
     /// What the request alone tells of the answer's way into the store.
-    fn would_be_stored(&self, rule: &Rule, request: &Parts) -> &'static str {
+    fn would_be_stored(&self, rule: &Rule, request: &HeaderMap) -> &'static str {
         match () {
             () if !self.writes => "no: [django] write = false, only Django fills the store",
             () if rule.timeout.is_zero() => "no: zero-age, the timeout of the rule is 0",
-            () if policy::has_authorization(&request.headers) && !rule.tells_credentials_apart() => {
+            () if policy::has_authorization(Lines::Map(request)) && !rule.tells_credentials_apart() => {
                 "only if the answer is public: the request has Authorization"
             }
             () => "if the answer is a 200 without Set-Cookie, private, no-cache, no-store and Vary: *",
         }
     }
 
-    async fn look(&self, base: Page, request: &Parts, explanation: &mut Explanation) -> Result<Entry, Miss> {
-        let value = self.read(&base, base.hashed(None, request), explanation).await?.ok_or(Miss::Uri)?;
-        let (page, entry) = match self.format.base(&value) {
-            Base::Page(entry) => (base, Some(entry)),
-            Base::Unusable => return Err(Miss::Unusable),
-            Base::Marker(marker) => {
-                let variant = base.variant(&marker, &request.headers);
-                let hashed = base.hashed(Some(&marker), request);
-                let value = self.read(&variant, hashed, explanation).await?.ok_or(Miss::Vary)?;
-                (variant, self.format.decode(&value))
-            }
+    /// What a read has brought.
+    async fn explain_read(
+        &self,
+        key: &Key,
+        value: Result<Option<Bytes>, StoreError>,
+        decision: &Decision,
+        question: &Question<'_>,
+    ) -> ExplainedRead {
+        let hashed = self.hashed(key, decision, question);
+        let ttl = self.store.ttl(key.as_bytes()).await.ok().flatten();
+        let holds = match value {
+            Ok(Some(value)) => self.holds(&value),
+            Ok(None) => "nothing".to_owned(),
+            Err(error) => error.to_string(),
         };
-        entry.filter(|entry| page.serves(entry.proved(), request)).ok_or(Miss::Unusable)
+        ExplainedRead { key: key.to_string(), hashed, holds, ttl_seconds: ttl.map(|ttl| ttl.as_secs()) }
     }
 
-    /// Reads a key, and notes what was there.
-    async fn read(
-        &self,
-        page: &Page,
-        hashed: Vec<Hashed>,
-        explanation: &mut Explanation,
-    ) -> Result<Option<Bytes>, Miss> {
-        let (value, ttl) = match (self.store.get([&page.key]).await, self.store.ttl(&page.key).await) {
-            (Ok([value]), Ok(ttl)) => (value, ttl),
-            (Err(error), _) | (_, Err(error)) => {
-                let (key, holds) = (page.key.to_string(), error.to_string());
-                explanation.reads.push(Read { key, hashed, holds, ttl_seconds: None });
-                return Err(if error.is_outage() { Miss::Store } else { Miss::Unusable });
+    /// The texts whose digests are in a key that was read: the page's own, or a variant's.
+    fn hashed(&self, key: &Key, decision: &Decision, question: &Question<'_>) -> Vec<Hashed> {
+        let Disposition::Lookup(rule) = self.policy.disposition(question) else { return Vec::new() };
+        let id = PageId::of(question, rule, &self.keys, &self.site);
+        let marker: Option<&VaryMarker> = match decision {
+            Decision::Serve(Serving { marker, .. }) => marker.as_deref(),
+            Decision::Fetch(wanted) => {
+                let WantedPage { marker, .. } = &**wanted;
+                marker.as_deref()
             }
+            Decision::Pass(_) | Decision::Refuse(_) => None,
         };
-        let holds = value.as_ref().map_or_else(|| "nothing".to_owned(), |value| self.holds(value));
-        let ttl_seconds = ttl.map(|ttl| ttl.as_secs());
-        explanation.reads.push(Read { key: page.key.to_string(), hashed, holds, ttl_seconds });
-        Ok(value)
+        let marker = marker.filter(|_| id.key_text() != key.as_bytes());
+        id.hashed(marker, question)
     }
 
     fn holds(&self, value: &Bytes) -> String {
         match (self.format.base(value), self.format.decode(value)) {
-            (Base::Marker(marker), _) => format!("the names of what the page varies on: {marker}"),
+            (Base::Marker(marker), _) => {
+                format!("the names of the headers that the page varies on: {marker}")
+            }
             (_, Some(entry)) => format!("a page of {} bytes", entry.body.len()),
             (_, None) => format!("{} bytes that are no page", value.len()),
         }
     }
 }
 
-impl Found {
-    fn of(entry: &Entry) -> Self {
-        let headers = entry.headers.iter().map(|(name, value)| (name.to_string(), printed(value)));
+impl ExplainedPage {
+    fn of(serving: &Serving) -> Self {
+        let page = serving.page.entry();
+        let headers = page.headers.iter().map(|(name, value)| (name.to_string(), printed(value)));
         Self {
-            status: entry.status.as_u16(),
+            status: page.status.as_u16(),
             headers: headers.collect(),
-            body_bytes: entry.body.len(),
-            written_by: if entry.proof.is_some() { "cachepage" } else { "Django" },
+            body_bytes: page.body.len(),
+            written_by: if page.proof.is_some() { "cachepage" } else { "Django" },
         }
     }
 }

@@ -9,12 +9,13 @@ use hyper::ext::ReasonPhrase;
 use hyper::http::response::Parts;
 use tracing::{debug, warn};
 
+use super::body::Client;
 use crate::key::Key;
+use crate::origin::{BodyError, Download};
 use crate::page::entry::{Entry, unix_seconds};
 use crate::page::format::Format;
 use crate::policy::Length;
 use crate::store::{Store, Write};
-use crate::way::body::{BodyError, Client, Relay};
 
 /// Where a page will be stored, and for how long.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Lifetime {
 /// What came of a fill.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
-pub(crate) enum Filled {
+pub(crate) enum FillOutcome {
     /// The page, whole. It is in the store, if the store took it.
     Whole(Entry),
     /// More than the limit, and handed on to the client only.
@@ -64,7 +65,7 @@ pub(crate) struct Filling<S> {
     pub(crate) store: Option<S>,
     pub(crate) plan: Plan,
     pub(crate) head: Parts,
-    pub(crate) body: Relay,
+    pub(crate) body: Download,
     pub(crate) length: Length,
     pub(crate) limit: u64,
     pub(crate) client: Client,
@@ -89,7 +90,7 @@ impl<S: Store> Filling<S> {
     /// Hands the page to the client and puts it into the store. A client that leaves has its page stored all the same;
     /// one that stays gets the last piece when the store has answered, so that whoever has seen the page's end and asks
     /// again gets a hit.
-    pub(crate) async fn run(mut self) -> Filled {
+    pub(crate) async fn run(mut self) -> FillOutcome {
         let mut capture = Some(Capture { pieces: Vec::new(), size: 0 });
         let last = match self.pump(&mut capture).await {
             Ok(last) => last,
@@ -101,12 +102,12 @@ impl<S: Store> Filling<S> {
                     }
                     Stopped::Client => debug!(key = %self.plan.key, stored = false, "client left"),
                 }
-                return Filled::Broken;
+                return FillOutcome::Broken;
             }
         };
         let filled = match capture {
-            Some(capture) => Filled::Whole(self.store(capture.body()).await),
-            None => Filled::TooLarge,
+            Some(capture) => FillOutcome::Whole(self.store(capture.body()).await),
+            None => FillOutcome::TooLarge,
         };
         if let Some(data) = last {
             self.client.send(data).await;

@@ -1,117 +1,117 @@
-//! A connection while hyper has it: for what is asked in words that are not known.
+//! A connection while hyper has it: for what the front does not answer.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
-use hyper::http::Extensions;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::connection::{End, LAST_REQUEST};
+use super::front::{Front, Passed};
+use super::guard::Guarded;
+use super::inlet::Inlet;
+use super::rest::{Counted, Rest};
+use super::socket::Socket;
 use crate::alarm::{Alarm, LazyTimer, in_time};
-use crate::http1::connection::{Connection, Done, LAST_REQUEST};
-use crate::http1::guard::Guarded;
-use crate::http1::rest::{Counted, Rest};
-use crate::http1::socket::Socket;
-use crate::http1::writer::{Ordinary, Recallable, Resumed};
+use crate::stopping::Stopping;
 use crate::{Clients, Handler};
 
-/// How long hyper stays with a connection on which nothing is asked. It holds some ten kilobytes for it.
+/// How long hyper keeps a connection on which it is asked nothing. It holds some ten kilobytes for it.
 const LINGER: Duration = Duration::from_secs(1);
 
-impl Connection {
-    /// Has hyper serve it, until it is at rest or over.
-    pub(crate) async fn serve<H: Handler>(&mut self, handler: &Arc<H>, ordinary: Ordinary) -> Done {
-        let Self { stream, peer, clients, at_rest_since, stopping, .. } = self;
-        let Ordinary { words, extensions } = ordinary;
-        let turn = Turn {
-            handler,
-            peer: *peer,
-            extensions: Mutex::new(extensions),
-            is_last: AtomicBool::new(false),
-            leaves: AtomicBool::new(false),
-            rest: Rest::default(),
-        };
-        let stream = Resumed { words, stream };
-        let stream = Guarded::new(stream, clients.limits, clients.deadlines, turn.rest.clone());
-        let service = service_fn(|request| turn.answer(request));
-        let mut connection = http(clients).serve_connection(Socket::new(stream, turn.rest.clone()), service);
-        let pause = tokio::select! {
-            biased;
-            () = poll_fn(|cx| stopping.poll(cx)) => Pause::Stopping,
-            pause = turn.until_rest(&mut connection) => pause,
-        };
-        let ended = match pause {
-            Pause::AtRest(since) => {
-                *at_rest_since = since;
-                // What is left can be nobody's: all that came has been answered.
-                let is_clean = connection.into_parts().read_buf.is_empty();
-                return if is_clean { Done::AtRest } else { Done::Over };
-            }
-            Pause::Ended(ended) => ended,
-            Pause::Stopping => {
-                turn.until_over(&mut connection, |connection| connection.graceful_shutdown()).await
-            }
-        };
-        let stream = connection.into_parts().io.into_inner();
-        if let Err(error) = ended {
-            debug!(%peer, %error, refused = ?stream.refused(), "connection ended");
+/// Has hyper serve a connection that begins with these bytes, until the connection is at rest or has ended.
+pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
+    front: &mut Front<'_, I, H>,
+    passed: Passed<H>,
+    stopping: &mut Stopping,
+) -> End {
+    let (handler, clients, peer) = (front.handler, front.clients, *front.peer);
+    let exchange = Exchange { handler, peer, decision: Mutex::default(), rest: Rest::default() };
+    let inlet = Inlet::new(front, passed, &exchange.decision, exchange.rest.clone());
+    let stream = Guarded::new(inlet, clients.limits, clients.deadlines, exchange.rest.clone());
+    let service = service_fn(|request| exchange.answer(request));
+    let socket = Socket::new(stream, exchange.rest.clone());
+    let mut connection = http(clients).serve_connection(socket, service);
+    let pause = tokio::select! {
+        biased;
+        () = poll_fn(|cx| stopping.poll(cx)) => Pause::Stopping,
+        pause = exchange.until_rest(&mut connection, clients.deadlines.idle) => pause,
+    };
+    let ended = match pause {
+        Pause::AtRest => {
+            // What is left unread can be nobody's: all that came has been answered.
+            let is_clean = connection.into_parts().read_buf.is_empty();
+            return if is_clean { End::Rest } else { End::Closed };
         }
-        stream.say_why(H::REFUSED).await;
-        Done::Over
+        Pause::Ended(ended) => ended,
+        Pause::Stopping => {
+            exchange.until_closed(&mut connection, |connection| connection.graceful_shutdown()).await
+        }
+    };
+    let stream = connection.into_parts().io.into_inner();
+    let refused = stream.refused();
+    if let Err(error) = &ended {
+        debug!(%peer, %error, ?refused, "connection ended");
     }
+    match (refused, ended) {
+        (Some(refusal), _) => handler.refused(refusal.code(), peer),
+        // hyper has told the client.
+        (None, Err(error)) if error.is_parse() => handler.refused(400, peer),
+        _ => {}
+    }
+    stream.say_why(H::REFUSED).await;
+    End::Closed
 }
 
-/// What hyper asks while it has a connection.
-struct Turn<'a, H> {
+/// What hyper asks the handler while it has a connection.
+struct Exchange<'a, H: Handler> {
     handler: &'a Arc<H>,
     peer: SocketAddr,
-    /// For the first request.
-    extensions: Mutex<Extensions>,
-    is_last: AtomicBool,
-    /// Whether hyper is to leave as soon as the connection is at rest.
-    leaves: AtomicBool,
+    /// On the next request.
+    decision: Mutex<Option<H::Decision>>,
     rest: Rest,
 }
 
 /// Why hyper's turn may be over.
 enum Pause {
-    AtRest(Instant),
+    AtRest,
     Ended(hyper::Result<()>),
     Stopping,
 }
 
-impl<H: Handler> Turn<'_, H> {
-    async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Counted<H::Body>>, Infallible> {
-        let extensions = std::mem::take(&mut *self.extensions.lock().unwrap_or_else(PoisonError::into_inner));
-        request.extensions_mut().extend(extensions);
+impl<H: Handler> Exchange<'_, H> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Counted<H::Body, H::Record>>, Infallible> {
+        let decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner).take();
         let is_chunked = request.body().size_hint().exact().is_none();
-        let mut response = self.handler.clone().handle(request, self.peer).await;
+        let (mut response, record) = self.handler.clone().handle(request, self.peer, decision).await;
         // Heads are not followed behind chunks: the next request has a connection of its own.
-        if is_chunked || self.is_last.load(Ordering::Relaxed) {
+        if is_chunked || self.rest.is_closing() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if response.extensions_mut().remove::<Recallable>().is_some() {
-            self.leaves.store(true, Ordering::Relaxed);
-        }
-        Ok(response.map(|body| Counted::new(body, self.rest.clone())))
+        Ok(response.map(|body| Counted::new(body, record, self.rest.clone())))
     }
 
-    /// Until the connection is over, or at rest and hyper has no more to do there.
-    async fn until_rest<C>(&self, connection: &mut C) -> Pause
+    /// Until the connection has ended, or has been at rest for a while.
+    async fn until_rest<C>(&self, connection: &mut C, idle: Duration) -> Pause
     where
         C: Future<Output = hyper::Result<()>> + Unpin,
     {
+        // hyper ends a connection that is idle; requests that the front answers meanwhile would not count.
+        let linger = LINGER.min(idle / 2);
         let (mut alarm, mut answered, mut since) = (Alarm::default(), 0, Instant::now());
         poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Pause::Ended(ended)),
@@ -120,20 +120,18 @@ impl<H: Handler> Turn<'_, H> {
                 if answered != self.rest.answered() {
                     (answered, since) = (self.rest.answered(), Instant::now());
                 }
-                let is_over =
-                    self.leaves.load(Ordering::Relaxed) || alarm.poll(cx, since + LINGER).is_ready();
-                if is_over { Poll::Ready(Pause::AtRest(since)) } else { Poll::Pending }
+                alarm.poll(cx, since + linger).map(|()| Pause::AtRest)
             }
         })
         .await
     }
 
-    /// Until the connection is over, of which the next answer is the last.
-    async fn until_over<C>(&self, connection: &mut C, close: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
+    /// Until the connection has ended. Its next answer is the last.
+    async fn until_closed<C>(&self, connection: &mut C, close: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>> + Unpin,
     {
-        self.is_last.store(true, Ordering::Relaxed);
+        self.rest.close();
         if let Some(ended) = in_time(Instant::now() + LAST_REQUEST, &mut *connection).await {
             return ended;
         }

@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use crate::Deadlines;
+use crate::ClientDeadlines;
 use crate::http1::rest::Rest;
 use crate::http1::scan::{Heads, Refusal};
-use crate::limits::{Full, Limits};
+use crate::limits::{ClientLimits, Full};
 
 /// How long a client that was refused has to read why. Closing at once, with some of its bytes unread, would reset the
 /// connection, and it might never see the answer.
@@ -24,7 +25,7 @@ pub(crate) struct Guarded<T> {
     inner: T,
     heads: Heads,
     refused: Option<Refusal>,
-    deadlines: Deadlines,
+    deadlines: ClientDeadlines,
     rest: Rest,
     /// Set while a head has begun and not ended: most come whole.
     head: Option<Pin<Box<Sleep>>>,
@@ -33,7 +34,7 @@ pub(crate) struct Guarded<T> {
 }
 
 impl<T> Guarded<T> {
-    pub(crate) fn new(inner: T, limits: Limits, deadlines: Deadlines, rest: Rest) -> Self {
+    pub(crate) fn new(inner: T, limits: ClientLimits, deadlines: ClientDeadlines, rest: Rest) -> Self {
         Self { inner, heads: Heads::new(limits), refused: None, deadlines, rest, head: None, stalled: None }
     }
 
@@ -96,7 +97,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
     /// Tells the client why its request was refused, if it was. hyper is done with the connection then.
     pub(crate) async fn say_why(mut self, headers: &str) {
         if let Some(refusal) = self.refused {
-            farewell(&mut self.inner, refusal.status(), headers).await;
+            farewell(&mut self.inner, refusal.code(), headers).await;
         }
     }
 }
@@ -108,12 +109,13 @@ pub(crate) async fn turn_away(
     headers: &str,
     place: impl Sized,
 ) {
-    farewell(&mut stream, full.status(), &format!("Retry-After: 1\r\n{headers}")).await;
+    farewell(&mut stream, full.code(), &format!("Retry-After: 1\r\n{headers}")).await;
     drop(place);
 }
 
 /// Sends a last answer and waits, for a moment, until it was read.
-async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), status: &str, headers: &str) {
+async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), code: u16, headers: &str) {
+    let status = StatusCode::from_u16(code).map(|status| status.to_string()).unwrap_or_default();
     let body = format!("{status}\n");
     let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -131,21 +133,23 @@ async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), status: &s
 }
 
 impl Refusal {
-    fn status(self) -> &'static str {
+    /// The status code.
+    pub(crate) fn code(self) -> u16 {
         match self {
-            Self::Ambiguous => "400 Bad Request",
-            Self::Late => "408 Request Timeout",
-            Self::Target => "414 URI Too Long",
-            Self::TooLarge => "431 Request Header Fields Too Large",
+            Self::Ambiguous => 400,
+            Self::Late => 408,
+            Self::Target => 414,
+            Self::TooLarge => 431,
         }
     }
 }
 
 impl Full {
-    fn status(self) -> &'static str {
+    /// The status code.
+    pub(crate) fn code(self) -> u16 {
         match self {
-            Self::All => "503 Service Unavailable",
-            Self::Address => "429 Too Many Requests",
+            Self::All => 503,
+            Self::Address => 429,
         }
     }
 }

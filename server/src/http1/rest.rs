@@ -3,9 +3,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Buf as _, Frame, SizeHint};
+
+use crate::Record;
 
 /// What has come and gone on a connection. All of it is counted on the one task that has the connection.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,8 @@ struct Counts {
     answered: AtomicU64,
     /// Of these, how many are in the kernel's hands.
     flushed: AtomicU64,
+    /// Whether the next answer is the last.
+    is_closing: AtomicBool,
 }
 
 impl Rest {
@@ -39,32 +43,42 @@ impl Rest {
         self.0.answered.load(Relaxed)
     }
 
+    /// Has the next answer be the last.
+    pub(crate) fn close(&self) {
+        self.0.is_closing.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.is_closing.load(Relaxed)
+    }
+
     pub(crate) fn is_now(&self) -> bool {
         let asked = self.0.asked.load(Relaxed);
         !self.0.is_within.load(Relaxed) && asked == self.answered() && asked == self.0.flushed.load(Relaxed)
     }
 }
 
-/// The body of an answer, which is counted when hyper is done with it.
+/// The body of an answer. The answer is counted when hyper is done with its body, and its record ends.
 #[derive(Debug)]
-pub(crate) struct Counted<B> {
+pub(crate) struct Counted<B, R> {
     body: B,
+    record: R,
     rest: Rest,
 }
 
-impl<B> Counted<B> {
-    pub(crate) fn new(body: B, rest: Rest) -> Self {
-        Self { body, rest }
+impl<B, R> Counted<B, R> {
+    pub(crate) fn new(body: B, record: R, rest: Rest) -> Self {
+        Self { body, record, rest }
     }
 }
 
-impl<B> Drop for Counted<B> {
+impl<B, R> Drop for Counted<B, R> {
     fn drop(&mut self) {
         self.rest.0.answered.fetch_add(1, Relaxed);
     }
 }
 
-impl<B: Body + Unpin> Body for Counted<B> {
+impl<B: Body + Unpin, R: Record> Body for Counted<B, R> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -72,7 +86,12 @@ impl<B: Body + Unpin> Body for Counted<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            let bytes = data.remaining() as u64;
+            self.record.sent(bytes);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -7,7 +7,7 @@
 
 use memchr::memchr;
 
-use crate::limits::Limits;
+use crate::limits::ClientLimits;
 
 /// Of a line this much is kept when it comes in pieces: a Content-Length with its number is far shorter.
 const KEPT: usize = 64;
@@ -28,7 +28,7 @@ pub(crate) enum Refusal {
 /// Where in a connection's requests its client is.
 #[derive(Debug)]
 pub(crate) struct Heads {
-    limits: Limits,
+    limits: ClientLimits,
     place: Place,
     head: Head,
     line: Line,
@@ -61,7 +61,7 @@ struct Line {
 }
 
 impl Heads {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: ClientLimits) -> Self {
         let line = Line { start: [0; KEPT], length: 0 };
         Self { limits, place: Place::Head, head: Head::default(), line, ended: 0 }
     }
@@ -213,8 +213,8 @@ impl Line {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { request_line: 40, head: 200, headers: 4, connections: 1, connections_per_address: 0 };
+    const LIMITS: ClientLimits =
+        ClientLimits { request_line: 40, head: 200, headers: 4, connections: 1, connections_per_address: 0 };
 
     /// What becomes of bytes that come at once, and that come one by one.
     fn taken(bytes: &[u8]) -> (Result<u64, Refusal>, Result<u64, Refusal>) {

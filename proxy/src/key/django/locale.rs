@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use hyper::header::HeaderMap;
-
 use super::digest::meta_value;
+use crate::request::Lines;
 
 /// Longer codes and headers are cut at the last border before this, as Django does it.
 const MAX_LENGTH: usize = 500;
@@ -22,8 +21,8 @@ pub struct Locale {
 
 impl Locale {
     /// The cookie counts, then `Accept-Language`, then the default.
-    pub(super) fn negotiate(&self, headers: &HeaderMap) -> Cow<'_, str> {
-        let text = |name| meta_value(name, headers).and_then(|value| String::from_utf8(value).ok());
+    pub(super) fn negotiate(&self, lines: Lines<'_>) -> Cow<'_, str> {
+        let text = |name| meta_value(name, lines).and_then(|value| String::from_utf8(value).ok());
         let cookies = text("HTTP_COOKIE").unwrap_or_default();
         let accept = text("HTTP_ACCEPT_LANGUAGE").unwrap_or_default();
         let wanted = cookie(&cookies, &self.cookie).and_then(|code| self.variant(&code));
@@ -160,7 +159,7 @@ fn quality_of(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{ACCEPT_LANGUAGE, COOKIE, HeaderValue};
+    use hyper::header::{ACCEPT_LANGUAGE, COOKIE, HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -177,7 +176,7 @@ mod tests {
                 headers.insert(name, HeaderValue::from_str(value).unwrap());
             }
         }
-        locale.negotiate(&headers).into_owned()
+        locale.negotiate(Lines::Map(&headers)).into_owned()
     }
 
     #[test]

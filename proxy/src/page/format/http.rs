@@ -21,9 +21,9 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
 
-use super::push_line;
 use crate::page::entry::Entry;
 use crate::policy::content_length;
+use crate::text::push_line;
 
 const EXPIRES: &str = "cachepage-expires";
 const KEY: &str = "cachepage-key";

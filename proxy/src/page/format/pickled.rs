@@ -7,10 +7,10 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER, X_FRAME_OPTIONS};
 
-use super::title_case;
 use crate::key;
 use crate::page::entry::Entry;
 use crate::pickle::{self, Compressor, Page, Protocol};
+use crate::text::title_case;
 
 /// How pages are shared with a Django.
 #[derive(Clone, Debug)]

@@ -40,35 +40,35 @@ pub(super) fn pool(client: Client, deadline: Duration, health: &Arc<Health>) -> 
 pub(super) struct Manager(Client);
 
 #[derive(Clone)]
-pub(super) struct Connection {
-    pub(super) handle: MultiplexedConnection,
+pub(super) struct Handle {
+    pub(super) multiplexed: MultiplexedConnection,
     pub(super) broken: Arc<AtomicBool>,
 }
 
-impl Connection {
+impl Handle {
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 }
 
 impl ManageConnection for Manager {
-    type Connection = Connection;
+    type Connection = Handle;
     type Error = RedisError;
 
-    async fn connect(&self) -> Result<Connection, RedisError> {
+    async fn connect(&self) -> Result<Handle, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_DEADLINE))
             // The deadline is ours, for checkout and command together.
             .set_response_timeout(None);
-        let handle = self.0.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Connection { handle, broken: Arc::default() })
+        let multiplexed = self.0.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Handle { multiplexed, broken: Arc::default() })
     }
 
-    async fn is_valid(&self, _: &mut Connection) -> Result<(), RedisError> {
+    async fn is_valid(&self, _: &mut Handle) -> Result<(), RedisError> {
         Ok(())
     }
 
-    fn has_broken(&self, connection: &mut Connection) -> bool {
+    fn has_broken(&self, connection: &mut Handle) -> bool {
         connection.is_broken()
     }
 }

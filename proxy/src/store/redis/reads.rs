@@ -21,70 +21,70 @@ use crate::key::Key;
 use crate::store::StoreError;
 
 /// The keys of one read.
-pub(super) type Wanted = SmallVec<[Key; 2]>;
+pub(super) type KeyList = SmallVec<[Key; 2]>;
 
 /// What a read brought, for each who asked for it: the values in the order of the keys.
 pub(super) type Outcome = Result<Vec<Option<Bytes>>, StoreError>;
 
 /// The reads of one worker. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turn(Arc<Mutex<HashMap<Wanted, Reads, DefaultHashBuilder>>>);
+pub(super) struct Reads(Arc<Mutex<HashMap<KeyList, KeyReads, DefaultHashBuilder>>>);
 
 /// The reads of some keys.
 #[derive(Debug, Default)]
-struct Reads {
-    sent: Option<Arc<Read>>,
+struct KeyReads {
+    sent: Option<Arc<SharedRead>>,
     /// Not yet sent.
-    open: Option<Arc<Read>>,
+    open: Option<Arc<SharedRead>>,
 }
 
 /// A read, and what has come of it: nothing, if its reader left.
 #[derive(Debug, Default)]
-pub(super) struct Read(SetOnce<Option<Outcome>>);
+pub(super) struct SharedRead(SetOnce<Option<Outcome>>);
 
 /// What to do about a read.
 pub(super) enum Part {
     /// Send it.
-    Lead(Lead),
+    Lead(ReadLeader),
     /// Wait for who does.
-    Join(Arc<Read>),
+    Join(Arc<SharedRead>),
 }
 
 /// The right to send a read, and the duty to tell who joined it.
-pub(super) struct Lead {
-    turn: Turn,
-    wanted: Wanted,
-    read: Arc<Read>,
+pub(super) struct ReadLeader {
+    all: Reads,
+    keys: KeyList,
+    read: Arc<SharedRead>,
     /// The one that is under way.
-    before: Option<Arc<Read>>,
+    before: Option<Arc<SharedRead>>,
 }
 
-impl Turn {
+impl Reads {
     /// Joins the open read of the same keys, or opens one.
-    pub(super) fn part(&self, wanted: Wanted) -> Part {
+    pub(super) fn part(&self, keys: KeyList) -> Part {
         let mut reads = self.reads();
-        if let Some(Reads { open: Some(read), .. }) = reads.get(&wanted) {
+        if let Some(KeyReads { open: Some(read), .. }) = reads.get(&keys) {
             return Part::Join(read.clone());
         }
-        let read = Arc::new(Read::default());
-        let Reads { sent, open } = reads.entry(wanted.clone()).or_default();
+        let read = Arc::new(SharedRead::default());
+        let KeyReads { sent, open } = reads.entry(keys.clone()).or_default();
         *open = Some(read.clone());
-        Part::Lead(Lead { turn: self.clone(), wanted, read, before: sent.clone() })
+        Part::Lead(ReadLeader { all: self.clone(), keys, read, before: sent.clone() })
     }
 
-    fn reads(&self) -> MutexGuard<'_, HashMap<Wanted, Reads, DefaultHashBuilder>> {
+    fn reads(&self) -> MutexGuard<'_, HashMap<KeyList, KeyReads, DefaultHashBuilder>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Read {
+impl SharedRead {
     /// What it brought; nothing, if its reader left before that.
     pub(super) async fn outcome(&self) -> Option<&Outcome> {
         self.0.wait().await.as_ref()
     }
 }
 
-impl Lead {
+impl ReadLeader {
     /// Lets others join until the read may be sent: while another is under way, or else those that are at hand. Whether
     /// that was before the deadline.
     pub(super) async fn close(&mut self, deadline: Instant) -> bool {
@@ -93,7 +93,7 @@ impl Lead {
             Some(_) => {}
             None => let_pass().await,
         }
-        if let Some(reads) = self.turn.reads().get_mut(&self.wanted) {
+        if let Some(reads) = self.all.reads().get_mut(&self.keys) {
             reads.sent = reads.open.take();
         }
         true
@@ -106,18 +106,18 @@ impl Lead {
     }
 }
 
-impl Drop for Lead {
+impl Drop for ReadLeader {
     fn drop(&mut self) {
-        let mut turn = self.turn.reads();
-        if let Some(reads) = turn.get_mut(&self.wanted) {
+        let mut all = self.all.reads();
+        if let Some(reads) = all.get_mut(&self.keys) {
             for read in [&mut reads.sent, &mut reads.open] {
                 read.take_if(|read| Arc::ptr_eq(read, &self.read));
             }
             if reads.sent.is_none() && reads.open.is_none() {
-                turn.remove(&self.wanted);
+                all.remove(&self.keys);
             }
         }
-        drop(turn);
+        drop(all);
         let _ = self.read.0.set(None);
     }
 }
@@ -142,25 +142,25 @@ mod tests {
 
     use super::*;
 
-    fn part(turn: &Turn, key: &str) -> Part {
+    fn part(turn: &Reads, key: &str) -> Part {
         turn.part(smallvec::smallvec![Key::new(key)])
     }
 
-    fn lead(turn: &Turn, key: &str) -> Lead {
+    fn lead(turn: &Reads, key: &str) -> ReadLeader {
         match part(turn, key) {
             Part::Lead(lead) => lead,
             Part::Join(_) => panic!("there is a read to join"),
         }
     }
 
-    fn join(turn: &Turn, key: &str) -> Arc<Read> {
+    fn join(turn: &Reads, key: &str) -> Arc<SharedRead> {
         match part(turn, key) {
             Part::Join(read) => read,
             Part::Lead(_) => panic!("there is no read to join"),
         }
     }
 
-    async fn close(lead: &mut Lead) -> bool {
+    async fn close(lead: &mut ReadLeader) -> bool {
         lead.close(Instant::now() + Duration::from_secs(5)).await
     }
 
@@ -168,13 +168,13 @@ mod tests {
         Ok(vec![Some(text.into())])
     }
 
-    async fn got(read: &Read) -> Option<Outcome> {
+    async fn got(read: &SharedRead) -> Option<Outcome> {
         read.outcome().await.cloned()
     }
 
     #[tokio::test]
     async fn all_who_ask_before_it_is_sent_share_a_read() {
-        let turn = Turn::default();
+        let turn = Reads::default();
         let mut first = lead(&turn, "a");
         let other = lead(&turn, "b");
         let joined = [join(&turn, "a"), join(&turn, "a")];
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_was_sent_is_not_joined_and_the_next_waits_for_it() {
-        let turn = Turn::default();
+        let turn = Reads::default();
         let mut sent = lead(&turn, "a");
         assert!(close(&mut sent).await);
         let mut next = lead(&turn, "a");
@@ -208,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_past_a_deadline_for_one_that_is_under_way() {
-        let turn = Turn::default();
+        let turn = Reads::default();
         let mut sent = lead(&turn, "a");
         assert!(close(&mut sent).await);
         let mut next = lead(&turn, "a");
@@ -223,7 +223,7 @@ mod tests {
     #[tokio::test]
     async fn who_joined_a_reader_that_left_is_told_so_and_the_next_may_go() {
         for was_sent in [false, true] {
-            let turn = Turn::default();
+            let turn = Reads::default();
             let mut first = lead(&turn, "a");
             let joined = join(&turn, "a");
             if was_sent {

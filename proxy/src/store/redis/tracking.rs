@@ -23,7 +23,8 @@ use bb8_redis::redis::{
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::store::feed::Changes;
+use crate::store::Listener;
+use crate::store::feed::Listeners;
 
 /// An answer to a beat says that all changes that were acknowledged before the beat have been heard of. From the beat on
 /// that is good for so long: no page is served near later than this after its change, with 5 ms to spare for the 50 that
@@ -49,13 +50,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Tells of all changes of keys with this prefix, until who hears of them is dropped.
-pub(super) fn follow(client: &Client, prefix: &[u8], changes: &Arc<Changes>) -> Result<(), RedisError> {
+pub(super) fn follow(client: &Client, prefix: &[u8], listeners: &Arc<Listeners>) -> Result<(), RedisError> {
     let info = client.get_connection_info().clone();
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     let tracking = Tracking {
         client: Client::open(info.set_redis_settings(settings))?,
         prefix: prefix.to_vec(),
-        changes: Arc::downgrade(changes),
+        listeners: Arc::downgrade(listeners),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("tracking".to_owned()).spawn(move || runtime.block_on(tracking.run()))?;
@@ -65,7 +66,7 @@ pub(super) fn follow(client: &Client, prefix: &[u8], changes: &Arc<Changes>) -> 
 struct Tracking {
     client: Client,
     prefix: Vec<u8>,
-    changes: Weak<Changes>,
+    listeners: Weak<Listeners>,
 }
 
 /// A connection that tells of changes, and whether it still does.
@@ -93,9 +94,9 @@ impl Tracking {
                 Ok(stream) => self.listen(stream, &mut was_on).await,
                 Err(lost) => lost,
             };
-            let Some(changes) = self.changes.upgrade() else { return };
-            changes.lost();
-            drop(changes);
+            let Some(listeners) = self.listeners.upgrade() else { return };
+            listeners.lost();
+            drop(listeners);
             // Once, not at each try.
             if std::mem::replace(&mut was_on, false) {
                 warn!(%lost, "changes in Redis are not heard of: near cache off");
@@ -106,7 +107,7 @@ impl Tracking {
 
     /// A connection that tells of all changes from here on.
     async fn connect(&self) -> Result<Stream, Lost> {
-        let (changes, is_open) = (self.changes.clone(), Arc::new(AtomicBool::new(true)));
+        let (listeners, is_open) = (self.listeners.clone(), Arc::new(AtomicBool::new(true)));
         let open = is_open.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_DEADLINE))
@@ -115,8 +116,8 @@ impl Tracking {
                 if push.kind == PushKind::Disconnection {
                     open.store(false, Ordering::Relaxed);
                 }
-                if let Some(changes) = changes.upgrade() {
-                    hear(&changes, &push);
+                if let Some(listeners) = listeners.upgrade() {
+                    hear(&listeners, &push);
                 }
                 Ok::<_, ()>(())
             });
@@ -136,15 +137,15 @@ impl Tracking {
                 return lost;
             }
             // The stream may have ended after the answer; nothing else runs on this thread from here to `certain`.
-            let Some(changes) = self.changes.upgrade().filter(|_| stream.is_open.load(Ordering::Relaxed))
+            let Some(listeners) = self.listeners.upgrade().filter(|_| stream.is_open.load(Ordering::Relaxed))
             else {
                 return Lost::Goodbye;
             };
-            changes.certain(sent + CERTAIN_FOR);
-            if changes.near_was_asked() {
+            listeners.certain(sent + CERTAIN_FOR);
+            if listeners.was_asked() {
                 asked = sent;
             }
-            drop(changes);
+            drop(listeners);
             if !std::mem::replace(was_on, true) {
                 info!("changes in Redis are heard of again");
             }
@@ -158,16 +159,16 @@ async fn answered(answer: impl Future<Output = Result<(), RedisError>>) -> Resul
 }
 
 /// One message, in the order in which Redis sent them.
-fn hear(changes: &Changes, push: &PushInfo) {
+fn hear(listeners: &Listeners, push: &PushInfo) {
     match (&push.kind, push.data.as_slice()) {
         (PushKind::Invalidate, [Value::Array(keys)]) => keys.iter().for_each(|key| match key {
-            Value::BulkString(key) => changes.changed(key),
+            Value::BulkString(key) => listeners.changed(key),
             // No key can be told: any may have changed.
-            _ => changes.all_changed(),
+            _ => listeners.all_changed(),
         }),
         // FLUSHALL, FLUSHDB.
-        (PushKind::Invalidate, _) => changes.all_changed(),
-        (PushKind::Disconnection, _) => changes.lost(),
+        (PushKind::Invalidate, _) => listeners.all_changed(),
+        (PushKind::Disconnection, _) => listeners.lost(),
         _ => {}
     }
 }

@@ -1,0 +1,66 @@
+//! Why a request has no answer from the origin or the store, and the status and name that it gets instead.
+
+use std::error::Error as StdError;
+
+use hyper::StatusCode;
+
+use crate::origin::OriginError;
+use crate::request::Refusal;
+
+/// Why a request got no answer from the origin or the store.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// The leader's error, passed to its followers. The leader's line in the log tells of it.
+    #[error(transparent)]
+    Collapsed(Box<Self>),
+    /// A task of ours is gone.
+    #[error("the proxy broke off")]
+    Broken,
+}
+
+impl Error {
+    /// The status and the fixed name of each error: the one place that knows.
+    pub(crate) fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Refused(Refusal::BadRequest(_)) => (StatusCode::BAD_REQUEST, "bad-request"),
+            Self::Refused(Refusal::Method) => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+            Self::Origin(error) => match error {
+                OriginError::BrokenRequest => (StatusCode::BAD_REQUEST, "bad-request"),
+                OriginError::RequestBody(_) => (StatusCode::REQUEST_TIMEOUT, "request-body"),
+                OriginError::Connect(_) => (StatusCode::BAD_GATEWAY, "origin-connect"),
+                OriginError::Answer(_) | OriginError::Unasked(_) => {
+                    (StatusCode::BAD_GATEWAY, "origin-answer")
+                }
+                OriginError::Silent(_) => (StatusCode::GATEWAY_TIMEOUT, "origin-silent"),
+                OriginError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "origin-busy"),
+            },
+            Self::Collapsed(error) => error.kind(),
+            Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "broken"),
+        }
+    }
+
+    /// Whether there is no answer for reasons that are not the client's.
+    pub(crate) fn is_failure(&self) -> bool {
+        self.kind().0.is_server_error()
+    }
+
+    /// Whether it is the origin's fault, which an operator should know of.
+    pub(crate) fn is_origins(&self) -> bool {
+        !matches!(self, Self::Collapsed(_)) && self.is_failure()
+    }
+
+    /// The error with all its sources, on one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(inner) = source {
+            text = format!("{text}: {inner}");
+            source = inner.source();
+        }
+        text
+    }
+}
