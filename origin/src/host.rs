@@ -1,4 +1,4 @@
-//! Which hosts Django accepts (`django.http.request.host_validation_re`).
+//! Checks a host as Django does (`django.http.request.host_validation_re`).
 
 /// Whether a Host header is valid: letters, digits, dots and hyphens, or an IPv6 address, and a port.
 pub(crate) fn is_good(host: &str) -> bool {

@@ -1,6 +1,6 @@
-//! Which answer a client accepts (DRF's `DefaultContentNegotiation` with the JSON renderer alone).
+//! Content negotiation, as DRF's `DefaultContentNegotiation` does it if JSON is the only renderer.
 
-/// How much of an `Accept` header is read, in characters.
+/// The longest part of an `Accept` header that is read, in characters.
 const MAX_ACCEPT: usize = 8192;
 /// Longer media types are ignored.
 const MAX_TOKEN: usize = 256;

@@ -4,8 +4,8 @@
 //! before it, nothing is kept in memory, and a property finds its city by making its location again.
 //!
 //! People compare measurements on rows with the same seed, so none of this may change: the order of the draws in a
-//! function, the tables and texts below `generate/`, `EPOCH`, the generator, and how `rand` and `fake` turn its
-//! bits into choices. `tests/determinism.rs` has their digest; if an update of a library changes it, keep the old version.
+//! function, the tables and texts below `generate/`, `EPOCH`, the generator, and how `rand` and `fake` turn its bits
+//! into choices. `tests/determinism.rs` has their digest; if an update of a library changes it, keep the old version.
 
 mod cities;
 mod people;
@@ -150,8 +150,8 @@ impl Rows {
         (office - 1) * AGENTS_AN_OFFICE + random.random_range(1..=AGENTS_AN_OFFICE)
     }
 
-    /// Each property is listed in an interval of its own, so no two have the same `created_at`, and sorting by it has one
-    /// result.
+    /// Each property is listed in an interval of its own, so no two have the same `created_at`, and sorting by it has
+    /// one result.
     fn listed(&self, id: u64, random: &mut ChaCha8Rng) -> Timestamp {
         let part = SPAN / self.properties;
         let micros = (id - 1) * part + random.random_range(0..part);

@@ -58,7 +58,8 @@ impl Database {
         self.client.cancel_token()
     }
 
-    /// Replaces the rows of all tables and creates missing tables. Dropping the future before its end keeps the old rows.
+    /// Replaces the rows of all tables and creates missing tables. Dropping the future before its end keeps the old
+    /// rows.
     pub async fn load(
         &mut self,
         rows: &Rows,
