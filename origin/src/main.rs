@@ -9,7 +9,7 @@ use origin::{Args, Config, Database, Origin};
 use server::{ClientDeadlines, ClientLimits, Clients, refuse};
 use tracing::info;
 
-/// A naive page on a large table may take longer than one would think.
+/// A naive page of a large table can take many seconds.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
 #[tokio::main]
@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
     };
     let stop = match server::stop_signal() {
         Ok(stop) => stop,
-        Err(error) => return refuse(&format!("no signals: {error}")),
+        Err(error) => return refuse(&format!("cannot listen for signals: {error}")),
     };
     info!(%address, pool_size = config.pool_size, "listening");
     server::announce("origin", address);

@@ -9,7 +9,7 @@ use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SE
 
 use crate::key;
 use crate::page::entry::Entry;
-use crate::pickle::{self, Compressor, Page, Protocol};
+use crate::pickle::{self, Compressor, PickledPage, Protocol};
 use crate::text::title_case;
 
 /// How pages are shared with a Django.
@@ -25,7 +25,7 @@ pub struct Pickled {
 
 impl Pickled {
     pub(super) fn encode(&self, entry: &Entry) -> Option<Bytes> {
-        let page = Page {
+        let page = PickledPage {
             status: entry.status.as_u16(),
             reason: entry.reason.as_ref().map(|reason| latin_1(reason.as_bytes())),
             headers: self.stored_headers(&entry.headers),
