@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use bench::stack::Redis;
 use bytes::Bytes;
 use proxy::{Key, MemoryStore, RedisStore, Store, Write};
+use stack::Redis;
 use tokio::time::timeout;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! Each page, filled by one side and served by the other.
 
-use bench::stack::Postgres;
+use stack::Postgres;
 
 use crate::site::{ALL, CACHES, Cache, NEW, PLAIN, REDIS, Site, ask, request};
 use crate::support::{Reply, Scene, exchange};
