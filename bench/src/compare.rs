@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::stack::Redis;
 use serde::Serialize;
+use stack::Redis;
 
 use measure::{Idle, Load, Measured};
 pub(crate) use peer::Kind as PeerKind;

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bench::stack::Postgres;
 use clap::Parser as _;
 use origin::{Args, Config, Database, Origin};
 use server::Clients;
+use stack::Postgres;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bench::stack::Redis;
 use bytes::Bytes;
 use proxy::{Feed as _, Key, Listener, Locks as _, MemoryStore, RedisStore, Store, Values as _, Write};
+use stack::Redis;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 

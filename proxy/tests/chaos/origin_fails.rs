@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use bench::stack::Redis;
+use stack::Redis;
 use tokio::task::block_in_place;
 
 use crate::load::{CLIENTS, Client, Habit, Load, PAGES};

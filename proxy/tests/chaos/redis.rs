@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bench::stack::Redis;
+use stack::Redis;
 use tokio::task::block_in_place;
 
 use crate::load::{CLIENTS, Habit, Load};

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Instant;
 
-use bench::stack::Redis;
+use stack::Redis;
 use tokio::task::block_in_place;
 
 use crate::load::{CLIENTS, Client, Habit, Load};

@@ -1,6 +1,6 @@
 //! How the program ends on signals.
 
-use bench::stack::Redis;
+use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::block_in_place;

@@ -1,6 +1,6 @@
 //! One side fills a page, and the other serves it.
 
-use bench::stack::Postgres;
+use stack::Postgres;
 
 use crate::site::{ALL, CACHES, Cache, NEW, PLAIN, REDIS, Site, ask, request};
 use crate::support::{Reply, Scene, exchange};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bench::stack::{Launch, Program, Redis, free_port, new_folder};
+use stack::{Launch, Program, Redis, free_port, new_folder};
 
 use crate::support::{Reply, Scene, exchange, redis_store};
 use crate::venv::{APP, Django};

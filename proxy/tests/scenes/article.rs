@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bench::stack::{Postgres, Redis};
 use clap::Parser as _;
 use origin::{Args, Config, Database};
 use server::Clients;
+use stack::{Postgres, Redis};
 use tokio::net::TcpListener;
 
 use crate::support::{Reply, Scene, redis_store};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bench::stack::Redis;
 use proxy::MemoryStore;
+use stack::Redis;
 use tokio::task::JoinSet;
 
 use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, page};

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use bench::stack::Redis;
 use serde_json::Value;
+use stack::Redis;
 
 use crate::support::{Origin, Scene};
 

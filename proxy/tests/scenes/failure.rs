@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bench::stack::Redis;
 use proxy::{MemoryStore, RedisStore};
+use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;

@@ -143,7 +143,7 @@ async fn a_costly_page_is_refreshed_before_it_expires() {
 
 #[tokio::test]
 async fn pages_are_stored_as_long_as_they_may_be_served_stale() {
-    let redis = bench::stack::Redis::start().unwrap();
+    let redis = stack::Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, &rule("grace = 30\nstale_if_error = 300")).await;
     assert_eq!(scene.get("/p/").await.header("cache-control"), "max-age=60");

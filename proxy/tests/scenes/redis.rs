@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use bench::stack::Redis;
+use stack::Redis;
 
 use crate::support::{Origin, Scene};
 

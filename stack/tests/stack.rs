@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::stack::{Launch, Postgres, Redis, free_port};
+use stack::{Launch, Postgres, Redis, free_port};
 
 #[test]
 fn postgres_makes_empty_databases_and_counts_their_statements() {
@@ -32,7 +32,7 @@ fn redis_comes_back_empty_on_the_same_port() {
 
 #[test]
 fn a_program_that_died_has_last_words() {
-    let folder = bench::stack::new_folder().unwrap();
+    let folder = stack::new_folder().unwrap();
     let mut program = Launch::new("speaker", Path::new("/bin/sh"), &folder.join("log"))
         .args(["-c", "echo one; echo two; echo three; exit 7"])
         .folder(&folder)
