@@ -8,8 +8,8 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::header::HeaderName;
 use smallvec::SmallVec;
 
@@ -24,7 +24,13 @@ pub(crate) type KeyText = SmallVec<[u8; 128]>;
 
 /// A key in the store. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Key(Bytes);
+pub struct Key(Arc<[u8]>);
+
+impl From<&[u8]> for Key {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
 
 impl Key {
     /// Takes any bytes as a key.
