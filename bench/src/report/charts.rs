@@ -3,8 +3,8 @@
 mod over_time;
 
 use super::chart::{Axis, Chart, Scale, Series, Shape};
-use crate::laboratory::Indexes;
-use crate::run::{Run, Single, Site, Tables, Way};
+use crate::run::{Run, Single, Site, Way};
+use crate::tables::{Indexes, Tables};
 
 /// A chart with its words.
 pub(super) struct Figure {
