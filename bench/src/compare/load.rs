@@ -1,0 +1,194 @@
+//! What is asked for, and by which heads.
+
+use std::collections::HashSet;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tempfile::NamedTempFile;
+
+use super::head::{Cookies, Head, SITE};
+use super::zipf::Zipf;
+
+/// How many visitors a site has, each with a head of its own.
+const VISITORS: usize = 30_000;
+
+/// How many requests are prepared. Each visitor asks four times, each time for another page; 8,700 of 10,000 pages are
+/// asked for.
+const REQUESTS: usize = 4 * VISITORS;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Pages of a site by Zipf's law, with the heads of many browsers.
+    ///
+    /// Pages that vary do so on Accept and Cookie. Three Accepts and four Cookies make twelve variants of a page, while
+    /// agents and referers differ as ever. A site whose visitors all have cookies of their own has no hits to measure.
+    Site { pages: usize, varies: bool },
+    /// One page with one short head, again and again.
+    Repeated,
+    /// As `Repeated`, for a page that is not cached.
+    Pass,
+    /// A page that is not there yet, each time.
+    NewPages,
+}
+
+impl Load {
+    /// Whether caches answer it without the origin once they are filled.
+    pub(crate) fn has_hits(self) -> bool {
+        matches!(self, Self::Site { .. } | Self::Repeated)
+    }
+
+    fn requests(self) -> Vec<Request> {
+        match self {
+            Self::Site { pages, varies } => site(pages, varies),
+            Self::Repeated => vec![Request::plain("/page")],
+            Self::Pass => vec![Request::plain("/pass")],
+            Self::NewPages => Vec::new(),
+        }
+    }
+
+    fn script(self) -> Option<&'static str> {
+        match self {
+            Self::Site { .. } => Some(include_str!("../../peers/replay.lua")),
+            Self::NewPages => Some(include_str!("../../peers/miss.lua")),
+            // The one head is wrk's own.
+            Self::Repeated | Self::Pass => None,
+        }
+    }
+}
+
+/// A request, and what tells the page that answers it from others.
+#[derive(Clone, Debug)]
+struct Request {
+    text: String,
+    page: String,
+}
+
+impl Request {
+    fn plain(path: &str) -> Self {
+        Self { text: format!("GET {path} HTTP/1.1\r\nHost: {SITE}\r\n\r\n"), page: path.to_owned() }
+    }
+}
+
+/// The requests of a site's visitors. They are the same each time.
+fn site(pages: usize, varies: bool) -> Vec<Request> {
+    let mut random = StdRng::seed_from_u64(1);
+    let cookies = if varies { Cookies::Shared } else { Cookies::Own };
+    let heads: Vec<_> = (0..VISITORS).map(|number| Head::of_visitor(number, cookies, &mut random)).collect();
+    let zipf = Zipf::new(pages);
+    let ask = |head: &Head| {
+        let path = path(pages, varies, zipf.draw(&mut random));
+        let text = format!("GET {path} HTTP/1.1\r\n{}", head.lines);
+        let variant = if varies { head.variant.as_str() } else { "" };
+        Request { text, page: path + variant }
+    };
+    heads.iter().cycle().take(REQUESTS).map(ask).collect()
+}
+
+fn path(pages: usize, varies: bool, page: usize) -> String {
+    match (pages, varies) {
+        (1, false) => "/page".to_owned(),
+        (1, true) => "/varies".to_owned(),
+        (_, false) => format!("/pages/{page}"),
+        (_, true) => format!("/varies/{page}"),
+    }
+}
+
+/// A load, made ready.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    load: Load,
+    script: Option<NamedTempFile>,
+    requests: NamedTempFile,
+    /// A request for each page and variant, to fill a cache with.
+    pub(crate) pages: Vec<String>,
+}
+
+impl Traffic {
+    pub(crate) fn new(load: Load) -> io::Result<Self> {
+        let requests = load.requests();
+        let script = load.script().map(|text| file([text])).transpose()?;
+        let file = file(requests.iter().map(|request| request.text.as_str()))?;
+        Ok(Self { load, script, requests: file, pages: distinct(requests) })
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Has wrk ask a server for it.
+    pub(crate) fn tell(&self, wrk: &mut Command, server: SocketAddr) {
+        /// Of the runs for new pages, so that each has its own.
+        static RUN: AtomicUsize = AtomicUsize::new(0);
+        wrk.args(["--header", &format!("Host: {SITE}")]);
+        if let Some(script) = &self.script {
+            wrk.arg("--script").arg(script.path());
+        }
+        let path = if self.load == Load::Pass { "/pass" } else { "/page" };
+        wrk.arg(format!("http://{server}{path}")).arg("--").arg(self.requests.path());
+        wrk.arg(RUN.fetch_add(1, Ordering::Relaxed).to_string());
+    }
+}
+
+/// One request for each page, the first.
+fn distinct(requests: Vec<Request>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    requests.into_iter().filter_map(|request| seen.insert(request.page).then_some(request.text)).collect()
+}
+
+fn file<'a>(texts: impl IntoIterator<Item = &'a str>) -> io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new()?;
+    let mut writer = io::BufWriter::new(&mut file);
+    texts.into_iter().try_for_each(|text| writer.write_all(text.as_bytes()))?;
+    writer.flush()?;
+    drop(writer);
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages(pages: usize, varies: bool) -> usize {
+        distinct(Load::Site { pages, varies }.requests()).len()
+    }
+
+    #[test]
+    fn most_pages_and_variants_are_asked_for() {
+        assert_eq!([pages(1, false), pages(1, true)], [1, 12]);
+        assert!(pages(2_000, false) > 1_990);
+        assert!((8_500..9_000).contains(&pages(10_000, false)), "{}", pages(10_000, false));
+        assert!((15_000..24_000).contains(&pages(2_000, true)), "{}", pages(2_000, true));
+    }
+
+    #[test]
+    fn no_request_of_a_visitor_is_as_another_visitors() {
+        let requests = Load::Site { pages: 2_000, varies: false }.requests();
+        let texts: HashSet<_> = requests.iter().map(|request| &request.text).collect();
+        assert_eq!(requests.len(), REQUESTS);
+        assert!(texts.len() > REQUESTS / 10 * 9, "{}", texts.len());
+    }
+
+    #[test]
+    fn the_requests_are_the_same_each_time() {
+        let texts = || site(10, true).into_iter().map(|request| request.text);
+        assert!(texts().eq(texts()));
+    }
+
+    #[test]
+    fn a_script_finds_the_requests_and_the_run_in_its_arguments() {
+        let traffic = Traffic::new(Load::NewPages).unwrap();
+        let mut wrk = Command::new("wrk");
+        traffic.tell(&mut wrk, ([127, 0, 0, 1], 80).into());
+        let args: Vec<_> = wrk.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let behind = args.iter().position(|arg| arg == "--").unwrap() + 1;
+        assert_eq!(args[behind], traffic.requests.path().to_string_lossy());
+        assert!(args[behind + 1].parse::<usize>().is_ok() && args.len() == behind + 2, "{args:?}");
+        assert!(include_str!("../../peers/replay.lua").contains("args[1]"));
+        assert!(include_str!("../../peers/miss.lua").contains("args[2]"));
+    }
+}
