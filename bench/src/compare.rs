@@ -1,7 +1,7 @@
 //! Comparison: the proxy and its peers side by side, in turn, in one run.
 //!
-//! A shared machine is noisy, so that only figures of one run tell anything of each other: all servers of a case run at
-//! the same time, the load goes to each of them in turn, some seconds each, again and again, and the medians are shown.
+//! A shared machine is noisy, and figures of different runs don't compare. So all servers of a case run at the same time,
+//! the load goes to each of them in turn for some seconds, again and again, and the table shows medians.
 
 mod case;
 mod client;
@@ -29,30 +29,30 @@ use peer::{Absent, Entrant, Ground, Peer};
 use table::Row;
 pub(crate) use yardstick::Kind;
 
-/// Compare the proxy with nginx, Varnish, Bloom and Django, under the load of a site
+/// Compare the proxy with nginx, Varnish, Bloom and Django under the load of a site
 ///
-/// Each is set up as it is best for this load (bench/peers); what is not installed is left out, and said. The load is
-/// wrk's, with one thread, after each cache was filled. Shown are medians: CPU of the server a request, requests a
-/// second, latencies, each also as a ratio to nginx's; how many were hits; memory.
+/// Each server is set up as it is best for this load (bench/peers); one that is not installed is left out, which is said.
+/// Caches are filled first. Then wrk, with one thread, loads each server in turn, again and again. The table has medians:
+/// CPU of the server a request, requests a second, latencies, the share of hits, and memory; ratios are to nginx's.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         bench compare --cases heads,pages-2000,varies --peers near,nginx\n  \
                         bench compare --pass --misses --json compare.json\n  \
                         bench compare --cases repeated --sizes 1000,14000,200000 --connections 1,64,1000")]
 pub(crate) struct CompareArgs {
-    /// What to measure
+    /// Cases to measure
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Case::DEFAULT)]
     cases: Vec<Case>,
 
-    /// Also requests that pass through to the origin: the case `pass`
+    /// Also measure the case `pass`
     #[arg(long)]
     pass: bool,
 
-    /// Also requests for pages that are not there yet: the case `misses`
+    /// Also measure the case `misses`
     #[arg(long)]
     misses: bool,
 
-    /// Whom to compare, as far as they take part in a case
+    /// Servers to compare, where they take part in a case
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = PeerKind::ALL)]
     peers: Vec<PeerKind>,
 
@@ -60,19 +60,19 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_delimiter = ',', default_value = "14000")]
     sizes: Vec<usize>,
 
-    /// How many connections at a time
+    /// Numbers of connections
     #[arg(long, value_delimiter = ',', default_value = "64")]
     connections: Vec<usize>,
 
-    /// How often each has its turn
+    /// Turns of each server
     #[arg(long, default_value = "5")]
     rounds: usize,
 
-    /// How long a turn is
+    /// Length of a turn, in seconds
     #[arg(long, default_value = "3")]
     seconds: u64,
 
-    /// Also what idle connections take
+    /// Also measure the memory of idle connections
     #[arg(long)]
     idle: bool,
 
@@ -86,7 +86,7 @@ pub(crate) struct CompareArgs {
 }
 
 impl CompareArgs {
-    /// The cases that are wanted, each once.
+    /// The cases to measure, each once.
     fn cases(&self) -> Vec<Case> {
         let mut cases = self.cases.clone();
         cases.extend(self.pass.then_some(Case::Pass));
@@ -140,7 +140,7 @@ fn measure_case(case: Case, args: &CompareArgs, ground: &Ground<'_>, wrk: &Path)
     let (load, entrants) = case.plan();
     let traffic = Traffic::new(load)?;
     let mut peers = start(entrants.iter().filter(|entrant| args.peers.contains(&entrant.kind)), ground);
-    // Before the load: what that leaves behind would hide it.
+    // Before the load, which leaves memory behind that would hide it.
     let idle = if args.idle { idle(&peers, ground.size) } else { Vec::new() };
     peers.retain(|peer| is_filled(peer, &traffic));
     let mut rows = Vec::new();
@@ -164,7 +164,7 @@ fn measure_case(case: Case, args: &CompareArgs, ground: &Ground<'_>, wrk: &Path)
     Ok(rows)
 }
 
-/// Those that are here. Who is not is named.
+/// Starts those that are installed, and names the others.
 fn start<'a>(entrants: impl Iterator<Item = &'a Entrant>, ground: &Ground<'_>) -> Vec<Peer> {
     let start = |&entrant: &Entrant| {
         Peer::start(entrant, ground).map_err(|absent| println!("{entrant} is left out: {absent}")).ok()
@@ -177,7 +177,7 @@ fn is_filled(peer: &Peer, traffic: &Traffic) -> bool {
     filled.map_err(|error| println!("{} is left out: it could not be filled: {error}", peer.entrant)).is_ok()
 }
 
-/// What connections take that have had their answer and ask no more.
+/// Measures the memory of connections that have had an answer and ask for nothing more.
 fn idle(peers: &[Peer], size: usize) -> Vec<(Entrant, Idle)> {
     println!("\n{} idle connections, {size} bytes", measure::IDLE);
     println!("{:<30}{:>14}{:>10}", "", "bytes each", "MB in all");
@@ -190,7 +190,7 @@ fn idle(peers: &[Peer], size: usize) -> Vec<(Entrant, Idle)> {
     idle.collect()
 }
 
-/// Loads each in turn, again and again. Whom all turns failed with is not in it.
+/// Loads each server in turn, again and again. The result leaves out servers whose every turn failed.
 fn turns<'a>(
     peers: &'a [Peer],
     run: impl Fn(&Peer, Duration) -> Result<Measured, Fault>,

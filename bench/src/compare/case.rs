@@ -1,4 +1,4 @@
-//! The cases of the comparison: what is asked for, and of whom.
+//! The cases of the comparison: a load and the servers that take part.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -30,16 +30,16 @@ pub(crate) enum Case {
     Django2000,
     /// One page, with 2,000 rules before the one that matches
     Rules,
-    /// One page with one short head, again and again: the easiest case, and no site's
+    /// One page and one short head, repeated: the easiest case, which no site has
     Repeated,
     /// Requests that pass through to the origin
     Pass,
-    /// Pages that are not there yet: each is fetched, and stored
+    /// Requests for new pages: each is fetched and stored
     Misses,
 }
 
 impl Case {
-    /// What is measured unless something else is asked for: all hits.
+    /// All hits, the easiest last.
     pub(crate) const DEFAULT: [Self; 9] = [
         Self::Heads,
         Self::Pages2000,
@@ -52,7 +52,7 @@ impl Case {
         Self::Repeated,
     ];
 
-    /// What is asked for, and who takes part.
+    /// The load, and the servers that take part.
     pub(crate) fn plan(self) -> (Load, &'static [Entrant]) {
         let site = |pages| Load::Site { pages, varies: false };
         let varying = |pages| Load::Site { pages, varies: true };
@@ -88,10 +88,10 @@ const HYPER: Entrant = Entrant::new(Kind::Hyper);
 const RAW: Entrant = Entrant::new(Kind::Raw);
 
 const CACHES: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH];
-/// With the yardsticks, and with those whose distance one page shows well enough.
+/// Yardsticks and slow servers take part where there is one page, which shows their distance well enough.
 const ALL: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH, BLOOM, GUNICORN, HYPER, RAW];
 const DJANGO: &[Entrant] = &[REDIS.with(Setup::DjangoKeys), NEAR.with(Setup::DjangoKeys), NGINX, VARNISH];
-/// Near, where a rule more costs the greatest share.
+/// Near hits cost least, so that a cost of rules shows most.
 const RULES: &[Entrant] = &[NEAR, NEAR.with(Setup::ManyRules), NGINX];
 const PASSING: &[Entrant] = &[REDIS, NGINX, VARNISH];
 const FILLING: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH, BLOOM];

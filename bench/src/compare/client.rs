@@ -1,4 +1,4 @@
-//! A plain client for what is not measured: it fills caches, and asks the origin how often it was asked.
+//! A plain client for what is not measured: it fills caches, and reads the origin's count of requests.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::head::SITE;
 use super::yardstick::COUNT;
 
-/// How long a server may be silent.
+/// The longest that a server may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks a server for each page, so that it need not ask the origin for them later.
+/// Asks a server for every page, so that each is a hit later.
 ///
-/// Twice, on several connections at a time: a cache may keep pages for each of its workers, or from the second time on.
+/// It asks twice, on several connections at a time: a cache may keep pages a worker, or only from the second request on.
 pub(crate) fn fill(server: SocketAddr, requests: &[String]) -> io::Result<()> {
     const TIMES: usize = 2;
     const CONNECTIONS: usize = 4;
@@ -32,7 +32,7 @@ pub(crate) fn fill(server: SocketAddr, requests: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// How many requests an origin of ours has had, but for those that ask this.
+/// The number of requests that our origin has had, without those for the number.
 pub(crate) fn count(origin: SocketAddr) -> io::Result<u64> {
     let mut client = Client { server: origin, connection: None };
     let body = client.ask(&format!("GET {COUNT} HTTP/1.1\r\nHost: {SITE}\r\n\r\n"))?;
@@ -45,7 +45,7 @@ struct Client {
 }
 
 impl Client {
-    /// The body of the answer, which must be a 200 with a length.
+    /// Returns the body of the answer, which must be a 200 with a length.
     fn ask(&mut self, request: &str) -> io::Result<Vec<u8>> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -67,7 +67,7 @@ fn connect(server: SocketAddr) -> io::Result<BufReader<TcpStream>> {
     Ok(BufReader::with_capacity(64 * 1024, stream))
 }
 
-/// What is of interest in the head of an answer.
+/// The part of an answer's head that this client needs.
 struct Head {
     length: usize,
     is_kept: bool,

@@ -2,66 +2,54 @@
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
 
-/// The site that is asked for, whatever address its server has.
+/// The Host of all requests, so that the pages of a case are the same on every server.
 pub(crate) const SITE: &str = "shop.example";
 
-/// What a browser is known by. `@` stands for a version.
-struct Browser {
+/// A browser's engine: how its User-Agent ends, with `@` for the version, and its Accept.
+struct Engine {
     agent: &'static str,
     accept: &'static str,
 }
 
-/// What Chrome says it accepts.
-const CHROME: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
-/// What Firefox says.
-const FIREFOX: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8";
-/// What Safari says.
-const SAFARI: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+const CHROME: Engine = Engine {
+    agent: "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/@.0.0.0 Safari/537.36",
+    accept: "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+};
+const FIREFOX: Engine = Engine {
+    agent: "Gecko/20100101 Firefox/@.0",
+    accept: "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8",
+};
+const SAFARI: Engine = Engine {
+    agent: "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.@ Safari/605.1.15",
+    accept: "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+};
 
-/// A site's visitors: eight agents with three Accepts between them.
-const BROWSERS: [Browser; 8] = [
-    Browser {
-        agent: "(Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/@.0.0.0 Safari/537.36",
-        accept: CHROME,
-    },
-    Browser {
-        agent: "(Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/@.0.0.0 Safari/537.36",
-        accept: CHROME,
-    },
-    Browser {
-        agent: "(Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/@.0.0.0 Mobile Safari/537.36",
-        accept: CHROME,
-    },
-    Browser {
-        agent: "(Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/@.0.0.0 Safari/537.36 Edg/@.0.0.0",
-        accept: CHROME,
-    },
-    Browser { agent: "(Windows NT 10.0; Win64; x64; rv:@.0) Gecko/20100101 Firefox/@.0", accept: FIREFOX },
-    Browser { agent: "(X11; Linux x86_64; rv:@.0) Gecko/20100101 Firefox/@.0", accept: FIREFOX },
-    Browser {
-        agent: "(iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.@ Mobile/15E148 Safari/604.1",
-        accept: SAFARI,
-    },
-    Browser {
-        agent: "(Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.@ Safari/605.1.15",
-        accept: SAFARI,
-    },
+/// The browsers of a site's visitors, half of them with Chrome's engine.
+const BROWSERS: [(&str, &Engine); 8] = [
+    ("Windows NT 10.0; Win64; x64", &CHROME),
+    ("Macintosh; Intel Mac OS X 10_15_7", &CHROME),
+    ("X11; Linux x86_64", &CHROME),
+    ("Linux; Android 10; K", &CHROME),
+    ("Windows NT 10.0; Win64; x64; rv:@.0", &FIREFOX),
+    ("X11; Linux x86_64; rv:@.0", &FIREFOX),
+    ("Macintosh; Intel Mac OS X 10_15_7", &SAFARI),
+    ("iPhone; CPU iPhone OS 18_5 like Mac OS X", &SAFARI),
 ];
 
 const LANGUAGES: [&str; 5] =
     ["en-US,en;q=0.9", "de-DE,de;q=0.9,en;q=0.8", "fr-FR,fr;q=0.9", "en-GB,en;q=0.7", "nl,en;q=0.6"];
 
-/// The Cookie of a visitor who has not logged in: few kinds, so that pages that vary on it have hits.
-const CONSENTS: [&str; 4] = ["", "consent=all", "consent=necessary", "consent=all; theme=dark"];
+/// The cookies that visitors have who are not logged in.
+const SHARED_COOKIES: [&str; 4] =
+    ["", "Cookie: consent=all\r\n", "Cookie: consent=necessary\r\n", "Cookie: consent=all; theme=dark\r\n"];
 
-/// What cookies visitors have.
+/// The cookies that visitors have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cookies {
-    /// Each their own, as where they log in or are counted.
+    /// Every visitor has a session and a token of their own.
     Own,
-    /// One of four kinds, as on a page that varies on Cookie and is cached all the same.
+    /// Every visitor has one of four sets, so that pages that vary on Cookie have hits.
     Shared,
 }
 
@@ -70,47 +58,43 @@ pub(crate) enum Cookies {
 pub(crate) struct Head {
     /// From Host to the blank line.
     pub(crate) lines: String,
-    /// Its Accept and Cookie: what the pages of these loads vary on, if they do.
+    /// Accept and Cookie, on which pages vary if they do.
     pub(crate) variant: String,
 }
 
 impl Head {
-    /// The head of the visitor with this number, which is in it: no two visitors have the same.
+    /// The head of one visitor. The number is part of it, so no two visitors have the same.
     pub(crate) fn of_visitor(number: usize, cookies: Cookies, random: &mut StdRng) -> Self {
-        let browser = &BROWSERS[random.random_range(0..BROWSERS.len())];
-        let agent = browser.agent.replace('@', &random.random_range(100..140).to_string());
+        let (platform, engine) = BROWSERS[random.random_range(0..BROWSERS.len())];
+        let version = random.random_range(100..140).to_string();
+        let agent = format!("Mozilla/5.0 ({platform}) {}", engine.agent).replace('@', &version);
+        let accept = engine.accept;
+        let language = LANGUAGES[random.random_range(0..LANGUAGES.len())];
         let cookie = match cookies {
-            Cookies::Own => own_cookie(random),
-            Cookies::Shared => one_of(&CONSENTS, random).to_owned(),
+            Cookies::Own => own_cookies(random),
+            Cookies::Shared => SHARED_COOKIES[random.random_range(0..SHARED_COOKIES.len())].to_owned(),
         };
-        let accept = browser.accept;
-        let language = one_of(&LANGUAGES, random);
-        let cookie_line = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
         let lines = format!(
             "Host: {SITE}\r\n\
-             User-Agent: Mozilla/5.0 {agent}\r\n\
+             User-Agent: {agent}\r\n\
              Accept: {accept}\r\n\
              Accept-Language: {language}\r\n\
              Accept-Encoding: gzip, deflate, br\r\n\
              Referer: https://{SITE}/search?q={number}\r\n\
              Connection: keep-alive\r\n\
-             {cookie_line}\
+             {cookie}\
              Sec-Fetch-Mode: navigate\r\n\
              Sec-Fetch-Site: same-origin\r\n\r\n"
         );
-        Self { lines, variant: format!("{accept}{cookie_line}") }
+        Self { lines, variant: format!("{accept}{cookie}") }
     }
 }
 
-/// The cookies of Django's session and of an analytics script.
-fn own_cookie(random: &mut StdRng) -> String {
+/// The cookies of Django and of an analytics script.
+fn own_cookies(random: &mut StdRng) -> String {
     let (session, token): (u128, u128) = (random.random(), random.random());
     let visitor: u32 = random.random();
-    format!("sessionid={session:032x}; csrftoken={token:032x}; _ga=GA1.1.{visitor:010}")
-}
-
-fn one_of(all: &[&'static str], random: &mut StdRng) -> &'static str {
-    all.choose(random).copied().unwrap_or_default()
+    format!("Cookie: sessionid={session:032x}; csrftoken={token:032x}; _ga=GA1.1.{visitor:010}\r\n")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is asked for, and by which heads.
+//! The loads: requests for pages, made ready for wrk.
 
 use std::collections::HashSet;
 use std::io::{self, Write as _};
@@ -13,31 +13,31 @@ use tempfile::NamedTempFile;
 use super::head::{Cookies, Head, SITE};
 use super::zipf::Zipf;
 
-/// How many visitors a site has, each with a head of its own.
+/// A site's visitors, each with a head of its own. Their heads take 16 MB: more than any cache of heads or of a CPU has.
 const VISITORS: usize = 30_000;
 
-/// How many requests are prepared. Each visitor asks four times, each time for another page; 8,700 of 10,000 pages are
-/// asked for.
+/// The requests that wrk repeats. Each visitor makes four, for different pages; of 10,000 pages they ask for 8,700.
 const REQUESTS: usize = 4 * VISITORS;
 
-/// What is asked for.
+/// A load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
     /// Pages of a site by Zipf's law, with the heads of many browsers.
     ///
-    /// Pages that vary do so on Accept and Cookie. Three Accepts and four Cookies make twelve variants of a page, while
-    /// agents and referers differ as ever. A site whose visitors all have cookies of their own has no hits to measure.
+    /// Pages that vary do so on Accept and Cookie. The visitors then have three Accepts and four Cookies between them,
+    /// which makes twelve variants of a page, while agents and referers differ as ever. Where every visitor has a cookie
+    /// of their own, such a page has no hits to measure.
     Site { pages: usize, varies: bool },
-    /// One page with one short head, again and again.
+    /// One page and one short head, repeated.
     Repeated,
-    /// As `Repeated`, for a page that is not cached.
+    /// The same for a page that is not cached.
     Pass,
-    /// A page that is not there yet, each time.
+    /// A page that no cache has yet, each time.
     NewPages,
 }
 
 impl Load {
-    /// Whether caches answer it without the origin once they are filled.
+    /// Whether a filled cache answers it without the origin.
     pub(crate) fn has_hits(self) -> bool {
         matches!(self, Self::Site { .. } | Self::Repeated)
     }
@@ -55,13 +55,13 @@ impl Load {
         match self {
             Self::Site { .. } => Some(include_str!("../../peers/replay.lua")),
             Self::NewPages => Some(include_str!("../../peers/miss.lua")),
-            // The one head is wrk's own.
+            // wrk has such a head itself.
             Self::Repeated | Self::Pass => None,
         }
     }
 }
 
-/// A request, and what tells the page that answers it from others.
+/// A request, and a name for the page or variant that answers it.
 #[derive(Clone, Debug)]
 struct Request {
     text: String,
@@ -74,7 +74,7 @@ impl Request {
     }
 }
 
-/// The requests of a site's visitors. They are the same each time.
+/// The requests of a site's visitors, the same in every run.
 fn site(pages: usize, varies: bool) -> Vec<Request> {
     let mut random = StdRng::seed_from_u64(1);
     let cookies = if varies { Cookies::Shared } else { Cookies::Own };
@@ -98,13 +98,13 @@ fn path(pages: usize, varies: bool, page: usize) -> String {
     }
 }
 
-/// A load, made ready.
+/// A load that is ready for wrk.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     load: Load,
     script: Option<NamedTempFile>,
     requests: NamedTempFile,
-    /// A request for each page and variant, to fill a cache with.
+    /// One request for each page and variant, to fill a cache with.
     pub(crate) pages: Vec<String>,
 }
 
@@ -120,9 +120,9 @@ impl Traffic {
         self.load
     }
 
-    /// Has wrk ask a server for it.
+    /// Adds wrk's arguments for this load on a server.
     pub(crate) fn tell(&self, wrk: &mut Command, server: SocketAddr) {
-        /// Of the runs for new pages, so that each has its own.
+        /// Tells runs for new pages apart, so that each has its own pages.
         static RUN: AtomicUsize = AtomicUsize::new(0);
         wrk.args(["--header", &format!("Host: {SITE}")]);
         if let Some(script) = &self.script {
@@ -134,7 +134,7 @@ impl Traffic {
     }
 }
 
-/// One request for each page, the first.
+/// The first request for each page.
 fn distinct(requests: Vec<Request>) -> Vec<String> {
     let mut seen = HashSet::new();
     requests.into_iter().filter_map(|request| seen.insert(request.page).then_some(request.text)).collect()
@@ -159,23 +159,16 @@ mod tests {
 
     #[test]
     fn most_pages_and_variants_are_asked_for() {
-        assert_eq!([pages(1, false), pages(1, true)], [1, 12]);
-        assert!(pages(2_000, false) > 1_990);
+        assert_eq!(pages(1, true), 12);
         assert!((8_500..9_000).contains(&pages(10_000, false)), "{}", pages(10_000, false));
         assert!((15_000..24_000).contains(&pages(2_000, true)), "{}", pages(2_000, true));
     }
 
     #[test]
-    fn no_request_of_a_visitor_is_as_another_visitors() {
-        let requests = Load::Site { pages: 2_000, varies: false }.requests();
-        let texts: HashSet<_> = requests.iter().map(|request| &request.text).collect();
-        assert_eq!(requests.len(), REQUESTS);
-        assert!(texts.len() > REQUESTS / 10 * 9, "{}", texts.len());
-    }
-
-    #[test]
-    fn the_requests_are_the_same_each_time() {
-        let texts = || site(10, true).into_iter().map(|request| request.text);
+    fn visitors_ask_for_different_pages_and_for_the_same_in_every_run() {
+        let texts = || site(2_000, false).into_iter().map(|request| request.text);
+        let distinct: HashSet<_> = texts().collect();
+        assert!((REQUESTS * 9 / 10..REQUESTS).contains(&distinct.len()), "{}", distinct.len());
         assert!(texts().eq(texts()));
     }
 

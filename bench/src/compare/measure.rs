@@ -14,7 +14,7 @@ use super::head::SITE;
 use super::load::Traffic;
 use super::peer::Peer;
 
-/// Of the requests for pages that a cache was filled with it must answer so many itself.
+/// The least share of hits with which a run of hits counts.
 const HITS: f64 = 0.99;
 
 /// What one run showed, or the medians of some.
@@ -25,7 +25,7 @@ pub(crate) struct Measured {
     pub(crate) requests_per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
-    /// How many of the requests did not reach the origin.
+    /// The share of requests that did not reach the origin.
     pub(crate) hits: f64,
     /// Of the server's processes, shared pages counted once.
     pub(crate) memory_mb: f64,
@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     Unreadable(String),
     #[error("not all requests were answered well: {0}")]
     Errors(String),
-    #[error("the origin was asked for {0:.1}% of what should have been hits")]
+    #[error("{0:.1}% of the requests reached the origin and should have been hits")]
     Misses(f64),
 }
 
@@ -68,7 +68,7 @@ impl Measured {
 pub(crate) struct Client<'a> {
     pub(crate) wrk: &'a Path,
     pub(crate) connections: usize,
-    /// Whom the servers ask for what they don't have.
+    /// The origin of all servers.
     pub(crate) origin: SocketAddr,
 }
 
@@ -88,7 +88,8 @@ impl Client<'_> {
         let spent = cpu(&processes).saturating_sub(cpu_before);
         let asked = client::count(self.origin)? - asked_before;
         let said = answered_well(&String::from_utf8_lossy(&output.stdout))?;
-        let hits = 1.0 - asked as f64 / said.requests;
+        // A request that wrk had no time to hear the answer of reached the origin, too.
+        let hits = (1.0 - asked as f64 / said.requests).max(0.0);
         if traffic.load().has_hits() && hits < HITS {
             return Err(Fault::Misses(100.0 * (1.0 - hits)));
         }
@@ -143,7 +144,7 @@ struct Said {
     p99: f64,
 }
 
-/// What wrk said, if it had no faults to tell of.
+/// Reads what wrk printed, unless it counted errors.
 fn answered_well(text: &str) -> Result<Said, Fault> {
     if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
         return Err(Fault::Errors(line.trim().to_owned()));

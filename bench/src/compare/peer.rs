@@ -59,12 +59,12 @@ impl Display for Kind {
     }
 }
 
-/// How the proxy is set up, beside what all cases have.
+/// The settings of the proxy that differ between cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setup {
     Plain,
     DjangoKeys,
-    /// 1,000 rules for one path and 1,000 for prefixes, before the one that matches.
+    /// 1,000 rules for single paths and 1,000 for prefixes stand before the one that matches.
     ManyRules,
 }
 
@@ -73,7 +73,7 @@ impl Setup {
         if self == Self::DjangoKeys { "django" } else { "path" }
     }
 
-    /// The rules before those that match.
+    /// The rules that stand before those of all cases.
     fn rules(self) -> String {
         let rule = |path: String| format!("[[cache_page]]\npath = \"{path}\"\ntimeout = 60\n");
         let pair = |n| rule(format!("/shop/page-{n}")) + &rule(format!("/shop/section-{n}/*"));
@@ -81,7 +81,7 @@ impl Setup {
     }
 }
 
-/// One that takes part in a case.
+/// A server that takes part in a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entrant {
     pub(crate) kind: Kind,
@@ -136,7 +136,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) origin: SocketAddr,
     /// Of the page, in bytes.
     pub(crate) size: usize,
-    /// The program of the proxy, if it is not the one beside ours.
+    /// The program to start as the proxy. `None` is the one beside ours.
     pub(crate) proxy: Option<&'a Path>,
 }
 
@@ -152,7 +152,7 @@ impl Peer {
         let settings = Settings { address, folder: folder.path(), ground };
         let launch = match entrant.kind {
             Kind::Redis => settings.proxy("off", entrant.setup)?,
-            // Room for all pages and variants of a case.
+            // Enough for all pages and variants of a case.
             Kind::Near => settings.proxy("1GiB", entrant.setup)?,
             Kind::Nginx => settings.nginx()?,
             Kind::Varnish => settings.varnish()?,

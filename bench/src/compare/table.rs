@@ -1,4 +1,4 @@
-//! What was measured, as a table and as JSON.
+//! The rows of the comparison, as a table and as JSON.
 
 use serde::{Serialize, Serializer};
 
@@ -25,7 +25,7 @@ fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok,
     serializer.serialize_str(&value.to_string())
 }
 
-/// Prints the rows of one case, each figure that counts also as a ratio to nginx's.
+/// Prints the rows of one case. CPU, requests and the 99th percentile are also shown as ratios to nginx's.
 pub(crate) fn show(rows: &[Row]) {
     println!(
         "{:<30}{:>8}{:>8}{:>13}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}",

@@ -1,12 +1,12 @@
-//! Zipf's law, by which the pages of a site are asked for: the second half as often as the first, the third a third as often.
+//! Zipf's law: visitors ask for the second page half as often as for the first, for the third a third as often.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// The law for so many pages, with exponent 1.
+/// The law for a number of pages, with exponent 1.
 #[derive(Debug)]
 pub(crate) struct Zipf {
-    /// At `n`, the weight of the pages up to `n`.
+    /// At `n`, the weight of all pages up to `n`.
     cumulated: Vec<f64>,
 }
 
@@ -20,7 +20,7 @@ impl Zipf {
         Self { cumulated: cumulated.collect() }
     }
 
-    /// A page, from 0, the most wanted.
+    /// Draws a page. 0 is the most popular.
     pub(crate) fn draw(&self, random: &mut StdRng) -> usize {
         let all = self.cumulated.last().copied().unwrap_or_default();
         let point = random.random::<f64>() * all;
