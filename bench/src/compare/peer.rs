@@ -188,6 +188,11 @@ impl Peer {
     }
 }
 
+/// Masks what Varnish writes to its shared memory for a hit. It has no word for everything.
+const VARNISH_WITHOUT_LOG: &str = "vsl_mask=-Begin,-End,-Link,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,\
+                                   -ReqUnset,-ReqAcct,-RespProtocol,-RespStatus,-RespReason,-RespHeader,-RespUnset,\
+                                   -VCL_call,-VCL_return,-Hit,-Timestamp";
+
 struct Settings<'a> {
     address: SocketAddr,
     folder: &'a Path,
@@ -214,12 +219,15 @@ impl Settings<'_> {
     }
 
     fn varnish(&self) -> Result<Launch, Absent> {
+        /// No log, as with the others, which saves 0.15 of a hit; no look at gzip, since pages are not compressed, 0.03.
+        const PARAMETERS: [&str; 4] = ["-p", VARNISH_WITHOUT_LOG, "-p", "http_gzip_support=off"];
         let program = find("varnishd")?;
         let file = self.write("varnish.vcl", include_str!("../../peers/varnish.vcl"))?;
         let listen = self.address.to_string();
         let args = ["-F", "-a", &listen, "-s", "malloc,1g", "-f"];
-        let launch = self.launch("varnishd", &program).args(args).args([file.as_os_str(), "-n".as_ref()]);
-        Ok(launch.args([self.folder.join("varnish").as_os_str()]))
+        let launch = self.launch("varnishd", &program).args(PARAMETERS).args(args);
+        let folder = self.folder.join("varnish");
+        Ok(launch.args([file.as_os_str(), "-n".as_ref(), folder.as_os_str()]))
     }
 
     fn bloom(&self) -> Result<Launch, Absent> {
