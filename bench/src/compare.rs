@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::stack::Redis;
+use stack::Redis;
 
 use case::Case;
 use load::Traffic;

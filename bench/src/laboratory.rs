@@ -151,7 +151,10 @@ impl Laboratory {
             format!("  curl -i {}", self.url("/api/properties/live/naive/")),
             format!("  curl -i {}", self.url("/api/properties/live/optimized/")),
             format!("  bench/bombardment_test.sh {cached}"),
-            format!("  cargo run --release -p bench -- bombard {}", self.url("/api/properties/live/naive/")),
+            format!(
+                "  cargo run --release --bin bench -- bombard {}",
+                self.url("/api/properties/live/naive/")
+            ),
         ];
         lines.extend(self.pages.hint());
         lines.push(self.database.hint());

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use proxy::pickle::{Page, Protocol, read_list, read_page, write_list, write_page};
+use proxy::pickle::{PickledPage, Protocol, read_list, read_page, write_list, write_page};
 
 fuzz_target!(|input: &[u8]| {
     let value = Bytes::copy_from_slice(input);
@@ -14,5 +14,5 @@ fuzz_target!(|input: &[u8]| {
     let Some(written) = write_page(&page, Protocol::Five) else { return };
     let back = read_page(&written).expect("what is written is a page");
     // Some fields are left out.
-    assert_eq!(Page { headers: Vec::new(), ..back }, Page { headers: Vec::new(), ..page });
+    assert_eq!(PickledPage { headers: Vec::new(), ..back }, PickledPage { headers: Vec::new(), ..page });
 });

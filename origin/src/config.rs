@@ -1,4 +1,4 @@
-//! The settings, parsed once; all faults are reported together.
+//! The settings. They are parsed once, and all faults are reported together.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ pub struct Args {
     )]
     pub database_url: String,
 
-    /// Connections to the database at the most
+    /// Maximum number of connections to the database
     #[arg(
         long,
         value_name = "COUNT",
@@ -50,7 +50,7 @@ pub struct Args {
     )]
     pub pool_size: String,
 
-    /// Seconds a request waits for one of them before it is answered 503
+    /// Seconds that a request waits for a connection before it is answered with 503
     #[arg(
         long,
         value_name = "SECONDS",
@@ -61,20 +61,20 @@ pub struct Args {
     pub pool_wait: String,
 }
 
-/// All that an origin can be told.
+/// The settings of an origin.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
     /// The database.
     pub database: DatabaseConfig,
-    /// Connections to it at the most.
+    /// The maximum number of connections to it.
     pub pool_size: u32,
     /// How long a request waits for a connection.
     pub pool_wait: Duration,
 }
 
-/// What is wrong with the arguments, all of it.
+/// All faults of the arguments.
 #[derive(Debug, thiserror::Error)]
 pub struct Faults(Vec<String>);
 
@@ -85,7 +85,7 @@ impl fmt::Display for Faults {
 }
 
 impl Config {
-    /// Gives the arguments their types.
+    /// Parses the arguments.
     pub fn parse(args: &Args) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let listen = note(
@@ -113,7 +113,8 @@ fn note<T>(faults: &mut Vec<String>, parsed: Result<T, String>) -> Option<T> {
     parsed.map_err(|fault| faults.push(fault)).ok()
 }
 
-/// The URL may hold a password and is not repeated. Without a host, which the parser lets pass, no connection ever is.
+/// The message does not repeat the URL, which may hold a password. The parser accepts a URL without a host, to which
+/// no connection can be made.
 fn database(url: &str) -> Result<DatabaseConfig, String> {
     let has_host =
         |config: &DatabaseConfig| !config.get_hosts().is_empty() || !config.get_hostaddrs().is_empty();
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once_and_no_password() {
+    fn all_faults_are_reported_at_once_without_the_password() {
         let faults = parse(&[
             "--listen",
             "x",
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_has_a_host_and_a_number_has_bounds() {
+    fn a_database_needs_a_host_and_numbers_have_bounds() {
         for (flag, value, good) in [
             ("--database-url", "postgres://u@h/d", true),
             ("--database-url", "host=h user=u", true),

@@ -1,4 +1,4 @@
-//! The database: a finite pool, and the one way for queries.
+//! The database: a bounded pool of connections, and the only way to run queries.
 
 use std::time::{Duration, Instant};
 
@@ -12,37 +12,37 @@ use crate::error::Error;
 
 type Manager = PostgresConnectionManager<NoTls>;
 
-/// A pool of connections. Connects when the first is needed: a database that is down makes 503s, and no more.
+/// A pool of connections. It connects at the first request, so a database that is down causes 503s and nothing else.
 #[derive(Clone, Debug)]
 pub struct Database {
     pool: Pool<Manager>,
 }
 
 impl Database {
-    /// A pool for these settings.
+    /// Makes the pool without connecting.
     pub fn new(config: &Config) -> Self {
         let mut database = config.database.clone();
-        // Django sets its time zone by a query on each connection; here it comes with the connection.
+        // Django sets its time zone by a query on each connection; here it is an option of the connection.
         let before = database.get_options().unwrap_or_default();
         let options = format!("{before} -c TimeZone=UTC -c DateStyle=ISO");
         database.application_name("origin").options(options.trim_start());
         let pool = Pool::builder()
             .max_size(config.pool_size)
             .connection_timeout(config.pool_wait)
-            // The test would be one more round trip a request; `Session` looks whether a connection is closed.
+            // bb8's test would cost one more round trip a request; `connect` checks that a connection is open.
             .test_on_check_out(false)
             .error_sink(Box::new(Log))
             .build_unchecked(Manager::new(database, NoTls));
         Self { pool }
     }
 
-    /// The queries of one request. Takes a connection with the first of them.
+    /// A session for one request. It takes a connection at its first query.
     pub(crate) fn session(&self) -> Session<'_> {
         Session { pool: &self.pool, connection: None, queries: 0, spent: Duration::ZERO }
     }
 }
 
-/// Logs why a connection failed: the pool tries again, and who waits for it hears only that there was none in time.
+/// Logs why a connection failed: the pool retries, and the waiting request only learns that none came in time.
 #[derive(Debug)]
 struct Log;
 
@@ -56,7 +56,7 @@ impl ErrorSink<tokio_postgres::Error> for Log {
     }
 }
 
-/// The queries of one request, all on one connection, one after the other. Counts, times and logs them.
+/// Runs the queries of one request on one connection, one after the other, and counts, times and logs them.
 pub(crate) struct Session<'a> {
     pool: &'a Pool<Manager>,
     connection: Option<PooledConnection<'a, Manager>>,
@@ -65,7 +65,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs one query. Its values stand in its text and its answer is text, as with Django's psycopg, so that the
+    /// Runs one query. Its values are part of its text and the answer is text, as with Django's psycopg, so that the
     /// server sees this one statement and nothing else.
     pub(crate) async fn rows(&mut self, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
         if self.connection.is_none() {
@@ -81,7 +81,7 @@ impl Session<'_> {
         Ok(messages?.into_iter().filter_map(row).collect())
     }
 
-    /// `Server-Timing` for what has been asked so far.
+    /// The value of `Server-Timing` for the queries so far.
     pub(crate) fn timing(&self) -> String {
         let noun = if self.queries == 1 { "query" } else { "queries" };
         format!("db;dur={:.1};desc=\"{} {noun}\"", self.spent.as_secs_f64() * 1000.0, self.queries)
@@ -95,7 +95,7 @@ fn row(message: SimpleQueryMessage) -> Option<SimpleQueryRow> {
     }
 }
 
-/// A living connection: what was closed while it lay in the pool goes back to be replaced.
+/// An open connection. One that was closed while idle goes back to the pool, which replaces it.
 async fn connect(pool: &Pool<Manager>) -> Result<PooledConnection<'_, Manager>, Error> {
     loop {
         let connection = pool.get().await.map_err(|error| match error {

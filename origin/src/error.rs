@@ -1,4 +1,4 @@
-//! What can go wrong with a listing, and how it is answered.
+//! The errors of a listing, and the status that each is answered with.
 
 use std::error::Error as StdError;
 
@@ -7,16 +7,16 @@ use hyper::StatusCode;
 /// Why a list could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// There is no such page.
+    /// The page does not exist.
     #[error("Invalid page.")]
     InvalidPage,
-    /// No connection to the database in time.
+    /// No connection to the database was free or could be made in time.
     #[error("no connection to the database")]
     NoConnection(#[source] Box<dyn StdError + Send + Sync>),
-    /// The connection broke in the middle.
+    /// The connection broke during a query.
     #[error("the connection to the database broke")]
     Broken(#[source] Box<dyn StdError + Send + Sync>),
-    /// The database refused a query, or its answer is none of a listing.
+    /// The database refused a query, or its answer does not fit the listings.
     #[error("the database does not hold the listings")]
     Query(#[source] Box<dyn StdError + Send + Sync>),
 }
@@ -30,7 +30,7 @@ impl Error {
         }
     }
 
-    /// The error with all its sources, on one line, for the log.
+    /// The error and all its sources on one line, for the log.
     pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut source = self.source();
@@ -44,7 +44,8 @@ impl Error {
 
 impl From<bb8_postgres::tokio_postgres::Error> for Error {
     fn from(error: bb8_postgres::tokio_postgres::Error) -> Self {
-        // What the server said of a query has a code; all else is a connection that is no more.
+        // An error of a query has a code. An error without one means that the connection is lost, as do the
+        // codes 57P01 to 57P05, by which the server ends it.
         match error.as_db_error().map(|said| said.code().code().starts_with("57P")) {
             Some(false) => Self::Query(error.into()),
             Some(true) | None => Self::Broken(error.into()),

@@ -2,13 +2,13 @@
 
 use hyper::header::{HeaderMap, HeaderName};
 
-/// The value of a header; several of one name are one list, in their order.
+/// The value of a header. Several lines of one name are joined in their order.
 pub(crate) fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let values: Vec<_> = headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
     (!values.is_empty()).then(|| values.join(&b','))
 }
 
-/// The text that Python's servers make of a header: each byte is a character (ISO 8859-1).
+/// Decodes a header as Python's servers do: each byte is a character (ISO 8859-1).
 pub(crate) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }

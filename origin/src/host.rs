@@ -1,6 +1,6 @@
-//! Which hosts Django believes to exist (`django.http.request.host_validation_re`).
+//! Checks a host as Django does (`django.http.request.host_validation_re`).
 
-/// Whether a Host header could be one: letters, digits, dots and hyphens, or an IPv6 address, and a port.
+/// Whether a Host header is valid: letters, digits, dots and hyphens, or an IPv6 address, and a port.
 pub(crate) fn is_good(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let (name, port) = match host.rfind(':') {
@@ -9,7 +9,7 @@ pub(crate) fn is_good(host: &str) -> bool {
     };
     let good_port =
         port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
-    // One trailing dot is not part of the name, and a name there must be.
+    // One trailing dot is not part of the name, and the name must not be empty.
     good_port && (is_address(name) || is_name(name) && name != ".")
 }
 
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_good_as_in_django() {
+    fn hosts_are_valid_as_in_django() {
         for host in [
             "localhost:8000",
             "Example.COM:80",

@@ -1,14 +1,14 @@
 //! The origin of the laboratory: the article's listings, uncached, from PostgreSQL.
 //!
-//! It answers as the article's Django application does (Django REST Framework with the JSON renderer only), byte for
+//! It answers like the article's Django application (Django REST Framework with the JSON renderer only), byte for
 //! byte, and with Django's queries: 62 for a page of 20 rows in the naive view, 2 in the optimized one.
 //!
-//! A request goes through `routes` from top to bottom: is the host good, is there a view under this path, can its
-//! answer be accepted, which method. A list is made by `page` (which rows, which links) with the rows of `naive` or
-//! `optimized`, which `row` turns into values. All queries go through one `database::Session`, which
+//! `routes` takes a request through these checks, in order: the host is valid, the path has a view, the client accepts
+//! JSON, the method is allowed. `page` then makes a list: it chooses the rows and the links, `naive` or `optimized`
+//! runs the queries, and `row` turns the rows into values. All queries go through one `database::Session`, which
 //! counts, times and logs them.
 //!
-//! `headers`, `negotiation`, `number`, `link`, `host` and `row` are pure, and tested by tables.
+//! `headers`, `negotiation`, `number`, `link`, `host` and `row` do no I/O and are tested by tables.
 
 mod config;
 mod database;

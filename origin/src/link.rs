@@ -1,11 +1,11 @@
-//! The address of a request, and the addresses of its neighbours.
+//! The address of a request, and the links to the pages next to it.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// All that Python's `quote_plus` encodes; a blank becomes `+` afterwards.
+/// The characters that Python's `quote_plus` encodes; a space becomes `+` afterwards.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~');
 
-/// An absolute address, its query taken apart.
+/// An absolute address with its parsed query.
 #[derive(Debug)]
 pub(crate) struct Address {
     base: String,
@@ -13,24 +13,24 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// The address that a client asked for, with the Host as it was sent.
+    /// The address that a client requested, with the Host as it was sent.
     pub(crate) fn new(scheme: &str, host: &str, path: &str, query: &str) -> Self {
         let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         Self { base: format!("{scheme}://{host}{path}"), query }
     }
 
-    /// The value of a parameter; the last one counts.
+    /// The last value of a parameter.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.query.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The address of another page. The parameters are sorted by name and encoded anew; the first page has none.
+    /// The address of another page. The parameters are sorted by name and encoded again; the first page has no `page`.
     pub(crate) fn link(&self, page: u64) -> String {
         let mut query: Vec<_> = self.query.iter().filter(|(name, _)| name != "page").cloned().collect();
         if page > 1 {
             query.push(("page".to_owned(), page.to_string()));
         }
-        // Stable: the values of one name keep their order.
+        // The sort is stable, so the values of one name keep their order.
         query.sort_by(|(a, _), (b, _)| a.cmp(b));
         let pairs: Vec<_> =
             query.iter().map(|(name, value)| format!("{}={}", quote(name), quote(value))).collect();
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_are_sorted_and_encoded_anew() {
+    fn parameters_are_sorted_and_encoded_again() {
         for (query, expected) in [
             ("", "?page=3"),
             ("page=2", "?page=3"),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_value_counts() {
+    fn the_last_value_of_a_parameter_counts() {
         let address = Address::new("http", "h", "/", "page=1&page=2&x");
         assert_eq!(
             (address.value("page"), address.value("x"), address.value("y")),

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use origin::{Args, Config, Database, Origin};
-use server::{Clients, Deadlines, Limits, refuse};
+use server::{ClientDeadlines, ClientLimits, Clients, refuse};
 use tracing::info;
 
-/// A naive page on a large table may take longer than one would think.
+/// A naive page of a large table can take many seconds.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
 #[tokio::main]
@@ -25,12 +25,12 @@ async fn main() -> ExitCode {
     };
     let stop = match server::stop_signal() {
         Ok(stop) => stop,
-        Err(error) => return refuse(&format!("no signals: {error}")),
+        Err(error) => return refuse(&format!("cannot listen for signals: {error}")),
     };
     info!(%address, pool_size = config.pool_size, "listening");
     server::announce("origin", address);
-    let deadlines = Deadlines { shutdown: SHUTDOWN, ..Deadlines::default() };
-    let limits = Limits::default().affordable(config.pool_size as usize);
+    let deadlines = ClientDeadlines { shutdown: SHUTDOWN, ..ClientDeadlines::default() };
+    let limits = ClientLimits::default().affordable(config.pool_size as usize);
     let clients = Clients { deadlines, limits };
     server::serve(listener, Arc::new(Origin::new(Database::new(&config), address)), clients, stop).await;
     ExitCode::SUCCESS

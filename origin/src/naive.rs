@@ -1,11 +1,11 @@
-//! The naive list, N+1: the rows, then for each its location, its agent and the agent's office. Nothing is remembered.
+//! The naive list, N+1: the rows, then for each row its location, its agent and the agent's office, again each time.
 
 use crate::database::Session;
 use crate::error::Error;
 use crate::page::Slice;
 use crate::row::{Agent, AgentRow, Columns, Location, Office, Property, PropertyRow};
 
-/// The properties of a page: 1 query, and 3 more for each of them.
+/// The properties of a page: 1 query, and 3 more for each property.
 pub(crate) async fn properties(session: &mut Session<'_>, slice: Slice) -> Result<Vec<Property>, Error> {
     let columns = PropertyRow::COLUMNS;
     let sql = format!(
@@ -31,7 +31,7 @@ async fn agent(session: &mut Session<'_>, id: i64) -> Result<Agent, Error> {
     Ok(row.with(office))
 }
 
-/// Django's `get()`: the limit of 21 is how it would notice that there is more than one.
+/// Django's `get()`. With the limit of 21 it can report that there are several rows, and how many up to 20.
 async fn by_id<T>(
     session: &mut Session<'_>,
     table: &str,

@@ -1,42 +1,42 @@
-//! Which answer a client accepts (DRF's `DefaultContentNegotiation` with the JSON renderer alone).
+//! Content negotiation, as DRF's `DefaultContentNegotiation` does it if JSON is the only renderer.
 
-/// How much of an `Accept` header is read, in characters.
+/// The longest part of an `Accept` header that is read, in characters.
 const MAX_ACCEPT: usize = 8192;
-/// Longer media types are not looked at.
+/// Longer media types are ignored.
 const MAX_TOKEN: usize = 256;
-/// Nor more of them than these.
+/// More media types than these are ignored.
 const MAX_TOKENS: usize = 64;
 
-/// How a JSON answer is to be written: with an indent, or without any blanks.
+/// How to write a JSON answer: with an indent, or, if it is 0, without any spaces.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Accepted {
     pub(crate) indent: usize,
 }
 
-/// Why no answer can be accepted.
+/// Why the client accepts none of the answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Refused {
-    /// `?format=` names a format that is not there.
+    /// `?format=` names an unknown format.
     Format,
-    /// `Accept` has nothing that is JSON.
+    /// `Accept` does not include JSON.
     Accept,
 }
 
-/// Chooses by `?format=` and the `Accept` header. A missing header accepts all, an empty one nothing; q-values are
-/// not looked at.
+/// Chooses by `?format=` and the `Accept` header. A missing header accepts everything, an empty one nothing. DRF
+/// ignores q-values.
 pub(crate) fn negotiate(format: Option<&str>, accept: Option<&str>) -> Result<Accepted, Refused> {
     if format.is_some_and(|format| !format.is_empty() && format != "json") {
         return Err(Refused::Format);
     }
     let mut types: Vec<_> =
         tokens(accept.unwrap_or("*/*")).map(MediaType::parse).filter(MediaType::is_json).collect();
-    // The most specific is asked first; among equals the first.
+    // The most specific type wins; among equals the first.
     types.sort_by_key(|media| std::cmp::Reverse(media.precedence()));
     types.first().map(MediaType::accepted).ok_or(Refused::Accept)
 }
 
-/// The media types of an `Accept` header, within DRF's bounds: what is cut off ends at a comma, what is too long by
-/// itself is passed over.
+/// The media types of an `Accept` header, within DRF's bounds: a header that is too long is cut at its last comma
+/// within the bound, and a type that is too long is skipped.
 fn tokens(accept: &str) -> impl Iterator<Item = &str> {
     let read = match accept.char_indices().nth(MAX_ACCEPT) {
         Some((end, _)) => accept[..end].rsplit_once(',').map_or("", |(read, _)| read),
@@ -53,11 +53,11 @@ struct MediaType {
 }
 
 impl MediaType {
-    /// Reads a media type as Django does, which has Python's `email` do it as soon as there is a semicolon.
+    /// Parses a media type as Django does: with Python's `email` if there is a semicolon.
     fn parse(text: &str) -> Self {
         let mut parts = split_parameters(text).into_iter();
         let full = parts.next().unwrap_or_default();
-        // The type is what is before the first `=`, as if it were a parameter: a trait of `email`.
+        // `email` treats the type like a parameter, so it ends at the first `=`.
         let (full, _) = if text.contains(';') { name_and_value(full) } else { (full, "") };
         let full = full.trim().to_ascii_lowercase();
         let (main, sub) = full.split_once('/').unwrap_or((&full, ""));
@@ -79,7 +79,7 @@ impl MediaType {
         }
     }
 
-    /// `indent=` as DRF reads it: Python's int, between 0 and 8; anything else is none.
+    /// `indent=` as DRF reads it: an integer of Python, limited to 0 to 8; anything else is 0.
     fn accepted(&self) -> Accepted {
         let indent = match self.precedence() {
             0 | 1 => Self::parse(&self.in_full()).indent(),
@@ -88,7 +88,7 @@ impl MediaType {
         Accepted { indent: usize::try_from(indent.min(8)).unwrap_or(8) }
     }
 
-    /// What DRF makes of a wildcard: its own type with these parameters, whose quotes are lost.
+    /// The type that DRF substitutes for a wildcard: its own, with the parameters, which lose their quotes.
     fn in_full(&self) -> String {
         let parameters = self.parameters.iter().map(|(name, value)| format!(";{name}={value}"));
         parameters.fold("application/json".to_owned(), |text, parameter| text + &parameter)
@@ -100,7 +100,8 @@ impl MediaType {
     }
 }
 
-/// Splits at the semicolons that are not inside quotes. A quote after a backslash is none, whatever is before that.
+/// Splits at the semicolons outside quotes. A quote after a backslash does not count, even if the backslash itself
+/// is escaped.
 fn split_parameters(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut quoted, mut before) = (Vec::new(), 0, false, b';');
     for (at, byte) in text.bytes().enumerate() {
@@ -168,10 +169,10 @@ mod tests {
             (Some("application/json; indent=2; indent=x"), Ok(0)),
             (Some("\u{a0}application/json\u{85}"), Ok(0)),
             (Some("application/json; indent=\u{a0}2"), Ok(2)),
-            // A bare parameter makes a type more specific, one without a name does not.
+            // A parameter without a value makes a type more specific, one without a name does not.
             (Some("application/json, application/json; foo; indent=3"), Ok(3)),
             (Some("application/json; =4, application/json; indent=3"), Ok(3)),
-            // Quotes hide a semicolon, but not in a wildcard, which is read twice.
+            // Quotes hide a semicolon, but not in a wildcard, which is parsed twice.
             (Some("application/json; a=\";indent=3\"; indent=2"), Ok(2)),
             (Some("application/json; indent=\"4;2\""), Ok(0)),
             (Some("*/*; indent=\"4;2\""), Ok(4)),
@@ -187,14 +188,18 @@ mod tests {
         for (rule, accept, accepted) in [
             ("64 types", "a/b,".repeat(63) + "*/*", true),
             ("65 types", "a/b,".repeat(64) + "*/*", false),
-            ("64 that are empty", ", ,".repeat(64) + "*/*", true),
-            ("a type of 256", format!("application/json;{}", "x".repeat(239)), true),
-            ("a type of 257", format!("application/json;{}", "x".repeat(240)), false),
-            ("a type of 256, not in bytes", format!("application/json;{}", "\u{e9}".repeat(239)), true),
-            ("a header of 8192", long(8192, ",*/*"), true),
-            ("a header of 8193", long(8193, ",*/*"), false),
-            ("its last comma at 8193", long(8193, ",*/*,"), false),
-            ("its last comma at 8192", long(8193, ",*/*,x"), true),
+            ("64 empty types", ", ,".repeat(64) + "*/*", true),
+            ("a type of 256 characters", format!("application/json;{}", "x".repeat(239)), true),
+            ("a type of 257 characters", format!("application/json;{}", "x".repeat(240)), false),
+            (
+                "a type of 256 characters, more bytes",
+                format!("application/json;{}", "\u{e9}".repeat(239)),
+                true,
+            ),
+            ("a header of 8192 characters", long(8192, ",*/*"), true),
+            ("a header of 8193 characters", long(8193, ",*/*"), false),
+            ("the last comma at 8193", long(8193, ",*/*,"), false),
+            ("the last comma at 8192", long(8193, ",*/*,x"), true),
         ] {
             assert_eq!(negotiate(None, Some(&accept)).is_ok(), accepted, "{rule}");
         }

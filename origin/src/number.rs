@@ -1,6 +1,6 @@
-//! Python's `int(text)`, as far as a page number can tell.
+//! Python's `int(text)`, as far as page numbers need it.
 
-/// CPython refuses to convert longer texts (`sys.set_int_max_str_digits`).
+/// CPython refuses to convert more digits (`sys.set_int_max_str_digits`).
 const MAX_DIGITS: usize = 4300;
 
 /// The zeros of Unicode's decimal digits (category Nd, Unicode 14 as in Python 3.11): each is followed by 1 to 9.
@@ -13,8 +13,8 @@ const ZEROS: [u32; 66] = [
     0x1e140, 0x1e2f0, 0x1e950, 0x1fbf0,
 ];
 
-/// The number, if it is one that `int()` takes: blanks around, one sign, single underscores between digits, digits of
-/// any script. Below 0 it is 0, and past 64 bits the largest: neither is a page.
+/// The number, if `int()` accepts the text: white space around it, one sign, single underscores between digits,
+/// digits of any script. A negative number becomes 0, and one past 64 bits the largest: neither is a page.
 pub(crate) fn python_int(text: &str) -> Option<u64> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {
@@ -32,7 +32,7 @@ pub(crate) fn python_int(text: &str) -> Option<u64> {
 
 fn digit(c: char) -> Option<u64> {
     let code = u32::from(c);
-    // The last of the zeros that are not above.
+    // The last zero that is not greater than the character.
     let zero = ZEROS[..ZEROS.partition_point(|&zero| zero <= code)].last()?;
     Some(u64::from(code - zero)).filter(|&value| value < 10)
 }
@@ -58,7 +58,7 @@ mod tests {
             ("99999999999999999999999", Some(u64::MAX)),
             ("", None),
             (" ", None),
-            // Blanks for str.strip(), not for int().
+            // White space for str.strip(), not for int().
             ("\x1c2", None),
             ("\u{a0}2\x1f", None),
             ("+", None),

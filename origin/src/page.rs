@@ -1,4 +1,4 @@
-//! A page of a list: which rows, and the links to its neighbours (DRF's `PageNumberPagination`).
+//! A page of a list: its rows, and the links to its neighbours (DRF's `PageNumberPagination`).
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::{naive, optimized};
 
 const PAGE_SIZE: u64 = 20;
 
-/// A page as it goes out.
+/// A page as it is serialized.
 #[derive(Debug, Serialize)]
 pub(crate) struct Page {
     count: u64,
@@ -39,7 +39,7 @@ impl fmt::Display for Slice {
     }
 }
 
-/// What `?page=` asks for.
+/// The value of `?page=`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wanted {
     Last,
@@ -47,8 +47,8 @@ enum Wanted {
 }
 
 impl Page {
-    /// Makes the page that an address asks for. What is no number, or none above 0, is known without a query; what
-    /// is past the end, after the COUNT.
+    /// Makes the page that an address asks for. A value that is not a positive number fails without a query; a page
+    /// past the end fails after the COUNT.
     pub(crate) async fn fetch(
         session: &mut Session<'_>,
         view: View,
@@ -63,7 +63,7 @@ impl Page {
             Wanted::Number(_) => return Err(Error::InvalidPage),
         };
         let results = match slice(number, count) {
-            // Django knows that an empty slice has no rows.
+            // Django does not query an empty slice.
             None => Vec::new(),
             Some(slice) if view == View::Optimized => optimized::properties(session, slice).await?,
             Some(slice) => naive::properties(session, slice).await?,
@@ -74,7 +74,7 @@ impl Page {
     }
 }
 
-/// The last page has only the rows that are left: the limit is cut to the count.
+/// The last page has only the remaining rows, so the limit is reduced to their number.
 fn slice(number: u64, count: u64) -> Option<Slice> {
     let offset = (number - 1) * PAGE_SIZE;
     let limit = PAGE_SIZE.min(count - offset);
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_asked_for_as_in_django() {
+    fn page_values_are_read_as_in_django() {
         for (value, expected) in [
             (None, Some(Wanted::Number(1))),
             (Some(""), Some(Wanted::Number(1))),

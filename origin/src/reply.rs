@@ -1,4 +1,4 @@
-//! The answers, with the headers that Django's middleware gives them, in its order.
+//! The answers, with the headers of Django's middleware in its order.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -22,7 +22,7 @@ const COOP: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const NO_QUERIES: HeaderValue = HeaderValue::from_static("db;dur=0.0;desc=\"0 queries\"");
 
-/// What DRF says when there is something to say and no list.
+/// DRF's body for everything that is not a list.
 #[derive(Serialize)]
 pub(crate) struct Detail<'a> {
     pub(crate) detail: &'a str,
@@ -36,7 +36,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize, accepted: Accepte
     framed(reply)
 }
 
-/// As DRF writes JSON: raw UTF-8, but for the two line separators that JavaScript once took for line ends.
+/// Writes JSON as DRF does: raw UTF-8, except for the two line separators that JavaScript once took for line ends.
 fn to_json(value: &impl Serialize, accepted: Accepted) -> String {
     let mut bytes = Vec::new();
     let indent = " ".repeat(accepted.indent);
@@ -47,7 +47,7 @@ fn to_json(value: &impl Serialize, accepted: Accepted) -> String {
             PrettyFormatter::with_indent(indent.as_bytes()),
         )),
     };
-    debug_assert!(written.is_ok(), "plain structs go into memory");
+    debug_assert!(written.is_ok(), "plain structs serialize into memory");
     let text = String::from_utf8(bytes).unwrap_or_default();
     text.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
@@ -58,12 +58,12 @@ pub(crate) fn not_found() -> Reply {
     framed(new(StatusCode::NOT_FOUND, HTML, page("Not Found", text)))
 }
 
-/// Django's page for a request it will have nothing to do with.
+/// Django's page for a request that it refuses.
 pub(crate) fn bad_request() -> Reply {
     new(StatusCode::BAD_REQUEST, HTML, page("Bad Request (400)", "<h1>Bad Request (400)</h1><p></p>"))
 }
 
-/// The way to the same path with its slash.
+/// The redirect to the same path with a slash at its end.
 pub(crate) fn redirect(location: &str) -> Reply {
     let mut reply = new(StatusCode::MOVED_PERMANENTLY, HTML, String::new());
     if let Ok(location) = HeaderValue::from_str(location) {
@@ -72,7 +72,7 @@ pub(crate) fn redirect(location: &str) -> Reply {
     reply
 }
 
-/// An answer that is not Django's: all is well, or the database is not.
+/// A text of our own, not one of Django's: for `/healthz` and for faults of the database.
 pub(crate) fn plain(status: StatusCode, text: &str) -> Reply {
     let mut reply = new(status, TEXT, format!("{text}\n"));
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -94,7 +94,7 @@ fn new(status: StatusCode, content_type: HeaderValue, body: String) -> Reply {
     reply
 }
 
-/// What goes out through XFrameOptionsMiddleware and CommonMiddleware has these two.
+/// Adds the headers of XFrameOptionsMiddleware and CommonMiddleware.
 pub(crate) fn framed(mut reply: Reply) -> Reply {
     let length = hyper::body::Body::size_hint(reply.body()).exact().unwrap_or(0);
     reply.headers_mut().insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
@@ -102,8 +102,7 @@ pub(crate) fn framed(mut reply: Reply) -> Reply {
     reply
 }
 
-/// What the outermost middleware gives every answer, for the request with these headers; and, which is ours, what it
-/// cost.
+/// Adds the headers that the outermost middleware gives every answer, and `Server-Timing`, which is ours.
 pub(crate) fn finish(reply: &mut Reply, request: &HeaderMap) {
     let dead = session_cookie::is_dead(request);
     let headers = reply.headers_mut();
@@ -120,7 +119,7 @@ pub(crate) fn finish(reply: &mut Reply, request: &HeaderMap) {
     headers.insert(SERVER_TIMING, timing);
 }
 
-/// Says how many queries an answer cost.
+/// Adds the number of queries and their time.
 pub(crate) fn time(reply: &mut Reply, timing: &str) {
     if let Ok(timing) = HeaderValue::from_str(timing) {
         reply.headers_mut().insert(SERVER_TIMING, timing);
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn indented_json_has_pythons_blanks() {
+    fn indented_json_is_spaced_as_in_python() {
         let value = serde_json::json!({"a": [], "b": [1, {"c": null}]});
         assert_eq!(
             to_json(&value, Accepted { indent: 2 }),

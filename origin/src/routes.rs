@@ -1,5 +1,6 @@
-//! The way of a request: host, path, what is accepted, method.
+//! Routes a request: checks its host, finds the view of its path, negotiates the format, and checks the method.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
+use server::{Answer, Decided, RequestHead};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::database::Database;
@@ -22,22 +25,22 @@ use crate::negotiation::{Accepted, Refused, negotiate};
 use crate::page::Page;
 use crate::reply::{self, Detail, Reply};
 
-/// Django takes no more parameters than this (`DATA_UPLOAD_MAX_NUMBER_FIELDS`).
+/// Django accepts no more parameters than this (`DATA_UPLOAD_MAX_NUMBER_FIELDS`).
 const MAX_PARAMETERS: usize = 1000;
 
-/// How a proxy says that it had TLS (gunicorn's `secure_scheme_headers`).
+/// The headers by which a proxy reports TLS (gunicorn's `secure_scheme_headers`).
 const OF_TLS: [(&str, &str); 3] =
     [("x-forwarded-proto", "https"), ("x-forwarded-protocol", "ssl"), ("x-forwarded-ssl", "on")];
 
-/// What Django quotes of a query in a redirect (`iri_to_uri`), among what a target can hold.
+/// The characters of a query that Django quotes in a redirect (`iri_to_uri`), of those that a target can hold.
 const UNSAFE: &AsciiSet =
     &CONTROLS.add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
 
-/// The listings over a database.
+/// The listings, served from a database.
 #[derive(Debug)]
 pub struct Origin {
     database: Database,
-    /// The host of requests that name none.
+    /// The host of requests without a Host header.
     address: SocketAddr,
 }
 
@@ -46,7 +49,7 @@ pub struct Origin {
 pub(crate) enum View {
     Naive,
     Optimized,
-    /// The naive list under the path that a cache stands before.
+    /// The naive list, under the path that a cache is put in front of.
     Cached,
 }
 
@@ -84,7 +87,7 @@ impl Origin {
         self.view(*view, request, &address).await
     }
 
-    /// The host a client asked for; `None` if there can be no such host.
+    /// The host that the client named; `None` if it is not valid.
     fn host(&self, headers: &HeaderMap) -> Option<String> {
         let mut hosts = headers.get_all(HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
@@ -134,18 +137,41 @@ impl Origin {
     }
 }
 
+/// Every request is hyper's: nothing is answered from memory.
 impl server::Handler for Origin {
     type Body = Full<Bytes>;
+    type Page = Bytes;
+    type Lookup = Infallible;
+    type Decision = ();
+    type Record = ();
 
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    fn decide(self: &Arc<Self>, _: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
+        Decided::Decision(())
+    }
+
+    async fn look_up(
+        self: &Arc<Self>,
+        lookup: Infallible,
+        _: &RequestHead<'_>,
+        _: SocketAddr,
+    ) -> Result<Answer<Bytes, ()>, ()> {
+        match lookup {}
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        _: Option<()>,
+    ) -> (Response<Full<Bytes>>, ()) {
         let (request, _body) = request.into_parts();
         let mut reply = self.answer(&request, peer).await;
         reply::finish(&mut reply, &request.headers);
-        reply
+        (reply, ())
     }
 }
 
-/// What OPTIONS tells of a view (DRF's `SimpleMetadata`).
+/// The answer to OPTIONS (DRF's `SimpleMetadata`).
 #[derive(Serialize)]
 struct Metadata {
     name: &'static str,
@@ -155,7 +181,7 @@ struct Metadata {
 }
 
 impl View {
-    /// Names and texts are those of the article's classes.
+    /// The names and texts are those of the article's view classes.
     fn metadata(self) -> Metadata {
         let (name, description) = match self {
             Self::Naive => ("Property List", "No cache, no joins."),
@@ -171,8 +197,8 @@ impl View {
     }
 }
 
-/// As gunicorn: a proxy on this machine is believed to have had TLS. Where headers contradict each other, which is too
-/// much for gunicorn, the first in the table decides: it is the one that our own proxy sets.
+/// The scheme as gunicorn decides it: only a proxy on this machine is trusted to report TLS. gunicorn refuses headers
+/// that contradict each other; here the first in the table decides, which is the one that our own proxy sets.
 fn scheme(headers: &HeaderMap, peer: SocketAddr) -> &'static str {
     let told = OF_TLS.iter().find_map(|(name, tls)| Some(headers.get(*name)? == tls));
     if told == Some(true) && peer.ip().to_canonical().is_loopback() { "https" } else { "http" }
@@ -187,9 +213,9 @@ fn with_query(path: &str, query: &str) -> String {
 
 fn failed(error: &Error) -> Reply {
     match error.status() {
-        StatusCode::SERVICE_UNAVAILABLE => warn!(error = error.chain(), "no answer from the database"),
+        StatusCode::SERVICE_UNAVAILABLE => warn!(error = error.chain(), "the database does not answer"),
         _ => {
-            error!(error = error.chain(), "the database answers otherwise than a seeded one: has `seed` run?")
+            error!(error = error.chain(), "the database does not hold the listings: has `seed` run?")
         }
     }
     reply::plain(error.status(), &error.to_string())
@@ -202,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_on_this_machine_is_believed() {
+    fn a_proxy_on_this_machine_is_trusted_to_report_tls() {
         for (peer, headers, expected) in [
             ("127.0.0.1:1", &[][..], "http"),
             ("127.0.0.1:1", &[("x-forwarded-proto", "https")], "https"),

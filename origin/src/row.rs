@@ -1,11 +1,11 @@
-//! From rows of text to the values of a listing, in the order of the serializers' fields.
+//! Turns rows of text into the values of a listing, in the order of the serializers' fields.
 
 use bb8_postgres::tokio_postgres::SimpleQueryRow;
 use serde::Serialize;
 
 use crate::error::Error;
 
-/// One property, with all that belongs to it.
+/// One property, with its location, agent and office.
 #[derive(Debug, Serialize)]
 pub(crate) struct Property {
     id: i64,
@@ -47,7 +47,7 @@ pub(crate) struct Office {
     phone: String,
 }
 
-/// A row of `housing_property`, whose location and agent are still to come.
+/// A row of `housing_property`, before its location and agent are known.
 #[derive(Debug)]
 pub(crate) struct PropertyRow {
     id: i64,
@@ -64,7 +64,7 @@ pub(crate) struct PropertyRow {
     created_at: String,
 }
 
-/// A row of `housing_agent`, whose office is still to come.
+/// A row of `housing_agent`, before its office is known.
 #[derive(Debug)]
 pub(crate) struct AgentRow {
     id: i64,
@@ -171,7 +171,7 @@ impl Office {
     }
 }
 
-/// The columns of a row, one after the other. Decimals come with the scale of their column and stay text.
+/// Reads the columns of a row one after the other. Decimals have the scale of their column and stay text.
 pub(crate) struct Columns<'a> {
     row: &'a SimpleQueryRow,
     next: usize,
@@ -188,7 +188,7 @@ impl<'a> Columns<'a> {
         let value = self.row.try_get(self.next - 1).ok().flatten();
         value
             .map(str::to_owned)
-            .ok_or_else(|| Error::Query(format!("column {} is not there", self.next).into()))
+            .ok_or_else(|| Error::Query(format!("column {} is missing", self.next).into()))
     }
 
     pub(crate) fn number(&mut self) -> Result<i64, Error> {
@@ -197,12 +197,13 @@ impl<'a> Columns<'a> {
 
     fn timestamp(&mut self) -> Result<String, Error> {
         let text = self.text()?;
-        timestamp(&text).ok_or_else(|| Error::Query(format!("{text} is no time that Django can read").into()))
+        timestamp(&text)
+            .ok_or_else(|| Error::Query(format!("{text} is not a time that Django can read").into()))
     }
 }
 
-/// PostgreSQL's `2026-03-06 17:30:59.12+00` as DRF writes it: `T` and `Z`, and six digits of a second or none. Python
-/// has the years 1 to 9999: what is before or after them, and infinity, is none.
+/// PostgreSQL's `2026-03-06 17:30:59.12+00` as DRF writes it: with `T` and `Z`, and six digits of a second or none.
+/// `None` outside Python's years 1 to 9999, and for infinity.
 fn timestamp(text: &str) -> Option<String> {
     let time = text.strip_suffix("+00").filter(|time| time.find('-') == Some(4))?;
     let time = time.replacen(' ', "T", 1);

@@ -1,13 +1,13 @@
-//! The one thing that Django's session middleware does without a session: it deletes a cookie that can be none.
+//! The one thing that Django's session middleware does without a session: it deletes an invalid session cookie.
 
 use hyper::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE, VARY};
 
 use crate::headers;
 
-/// Shorter keys are no session keys (`SessionBase._validate_session_key`).
+/// Shorter keys are not session keys (`SessionBase._validate_session_key`).
 const MIN_KEY: usize = 8;
 
-/// Whether the client sent a session cookie that no session can have.
+/// Whether the client sent a session cookie whose key is too short to be valid.
 pub(crate) fn is_dead(request: &HeaderMap) -> bool {
     let Some(cookies) = headers::joined(request, &COOKIE) else { return false };
     let cookies = String::from_utf8_lossy(&cookies);
@@ -16,7 +16,7 @@ pub(crate) fn is_dead(request: &HeaderMap) -> bool {
     key.is_some_and(|(_, key)| length(key.trim()) < MIN_KEY)
 }
 
-/// The characters of a value that may be quoted, as Python's `http.cookies` reads it.
+/// The number of characters of a value as Python's `http.cookies` reads it, which undoes quotes and escapes.
 fn length(value: &str) -> usize {
     let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let Some(mut rest) = quoted else { return value.chars().count() };
@@ -28,7 +28,7 @@ fn length(value: &str) -> usize {
     length
 }
 
-/// What follows the first character, which may be escaped: `\"`, or `\042`, in octal.
+/// The text after the first character, which may be escaped as `\"` or, in octal, as `\042`.
 fn after_first(text: &str) -> &str {
     if let [b'\\', b'0'..=b'3', b'0'..=b'7', b'0'..=b'7', ..] = text.as_bytes() {
         return &text[4..];
@@ -40,12 +40,12 @@ fn after_first(text: &str) -> &str {
     rest.as_str()
 }
 
-/// What the answer says of it, before the headers of the security middleware.
+/// Adds the `Vary` of such an answer. It precedes the headers of the security middleware.
 pub(crate) fn vary(headers: &mut HeaderMap) {
     headers.insert(VARY, HeaderValue::from_static("Cookie"));
 }
 
-/// The deletion itself.
+/// Adds the `Set-Cookie` that deletes the cookie.
 pub(crate) fn delete(headers: &mut HeaderMap) {
     const DELETED: &str =
         "sessionid=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax";
@@ -68,7 +68,7 @@ mod tests {
             ("sessionid = no ", true),
             ("sessionid", false),
             ("a=b, sessionid=no", false),
-            // A quote alone is a character as others.
+            // A single quote mark is an ordinary character.
             ("sessionid=\"1234567", false),
             ("sessionid=\"1234567\"", true),
             ("sessionid=\"\\\"\\\"\\\"4567\"", true),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_count_and_no_bytes() {
+    fn the_length_is_counted_in_characters_not_bytes() {
         for (cookie, expected) in [
             ("sessionid=\u{e9}\u{e9}\u{e9}\u{e9}", true),
             ("sessionid=\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", false),

@@ -1,5 +1,5 @@
-//! The origin against PostgreSQL: the recorded answers of the real application, and the queries that the server saw.
-#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+//! The origin on PostgreSQL: it gives the recorded answers of the real application, with Django's queries.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod recorded;
 
@@ -7,19 +7,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bench::stack::Postgres;
 use clap::Parser as _;
 use origin::{Args, Config, Database, Origin};
 use server::Clients;
+use stack::Postgres;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A folder of this package's tests.
+/// A folder below `tests/`.
 fn tests_folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// A database with the rows of the recordings.
+/// Makes a database with the rows of the recordings, and returns its URL.
 fn fixture(name: &str) -> String {
     let postgres = Postgres::shared();
     let url = postgres.database(name).unwrap();
@@ -30,7 +30,7 @@ fn fixture(name: &str) -> String {
     url
 }
 
-/// An origin on a free port, for as long as the test runs.
+/// Starts an origin on a free port, until the test ends.
 async fn start(database_url: &str, settings: &[&str]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -42,7 +42,7 @@ async fn start(database_url: &str, settings: &[&str]) -> SocketAddr {
     address
 }
 
-/// Sends a request that closes its connection and gives all that came back.
+/// Sends a request that closes its connection, and returns the whole answer.
 async fn send(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -61,7 +61,7 @@ fn status(answer: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn postgres_sees_djangos_queries() {
+async fn postgresql_sees_djangos_queries() {
     let url = fixture("queries");
     let postgres = Postgres::shared();
     postgres.log_statements("queries").unwrap();
@@ -95,7 +95,7 @@ async fn postgres_sees_djangos_queries() {
 }
 
 #[tokio::test]
-async fn an_empty_list_is_a_page_for_one_query() {
+async fn an_empty_list_is_a_page_and_costs_one_query() {
     let url = fixture("empty");
     Postgres::shared().psql(&url, "TRUNCATE housing_property CASCADE").unwrap();
     Postgres::shared().log_statements("empty").unwrap();
@@ -107,15 +107,15 @@ async fn an_empty_list_is_a_page_for_one_query() {
 }
 
 #[tokio::test]
-async fn a_request_that_gets_no_connection_in_time_is_503() {
+async fn a_request_without_a_connection_in_time_is_503() {
     let url = fixture("crowded");
     let address = start(&url, &["--pool-size", "1", "--pool-wait", "1"]).await;
-    // One transaction holds the table, so that the one connection waits for it.
+    // A transaction locks the table, so the only connection waits for it.
     let (locked, release) = hold_table(&url).await;
     locked.await.unwrap();
     let mut one = tokio::spawn(get(address, "/api/properties/live/naive/"));
     let mut other = tokio::spawn(get(address, "/api/properties/live/naive/"));
-    // Whichever came first has the connection and waits for the table; the other gives up.
+    // The first request takes the connection and waits for the table; the other gives up.
     let (refused, waiting) = tokio::select! {
         refused = &mut one => (refused.unwrap(), other),
         refused = &mut other => (refused.unwrap(), one),
@@ -131,7 +131,7 @@ async fn a_request_that_gets_no_connection_in_time_is_503() {
     assert_eq!(status(&get(address, "/api/properties/live/naive/").await), 200);
 }
 
-/// Locks the table of properties until told to release it.
+/// Locks the table of properties. The receiver tells when it is locked, the sender unlocks it.
 async fn hold_table(url: &str) -> (tokio::sync::oneshot::Receiver<()>, tokio::sync::oneshot::Sender<()>) {
     let (client, connection) =
         bb8_postgres::tokio_postgres::connect(url, bb8_postgres::tokio_postgres::NoTls).await.unwrap();
@@ -154,7 +154,7 @@ async fn connections_that_the_server_closed_are_replaced() {
     assert_eq!(status(&get(address, "/api/properties/live/naive/").await), 200);
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'restarted' AND pid <> pg_backend_pid()";
     assert_eq!(Postgres::shared().psql(&url, end).unwrap(), "t");
-    // The server's goodbye may still be on its way.
+    // The origin may not know yet that its connection is closed.
     let gone =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = 'restarted' AND application_name = 'origin'";
     while Postgres::shared().psql(&url, gone).unwrap() != "0" {}
@@ -167,7 +167,7 @@ async fn connections_that_the_server_closed_are_replaced() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_down_or_not_seeded_is_said() {
+async fn a_database_that_is_down_is_503_and_one_that_is_not_seeded_is_500() {
     let nobody = start("postgres://u:secret@127.0.0.1:1/d", &["--pool-wait", "1"]).await;
     let answer = get(nobody, "/api/properties/live/naive/").await;
     assert_eq!(status(&answer), 503);

@@ -13,14 +13,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::args::Args;
-use crate::format::Format;
-use crate::gate;
 use crate::key::Keys;
+use crate::origin::{Origin, OriginDeadlines, OriginLimits};
+use crate::page::format::Format;
 use crate::policy::Rule;
-use crate::site::Site;
-use crate::upstream::{self, Origin};
+use crate::request::site::Site;
 use parse::Scheme;
-use settings::{File, Given, Settings};
+use settings::{File, Setting, Settings};
 
 /// All that a proxy can be told.
 #[derive(Clone, Debug)]
@@ -74,7 +73,7 @@ pub enum StoreUrl {
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     /// For the origin.
-    pub origin: upstream::Deadlines,
+    pub origin: OriginDeadlines,
     /// For one operation of the store: a connection, then the answer.
     pub store: Duration,
 }
@@ -83,7 +82,7 @@ pub struct Deadlines {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// For the origin.
-    pub origin: gate::Limits,
+    pub origin: OriginLimits,
     /// Variants of one page that this process stores at a time.
     pub variants: usize,
 }
@@ -135,8 +134,9 @@ impl Config {
 
 /// Everything but the rules; `None` if anything is wrong, which is then among the faults.
 fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
-    let flag =
-        |place: &str, text: &Option<String>| text.clone().map(|text| Given { place: place.to_owned(), text });
+    let flag = |place: &str, text: &Option<String>| {
+        text.clone().map(|text| Setting { place: place.to_owned(), text })
+    };
     let listen = settings.take(
         "listen",
         flag("--listen (PROXY_LISTEN)", &args.listen),

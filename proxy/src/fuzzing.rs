@@ -1,6 +1,7 @@
 //! What holds for whatever comes from outside. `fuzz/` looks for bytes that break it, and the tests here replay what it
 //! has kept.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,11 +10,14 @@ use hyper::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderName, HeaderValue, 
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 
-use crate::entry::{Entry, Ready, parse_date};
-use crate::format::{Format, http, title_case};
-use crate::key::{Django, Generation, Keys, Language, Page, PathMarker};
+use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker};
+use crate::page::entry::{Entry, parse_date};
+use crate::page::format::{Format, http};
+use crate::page::stored::StoredPage;
 use crate::policy::{CacheControl, Rule, VaryList};
-use crate::status::{Hit, Source};
+use crate::request::Question;
+use crate::status::{CacheStatus, Hit, Source};
+use crate::text::title_case;
 use crate::{Args, Config, Site};
 
 /// A stored value is an entry, a marker or nothing; what is read and written again is read as the same.
@@ -64,15 +68,16 @@ fn answered_in_both_ways_alike(headers: HeaderMap) {
         proof: None,
     };
     let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_799_999_990);
-    let ready = Ready::from(entry);
-    let answer = ready.answer(now, Hit::Fresh, Source::Near);
-    let response = ready.response(now, Hit::Fresh, Source::Near);
+    let page = StoredPage::from(entry);
+    let cache = CacheStatus::Hit(Hit::Fresh, Source::Near, page.ttl(now));
+    let head = page.write_head(now, cache);
+    let response = page.response(now, cache);
     let mut written = b"HTTP/1.1 200 OK\r\n".to_vec();
     for (name, value) in response.headers() {
         written.extend(title_case(name.as_str()));
         written.extend_from_slice(&[b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    assert_eq!(answer.head, written);
+    assert_eq!(head, written);
 }
 
 /// Lines of `Vary` give names in their one order, which survive the store.
@@ -82,7 +87,7 @@ pub fn vary(text: &[u8]) {
     assert!(vary.names().is_sorted_by(|a, b| a.as_str() < b.as_str()));
     assert_eq!(VaryList::from_names(vary.names().to_vec()), Ok(vary.clone()));
     if !vary.is_empty() {
-        let marker = PathMarker::new(vary);
+        let marker = PathMarker::new(vary, 7);
         assert_eq!(PathMarker::decode(&marker.encode()), Some(marker));
     }
 }
@@ -93,21 +98,23 @@ pub fn key(text: &[u8]) {
     let Some(middle) = text.windows(2).position(|pair| pair == b"\n\n") else { return };
     let (Some(one), Some(other)) = (request(&text[..middle]), request(&text[middle + 2..])) else { return };
     let site = Site::localhost(8000);
-    let Ok(rule) = Rule::new("/*", 60).map(Arc::new) else { return };
+    let Ok(rule) = Rule::new("/*", 60) else { return };
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let (one, other) = (Question::of_parts(&one, peer), Question::of_parts(&other, peer));
     for keys in all_keys() {
-        let pages = [&one, &other].map(|request| Page::of(request, &rule, &keys, &site));
-        assert_eq!(pages[0].key, Page::of(&one, &rule, &keys, &site).key);
+        let pages = [&one, &other].map(|question| PageId::of(question, &rule, &keys, &site));
+        assert_eq!(pages[0].key(), PageId::of(&one, &rule, &keys, &site).key());
         for page in &pages {
             assert!(
-                page.key.as_bytes().iter().all(|byte| !byte.is_ascii_control() && *byte != b' '),
+                page.key_text().iter().all(|byte| !byte.is_ascii_control() && *byte != b' '),
                 "{}",
-                page.key
+                page.key()
             );
         }
         if let (Keys::Path, [a, b]) = (&keys, &pages) {
             let none = HeaderMap::new();
-            let proofs = [a.proof(&none, &one.headers), b.proof(&none, &other.headers)];
-            assert_eq!(a.key == b.key, proofs[0] == proofs[1]);
+            let proofs = [a.proof(&none, &one), b.proof(&none, &other)];
+            assert_eq!(a.key() == b.key(), proofs[0] == proofs[1]);
         }
     }
 }

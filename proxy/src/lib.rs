@@ -17,36 +17,33 @@
 //! Not here: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 
 mod args;
-mod body;
-mod collapse;
 mod config;
-mod entry;
 mod error;
-mod fill;
-mod format;
-mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod gate;
+mod head_cache;
 mod key;
-mod known;
-mod lease;
+mod near;
+mod origin;
+mod page;
 pub mod pickle;
 mod policy;
-mod proxy;
-mod site;
+mod request;
+mod share;
 mod status;
 mod store;
-mod upstream;
+mod text;
 mod variants;
+mod way;
+mod weight;
 
 pub use args::{Args, Command, Explain};
 pub use config::{Config, Deadlines, Faults, Limits, StoreUrl};
-pub use format::{Format, Pickled};
-pub use gate::Limits as OriginLimits;
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
+pub use near::Near;
+pub use origin::{Origin, OriginDeadlines, OriginLimits};
+pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, Coalesce, Rule};
-pub use proxy::{Explanation, Proxy};
-pub use site::Site;
-pub use store::{MemoryStore, Near, RedisStore, Store, StoreError, Write};
-pub use upstream::{Deadlines as OriginDeadlines, Origin};
+pub use request::site::Site;
+pub use store::{Feed, Listener, Locks, MemoryStore, RedisStore, Store, StoreError, Values, Write};
+pub use way::{Explanation, Proxy};

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +125,7 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
         Err(error) => return refuse(&format!("--store (REDIS_URL): {error}")),
     };
     let site = site(config, config.listen);
-    let explanation = match Proxy::new(config, site, store).explain(asked).await {
+    let explanation = match Proxy::new(config, site, store).explain(asked, Ipv4Addr::LOCALHOST.into()).await {
         Ok(explanation) => explanation,
         Err(fault) => return refuse(&fault),
     };

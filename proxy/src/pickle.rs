@@ -1,18 +1,18 @@
-//! The values of real Django: pickles, read and written so that Django and the proxy share one cache.
+//! Reads and writes the pickles that Django stores, so that Django and the proxy share one cache.
 //!
 //! ```text
-//! stored bytes ─ decompress ─▶ pickle ─ machine ─▶ heap ─ page, field, cookie ─▶ Page
-//!              ◀─ compress ──          ◀─────────── write ─────────────────────
+//! stored bytes ─ decompress ─▶ pickle ─ machine ─▶ heap ─ page, field, cookie ─▶ PickledPage
+//!              ◀─ compress ──        ◀──────────────── write ────────────────────
 //! ```
 //!
-//! [`read_page`] and [`read_list`] run the opcodes of a pickle in a `machine` that builds plain data in a `heap` and can
-//! do nothing else, and then look for what serving a page needs: by attributes, because sites have response classes of
-//! their own. A value is untrusted: whatever it says, reading takes time and memory linear in its length.
+//! [`read_page`] and [`read_list`] run the opcodes of a pickle in a `machine` that can only build plain data in a
+//! `heap`. They then look for the attributes of a response, whatever its class, because sites have response classes
+//! of their own. A value is untrusted: reading takes time and memory linear in its length, whatever it contains.
 //!
-//! Django answers 500 to a value that it cannot read or serve, until the value expires. Here it is `None`, a miss; and
-//! [`write_page`] writes nothing that Django would fail on.
+//! If Django cannot read or serve a value, it answers 500 until the value expires. The proxy takes such a value as a
+//! miss, and [`write_page`] writes nothing that Django would fail on.
 //!
-//! Pure: no clock, no log, no I/O.
+//! This module uses no clock, no log and no I/O.
 
 mod compress;
 mod cookie;
@@ -29,15 +29,16 @@ mod write;
 use bytes::Bytes;
 
 pub use compress::{Compressor, compress, decompress};
-pub use page::Page;
+pub use page::PickledPage;
 pub use write::{Protocol, write_list, write_page};
 
-/// More names, and more bytes of them, than a `Vary` has. They bound what shared texts can grow to.
+/// The most names of a list, and the most bytes of all its names: more than any `Vary` has. Without these bounds a
+/// short value could repeat one text many times.
 const MAX_NAMES: usize = 256;
 const MAX_NAMES_LENGTH: usize = 16 << 10;
 
-/// Reads the list of the headers that the pages of a path vary on, by Django's names for them: `HTTP_ACCEPT`. `None` for
-/// all that is not a list or tuple of texts.
+/// Reads the list of request headers that the pages of a path vary on, with Django's names: `HTTP_ACCEPT`. `None` for
+/// everything that is not a list or tuple of texts.
 pub fn read_list(value: &Bytes) -> Option<Vec<String>> {
     let (heap, root) = machine::load(value)?;
     let list = object::sequence(&heap, root).filter(|list| heap.len(*list) <= MAX_NAMES)?;
@@ -51,8 +52,8 @@ pub fn read_list(value: &Bytes) -> Option<Vec<String>> {
         .collect()
 }
 
-/// Reads a page; `None` for what Django takes as a miss, for what it answers with 500, and for what passes the bounds.
-pub fn read_page(value: &Bytes) -> Option<Page> {
+/// Reads a page. `None` for a value that Django takes as a miss or answers with 500, and for one beyond the bounds.
+pub fn read_page(value: &Bytes) -> Option<PickledPage> {
     let (heap, root) = machine::load(value)?;
     page::read(&heap, root)
 }

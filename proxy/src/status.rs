@@ -5,6 +5,7 @@ use std::io::Write as _;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::{Decline, Pass};
+use crate::text::decimal;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -146,19 +147,6 @@ impl std::fmt::Display for CacheStatus {
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
             Self::Passed(pass) => write!(f, "fwd=bypass; detail={}", pass.name()),
             Self::Failed(name) => write!(f, "fwd=bypass; detail={name}"),
-        }
-    }
-}
-
-/// The digits of a number.
-pub(crate) fn decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[start..];
         }
     }
 }

@@ -1,12 +1,9 @@
-//! Where pages are kept.
+//! Where pages are kept: bytes under keys, locks, and the feed of what changes.
 
 mod breaker;
-mod changes;
+mod feed;
 mod memory;
-mod near;
 mod redis;
-mod tracking;
-mod turn;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,29 +13,43 @@ use bytes::Bytes;
 
 use crate::key::Key;
 
+pub use feed::Listener;
 pub use memory::MemoryStore;
-pub use near::Near;
-pub(crate) use near::{Kept, Ticket};
 pub use redis::RedisStore;
 
-/// A store of values that end by themselves.
-///
-/// The contract, which one suite tests for each store:
+/// All that a proxy needs of a store. None of its operations takes longer than the store's own deadline.
+pub trait Store: Values + Locks + Feed + Clone + 'static {
+    /// Makes the calling worker's connection, if there is one to make, so that the first request does not wait for it.
+    fn connect(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Values that end by themselves. One suite tests this contract for each store:
 /// * `get` answers in the order of the keys; what was never put, was deleted, or is past its time is `None`.
 /// * `ttl` says how long `get` will still give the value.
-/// * Of several who `claim` a key one succeeds; only who has the token can `hold` it.
 /// * `put` does all its writes for one lifetime; a later write wins.
-/// * Neither takes longer than the store's own deadline. A failure never leaves half a value.
-pub trait Store: Clone + Send + Sync + 'static {
+/// * A failure never leaves half a value.
+pub trait Values: Send + Sync {
+    /// Whether reads are answered without waiting.
+    const IS_IMMEDIATE: bool = false;
+
     /// Reads some keys in one round trip.
     fn get<const N: usize>(
         &self,
-        keys: [&Key; N],
+        keys: [&[u8]; N],
     ) -> impl Future<Output = Result<[Option<Bytes>; N], StoreError>> + Send;
 
-    /// The seconds that a key has left; `None` if it is not there or stays for ever.
-    fn ttl(&self, key: &Key) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
+    /// The time that a key has left; `None` if it is not there or stays for ever.
+    fn ttl(&self, key: &[u8]) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
+    /// Writes in one round trip. `ttl` is in whole seconds, at least one.
+    fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Deletes keys in one round trip.
+    fn delete(&self, keys: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Locks by tokens. Of several that `claim` a key one succeeds, and only its token renews or releases the lock.
+pub trait Locks: Send + Sync {
     /// Puts a token under a key if there is nothing; whether it did.
     fn claim(
         &self,
@@ -47,26 +58,23 @@ pub trait Store: Clone + Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives a token that is still under its key a new lifetime, or removes it; whether it was there.
-    fn hold(
+    /// Gives a token that is still under its key a new lifetime; whether it was there.
+    fn renew(
         &self,
         key: &Key,
         token: &Bytes,
-        ttl: Option<Duration>,
+        ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Makes the calling worker's connection, if there is one to make, so that the first request does not wait for it.
-    fn connect(&self) -> impl Future<Output = ()> + Send;
+    /// Removes a token that is still under its key; whether it was there.
+    fn release(&self, key: &Key, token: &Bytes) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
 
-    /// Hears of the changes of all keys with this prefix from now on, if the store tells of them: for
-    /// [`changed`](Self::changed), and for a near cache of at most so many bytes, if one is wanted.
-    fn follow(&self, prefix: &[u8], near: Option<u64>) -> Option<Arc<Near>>;
-
-    /// Ends when a key has changed after this call, or may have; never, while the store does not tell of changes.
-    fn changed(&self, key: &Key) -> impl Future<Output = ()> + Send + use<Self>;
-
-    /// Writes in one round trip. `ttl` is in whole seconds, at least one.
-    fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
+/// The changes of a store as they happen.
+pub trait Feed: Send + Sync {
+    /// Tells the listeners of the changes of all keys with this prefix from now on. Whether the store tells of changes; a
+    /// store has one proxy, so that only the first call counts.
+    fn follow(&self, prefix: &[u8], listeners: Vec<Arc<dyn Listener>>) -> bool;
 }
 
 /// One change of a store.

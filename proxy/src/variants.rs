@@ -21,12 +21,12 @@ const PAGES: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Variants {
     limit: usize,
-    pages: Cache<Key, Arc<Page>>,
+    pages: Cache<Key, Arc<Ends>>,
     hasher: RandomState,
 }
 
 /// When each variant of a page leaves the store.
-type Page = Mutex<HashMap<u64, Instant>>;
+type Ends = Mutex<HashMap<u64, Instant>>;
 
 impl Variants {
     pub(crate) fn new(limit: usize) -> Self {
@@ -34,13 +34,12 @@ impl Variants {
     }
 
     /// Whether a variant may be stored; it counts from then on, for as long as it is kept.
-    pub(crate) fn admit(&self, page: &Key, variant: &Key, keep: Duration) -> bool {
+    pub(crate) fn admit(&self, page: &Key, variant: &Key, keep: Duration, now: Instant) -> bool {
         let variant = self.hasher.hash_one(variant);
         let page = self.pages.get_or_insert_with(page, || Ok::<_, std::convert::Infallible>(Arc::default()));
         let Ok(page) = page;
         // A map is whole whoever panicked beside it.
         let mut ends = page.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
         if ends.len() >= self.limit {
             ends.retain(|_, end| *end > now);
         }
@@ -63,21 +62,21 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    #[tokio::test(start_paused = true)]
-    async fn so_many_of_a_page_are_admitted_until_one_of_them_has_ended() {
-        let variants = Variants::new(2);
+    #[test]
+    fn so_many_of_a_page_are_admitted_until_one_of_them_has_ended() {
+        let (variants, mut now) = (Variants::new(2), Instant::now());
         let [page, other] = ["page", "other"].map(Key::new);
         let [one, two, three] = ["1", "2", "3"].map(Key::new);
-        assert!(variants.admit(&page, &one, MINUTE));
-        tokio::time::advance(MINUTE / 2).await;
-        assert!(variants.admit(&page, &two, MINUTE));
-        assert!(!variants.admit(&page, &three, MINUTE));
-        assert!(variants.admit(&page, &two, MINUTE), "a variant may be filled again");
-        assert!(variants.admit(&other, &three, MINUTE), "each page has its own");
-        tokio::time::advance(MINUTE / 2).await;
-        assert!(variants.admit(&page, &three, MINUTE));
-        assert!(!variants.admit(&page, &one, MINUTE));
+        assert!(variants.admit(&page, &one, MINUTE, now));
+        now += MINUTE / 2;
+        assert!(variants.admit(&page, &two, MINUTE, now));
+        assert!(!variants.admit(&page, &three, MINUTE, now));
+        assert!(variants.admit(&page, &two, MINUTE, now), "a variant may be filled again");
+        assert!(variants.admit(&other, &three, MINUTE, now), "each page has its own");
+        now += MINUTE / 2;
+        assert!(variants.admit(&page, &three, MINUTE, now));
+        assert!(!variants.admit(&page, &one, MINUTE, now));
         variants.forget(&page);
-        assert!(variants.admit(&page, &one, MINUTE));
+        assert!(variants.admit(&page, &one, MINUTE, now));
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use bench::stack::Redis;
 use clap::Parser as _;
 use proxy::{Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
+use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};

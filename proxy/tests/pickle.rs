@@ -1,26 +1,23 @@
-//! Values of real Django and hand-made ones (`tests/django/values`; where they come from says the README of the Django
-//! reference, whose own files are read as well where they lie beside the project).
-#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+//! Reads values that Django 4.2, 5.2 and 6.0 stored, and hand-made ones, from `tests/django/values`. `values.json` and
+//! `foreign.json` there say what each contains and how Django serves it.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use proxy::pickle::{
-    Compressor, Page, Protocol, compress, decompress, read_list, read_page, write_list, write_page,
+    Compressor, PickledPage, Protocol, compress, decompress, read_list, read_page, write_list, write_page,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Longer than any vector.
+/// More than the length of any vector.
 const LIMIT: usize = 1 << 20;
 
-/// Folders of vectors: our copy, and the reference if it is there.
-fn folders() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let copy = root.join("tests/django/values");
-    let reference = root.join("../../shared/django-reference/values");
-    [copy, reference].into_iter().filter(|folder| folder.join("values.json").exists()).collect()
+/// The folder of the vectors.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/django/values")
 }
 
 fn json(path: &Path) -> Value {
@@ -31,11 +28,10 @@ fn bytes(path: &Path) -> Bytes {
     std::fs::read(path).unwrap().into()
 }
 
-/// Every vector, with its name.
+/// All vectors, with their names.
 fn vectors() -> Vec<(String, Bytes)> {
-    let folder = &folders()[0];
     let mut vectors = Vec::new();
-    for folder in [folder.clone(), folder.join("foreign")] {
+    for folder in [folder(), folder().join("foreign")] {
         for file in std::fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -55,39 +51,36 @@ fn fields(pairs: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn values_of_django_read_as_recorded() {
-    for folder in folders() {
-        for row in json(&folder.join("values.json")).as_array().unwrap() {
-            let file = row["file"].as_str().unwrap();
-            let value = decompress(&bytes(&folder.join(file)), LIMIT).unwrap();
-            if row["kind"] == "header_list" {
-                let names: Vec<String> = serde_json::from_value(row["header_list"].clone()).unwrap();
-                assert_eq!(read_list(&value), Some(names), "{file}");
-                continue;
-            }
-            let page = read_page(&value).unwrap_or_else(|| panic!("{file}"));
-            let cookies = row["set_cookie"].as_array().unwrap().iter();
-            let cookies = cookies.map(|line| ("Set-Cookie".to_owned(), line.as_str().unwrap().to_owned()));
-            let expected: Vec<_> = fields(&row["headers"]).into_iter().chain(cookies).collect();
-            assert_eq!(page.headers, expected, "{file}");
-            assert_eq!(u64::from(page.status), row["status"], "{file}");
-            assert_eq!(page.reason.as_deref(), row["reason_in_state"].as_str(), "{file}");
-            assert_eq!(page.body.len() as u64, row["body_length"], "{file}");
-            let digest: String =
-                Sha256::digest(&page.body).iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(digest, row["body_sha256"], "{file}");
-            assert_eq!(page.note, None, "{file}");
+fn values_of_django_are_read_as_recorded() {
+    for row in json(&folder().join("values.json")).as_array().unwrap() {
+        let file = row["file"].as_str().unwrap();
+        let value = decompress(&bytes(&folder().join(file)), LIMIT).unwrap();
+        if row["kind"] == "header_list" {
+            let names: Vec<String> = serde_json::from_value(row["header_list"].clone()).unwrap();
+            assert_eq!(read_list(&value), Some(names), "{file}");
+            continue;
         }
+        let page = read_page(&value).unwrap_or_else(|| panic!("{file}"));
+        let cookies = row["set_cookie"].as_array().unwrap().iter();
+        let cookies = cookies.map(|line| ("Set-Cookie".to_owned(), line.as_str().unwrap().to_owned()));
+        let expected: Vec<_> = fields(&row["headers"]).into_iter().chain(cookies).collect();
+        assert_eq!(page.headers, expected, "{file}");
+        assert_eq!(u64::from(page.status), row["status"], "{file}");
+        assert_eq!(page.reason.as_deref(), row["reason_in_state"].as_str(), "{file}");
+        assert_eq!(page.body.len() as u64, row["body_length"], "{file}");
+        let digest: String = Sha256::digest(&page.body).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digest, row["body_sha256"], "{file}");
+        assert_eq!(page.note, None, "{file}");
     }
 }
 
-/// Django iterates over a dict as well; nobody writes one, and for us it is a miss.
+/// Django would accept a dict and use its keys. Nothing writes one, and the proxy takes it as a miss.
 const NOT_AS_DJANGO: &str = "header-list-dict";
 
 #[test]
-fn foreign_values_are_hits_where_django_serves_them() {
-    for (name, row) in json(&folders()[0].join("foreign.json")).as_object().unwrap() {
-        let value = bytes(&folders()[0].join(row["file"].as_str().unwrap()));
+fn hand_made_values_are_hits_if_django_serves_them() {
+    for (name, row) in json(&folder().join("foreign.json")).as_object().unwrap() {
+        let value = bytes(&folder().join(row["file"].as_str().unwrap()));
         let hit = row["hit"].as_bool().unwrap() && name != NOT_AS_DJANGO;
         if name.starts_with("header-list") {
             assert_eq!(read_list(&value).is_some(), hit, "{name}");
@@ -101,8 +94,9 @@ fn foreign_values_are_hits_where_django_serves_them() {
     }
 }
 
-/// With what Django's server sent: it makes `Age`, `Content-Length` and what concerns the connection itself.
-fn compare(name: &str, page: &Page, row: &Value) {
+/// Compares a page with the answer of Django's server, which adds `Age`, `Content-Length` and the headers of the
+/// connection itself.
+fn compare(name: &str, page: &PickledPage, row: &Value) {
     let made = ["Age", "Content-Length", "Connection", "Server", "Date"];
     let stored = |fields: &[(String, String)]| -> Vec<_> {
         fields.iter().filter(|(name, _)| !made.contains(&name.as_str())).cloned().collect()
@@ -113,13 +107,13 @@ fn compare(name: &str, page: &Page, row: &Value) {
         assert_eq!(*reason, row["reason"], "{name}");
     }
     let body: String = page.body.iter().map(|byte| char::from(*byte)).collect();
-    // The server cuts a body to the length that is stored with it.
+    // The server cuts a body to the stored Content-Length.
     assert!(body.starts_with(row["body"].as_str().unwrap()), "{name}");
 }
 
 #[test]
 fn a_body_of_one_chunk_is_not_copied() {
-    let value = bytes(&folders()[0].join("dj52.django.drf-page3.pickle"));
+    let value = bytes(&folder().join("dj52.django.drf-page3.pickle"));
     let page = read_page(&value).unwrap();
     assert!(value.as_ptr_range().contains(&page.body.as_ptr()));
 }
@@ -143,7 +137,7 @@ fn every_prefix_of_every_vector_is_refused() {
 }
 
 #[test]
-fn any_changed_byte_gives_a_value_or_nothing() {
+fn a_changed_byte_never_causes_a_panic() {
     let cases = [
         "dj52.django.cookies.",
         "dj60.django.headers.",
@@ -169,7 +163,7 @@ fn any_changed_byte_gives_a_value_or_nothing() {
 }
 
 #[test]
-fn what_would_run_code_in_python_is_a_miss() {
+fn values_that_would_run_code_in_python_are_misses() {
     for value in [
         &b"cos\nsystem\n(S'touch /tmp/pickled'\ntR."[..],
         b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x10touch /tmp/pickle\x85R.",
@@ -184,7 +178,7 @@ fn what_would_run_code_in_python_is_a_miss() {
 }
 
 #[test]
-fn other_values_are_misses() {
+fn values_that_are_not_responses_are_misses() {
     for value in [
         &b""[..],
         b"N.",
@@ -212,7 +206,7 @@ const COMPRESSORS: [Compressor; 6] = [
 ];
 
 #[test]
-fn a_bomb_is_nothing() {
+fn a_decompression_bomb_is_refused() {
     let zeros = Bytes::from(vec![0; 4 << 20]);
     for compressor in COMPRESSORS {
         let bomb = compress(compressor, &zeros);
@@ -222,7 +216,7 @@ fn a_bomb_is_nothing() {
     }
 }
 
-/// The names of fields that the writer leaves out, or joins a rule to, do not begin so.
+/// A field. Its name starts with `X-`, unlike those that the writer leaves out or has rules for.
 fn field() -> impl Strategy<Value = (String, String)> {
     ("[Xx]-[A-Za-z0-9!#$%&'*+.^_`|~-]{0,12}", "[ -~\t\u{80}-\u{ff}]{0,300}")
 }
@@ -235,10 +229,10 @@ prop_compose! {
         body in proptest::collection::vec(any::<u8>(), 0..700),
         frame_exempt in any::<bool>(),
         note in proptest::option::of("\\PC{0,300}"),
-    ) -> Page {
+    ) -> PickledPage {
         let mut names = std::collections::HashSet::new();
         let headers = fields.into_iter().filter(|(name, _)| names.insert(name.to_ascii_lowercase())).collect();
-        Page { status, reason, headers, body: body.into(), frame_exempt, note }
+        PickledPage { status, reason, headers, body: body.into(), frame_exempt, note }
     }
 }
 
@@ -258,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_give_a_value_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_never_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         read_all(&bytes.into());
     }
 }

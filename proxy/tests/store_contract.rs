@@ -1,11 +1,13 @@
 //! One suite over every store: the contract of `Store`.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bench::stack::Redis;
 use bytes::Bytes;
-use proxy::{Key, MemoryStore, RedisStore, Store, Write};
+use proxy::{Feed as _, Key, Listener, Locks as _, MemoryStore, RedisStore, Store, Values as _, Write};
+use stack::Redis;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -67,47 +69,56 @@ async fn keeps_the_contract(subject: impl Subject) {
     let store = subject.store();
     let (a, b, odd) = (key("a"), key("b"), key("odd \0\r\n\u{e9} *"));
 
-    assert_eq!(store.get([&a]).await.unwrap(), [None], "what was never put");
+    assert_eq!(store.get([a.as_bytes()]).await.unwrap(), [None], "what was never put");
 
     store.put(vec![set("a", b"1"), set("b", b"")], MINUTE).await.unwrap();
-    assert_eq!(store.get([&a]).await.unwrap(), [Some("1".into())]);
+    assert_eq!(store.get([a.as_bytes()]).await.unwrap(), [Some("1".into())]);
     assert_eq!(
-        store.get([&b, &key("none"), &a]).await.unwrap(),
+        store.get([b.as_bytes(), key("none").as_bytes(), a.as_bytes()]).await.unwrap(),
         [Some("".into()), None, Some("1".into())],
         "in order of the keys"
     );
 
     store.put(vec![set("a", b"2"), set("a", b"3")], MINUTE).await.unwrap();
-    assert_eq!(store.get([&a]).await.unwrap(), [Some("3".into())], "a later write wins");
+    assert_eq!(store.get([a.as_bytes()]).await.unwrap(), [Some("3".into())], "a later write wins");
 
     let binary: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
     store.put(vec![Write::Set(odd.clone(), binary.clone().into())], MINUTE).await.unwrap();
-    assert_eq!(store.get([&odd]).await.unwrap(), [Some(binary.into())], "any bytes, a megabyte of them");
+    assert_eq!(
+        store.get([odd.as_bytes()]).await.unwrap(),
+        [Some(binary.into())],
+        "any bytes, a megabyte of them"
+    );
 
     let (lease, ours, theirs) = (key("lease"), Bytes::from("ours"), Bytes::from("theirs"));
     assert!(store.claim(&lease, &ours, MINUTE).await.unwrap(), "the first has it");
     assert!(!store.claim(&lease, &theirs, MINUTE).await.unwrap(), "the second does not");
-    assert!(!store.hold(&lease, &theirs, None).await.unwrap(), "nor can it let it go");
-    assert!(store.hold(&lease, &ours, Some(MINUTE)).await.unwrap(), "the first renews it");
-    assert!(store.hold(&lease, &ours, None).await.unwrap(), "and lets it go");
-    assert!(!store.hold(&lease, &ours, Some(MINUTE)).await.unwrap(), "once");
+    assert!(!store.release(&lease, &theirs).await.unwrap(), "nor can it let it go");
+    assert!(store.renew(&lease, &ours, MINUTE).await.unwrap(), "the first renews it");
+    assert!(store.release(&lease, &ours).await.unwrap(), "and lets it go");
+    assert!(!store.renew(&lease, &ours, MINUTE).await.unwrap(), "once");
     assert!(store.claim(&lease, &theirs, MINUTE).await.unwrap(), "it is free again");
 
-    let left = store.ttl(&a).await.unwrap().unwrap();
+    let left = store.ttl(a.as_bytes()).await.unwrap().unwrap();
     assert!(left <= MINUTE && left > MINUTE / 2, "{left:?}");
-    assert_eq!(store.ttl(&key("none")).await.unwrap(), None);
+    assert_eq!(store.ttl(key("none").as_bytes()).await.unwrap(), None);
 
     subject.let_pass(Duration::from_secs(40)).await;
     store.put(vec![Write::Extend(key("b")), Write::Extend(key("none"))], MINUTE).await.unwrap();
     subject.let_pass(Duration::from_secs(40)).await;
     assert_eq!(
-        store.get([&a, &b, &key("none")]).await.unwrap(),
+        store.get([a.as_bytes(), b.as_bytes(), key("none").as_bytes()]).await.unwrap(),
         [None, Some("".into()), None],
         "only what was extended is left"
     );
 
     subject.let_pass(MINUTE).await;
-    assert_eq!(store.get([&b]).await.unwrap(), [None], "what is past its time");
+    assert_eq!(store.get([b.as_bytes()]).await.unwrap(), [None], "what is past its time");
+
+    store.put(vec![set("a", b"1"), set("b", b"2")], MINUTE).await.unwrap();
+    store.delete(&[key("a"), key("none")]).await.unwrap();
+    store.delete(&[]).await.unwrap();
+    assert_eq!(store.get([a.as_bytes(), b.as_bytes()]).await.unwrap(), [None, Some("2".into())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,17 +143,33 @@ async fn the_memory_store_keeps_its_limit() {
     }
     let mut kept = 0;
     for name in &names {
-        kept += usize::from(store.get([name]).await.unwrap()[0].is_some());
+        kept += usize::from(store.get([name.as_bytes()]).await.unwrap()[0].is_some());
     }
     assert!((1..=104).contains(&kept), "{kept} values of 10 kB in 1 MiB");
 }
 
+/// Tells the test of each change.
+struct Told(Notify);
+
+impl Listener for Told {
+    fn changed(&self, key: &[u8]) {
+        if key == b"a" {
+            self.0.notify_one();
+        }
+    }
+
+    fn all_changed(&self) {
+        self.0.notify_one();
+    }
+}
+
 #[tokio::test]
-async fn whoever_changes_a_key_in_redis_wakes_who_waits_for_it() {
+async fn a_listener_hears_of_each_change_in_redis() {
     let mut redis = Redis::start().unwrap();
     let store = RedisStore::new(&redis.url(), PATIENCE).unwrap();
-    assert!(store.follow(b"a", None).is_none(), "no near cache was asked for");
-    followed(&redis, &store).await;
+    let told = Arc::new(Told(Notify::new()));
+    assert!(store.follow(b"a", vec![told.clone()]));
+    followed(&redis, &told).await;
     let changes: [&[&str]; 5] = [
         &["SETEX", "a", "60", "1"],
         &["PEXPIRE", "a", "20"],
@@ -151,44 +178,22 @@ async fn whoever_changes_a_key_in_redis_wakes_who_waits_for_it() {
         &["FLUSHALL"],
     ];
     for change in changes {
-        let changed = store.changed(&key("a"));
         redis.cli(change).unwrap();
-        timeout(PATIENCE, changed).await.unwrap_or_else(|_| panic!("not heard of: {change:?}"));
+        timeout(PATIENCE, told.0.notified()).await.unwrap_or_else(|_| panic!("not heard of: {change:?}"));
     }
-    let changed = store.changed(&key("a"));
     redis.stop();
-    timeout(PATIENCE, changed).await.expect("a change may have been missed");
+    timeout(PATIENCE, told.0.notified()).await.expect("a change may have been missed");
 }
 
 /// Until the store hears of changes: it connects in the background.
-async fn followed(redis: &Redis, store: &RedisStore) {
+async fn followed(redis: &Redis, told: &Told) {
     let heard = async {
         loop {
-            let changed = store.changed(&key("a"));
             redis.cli(&["SET", "a", "0"]).unwrap();
-            if timeout(Duration::from_millis(100), changed).await.is_ok() {
+            if timeout(Duration::from_millis(100), told.0.notified()).await.is_ok() {
                 return;
             }
         }
     };
     timeout(PATIENCE, heard).await.expect("the store follows in time");
-}
-
-#[tokio::test]
-async fn who_waits_for_a_key_is_left_alone_while_it_does_not_change() {
-    let redis = Redis::start().unwrap();
-    let store = RedisStore::new(&redis.url(), PATIENCE).unwrap();
-    store.follow(b"a", None);
-    followed(&redis, &store).await;
-    let mut waiting = ["a1", "a2", "a3", "a4", "a5"].map(|name| Box::pin(store.changed(&key(name))));
-    redis.cli(&["GET", "a1"]).unwrap();
-    let other = store.changed(&key("a6"));
-    redis.cli(&["SET", "a6", "1"]).unwrap();
-    timeout(PATIENCE, other).await.unwrap();
-    let mut woken = 0;
-    for waiting in &mut waiting {
-        woken += usize::from(timeout(Duration::ZERO, waiting).await.is_ok());
-    }
-    // One may share the group of the key that changed.
-    assert!(woken < 5, "all are woken by the change of another key");
 }

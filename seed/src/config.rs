@@ -1,4 +1,4 @@
-//! The command line, parsed once into the types that use it. All faults are reported together, each with its place.
+//! The command line, parsed once. All faults are reported together, each with its flag and variable.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,54 +9,54 @@ use clap::Parser;
 use crate::generate::MAX_PROPERTIES;
 use crate::schema::Indexes;
 
-/// How long to wait for a connection, unless the URL says something else.
+/// How long to wait for a connection, unless the URL sets `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes the tables of the listings in PostgreSQL and fills them.
+/// Creates and fills the tables of the listings in PostgreSQL.
 ///
-/// The same seed gives the same rows on any machine. Rows that are there are replaced, all in one transaction: whoever
-/// interrupts it finds the old ones. Tables that Django's migrate has made are used as they are.
+/// The same seed gives the same rows on any machine. Existing rows are replaced in one transaction: if seed is
+/// interrupted, the old rows stay. Tables that Django's migrate has created are used as they are.
 #[derive(Debug, Default, Parser)]
 #[command(
     name = "seed",
     version,
     max_term_width = 100,
-    after_help = "Flags win over the environment, the environment over the defaults.\n\n\
+    after_help = "Flags override the environment, which overrides the defaults.\n\n\
                   Example:\n  \
                   seed --database-url postgres://postgres@127.0.0.1:5432/housing --indexes optimized"
 )]
 pub struct Args {
-    /// Database to fill; it must exist
+    /// Database to fill, which must exist
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// How many properties [default: 5000]
+    /// Number of properties [default: 5000]
     #[arg(long, value_name = "NUMBER", env = "SEED_PROPERTIES", hide_env_values = true)]
     pub properties: Option<String>,
 
-    /// Which rows: another number gives others [default: 42]
+    /// Seed of the random rows: another number gives other rows [default: 42]
     #[arg(long, value_name = "NUMBER", env = "SEED_SEED", hide_env_values = true)]
     pub seed: Option<String>,
 
-    /// Indexes beyond the primary keys: none, django (foreign keys) or optimized (created_at too) [default: none]
+    /// Indexes besides the primary keys: none, django (foreign keys) or optimized (also created_at) [default: none]
     #[arg(long, value_name = "none|django|optimized", env = "SEED_INDEXES", hide_env_values = true)]
     pub indexes: Option<String>,
 }
 
-/// What to load, and where.
+/// The settings of a load.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The database.
     pub database: tokio_postgres::Config,
-    /// How many properties.
+    /// The number of properties.
     pub properties: u64,
-    /// Which rows.
+    /// The seed of the random rows.
     pub seed: u64,
-    /// Which indexes.
+    /// The indexes besides the primary keys.
     pub indexes: Indexes,
 }
 
-/// What is wrong with the command line, all of it.
+/// All faults of the command line.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub struct Faults(Vec<String>);
 
@@ -67,7 +67,7 @@ impl fmt::Display for Faults {
 }
 
 impl Config {
-    /// Puts arguments and defaults together.
+    /// Parses the arguments and fills in the defaults.
     pub fn parse(args: &Args) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let mut note = |place: &str, fault: String| faults.push(format!("{place}: {fault}"));
@@ -88,7 +88,7 @@ impl Config {
     }
 }
 
-/// The URL may hold a password, and what is wrong with it may be a part of that: neither is repeated.
+/// The message repeats neither the URL nor the parser's error, because either may contain the password.
 fn database(url: Option<&str>) -> Result<tokio_postgres::Config, String> {
     const LIKE: &str = "postgres://user:password@127.0.0.1:5432/housing";
     let url = url.ok_or(format!("missing; give a URL like {LIKE}"))?;
@@ -119,7 +119,7 @@ fn number(text: Option<&str>, default: u64, most: u64) -> Result<u64, String> {
 
 fn indexes(text: Option<&str>) -> Result<Indexes, String> {
     let text = text.unwrap_or("none");
-    text.parse().map_err(|()| format!("{text:?} is none of none, django and optimized"))
+    text.parse().map_err(|()| format!("{text:?} is not one of none, django and optimized"))
 }
 
 #[cfg(test)]
@@ -140,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_has_a_default() {
+    fn missing_arguments_have_defaults() {
         let config = parse(URL, "", "", "").unwrap();
         assert_eq!((config.properties, config.seed, config.indexes), (5_000, 42, Indexes::None));
         assert_eq!(config.database.get_dbname(), Some("housing"));
     }
 
     #[test]
-    fn what_is_given_counts() {
+    fn given_arguments_override_the_defaults() {
         let config = parse(URL, "0", "18446744073709551615", "optimized").unwrap();
         assert_eq!((config.properties, config.seed, config.indexes), (0, u64::MAX, Indexes::Optimized));
     }

@@ -1,4 +1,4 @@
-//! PostgreSQL's text format of COPY: a line a row, tabs between the values, backslashes before what would divide.
+//! PostgreSQL's text format of COPY: a line for each row, tabs between the values, separators escaped by backslashes.
 
 use std::fmt::{self, Write as _};
 
@@ -12,7 +12,7 @@ pub fn write_row<R: Row>(row: &R, out: &mut BytesMut) {
     out.put_u8(b'\n');
 }
 
-/// A line under way.
+/// A line that is being written.
 #[derive(Debug)]
 pub struct Line<'a> {
     out: &'a mut BytesMut,
@@ -20,7 +20,7 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Adds a text, escaped.
+    /// Adds a text and escapes it.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.divide();
         text.bytes().for_each(|byte| escape(byte, self.out));
@@ -32,10 +32,10 @@ impl Line<'_> {
         self.value(format_args!("{}", number.into()))
     }
 
-    /// Adds what is known to hold nothing to escape: digits, points, a time.
+    /// Adds a value that needs no escaping: digits, points, a time.
     pub fn value(&mut self, value: fmt::Arguments<'_>) -> &mut Self {
         self.divide();
-        // A buffer that grows takes whatever is written.
+        // Writing to a growing buffer does not fail.
         let _ = self.out.write_fmt(value);
         self
     }
@@ -48,7 +48,7 @@ impl Line<'_> {
     }
 }
 
-/// Every byte of a longer UTF-8 sequence is above the ones that mean something here.
+/// Working byte by byte is safe: the bytes of a multi-byte UTF-8 sequence are never ASCII.
 fn escape(byte: u8, out: &mut BytesMut) {
     match byte {
         b'\\' => out.put_slice(b"\\\\"),
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_divided_by_tabs() {
+    fn values_are_separated_by_tabs() {
         assert_eq!(
             line(|line| _ = line.number(7u64).text("a").text("").value(format_args!("{}.{:02}", 12, 5))),
             "7\ta\t\t12.05"
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_divide_is_escaped() {
+    fn separators_are_escaped() {
         for (text, escaped) in [
             ("a\tb", r"a\tb"),
             ("a\nb", r"a\nb"),

@@ -1,4 +1,4 @@
-//! What can go wrong at the database, said so that whoever reads it knows where, and what to do.
+//! Errors of the database. Each message names the database and says how to solve the problem.
 
 use std::error::Error as _;
 use std::fmt;
@@ -8,7 +8,7 @@ use bb8_postgres::tokio_postgres::config::Host;
 use bb8_postgres::tokio_postgres::error::{DbError, SqlState};
 use bb8_postgres::tokio_postgres::{self, Config};
 
-/// Where the rows should go, for people: never the password.
+/// The database in the form that messages show, without the password.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     host: String,
@@ -17,30 +17,30 @@ pub struct Target {
     user: String,
 }
 
-/// Why the rows are not there.
+/// Why a load failed.
 #[derive(Debug)]
 pub enum Error {
-    /// There is no connection.
+    /// The connection could not be made.
     Connect {
-        /// To what.
+        /// The database.
         target: Target,
-        /// Why.
+        /// The error of the client.
         source: tokio_postgres::Error,
     },
-    /// A table of this name is another one.
+    /// An existing table differs from the wanted one.
     Shape {
-        /// Where.
+        /// The database.
         target: Target,
-        /// Each difference.
+        /// All differences.
         differences: Vec<String>,
     },
-    /// The database refused, or was lost, on the way.
+    /// A statement failed, or the connection was lost.
     Database {
-        /// Where.
+        /// The database.
         target: Target,
-        /// What was being done.
+        /// The step that failed.
         doing: &'static str,
-        /// Why.
+        /// The error of the client.
         source: tokio_postgres::Error,
     },
 }
@@ -62,25 +62,25 @@ impl fmt::Display for Error {
                     f,
                     "cannot connect to {target}: {}\n{}",
                     cause(source),
-                    mend_connection(target, source)
+                    connection_advice(target, source)
                 )
             }
             Self::Shape { target, differences } => {
                 write!(
                     f,
-                    "{target} has other tables of these names: {}\nuse another database, or drop them",
+                    "{target} has different tables with these names: {}\nuse another database, or drop them",
                     differences.join("; ")
                 )
             }
             Self::Database { target, doing, source } => {
-                write!(f, "{doing} failed at {target}: {}\n{}", cause(source), mend(target, source))
+                write!(f, "{doing} failed at {target}: {}\n{}", cause(source), advice(target, source))
             }
         }
     }
 }
 
 impl Target {
-    /// The first host that the settings name. Without a name, user and database are those of the system's user.
+    /// Describes the first host of the settings. Without a user name, user and database are those of the system's user.
     pub fn of(config: &Config) -> Self {
         let host = match config.get_hosts().first() {
             Some(Host::Tcp(name)) => name.clone(),
@@ -103,34 +103,34 @@ impl fmt::Display for Target {
     }
 }
 
-fn mend_connection(target: &Target, error: &tokio_postgres::Error) -> String {
+fn connection_advice(target: &Target, error: &tokio_postgres::Error) -> String {
     let Target { host, port, database, user } = target;
     match error.code() {
         Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
-            format!("make it with: createdb -h {host} -p {port} -U {user} {database}")
+            format!("create it with: createdb -h {host} -p {port} -U {user} {database}")
         }
-        Some(_) => format!("look at user ({user}) and password in --database-url (DATABASE_URL)"),
-        None if is_io(error) => format!("is it running there? ask it with: pg_isready -h {host} -p {port}"),
-        None => "look at --database-url (DATABASE_URL)".to_owned(),
+        Some(_) => format!("check user ({user}) and password in --database-url (DATABASE_URL)"),
+        None if is_io(error) => format!("is it running there? check with: pg_isready -h {host} -p {port}"),
+        None => "check --database-url (DATABASE_URL)".to_owned(),
     }
 }
 
-fn mend(target: &Target, error: &tokio_postgres::Error) -> String {
+fn advice(target: &Target, error: &tokio_postgres::Error) -> String {
     match error.code() {
         Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => format!(
-            "{} must own the tables, or may make some in the schema; connect as who does, or: \
+            "{} must own the tables, or be allowed to create tables in the schema; connect as their owner, or: \
              ALTER DATABASE {} OWNER TO {}",
             target.user, target.database, target.user
         ),
         Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
             "another session uses the tables; end its transaction and try again".to_owned()
         }
-        Some(_) => "mend that and try again".to_owned(),
+        Some(_) => "fix that and try again".to_owned(),
         None => "try again when PostgreSQL is back".to_owned(),
     }
 }
 
-/// What PostgreSQL said, or the innermost reason of the client.
+/// PostgreSQL's message, or the innermost error of the client.
 fn cause(error: &tokio_postgres::Error) -> String {
     if let Some(said) = error.as_db_error() {
         let more = [said.detail(), said.hint()].into_iter().flatten().map(|text| format!(" ({text})"));

@@ -1,11 +1,11 @@
-//! From a number to rows, without I/O: the same number and count give the same rows, on any machine and day.
+//! Generates the rows from a seed, without I/O: the same seed and count give the same rows on any machine and day.
 //!
-//! Every row has a stream of random numbers of its own, named by its table and id. So a row is made without the rows
-//! before it, nothing has to be kept in memory, and a property can ask where it stands by making its location again.
+//! Each row has its own stream of random numbers, selected by its table and id. So a row can be made without the rows
+//! before it, nothing is kept in memory, and a property finds its city by making its location again.
 //!
 //! People compare measurements on rows with the same seed, so none of this may change: the order of the draws in a
-//! function, the tables and texts below `generate/`, `EPOCH`, the generator, and how `rand` and `fake` turn its
-//! bits into choices. `tests/determinism.rs` holds the digest; if an update of a library alters it, keep the old one.
+//! function, the tables and texts below `generate/`, `EPOCH`, the generator, and how `rand` and `fake` turn its bits
+//! into choices. `tests/determinism.rs` has their digest; if an update of a library changes it, keep the old version.
 
 mod cities;
 mod people;
@@ -19,10 +19,10 @@ use crate::row::{Agent, Location, Office, Property};
 use crate::schema::{self, Table};
 use cities::{CITIES, City};
 
-/// The most properties that can be asked for. Each has a microsecond of its own in `SPAN`, by a wide margin.
+/// The maximum number of properties. Each still has a microsecond of its own in `SPAN`, by a wide margin.
 pub const MAX_PROPERTIES: u64 = 100_000_000;
 
-/// 2024-01-01, from when on properties are listed.
+/// 2024-01-01, when the first property is listed.
 const EPOCH: Timestamp = Timestamp::constant(1_704_067_200, 0);
 
 /// Two years, in microseconds.
@@ -42,7 +42,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// As many properties, and who and where it takes for them.
+    /// This number of properties, with as many offices, agents and locations as they need.
     pub fn new(seed: u64, properties: u64) -> Self {
         Self {
             key: ChaCha8Rng::seed_from_u64(seed).get_seed(),
@@ -52,7 +52,7 @@ impl Rows {
         }
     }
 
-    /// How many rows a table gets; their ids count from 1.
+    /// The number of rows of a table. Their ids start at 1.
     pub fn count(&self, table: &Table) -> u64 {
         match table.name {
             "housing_office" => self.offices,
@@ -62,12 +62,12 @@ impl Rows {
         }
     }
 
-    /// The offices, a city after the other.
+    /// The offices. They are assigned to the cities in turn.
     pub fn offices(&self) -> impl Iterator<Item = Office> {
         (1..=self.count(&schema::OFFICE)).map(|id| self.office(id))
     }
 
-    /// The agents, as many for each office.
+    /// The agents, the same number for each office.
     pub fn agents(&self) -> impl Iterator<Item = Agent> {
         (1..=self.count(&schema::AGENT)).map(|id| self.agent(id))
     }
@@ -103,7 +103,7 @@ impl Rows {
 
     fn location(&self, id: u64) -> (Location, usize) {
         let mut random = self.stream(2, id);
-        // The cities are sorted by size, and the lower of two draws favours the first of them.
+        // The cities are sorted by size, and the lower of two draws favours the large ones.
         let index = random.random_range(0..CITIES.len()).min(random.random_range(0..CITIES.len()));
         let city = &CITIES[index];
         let zip_code = digits(city.zip, &mut random);
@@ -132,14 +132,14 @@ impl Rows {
         }
     }
 
-    /// The random numbers of one row. No table has 2^56 rows.
+    /// The random numbers of one row. The id fits in 56 bits.
     fn stream(&self, table: u64, id: u64) -> ChaCha8Rng {
         let mut random = ChaCha8Rng::from_seed(self.key);
         random.set_stream(table << 56 | id);
         random
     }
 
-    /// An agent of an office in this city; of any office if the city has none.
+    /// An agent of an office in this city, or of any office if the city has none.
     fn agent_in(&self, city: usize, random: &mut ChaCha8Rng) -> u64 {
         let cities = CITIES.len() as u64;
         let first = city as u64 + 1;
@@ -150,8 +150,8 @@ impl Rows {
         (office - 1) * AGENTS_AN_OFFICE + random.random_range(1..=AGENTS_AN_OFFICE)
     }
 
-    /// Each property has a part of the time to itself, so that no two are listed at once and sorting by `created_at`
-    /// has one result.
+    /// Each property is listed in an interval of its own, so no two have the same `created_at`, and sorting by it has
+    /// one result.
     fn listed(&self, id: u64, random: &mut ChaCha8Rng) -> Timestamp {
         let part = SPAN / self.properties;
         let micros = (id - 1) * part + random.random_range(0..part);
@@ -172,11 +172,11 @@ const STATUSES: [&str; 10] = [
     "sold",
 ];
 
-/// What a property is, before anyone praises it.
+/// The facts that a description is made of.
 struct Home {
     kind: &'static str,
     bedrooms: u32,
-    /// In tenths: 25 are two and a half.
+    /// In tenths: 25 is two and a half.
     bathrooms: u32,
     square_feet: u64,
 }
@@ -196,8 +196,8 @@ impl Home {
     }
 }
 
-/// The city's price for the size, times four factors around 1: close to a log-normal spread, and in whole numbers,
-/// because the last bit of a float's logarithm is not the same everywhere.
+/// The city's price for the size, times four factors around 1, which is close to a log-normal distribution. Integers,
+/// because the last bit of a float's logarithm differs between machines.
 fn price(home: &Home, city: &City, random: &mut ChaCha8Rng) -> u64 {
     let usual = home.square_feet * city.dollars;
     let dollars = (0..4).fold(usual, |dollars, _| dollars * random.random_range(76..=130) / 100);
@@ -208,7 +208,7 @@ fn price(home: &Home, city: &City, random: &mut ChaCha8Rng) -> u64 {
     }
 }
 
-/// Most are seen by few, and some by thousands.
+/// Most properties have few views, and some have thousands.
 fn views(random: &mut ChaCha8Rng) -> u32 {
     let draw = random.random_range(1..=1_000u32);
     random.random_range(0..=20_000 / draw + 40)
@@ -218,13 +218,13 @@ fn office_city(id: u64) -> &'static City {
     &CITIES[((id - 1) % CITIES.len() as u64) as usize]
 }
 
-/// Puts a digit for each `#`.
+/// Replaces each `#` by a digit.
 fn digits(pattern: &str, random: &mut ChaCha8Rng) -> String {
     let draw = |c| if c == '#' { char::from(b'0' + random.random_range(0..10u8)) } else { c };
     pattern.chars().map(draw).collect()
 }
 
-/// One of a list that is not empty.
+/// Chooses an item.
 fn pick<T: Copy, const N: usize>(list: &[T; N], random: &mut ChaCha8Rng) -> T {
     const { assert!(N > 0) };
     list[random.random_range(0..N)]

@@ -1,12 +1,12 @@
-//! The listings that origin, proxy and bench are tried on: real-looking homes, the same for everyone.
+//! The listings for origin, proxy and bench: realistic homes, the same on every machine.
 //!
-//! 1. [`config`] parses the command line, all faults at once.
-//! 2. [`generate`] turns a number into [`row`]s: pure, row by row, with nothing kept.
-//! 3. [`copy`] writes a row as PostgreSQL's COPY wants it.
-//! 4. [`schema`] knows the tables, as Django makes them, and the statements for them.
-//! 5. [`load`] does the rest in one transaction: tables, rows, indexes, foreign keys. What fails is told by [`error`].
+//! 1. [`config`] parses the command line and reports all faults at once.
+//! 2. [`generate`] turns a seed into [`row`]s, one by one and without I/O.
+//! 3. [`copy`] writes a row in PostgreSQL's COPY format.
+//! 4. [`schema`] has the tables, as Django creates them, and their statements.
+//! 5. [`load`] does the rest in one transaction: tables, rows, indexes, foreign keys. [`error`] describes failures.
 //!
-//! Memory does not grow with the number of rows: one chunk is filled while the connection sends the one before.
+//! Memory does not grow with the number of rows: one chunk is filled while the connection sends the previous one.
 
 pub mod config;
 pub mod copy;

@@ -1,4 +1,4 @@
-//! Puts rows into a database, in one transaction: all of them, or the old ones stay.
+//! Loads the rows into a database in one transaction: either all of them, or the old rows stay.
 
 use std::pin::pin;
 
@@ -12,18 +12,18 @@ use crate::generate::Rows;
 use crate::row::Row;
 use crate::schema::{self, Indexes, TABLES, Table};
 
-/// How much is written before it is sent: large enough to be fast, and all that is kept of the rows.
+/// Rows are sent in chunks of this size: large enough to be fast, and the only memory that rows take.
 const CHUNK: usize = 64 * 1024;
 
-/// Names the lock that keeps two seeds out of each other's way. Any number will do, as long as it stays the same.
+/// The advisory lock that keeps two seeds apart. The number is arbitrary, but must stay the same.
 const LOCK: i64 = 0x5eed;
 
-/// How far a load is.
+/// The progress of a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Progress {
     /// A new stage begins.
     Stage(&'static str),
-    /// So many rows more were sent.
+    /// This many more rows were sent.
     Rows(u64),
 }
 
@@ -40,7 +40,7 @@ impl Database {
         let target = Target::of(config);
         match config.connect(NoTls).await {
             Ok((client, connection)) => {
-                // What ends the connection also reaches the statement that waits for it.
+                // The waiting statement gets the error too.
                 tokio::spawn(async move { _ = connection.await });
                 Ok(Self { client, target })
             }
@@ -48,17 +48,18 @@ impl Database {
         }
     }
 
-    /// Where this leads, for people.
+    /// The database in the form that messages show.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Stops the statement that is running, from outside.
+    /// A token that cancels the running statement.
     pub fn cancel_token(&self) -> CancelToken {
         self.client.cancel_token()
     }
 
-    /// Replaces the rows of all tables, making those that are not there. Dropped half-way, it leaves the old ones.
+    /// Replaces the rows of all tables and creates missing tables. Dropping the future before its end keeps the old
+    /// rows.
     pub async fn load(
         &mut self,
         rows: &Rows,
@@ -73,7 +74,7 @@ impl Database {
         load.finish(rows, indexes).await
     }
 
-    /// Lets PostgreSQL count the new rows, so that it plans well from the first query on.
+    /// Runs ANALYZE, so that PostgreSQL plans well from the first query on.
     pub async fn analyze(&self) -> Result<(), Error> {
         let names = TABLES.map(|table| table.name).join(", ");
         let analyzed = self.client.batch_execute(&format!("ANALYZE {names}")).await;
@@ -81,7 +82,7 @@ impl Database {
     }
 }
 
-/// One load under way.
+/// A load in progress.
 struct Load<'a, P> {
     transaction: Transaction<'a>,
     target: &'a Target,
@@ -89,11 +90,11 @@ struct Load<'a, P> {
 }
 
 impl<P: Fn(Progress)> Load<'_, P> {
-    /// Leaves the four tables empty, and without what would slow down the load.
+    /// Empties the four tables, and drops the indexes and foreign keys that would slow down the load.
     async fn prepare(&self) -> Result<(), Error> {
         const DOING: &str = "preparing the tables";
         (self.progress)(Progress::Stage(DOING));
-        // A session that forgot its transaction would have us wait for ever; who set a limit keeps it.
+        // A forgotten transaction elsewhere must not block us for ever. A limit that the user has set is kept.
         self.run(
             DOING,
             "SELECT set_config('lock_timeout', '10s', true) WHERE current_setting('lock_timeout') = '0'",
@@ -116,7 +117,7 @@ impl<P: Fn(Progress)> Load<'_, P> {
         self.run(DOING, &format!("TRUNCATE {names}")).await
     }
 
-    /// Each table after those it refers to.
+    /// Fills each table after the tables that it refers to.
     async fn fill(&self, rows: &Rows) -> Result<(), Error> {
         self.copy("loading the offices", rows.offices()).await?;
         self.copy("loading the agents", rows.agents()).await?;
@@ -138,7 +139,7 @@ impl<P: Fn(Progress)> Load<'_, P> {
         self.send(rows).await.map_err(|source| failed(self.target, doing, source))
     }
 
-    /// Sends a chunk as soon as it is full, and waits until the connection has taken it.
+    /// Sends each chunk when it is full, and waits until the connection has accepted it.
     async fn send<R: Row>(&self, rows: impl Iterator<Item = R>) -> Result<(), tokio_postgres::Error> {
         let mut sink = pin!(self.transaction.copy_in(&R::TABLE.copy()).await?);
         let mut chunk = BytesMut::with_capacity(2 * CHUNK);
@@ -156,7 +157,7 @@ impl<P: Fn(Progress)> Load<'_, P> {
         sink.finish().await.map(drop)
     }
 
-    /// Name, type and NOT NULL of each column; nothing if there is no such table.
+    /// The name, type and NOT NULL of each column; empty if the table does not exist.
     async fn columns(&self, table: &Table) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
         const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, atttypmod) \
              || CASE WHEN attnotnull THEN '' ELSE ' NULL' END \
@@ -184,7 +185,7 @@ impl<P: Fn(Progress)> Load<'_, P> {
     }
 }
 
-/// How a table that is there differs. The order of its columns does not matter.
+/// The differences between an existing table and the wanted one. The order of columns does not matter.
 fn compare(table: &Table, found: &[(String, String)]) -> Vec<String> {
     let name = table.name;
     let kind =
@@ -212,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_columns_in_any_order_are_the_same_table() {
+    fn the_order_of_columns_does_not_matter() {
         let mut found = columns(OFFICE.columns);
         found.reverse();
         assert_eq!(compare(&OFFICE, &found), Vec::<String>::new());
     }
 
     #[test]
-    fn each_difference_is_named() {
+    fn compare_names_each_difference() {
         let found = columns(&[
             ("id", "bigint without identity"),
             ("name", "character varying(200)"),

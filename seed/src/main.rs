@@ -13,10 +13,10 @@ use seed::{Args, Config, Database, Error, Progress, Rows};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
-/// The exit status for what the user can mend in the command.
+/// The exit status for a fault in the command line.
 const USAGE: u8 = 2;
 
-/// How long the server may take to hear that we stop; it also notices by itself, later.
+/// How long to try to cancel the running statement. Without it, the server notices later that the client is gone.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[tokio::main]
@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
     };
     match seed(&config, &mut stop).await {
         Ok(summary) => {
-            // Who closed our output does not care.
+            // A closed output is not an error.
             let _ = writeln!(io::stdout(), "{summary}");
             ExitCode::SUCCESS
         }
@@ -88,7 +88,7 @@ fn summary(config: &Config, rows: &Rows, database: &Database, took: Duration) ->
     )
 }
 
-/// A bar on a terminal, and nothing where standard error is something else.
+/// A progress bar, which is hidden unless standard error is a terminal.
 fn bar(rows: &Rows) -> ProgressBar {
     let bar = ProgressBar::new(TABLES.iter().map(|table| rows.count(table)).sum());
     match ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} rows, {elapsed}  {msg}") {
@@ -104,13 +104,13 @@ fn show(bar: &ProgressBar, progress: Progress) {
     }
 }
 
-/// The signals that ask us to stop.
+/// The signals that stop the program.
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
-/// Which one did; 128 and its number is the exit status, as in a shell.
+/// The signal that stopped the program. The exit status is 128 plus its number, as in a shell.
 struct By {
     name: &'static str,
     status: u8,
@@ -121,7 +121,7 @@ impl Stop {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Runs a task to its end, or drops it at a signal.
+    /// Runs a future to its end, or drops it at a signal.
     async fn or<T>(&mut self, task: impl Future<Output = T>) -> Result<T, By> {
         tokio::select! {
             done = task => Ok(done),

@@ -1,4 +1,4 @@
-//! The rows, and how each is written for COPY.
+//! The rows, and how COPY writes each.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use crate::schema::{self, Table};
 
 /// A row of one of the tables.
 pub trait Row {
-    /// Where it belongs.
+    /// The table of the row.
     const TABLE: &'static Table;
 
     /// Writes the values in the order of the table's columns.
@@ -53,10 +53,10 @@ pub struct Property {
     pub title: String,
     pub description: String,
     pub property_type: &'static str,
-    /// In cents: no float comes near a price.
+    /// In cents, as an integer: a float would not be exact.
     pub price: u64,
     pub bedrooms: u32,
-    /// In tenths, as the column keeps them.
+    /// In tenths, the precision of the column.
     pub bathrooms: u32,
     pub status: &'static str,
     pub view_count: u32,

@@ -3,14 +3,14 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::limits::{FAREWELLS, Limits};
+use crate::limits::{ClientLimits, FAREWELLS};
 use crate::workers::cores;
 
 /// What a process has open for itself: its port, its log, its signals, and for each worker its runtime and a store.
 const OWN: usize = 32;
 const OF_A_WORKER: usize = 8;
 
-impl Limits {
+impl ClientLimits {
     /// With no more connections than there may be files, of a server that opens so many more to answer them: clients must
     /// not take those, or it could only tell them that it cannot. Asks the system for as many files as it would grant.
     #[must_use]

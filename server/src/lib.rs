@@ -1,20 +1,19 @@
-//! What `origin` and `proxy` have in common as programs: an accept loop with an orderly end, a log, exit statuses.
+//! What `origin` and `proxy` have in common as programs.
+//!
+//! [`serve_on`] accepts connections and deals them out to [`Workers`], a runtime a core. A connection speaks HTTP/1.1
+//! (`http1`): its front reads plain requests and asks the [`Handler`] to decide on them; what the handler answers at once is
+//! written in one write. All else goes to hyper, and from there to [`Handler::handle`]. [`ClientDeadlines`] and
+//! [`ClientLimits`] bound what a client may take. [`take`] and [`Offer`] hand the port from one process to the next.
 
-mod connection;
+mod alarm;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod guard;
-mod heads;
+mod http1;
 mod limits;
-mod ordinary;
 mod program;
-mod recall;
-mod rest;
-mod socket;
 mod stopping;
 mod takeover;
-mod timer;
 mod workers;
 
 use std::error::Error;
@@ -27,19 +26,21 @@ use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use connection::Connection;
+use http1::connection::{Start, converse};
+use http1::guard::turn_away;
 use limits::Connections;
 use stopping::{Order, Stopping};
 
-pub use limits::Limits;
+pub use alarm::{Alarm, in_time};
+pub use http1::head::RequestHead;
+pub use http1::writer::Answer;
+pub use limits::ClientLimits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
-pub use recall::{Answer, Later, Ordinary, Recallable, Recalled, is_one_head};
 pub use takeover::{Offer, Predecessor, take};
-pub use timer::{Alarm, in_time};
 pub use workers::{PerWorker, Workers};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
@@ -47,18 +48,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a server waits for its clients.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
+pub struct ClientDeadlines {
     /// For the head of a request, from its first byte on.
     pub head: Duration,
     /// For the next request.
     pub idle: Duration,
     /// For a client to take anything of an answer at all.
     pub write: Duration,
-    /// For requests under way when the server is told to stop.
+    /// For requests under way when the server stops.
     pub shutdown: Duration,
 }
 
-impl Default for Deadlines {
+impl Default for ClientDeadlines {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
@@ -73,31 +74,72 @@ impl Default for Deadlines {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clients {
     /// How long it waits for them.
-    pub deadlines: Deadlines,
+    pub deadlines: ClientDeadlines,
     /// How much they may ask for.
-    pub limits: Limits,
+    pub limits: ClientLimits,
 }
 
-/// Who answers. It always does: what went wrong is an answer too.
+/// Answers requests, always: what went wrong is an answer too.
+///
+/// A plain request comes to [`decide`](Self::decide) first. What that leaves open goes on to hyper, and comes to
+/// [`handle`](Self::handle) with the decision.
 pub trait Handler: Send + Sync + 'static {
-    /// The body of its answers.
+    /// The body of the answers that hyper writes.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
+    /// The body of an answer without hyper, whole and in memory.
+    type Page: AsRef<[u8]> + Send + 'static;
+    /// A look into a store that a decision waits for.
+    type Lookup: Send + 'static;
+    /// What is to become of a request that is not answered at once.
+    type Decision: Send + 'static;
+    /// The record of a request.
+    type Record: Record;
 
-    /// Header lines, each with its end, of the answers that are given without it: to what is no request, or has no place.
+    /// Header lines, each with its end, of the answers that the server gives by itself: to what is no request, or has no
+    /// place.
     const REFUSED: &'static str = "";
 
-    /// Answers one request of a peer.
+    /// Decides on a plain request at once, as far as that can be done without waiting.
+    fn decide(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self>;
+
+    /// Finishes a decision that waits.
+    fn look_up(
+        self: &Arc<Self>,
+        lookup: Self::Lookup,
+        head: &RequestHead<'_>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Result<Answer<Self::Page, Self::Record>, Self::Decision>> + Send;
+
+    /// Answers a request that hyper has read, with what was decided on it, if it was.
     fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+        decision: Option<Self::Decision>,
+    ) -> impl Future<Output = (Response<Self::Body>, Self::Record)> + Send;
 
-    /// Answers a request again that came, now, in the very same words before, if it can do so without hyper. The words may
-    /// be those of more than one request; only of one that is known they are not.
-    fn recall(self: &Arc<Self>, words: &[u8], _peer: SocketAddr, _now: Instant) -> Recalled<'_> {
-        Recalled::Ordinary(words.into())
-    }
+    /// Takes note that the server has refused a peer by itself, with this status.
+    fn refused(&self, _status: u16, _peer: SocketAddr) {}
+}
+
+/// What a handler says of a plain request.
+pub enum Decided<H: Handler + ?Sized> {
+    /// The answer.
+    Answer(Answer<H::Page, H::Record>),
+    /// The decision waits for a look into the store.
+    Lookup(H::Lookup),
+    /// hyper reads the request, and the handler gets it with the decision.
+    Decision(H::Decision),
+}
+
+/// Keeps what is to be known of a request. Dropping it ends the request.
+pub trait Record: Send + Unpin + 'static {
+    /// So many bytes of the answer's body were handed on.
+    fn sent(&mut self, bytes: u64);
+}
+
+impl Record for () {
+    fn sent(&mut self, _: u64) {}
 }
 
 /// Serves connections on the calling runtime, as [`serve_on`] does.
@@ -137,14 +179,15 @@ pub async fn serve_on<H: Handler>(
         };
         match connections.admit(peer.ip()) {
             Ok(admitted) => {
-                let stopping = Stopping::new(&order);
-                let connection = Connection::new((stream, peer), clients.clone(), stopping, admitted);
-                workers.next().spawn(connection.converse(handler.clone()));
+                let (handler, clients, stopping) = (handler.clone(), clients.clone(), Stopping::new(&order));
+                let start = Start { peer, handler, clients, stopping, _admitted: admitted };
+                workers.next().spawn(converse(stream, moved_here, start));
             }
             Err(full) => {
                 debug!(%peer, ?full, "connection refused");
+                handler.refused(full.code(), peer);
                 if let Some(place) = connections.farewell() {
-                    tokio::spawn(guard::turn_away(stream, full, H::REFUSED, place));
+                    tokio::spawn(turn_away(stream, full, H::REFUSED, place));
                 }
             }
         }
@@ -152,6 +195,14 @@ pub async fn serve_on<H: Handler>(
     // The port closes first, so that another server can have it.
     drop(listener);
     drain(order, &connections, patience).await;
+}
+
+/// A connection was accepted on the first worker; from here on its events come to this one.
+fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
+    let _ = stream.set_nodelay(true);
+    TcpStream::from_std(stream)
 }
 
 async fn pause(error: &io::Error) {

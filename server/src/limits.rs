@@ -11,7 +11,7 @@ pub(crate) const FAREWELLS: usize = 64;
 
 /// How much a client may send in a head, and how many connections there may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ClientLimits {
     /// Bytes of a request's first line: its method, its target. More is 414.
     pub request_line: usize,
     /// Bytes of a request's head. More is 431.
@@ -24,7 +24,7 @@ pub struct Limits {
     pub connections_per_address: usize,
 }
 
-impl Default for Limits {
+impl Default for ClientLimits {
     /// What nginx, gunicorn and HAProxy let pass, about. No bound for an address: behind a load balancer all have one.
     fn default() -> Self {
         Self {
@@ -49,15 +49,15 @@ pub(crate) enum Full {
 /// The connections that are open, counted.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    limits: Limits,
-    open: Mutex<Open>,
+    limits: ClientLimits,
+    open: Mutex<OpenConnections>,
     /// That none is open.
     none_open: Notify,
     farewells: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     all: usize,
     /// Only counted where there is a bound.
     by_network: HashMap<Ipv6Addr, usize>,
@@ -71,7 +71,7 @@ pub(crate) struct Admitted {
 }
 
 impl Connections {
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(limits: ClientLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
             open: Mutex::default(),
@@ -123,7 +123,7 @@ impl Connections {
         self.limits.connections_per_address > 0
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, OpenConnections> {
         // Numbers are whole whoever panicked beside them.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,7 +158,11 @@ mod tests {
     use super::*;
 
     fn connections(all: usize, per_address: usize) -> Arc<Connections> {
-        let limits = Limits { connections: all, connections_per_address: per_address, ..Limits::default() };
+        let limits = ClientLimits {
+            connections: all,
+            connections_per_address: per_address,
+            ..ClientLimits::default()
+        };
         Connections::new(limits)
     }
 

@@ -61,8 +61,8 @@ pub(crate) struct DemoArgs {
 /// All samples and their summary go to a JSON file, the report to an HTML file beside it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-                        cargo run --release -p bench -- experiment --quick\n  \
-                        cargo run --release -p bench -- experiment --out measured.json\n  \
+                        cargo run --release --bin bench -- experiment --quick\n  \
+                        cargo run --release --bin bench -- experiment --out measured.json\n  \
                         bench diff before.json measured.json")]
 pub(crate) struct ExperimentArgs {
     /// Fewer tables and shorter loads: under 3 minutes on two cores

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::stack::{Launch, Program, Redis, StackError, free_port};
+use stack::{Launch, Program, Redis, StackError, free_port};
 use tempfile::TempDir;
 
 use super::head::SITE;

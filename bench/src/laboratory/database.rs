@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bench::stack::{Postgres, Program, StackError};
+use stack::{Postgres, Program, StackError};
 use tokio::task::spawn_blocking;
 
 use super::error::LabError;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use bench::stack::{Program, StackError};
+use stack::{Program, StackError};
 use tokio::task::JoinError;
 
 use crate::load::TargetError;

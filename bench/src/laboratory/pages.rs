@@ -1,6 +1,6 @@
 //! Where the proxy keeps pages: a private Redis, the user's, or its memory.
 
-use bench::stack::{Program, Redis, StackError};
+use stack::{Program, Redis, StackError};
 use tokio::task::spawn_blocking;
 
 use super::Setup;

@@ -1,6 +1,7 @@
 //! The programs of this workspace, built, and where they are.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -9,25 +10,28 @@ use tokio::process::Command;
 
 use super::error::LabError;
 
+const NAMES: [&str; 3] = ["origin", "proxy", "seed"];
+
 /// The folder with origin, proxy and seed: that of our own program.
 #[derive(Debug)]
 pub(crate) struct Programs(PathBuf);
 
 impl Programs {
-    /// Under `cargo run` builds them, so that what is shown is what the sources say; else takes them as they are.
+    /// Under `cargo run`, builds them, so that the demo shows what the sources say; else takes them as they are.
     pub(crate) async fn build() -> Result<Self, LabError> {
         let own = env::current_exe()?;
         let programs = Self(own.parent().unwrap_or(Path::new("")).to_owned());
         if let Some(cargo) = env::var_os("CARGO") {
             println!("Building origin, proxy and seed.");
-            let mut command = Command::new(cargo);
-            command.args(["build", "-p", "origin", "-p", "proxy", "-p", "seed", "--bins"]);
+            let mut cargo = without_package(&cargo);
+            // The features are those of the whole workspace, as in `cargo build`: Cargo compiles a dependency once for
+            // each set of features.
+            cargo.args(["build", "--workspace"]).args(NAMES.iter().flat_map(|name| ["--bin", name]));
             // The same folder as ours.
-            command.args((!cfg!(debug_assertions)).then_some("--release"));
-            build(command.current_dir(env!("CARGO_MANIFEST_DIR"))).await?;
+            cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+            build(cargo.current_dir(env!("CARGO_MANIFEST_DIR"))).await?;
         }
-        match ["origin", "proxy", "seed"].map(|name| programs.path(name)).iter().find(|path| !path.is_file())
-        {
+        match NAMES.map(|name| programs.path(name)).iter().find(|path| !path.is_file()) {
             Some(missing) => Err(LabError::NotBuilt(missing.display().to_string())),
             None => Ok(programs),
         }
@@ -36,6 +40,23 @@ impl Programs {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+}
+
+/// A program in the environment that our own Cargo was called in. Build scripts watch what Cargo sets for the package that
+/// it runs, `CARGO_PKG_NAME` and the like: an inner Cargo that got them would run the scripts again, and the outer one after it.
+fn without_package(program: &OsStr) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_a_package(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Whether Cargo sets the variable, and not its user: `CARGO_HOME`, `CARGO_TARGET_DIR` and the like are the user's.
+fn is_of_a_package(name: &OsStr) -> bool {
+    const PREFIXES: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    let name = name.to_string_lossy();
+    ["CARGO", "OUT_DIR"].contains(&&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 async fn build(command: &mut Command) -> Result<(), LabError> {
@@ -59,6 +80,38 @@ impl Drop for Group {
         if let Some(group) = self.0 {
             // When cargo is through there is nobody left to tell.
             let _ = kill_process_group(group, Signal::TERM);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_inner_cargo_gets_nothing_that_the_outer_sets_for_a_package() {
+        assert!(env::var_os("CARGO_PKG_NAME").is_some(), "this test runs under Cargo");
+        let output = without_package("env".as_ref()).output().await.unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let mut names = said.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+        assert!(names.clone().any(|name| name == "PATH"), "{said}");
+        assert_eq!(names.find(|name| name.starts_with("CARGO_PKG_") || *name == "CARGO_MANIFEST_DIR"), None);
+    }
+
+    #[test]
+    fn what_the_user_sets_for_cargo_stays() {
+        for (name, is_of) in [
+            ("CARGO", true),
+            ("CARGO_PKG_VERSION_MAJOR", true),
+            ("CARGO_MANIFEST_DIR", true),
+            ("OUT_DIR", true),
+            ("CARGO_HOME", false),
+            ("CARGO_TARGET_DIR", false),
+            ("CARGO_BUILD_JOBS", false),
+            ("CARGO_PROFILE_RELEASE_LTO", false),
+            ("RUSTFLAGS", false),
+        ] {
+            assert_eq!(is_of_a_package(name.as_ref()), is_of, "{name}");
         }
     }
 }

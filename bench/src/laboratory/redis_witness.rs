@@ -102,7 +102,7 @@ fn command(line: &str, key: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use bench::stack::Redis;
+    use stack::Redis;
 
     use super::*;
 

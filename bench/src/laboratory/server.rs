@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bench::stack::{Launch, Program, new_folder};
+use stack::{Launch, Program, new_folder};
 
 use super::error::LabError;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::parse;
-use super::settings::{Given, Settings};
-use crate::format::{Format, Pickled};
+use super::settings::{Setting, Settings};
 use crate::key::{Django, Keys, Language, Locale};
+use crate::page::format::{Format, Pickled};
 
 /// What Django's default middleware adds outside of `cache_page`.
 const HIT_HEADERS: [(&str, &str); 4] = [
@@ -92,7 +92,7 @@ fn hit_headers(settings: &mut Settings<'_>) -> Option<HeaderMap> {
         HIT_HEADERS.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
     let mut headers = HeaderMap::from_iter(presets);
     let mut is_whole = true;
-    for (name, Given { place, text }) in settings.take_all("django.hit_headers.") {
+    for (name, Setting { place, text }) in settings.take_all("django.hit_headers.") {
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&text)) {
             (Ok(name), Ok(value)) if value.is_empty() => drop(headers.remove(name)),
             (Ok(name), Ok(value)) => drop(headers.insert(name, value)),

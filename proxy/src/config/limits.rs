@@ -3,11 +3,10 @@
 use super::parse;
 use super::settings::Settings;
 use super::{Deadlines, Limits};
-use crate::gate;
-use crate::upstream;
+use crate::origin::{OriginDeadlines, OriginLimits};
 
 /// The deadlines, those of clients apart: they are the server's.
-pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, server::Deadlines)> {
+pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, server::ClientDeadlines)> {
     let mut take =
         |name: &str, default| settings.take(&format!("deadlines.{name}"), None, default, parse::duration);
     let connect = take("origin_connect", "2s");
@@ -21,8 +20,8 @@ pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, serve
     let shutdown = take("shutdown", "10s");
     let total = settings.take("deadlines.origin_total", None, "0", parse::duration_if_any);
     let origin =
-        upstream::Deadlines { connect: connect?, head: head?, idle: idle?, queue: queue?, total: total? };
-    let client = server::Deadlines {
+        OriginDeadlines { connect: connect?, head: head?, idle: idle?, queue: queue?, total: total? };
+    let client = server::ClientDeadlines {
         head: client_head?,
         idle: client_idle?,
         write: client_write?,
@@ -32,7 +31,7 @@ pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, serve
 }
 
 /// The limits, those of clients apart: they are the server's.
-pub(super) fn limits(settings: &mut Settings<'_>) -> Option<(Limits, server::Limits)> {
+pub(super) fn limits(settings: &mut Settings<'_>) -> Option<(Limits, server::ClientLimits)> {
     let mut size =
         |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::buffer);
     let request_line = size("request_line", "8KiB");
@@ -47,8 +46,8 @@ pub(super) fn limits(settings: &mut Settings<'_>) -> Option<(Limits, server::Lim
         |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::count_or_none);
     let connections_per_address = count_or_none("connections_per_address", "0");
     let origin_queue = count_or_none("origin_queue", "1000");
-    let origin = gate::Limits { requests: origin_requests?, queue: origin_queue? };
-    let client = server::Limits {
+    let origin = OriginLimits { requests: origin_requests?, queue: origin_queue? };
+    let client = server::ClientLimits {
         request_line: request_line?,
         head: head?,
         headers: headers?,

@@ -10,10 +10,10 @@ use ipnet::IpNet;
 
 use super::StoreUrl;
 use crate::key::Generation;
+use crate::origin::Origin;
 use crate::pickle::Compressor;
 use crate::policy::{Authorization, Coalesce, Rule};
-use crate::site::Site;
-use crate::upstream::Origin;
+use crate::request::site::Site;
 
 pub(super) const DEFAULT_STORE: &str = "redis://127.0.0.1:6379/1";
 

@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 /// A text and where it was given.
 #[derive(Clone, Debug)]
-pub(super) struct Given {
+pub(super) struct Setting {
     pub(super) place: String,
     pub(super) text: String,
 }
@@ -17,9 +17,9 @@ pub(super) struct Given {
 pub(super) struct Table {
     /// Where the table begins, for what is missing in it.
     start: String,
-    given: BTreeMap<String, Given>,
+    given: BTreeMap<String, Setting>,
     /// Names that have a value no setting can have, and its type.
-    wrong: Vec<(Given, &'static str)>,
+    wrong: Vec<(Setting, &'static str)>,
 }
 
 /// A configuration file, taken apart.
@@ -64,7 +64,7 @@ impl Table {
     }
 
     fn add(&mut self, name: &str, at: usize, value: &Spanned<DeValue<'_>>, place: &impl Fn(usize) -> String) {
-        let given = |text: String| Given { place: place(at), text };
+        let given = |text: String| Setting { place: place(at), text };
         let text = match value.get_ref() {
             DeValue::Table(inner) => {
                 for (key, value) in inner {
@@ -112,7 +112,7 @@ impl<'a> Settings<'a> {
     pub(super) fn take<T>(
         &mut self,
         name: &str,
-        flag: Option<Given>,
+        flag: Option<Setting>,
         default: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
@@ -120,18 +120,18 @@ impl<'a> Settings<'a> {
             .table
             .given
             .remove(name)
-            .map(|given| Given { place: format!("{}: {name}", given.place), ..given });
-        let missing = || Given { place: format!("{}: {name}", self.table.start), text: default.to_owned() };
+            .map(|given| Setting { place: format!("{}: {name}", given.place), ..given });
+        let missing = || Setting { place: format!("{}: {name}", self.table.start), text: default.to_owned() };
         let given = flag.or(from_file).unwrap_or_else(missing);
         parse(&given.text).map_err(|fault| self.faults.push(format!("{}: {fault}", given.place))).ok()
     }
 
     /// All settings below a name, by the rest of theirs.
-    pub(super) fn take_all(&mut self, below: &str) -> Vec<(String, Given)> {
+    pub(super) fn take_all(&mut self, below: &str) -> Vec<(String, Setting)> {
         let (taken, rest) =
             std::mem::take(&mut self.table.given).into_iter().partition(|(name, _)| name.starts_with(below));
         self.table.given = rest;
-        let taken: BTreeMap<String, Given> = taken;
+        let taken: BTreeMap<String, Setting> = taken;
         taken.into_iter().map(|(name, given)| (name[below.len()..].to_owned(), given)).collect()
     }
 

@@ -14,8 +14,7 @@ mod zone;
 
 use std::sync::Arc;
 
-use hyper::header::{AUTHORIZATION, CONTENT_LANGUAGE, HOST, HeaderMap, HeaderValue, VARY};
-use hyper::http::request::Parts;
+use hyper::header::{AUTHORIZATION, CONTENT_LANGUAGE, HeaderMap, HeaderValue, VARY};
 
 pub use digest::Generation;
 use digest::meta_value;
@@ -23,9 +22,11 @@ pub use locale::Locale;
 use md5::{Digest as _, Md5};
 use uri::Address;
 
-use super::{Hashed, Key, hex, sha256_hex};
-use crate::forward::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::{Hashed, KeyText, sha256_hex};
 use crate::policy::{Authorization, Rule, has_authorization};
+use crate::request::receive::X_FORWARDED_HOST;
+use crate::request::{Lines, Question};
+use crate::text::hex;
 
 /// The settings of the Django that shares the cache, as far as they are in its keys.
 #[derive(Clone, Debug)]
@@ -55,52 +56,48 @@ pub enum Language {
     Negotiated(Locale),
 }
 
-/// A request as its keys see it. The URI is hashed once for both.
+/// What the keys of a request are made of. The URI is hashed once for both.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct DjangoId {
     django: Arc<Django>,
     uri: String,
     uri_digest: [u8; 32],
     language: Option<String>,
     /// Credentials, where the rule tells them apart.
-    authorization: Option<HeaderValue>,
+    authorization: Option<Vec<u8>>,
 }
 
-impl Asked {
-    pub(crate) fn of(request: &Parts, rule: &Rule, django: &Arc<Django>) -> Self {
-        let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
-        Self::at(path, query, &request.headers, rule, django)
-    }
-
-    fn at(path: &str, query: &str, headers: &HeaderMap, rule: &Rule, django: &Arc<Django>) -> Self {
-        let uri = django.address(path, query, headers).uri();
+impl DjangoId {
+    pub(crate) fn of(question: &Question<'_>, rule: &Rule, django: &Arc<Django>) -> Self {
+        let lines = question.lines;
+        let uri = django.address(question).uri();
         let mut uri_digest = [0; 32];
         hex(&Md5::digest(&uri), &mut uri_digest);
         let language = django.language.as_ref().map(|language| match language {
             Language::Fixed(code) => code.clone(),
-            Language::Negotiated(locale) => locale.negotiate(headers).into_owned(),
+            Language::Negotiated(locale) => locale.negotiate(lines).into_owned(),
         });
-        let apart = rule.authorization == Authorization::Vary && has_authorization(headers);
-        let authorization = headers.get(AUTHORIZATION).filter(|_| apart).cloned();
+        let apart = rule.authorization == Authorization::Vary && has_authorization(lines);
+        let authorization = lines.get(&AUTHORIZATION).filter(|_| apart).map(<[u8]>::to_vec);
         Self { django: django.clone(), uri, uri_digest, language, authorization }
     }
 
     /// Where the names of the headers are.
-    pub(crate) fn header_key(&self, rule: &Rule) -> Key {
+    pub(crate) fn header_key(&self, rule: &Rule) -> KeyText {
         self.key("header", &[rule.key_prefix.as_bytes(), b".", &self.uri_digest])
     }
 
     /// Where the page is for the values of these headers.
-    pub(crate) fn page_key(&self, rule: &Rule, method: &str, list: &[String], headers: &HeaderMap) -> Key {
+    pub(crate) fn page_key(&self, rule: &Rule, method: &str, list: &[String], lines: Lines<'_>) -> KeyText {
         let mut values = [0; 32];
-        hex(&self.django.generation.digest(list, headers), &mut values);
+        hex(&self.django.generation.digest(list, lines), &mut values);
         let prefix = rule.key_prefix.as_bytes();
         let parts = [prefix, b".", method.as_bytes(), b".", &self.uri_digest, b".", &values];
         self.key("page", &parts)
     }
 
-    fn key(&self, kind: &str, parts: &[&[u8]]) -> Key {
-        let mut key = self.django.prefix();
+    fn key(&self, kind: &str, parts: &[&[u8]]) -> KeyText {
+        let mut key = KeyText::from_vec(self.django.prefix());
         key.extend_from_slice(kind.as_bytes());
         key.push(b'.');
         parts.iter().for_each(|part| key.extend_from_slice(part));
@@ -109,34 +106,34 @@ impl Asked {
             key.push(b'.');
             key.extend_from_slice(suffix.as_bytes());
         }
-        Key::new(key)
+        key
     }
 
     /// What the digests of the header key, or, with its list, those of the page key are made of.
-    pub(crate) fn hashed(&self, list: Option<&[String]>, headers: &HeaderMap) -> Vec<Hashed> {
+    pub(crate) fn hashed(&self, list: Option<&[String]>, lines: Lines<'_>) -> Vec<Hashed> {
         let uri = Hashed::new("URI", self.uri.as_bytes());
-        let values = list.map(|list| Hashed::new("values", &self.django.generation.hashed(list, headers)));
+        let values = list.map(|list| Hashed::new("values", &self.django.generation.hashed(list, lines)));
         [Some(uri), values].into_iter().flatten().collect()
     }
 
     /// What proves that an entry of ours was stored for this very request: Django's digests can be made to collide.
     /// Covers the values of all that the page itself says it varies on. What the language of the key stands for
     /// needs no values.
-    pub(crate) fn proof(&self, page: &HeaderMap, headers: &HeaderMap) -> [u8; 64] {
+    pub(crate) fn proof(&self, page: &HeaderMap, lines: Lines<'_>) -> [u8; 64] {
         let mut text = self.uri.clone().into_bytes();
         let negotiated = matches!(self.django.language, Some(Language::Negotiated(_)));
         let list = digest::header_list(&page_vary(page), Generation::Netstrings, negotiated);
         for name in list {
             text.extend_from_slice(b"\n");
             text.extend_from_slice(name.as_bytes());
-            if let Some(value) = meta_value(&name, headers) {
+            if let Some(value) = meta_value(&name, lines) {
                 text.push(b':');
                 text.extend_from_slice(&value);
             }
         }
         if let Some(value) = &self.authorization {
             text.extend_from_slice(b"\nauthorization ");
-            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(value);
         }
         sha256_hex(&text)
     }
@@ -180,23 +177,16 @@ impl Django {
         format!("{}:{}:views.decorators.cache.cache_", self.key_prefix, self.version).into_bytes()
     }
 
-    fn address<'a>(&'a self, path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Address<'a> {
-        let forwarded_host = headers.get(X_FORWARDED_HOST).filter(|_| self.use_x_forwarded_host);
-        let host = forwarded_host.or_else(|| headers.get(HOST)).map_or(&b""[..], HeaderValue::as_bytes);
+    fn address<'a>(&'a self, question: &Question<'a>) -> Address<'a> {
+        let forwarded_host = question.lines.get(&X_FORWARDED_HOST).filter(|_| self.use_x_forwarded_host);
         Address {
-            scheme: if is_https(headers) { "https" } else { "http" },
-            host,
+            scheme: question.scheme,
+            host: forwarded_host.unwrap_or(question.authority),
             script_name: &self.script_name,
-            path,
-            query,
+            path: question.path,
+            query: question.query,
         }
     }
-}
-
-/// The scheme that a trusted proxy tells (a stranger's word is gone by now): the first of a list, in this case only.
-fn is_https(headers: &HeaderMap) -> bool {
-    let proto = headers.get(X_FORWARDED_PROTO).map_or(&b""[..], HeaderValue::as_bytes);
-    proto.split(|&byte| byte == b',').next().is_some_and(|first| first.trim_ascii() == b"https")
 }
 
 /// Whether a list can be answered from here: names of headers only, none that the proxy itself writes for each client.
@@ -206,6 +196,7 @@ pub(crate) fn is_usable(list: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HOST;
     use serde_json::Value;
 
     use super::*;
@@ -252,6 +243,10 @@ mod tests {
         }
     }
 
+    fn printed(key: &KeyText) -> String {
+        String::from_utf8(key.to_vec()).unwrap()
+    }
+
     fn headers(request: &Value, uri: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         // Without a Host the server's own address counts; the proxy puts its site there.
@@ -290,17 +285,17 @@ mod tests {
                 Ok(uri) => (uri.path(), uri.query().unwrap_or_default()),
                 Err(_) => (text(&request["path"]), text(&request["query"])),
             };
-            let asked = Asked::at(path, query, &headers, &rule, &django);
-            assert_eq!(asked.uri, text(&case["hashed"]["uri"]), "{name}");
-            assert_eq!(asked.header_key(&rule).to_string(), text(&case["header_key"]), "{name}");
-            let list = asked.header_list(&page(&case["vary"])).unwrap_or_default();
+            let id = DjangoId::of(&Question::get(path, query, &headers), &rule, &django);
+            assert_eq!(id.uri, text(&case["hashed"]["uri"]), "{name}");
+            assert_eq!(printed(&id.header_key(&rule)), text(&case["header_key"]), "{name}");
+            let list = id.header_list(&page(&case["vary"])).unwrap_or_default();
             assert_eq!(serde_json::json!(list), case["header_list"], "{name}");
-            let key = asked.page_key(&rule, text(&request["method"]), &list, &headers).to_string();
+            let key = printed(&id.page_key(&rule, text(&request["method"]), &list, Lines::Map(&headers)));
             assert_eq!(key, text(&case["page_key"]), "{name}");
             if let Some(before) = case["django_4_2_30"]["page_key"].as_str() {
                 let older = Django { generation: Generation::Joined, ..(*django).clone() };
-                let asked = Asked::at(path, query, &headers, &rule, &older.into());
-                let key = asked.page_key(&rule, text(&request["method"]), &list, &headers).to_string();
+                let id = DjangoId::of(&Question::get(path, query, &headers), &rule, &older.into());
+                let key = printed(&id.page_key(&rule, text(&request["method"]), &list, Lines::Map(&headers)));
                 assert_eq!(key, before, "{name} on 4.2.30");
             }
             checked += 1;
@@ -320,9 +315,9 @@ mod tests {
                 .iter()
                 .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
                 .collect();
-            let asked = Asked::at("/p/", "", &headers, &rule, &django);
-            let list = asked.header_list(&vary).unwrap();
-            (asked.page_key(&rule, "GET", &list, &headers), asked.proof(&vary, &headers))
+            let id = DjangoId::of(&Question::get("/p/", "", &headers), &rule, &django);
+            let list = id.header_list(&vary).unwrap();
+            (id.page_key(&rule, "GET", &list, Lines::Map(&headers)), id.proof(&vary, Lines::Map(&headers)))
         };
         let (key, one) = proof(&[("x-a", "1"), ("x-b", "23")]);
         let (same_key, other) = proof(&[("x-a", "12"), ("x-b", "3")]);

@@ -6,16 +6,21 @@
 //!
 //! The path as the client sent it, then the md5 of whatever else identifies the page (see [`super::selection`]).
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use bytes::Bytes;
 use hyper::header::HeaderName;
+use smallvec::SmallVec;
 
 use super::Selection;
 use crate::policy::{Rule, VaryList};
 
 /// KEY_PREFIX and VERSION of Django's cache, in their defaults, and the name of the decorator.
 pub(super) const START: &[u8] = b":1:views.decorators.cache.cache_page.";
+
+/// A key while it is made. Most need no allocation.
+pub(crate) type KeyText = SmallVec<[u8; 128]>;
 
 /// A key in the store. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -29,6 +34,13 @@ impl Key {
 
     /// The bytes as the store gets them.
     pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Caches are asked by the bytes of a key.
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }
@@ -47,33 +59,38 @@ impl fmt::Debug for Key {
 
 /// The key of a page. Under it lies the page itself, or the marker of its variants; a variant lies under the key of
 /// its own selection, whose digest covers the marker's nonce, so that the marker's end is the variant's end too.
-pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> Key {
+pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> KeyText {
     let prefix = rule.key_prefix.as_bytes();
     let dot: &[u8] = if prefix.is_empty() { b"" } else { b"." };
-    Key::new([START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digest()].concat())
+    let mut key = KeyText::new();
+    for part in [START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digest()] {
+        key.extend_from_slice(part);
+    }
+    key
 }
 
 /// The key of a variant of the page with this key.
-pub(super) fn variant_key(base: &Key, selection: &Selection) -> Key {
+pub(super) fn variant_key(base: &[u8], selection: &Selection) -> KeyText {
     let digest = selection.digest();
-    let start = base.0.len().saturating_sub(digest.len());
-    Key::new([&base.0[..start], &digest].concat())
+    let mut key = KeyText::from_slice(&base[..base.len().saturating_sub(digest.len())]);
+    key.extend_from_slice(&digest);
+    key
 }
 
 /// What lies under the base key of a page that varies: the names of the headers, and a nonce that is new whenever
 /// the page starts anew, so that deleting the marker makes all older variants unreachable at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Marker {
+pub(crate) struct PathMarker {
     pub(crate) nonce: String,
     pub(crate) vary: VaryList,
 }
 
-impl Marker {
+impl PathMarker {
     const START: &'static str = "cachepage/1 vary ";
 
-    /// A marker with a nonce that no other has.
-    pub(crate) fn new(vary: VaryList) -> Self {
-        Self { nonce: format!("{:032x}", rand::random::<u128>()), vary }
+    /// A marker with a nonce, which no other may have.
+    pub(crate) fn new(vary: VaryList, nonce: u128) -> Self {
+        Self { nonce: format!("{nonce:032x}"), vary }
     }
 
     /// `cachepage/1 vary NONCE accept,cookie`, and a line feed, by which a marker that was cut short is known.
@@ -99,11 +116,12 @@ impl Marker {
 #[cfg(test)]
 mod tests {
     use hyper::Request;
-    use hyper::header::{HeaderMap, HeaderValue};
+    use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
     use super::*;
     use crate::policy::Authorization;
-    use crate::site::Site;
+    use crate::request::site::Site;
+    use crate::request::{Lines, Question};
 
     const CACHED: &str = "/api/properties/cached/";
     const NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -118,12 +136,17 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        Selection::of(&parts, &rule(), &Site::localhost(8000))
+        let peer = ([127, 0, 0, 1], 1).into();
+        Selection::of(&Question::of_parts(&parts, peer), &rule(), &Site::localhost(8000))
+    }
+
+    fn text(key: &KeyText) -> String {
+        String::from_utf8(key.to_vec()).unwrap()
     }
 
     fn key(target: &str, headers: &[(&str, &str)]) -> String {
         let path = target.split('?').next().unwrap();
-        page_key(&rule(), path, &selection(target, headers)).to_string()
+        text(&page_key(&rule(), path, &selection(target, headers)))
     }
 
     fn article(digest: &str) -> String {
@@ -163,7 +186,7 @@ mod tests {
     #[test]
     fn the_path_is_kept_byte_for_byte() {
         for path in ["//a//b", "/a/./b/../c", "/%2e%2e/%2F", "/x;y=z", "/account%23.css", "/A%c3%a9"] {
-            let text = page_key(&rule(), path, &Selection::default()).to_string();
+            let text = text(&page_key(&rule(), path, &Selection::default()));
             assert_eq!(text, format!(":1:views.decorators.cache.cache_page.GET.{path}.{NOTHING}"));
         }
     }
@@ -171,31 +194,31 @@ mod tests {
     #[test]
     fn the_rules_prefix_stands_before_the_method() {
         let rule = Rule { key_prefix: "shop".to_owned(), ..rule() };
-        let text = page_key(&rule, "/", &Selection::default()).to_string();
+        let text = text(&page_key(&rule, "/", &Selection::default()));
         assert_eq!(text, format!(":1:views.decorators.cache.cache_page.shop.GET./.{NOTHING}"));
     }
 
     #[test]
     fn authorization_selects_only_where_the_rule_says_so() {
-        let (parts, ()) =
-            Request::get("/").header("authorization", "Basic eA==").body(()).unwrap().into_parts();
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Basic eA=="))]);
+        let question = Question::get("/", "", &headers);
         let vary = Rule { authorization: Authorization::Vary, ..rule() };
         let site = Site::localhost(8000);
-        assert!(Selection::of(&parts, &rule(), &site).is_empty());
-        assert!(!Selection::of(&parts, &vary, &site).is_empty());
+        assert!(Selection::of(&question, &rule(), &site).is_empty());
+        assert!(!Selection::of(&question, &vary, &site).is_empty());
     }
 
-    fn variant(nonce: char, vary: &str, headers: &[(&'static str, &'static str)]) -> [u8; 64] {
+    fn variant(nonce: char, vary: &str, headers: &[(&'static str, &'static str)]) -> Vec<u8> {
         let vary = VaryList::of(&HeaderMap::from_iter([(
             "vary".parse().unwrap(),
             HeaderValue::from_str(vary).unwrap(),
         )]));
-        let marker = Marker { nonce: nonce.to_string().repeat(32), vary: vary.unwrap() };
+        let marker = PathMarker { nonce: nonce.to_string().repeat(32), vary: vary.unwrap() };
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        Selection::default().variant(&marker, &map).proof()
+        Selection::default().variant(&marker, Lines::Map(&map)).as_bytes().to_vec()
     }
 
     #[test]
@@ -217,17 +240,17 @@ mod tests {
     #[test]
     fn a_marker_reads_back_and_nothing_else_does() {
         let names = ["accept", "cookie"].map(HeaderName::from_static).to_vec();
-        let marker = Marker::new(VaryList::from_names(names).unwrap());
+        let marker = PathMarker::new(VaryList::from_names(names).unwrap(), 7);
         let encoded = marker.encode();
-        assert_eq!(Marker::decode(&encoded), Some(marker.clone()));
-        assert_ne!(Marker::new(marker.vary.clone()).nonce, marker.nonce);
+        assert_eq!(PathMarker::decode(&encoded), Some(marker.clone()));
+        assert_ne!(PathMarker::new(marker.vary.clone(), 8).nonce, marker.nonce);
         for end in 0..encoded.len() {
-            assert_eq!(Marker::decode(&encoded[..end]), None, "{end}");
+            assert_eq!(PathMarker::decode(&encoded[..end]), None, "{end}");
         }
         for foreign in
             [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"\x80\x05]\x94.", b"cachepage/1 vary x accept\n", b"\xff"]
         {
-            assert_eq!(Marker::decode(foreign), None);
+            assert_eq!(PathMarker::decode(foreign), None);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! What identifies a page besides its path: the query, a foreign host, and the values of the headers it varies on.
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
-use hyper::http::request::Parts;
+use hyper::header::{AUTHORIZATION, HeaderName};
 use md5::{Digest as _, Md5};
+use smallvec::SmallVec;
 
-use super::path::Marker;
-use super::{hex, sha256_hex};
-use crate::forward::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::path::PathMarker;
 use crate::policy::{Authorization, Rule, has_authorization};
-use crate::site::Site;
+use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::request::site::Site;
+use crate::request::{Lines, Question};
+use crate::text::hex;
 
 /// The md5 of nothing, which most pages have: 0.1 us of each hit.
 const NOTHING: &[u8; 32] = b"d41d8cd98f00b204e9800998ecf8427e";
@@ -17,33 +18,33 @@ const NOTHING: &[u8; 32] = b"d41d8cd98f00b204e9800998ecf8427e";
 /// hold a line feed (HTTP forbids it in targets and in header values), so the text can be read in one way only, and
 /// a request with nothing but a query is told apart by just its query.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Selection(pub(super) Vec<u8>);
+pub(crate) struct Selection(SmallVec<[u8; 128]>);
 
 impl Selection {
     /// The selection that the request alone makes, before any `Vary` is known.
-    pub(crate) fn of(request: &Parts, rule: &Rule, site: &Site) -> Self {
-        let mut text = Self(request.uri.query().unwrap_or_default().as_bytes().to_vec());
-        let headers = &request.headers;
-        if let Some(host) = headers.get(HOST).and_then(|host| site.foreign(host.as_bytes())) {
+    pub(crate) fn of(question: &Question<'_>, rule: &Rule, site: &Site) -> Self {
+        let mut text = Self(SmallVec::from_slice(question.query.as_bytes()));
+        if let Some(host) = site.foreign(question.authority) {
             text.line(b"host", &host);
         }
-        // Only a trusted peer's are still here (forward::receive); the origin builds its links from them.
+        let lines = question.lines;
+        // Only a trusted peer's are among the lines; the origin builds its links from them.
         for name in [X_FORWARDED_HOST, X_FORWARDED_PROTO] {
-            if let Some(value) = headers.get(&name).filter(|value| value.as_bytes() != b"http") {
-                text.line(name.as_str().as_bytes(), value.as_bytes());
+            if let Some(value) = lines.get(&name).filter(|value| *value != b"http") {
+                text.line(name.as_str().as_bytes(), value);
             }
         }
-        if rule.authorization == Authorization::Vary && has_authorization(headers) {
-            text.header(&AUTHORIZATION, headers);
+        if rule.authorization == Authorization::Vary && has_authorization(lines) {
+            text.header(&AUTHORIZATION, lines);
         }
         text
     }
 
     /// The selection of one variant: the same, under the marker's nonce, with the values of its headers.
-    pub(crate) fn variant(&self, marker: &Marker, headers: &HeaderMap) -> Self {
+    pub(crate) fn variant(&self, marker: &PathMarker, lines: Lines<'_>) -> Self {
         let mut text = self.clone();
         text.line(b"vary", marker.nonce.as_bytes());
-        marker.vary.names().iter().for_each(|name| text.header(name, headers));
+        marker.vary.names().iter().for_each(|name| text.header(name, lines));
         text
     }
 
@@ -54,13 +55,18 @@ impl Selection {
     }
 
     /// One line a value. A header that is absent has no line, one that is empty has an empty one.
-    fn header(&mut self, name: &HeaderName, headers: &HeaderMap) {
-        headers.get_all(name).iter().for_each(|value| self.line(name.as_str().as_bytes(), value.as_bytes()));
+    fn header(&mut self, name: &HeaderName, lines: Lines<'_>) {
+        lines.get_all(name).for_each(|value| self.line(name.as_str().as_bytes(), value));
     }
 
     /// Whether the path alone identifies the page.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The text.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The digest in the key: md5, as the article's key has it.
@@ -71,10 +77,5 @@ impl Selection {
         let mut text = [0; 32];
         hex(&Md5::digest(&self.0), &mut text);
         text
-    }
-
-    /// The proof that is stored with the entry and compared on a hit.
-    pub(crate) fn proof(&self) -> [u8; 64] {
-        sha256_hex(&self.0)
     }
 }

@@ -11,10 +11,10 @@ use lzma_rust2::{XzOptions, XzReader, XzWriter};
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-/// How a site stores its values: `OPTIONS["COMPRESSOR"]` of django-redis.
+/// The compressor of a site: `OPTIONS["COMPRESSOR"]` of django-redis.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Compressor {
-    /// Plain pickles; Django's own backend knows nothing else.
+    /// Plain pickles. Django's own backend has no compressors.
     #[default]
     None,
     /// `django_redis.compressors.zlib.ZlibCompressor`
@@ -29,20 +29,20 @@ pub enum Compressor {
     Lzma,
 }
 
-/// The most memory that a value may ask for as the window of its past: django-redis writes xz with 4 MiB, and zstd and xz
-/// take 8 MiB for their higher levels.
+/// The most memory that a value may request for its window: django-redis writes xz with 4 MiB, and zstd and xz use
+/// 8 MiB at their higher levels.
 const MAX_WINDOW: u64 = 8 << 20;
 
-/// What the xz decoder needs besides its window.
+/// The memory that the xz decoder needs besides its window.
 const XZ_STATE: u64 = 1 << 20;
 
-/// The level of `zlib.compress` in django-redis, of `gzip.compress` in Python, and the preset of its xz.
+/// The levels of `zlib.compress` in django-redis and of `gzip.compress` in Python, and the xz preset of django-redis.
 const ZLIB_LEVEL: u32 = 6;
 const GZIP_LEVEL: u32 = 9;
 const XZ_PRESET: u32 = 4;
 
 impl Compressor {
-    /// Which one wrote a value, by its first bytes. No pickle begins with any of these.
+    /// Detects the compressor by the first bytes of a value. No pickle begins with any of these.
     fn of(value: &[u8]) -> Self {
         match value {
             [0x78, flags, ..] if (0x7800 | u16::from(*flags)).is_multiple_of(31) => Self::Zlib,
@@ -54,7 +54,7 @@ impl Compressor {
         }
     }
 
-    /// Values up to this length stay plain.
+    /// Values up to this length are not compressed.
     fn min_length(self) -> usize {
         match self {
             Self::Lzma => 100,
@@ -63,8 +63,8 @@ impl Compressor {
     }
 }
 
-/// Undoes whichever compressor wrote a value: django-redis mixes compressed and plain ones. `None` if the value is broken
-/// or would pass `limit`; no more than that is ever allocated for it, and `MAX_WINDOW` for its window.
+/// Decompresses a value, whichever compressor wrote it: django-redis mixes compressed and plain values. `None` if the
+/// value is broken or longer than `limit`. At most `limit` bytes are allocated for it, and `MAX_WINDOW` for its window.
 pub fn decompress(value: &Bytes, limit: usize) -> Option<Bytes> {
     let input = value.as_ref();
     match Compressor::of(input) {
@@ -82,7 +82,7 @@ pub fn decompress(value: &Bytes, limit: usize) -> Option<Bytes> {
     }
 }
 
-/// What follows the input of a decoder that takes an early end for the end.
+/// Fails at the end of the input, because the lz4 decoder would accept a truncated input as complete.
 struct Truncated;
 
 impl Read for Truncated {
@@ -91,7 +91,7 @@ impl Read for Truncated {
     }
 }
 
-/// Reads to the end, unless that is beyond `limit`. The buffer doubles, but never past the limit.
+/// Reads to the end; `None` if that is beyond `limit`. The buffer doubles, but never beyond the limit.
 fn read_within(mut source: impl Read, limit: usize) -> Option<Bytes> {
     let mut output: Vec<u8> = Vec::new();
     let mut piece = [0; 16 << 10];
@@ -112,12 +112,12 @@ fn read_within(mut source: impl Read, limit: usize) -> Option<Bytes> {
     }
 }
 
-/// Writes a value as django-redis does with this compressor, which leaves short ones plain.
+/// Compresses a value as django-redis does, which leaves short values plain.
 pub fn compress(compressor: Compressor, value: &Bytes) -> Bytes {
     if compressor == Compressor::None || value.len() <= compressor.min_length() {
         return value.clone();
     }
-    // No writer fails into memory; and if one did, Django reads plain values as well.
+    // Writing to memory does not fail; if it did, Django reads plain values too.
     compressed(compressor, value).map_or_else(|_| value.clone(), Bytes::from)
 }
 
@@ -161,7 +161,7 @@ mod tests {
         Compressor::Lzma,
     ];
 
-    /// Text that compresses, longer than a window of lz4, and noise that does not.
+    /// A compressible text longer than lz4's window, noise that does not compress, and zeros.
     fn values() -> [Bytes; 3] {
         let text: String = (0..20_000).map(|line| format!("<p>line {line}</p>\n")).collect();
         let mut state = 1_u32;
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_comes_back_and_tells_its_compressor() {
+    fn every_value_is_restored_and_its_compressor_detected() {
         for (compressor, value) in
             ALL.into_iter().flat_map(|compressor| values().map(|value| (compressor, value)))
         {
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_window_beyond_the_bound_is_refused() {
-        // A frame of one empty block, whose header says how much of the past it may refer to.
+        // A frame of one empty block, whose header sets the window size.
         let zstd = |exponent: u8| Bytes::from(vec![0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3, 1, 0, 0]);
         assert_eq!(decompress(&zstd(23 - 10), 100), Some(Bytes::new()));
         assert_eq!(decompress(&zstd(24 - 10), 100), None);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_refused() {
+    fn broken_values_are_refused() {
         let value = &values()[0];
         for compressor in ALL.into_iter().skip(1) {
             let whole = compress(compressor, value);

@@ -1,12 +1,12 @@
-//! Cookies of a page, as the `Set-Cookie` lines that Python's `http.cookies` renders.
+//! Renders the cookies of a page as `Set-Cookie` lines, as Python's `http.cookies` does.
 
 use std::fmt::Write;
 
 use super::field::{Field, MAX_HEAD, is_token};
-use super::heap::{Heap, Value};
+use super::heap::{Heap, Operand};
 use super::object::{Object, dict, unique};
 
-/// The attributes of a Morsel in the order of their keys, which is that of the line, with their written names.
+/// The attributes of a Morsel, as key and written name, in the order in which they are rendered: sorted by key.
 const ATTRIBUTES: [(&str, &str); 10] = [
     ("comment", "Comment"),
     ("domain", "Domain"),
@@ -20,9 +20,9 @@ const ATTRIBUTES: [(&str, &str); 10] = [
     ("version", "Version"),
 ];
 
-/// The attribute `cookies`: a SimpleCookie, which is a dict of Morsels, or any other dict of them. `None` for what Django
-/// fails on.
-pub(super) fn fields(heap: &Heap<'_>, cookies: Value) -> Option<Vec<Field>> {
+/// Renders the attribute `cookies`: a SimpleCookie, which is a dict of Morsels, or another dict of them. `None` if
+/// Django fails on it.
+pub(super) fn fields(heap: &Heap<'_>, cookies: Operand) -> Option<Vec<Field>> {
     if let Some(dict) = dict(heap, cookies) {
         return lines(heap, unique(heap, heap.entries(dict))?);
     }
@@ -39,7 +39,7 @@ pub(super) fn fields(heap: &Heap<'_>, cookies: Value) -> Option<Vec<Field>> {
     Some(fields)
 }
 
-fn lines(heap: &Heap<'_>, morsels: Vec<(&str, Value)>) -> Option<Vec<Field>> {
+fn lines(heap: &Heap<'_>, morsels: Vec<(&str, Operand)>) -> Option<Vec<Field>> {
     let mut length = 0;
     morsels
         .into_iter()
@@ -51,7 +51,7 @@ fn lines(heap: &Heap<'_>, morsels: Vec<(&str, Value)>) -> Option<Vec<Field>> {
         .collect()
 }
 
-/// `sid=abc; HttpOnly; Path=/`: the value as it was coded, then what is set.
+/// `sid=abc; HttpOnly; Path=/`: the coded value, then the attributes that are set.
 fn morsel_line(morsel: &Object<'_>) -> Option<String> {
     let heap = morsel.heap;
     let (mut key, mut value, mut coded) = (None, None, None);
@@ -65,7 +65,7 @@ fn morsel_line(morsel: &Object<'_>) -> Option<String> {
     let mut line = format!("{}={}", heap.text(key?)?, heap.text(coded?)?);
     let mut values = [None; ATTRIBUTES.len()];
     for (key, value) in morsel.items()? {
-        // A Morsel takes no other keys.
+        // A Morsel accepts no other keys.
         values[ATTRIBUTES.iter().position(|(known, _)| *known == key)?] = Some(value);
     }
     for ((_, name), value) in ATTRIBUTES.iter().zip(values) {
@@ -74,17 +74,18 @@ fn morsel_line(morsel: &Object<'_>) -> Option<String> {
     Some(line)
 }
 
-/// Flags are named if they are true, all else has a value unless it is the empty text. Two things that Django never
-/// stores make a page that is not read: a date that counts from now, as here is no clock, and a comment in quotes.
-fn attribute(line: &mut String, heap: &Heap<'_>, name: &str, value: Value) -> Option<()> {
+/// Renders an attribute: a true flag as its name, anything else with its value, unless it is the empty text. Two values
+/// that Django never stores are refused: an expiry relative to now, because this module has no clock, and a comment
+/// that needs quotes.
+fn attribute(line: &mut String, heap: &Heap<'_>, name: &str, value: Operand) -> Option<()> {
     if heap.raw(value).is_some_and(<[u8]>::is_empty) {
         return Some(());
     }
     match value {
-        Value::Node(_) => None,
-        Value::None | Value::Bool(false) | Value::Int(0) if is_flag(name) => Some(()),
+        Operand::Node(_) => None,
+        Operand::None | Operand::Bool(false) | Operand::Int(0) if is_flag(name) => Some(()),
         _ if is_flag(name) => write!(line, "; {name}").ok(),
-        Value::Int(number) if name == "Max-Age" => write!(line, "; {name}={number}").ok(),
+        Operand::Int(number) if name == "Max-Age" => write!(line, "; {name}={number}").ok(),
         _ => {
             let value = heap.text(value).filter(|value| name != "Comment" || is_token(value))?;
             write!(line, "; {name}={value}").ok()
@@ -96,7 +97,7 @@ fn is_flag(name: &str) -> bool {
     matches!(name, "HttpOnly" | "Partitioned" | "Secure")
 }
 
-/// What `SimpleCookie("sid=abc; Path=/; HttpOnly")` makes, as long as nothing in it is quoted or odd.
+/// Parses a text as `SimpleCookie("sid=abc; Path=/; HttpOnly")` does. `None` for quoted and unusual values.
 fn parse(text: &str) -> Option<Vec<Field>> {
     let mut cookies: Vec<Parsed<'_>> = Vec::new();
     for part in text.strip_suffix(';').unwrap_or(text).split(';').map(str::trim) {
@@ -104,7 +105,7 @@ fn parse(text: &str) -> Option<Vec<Field>> {
         if !is_token(key) || key.starts_with('$') || !value.is_none_or(is_plain) {
             return None;
         }
-        // Only Python 3.14 and later know `Partitioned` here, and the others then drop all cookies.
+        // Only Python 3.14 and later accept `Partitioned` here; older ones then drop all cookies.
         let is_known = |(name, _): &(&str, _)| *name != "partitioned" && key.eq_ignore_ascii_case(name);
         let Some(at) = ATTRIBUTES.iter().position(is_known) else {
             if cookies.iter().any(|cookie| cookie.key == key) {
@@ -119,13 +120,13 @@ fn parse(text: &str) -> Option<Vec<Field>> {
     Some(cookies.iter().map(|cookie| ("Set-Cookie".to_owned(), cookie.line())).collect())
 }
 
-/// A value that Python neither unquotes nor ends early: it may hold blanks if it is a date.
+/// Whether Python takes a value as it is, without unquoting or cutting it. Only a date may contain spaces.
 fn is_plain(value: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     value.bytes().all(is_letter) || httpdate::parse_http_date(value).is_ok()
 }
 
-/// A cookie of a text; an attribute that is empty is not set.
+/// A cookie parsed from a text. An empty attribute is not set.
 struct Parsed<'a> {
     key: &'a str,
     value: &'a str,
@@ -157,7 +158,7 @@ mod tests {
     use crate::pickle::machine;
 
     #[test]
-    fn morsels_are_rendered_as_python_does() {
+    fn morsels_are_rendered_as_in_python() {
         for (attributes, expected) in [
             (&b""[..], Some("k=v")),
             (b"\x8c\x04path\x8c\x01/\x8c\x06domain\x8c\x01d", Some("k=v; Domain=d; Path=/")),
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_parsed_as_python_does_or_not_at_all() {
+    fn texts_are_parsed_as_in_python_or_refused() {
         for (text, expected) in [
             ("sid=abc", Some(&["sid=abc"][..])),
             ("sid=", Some(&["sid="])),

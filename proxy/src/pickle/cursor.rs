@@ -1,6 +1,6 @@
-//! The input of the machine, taken from its front. No length in it is trusted: what is announced must be there.
+//! Reads the input of the machine from front to back. No length in it is trusted: the announced bytes must exist.
 
-/// A part of the input, or of another buffer.
+/// A range of the input, or of another buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     start: u32,
@@ -8,7 +8,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The part from `start` to `end` of a buffer that is shorter than `MAX_VALUE`.
+    /// The range from `start` to `end` of a buffer no longer than `MAX_VALUE`.
     pub(super) fn new(start: usize, end: usize) -> Self {
         Self { start: start as u32, end: end as u32 }
     }
@@ -34,14 +34,14 @@ impl<'a> Cursor<'a> {
         Some(byte)
     }
 
-    /// A number of `N` bytes, the lowest first.
+    /// Reads a little-endian number of `N` bytes.
     pub(super) fn number<const N: usize>(&mut self) -> Option<u64> {
         let mut bytes = [0; 8];
         bytes[..N].copy_from_slice(self.bytes(N)?);
         Some(u64::from_le_bytes(bytes))
     }
 
-    /// As many bytes as a number of `N` bytes before them says.
+    /// Reads a length of `N` bytes, then as many bytes as it says.
     pub(super) fn counted<const N: usize>(&mut self) -> Option<Span> {
         let length = usize::try_from(self.number::<N>()?).ok()?;
         let start = self.at;
@@ -56,7 +56,7 @@ impl<'a> Cursor<'a> {
         Some(bytes)
     }
 
-    /// What stands before the next line feed.
+    /// Reads up to the next line feed, and skips the line feed.
     pub(super) fn line(&mut self) -> Option<Span> {
         let start = self.at;
         let length = self.input[start..].iter().position(|byte| *byte == b'\n')?;

@@ -1,30 +1,31 @@
-//! What the machine builds: values, and containers and objects as nodes of one arena.
+//! The data that the machine builds: operands, with containers and objects as nodes of one arena.
 //!
-//! A node is named by its index, so shared and even circular values are nothing special: nothing is cloned, and nothing
-//! is walked or dropped recursively. The items of all nodes lie in one pool, in runs that each node chains; what
-//! nobody asks for (the payload that DRF stores a second time) costs a few stores an item and no allocation.
+//! A node is referred to by its index, so shared and even circular values need no special case: nothing is cloned,
+//! and nothing is walked or dropped recursively. The items of all nodes are in one pool, and each node has a chain of
+//! runs in it. So values that are never read (the payload that DRF stores a second time) cost little for each item,
+//! and no allocation.
 
 use bytes::Bytes;
 
 use super::cursor::Span;
 
-/// The most nodes of a value: a page of a mebibyte whose payload is a list of the smallest objects has half as many.
+/// The most nodes of a value. A page of 1 MiB whose payload is a list of the smallest objects has half as many.
 const MAX_NODES: usize = 1 << 18;
 
-/// The longest text that is looked at: longer than any head. Texts can be shared, so what many refer to must be short.
+/// The longest text that is read: longer than any head. A bound is needed because many places can share one text.
 const MAX_TEXT: usize = 256 << 10;
 
-/// A value of Python.
+/// A value on the machine's stack or in a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Value {
+pub(super) enum Operand {
     None,
     Bool(bool),
     Int(i64),
-    /// A number that no page is made of: a float, or an integer of more than 64 bits.
+    /// A number that no page needs: a float, or an integer of more than 64 bits.
     Number,
-    /// A part of the input, in UTF-8 unless somebody lied: checked when it is looked at.
+    /// A part of the input. It is checked to be UTF-8 when it is read.
     Text(Span),
-    /// A text that protocol 0 wrote with escapes, in `Heap::unescaped`.
+    /// A text that protocol 0 wrote with escapes: a part of `Heap::unescaped`.
     Unescaped(Span),
     /// A part of the input.
     Bytes(Span),
@@ -35,17 +36,18 @@ pub(super) enum Value {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct NodeId(u32);
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
     List,
     Tuple,
-    /// Its items are keys and values in turn.
+    /// Its items are alternately keys and values.
     Dict,
     Set,
-    /// A class or function, named only. Its items are module and name.
+    /// A class or function. Only its name is known: its items are module and name.
     Class,
-    /// What would be made of a class: by its constructor with `args` if it is `called`, else bare. Nothing is run.
+    /// An object of a class. If `called`, Python would call the class with `args`; otherwise it makes a bare object.
+    /// Here nothing is run.
     Object {
         class: NodeId,
         args: NodeId,
@@ -56,11 +58,11 @@ pub(super) enum Kind {
 struct Node {
     kind: Kind,
     items: Chain,
-    /// What BUILD gave an object, in turn.
+    /// The states that BUILD gave an object, in order.
     states: Chain,
 }
 
-/// A list of runs of items; empty if `length` is 0.
+/// A linked list of runs. `length` counts the items; the list is empty if it is 0.
 #[derive(Clone, Copy, Default)]
 struct Chain {
     first: u32,
@@ -72,16 +74,16 @@ struct Chain {
 struct Run {
     start: u32,
     length: u32,
-    /// The index of the next run, or 0: no run follows itself, and the first one follows none.
+    /// The index of the next run, or 0 for none: run 0 is never the next of another.
     next: u32,
 }
 
-/// The arena of one value.
+/// The arena of one pickle.
 pub(super) struct Heap<'a> {
     input: &'a Bytes,
     nodes: Vec<Node>,
     runs: Vec<Run>,
-    items: Vec<Value>,
+    items: Vec<Operand>,
     pub(super) unescaped: String,
 }
 
@@ -96,28 +98,28 @@ impl<'a> Heap<'a> {
         }
     }
 
-    /// A new node; `None` if there are too many.
-    pub(super) fn add(&mut self, kind: Kind, items: &[Value]) -> Option<Value> {
+    /// Adds a node; `None` if there are too many.
+    pub(super) fn add(&mut self, kind: Kind, items: &[Operand]) -> Option<Operand> {
         if self.nodes.len() == MAX_NODES {
             return None;
         }
         let id = NodeId(self.nodes.len() as u32);
         let items = self.chain(Chain::default(), items);
         self.nodes.push(Node { kind, items, states: Chain::default() });
-        Some(Value::Node(id))
+        Some(Operand::Node(id))
     }
 
-    /// Adds items to a container, or to an object that behaves as one.
-    pub(super) fn extend(&mut self, id: NodeId, items: &[Value]) {
+    /// Adds items to a container, or to an object that behaves like one.
+    pub(super) fn extend(&mut self, id: NodeId, items: &[Operand]) {
         self.node_mut(id).items = self.chain(self.node(id).items, items);
     }
 
-    /// Sets attributes of an object.
-    pub(super) fn build(&mut self, id: NodeId, state: Value) {
+    /// Adds a state to an object.
+    pub(super) fn build(&mut self, id: NodeId, state: Operand) {
         self.node_mut(id).states = self.chain(self.node(id).states, &[state]);
     }
 
-    fn chain(&mut self, mut chain: Chain, items: &[Value]) -> Chain {
+    fn chain(&mut self, mut chain: Chain, items: &[Operand]) -> Chain {
         if items.is_empty() {
             return chain;
         }
@@ -158,23 +160,23 @@ impl<'a> Heap<'a> {
         self.node(id).items.length as usize
     }
 
-    pub(super) fn items(&self, id: NodeId) -> impl Iterator<Item = Value> {
+    pub(super) fn items(&self, id: NodeId) -> impl Iterator<Item = Operand> {
         self.walk(self.node(id).items)
     }
 
-    /// Keys and values of a dict, or of an object that behaves as one.
-    pub(super) fn entries(&self, id: NodeId) -> impl Iterator<Item = (Value, Value)> {
+    /// The keys and values of a dict, or of an object that behaves like one.
+    pub(super) fn entries(&self, id: NodeId) -> impl Iterator<Item = (Operand, Operand)> {
         let mut items = self.items(id);
         std::iter::from_fn(move || Some((items.next()?, items.next()?)))
     }
 
-    /// How often an object was built, and with what.
-    pub(super) fn states(&self, id: NodeId) -> (usize, impl Iterator<Item = Value>) {
+    /// The number of states of an object, and the states.
+    pub(super) fn states(&self, id: NodeId) -> (usize, impl Iterator<Item = Operand>) {
         let states = self.node(id).states;
         (states.length as usize, self.walk(states))
     }
 
-    fn walk(&self, chain: Chain) -> impl Iterator<Item = Value> {
+    fn walk(&self, chain: Chain) -> impl Iterator<Item = Operand> {
         let first = (chain.length > 0).then_some(chain.first);
         std::iter::successors(first, |run| Some(self.runs[*run as usize].next).filter(|next| *next > 0))
             .flat_map(|run| {
@@ -183,25 +185,25 @@ impl<'a> Heap<'a> {
             })
     }
 
-    /// The bytes of a text, not yet known to be UTF-8: enough to compare it with a name.
-    pub(super) fn raw(&self, value: Value) -> Option<&[u8]> {
+    /// The bytes of a text, not checked to be UTF-8: enough to compare it with a name.
+    pub(super) fn raw(&self, value: Operand) -> Option<&[u8]> {
         match value {
-            Value::Text(span) => Some(&self.input[span.range()]),
-            Value::Unescaped(span) => Some(self.unescaped[span.range()].as_bytes()),
+            Operand::Text(span) => Some(&self.input[span.range()]),
+            Operand::Unescaped(span) => Some(self.unescaped[span.range()].as_bytes()),
             _ => None,
         }
     }
 
-    /// A text; `None` if it is longer than all that a page needs as one.
-    pub(super) fn text(&self, value: Value) -> Option<&str> {
+    /// The text of an operand; `None` if it is longer than any text that a page needs.
+    pub(super) fn text(&self, value: Operand) -> Option<&str> {
         let text = self.raw(value).filter(|text| text.len() <= MAX_TEXT)?;
         std::str::from_utf8(text).ok()
     }
 
-    /// Bytes as they were stored, without a copy.
-    pub(super) fn bytes(&self, value: Value) -> Option<Bytes> {
+    /// The bytes of an operand, without copying them.
+    pub(super) fn bytes(&self, value: Operand) -> Option<Bytes> {
         match value {
-            Value::Bytes(span) => Some(self.input.slice(span.range())),
+            Operand::Bytes(span) => Some(self.input.slice(span.range())),
             _ => None,
         }
     }

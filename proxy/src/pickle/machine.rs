@@ -1,40 +1,40 @@
-//! The machine that pickles are programs of: a stack, a memo, and a heap of plain data. Nothing is ever imported,
-//! called or run: a class is its name, and an object is its class, its arguments and the states it was built with.
+//! The machine that runs pickles: a stack, a memo, and a heap of plain data. It never imports, calls or runs anything:
+//! a class is only its name, and an object is its class, its arguments and the states that BUILD gave it.
 //!
-//! Time and memory are linear in the input, and bounded: no opcode does more than its own length in bytes or the
-//! number of values it takes from the stack, and there are at most `MAX_OPCODES` of them.
+//! Time and memory are linear in the input, and bounded: the work of an opcode is proportional to its length in bytes
+//! or to the number of values that it takes from the stack, and there are at most `MAX_OPCODES` opcodes.
 
 use bytes::Bytes;
 
 use super::cursor::{Cursor, Span};
-use super::heap::{Heap, Kind, Value};
+use super::heap::{Heap, Kind, Operand};
 use super::literal;
 use super::opcode::*;
 
-/// The longest value that is read, so that spans fit in 32 bits; pages are far shorter.
+/// The longest value that is read. Pages are far shorter, and spans fit in 32 bits.
 const MAX_VALUE: usize = 64 << 20;
 
-/// A page of a mebibyte whose payload is a list of small numbers, which DRF stores a second time, has half as many.
-/// Each costs at most some 30 bytes of memory.
+/// The most opcodes of a value. A page of 1 MiB whose payload is a list of small numbers, which DRF stores a second
+/// time, has half as many. Each opcode costs at most about 30 bytes of memory.
 const MAX_OPCODES: usize = 1 << 20;
 
-/// The newest protocol that Python knows.
+/// The newest protocol of Python.
 const MAX_PROTOCOL: u8 = 5;
 
 struct Machine<'a> {
     input: Cursor<'a>,
     heap: Heap<'a>,
-    stack: Vec<Value>,
-    /// The heights of the stack at each mark that is still open.
+    stack: Vec<Operand>,
+    /// The height of the stack at each open mark.
     marks: Vec<usize>,
-    memo: Vec<Option<Value>>,
-    /// How many places of the memo are taken: the place of the next MEMOIZE.
+    memo: Vec<Option<Operand>>,
+    /// The number of values in the memo, which is the place of the next MEMOIZE.
     memoized: usize,
 }
 
-/// Reads a pickle; `None` for all that Python would not load either, and for what passes the bounds. What follows its
-/// STOP is ignored.
-pub(super) fn load(input: &Bytes) -> Option<(Heap<'_>, Value)> {
+/// Reads a pickle. `None` if Python would not load it either, or if it exceeds the bounds. Bytes after STOP are
+/// ignored.
+pub(super) fn load(input: &Bytes) -> Option<(Heap<'_>, Operand)> {
     if input.len() > MAX_VALUE {
         return None;
     }
@@ -59,10 +59,10 @@ pub(super) fn load(input: &Bytes) -> Option<(Heap<'_>, Value)> {
 }
 
 impl Machine<'_> {
-    /// The opcodes by what they work on, the most frequent first: more than half of all are short texts and their MEMOIZE.
+    /// Runs one opcode. The most frequent come first: more than half of all are short texts and their MEMOIZE.
     fn step(&mut self, opcode: u8) -> Option<()> {
         match opcode {
-            SHORT_BINUNICODE => self.input.counted::<1>().and_then(|text| self.put(Value::Text(text))),
+            SHORT_BINUNICODE => self.input.counted::<1>().and_then(|text| self.put(Operand::Text(text))),
             MEMOIZE => self.memoize(self.memoized),
             BINGET => self.input.byte().and_then(|at| self.recall(usize::from(at))),
             LONG_BINGET => self.number::<4>().and_then(|at| self.recall(at)),
@@ -80,7 +80,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Lists, tuples, dicts and sets.
+    /// Runs the opcodes of lists, tuples, dicts and sets.
     fn contain(&mut self, opcode: u8) -> Option<()> {
         match opcode {
             EMPTY_LIST => self.push(Kind::List),
@@ -103,7 +103,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Classes and objects.
+    /// Runs the opcodes of classes and objects.
     fn instantiate(&mut self, opcode: u8) -> Option<()> {
         match opcode {
             STACK_GLOBAL => {
@@ -132,7 +132,7 @@ impl Machine<'_> {
                 self.put(object)
             }
             BUILD => {
-                let (state, Value::Node(object)) = (self.pop()?, self.top()?) else { return None };
+                let (state, Operand::Node(object)) = (self.pop()?, self.top()?) else { return None };
                 matches!(self.heap.kind(object), Kind::Object { .. }).then(|| self.heap.build(object, state))
             }
             _ => {
@@ -142,18 +142,18 @@ impl Machine<'_> {
         }
     }
 
-    fn global(&mut self) -> Option<Value> {
+    fn global(&mut self) -> Option<Operand> {
         let (module, name) = (self.input.line()?, self.input.line()?);
-        self.class(Value::Text(module), Value::Text(name))
+        self.class(Operand::Text(module), Operand::Text(name))
     }
 
-    fn class(&mut self, module: Value, name: Value) -> Option<Value> {
+    fn class(&mut self, module: Operand, name: Operand) -> Option<Operand> {
         self.heap.raw(module).and(self.heap.raw(name))?;
         self.heap.add(Kind::Class, &[module, name])
     }
 
-    fn object(&mut self, class: Value, args: Value, called: bool) -> Option<()> {
-        let (Value::Node(class), Value::Node(args)) = (class, args) else { return None };
+    fn object(&mut self, class: Operand, args: Operand, called: bool) -> Option<()> {
+        let (Operand::Node(class), Operand::Node(args)) = (class, args) else { return None };
         let callable = matches!(self.heap.kind(class), Kind::Class | Kind::Object { .. });
         if !callable || self.heap.kind(args) != Kind::Tuple {
             return None;
@@ -161,8 +161,8 @@ impl Machine<'_> {
         self.push(Kind::Object { class, args, called })
     }
 
-    /// What protocol 0 does: a class without arguments is not called.
-    fn call(&mut self, class: Value, start: usize) -> Option<()> {
+    /// Protocol 0 does not call a class without arguments.
+    fn call(&mut self, class: Operand, start: usize) -> Option<()> {
         let called = self.stack.len() > start;
         self.gather(Kind::Tuple, start)?;
         let args = self.pop()?;
@@ -174,7 +174,7 @@ impl Machine<'_> {
         Some(())
     }
 
-    fn put(&mut self, value: Value) -> Option<()> {
+    fn put(&mut self, value: Operand) -> Option<()> {
         self.stack.push(value);
         Some(())
     }
@@ -184,7 +184,7 @@ impl Machine<'_> {
         self.put(node)
     }
 
-    /// Makes one node of the values from `start` on.
+    /// Replaces the values from `start` on by one node of them.
     fn gather(&mut self, kind: Kind, start: usize) -> Option<()> {
         let values = &self.stack[start..];
         if kind == Kind::Dict && !values.len().is_multiple_of(2) {
@@ -195,10 +195,10 @@ impl Machine<'_> {
         self.put(node)
     }
 
-    /// Adds the values from `start` on to the container, or the object that behaves as one, below them.
+    /// Adds the values from `start` on to the container, or the object that behaves like one, below them.
     fn extend(&mut self, kind: Kind, start: usize) -> Option<()> {
         let below = start.checked_sub(1).filter(|below| *below >= self.floor())?;
-        let Value::Node(id) = self.stack[below] else { return None };
+        let Operand::Node(id) = self.stack[below] else { return None };
         let values = &self.stack[start..];
         let fits = self.heap.kind(id) == kind || matches!(self.heap.kind(id), Kind::Object { .. });
         if !fits || (kind == Kind::Dict && !values.len().is_multiple_of(2)) {
@@ -209,16 +209,16 @@ impl Machine<'_> {
         Some(())
     }
 
-    /// What lies below the last mark is out of reach.
+    /// The lowest reachable place of the stack: values below the last mark are out of reach.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn top(&self) -> Option<Value> {
+    fn top(&self) -> Option<Operand> {
         self.stack[self.floor()..].last().copied()
     }
 
-    fn pop(&mut self) -> Option<Value> {
+    fn pop(&mut self) -> Option<Operand> {
         let value = self.top()?;
         self.stack.pop();
         Some(value)
@@ -240,7 +240,7 @@ impl Machine<'_> {
         self.marks.pop()
     }
 
-    /// Picklers number in turn. A place beyond the length of the input is a trick to make the memo long.
+    /// Picklers use places one after the other. A place beyond the length of the input would only make the memo huge.
     fn memoize(&mut self, at: usize) -> Option<()> {
         let value = self.top()?;
         if at < self.memo.len() {
@@ -275,13 +275,13 @@ impl Machine<'_> {
 mod tests {
     use super::*;
 
-    /// A value as Python writes it, more or less.
-    fn show(heap: &Heap<'_>, value: Value) -> String {
-        let Value::Node(id) = value else {
+    /// Formats a value much like Python.
+    fn show(heap: &Heap<'_>, value: Operand) -> String {
+        let Operand::Node(id) = value else {
             return match value {
-                Value::Text(_) | Value::Unescaped(_) => format!("'{}'", heap.text(value).unwrap()),
-                Value::Bytes(_) => format!("b'{}'", heap.bytes(value).unwrap().escape_ascii()),
-                Value::Int(number) => number.to_string(),
+                Operand::Text(_) | Operand::Unescaped(_) => format!("'{}'", heap.text(value).unwrap()),
+                Operand::Bytes(_) => format!("b'{}'", heap.bytes(value).unwrap().escape_ascii()),
+                Operand::Int(number) => number.to_string(),
                 other => format!("{other:?}"),
             };
         };
@@ -296,7 +296,7 @@ mod tests {
             Kind::Object { class, args, called } => {
                 let states: Vec<String> = heap.states(id).1.map(|state| show(heap, state)).collect();
                 let call = if called { "" } else { "new " };
-                let (class, args) = (show(heap, Value::Node(class)), show(heap, Value::Node(args)));
+                let (class, args) = (show(heap, Operand::Node(class)), show(heap, Operand::Node(args)));
                 format!("{call}{class}{args}[{items}]{}", states.concat())
             }
         }
@@ -366,12 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn what_python_cannot_load_is_refused() {
+    fn values_that_python_cannot_load_are_refused() {
         for (reason, input) in [
             ("no STOP", &b"N"[..]),
             ("nothing to return", b"."),
             ("unknown opcode", b"\xff."),
-            ("a protocol to come", b"\x80\x06N."),
+            ("an unknown protocol", b"\x80\x06N."),
             ("a frame beyond the end", b"\x95\x03\x00\x00\x00\x00\x00\x00\x00N."),
             ("a text beyond the end", b"X\xff\xff\xff\xffa."),
             ("a text longer than memory", b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffa."),
@@ -379,37 +379,37 @@ mod tests {
             ("no mark", b"K\x01t."),
             ("a list below the mark", b"](K\x01ae."),
             ("a value below the mark", b"K\x01(0R."),
-            ("half an entry", b"}(K\x01u."),
-            ("half a dict", b"(K\x01d."),
+            ("a key without a value", b"}(K\x01u."),
+            ("a dict with an odd number of items", b"(K\x01d."),
             ("appending to a dict", b"}K\x01a."),
             ("appending to a number", b"K\x01K\x01a."),
-            ("an unknown place of the memo", b"h\x00."),
-            ("a class that is no text", b"K\x01K\x02\x93."),
-            ("an object of no class", b"K\x01)\x81."),
-            ("arguments that are no tuple", b"cm\nC\n]R."),
+            ("an empty place of the memo", b"h\x00."),
+            ("a class whose name is not a text", b"K\x01K\x02\x93."),
+            ("an object of something that is not a class", b"K\x01)\x81."),
+            ("arguments that are not a tuple", b"cm\nC\n]R."),
             ("building a list", b"]}b."),
             ("an integer of letters", b"Ix\n."),
             ("a text without an end", b"S'a\n."),
             ("a text of Python 2 in some charset", b"U\x01\xe9."),
             ("a persistent id", b"Pid\n."),
             ("an extension", b"\x82\x01."),
-            ("a buffer from elsewhere", b"\x97."),
+            ("an out-of-band buffer", b"\x97."),
         ] {
             assert_eq!(run(input), None, "{reason}");
         }
     }
 
     #[test]
-    fn a_value_that_holds_itself_is_a_value() {
+    fn a_value_may_contain_itself() {
         let input = Bytes::from_static(b"]\x94h\x00a.");
         let (heap, value) = load(&input).unwrap();
-        let Value::Node(id) = value else { panic!("{value:?}") };
-        assert!(matches!(heap.items(id).next(), Some(Value::Node(item)) if item == id));
+        let Operand::Node(id) = value else { panic!("{value:?}") };
+        assert!(matches!(heap.items(id).next(), Some(Operand::Node(item)) if item == id));
     }
 
     #[test]
-    fn items_that_come_in_turn_keep_their_order() {
-        // Two lists that grow in turn: the runs of each are apart.
+    fn interleaved_items_keep_their_order() {
+        // Two lists that grow alternately, so each has several runs.
         let mut input = b"]\x94]\x94".to_vec();
         for number in 0..5 {
             input.extend([b'h', 0, b'K', number, b'a', b'0', b'h', 1, b'K', number, b'a', b'0']);
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold() {
+    fn values_beyond_the_bounds_are_refused() {
         let many = |opcode: &[u8], count: usize, end: &[u8]| [&opcode.repeat(count), end].concat();
         for (name, input, loads) in [
             ("depth", [b"N".to_vec(), many(b"\x85", 200_000, b".")].concat(), true),
@@ -427,7 +427,7 @@ mod tests {
             ("opcodes", many(b"N", MAX_OPCODES, b"."), false),
             ("the most opcodes", many(b"N", MAX_OPCODES - 1, b"."), true),
             ("marks", many(b"(", 1 << 19, b"N."), true),
-            ("a memo of gaps", b"Nr\xff\xff\xff\x7f.".to_vec(), false),
+            ("a huge place of the memo", b"Nr\xff\xff\xff\x7f.".to_vec(), false),
             ("a long integer", [&b"\x8b\x00\x00\x10\x00"[..], &vec![1; 1 << 20], b"."].concat(), true),
         ] {
             assert_eq!(load(&Bytes::from(input)).is_some(), loads, "{name}");

@@ -1,13 +1,13 @@
-//! Objects as a page needs them: the name of a class, its arguments, attributes and items.
+//! An object as a page needs it: the name of its class, its arguments, attributes and items.
 
 use bytes::Bytes;
 
-use super::heap::{Heap, Kind, NodeId, Value};
+use super::heap::{Heap, Kind, NodeId, Operand};
 
-/// More fields than a response has: an origin behind hyper may send 100. It bounds what is quadratic.
+/// The most fields of a response: hyper accepts 100 from an origin. It bounds loops that are quadratic.
 pub(super) const MAX_FIELDS: usize = 256;
 
-/// More states than an object has: one that restores it, one that a hand-made value adds to what a constructor made.
+/// The most states of an object. One restores an object; a hand-made value may add one to a constructed object.
 const MAX_STATES: usize = 4;
 
 /// An object of some class.
@@ -15,18 +15,18 @@ const MAX_STATES: usize = 4;
 pub(super) struct Object<'a> {
     pub(super) heap: &'a Heap<'a>,
     id: NodeId,
-    /// Module and name of its class.
+    /// The module and name of its class.
     pub(super) class: (&'a [u8], &'a [u8]),
     args: NodeId,
-    /// Its constructor makes it; else it is bare.
+    /// Whether its constructor makes it. Otherwise it is bare.
     pub(super) called: bool,
-    /// What protocols 0 and 1 give to a subclass of `dict`.
+    /// The dict that protocols 0 and 1 give to a subclass of `dict`.
     contents: Option<NodeId>,
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn of(heap: &'a Heap<'a>, value: Value) -> Option<Self> {
-        let Value::Node(id) = value else { return None };
+    pub(super) fn of(heap: &'a Heap<'a>, value: Operand) -> Option<Self> {
+        let Operand::Node(id) = value else { return None };
         let Kind::Object { class, args, called } = heap.kind(id) else { return None };
         let object = Self { heap, id, class: class_name(heap, class)?, args, called, contents: None };
         match object.class {
@@ -35,33 +35,34 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Protocols 0 and 1 make a bare object by a call with its class, its builtin base, and what the base holds.
+    /// Protocols 0 and 1 make a bare object by a call with its class, its builtin base class, and the value of that
+    /// base.
     fn reconstructed(self) -> Option<Self> {
         let mut args = self.args();
-        let (Value::Node(class), Some(_base), Some(contents)) = (args.next()?, args.next(), args.next())
+        let (Operand::Node(class), Some(_base), Some(contents)) = (args.next()?, args.next(), args.next())
         else {
             return None;
         };
         let contents = match contents {
-            Value::Node(id) => (self.heap.kind(id) == Kind::Dict).then_some(id),
+            Operand::Node(id) => (self.heap.kind(id) == Kind::Dict).then_some(id),
             _ => None,
         };
         Some(Self { class: class_name(self.heap, class)?, called: false, contents, ..self })
     }
 
-    pub(super) fn args(&self) -> impl Iterator<Item = Value> + use<'a> {
+    pub(super) fn args(&self) -> impl Iterator<Item = Operand> + use<'a> {
         self.heap.items(self.args)
     }
 
-    /// Its items as those of a dict, the last of equal keys.
-    pub(super) fn items(&self) -> Option<Vec<(&'a str, Value)>> {
+    /// Its items as a dict keeps them: the last of equal keys counts.
+    pub(super) fn items(&self) -> Option<Vec<(&'a str, Operand)>> {
         let contents = self.contents.into_iter().flat_map(|id| self.heap.entries(id));
         unique(self.heap, contents.chain(self.heap.entries(self.id)))
     }
 
-    /// Hands each attribute to `set`, in turn: the last of equal names counts. `None` if there are too many, or if they
-    /// are not set by a dict.
-    pub(super) fn attributes(&self, mut set: impl FnMut(&'a [u8], Value)) -> Option<()> {
+    /// Passes each attribute to `set`, in order, so the last of equal names counts. `None` if there are too many, or
+    /// if a state is not a dict.
+    pub(super) fn attributes(&self, mut set: impl FnMut(&'a [u8], Operand)) -> Option<()> {
         let (count, states) = self.heap.states(self.id);
         if count > MAX_STATES {
             return None;
@@ -88,31 +89,31 @@ fn class_name<'a>(heap: &'a Heap<'_>, class: NodeId) -> Option<(&'a [u8], &'a [u
 }
 
 /// The node of a plain dict.
-pub(super) fn dict(heap: &Heap<'_>, value: Value) -> Option<NodeId> {
-    let Value::Node(id) = value else { return None };
+pub(super) fn dict(heap: &Heap<'_>, value: Operand) -> Option<NodeId> {
+    let Operand::Node(id) = value else { return None };
     (heap.kind(id) == Kind::Dict).then_some(id)
 }
 
 /// The node of a list or tuple.
-pub(super) fn sequence(heap: &Heap<'_>, value: Value) -> Option<NodeId> {
-    let Value::Node(id) = value else { return None };
+pub(super) fn sequence(heap: &Heap<'_>, value: Operand) -> Option<NodeId> {
+    let Operand::Node(id) = value else { return None };
     matches!(heap.kind(id), Kind::List | Kind::Tuple).then_some(id)
 }
 
 /// The two items of a list or tuple of two.
-pub(super) fn pair(heap: &Heap<'_>, value: Value) -> Option<(Value, Value)> {
+pub(super) fn pair(heap: &Heap<'_>, value: Operand) -> Option<(Operand, Operand)> {
     let id = sequence(heap, value)?;
     let mut items = heap.items(id);
     (heap.len(id) == 2).then_some((items.next()?, items.next()?))
 }
 
-/// Entries as a dict keeps them: a key stays where it was first, and its last value counts. `None` if there are too many,
-/// or one whose key is not a text.
+/// Entries as a dict keeps them: a key keeps its first place and gets its last value. `None` if there are too many,
+/// or if a key is not a text.
 pub(super) fn unique<'a>(
     heap: &'a Heap<'_>,
-    entries: impl Iterator<Item = (Value, Value)>,
-) -> Option<Vec<(&'a str, Value)>> {
-    let mut kept: Vec<(&str, Value)> = Vec::new();
+    entries: impl Iterator<Item = (Operand, Operand)>,
+) -> Option<Vec<(&'a str, Operand)>> {
+    let mut kept: Vec<(&str, Operand)> = Vec::new();
     for (count, (key, value)) in entries.enumerate() {
         let key = heap.text(key).filter(|_| count < MAX_FIELDS)?;
         match kept.iter_mut().find(|(earlier, _)| *earlier == key) {
@@ -123,8 +124,8 @@ pub(super) fn unique<'a>(
     Some(kept)
 }
 
-/// Bytes, or a `bytearray` of them, as it is written before protocol 5.
-pub(super) fn bytes(heap: &Heap<'_>, value: Value) -> Option<Bytes> {
+/// Bytes, or a `bytearray` as protocols before 5 write it.
+pub(super) fn bytes(heap: &Heap<'_>, value: Operand) -> Option<Bytes> {
     if let Some(bytes) = plain_bytes(heap, value) {
         return Some(bytes);
     }
@@ -137,8 +138,8 @@ pub(super) fn bytes(heap: &Heap<'_>, value: Value) -> Option<Bytes> {
     }
 }
 
-/// Bytes, also as protocols 0 to 2 make them: of a text in Latin-1, or of nothing.
-fn plain_bytes(heap: &Heap<'_>, value: Value) -> Option<Bytes> {
+/// Bytes, also as protocols 0 to 2 make them: from a Latin-1 text, or without an argument.
+fn plain_bytes(heap: &Heap<'_>, value: Operand) -> Option<Bytes> {
     if let Some(bytes) = heap.bytes(value) {
         return Some(bytes);
     }

@@ -1,60 +1,59 @@
-//! A page, read from the state of a response of Django.
+//! Reads a page from the state of a response of Django.
 
 use bytes::{Bytes, BytesMut};
 
 use super::cookie;
 use super::field::{find, given, headers, is_servable};
-use super::heap::{Heap, Kind, Value};
+use super::heap::{Heap, Kind, Operand};
 use super::object::{Object, bytes, sequence};
 
-/// The longest body that is put together from several chunks. A chunk can be shared, so it bounds what a short value can grow
-/// to; a body of one chunk is a slice of the value.
+/// The longest body that is joined from several chunks. Chunks can be shared, so without this bound a short value could
+/// make a huge body. A body of one chunk is a slice of the value.
 const MAX_JOINED: usize = 16 << 20;
 
 /// A page as Django stores it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Page {
-    /// Django stores pages of status 200 only, but serves whatever is stored.
+pub struct PickledPage {
+    /// Django stores only pages of status 200, but serves any stored status.
     pub status: u16,
-    /// `None` is the standard phrase of the status.
+    /// `None` stands for the standard phrase of the status.
     pub reason: Option<String>,
-    /// Names in the case they were written in, values of Latin-1 characters, in stored order; then a `Set-Cookie` for each
-    /// cookie.
+    /// The fields in stored order, then a `Set-Cookie` for each cookie. Names keep their case; values are Latin-1.
     pub headers: Vec<(String, String)>,
-    /// A slice of the value, if it was stored in one chunk.
+    /// A slice of the value if it was stored in one chunk.
     pub body: Bytes,
-    /// The attribute `xframe_options_exempt`: Django's middleware adds no `X-Frame-Options` to it.
+    /// The attribute `xframe_options_exempt`: Django's middleware then adds no `X-Frame-Options`.
     pub frame_exempt: bool,
     /// The attribute `_cachepage`, which only [`write_page`](super::write_page) adds.
     pub note: Option<String>,
 }
 
-/// The attributes of a response that serving it needs.
+/// The attributes of a response that are needed to serve it.
 #[derive(Default)]
 struct Attributes {
-    headers: Option<Value>,
-    container: Option<Value>,
-    cookies: Option<Value>,
-    closers: Option<Value>,
-    status: Option<Value>,
-    reason: Option<Value>,
-    frame_exempt: Option<Value>,
-    note: Option<Value>,
+    headers: Option<Operand>,
+    container: Option<Operand>,
+    cookies: Option<Operand>,
+    closers: Option<Operand>,
+    status: Option<Operand>,
+    reason: Option<Operand>,
+    frame_exempt: Option<Operand>,
+    note: Option<Operand>,
 }
 
-/// Reads a response; `None` for all that Django answers with 500.
-pub(super) fn read(heap: &Heap<'_>, value: Value) -> Option<Page> {
+/// Reads a response; `None` if Django would answer 500.
+pub(super) fn read(heap: &Heap<'_>, value: Operand) -> Option<PickledPage> {
     let response = Object::of(heap, value)?;
     let status = class_status(response.class)?;
     let attributes = Attributes::of(&response)?;
     let mut page = match response.called {
         true => constructed(&response)?,
-        false => attributes.are_whole().then(|| Page { status, ..Page::default() })?,
+        false => attributes.are_whole().then(|| PickledPage { status, ..PickledPage::default() })?,
     };
     if let Some(value) = attributes.status {
         page.status = number(value)?;
     }
-    page.frame_exempt = matches!(attributes.frame_exempt, Some(Value::Bool(true)));
+    page.frame_exempt = matches!(attributes.frame_exempt, Some(Operand::Bool(true)));
     if let Some(value) = attributes.headers {
         page.headers = headers(heap, value)?;
     }
@@ -67,7 +66,7 @@ pub(super) fn read(heap: &Heap<'_>, value: Value) -> Option<Page> {
     if let Some(value) = attributes.note {
         page.note = heap.text(value).map(str::to_owned);
     }
-    // Django appends to it.
+    // Django appends to this list.
     attributes.closers.is_none_or(|value| is_list(heap, value)).then_some(())?;
     if let Some(value) = attributes.cookies {
         page.headers.extend(cookie::fields(heap, value)?);
@@ -95,15 +94,15 @@ impl Attributes {
         Some(found)
     }
 
-    /// The status alone has a default in the class.
+    /// Whether all attributes without a default in the class are set. Only the status has one.
     fn are_whole(&self) -> bool {
         let needed = [self.headers, self.container, self.cookies, self.closers, self.reason];
         needed.iter().all(Option::is_some)
     }
 }
 
-/// The status that a class has of its own; `None` for classes that are no responses or stream. Of the classes of others
-/// nothing is known, and they are judged by their attributes.
+/// The default status of a class; `None` for classes that stream or are not responses. An unknown class is judged by
+/// its attributes.
 fn class_status((module, name): (&[u8], &[u8])) -> Option<u16> {
     match (module, name) {
         (b"django.http.response" | b"django.http", name) => match name {
@@ -124,18 +123,18 @@ fn class_status((module, name): (&[u8], &[u8])) -> Option<u16> {
     }
 }
 
-/// What `HttpResponse(content, content_type, status, reason, charset, headers)` makes, as long as the content is bytes.
-fn constructed(response: &Object<'_>) -> Option<Page> {
+/// Does what `HttpResponse(content, content_type, status, reason, charset, headers)` does, if the content is bytes.
+fn constructed(response: &Object<'_>) -> Option<PickledPage> {
     if !matches!(response.class, (b"django.http.response" | b"django.http", b"HttpResponse")) {
         return None;
     }
     let heap = response.heap;
     let mut args = response.args();
     let body = args.next().map_or(Some(Bytes::new()), |content| bytes(heap, content))?;
-    let mut next = || args.next().unwrap_or(Value::None);
+    let mut next = || args.next().unwrap_or(Operand::None);
     let content_type = optional(heap, next())?.filter(|content_type| !content_type.is_empty());
     let status = match next() {
-        Value::None => 200,
+        Operand::None => 200,
         value => number(value).filter(|status| (100..600).contains(status))?,
     };
     let (reason, charset) = (optional(heap, next())?, optional(heap, next())?);
@@ -147,30 +146,30 @@ fn constructed(response: &Object<'_>) -> Option<Page> {
     } else if content_type.is_some() {
         return None;
     }
-    args.next().is_none().then_some(Page { status, reason, headers, body, ..Page::default() })
+    args.next().is_none().then_some(PickledPage { status, reason, headers, body, ..PickledPage::default() })
 }
 
-fn number(value: Value) -> Option<u16> {
+fn number(value: Operand) -> Option<u16> {
     match value {
-        Value::Int(number) => u16::try_from(number).ok(),
+        Operand::Int(number) => u16::try_from(number).ok(),
         _ => None,
     }
 }
 
 /// A text or None.
-fn optional(heap: &Heap<'_>, value: Value) -> Option<Option<String>> {
+fn optional(heap: &Heap<'_>, value: Operand) -> Option<Option<String>> {
     match value {
-        Value::None => Some(None),
+        Operand::None => Some(None),
         _ => heap.text(value).map(|text| Some(text.to_owned())),
     }
 }
 
-fn is_list(heap: &Heap<'_>, value: Value) -> bool {
-    matches!(value, Value::Node(id) if heap.kind(id) == Kind::List)
+fn is_list(heap: &Heap<'_>, value: Operand) -> bool {
+    matches!(value, Operand::Node(id) if heap.kind(id) == Kind::List)
 }
 
-/// The attribute `_container`: chunks of bytes.
-fn body(heap: &Heap<'_>, container: Value) -> Option<Bytes> {
+/// Reads the attribute `_container`: chunks of bytes.
+fn body(heap: &Heap<'_>, container: Operand) -> Option<Bytes> {
     let chunks = sequence(heap, container)?;
     if heap.len(chunks) == 1 {
         return bytes(heap, heap.items(chunks).next()?);
@@ -191,8 +190,13 @@ mod tests {
     use super::*;
     use crate::pickle::{Protocol, read_page, write_page};
 
-    fn page() -> Page {
-        Page { status: 404, body: Bytes::from_static(b"<p>"), note: Some("n".to_owned()), ..Page::default() }
+    fn page() -> PickledPage {
+        PickledPage {
+            status: 404,
+            body: Bytes::from_static(b"<p>"),
+            note: Some("n".to_owned()),
+            ..PickledPage::default()
+        }
     }
 
     fn replaced(value: &[u8], from: &[u8], to: &[u8]) -> Bytes {
@@ -213,8 +217,8 @@ mod tests {
             ("_charset", Some(page())),
             ("_handler_class", Some(page())),
             ("closed", Some(page())),
-            ("status_code", Some(Page { status: 200, ..page() })),
-            ("_cachepage", Some(Page { note: None, ..page() })),
+            ("status_code", Some(PickledPage { status: 200, ..page() })),
+            ("_cachepage", Some(PickledPage { note: None, ..page() })),
         ] {
             let renamed = name.to_ascii_uppercase();
             assert_eq!(read_page(&replaced(&value, name.as_bytes(), renamed.as_bytes())), expected, "{name}");
@@ -222,15 +226,16 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_of_their_types() {
-        let value = write_page(&Page { reason: Some("r".to_owned()), ..page() }, Protocol::Five).unwrap();
+    fn attributes_must_have_their_types() {
+        let value =
+            write_page(&PickledPage { reason: Some("r".to_owned()), ..page() }, Protocol::Five).unwrap();
         for (rule, from, to, expected) in [
             ("a chunk of text", &b"C\x03<p>"[..], &b"\x8c\x03<p>"[..], false),
             ("a chunk of a bytearray", b"C\x03<p>", b"\x96\x03\0\0\0\0\0\0\0<p>", true),
             ("no chunk", b"C\x03<p>a", b"", true),
             ("two chunks", b"C\x03<p>a", b"C\x01<aC\x02p>a", true),
             ("a tuple of chunks", b"]C\x03<p>a", b"C\x03<p>\x85", true),
-            ("bytes alone", b"]C\x03<p>a", b"C\x03<p>", false),
+            ("bytes without a list", b"]C\x03<p>a", b"C\x03<p>", false),
             ("a status of text", b"M\x94\x01", b"\x8c\x03404", false),
             ("a status below zero", b"M\x94\x01", b"J\xff\xff\xff\xff", false),
             ("a reason of bytes", b"\x8c\x01r", b"C\x01r", false),
@@ -247,7 +252,7 @@ mod tests {
             ("a base class", b"\x8c\x0cHttpResponse", b"\x8c\x10HttpResponseBase", false),
             ("a class that streams", b"\x8c\x0cHttpResponse", b"\x8c\x15StreamingHttpResponse", false),
             (
-                "a class of a site",
+                "a class of the site's own",
                 b"\x8c\x14django.http.response\x8c\x0cHttp",
                 b"\x8c\x06a.site\x8c\x0cHttp",
                 true,
@@ -286,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_values_do_not_grow_without_bounds() {
+    fn shared_values_cannot_grow_without_bound() {
         let value = write_page(&page(), Protocol::Five).unwrap();
         let chunk = [&b"B\0\0\x10\0"[..], &vec![b'x'; 1 << 20], b"\x94"].concat();
         for (copies, expected) in [(15, true), (16, false), (60_000, false)] {
@@ -294,11 +299,11 @@ mod tests {
             let bomb = replaced(&value, b"]C\x03<p>a", &container);
             assert_eq!(read_page(&bomb).is_some(), expected, "{copies}");
         }
-        // Many states that are one long dict.
+        // Many states that share one long dict.
         let dict = [&b"}("[..], &b"\x8c\x01aN".repeat(100_000), b"u\x94"].concat();
         let states = [&value[..value.len() - 1], &dict, b"b", &b"h\0b".repeat(100_000), b"."].concat();
         assert_eq!(read_page(&Bytes::from(states)), None);
-        // Many cookies that are one long text.
+        // Many cookies that share one long text.
         let text = [&b"X\0\0\x02\0"[..], &vec![b'x'; 2 << 16], b"\x940"].concat();
         let morsel =
             b"chttp.cookies\nMorsel\n)\x81}(\x8c\x03keyh\0\x8c\x05valueN\x8c\x0bcoded_value\x8c\x01vub\x94";

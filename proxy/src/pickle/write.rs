@@ -1,22 +1,22 @@
-//! The writer: what Django 4.2 to 6.1 serve, with both backends.
+//! Writes values that Django 4.2 to 6.1 serve, with both backends.
 
 use bytes::Bytes;
 
 use super::field::{Field, find, is_servable};
 use super::opcode::*;
-use super::page::Page;
+use super::page::PickledPage;
 
-/// The protocol of a pickle, as the two backends of Django choose it. Both read both.
+/// The pickle protocol, which differs between the two backends. Each backend reads both.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Protocol {
-    /// Of django-redis.
+    /// The protocol of django-redis.
     Four = 4,
-    /// Of `django.core.cache.backends.redis`.
+    /// The protocol of `django.core.cache.backends.redis`.
     #[default]
     Five = 5,
 }
 
-/// Made anew by whoever sends a page on, and refused by some of Django's servers in what is to be sent.
+/// Headers that each server makes itself. Some of Django's servers refuse them in a response.
 const NEVER_WRITTEN: [&str; 11] = [
     "connection",
     "content-length",
@@ -31,7 +31,7 @@ const NEVER_WRITTEN: [&str; 11] = [
     "upgrade",
 ];
 
-/// Writes the names of the headers that the pages of a path vary on, as Django names them.
+/// Writes the list of request headers that the pages of a path vary on, with Django's names.
 pub fn write_list(names: &[String]) -> Bytes {
     let mut pickle = Pickle::new(Protocol::Four, names.iter().map(|name| name.len() + 5).sum::<usize>() + 8);
     pickle.codes(&[EMPTY_LIST, MARK]);
@@ -42,14 +42,14 @@ pub fn write_list(names: &[String]) -> Bytes {
     pickle.finish()
 }
 
-/// Writes a page; `None` for one that Django could not serve, or that sets a cookie: it would be sent to everybody.
-/// Fields of equal names become one, as Django has one value for a name (RFC 9110 §5.3 says how).
-pub fn write_page(page: &Page, protocol: Protocol) -> Option<Bytes> {
+/// Writes a page. `None` if Django could not serve it, or if it sets a cookie, which every client would get. Fields of
+/// one name are joined as in RFC 9110 §5.3, because Django has one value for each name.
+pub fn write_page(page: &PickledPage, protocol: Protocol) -> Option<Bytes> {
     let fields = joined(&page.headers);
     if find(&fields, "set-cookie").is_some() || !is_servable(page.status, page.reason.as_deref(), &fields) {
         return None;
     }
-    // What is the same in all pages takes some 300 bytes.
+    // The parts that all pages have in common take about 300 bytes.
     let head: usize = fields.iter().map(|(name, value)| 2 * name.len() + value.len() + 16).sum();
     let mut pickle = Pickle::new(protocol, head + page.body.len() + 512);
     pickle.object("django.http.response", "HttpResponse");
@@ -102,7 +102,7 @@ fn is_written(name: &str) -> bool {
     !NEVER_WRITTEN.iter().any(|never| name.eq_ignore_ascii_case(never))
 }
 
-/// A pickle that grows.
+/// A pickle that is being written.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
@@ -126,14 +126,14 @@ impl Pickle {
         self.codes(value);
     }
 
-    /// A bare object of a class.
+    /// Writes a bare object of a class.
     fn object(&mut self, module: &str, class: &str) {
         self.text(module);
         self.text(class);
         self.codes(&[STACK_GLOBAL, EMPTY_TUPLE, NEWOBJ]);
     }
 
-    /// The attribute `headers`. Django finds a value by its name in lower case.
+    /// Writes the attribute `headers`. Django looks a value up by its lower-case name.
     fn headers(&mut self, fields: &[Field]) {
         self.text("headers");
         self.object("django.http.response", "ResponseHeaders");
@@ -157,7 +157,7 @@ impl Pickle {
         self.counted([SHORT_BINBYTES, BINBYTES, BINBYTES8], bytes);
     }
 
-    /// One of three opcodes, by how many bytes the length needs: one, four or eight.
+    /// Writes one of three opcodes, for lengths of one, four or eight bytes.
     fn counted(&mut self, [short, long, longest]: [u8; 3], content: &[u8]) {
         if let Ok(length) = u8::try_from(content.len()) {
             self.codes(&[short, length]);
@@ -177,9 +177,9 @@ mod tests {
     use super::*;
     use crate::pickle::{read_list, read_page};
 
-    fn page(fields: &[(&str, &str)]) -> Page {
+    fn page(fields: &[(&str, &str)]) -> PickledPage {
         let headers = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Page { status: 200, headers, body: Bytes::from_static(b"<p>"), ..Page::default() }
+        PickledPage { status: 200, headers, body: Bytes::from_static(b"<p>"), ..PickledPage::default() }
     }
 
     #[test]
@@ -191,36 +191,37 @@ mod tests {
     }
 
     #[test]
-    fn the_protocol_is_the_backends() {
+    fn each_backend_has_its_protocol() {
         assert_eq!(write_page(&page(&[]), Protocol::Four).unwrap()[..2], *b"\x80\x04");
         assert_eq!(write_page(&page(&[]), Protocol::Five).unwrap()[..2], *b"\x80\x05");
     }
 
     #[test]
-    fn lengths_are_written_at_their_borders() {
+    fn texts_of_every_length_class_read_back() {
         for length in [0, 255, 256, 65_535, 65_536] {
-            let page = Page { body: vec![b'x'; length].into(), note: Some("n".repeat(length)), ..page(&[]) };
+            let page =
+                PickledPage { body: vec![b'x'; length].into(), note: Some("n".repeat(length)), ..page(&[]) };
             assert_eq!(read_page(&write_page(&page, Protocol::Five).unwrap()), Some(page), "{length}");
         }
     }
 
     #[test]
-    fn what_django_could_not_serve_is_refused() {
+    fn pages_that_django_could_not_serve_are_refused() {
         for (rule, page) in [
             ("a cookie", page(&[("set-cookie", "a=b")])),
             ("a max-age without Expires", page(&[("Cache-Control", "max-age=60")])),
             ("a line feed", page(&[("A", "b\nc")])),
             ("a letter beyond Latin-1", page(&[("A", "\u{100}")])),
-            ("a name that is no token", page(&[("A b", "c")])),
-            ("a status that goes on", Page { status: 100, ..page(&[]) }),
-            ("a reason of two lines", Page { reason: Some("a\nb".to_owned()), ..page(&[]) }),
+            ("a name that is not a token", page(&[("A b", "c")])),
+            ("an interim status", PickledPage { status: 100, ..page(&[]) }),
+            ("a reason of two lines", PickledPage { reason: Some("a\nb".to_owned()), ..page(&[]) }),
         ] {
             assert_eq!(write_page(&page, Protocol::Five), None, "{rule}");
         }
     }
 
     #[test]
-    fn what_others_make_is_left_out() {
+    fn headers_that_each_server_makes_are_left_out() {
         let written = write_page(
             &page(&[("Date", "x"), ("CONTENT-LENGTH", "9"), ("A", "b"), ("te", "x")]),
             Protocol::Five,
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_equal_names_become_one() {
+    fn fields_of_one_name_are_joined() {
         let written = write_page(&page(&[("Vary", "A"), ("X", "1"), ("vary", "B")]), Protocol::Five);
         assert_eq!(read_page(&written.unwrap()), Some(page(&[("Vary", "A, B"), ("X", "1")])));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::header::HeaderMap;
 
 use super::{CacheControl, has_authorization};
+use crate::request::Lines;
 
 /// One `[[cache_page]]` of the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +94,7 @@ impl Rule {
     /// Whether a page may go to a request, as far as `Authorization` is concerned: a page for all may go to anybody,
     /// any other only to a request without credentials (RFC 9111 §3.5), unless the rule keeps them apart and the page is
     /// kept apart.
-    pub(crate) fn serves(&self, request: &HeaderMap, page: &HeaderMap, is_apart: bool) -> bool {
+    pub(crate) fn serves(&self, request: Lines<'_>, page: &HeaderMap, is_apart: bool) -> bool {
         !has_authorization(request)
             || CacheControl::of(page).is_public()
             || (self.authorization == Authorization::Vary && is_apart)
@@ -104,6 +105,7 @@ impl Rule {
         self.authorization == Authorization::Vary
     }
 
+    #[cfg(test)]
     pub(crate) fn matches(&self, path: &str) -> bool {
         match &self.path {
             PathPattern::Exact(exact) => path == exact,

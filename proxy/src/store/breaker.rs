@@ -23,11 +23,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Breaker {
     /// In a row. The one thing that is looked at while all is well.
     failures: AtomicU32,
-    open: Mutex<Option<Open>>,
+    open: Mutex<Option<OpenState>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct OpenState {
     /// When the next trial is due.
     until: Instant,
     pause: Duration,
@@ -46,7 +46,7 @@ impl Breaker {
             Some(open) if now < open.until => false,
             Some(open) => {
                 // A trial that is never heard of again is followed by another.
-                *open = Open { until: now + open.pause, on_trial: true, ..*open };
+                *open = OpenState { until: now + open.pause, on_trial: true, ..*open };
                 true
             }
         }
@@ -69,13 +69,13 @@ impl Breaker {
         let pause = match *open {
             None => FIRST_PAUSE,
             // Of those that were under way when it opened.
-            Some(Open { on_trial: false, .. }) => return,
-            Some(Open { pause, .. }) => (pause * 2).min(LONGEST_PAUSE),
+            Some(OpenState { on_trial: false, .. }) => return,
+            Some(OpenState { pause, .. }) => (pause * 2).min(LONGEST_PAUSE),
         };
-        *open = Some(Open { until: now + pause.mul_f64(0.75 + spread / 2.0), pause, on_trial: false });
+        *open = Some(OpenState { until: now + pause.mul_f64(0.75 + spread / 2.0), pause, on_trial: false });
     }
 
-    fn open(&self) -> MutexGuard<'_, Option<Open>> {
+    fn open(&self) -> MutexGuard<'_, Option<OpenState>> {
         // The state is whole whoever panicked beside it.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

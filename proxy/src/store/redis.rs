@@ -1,6 +1,8 @@
 //! Redis, the store that a fleet shares.
 
-mod pool;
+mod connect;
+mod reads;
+mod tracking;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,11 +16,11 @@ use server::{PerWorker, in_time};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use pool::{Connection, Health, Manager, pool};
+use connect::{Handle, Health, Manager, pool};
+use reads::{Outcome, Part, Reads};
 
-use super::changes::Changes;
-use super::turn::{Outcome, Part, Turn};
-use super::{Near, Store, StoreError, Write, tracking};
+use super::feed::Listeners;
+use super::{Feed, Listener, Locks, Store, StoreError, Values, Write};
 use crate::key::Key;
 
 /// Pages in Redis. Cheap to clone.
@@ -29,13 +31,13 @@ pub struct RedisStore {
     deadline: Duration,
     health: Arc<Health>,
     /// Told of what is written here, too, without waiting for Redis to tell.
-    changes: Arc<Changes>,
+    listeners: Arc<Listeners>,
 }
 
 /// What a worker has for itself.
 struct Worker {
     pool: Pool<Manager>,
-    turn: Turn,
+    reads: Reads,
 }
 
 impl RedisStore {
@@ -45,15 +47,15 @@ impl RedisStore {
         let client = Client::open(url)?;
         let workers = PerWorker::new(|_| Worker {
             pool: pool(client.clone(), deadline, &health),
-            turn: Turn::default(),
+            reads: Reads::default(),
         });
-        Ok(Self { client, workers: Arc::new(workers), deadline, health, changes: Arc::new(Changes::new()) })
+        Ok(Self { client, workers: Arc::new(workers), deadline, health, listeners: Arc::default() })
     }
 
     /// Reads values, together with who else asks for them now.
-    async fn read<const N: usize>(&self, keys: [&Key; N]) -> Result<[Option<Bytes>; N], StoreError> {
+    async fn read<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
         let deadline = Instant::now() + self.deadline;
-        match self.workers.own().turn.part(keys.into_iter().cloned().collect()) {
+        match self.workers.own().reads.part(keys.into_iter().map(Key::new).collect()) {
             Part::Lead(mut lead) => {
                 if !lead.close(deadline).await {
                     return Err(StoreError::Deadline(self.deadline));
@@ -71,7 +73,7 @@ impl RedisStore {
         }
     }
 
-    async fn read_alone(&self, keys: &[&Key], deadline: Instant) -> Outcome {
+    async fn read_alone(&self, keys: &[&[u8]], deadline: Instant) -> Outcome {
         let replies = self.run_until(&Commands::read(keys), deadline).await?;
         Ok(replies.into_iter().map(bytes).collect())
     }
@@ -96,13 +98,21 @@ impl RedisStore {
         result
     }
 
+    /// Runs a script on a lock that has this token; whether it had.
+    async fn if_held(&self, script: &str, key: &Key, token: &Bytes, ttl: u64) -> Result<bool, StoreError> {
+        let mut command = cmd("EVAL");
+        command.arg(script).arg(1).arg(key.as_bytes()).arg(token.as_ref()).arg(ttl);
+        let reply = self.run(&Commands::One(command)).await?;
+        Ok(matches!(reply.first(), Some(Value::Int(1))))
+    }
+
     async fn send(
         &self,
-        mut connection: Connection,
+        mut connection: Handle,
         commands: &Commands,
         deadline: Instant,
     ) -> Result<Vec<Value>, StoreError> {
-        let result = match in_time(deadline, commands.query(&mut connection.handle)).await {
+        let result = match in_time(deadline, commands.query(&mut connection.multiplexed)).await {
             Some(result) => result.map_err(StoreError::from),
             None => Err(StoreError::Deadline(self.deadline)),
         };
@@ -113,7 +123,7 @@ impl RedisStore {
     }
 
     /// A handle on a living connection. The checkout ends at once: commands of many requests share the connection.
-    async fn connection(&self) -> Result<Connection, StoreError> {
+    async fn connection(&self) -> Result<Handle, StoreError> {
         loop {
             // bb8 lets its waiters wait on when a connection cannot be made; this tells them.
             let connect_failed = self.health.connect_failed.notified();
@@ -130,41 +140,6 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
-    async fn get<const N: usize>(&self, keys: [&Key; N]) -> Result<[Option<Bytes>; N], StoreError> {
-        self.read(keys).await
-    }
-
-    async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
-        let mut command = cmd("PTTL");
-        command.arg(key.as_bytes());
-        let reply = self.run(&Commands::One(command)).await?;
-        // Negative: not there, or there for ever.
-        let milliseconds = reply.first().and_then(|value| match value {
-            Value::Int(milliseconds) => u64::try_from(*milliseconds).ok(),
-            _ => None,
-        });
-        Ok(milliseconds.map(Duration::from_millis))
-    }
-
-    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
-        let mut command = cmd("SET");
-        command.arg(key.as_bytes()).arg(token.as_ref()).arg("NX").arg("PX").arg(milliseconds(ttl));
-        let reply = self.run(&Commands::One(command)).await?;
-        Ok(matches!(reply.first(), Some(Value::Okay)))
-    }
-
-    async fn hold(&self, key: &Key, token: &Bytes, ttl: Option<Duration>) -> Result<bool, StoreError> {
-        let mut command = cmd("EVAL");
-        command
-            .arg(if ttl.is_some() { RENEW } else { RELEASE })
-            .arg(1)
-            .arg(key.as_bytes())
-            .arg(token.as_ref());
-        command.arg(ttl.map_or(0, milliseconds));
-        let reply = self.run(&Commands::One(command)).await?;
-        Ok(matches!(reply.first(), Some(Value::Int(1))))
-    }
-
     async fn connect(&self) {
         /// Longer than a connection takes on a busy machine; a Redis that is not there does not keep the proxy from starting.
         const PATIENCE: Duration = Duration::from_millis(250);
@@ -177,20 +152,23 @@ impl Store for RedisStore {
         // The first request tries again.
         let _ = timeout(PATIENCE, connected).await;
     }
+}
 
-    fn follow(&self, prefix: &[u8], near: Option<u64>) -> Option<Arc<Near>> {
-        let near = near.map(|limit| self.changes.tell(Near::new(limit)));
-        match tracking::follow(&self.client, prefix, &self.changes) {
-            Ok(()) => near,
-            Err(error) => {
-                warn!(%error, "changes in Redis are not heard of: no near cache");
-                None
-            }
-        }
+impl Values for RedisStore {
+    async fn get<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
+        self.read(keys).await
     }
 
-    fn changed(&self, key: &Key) -> impl Future<Output = ()> + Send + use<> {
-        self.changes.next(key.as_bytes())
+    async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
+        let mut command = cmd("PTTL");
+        command.arg(key);
+        let reply = self.run(&Commands::One(command)).await?;
+        // Negative: not there, or there for ever.
+        let milliseconds = reply.first().and_then(|value| match value {
+            Value::Int(milliseconds) => u64::try_from(*milliseconds).ok(),
+            _ => None,
+        });
+        Ok(milliseconds.map(Duration::from_millis))
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
@@ -205,12 +183,55 @@ impl Store for RedisStore {
             };
         }
         let result = self.run(&Commands::Many(pipeline)).await.map(drop);
-        writes.iter().for_each(|write| self.changes.changed(write.key().as_bytes()));
+        writes.iter().for_each(|write| self.listeners.changed(write.key().as_bytes()));
+        result
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut command = cmd("DEL");
+        for key in keys {
+            command.arg(key.as_bytes());
+        }
+        let result = self.run(&Commands::One(command)).await.map(drop);
+        keys.iter().for_each(|key| self.listeners.changed(key.as_bytes()));
         result
     }
 }
 
-/// Only for who has the token: another may have taken over meanwhile.
+impl Locks for RedisStore {
+    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        let mut command = cmd("SET");
+        command.arg(key.as_bytes()).arg(token.as_ref()).arg("NX").arg("PX").arg(milliseconds(ttl));
+        let reply = self.run(&Commands::One(command)).await?;
+        Ok(matches!(reply.first(), Some(Value::Okay)))
+    }
+
+    async fn renew(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        self.if_held(RENEW, key, token, milliseconds(ttl)).await
+    }
+
+    async fn release(&self, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
+        self.if_held(RELEASE, key, token, 0).await
+    }
+}
+
+impl Feed for RedisStore {
+    fn follow(&self, prefix: &[u8], listeners: Vec<Arc<dyn Listener>>) -> bool {
+        if !self.listeners.set(listeners) {
+            return true;
+        }
+        let followed = tracking::follow(&self.client, prefix, &self.listeners);
+        if let Err(error) = &followed {
+            warn!(%error, "changes in Redis are not heard of: no near cache");
+        }
+        followed.is_ok()
+    }
+}
+
+/// For the holder of the token alone: another may have taken over meanwhile.
 const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 const RELEASE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
@@ -226,11 +247,11 @@ enum Commands {
 }
 
 impl Commands {
-    fn read(keys: &[&Key]) -> Self {
+    fn read(keys: &[&[u8]]) -> Self {
         let mut command = cmd(if keys.len() == 1 { "GET" } else { "MGET" });
-        keys.iter().for_each(|key| {
-            command.arg(key.as_bytes());
-        });
+        for key in keys {
+            command.arg(*key);
+        }
         Self::One(command)
     }
 

@@ -1,4 +1,5 @@
-//! Thousands of connections that do nothing, hundreds that are slow, and none left for more: others are answered.
+//! Thousands of idle connections, hundreds of slow ones, and no file descriptors left: other clients are still
+//! answered.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::origin::Origin;
 use crate::program::Proxy;
 use crate::{PATIENCE, scenario_length, turn};
 
-/// Idle and slow connections: all that the issue asks for where there is time for figures.
+/// The number of idle and of slow connections. A long run, which is for figures, has more.
 fn crowd() -> (usize, usize) {
     if scenario_length() >= Duration::from_secs(30) { (8000, 200) } else { (500, 50) }
 }
@@ -25,17 +26,17 @@ fn settings(origin: &Origin, rest: &str) -> String {
     )
 }
 
-/// Half of them have asked something before.
-async fn idle(server: SocketAddr, has_asked: bool) -> TcpStream {
+/// An idle connection, on which a request may have been answered before.
+async fn idle(server: SocketAddr, is_reused: bool) -> TcpStream {
     let mut stream = TcpStream::connect(server).await.unwrap();
-    if has_asked {
+    if is_reused {
         stream.write_all(b"GET /p/1 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
     }
     stream
 }
 
-/// Sends a byte a second.
+/// Sends one byte each second.
 async fn slow(server: SocketAddr) {
     let mut stream = TcpStream::connect(server).await.unwrap();
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -46,11 +47,11 @@ async fn slow(server: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idle_and_slow_connections_leave_others_as_they_were() {
+async fn idle_and_slow_connections_do_not_disturb_others() {
     let _turn = turn().await;
     let (idle_ones, slow_ones) = crowd();
     let origin = Origin::start().await;
-    // Longer than the test, so that all are there until its end.
+    // Longer than the test, so that all connections stay open until its end.
     let proxy = block_in_place(|| Proxy::start(&settings(&origin, "[deadlines]\nclient_head = \"300s\"\n")));
     let run = async || {
         let load = Load::start(&[proxy.address], CLIENTS, Habit::KeepAlive);
@@ -73,7 +74,7 @@ async fn idle_and_slow_connections_leave_others_as_they_were() {
     assert!(alone.failures().is_empty() && crowded.failures().is_empty(), "{:?}", crowded.failures());
     assert_eq!((alone.retried, crowded.retried), (0, 0));
     assert!(slowly.try_join_next().is_none(), "a slow connection was lost");
-    // Who was idle is served when it asks.
+    // An idle connection is served when it sends a request.
     for stream in idling.iter_mut().step_by(50) {
         stream.write_all(b"GET /p/2 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
@@ -81,7 +82,7 @@ async fn idle_and_slow_connections_leave_others_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_leave_files_for_the_origin() {
+async fn clients_leave_file_descriptors_for_the_origin() {
     let origin = Origin::start().await;
     let proxy = block_in_place(|| Proxy::start_limited(256, &settings(&origin, "")));
     block_in_place(|| proxy.says("no files for so many connections"));
@@ -92,7 +93,7 @@ async fn clients_leave_files_for_the_origin() {
     for round in 0..3 {
         let crowd = crowd_of(300, proxy.address).await;
         status_comes(proxy.address, 503).await;
-        // Together, so that there are not enough connections to the origin yet.
+        // At the same time, so that new connections to the origin are needed.
         let pages = [0, 1, 2, 3].map(|index| format!("/p/{round}-{index}"));
         let [first, second, third, fourth] = &mut before;
         let answers = tokio::join!(
@@ -110,16 +111,16 @@ async fn clients_leave_files_for_the_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn out_of_file_descriptors_it_recovers_when_connections_close() {
+async fn without_file_descriptors_the_proxy_recovers_when_connections_close() {
     let origin = Origin::start().await;
-    // Too few to tell all whom there is no place for.
+    // Too few to answer 503 to every refused connection.
     let proxy = block_in_place(|| Proxy::start_limited(64, &settings(&origin, "")));
     let mut before = Client::new(proxy.address, Habit::KeepAlive);
     assert_eq!(before.fetch("/p/1").await.unwrap().status, 200);
     for _ in 0..3 {
         let crowd = crowd_of(100, proxy.address).await;
         block_in_place(|| proxy.says("cannot accept a connection"));
-        // Who has a connection is served meanwhile.
+        // Open connections are served meanwhile.
         assert_eq!(before.fetch("/p/1").await.unwrap().status, 200);
         drop(crowd);
         status_comes(proxy.address, 503).await;
@@ -128,7 +129,7 @@ async fn out_of_file_descriptors_it_recovers_when_connections_close() {
     status_comes(proxy.address, 200).await;
 }
 
-/// Connections that ask nothing. The kernel takes those that the program cannot.
+/// Connections without a request. The kernel queues those that the program cannot accept.
 async fn crowd_of(count: usize, server: SocketAddr) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for _ in 0..count {
@@ -137,26 +138,26 @@ async fn crowd_of(count: usize, server: SocketAddr) -> Vec<TcpStream> {
     crowd
 }
 
-/// Asks until that is the answer: whoever closed a connection is gone a little later.
+/// Sends requests until one has this status: the proxy notices a little later that a connection was closed.
 async fn status_comes(server: SocketAddr, status: u16) {
     let comes = async {
         while !Client::new(server, Habit::Anew).fetch("/p/1").await.is_ok_and(|reply| reply.status == status)
         {
         }
     };
-    timeout(PATIENCE, comes).await.expect("it recovers");
+    timeout(PATIENCE, comes).await.expect("the proxy recovers in time");
 }
 
-/// With a short backlog, the others would have to try again after a second.
+/// With a short backlog, clients would have to retry their connection after a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_connections_wait_while_it_is_busy() {
+async fn a_thousand_connections_wait_while_the_proxy_is_busy() {
     let origin = Origin::start().await;
     let proxy = block_in_place(|| Proxy::start(&settings(&origin, "")));
     proxy.signal("STOP");
     let mut waiting = Vec::new();
     for _ in 0..1000 {
         let connect = timeout(PATIENCE, TcpStream::connect(proxy.address));
-        waiting.push(connect.await.expect("there is room").unwrap());
+        waiting.push(connect.await.expect("the backlog has room").unwrap());
     }
     proxy.signal("CONT");
     for mut stream in waiting {

@@ -1,4 +1,4 @@
-//! A load: clients that ask one page after the other, check each answer, and remember how long it took.
+//! A load: clients that request one page after the other, check each answer, and measure its time.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -14,32 +14,32 @@ use tokio::time::timeout;
 
 use crate::{PATIENCE, origin};
 
-/// As many as the issue asks for.
+/// The number of clients of a load.
 pub(crate) const CLIENTS: usize = 64;
 
-/// How many pages they ask for: many enough for misses to be of different pages, few enough to be hits.
+/// The number of pages: enough for misses of different pages at the same time, but few enough for hits.
 pub(crate) const PAGES: usize = 100;
 
-/// How a client goes about its connections.
+/// How a client uses connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Habit {
-    /// Keeps its connection. If it was closed while idle, and a request on it brought not one byte, it asks once more on a
-    /// new one, as all HTTP clients do for GET (RFC 9112 §9.3.1).
+    /// Keeps its connection. If it was closed while idle, and a request on it got no byte of an answer, the client
+    /// sends the request once more on a new connection, as all HTTP clients do for GET (RFC 9112 §9.3.1).
     KeepAlive,
-    /// Opens one for each request. Whatever goes wrong there is a failure.
+    /// Opens a connection for each request. Every error is a failure.
     Anew,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Debug)]
 struct Sample {
     begun: Instant,
     took: Duration,
-    /// Whether it was a hit, or what went wrong.
+    /// Whether the answer was a hit, or why the request failed.
     outcome: Result<bool, String>,
 }
 
-/// What clients and test tell each other.
+/// State shared by the clients and the test.
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
@@ -48,20 +48,20 @@ struct Shared {
     retried: AtomicUsize,
 }
 
-/// Clients at work.
+/// Running clients.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<Vec<Sample>>,
 }
 
-/// All that clients have seen.
+/// The results of all clients.
 pub(crate) struct Seen {
     samples: Vec<Sample>,
-    /// How often a connection was found closed, and the request sent again.
+    /// The number of requests that were sent again because their connection was closed.
     pub(crate) retried: usize,
 }
 
-/// A stretch of time of a load, in figures.
+/// The figures of a period of a load.
 pub(crate) struct Figures {
     pub(crate) answers: usize,
     pub(crate) hits: usize,
@@ -72,7 +72,7 @@ pub(crate) struct Figures {
 }
 
 impl Load {
-    /// Sends clients to servers, in turn.
+    /// Starts clients, and assigns them to the servers in turn.
     pub(crate) fn start(servers: &[SocketAddr], clients: usize, habit: Habit) -> Self {
         let shared = Arc::<Shared>::default();
         let mut tasks = JoinSet::new();
@@ -84,12 +84,12 @@ impl Load {
         Self { shared, clients: tasks }
     }
 
-    /// Waits for so many further answers; whether they came.
+    /// Waits for this many further answers.
     pub(crate) async fn answers(&self, count: usize) {
         self.wait_for(&self.shared.answers, count).await;
     }
 
-    /// Waits for so many further hits.
+    /// Waits for this many further hits.
     pub(crate) async fn hits(&self, count: usize) {
         self.wait_for(&self.shared.hits, count).await;
     }
@@ -101,10 +101,10 @@ impl Load {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("what a load waits for comes in time");
+        timeout(PATIENCE, wait).await.expect("enough answers or hits in time");
     }
 
-    /// Lets every client finish its request.
+    /// Stops the clients after their current requests.
     pub(crate) async fn stop(self) -> Seen {
         self.shared.stop.store(true, Ordering::Relaxed);
         let samples = self.clients.join_all().await.into_iter().flatten().collect();
@@ -113,7 +113,7 @@ impl Load {
 }
 
 impl Seen {
-    /// How many failed, by what went wrong.
+    /// The number of failures by reason.
     pub(crate) fn failures(&self) -> BTreeMap<&str, usize> {
         let mut failures = BTreeMap::new();
         for fault in self.samples.iter().filter_map(|sample| sample.outcome.as_ref().err()) {
@@ -122,7 +122,7 @@ impl Seen {
         failures
     }
 
-    /// The figures of the requests that began within a stretch of time.
+    /// The figures of the requests that began within a period.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Figures {
         let within: Vec<_> =
             self.samples.iter().filter(|sample| (from..to).contains(&sample.begun)).collect();
@@ -141,7 +141,7 @@ impl Seen {
         }
     }
 
-    /// The figures of all.
+    /// The figures of all requests.
     pub(crate) fn all(&self) -> Figures {
         let from = self.samples.iter().map(|sample| sample.begun).min().unwrap();
         let to = self.samples.iter().map(|sample| sample.begun).max().unwrap();
@@ -150,7 +150,7 @@ impl Seen {
 }
 
 impl Seen {
-    /// Both together.
+    /// Merges two results.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.samples.extend(other.samples);
         Self { retried: self.retried + other.retried, ..self }
@@ -181,7 +181,7 @@ pub(crate) struct Client {
     buffer: Vec<u8>,
 }
 
-/// An answer, as far as a client looks at it.
+/// The parts of an answer that a client checks.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
@@ -191,7 +191,7 @@ pub(crate) struct Answer {
 
 /// Why there is no answer.
 enum Lost {
-    /// Not one byte of an answer came.
+    /// No byte of an answer came.
     Unanswered(String),
     Broken(String),
 }
@@ -205,7 +205,7 @@ impl Client {
         let mut samples = Vec::new();
         let mut page = index;
         while !shared.stop.load(Ordering::Relaxed) {
-            // Each goes its own way through the pages.
+            // Each client has its own order of pages.
             page = (page * 31 + index + 7) % PAGES;
             let begun = Instant::now();
             let outcome = self.check(&format!("/p/{page}"), shared).await;
@@ -240,7 +240,7 @@ impl Client {
         .map_err(|(Lost::Unanswered(fault) | Lost::Broken(fault))| fault)
     }
 
-    /// Asks once.
+    /// Sends a request once.
     pub(crate) async fn fetch(&mut self, path: &str) -> Result<Answer, String> {
         let answer = timeout(PATIENCE, self.get(path)).await.map_err(|_| "no answer in time".to_owned())?;
         answer.map_err(|(Lost::Unanswered(fault) | Lost::Broken(fault))| fault)
@@ -280,7 +280,7 @@ impl Client {
     }
 }
 
-/// The answer, once it is whole.
+/// Parses an answer; `None` until it is complete.
 fn parse(bytes: &[u8]) -> Result<Option<Answer>, String> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);

@@ -1,8 +1,9 @@
-//! Chaos: the real program under load while what it depends on fails. Every request is answered, and answered right.
+//! Chaos: the real program under load while its store, its origin or the proxy itself fails. Every request must get the
+//! right answer.
 //!
-//! The tests assert counts and print times. Each scenario takes about two seconds; `CACHEPAGE_CHAOS_SECONDS=30 cargo test
-//! --release -p proxy --test chaos -- --nocapture` makes them as long as figures want.
-#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+//! The tests assert counts and print times. Each scenario takes about two seconds. For meaningful figures run
+//! `CACHEPAGE_CHAOS_SECONDS=30 cargo test --release -p proxy --test chaos -- --nocapture`.
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 
 mod crowd;
@@ -18,16 +19,16 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// No test waits longer than this for anything: it is a failure then, not a hang.
+/// The longest wait of any test. After it the test fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a scenario runs.
+/// The length of a scenario.
 pub(crate) fn scenario_length() -> Duration {
     let seconds = std::env::var("CACHEPAGE_CHAOS_SECONDS").ok().map(|text| text.parse().unwrap());
     Duration::from_secs_f64(seconds.unwrap_or(2.0))
 }
 
-/// One scenario at a time: the figures of each are its own.
+/// Lets one scenario run at a time, so that scenarios do not disturb each other's figures.
 pub(crate) async fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::const_new(());
     TURN.lock().await

@@ -1,4 +1,4 @@
-//! An origin that takes its time, says the same of a page always, and can be killed.
+//! An origin that takes some time, always gives the same page for a path, and can be killed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What a page costs, as with a query or two.
+/// The time to make a page, like that of one or two queries.
 const COST: Duration = Duration::from_millis(5);
 
-/// A running origin, killed when this is dropped.
+/// A running origin. Dropping it kills it.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -30,7 +30,7 @@ impl Origin {
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = asked.clone();
         let task = tokio::spawn(async move {
-            // With it go its connections.
+            // The connections end together with this task.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 connections.spawn(converse(stream, counter.clone()));
@@ -40,12 +40,12 @@ impl Origin {
         Self { address, asked, task }
     }
 
-    /// How many requests came.
+    /// The number of requests so far.
     pub(crate) fn count(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Closes the port and all connections, in the middle of whatever they are at.
+    /// Closes the port and all connections at once, even in the middle of an answer.
     pub(crate) async fn kill(&mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -58,7 +58,7 @@ impl Drop for Origin {
     }
 }
 
-/// What the page at a path is, whoever serves it.
+/// The body of the page at a path.
 pub(crate) fn body(path: &str) -> Vec<u8> {
     format!("{path} says this. ").into_bytes().into_iter().cycle().take(2000).collect()
 }
@@ -67,7 +67,7 @@ async fn converse(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
     let _ = stream.set_nodelay(true);
     let mut buffer = Vec::new();
     loop {
-        // Requests have no bodies here.
+        // The requests have no bodies.
         while !buffer.ends_with(b"\r\n\r\n") {
             match stream.read_buf(&mut buffer).await {
                 Ok(0) | Err(_) => return,

@@ -1,8 +1,9 @@
-//! The origin is killed under load: a page past its time is served where the rule says so, and 502 at once where not.
+//! The origin is killed under load: with `stale_if_error` the proxy serves expired pages, without it answers 502 at
+//! once.
 
 use std::time::Instant;
 
-use bench::stack::Redis;
+use stack::Redis;
 use tokio::task::block_in_place;
 
 use crate::load::{CLIENTS, Client, Habit, Load, PAGES};
@@ -10,11 +11,11 @@ use crate::origin::Origin;
 use crate::program::Proxy;
 use crate::{scenario_length, turn};
 
-/// The store must not fail as well: on a busy machine 50 ms are soon over, and a page that cannot be read stands in for
-/// nothing.
+/// A long deadline, because the store must not fail too: on a busy machine a read can take more than the default 50 ms,
+/// and a page that was not read cannot be served.
 const PATIENT: &str = "[deadlines]\nstore = \"5s\"\n";
 
-/// Pages end after a second, so that all are past their time soon after the origin is gone.
+/// Pages expire after a second, so all pages are stale soon after the origin is killed.
 async fn killed(stale_if_error: u32) {
     let _turn = turn().await;
     let redis = block_in_place(Redis::start).unwrap();
@@ -27,7 +28,7 @@ async fn killed(stale_if_error: u32) {
     let proxy = block_in_place(|| Proxy::start(&settings));
     let quarter = scenario_length() / 4;
     let load = Load::start(&[proxy.address], CLIENTS, Habit::KeepAlive);
-    // Each page is in the store when its client has the last of it.
+    // A page is in the store when its client has received all of it.
     let mut reader = Client::new(proxy.address, Habit::KeepAlive);
     for page in 0..PAGES {
         assert_eq!(reader.fetch(&format!("/p/{page}")).await.unwrap().status, 200);
@@ -54,18 +55,18 @@ async fn killed(stale_if_error: u32) {
     println!("  after        {}", seen.between(passed, end));
     assert_eq!(seen.retried, 0);
     match stale_if_error {
-        // And nothing else: no broken transfer, no other status.
+        // There are no other failures: no broken transfer and no other status.
         0 => assert_eq!(failed.keys().collect::<Vec<_>>(), [&"status 502"]),
         _ => assert!(failed.is_empty(), "{failed:?}\n{}", proxy.log()),
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_past_their_time_stand_in_for_an_origin_that_is_killed() {
+async fn with_stale_if_error_stale_pages_are_served_when_the_origin_is_killed() {
     killed(300).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_stale_if_error_an_origin_that_is_killed_is_502() {
+async fn without_stale_if_error_a_killed_origin_is_502() {
     killed(0).await;
 }

@@ -1,4 +1,4 @@
-//! The program under test, with its log.
+//! The program under test and its log.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::PATIENCE;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_proxy");
 
-/// A running proxy, killed with the test.
+/// A running proxy. Dropping it kills it.
 pub(crate) struct Proxy {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Proxy {
     _settings: NamedTempFile,
 }
 
-/// What it has said on standard error. It is read all the time: a full pipe would hold the program up.
+/// The standard error of the program. A thread reads it all the time, because a full pipe would block the program.
 #[derive(Default)]
 struct Log {
     text: Mutex<String>,
@@ -33,7 +33,7 @@ impl Proxy {
         Self::start_by(Command::new(PROGRAM), settings)
     }
 
-    /// Starts it with few file descriptors.
+    /// Starts the program with a limit on file descriptors.
     pub(crate) fn start_limited(files: u32, settings: &str) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), PROGRAM]);
@@ -62,12 +62,12 @@ impl Proxy {
         signal(self.child.id(), name);
     }
 
-    /// What it has said.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Waits until the log has these words, after those that were waited for before.
+    /// Waits until the log contains these words, after the words of the last call.
     pub(crate) fn says(&self, words: &str) {
         let has_not = |text: &mut String| !text.contains(words);
         let text = self.log.text.lock().unwrap();
@@ -76,21 +76,21 @@ impl Proxy {
         text.clear();
     }
 
-    /// Waits for its end and gives its exit code.
+    /// Waits for the program to end, and returns its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(started.elapsed() < PATIENCE, "it does not end: {}", self.log.text());
+            assert!(started.elapsed() < PATIENCE, "the program does not end: {}", self.log.text());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 }
 
 impl Log {
-    /// Keeps a line. Thousands of the same kind need not be kept.
+    /// Adds a line. Old lines are dropped if the log grows beyond 1 MiB.
     fn add(&self, line: &str) {
         const ENOUGH: usize = 1 << 20;
         let mut text = self.text.lock().unwrap();
@@ -120,7 +120,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(sent.success(), "{name} to {pid}");
 }
 
-/// What the program says when it refuses to start with these settings.
+/// The message of the program when it refuses to start with these settings.
 pub(crate) fn refused(settings: &str) -> String {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(settings.as_bytes()).unwrap();

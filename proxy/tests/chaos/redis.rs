@@ -1,8 +1,8 @@
-//! Redis fails in each of its ways, under load: no request does.
+//! Redis fails in different ways under load, and no request fails.
 
 use std::time::Instant;
 
-use bench::stack::Redis;
+use stack::Redis;
 use tokio::task::block_in_place;
 
 use crate::load::{CLIENTS, Habit, Load};
@@ -10,16 +10,16 @@ use crate::origin::Origin;
 use crate::program::{Proxy, signal};
 use crate::{scenario_length, turn};
 
-/// A fault of Redis, and how it goes by.
+/// A fault of Redis: how it starts and how it ends.
 struct Fault {
     name: &'static str,
     strikes: fn(&mut Redis),
     passes: fn(&mut Redis),
-    /// Whether pages may come from it meanwhile.
+    /// Whether pages can be read during the fault.
     reads: bool,
 }
 
-/// In each fault pages end after a second, so that there are reads and writes to go wrong all the time.
+/// Pages expire after a second, so there are reads and writes that can fail all the time.
 fn settings(origin: &Origin, redis: &Redis) -> String {
     format!(
         "listen = \"127.0.0.1:0\"\norigin = \"http://{}\"\nstore = \"{}\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 1\n",
@@ -68,13 +68,13 @@ async fn under_load(fault: Fault) {
     println!("  in the fault {in_fault}");
     println!("  after        {}", seen.between(passed, end));
     assert!(failed.is_empty() && direct.failures().is_empty(), "{name}: {failed:?}");
-    assert_eq!(seen.retried, 0, "{name}: no connection of a client is closed for a fault of Redis");
+    assert_eq!(seen.retried, 0, "{name}: a fault of Redis must not close a client's connection");
     assert!(in_fault.answers >= CLIENTS, "{name}: {in_fault}");
-    assert!(fault.reads || in_fault.hits < in_fault.answers / 2, "{name}: the fault was none");
+    assert!(fault.reads || in_fault.hits < in_fault.answers / 2, "{name}: the fault had no effect");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_killed() {
+async fn a_killed_redis_fails_no_request() {
     under_load(Fault {
         name: "Redis killed (-9)",
         strikes: |redis| signal(redis.pid(), "KILL"),
@@ -85,7 +85,7 @@ async fn redis_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_stopped() {
+async fn a_stopped_redis_fails_no_request() {
     under_load(Fault {
         name: "Redis stopped (SIGSTOP)",
         strikes: |redis| signal(redis.pid(), "STOP"),
@@ -96,7 +96,7 @@ async fn redis_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_restarted_empty() {
+async fn a_redis_that_restarts_empty_fails_no_request() {
     under_load(Fault {
         name: "Redis restarted empty",
         strikes: |redis| redis.restart().unwrap(),
@@ -107,12 +107,12 @@ async fn redis_is_restarted_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_full() {
+async fn a_full_redis_fails_no_request() {
     under_load(Fault {
         name: "Redis filled to maxmemory",
         strikes: |redis| {
             cli(redis, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-            // It holds more than this, so nothing more may come.
+            // Redis already uses more than this, so it accepts no more writes.
             cli(redis, &["CONFIG", "SET", "maxmemory", "100kb"]);
         },
         passes: |redis| cli(redis, &["CONFIG", "SET", "maxmemory", "0"]),
@@ -122,10 +122,10 @@ async fn redis_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_read_only() {
+async fn a_read_only_redis_fails_no_request() {
     under_load(Fault {
         name: "Redis read-only (REPLICAOF)",
-        // Nobody listens there: it waits for its master, and takes no writes meanwhile.
+        // Nothing listens there, so Redis waits for its master and refuses writes meanwhile.
         strikes: |redis| cli(redis, &["REPLICAOF", "127.0.0.1", "1"]),
         passes: |redis| cli(redis, &["REPLICAOF", "NO", "ONE"]),
         reads: true,

@@ -1,10 +1,10 @@
-//! A rolling restart: each proxy is replaced on its own address, and no client notices.
+//! A rolling restart: a new process takes over the address of each proxy, and no client notices.
 
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Instant;
 
-use bench::stack::Redis;
+use stack::Redis;
 use tokio::task::block_in_place;
 
 use crate::load::{CLIENTS, Client, Habit, Load};
@@ -18,11 +18,12 @@ fn settings(listen: &str, takeover: &Path, rest: &str) -> String {
     format!("listen = \"{listen}\"\ntakeover = \"{}\"\n{rest}", takeover.display())
 }
 
-/// Half of the clients keep their connections. A proxy that ends says so with its next answer, and closes after a second
-/// what nobody has asked on; what a client had just sent then is sent again, as with every server that closes idle
-/// connections, and counted as such. The other half connect for each request, and there every fault counts.
+/// Half of the clients keep their connections. A proxy that ends announces it in its next answer, and closes a
+/// connection after a second without a request. A request that the client has just sent then is sent again, as with
+/// every server that closes idle connections, and counted as retried. The other half of the clients open a connection
+/// for each request and accept no errors.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_proxies_are_replaced_under_load() {
+async fn three_proxies_are_replaced_under_load_without_a_failure() {
     let _turn = turn().await;
     let redis = block_in_place(Redis::start).unwrap();
     let origin = Origin::start().await;
@@ -68,7 +69,7 @@ async fn a_port_is_taken_over_only_from_a_proxy_that_offers_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("proxy.sock");
     let rest = "store = \"memory\"\n";
-    // Another program has it, and nobody is at the file; then the remains of one that crashed are.
+    // Another program has the port. First there is no socket file, then one that a crashed program has left behind.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
     let said = refused(&settings(&address, &file, rest));
@@ -77,7 +78,7 @@ async fn a_port_is_taken_over_only_from_a_proxy_that_offers_it() {
     let said = refused(&settings(&address, &file, rest));
     assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
 
-    // A proxy has it that offers it elsewhere.
+    // A proxy has the port, but offers it at another socket file.
     let proxy = Proxy::start(&settings("127.0.0.1:0", &file, rest));
     let listen = proxy.address.to_string();
     let elsewhere = folder.path().join("elsewhere.sock");
@@ -86,7 +87,7 @@ async fn a_port_is_taken_over_only_from_a_proxy_that_offers_it() {
     let said = refused(&format!("listen = \"{listen}\"\n{rest}"));
     assert!(said.contains(&format!("cannot listen on {listen}")), "{said}");
 
-    // A proxy offers another port there: it keeps it.
+    // A proxy offers another port at the socket file, and keeps it.
     let said = refused(&settings(&address, &file, rest));
     assert!(
         said.contains("nothing to take over") && said.contains(&format!("listens on {listen}")),

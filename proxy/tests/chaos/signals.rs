@@ -1,6 +1,6 @@
-//! How the program ends.
+//! How the program ends on signals.
 
-use bench::stack::Redis;
+use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::block_in_place;
@@ -11,8 +11,8 @@ use crate::program::Proxy;
 
 const REQUEST: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// A proxy that waits for its origin, and the connection that it waits on.
-async fn waiting(store: &str) -> (Proxy, TcpListener) {
+/// A proxy, and the listener of its origin.
+async fn start(store: &str) -> (Proxy, TcpListener) {
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = format!(
         "listen = \"127.0.0.1:0\"\norigin = \"http://{}\"\nstore = \"{store}\"\n[[cache_page]]\npath = \"/p/*\"\n",
@@ -21,8 +21,8 @@ async fn waiting(store: &str) -> (Proxy, TcpListener) {
     (block_in_place(|| Proxy::start(&settings)), origin)
 }
 
-/// The request of the proxy, when it has come.
-async fn asked(origin: &TcpListener) -> TcpStream {
+/// Waits for a request of the proxy, and returns its connection.
+async fn request_at(origin: &TcpListener) -> TcpStream {
     let (mut stream, _) = origin.accept().await.unwrap();
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -41,14 +41,14 @@ async fn answer(mut stream: TcpStream, path: &str) {
 async fn the_first_signal_lets_requests_and_fills_finish() {
     let redis = block_in_place(Redis::start).unwrap();
     for signal in ["TERM", "INT"] {
-        let (mut proxy, origin) = waiting(&redis.url()).await;
+        let (mut proxy, origin) = start(&redis.url()).await;
         let address = proxy.address;
         let client =
             tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/stays").await });
-        let stays = asked(&origin).await;
+        let stays = request_at(&origin).await;
         let leaver =
             tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/leaves").await });
-        let leaves = asked(&origin).await;
+        let leaves = request_at(&origin).await;
         leaver.abort();
         assert!(leaver.await.is_err());
         proxy.signal(signal);
@@ -66,12 +66,12 @@ async fn the_first_signal_lets_requests_and_fills_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_signal_ends_it_at_once() {
+async fn the_second_signal_ends_the_program_at_once() {
     for (first, second, status) in [("TERM", "TERM", 143), ("TERM", "INT", 130), ("INT", "INT", 130)] {
-        let (mut proxy, origin) = waiting("memory").await;
+        let (mut proxy, origin) = start("memory").await;
         let address = proxy.address;
         let client = tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/").await });
-        let _unanswered = asked(&origin).await;
+        let _unanswered = request_at(&origin).await;
         proxy.signal(first);
         block_in_place(|| proxy.says("stopping"));
         proxy.signal(second);
@@ -89,21 +89,22 @@ async fn read_reply(stream: &mut TcpStream) -> String {
     String::from_utf8(reply).unwrap()
 }
 
-/// A client that has just connected, or has kept its connection, must not lose a request that nobody may send again.
+/// A client that has just connected, or has kept its connection, must not lose a request, since it may not be able to
+/// send it again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_comes_just_after_the_signal_is_answered() {
-    let (mut proxy, origin) = waiting("memory").await;
+async fn a_request_just_after_the_signal_is_answered() {
+    let (mut proxy, origin) = start("memory").await;
     let connected = TcpStream::connect(proxy.address).await.unwrap();
     let mut kept = TcpStream::connect(proxy.address).await.unwrap();
-    // Connections are accepted in turn: after this answer both are with the proxy.
+    // Connections are accepted in order, so after this answer the proxy has both.
     kept.write_all(REQUEST).await.unwrap();
-    answer(asked(&origin).await, "/p/").await;
+    answer(request_at(&origin).await, "/p/").await;
     read_reply(&mut kept).await;
     proxy.signal("TERM");
     block_in_place(|| proxy.says("stopping"));
     for mut stream in [connected, kept] {
         let mut reply = String::new();
-        // The order to end may be on its way to the connection still.
+        // The connection may not know of the shutdown yet.
         while !reply.contains("\r\nConnection: close\r\n") {
             stream.write_all(REQUEST).await.unwrap();
             reply = read_reply(&mut stream).await;
@@ -115,11 +116,12 @@ async fn a_request_that_comes_just_after_the_signal_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_on_which_nothing_is_asked_do_not_hold_the_end_up() {
-    let (mut proxy, origin) = waiting("memory").await;
+async fn idle_connections_do_not_delay_the_end() {
+    let (mut proxy, origin) = start("memory").await;
     let _silent = TcpStream::connect(proxy.address).await.unwrap();
     let mut kept = Client::new(proxy.address, Habit::KeepAlive);
-    let (reply, ()) = tokio::join!(kept.fetch("/p/"), async { answer(asked(&origin).await, "/p/").await });
+    let (reply, ()) =
+        tokio::join!(kept.fetch("/p/"), async { answer(request_at(&origin).await, "/p/").await });
     assert_eq!(reply.unwrap().status, 200);
     proxy.signal("TERM");
     block_in_place(|| proxy.says("stopped: all requests are finished"));

@@ -1,4 +1,4 @@
-//! Where Django gives a page to the wrong client: the proxy does not, for what it wrote itself.
+//! Cases in which Django gives a page to the wrong client. The proxy does not, for pages that it stored itself.
 
 use crate::pages::verdict;
 use crate::random::Random;
@@ -6,7 +6,7 @@ use crate::site::{ALL, NEW, PLAIN, Site, ask};
 use crate::venv::djangos;
 
 #[tokio::test]
-async fn values_that_run_together_have_pages_of_their_own() {
+async fn values_that_concatenate_alike_have_separate_pages() {
     let pairs: [&[u8]; 5] = [
         b"X-A: 1\r\nX-B: 23\r\n",
         b"X-A: 12\r\nX-B: 3\r\n",
@@ -30,7 +30,7 @@ async fn values_that_run_together_have_pages_of_their_own() {
             let expected = format!("{} {} ", value("X-A"), value("X-B"));
             assert!(reply.text().starts_with(&expected), "{number}: {expected} {}", reply.text());
         }
-        // Netstrings cannot collide, so that even the pages that Django wrote are told apart.
+        // 6.1 hashes netstrings, which cannot collide, so even pages that Django stored are told apart.
         if django.version.starts_with("6.1") {
             site.control(PLAIN, "clear/").await;
             for asked in pairs {
@@ -42,9 +42,9 @@ async fn values_that_run_together_have_pages_of_their_own() {
     }
 }
 
-/// Three requests in all orders, of three clients, to the proxy and to Django beside it.
+/// Requests of three clients in all orders, to the proxy and to Django on the same cache.
 #[tokio::test]
-async fn credentials_never_get_the_page_of_others() {
+async fn a_client_with_credentials_never_gets_the_page_of_another() {
     let clients: [(&[u8], &str); 3] = [
         (b"", "for anybody "),
         (b"Authorization: Basic YTphb\r\n", "for Basic YTphb "),
@@ -52,7 +52,7 @@ async fn credentials_never_get_the_page_of_others() {
     ];
     for django in djangos() {
         let site = Site::start(&django, "{}", &[]).await;
-        // Before 5.2.15 Django itself stores the page of a client with credentials for all.
+        // Before 5.2.15 Django itself stores the page of a client with credentials for everybody.
         let beside = !django.version.starts_with("4.");
         let (mut tried, mut wrong) = (0, Vec::new());
         for authorization in ["pass", "vary"] {

@@ -1,5 +1,5 @@
-//! Keys in bulk: requests of all kinds go through the proxy to a view that answers with the keys Django makes of them. The
-//! proxy stores that answer, so that these keys, and no others, must be in Redis.
+//! Compares keys in bulk. Random requests go through the proxy to a view that answers with the keys that Django makes
+//! for them. The proxy stores that answer, so these keys must be in Redis.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::random::Random;
 use crate::site::{ALL, NEW, PLAIN, Site, ask};
 use crate::venv::djangos;
 
-/// For each site and release.
+/// The number of requests for each site and release.
 const REQUESTS: usize = 1200;
 
 const PATH: [&[u8]; 36] = [
@@ -147,7 +147,7 @@ const COOKIE: [&str; 15] = [
     "django_language=de_AT",
 ];
 
-/// Languages, in this order; with and without sisters and fallbacks.
+/// The languages of the site, in this order. Some have siblings or fallbacks.
 const LANGUAGES: [&str; 6] = ["de", "en", "pt-br", "zh-hans", "zh-hant", "sr-latn"];
 
 fn target(random: &mut Random, number: usize) -> String {
@@ -182,7 +182,7 @@ fn headers(random: &mut Random) -> Vec<u8> {
     lines
 }
 
-/// The requests whose keys are not all in Redis.
+/// The requests of which a key is not in Redis.
 fn absent(site: &Site, asked: &[(String, Vec<String>)]) -> Vec<String> {
     let stored: HashSet<_> = site.keys(PLAIN).into_iter().collect();
     let is_absent = |(_, keys): &&(String, Vec<String>)| !keys.iter().all(|key| stored.contains(key));
@@ -190,7 +190,7 @@ fn absent(site: &Site, asked: &[(String, Vec<String>)]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn keys_are_those_of_running_django() {
+async fn keys_are_those_of_a_running_django() {
     let pairs: Vec<_> = LANGUAGES.iter().map(|code| format!("[\"{code}\", \"x\"]")).collect();
     let negotiated =
         format!("{{\"LOCALE\": true, \"TIME_ZONE\": \"Asia/Tokyo\", \"LANGUAGES\": [{}]}}", pairs.join(","));
@@ -210,7 +210,7 @@ async fn keys_are_those_of_running_django() {
                     let keys: Vec<_> = reply.text().lines().map(str::to_owned).collect();
                     asked.push((format!("{target} {}", headers.escape_ascii()), keys));
                 }
-                // Long before they expire.
+                // Look long before the keys expire.
                 if number % 100 == 99 {
                     wrong.extend(absent(&site, &std::mem::take(&mut asked)));
                 }

@@ -1,9 +1,10 @@
-//! One cache with real Django, live: `cargo test -p proxy --test django_live`.
+//! The proxy and a running Django on one cache: `cargo test -p proxy --test django_live`.
 //!
-//! Needs python3 with venv, and the package index once: each Django lives in an environment under `target/tmp`. What
-//! cannot be tried is named on standard error. Django 5.2.19 is tried; `CACHEPAGE_DJANGO=5.2.19,6.1.3,4.2.30` tries these.
+//! The tests need python3 with venv, and the package index once: each Django has an environment under `target/tmp`. A
+//! release that cannot be tested is named on standard error. By default Django 5.2.19 is tested;
+//! `CACHEPAGE_DJANGO=5.2.19,6.1.3,4.2.30` tests these.
 
-#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod apart;
 mod keys;
@@ -12,6 +13,6 @@ mod pages;
 mod random;
 mod site;
 #[path = "../scenes/support.rs"]
-#[allow(dead_code, reason = "the scenes use all of it")]
+#[allow(dead_code, reason = "the scenes use the rest")]
 mod support;
 mod venv;

@@ -1,4 +1,4 @@
-//! Odd pages of any origin, stored by the proxy: Django never answers 500 to what it finds, and serves what the proxy serves.
+//! The proxy stores odd pages of another origin. Django never answers 500 to them, and serves what the proxy serves.
 
 use crate::pages::verdict;
 use crate::random::Random;
@@ -76,7 +76,7 @@ const STATUS: [&[u8]; 9] = [
     b"404 Not Found",
 ];
 
-/// The page of a number; always the same.
+/// The page of a number, the same each time.
 fn page(number: usize) -> Vec<u8> {
     let mut random = Random::new(number as u64 + 1);
     let status = random.one(&STATUS);
@@ -95,7 +95,7 @@ fn page(number: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn django_serves_all_that_the_proxy_stores() {
+async fn django_serves_every_page_that_the_proxy_stores() {
     let origin = Origin::new(|seen, _| {
         let number = seen.line.split(' ').nth(1).unwrap().rsplit('/').next().unwrap();
         Script::Answer(page(number.parse().unwrap()))
@@ -126,9 +126,6 @@ async fn django_serves_all_that_the_proxy_stores() {
         }
         verdict(&django.version, PAGES * CACHES.len(), &wrong);
         assert!(stored > PAGES * CACHES.len() / 4, "{stored}");
-        crate::venv::say(&format!(
-            "{}: {stored} odd pages of the proxy were served by Django",
-            django.version
-        ));
+        crate::venv::say(&format!("{}: Django served {stored} odd pages of the proxy", django.version));
     }
 }

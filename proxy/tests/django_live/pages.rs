@@ -1,19 +1,19 @@
-//! Each page, filled by one side and served by the other.
+//! One side fills a page, and the other serves it.
 
-use bench::stack::Postgres;
+use stack::Postgres;
 
 use crate::site::{ALL, CACHES, Cache, NEW, PLAIN, REDIS, Site, ask, request};
 use crate::support::{Reply, Scene, exchange};
 use crate::venv::djangos;
 
-/// What neither stores.
+/// The pages that neither side stores.
 const NEVER: [&str; 6] = ["not-private", "not-stored", "never", "missing", "streamed", "vary-star"];
 
-/// What 4.2 does not know yet, and stores.
+/// The pages of those that Django 4.2 still stores.
 const STORED_BY_4: [&str; 3] = ["not-stored", "never", "vary-star"];
 
-/// Headers a page is asked with: the values of what pages vary on, and what is nobody's business.
-const ASKED_WITH: &[&[u8]] = &[
+/// The headers of the requests: values of headers that pages vary on, and headers that must make no difference.
+const REQUEST_HEADERS: &[&[u8]] = &[
     b"",
     b"X-A: 1\r\nX-B: 23\r\nAccept: */*\r\nCookie: a=1; b=2\r\nAccept-Language: de\r\n",
     b"X-A: caf\xe9\r\nX-B: \r\nContent-Type: x/y\r\nIf-None-Match: *\r\nCache-Control: no-cache\r\n",
@@ -29,7 +29,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// A page as Django fills it and the proxy serves it, then the other way round.
+/// Has Django fill a page and the proxy serve it, then the other way round.
 pub(crate) async fn both_ways(
     site: &Site,
     proxy: &Scene,
@@ -49,28 +49,28 @@ pub(crate) async fn both_ways(
     }
     let ours = ask(proxy, &django_first, headers).await;
     let theirs = site.get(&django_first, headers).await;
-    check(ours.header("x-cache") == "HIT", "Django's page is a hit of the proxy", &ours)?;
+    check(ours.header("x-cache") == "HIT", "a hit of the proxy on Django's page", &ours)?;
     same(site, "Django's page", &ours, &theirs)?;
-    check(ours.body == filled.body, "the page that Django filled", &ours)?;
+    check(ours.body == filled.body, "the page that Django stored", &ours)?;
     let head = request("HEAD", &django_first, headers);
     let theirs = exchange(site.address, &head).await;
     let ours = exchange(proxy.address, &head).await;
     same(site, "HEAD", &ours, &theirs)?;
     let proxy_first = format!("{target}=proxy");
     let filled = ask(proxy, &proxy_first, headers).await;
-    // What the proxy alone does not store: cookies are for one client.
+    // Only the proxy refuses pages with cookies, which are for one client.
     if !filled.header("set-cookie").is_empty() {
         return check(
             filled.header("cache-status").contains("set-cookie"),
-            "told why it is not stored",
+            "given the reason for not storing it",
             &filled,
         );
     }
-    check(filled.header("cache-status").contains("stored"), "the proxy fills", &filled)?;
+    check(filled.header("cache-status").contains("stored"), "stored by the proxy", &filled)?;
     let ours = ask(proxy, &proxy_first, headers).await;
     let theirs = site.get(&proxy_first, headers).await;
-    check(ours.header("x-cache") == "HIT", "the proxy's page is its hit", &ours)?;
-    check(theirs.body == filled.body, "the proxy's page is Django's hit", &theirs)?;
+    check(ours.header("x-cache") == "HIT", "a hit of the proxy on its own page", &ours)?;
+    check(theirs.body == filled.body, "a hit of Django on the proxy's page", &theirs)?;
     same(site, "the proxy's page", &ours, &theirs)?;
     site_deletes(site, proxy, cache, &proxy_first, headers).await
 }
@@ -83,7 +83,7 @@ fn same(site: &Site, what: &str, ours: &Reply, theirs: &Reply) -> Result<(), Str
     site.difference(ours, theirs).map_or(Ok(()), |difference| Err(format!("{what}: {difference}")))
 }
 
-/// `cache.delete()` of the page is followed by a miss.
+/// Checks that `cache.delete()` of a page causes a miss.
 async fn site_deletes(
     site: &Site,
     proxy: &Scene,
@@ -99,7 +99,7 @@ async fn site_deletes(
         let hit = ask(proxy, target, headers).await;
         check(hit.header("x-cache") == "HIT", "stored before it is deleted", &hit)?;
         for key in site.keys(cache).iter().filter(|key| key.contains(kind)) {
-            // Django puts its own prefix and version before the name.
+            // Django itself puts the prefix and version before the name.
             let name = key.strip_prefix(prefix).unwrap().splitn(3, ':').nth(2).unwrap();
             let name: String = name
                 .bytes()
@@ -119,22 +119,23 @@ async fn site_deletes(
     Ok(())
 }
 
-/// All that differs, of many.
+/// Fails with a list of all faults.
 pub(crate) fn verdict(what: &str, tried: usize, wrong: &[String]) {
     assert!(wrong.is_empty(), "{what}: {} of {tried}\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[tokio::test]
-async fn each_page_is_filled_by_one_side_and_served_by_the_other() {
+async fn each_side_serves_the_pages_that_the_other_filled() {
     for django in djangos() {
         let site = Site::start(&django, "{}", &[]).await;
         let (mut tried, mut wrong) = (0, Vec::new());
         for cache in CACHES {
             let proxy = site.proxy(cache, NEW, ALL).await;
-            // The compressors only differ in what is around a value.
-            let asked_with = if [PLAIN, REDIS].contains(&cache) { ASKED_WITH } else { &ASKED_WITH[1..2] };
+            // The compressors differ only in the compression of a value, so one set of headers is enough for them.
+            let all_headers =
+                if [PLAIN, REDIS].contains(&cache) { REQUEST_HEADERS } else { &REQUEST_HEADERS[1..2] };
             for name in names() {
-                for headers in asked_with {
+                for headers in all_headers {
                     let target = format!("/{}/{name}/?of={}", cache.0, headers.len());
                     let result = both_ways(&site, &proxy, cache, &target, headers).await;
                     wrong.extend(result.err().map(|error| format!("{target}: {error}")));
@@ -150,7 +151,7 @@ async fn each_page_is_filled_by_one_side_and_served_by_the_other() {
 }
 
 #[tokio::test]
-async fn a_prefix_of_the_decorator_is_one_of_the_rule() {
+async fn the_key_prefix_of_the_decorator_is_that_of_the_rule() {
     let rules = format!("{ALL}key_prefix = \"deco.é\"\n");
     for django in djangos() {
         let site = Site::start(&django, "{}", &[]).await;
@@ -158,7 +159,8 @@ async fn a_prefix_of_the_decorator_is_one_of_the_rule() {
         let proxy = site.proxy(cache, NEW, &rules).await;
         let (mut tried, mut wrong) = (0, Vec::new());
         for name in ["template", "vary", "unicode"] {
-            let result = both_ways(&site, &proxy, cache, &format!("/prefix/{name}/"), ASKED_WITH[1]).await;
+            let result =
+                both_ways(&site, &proxy, cache, &format!("/prefix/{name}/"), REQUEST_HEADERS[1]).await;
             wrong.extend(result.err());
             tried += 1;
         }
@@ -166,9 +168,9 @@ async fn a_prefix_of_the_decorator_is_one_of_the_rule() {
     }
 }
 
-/// The article's listing, by DRF, on PostgreSQL.
+/// The article's listing, made by DRF from PostgreSQL.
 #[tokio::test]
-async fn a_listing_is_one_page_for_both() {
+async fn both_sides_share_the_page_of_a_listing() {
     let postgres = Postgres::shared();
     let url = postgres.database("homes").unwrap();
     let table = "CREATE TABLE home (id bigint PRIMARY KEY, title varchar(200), price numeric(12,2), created_at timestamptz)";
@@ -198,7 +200,7 @@ async fn a_listing_is_one_page_for_both() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_only_reads_writes_nothing() {
+async fn a_read_only_proxy_writes_nothing() {
     for django in djangos() {
         let site = Site::start(&django, "{}", &[]).await;
         let proxy = site.proxy(PLAIN, &format!("write = false\n{NEW}"), ALL).await;
@@ -207,7 +209,7 @@ async fn a_proxy_that_only_reads_writes_nothing() {
             assert_eq!(miss.header("x-cache"), "MISS", "{:?}", miss.headers);
         }
         assert_eq!(site.keys(PLAIN), [] as [&str; 0]);
-        // A view that keeps its cache_page fills what the proxy reads.
+        // A view that keeps its cache_page stores the page that the proxy reads.
         let miss = ask(&proxy, "/kept/vary/", b"").await;
         let keys = site.keys(PLAIN);
         let hit = ask(&proxy, "/kept/vary/", b"").await;
@@ -217,7 +219,7 @@ async fn a_proxy_that_only_reads_writes_nothing() {
     }
 }
 
-/// Settings of sites, as Django and as the proxy are told.
+/// The settings of sites, for Django and for the proxy.
 const SITES: &[(&str, &str)] = &[
     (r#"{"USE_I18N": false, "USE_TZ": false}"#, ""),
     (
@@ -231,7 +233,7 @@ const SITES: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn languages_zones_and_script_names_are_in_both_keys() {
+async fn both_sides_have_the_same_keys_for_languages_time_zones_and_script_names() {
     let languages: &[&[u8]] = &[
         b"",
         b"Accept-Language: de-AT, en;q=0.5\r\n",

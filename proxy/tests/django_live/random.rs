@@ -1,6 +1,6 @@
-//! The same choices in each run.
+//! Random choices that are the same in each run.
 
-/// A generator of numbers that look random (Knuth's MMIX constants; the high half counts).
+/// A linear congruential generator with the constants of Knuth's MMIX. Its high bits are used.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -17,7 +17,7 @@ impl Random {
         of[self.below(of.len())]
     }
 
-    /// Up to `most` of these, one after the other.
+    /// Concatenates up to `most` choices.
     pub(crate) fn some(&mut self, of: &[&[u8]], most: usize) -> Vec<u8> {
         (0..self.below(most + 1)).flat_map(|_| self.one(of).to_vec()).collect()
     }

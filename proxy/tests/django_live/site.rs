@@ -1,18 +1,18 @@
-//! A Django site and a proxy beside it, on one Redis.
+//! A Django site and a proxy on the same Redis.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bench::stack::{Launch, Program, Redis, free_port, new_folder};
+use stack::{Launch, Program, Redis, free_port, new_folder};
 
 use crate::support::{Reply, Scene, exchange, redis_store};
 use crate::venv::{APP, Django};
 
-/// The Host of all that ask for nothing else.
+/// The Host of requests that set no other.
 pub(crate) const HOST: &str = "shop.example";
 
-/// A cache of the site: its name, the number of its database, and what the proxy must be told of it.
+/// A cache of the site: its name, the number of its Redis database, and its settings for the proxy.
 pub(crate) type Cache = (&'static str, u8, &'static str);
 
 pub(crate) const PLAIN: Cache = ("plain", 1, "");
@@ -30,10 +30,10 @@ pub(crate) const CACHES: [Cache; 9] = [
     ("named-redis", 9, "key_prefix = \"shop\"\nkey_version = 12\n"),
 ];
 
-/// What a new project has.
+/// The settings of a new Django project.
 pub(crate) const NEW: &str = "language = \"en-us\"\ntime_zone = \"UTC\"\n";
 
-/// A running site. Ended when it is dropped.
+/// A running site. Dropping it stops it.
 pub(crate) struct Site {
     pub(crate) version: String,
     pub(crate) address: SocketAddr,
@@ -42,7 +42,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// With these settings, as JSON, and variables.
+    /// Starts a site with these settings, as JSON, and environment variables.
     pub(crate) async fn start(django: &Django, settings: &str, env: &[(&str, &str)]) -> Self {
         let redis = Redis::start().unwrap();
         let (port, folder) = (free_port().unwrap(), new_folder().unwrap());
@@ -52,7 +52,7 @@ impl Site {
             .args(["--no-control-socket", "--bind", &address.to_string(), "--chdir", APP, "wsgi"])
             .env("REDIS", &format!("redis://127.0.0.1:{}", redis.port()))
             .env("SITE", settings)
-            // Nothing is written beside the sources.
+            // Python writes no files next to the sources.
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .folder(&folder);
         for (name, value) in env {
@@ -76,12 +76,13 @@ impl Site {
         format!("redis://127.0.0.1:{}/{database}", self.redis.port())
     }
 
-    /// A proxy before this site that shares a cache with it. `django` are further lines of its section, `rules` its rules.
+    /// Starts a proxy in front of this site that shares a cache with it. `django` has further lines of its `[django]`
+    /// section, `rules` its rules.
     pub(crate) async fn proxy(&self, cache: Cache, django: &str, rules: &str) -> Scene {
         self.proxy_before(self.address, cache, django, rules).await
     }
 
-    /// The same before another origin.
+    /// Starts such a proxy in front of another origin.
     pub(crate) async fn proxy_before(
         &self,
         origin: SocketAddr,
@@ -94,12 +95,12 @@ impl Site {
         Scene::with(origin, redis_store(&self.store(cache)), &settings).await
     }
 
-    /// Asks Django itself.
+    /// Sends a request to Django itself.
     pub(crate) async fn get(&self, target: &str, headers: &[u8]) -> Reply {
         exchange(self.address, &request("GET", target, headers)).await
     }
 
-    /// Has Django do something to a cache.
+    /// Has Django run a command on a cache.
     pub(crate) async fn control(&self, (cache, ..): Cache, command: &str) {
         assert_eq!(self.get(&format!("/control/{cache}/{command}"), b"").await.text(), "done", "{command}");
     }
@@ -111,10 +112,10 @@ impl Site {
     }
 }
 
-/// A rule for all.
+/// A rule for all paths.
 pub(crate) const ALL: &str = "[[cache_page]]\npath = \"/*\"\ntimeout = 60\n";
 
-/// A request; its header lines may hold a Host of their own, and any bytes.
+/// A request. The header lines may start with a Host and may contain any bytes.
 pub(crate) fn request(method: &str, target: &str, headers: &[u8]) -> Vec<u8> {
     let has_host = headers.starts_with(b"Host:");
     let host = if has_host { String::new() } else { format!("Host: {HOST}\r\n") };
@@ -124,16 +125,16 @@ pub(crate) fn request(method: &str, target: &str, headers: &[u8]) -> Vec<u8> {
     request
 }
 
-/// Asks a proxy.
+/// Sends a request to a proxy.
 pub(crate) async fn ask(proxy: &Scene, target: &str, headers: &[u8]) -> Reply {
     exchange(proxy.address, &request("GET", target, headers)).await
 }
 
 impl Site {
-    /// What differs between the proxy's answer and Django's that should be one: status line, headers (in any order, of one
-    /// hop or of the proxy left out, an age a second more or less), bytes.
+    /// The difference between the proxy's answer and Django's, in status line, headers and body. The order of headers
+    /// is ignored, as are headers of the connection and of the proxy itself; ages may differ by 3 seconds.
     pub(crate) fn difference(&self, ours: &Reply, theirs: &Reply) -> Option<String> {
-        // Django has an Age since 5.0.
+        // Django adds an Age since 5.0.
         let has_age = !self.version.starts_with("4.");
         let (a, b) = (comparable(ours, has_age), comparable(theirs, has_age));
         if a != b {
@@ -175,7 +176,7 @@ fn comparable(reply: &Reply, has_age: bool) -> Vec<String> {
     lines
 }
 
-/// Where the site of the test lies.
+/// The folder of the test's site.
 pub(crate) fn app() -> &'static Path {
     Path::new(APP)
 }

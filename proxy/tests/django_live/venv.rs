@@ -1,4 +1,4 @@
-//! Python environments with a Django each, made once under `target/` and kept.
+//! Python environments, one for each Django. They are made once under `target/` and kept.
 
 use std::collections::HashMap;
 use std::env;
@@ -7,26 +7,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
 
-/// The releases that we try, with the Pythons that they run on: `3.LOW` to `3.HIGH`.
+/// The tested releases, with the Pythons that they run on: from `3.LOW` to `3.HIGH`.
 const RELEASES: [(&str, u32, u32); 3] = [("5.2.19", 10, 99), ("6.1.3", 12, 99), ("4.2.30", 8, 12)];
 
-/// Names the releases to try, between commas.
+/// The variable that names the releases to test, separated by commas.
 const VARIABLE: &str = "CACHEPAGE_DJANGO";
 
-/// What is tried without it: each release takes half a minute and more.
+/// The release to test if the variable is not set. Each takes half a minute or more.
 const DEFAULT: &str = "5.2.19";
 
-/// The site of the test.
+/// The folder of the test's site.
 pub(crate) const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django/app");
 
-/// A Django that can be run.
+/// A Django that is ready to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Django {
     pub(crate) version: String,
     pub(crate) python: PathBuf,
 }
 
-/// The releases to try that can be tried here; the others are named on standard error, with the reason.
+/// The releases that can be tested here. The others are named on standard error, with the reason.
 pub(crate) fn djangos() -> Vec<Django> {
     static MADE: LazyLock<Mutex<HashMap<String, Result<Django, String>>>> = LazyLock::new(Mutex::default);
     let wanted = env::var(VARIABLE).unwrap_or_else(|_| DEFAULT.to_owned());
@@ -42,7 +42,7 @@ pub(crate) fn djangos() -> Vec<Django> {
         .collect()
 }
 
-/// Past the harness, which keeps what a test that passes prints.
+/// Writes directly to standard error, because the test harness hides what a passing test prints.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "django_live: {text}");
 }
@@ -55,7 +55,7 @@ fn make(version: &str) -> Result<Django, String> {
     let (minor, python) = pythons()
         .into_iter()
         .find(|(minor, _)| (low..=high).contains(minor))
-        .ok_or_else(|| format!("there is no Python from 3.{low} on that could run it"))?;
+        .ok_or_else(|| format!("no Python that can run it was found, from 3.{low} on"))?;
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("django-{version}-python3.{minor}"));
     let django = Django { version: version.to_owned(), python: folder.join("bin/python") };
     if !django.python.exists() {
@@ -65,7 +65,8 @@ fn make(version: &str) -> Result<Django, String> {
     Ok(django)
 }
 
-/// Makes an environment beside its place and moves it there when it is whole: another run may do the same.
+/// Makes an environment in a temporary folder and moves it to its place when it is complete, because another run may do
+/// the same.
 fn install(python: &Path, version: &str, folder: &Path) -> Result<(), String> {
     let parent = folder.parent().ok_or("no folder for it")?;
     std::fs::create_dir_all(parent).map_err(|error| error.to_string())?;
@@ -92,7 +93,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     Err(text.trim().lines().last().unwrap_or("it failed").to_owned())
 }
 
-/// The Pythons 3 at hand that can make environments: in PATH, the plain one first, and those of pyenv.
+/// The available Pythons 3 that can make environments: `python3`, the others in PATH, and those of pyenv.
 fn pythons() -> Vec<(u32, PathBuf)> {
     let names = (8..20).rev().map(|minor| PathBuf::from(format!("python3.{minor}")));
     let root = env::var_os("PYENV_ROOT").map(PathBuf::from);

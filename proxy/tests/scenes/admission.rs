@@ -1,9 +1,9 @@
-//! What is never stored, each with its reason in Cache-Status, and what is.
+//! Answers that are never stored, with their reasons in Cache-Status, and answers that are stored.
 
 use crate::support::{Origin, RULES, Scene, Script, answer, page, redis_store};
 use proxy::MemoryStore;
 
-/// Asks twice and expects the origin twice.
+/// Sends a request twice, and expects that the origin answers both.
 async fn never_stored(bytes: Vec<u8>, request: &str, reason: &str) {
     let origin = Origin::new(move |_, _| Script::Close(bytes.clone())).await;
     let scene = Scene::new(&origin).await;
@@ -15,7 +15,7 @@ async fn never_stored(bytes: Vec<u8>, request: &str, reason: &str) {
 }
 
 #[tokio::test]
-async fn other_statuses() {
+async fn answers_with_other_statuses_than_200_are_not_stored() {
     for status in [
         "201 Created",
         "203 Non-Authoritative Information",
@@ -32,13 +32,13 @@ async fn other_statuses() {
 }
 
 #[tokio::test]
-async fn cookies() {
+async fn answers_with_cookies_are_not_stored() {
     never_stored(page("Set-Cookie: sid=1\r\n", "x"), "", "set-cookie").await;
     never_stored(page("set-cookie: sid=1\r\nVary: Cookie\r\n", "x"), "Cookie: a=1\r\n", "set-cookie").await;
 }
 
 #[tokio::test]
-async fn private_no_cache_no_store_in_any_case() {
+async fn private_no_cache_and_no_store_in_any_case_are_not_stored() {
     for (line, reason) in [
         ("private", "private"),
         ("Private", "private"),
@@ -54,7 +54,7 @@ async fn private_no_cache_no_store_in_any_case() {
 }
 
 #[tokio::test]
-async fn vary_star_anywhere_and_names_that_cannot_select() {
+async fn a_vary_with_a_star_or_unusable_names_is_not_stored() {
     for (line, reason) in [
         ("*", "vary-star"),
         ("Accept, *", "vary-star"),
@@ -68,25 +68,25 @@ async fn vary_star_anywhere_and_names_that_cannot_select() {
 }
 
 #[tokio::test]
-async fn answers_to_requests_with_authorization() {
+async fn answers_to_requests_with_authorization_are_not_stored() {
     never_stored(page("", "x"), "Authorization: Basic eA==\r\n", "authorization").await;
     never_stored(page("Cache-Control: s-maxage=9\r\n", "x"), "Authorization: Bearer x\r\n", "authorization")
         .await;
 }
 
 #[tokio::test]
-async fn bodies_without_a_certain_end() {
+async fn bodies_without_framing_are_not_stored() {
     never_stored(b"HTTP/1.1 200 OK\r\n\r\nwhole?".to_vec(), "", "unframed").await;
 }
 
 #[tokio::test]
-async fn bodies_larger_than_max_entry() {
+async fn bodies_larger_than_max_entry_are_not_stored() {
     let body = "x".repeat((1 << 20) + 1);
     never_stored(page("", &body), "", "too-large").await;
 }
 
 #[tokio::test]
-async fn pages_of_a_rule_with_timeout_0_which_are_dressed_all_the_same() {
+async fn pages_of_a_rule_with_timeout_0_are_not_stored_but_get_its_headers() {
     let origin = Origin::pages("").await;
     let rules = "[[cache_page]]\npath = \"/p/\"\ntimeout = 0\n";
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), rules).await;
@@ -98,7 +98,7 @@ async fn pages_of_a_rule_with_timeout_0_which_are_dressed_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_body_of_just_max_entry_is_stored() {
+async fn a_body_of_exactly_max_entry_is_stored() {
     let body = "x".repeat(1 << 20);
     let origin = Origin::new(move |_, _| Script::Answer(page("", &body))).await;
     let scene = Scene::new(&origin).await;
@@ -135,16 +135,16 @@ async fn a_chunked_page_is_stored_with_its_length() {
 }
 
 #[tokio::test]
-async fn an_empty_page_is_a_page() {
+async fn an_empty_page_is_stored() {
     let origin = Origin::new(|_, _| Script::Answer(page("", ""))).await;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;
     assert_eq!(scene.get("/p/").await.header("x-cache"), "HIT");
 }
 
-/// DESIGN §4, difference 2, and §F authorization-then-anonymous, which Django gets wrong.
+/// Django serves the anonymous page to requests with credentials (`authorization-then-anonymous` in `semantics.json`).
 #[tokio::test]
-async fn who_has_credentials_gets_no_page_of_others() {
+async fn a_request_with_credentials_gets_no_page_of_others() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     let basic = "Authorization: Basic eA==\r\n";
@@ -161,7 +161,7 @@ async fn who_has_credentials_gets_no_page_of_others() {
 }
 
 #[tokio::test]
-async fn a_public_page_is_for_those_with_credentials_too() {
+async fn a_public_page_is_shared_with_requests_with_credentials() {
     let origin = Origin::pages("Cache-Control: public\r\n").await;
     let scene = Scene::new(&origin).await;
     let basic = "Authorization: Basic eA==\r\n";
@@ -172,7 +172,7 @@ async fn a_public_page_is_for_those_with_credentials_too() {
 }
 
 #[tokio::test]
-async fn authorization_vary_gives_each_its_own() {
+async fn authorization_vary_gives_each_credential_its_own_page() {
     let origin = Origin::pages("").await;
     let rules = "[[cache_page]]\npath = \"/p/\"\nauthorization = \"vary\"\n";
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), rules).await;
@@ -193,9 +193,9 @@ async fn authorization_vary_gives_each_its_own() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_told() {
+async fn an_unreachable_store_is_a_miss_with_its_reason() {
     let origin = Origin::pages("").await;
-    // Port 1 of the loopback: nobody listens there.
+    // Nothing listens on port 1.
     let scene = Scene::with(origin.address, redis_store("redis://127.0.0.1:1/1"), RULES).await;
     for text in ["page 1", "page 2"] {
         let reply = scene.get("/p/").await;

@@ -1,17 +1,18 @@
-//! The article's cached view: the real origin on a real database behind the proxy, against what real Django answered.
+//! The article's cached view: the proxy in front of the real origin and a real database gives the answers of real
+//! Django.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bench::stack::{Postgres, Redis};
 use clap::Parser as _;
 use origin::{Args, Config, Database};
 use server::Clients;
+use stack::{Postgres, Redis};
 use tokio::net::TcpListener;
 
 use crate::support::{Reply, Scene, redis_store};
 
-/// What another server, connection or moment would say otherwise, and what only the proxy or the origin adds.
+/// Headers that depend on the server, the connection or the time, and headers that only the proxy or the origin adds.
 const NOT_COMPARED: [&str; 8] = [
     "server",
     "date",
@@ -27,7 +28,7 @@ fn origins_tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../origin/tests")
 }
 
-/// The article's stack on the recordings' rows, in a database of its own.
+/// Starts the article's stack on a new database with the rows of the recordings.
 async fn article(redis: &Redis, database: &str) -> Scene {
     let postgres = Postgres::shared();
     let url = postgres.database(database).unwrap();
@@ -48,7 +49,7 @@ fn read(name: &str, extension: &str) -> String {
     std::fs::read_to_string(origins_tests().join(format!("recorded/{name}.{extension}"))).unwrap()
 }
 
-/// Headers that are compared, sorted: the proxy adds its own at the end, Django inside of its middleware.
+/// The headers to compare, sorted, because the proxy adds its headers at another place than Django.
 fn comparable(headers: &[(&str, &str)]) -> Vec<String> {
     let mut lines: Vec<_> =
         headers.iter().map(|(name, value)| format!("{}: {value}", name.to_lowercase())).collect();
@@ -68,7 +69,7 @@ fn recorded(name: &str) -> (String, Vec<String>, String) {
 }
 
 #[tokio::test]
-async fn the_cached_view_answers_as_django_with_cache_page_and_asks_the_database_once() {
+async fn the_cached_view_answers_like_django_and_a_hit_needs_no_query() {
     let redis = Redis::start().unwrap();
     let scene = article(&redis, "counted").await;
     let mut before = 0;
@@ -93,11 +94,11 @@ async fn the_cached_view_answers_as_django_with_cache_page_and_asks_the_database
 }
 
 #[tokio::test]
-async fn a_hit_opens_no_connection_to_the_database() {
+async fn a_hit_needs_no_connection_to_the_database() {
     let redis = Redis::start().unwrap();
     let scene = article(&redis, "gone").await;
     assert_eq!(scene.get("/api/properties/cached/").await.header("x-cache"), "MISS");
-    // The database goes away; the page stays.
+    // The database is no longer reachable, but the page is stored.
     let refuse = "ALTER DATABASE gone ALLOW_CONNECTIONS false";
     let admin = Postgres::shared().database("admin").unwrap();
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'gone'";

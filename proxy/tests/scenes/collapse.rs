@@ -1,9 +1,9 @@
-//! Many at once for one page: the origin is asked once.
+//! Many concurrent requests for one page cause one request to the origin.
 
 use std::time::Duration;
 
-use bench::stack::Redis;
 use proxy::MemoryStore;
+use stack::Redis;
 use tokio::task::JoinSet;
 
 use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, page};
@@ -19,7 +19,7 @@ async fn fleet(redis: &Redis, origin: &Origin) -> [Scene; 3] {
     ]
 }
 
-/// So many clients, each with its request on the way.
+/// Connects clients, and sends the request of each.
 async fn clients(scene: &Scene, count: usize, headers: &str) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -45,7 +45,7 @@ fn assert_all(replies: &[Reply], status: u16, text: &str) {
 }
 
 #[tokio::test]
-async fn a_thousand_at_once_are_one_request() {
+async fn a_thousand_concurrent_requests_cause_one_origin_request() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let clients = clients(&scene, 1000, "").await;
@@ -61,9 +61,9 @@ async fn a_thousand_at_once_are_one_request() {
     assert_eq!((led, replies.iter().filter(others).count()), (1, 999));
 }
 
-/// HOSTILE 30.
+/// Input 30 of docs/hostile.md.
 #[tokio::test]
-async fn the_page_goes_on_when_its_leader_leaves() {
+async fn followers_get_the_page_when_the_leader_disconnects() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let leader = clients(&scene, 1, "").await;
@@ -77,13 +77,13 @@ async fn the_page_goes_on_when_its_leader_leaves() {
 }
 
 #[tokio::test]
-async fn a_leader_that_does_not_read_holds_up_nobody() {
+async fn a_leader_that_does_not_read_delays_no_follower() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let _leader = clients(&scene, 1, "").await;
     let answer = requests.recv().await.unwrap();
     let others = clients(&scene, 5, "").await;
-    // More than the buffers of a connection hold.
+    // Larger than the buffers of a connection.
     let body = "x".repeat(1_000_000);
     answer.send(page("", &body)).await.unwrap();
     assert_all(&replies(others).await, 200, &body);
@@ -91,12 +91,12 @@ async fn a_leader_that_does_not_read_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_not_for_others_releases_them_and_the_next_do_not_wait() {
+async fn an_uncacheable_answer_releases_the_followers_and_later_requests_do_not_wait() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let first = clients(&scene, 10, "").await;
     requests.recv().await.unwrap().send(page("Cache-Control: private\r\n", "mine")).await.unwrap();
-    // The nine that followed ask each on its own, all before any is answered.
+    // Each of the nine followers asks the origin itself, all before the first is answered.
     let mut answers = Vec::new();
     for _ in 0..9 {
         answers.push(requests.recv().await.unwrap());
@@ -116,7 +116,7 @@ async fn what_is_not_for_others_releases_them_and_the_next_do_not_wait() {
 }
 
 #[tokio::test]
-async fn each_variant_is_asked_for_once() {
+async fn each_variant_causes_one_origin_request() {
     let origin = Origin::new(|seen, _| {
         Script::Answer(page("Vary: Accept\r\n", seen.header("accept").unwrap_or("none")))
     })
@@ -133,7 +133,7 @@ async fn each_variant_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn after_an_answer_that_broke_off_one_asks_again_for_all() {
+async fn after_a_truncated_answer_one_follower_asks_again_for_all() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut leader = clients(&scene, 1, "").await;
@@ -148,9 +148,9 @@ async fn after_an_answer_that_broke_off_one_asks_again_for_all() {
     assert_eq!(origin.count(), 2);
 }
 
-/// HOSTILE 31.
+/// Input 31 of docs/hostile.md.
 #[tokio::test]
-async fn an_origin_that_is_silent_is_silent_for_all_at_once() {
+async fn a_silent_origin_is_504_for_the_leader_and_all_followers() {
     let (origin, mut requests) = Origin::piecewise().await;
     let settings = format!("deadlines.origin_head = \"200ms\"\n{RULES}");
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
@@ -164,9 +164,10 @@ async fn an_origin_that_is_silent_is_silent_for_all_at_once() {
     }
 }
 
-/// HOSTILE 47: what was deleted while it was on its way may come, but not after it has been asked for anew.
+/// Input 47 of docs/hostile.md: a page that is deleted during its fetch may go to requests of that time, but not to
+/// later ones.
 #[tokio::test]
-async fn a_page_that_was_deleted_is_not_taken_from_a_flight_that_landed() {
+async fn a_deleted_page_is_not_served_from_a_finished_flight() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
@@ -178,7 +179,7 @@ async fn a_page_that_was_deleted_is_not_taken_from_a_flight_that_landed() {
 }
 
 #[tokio::test]
-async fn credentials_neither_lead_nor_follow() {
+async fn requests_with_credentials_neither_lead_nor_follow() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let own = clients(&scene, 2, "Authorization: Basic eA==\r\n").await;
@@ -194,13 +195,13 @@ async fn credentials_neither_lead_nor_follow() {
 }
 
 #[tokio::test]
-async fn without_a_store_the_origin_is_still_asked_once() {
+async fn without_a_store_concurrent_requests_still_cause_one_origin_request() {
     let (origin, mut requests) = Origin::piecewise().await;
-    // Nobody listens there.
+    // Nothing listens there.
     let scene = Scene::over("redis://127.0.0.1:1/1", &origin, RULES).await;
     let clients = clients(&scene, 50, "").await;
     let answer = requests.recv().await.unwrap();
-    // All have found the store unreachable, which takes no time, and follow.
+    // Meanwhile all requests find the store unreachable, which is quick, and become followers.
     tokio::time::timeout(PATIENCE, async {
         while tokio::time::timeout(Duration::from_millis(300), requests.recv()).await.is_ok() {}
     })
@@ -212,7 +213,7 @@ async fn without_a_store_the_origin_is_still_asked_once() {
 }
 
 #[tokio::test]
-async fn a_fleet_asks_once() {
+async fn a_fleet_sends_one_origin_request() {
     let (redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
     let fleet = fleet(&redis, &origin).await;
     let mut all = Vec::new();
@@ -225,7 +226,7 @@ async fn a_fleet_asks_once() {
 }
 
 #[tokio::test]
-async fn a_fleet_asks_once_for_each_variant() {
+async fn a_fleet_sends_one_origin_request_for_each_variant() {
     let redis = Redis::start().unwrap();
     let origin = Origin::new(|seen, _| {
         Script::Answer(page("Vary: Accept\r\n", seen.header("accept").unwrap_or("none")))
@@ -245,7 +246,7 @@ async fn a_fleet_asks_once_for_each_variant() {
 }
 
 #[tokio::test]
-async fn what_is_not_for_others_releases_the_fleet() {
+async fn an_uncacheable_answer_releases_the_fleet() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("Cache-Control: private\r\n").await;
     let fleet = fleet(&redis, &origin).await;
@@ -259,12 +260,12 @@ async fn what_is_not_for_others_releases_the_fleet() {
     assert_eq!(origin.count(), 30);
 }
 
-/// A proxy that dies keeps its lease no longer than a few seconds.
+/// The lease of a proxy that has died expires after a few seconds.
 #[tokio::test]
-async fn the_lease_of_a_proxy_that_died_is_taken_over() {
+async fn the_lease_of_a_dead_proxy_is_taken_over() {
     let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
     let lease = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e.lease";
-    redis.cli(&["SET", lease, "of one that is no more", "PX", "300"]).unwrap();
+    redis.cli(&["SET", lease, "of a dead proxy", "PX", "300"]).unwrap();
     let fleet = fleet(&redis, &origin).await;
     let mut all = Vec::new();
     for scene in &fleet {
@@ -275,7 +276,7 @@ async fn the_lease_of_a_proxy_that_died_is_taken_over() {
 }
 
 #[tokio::test]
-async fn a_fleet_without_its_redis_asks_once_a_proxy() {
+async fn a_fleet_without_redis_sends_one_origin_request_per_proxy() {
     let (mut redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
     let fleet = fleet(&redis, &origin).await;
     redis.stop();

@@ -1,16 +1,16 @@
-//! `proxy explain`: what it says of a request is what the proxy does with it.
+//! `proxy explain` describes what the proxy does with a request.
 
 use std::process::Command;
 
-use bench::stack::Redis;
 use serde_json::Value;
+use stack::Redis;
 
 use crate::support::{Origin, Scene};
 
 const DJANGO: &str = "keys = \"django\"\n[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n";
 const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
 
-/// Runs it with settings from a file, and gives what it printed.
+/// Runs `proxy explain` with these settings, and returns its output.
 fn explain(redis: &Redis, settings: &str, args: &[&str]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), settings).unwrap();
@@ -29,7 +29,7 @@ fn json(redis: &Redis, settings: &str, args: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn it_says_what_the_proxy_does() {
+async fn explain_describes_what_the_proxy_does() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("Vary: Accept\r\n").await;
     for (settings, keys, selection) in [
@@ -58,18 +58,18 @@ async fn it_says_what_the_proxy_does() {
         );
         assert_eq!(said["reads"].as_array().unwrap().len(), 2);
         assert!(said["reads"][1]["ttl_seconds"].as_u64().unwrap() > 50, "{said}");
-        // What it names is what is there.
+        // The keys that it names exist.
         for read in said["reads"].as_array().unwrap() {
             assert_eq!(redis.cli(&["EXISTS", read["key"].as_str().unwrap()]).unwrap(), "1", "{said}");
         }
         let other = json(&redis, &settings, &["-H", "Accept: c/d", "/p/?q=1"]);
         assert_eq!(other["outcome"], "cachepage; fwd=vary-miss");
-        assert_eq!(origin.count(), before + 1, "it asks the store alone");
+        assert_eq!(origin.count(), before + 1, "explain contacts only the store");
     }
 }
 
 #[tokio::test]
-async fn it_says_why_a_page_would_not_be_stored() {
+async fn explain_says_why_a_page_would_not_be_stored() {
     let redis = Redis::start().unwrap();
     let read_only = format!("{DJANGO}write = false\n{RULES}");
     for (settings, args, outcome, stored) in [
@@ -90,7 +90,7 @@ async fn it_says_why_a_page_would_not_be_stored() {
 }
 
 #[tokio::test]
-async fn its_text_is_for_people() {
+async fn the_text_of_explain_is_readable() {
     let redis = Redis::start().unwrap();
     redis
         .cli(&["SET", ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e", "x"])

@@ -1,9 +1,9 @@
-//! When Redis or the origin fails: every request gets its answer, and hits come back by themselves.
+//! Redis or the origin fails: every request gets an answer, and hits come back without help.
 
 use std::time::Duration;
 
-use bench::stack::Redis;
 use proxy::{MemoryStore, RedisStore};
+use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, answer, hear
 
 const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
 
-/// Asks until it is a hit, as users would.
+/// Sends requests until one is a hit.
 async fn hits_come_back(scene: &Scene) -> Reply {
     let started = Instant::now();
     loop {
@@ -28,12 +28,12 @@ async fn hits_come_back(scene: &Scene) -> Reply {
 /// A proxy whose store has the default deadline of 50 ms.
 async fn impatient(redis: &Redis, origin: &Origin) -> Scene {
     let store = RedisStore::new(&redis.url(), Duration::from_millis(50)).unwrap();
-    // A near cache would answer for the hung Redis for half a second.
+    // With a near cache, hits would continue for half a second after Redis hangs.
     Scene::with(origin.address, store, &format!("near = \"off\"\n{RULES}")).await
 }
 
 #[tokio::test]
-async fn redis_stopped_and_restarted() {
+async fn a_redis_that_stops_is_a_miss_and_hits_come_back_after_its_restart() {
     let mut redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
@@ -52,7 +52,7 @@ async fn redis_stopped_and_restarted() {
 }
 
 #[tokio::test]
-async fn redis_hung_delays_no_longer_than_its_deadline() {
+async fn a_hung_redis_delays_a_request_no_longer_than_the_deadline() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = impatient(&redis, &origin).await;
@@ -65,7 +65,7 @@ async fn redis_hung_delays_no_longer_than_its_deadline() {
             (reply.status(), reply.cache().as_str()),
             (200, "MISS fwd=miss; detail=store-unreachable")
         );
-        // Checkout and command have 50 ms together; the rest is a busy machine's.
+        // Checkout and command together have 50 ms; the rest allows for a busy machine.
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     }
     signal(redis.pid(), "CONT");
@@ -83,7 +83,7 @@ fn signal(pid: u32, signal: &str) {
 }
 
 #[tokio::test]
-async fn another_type_at_the_key_is_a_miss_and_is_replaced() {
+async fn a_value_of_another_type_is_a_miss_and_is_replaced() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
@@ -98,7 +98,7 @@ async fn another_type_at_the_key_is_a_miss_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn garbage_at_the_key_is_a_miss_and_is_replaced() {
+async fn an_invalid_value_is_a_miss_and_is_replaced() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
@@ -112,7 +112,7 @@ async fn garbage_at_the_key_is_a_miss_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn refusals_of_redis_are_misses() {
+async fn writes_that_redis_refuses_leave_misses() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
@@ -136,9 +136,9 @@ async fn refusals_of_redis_are_misses() {
     }
 }
 
-/// A server that is no Redis: each connection gets one of these answers to everything.
+/// A server that is not Redis and gives the same answer to everything.
 #[tokio::test]
-async fn a_store_that_answers_garbage_harms_nobody() {
+async fn a_store_that_answers_garbage_is_a_miss() {
     for garbage in [
         &b"-LOADING Redis is loading\r\n"[..],
         b"+OK\r\n",
@@ -176,14 +176,14 @@ async fn a_store_that_answers_garbage_harms_nobody() {
 }
 
 #[tokio::test]
-async fn origin_down_is_502_and_pages_in_the_store_are_served() {
+async fn an_origin_that_is_down_is_502_and_stored_pages_are_served() {
     let origin = Origin::pages("").await;
     let address = origin.address;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;
     origin.stop().await;
     assert_eq!(scene.get("/p/").await.header("x-cache"), "HIT");
-    // The pooled connection is still open, so the first may go through it; a new one cannot be made.
+    // The old proxy still has an open connection to the origin; a new proxy cannot make one.
     let scene = Scene::with(address, MemoryStore::new(1 << 20), RULES).await;
     for target in ["/p/other", "/pass"] {
         let reply = scene.get(target).await;
@@ -197,7 +197,7 @@ async fn origin_down_is_502_and_pages_in_the_store_are_served() {
 }
 
 #[tokio::test]
-async fn origin_silent_is_504_within_the_deadline() {
+async fn a_silent_origin_is_504_at_the_deadline() {
     let origin = Origin::new(|_, _| Script::Silent).await;
     let settings = format!("deadlines.origin_head = \"100ms\"\n{RULES}");
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
@@ -207,9 +207,9 @@ async fn origin_silent_is_504_within_the_deadline() {
     }
 }
 
-/// HOSTILE 33, 34: what is no HTTP is a 502; what has too much framing is put right.
+/// Inputs 33 and 34 of docs/hostile.md: an answer that is not HTTP is a 502; contradictory framing is corrected.
 #[tokio::test]
-async fn origins_that_speak_badly() {
+async fn malformed_answers_of_the_origin_are_502_or_corrected() {
     for (said, status) in [
         (&b"garbage\r\n\r\n"[..], 502),
         (b"HTTP/1.1 99999 Odd\r\n\r\n", 502),
@@ -236,7 +236,7 @@ async fn origins_that_speak_badly() {
 }
 
 #[tokio::test]
-async fn a_slow_head_of_a_client_is_given_up() {
+async fn a_connection_with_a_slow_head_is_closed() {
     let origin = Origin::pages("").await;
     let settings = format!("deadlines.client_head = \"100ms\"\n{RULES}");
     let scene = Scene::with(origin.address, redis_store("redis://127.0.0.1:1/1"), &settings).await;

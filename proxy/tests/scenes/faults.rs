@@ -1,4 +1,4 @@
-//! Whatever the store does, a client gets what the origin gives.
+//! Whatever the store does, clients get the answers of the origin.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Origin, PATIENCE, Reply, Scene, Script, answer, exchange};
 
-/// A Django that adds nothing to its pages: else they are not as its origin gives them.
+/// Django's keys, without headers that are added to hits, so that hits equal the origin's answers.
 const DJANGO: &str = r#"
 keys = "django"
 [django]
@@ -23,11 +23,11 @@ Cross-Origin-Opener-Policy = ""
 X-Frame-Options = ""
 "#;
 
-/// How long the store takes at the most.
+/// The longest delay of the store.
 const DEADLINE: Duration = Duration::from_millis(5);
 
-/// A store that goes wrong at random: it fails, takes its time, forgets, cuts short, mixes its answers up, and brings what
-/// nobody has put.
+/// A store with random faults: it fails, is slow, forgets values, truncates them, confuses them, and returns values
+/// that were never put.
 #[derive(Clone)]
 struct Faulty {
     store: MemoryStore,
@@ -36,9 +36,9 @@ struct Faulty {
 
 struct Chance {
     random: StdRng,
-    /// Of an operation to go wrong.
+    /// The probability of a fault in an operation.
     odds: f64,
-    /// What it was asked for so far.
+    /// The keys that were read so far.
     keys: Vec<Key>,
 }
 
@@ -50,7 +50,7 @@ impl Faulty {
         Self { store: MemoryStore::new(64 << 20), chance }
     }
 
-    /// Takes its time, and fails or not.
+    /// Waits for a random time or not at all, then fails or not.
     async fn strike(&self) -> Result<(), StoreError> {
         let (delay, error) = {
             let chance = &mut *self.chance.lock().unwrap();
@@ -74,7 +74,7 @@ impl Chance {
         }
     }
 
-    /// The key whose value a read of this one brings.
+    /// The key whose value is returned for this one.
     fn mix_up(&mut self, key: &Key) -> Key {
         if !self.keys.contains(key) {
             self.keys.push(key.clone());
@@ -85,7 +85,7 @@ impl Chance {
         }
     }
 
-    /// What a read brings instead of this.
+    /// The value that is returned instead of this one.
     fn spoil(&mut self, value: Option<Bytes>) -> Option<Bytes> {
         if !self.random.random_bool(self.odds) {
             return value;
@@ -136,7 +136,7 @@ impl Store for Faulty {
     async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
         self.strike().await?;
         let claimed = self.store.claim(key, token, ttl).await?;
-        // A claim may have got through whose answer says that it has not.
+        // The answer may say that a claim has failed although it has succeeded.
         Ok(claimed && !self.chance.lock().unwrap().random.random_bool(0.1))
     }
 
@@ -146,7 +146,7 @@ impl Store for Faulty {
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
-        // Before or after it is done, or when half of it is.
+        // The fault comes before or after the writes, or the last write is lost.
         self.strike().await?;
         let done = writes.len() - usize::from(self.chance.lock().unwrap().random.random_bool(0.1));
         self.store.put(writes[..done].to_vec(), ttl).await?;
@@ -154,7 +154,7 @@ impl Store for Faulty {
     }
 }
 
-/// An origin whose answer is a function of the request, of each kind that there is to cache or not to cache.
+/// An origin whose answer depends only on the request. Its answers are of all kinds, cacheable and not.
 async fn origin() -> Origin {
     Origin::new(|seen, _| {
         let (method, target) = seen.line.split_once(' ').unwrap();
@@ -205,7 +205,7 @@ fn request(random: &mut StdRng) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: localhost:8000\r\n{language}\r\n")
 }
 
-/// All that the cache has no say in.
+/// The parts of an answer that the cache must not change.
 fn given(reply: &Reply) -> (String, Vec<(String, String)>, &[u8], bool) {
     const CACHES: [&str; 9] = [
         "x-cache",
@@ -213,7 +213,7 @@ fn given(reply: &Reply) -> (String, Vec<(String, String)>, &[u8], bool) {
         "age",
         "expires",
         "cache-control",
-        // A stored page has neither, as in Django, and a length in place of chunks.
+        // A stored page has no Date and Server, as in Django, and has a length instead of chunks.
         "date",
         "server",
         "content-length",
@@ -221,7 +221,7 @@ fn given(reply: &Reply) -> (String, Vec<(String, String)>, &[u8], bool) {
     ];
     let mut headers: Vec<(String, String)> = Vec::new();
     for (name, value) in reply.without(&CACHES) {
-        // Lines of one name are a list (RFC 9110 §5.3), and Django stores them as one.
+        // Lines of one name are a list (RFC 9110 §5.3), which Django stores as one line.
         match headers.iter_mut().find(|(listed, _)| listed.eq_ignore_ascii_case(name)) {
             Some((_, list)) => *list = format!("{list}, {value}"),
             None => headers.push((name.to_lowercase(), value.to_owned())),
@@ -230,13 +230,13 @@ fn given(reply: &Reply) -> (String, Vec<(String, String)>, &[u8], bool) {
     (reply.line.clone(), headers, &reply.body, reply.whole)
 }
 
-async fn clients_get_what_the_origin_gives(seed: u64, keys: &'static str, rule: &'static str) {
+async fn play_with_faults(seed: u64, keys: &'static str, rule: &'static str) {
     let origin = origin().await;
     let settings = format!("{keys}[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n{rule}");
     let scene = Scene::with(origin.address, Faulty::new(seed), &settings).await;
     let mut random = StdRng::seed_from_u64(seed);
     for _ in 0..30 {
-        // Some at once, of which some are for one page.
+        // Concurrent requests, some of them for the same page.
         let mut asked = JoinSet::new();
         for _ in 0..random.random_range(1..6) {
             let (request, proxy, origin) = (request(&mut random), scene.address, origin.address);
@@ -257,14 +257,14 @@ async fn clients_get_what_the_origin_gives(seed: u64, keys: &'static str, rule: 
     scene.stop().await;
 }
 
-/// Issue 5, point 4. Another seed is another run of faults; what fails is named with its own.
+/// Each seed gives other faults. A failure names its seed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_store_does_clients_get_what_the_origin_gives() {
+async fn clients_get_the_answers_of_the_origin_whatever_the_store_does() {
     let cases = std::env::var("CACHEPAGE_CHAOS_CASES").map_or(20, |text| text.parse().unwrap());
     for seed in 0..cases {
         for rule in ["", "coalesce = \"fleet\"\n", "grace = 60\nstale_if_error = 60\nearly_refresh = 1.0\n"] {
-            clients_get_what_the_origin_gives(seed, "", rule).await;
+            play_with_faults(seed, "", rule).await;
         }
-        clients_get_what_the_origin_gives(seed, DJANGO, "").await;
+        play_with_faults(seed, DJANGO, "").await;
     }
 }

@@ -1,10 +1,10 @@
-//! What reaches the origin, and what a stranger cannot do to others.
+//! What the proxy forwards to the origin, and what an untrusted client cannot forge.
 
 use crate::support::{Origin, RULES, Scene, Script, page};
 use proxy::MemoryStore;
 
 #[tokio::test]
-async fn a_foreign_host_never_changes_what_the_site_gets() {
+async fn a_foreign_host_never_changes_the_pages_of_the_site() {
     let origin = Origin::new(|seen, _| Script::Answer(page("", seen.header("host").unwrap()))).await;
     let scene = Scene::new(&origin).await;
     let from = |host: &str| format!("GET /p/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -22,7 +22,7 @@ async fn a_foreign_host_never_changes_what_the_site_gets() {
 }
 
 #[tokio::test]
-async fn a_strangers_forwarded_headers_never_reach_the_origin() {
+async fn forwarded_headers_of_an_untrusted_client_never_reach_the_origin() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     let lies = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\n\
@@ -42,7 +42,7 @@ async fn a_strangers_forwarded_headers_never_reach_the_origin() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxys_scheme_has_pages_of_its_own() {
+async fn the_scheme_of_a_trusted_proxy_has_its_own_pages() {
     let origin =
         Origin::new(|seen, _| Script::Answer(page("", seen.header("x-forwarded-proto").unwrap()))).await;
     let settings = format!("trusted_proxies = [\"127.0.0.0/8\"]\n{RULES}");
@@ -57,7 +57,7 @@ async fn a_trusted_proxys_scheme_has_pages_of_its_own() {
 }
 
 #[tokio::test]
-async fn hop_by_hop_headers_stay_on_their_hop() {
+async fn hop_by_hop_headers_are_not_forwarded() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     let hops = "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: websocket\r\n\
@@ -70,9 +70,9 @@ async fn hop_by_hop_headers_stay_on_their_hop() {
     assert_eq!(seen.header("accept"), Some("a/b"));
 }
 
-/// HOSTILE 1-9, 14-17: what could be read in two ways is refused, and nothing of it reaches the origin.
+/// Inputs 1 to 9 and 14 to 17 of docs/hostile.md: an ambiguous request is refused and does not reach the origin.
 #[tokio::test]
-async fn requests_that_could_mean_two_things_are_refused() {
+async fn ambiguous_requests_are_refused() {
     for (request, status) in [
         ("POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
         ("POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", 400),
@@ -104,9 +104,9 @@ async fn requests_that_could_mean_two_things_are_refused() {
     }
 }
 
-/// HOSTILE 1: hyper reads the chunks, and the length goes no further, so that nobody behind can read it.
+/// Input 1 of docs/hostile.md: if any such request is forwarded, it has only the chunks and no length.
 #[tokio::test]
-async fn of_two_framings_only_the_chunks_go_on() {
+async fn of_two_framings_only_chunks_are_forwarded() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     for framing in [
@@ -125,7 +125,7 @@ async fn of_two_framings_only_the_chunks_go_on() {
 }
 
 #[tokio::test]
-async fn an_absolute_target_is_the_same_page() {
+async fn an_absolute_target_gets_the_same_page() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;
@@ -133,9 +133,9 @@ async fn an_absolute_target_is_the_same_page() {
     assert_eq!(hit.header("x-cache"), "HIT");
 }
 
-/// HOSTILE 23, 24.
+/// Inputs 23 and 24 of docs/hostile.md.
 #[tokio::test]
-async fn heads_without_measure_are_refused() {
+async fn oversized_heads_are_refused() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     for (request, status) in [

@@ -1,4 +1,4 @@
-//! Pages past their time: served while a new one comes, or when none can be had. And pages fetched anew before it.
+//! Stale pages are served while a new page is fetched, or if none can be fetched. Costly pages are refreshed early.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,8 @@ fn rule(options: &str) -> String {
     format!("[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n{options}\n")
 }
 
-/// A store in which the page ended so many seconds ago, or, below 0, has so many left.
-#[allow(clippy::disallowed_methods, reason = "pages are told to have ended before now")]
+/// A store whose page expired this many seconds ago or, if negative, expires in so many seconds.
+#[allow(clippy::disallowed_methods, reason = "the test sets the expiry of a page relative to now")]
 async fn aged(seconds: i64, lines: &str) -> MemoryStore {
     let store = MemoryStore::new(1 << 20);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -28,7 +28,7 @@ async fn aged(seconds: i64, lines: &str) -> MemoryStore {
     store
 }
 
-/// Asks until the page is this one.
+/// Sends requests until the page has this text.
 async fn until(scene: &Scene, text: &str) {
     let started = Instant::now();
     while scene.get("/p/").await.text() != text {
@@ -37,7 +37,7 @@ async fn until(scene: &Scene, text: &str) {
 }
 
 #[tokio::test]
-async fn in_grace_the_old_page_is_served_while_one_request_refreshes_it() {
+async fn in_grace_the_stale_page_is_served_while_one_request_refreshes_it() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::with(origin.address, aged(5, "").await, &rule("grace = 30")).await;
     for _ in 0..20 {
@@ -55,7 +55,7 @@ async fn in_grace_the_old_page_is_served_while_one_request_refreshes_it() {
 }
 
 #[tokio::test]
-async fn past_its_grace_a_page_is_waited_for() {
+async fn after_its_grace_a_page_is_fetched_again() {
     let origin = Origin::pages("").await;
     let scene = Scene::with(origin.address, aged(40, "").await, &rule("grace = 30")).await;
     let reply = scene.get("/p/").await;
@@ -63,14 +63,14 @@ async fn past_its_grace_a_page_is_waited_for() {
 }
 
 #[tokio::test]
-async fn by_default_the_stores_time_alone_counts() {
+async fn by_default_only_the_ttl_of_the_store_counts() {
     let origin = Origin::pages("").await;
     let scene = Scene::with(origin.address, aged(500, "").await, &rule("")).await;
     assert_eq!(scene.get("/p/").await.cache(), "HIT hit; ttl=0");
 }
 
 #[tokio::test]
-async fn if_the_origin_fails_the_old_page_is_better_than_none() {
+async fn a_5xx_answer_is_replaced_by_the_stale_page() {
     for bad in
         ["500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"]
     {
@@ -83,7 +83,7 @@ async fn if_the_origin_fails_the_old_page_is_better_than_none() {
 }
 
 #[tokio::test]
-async fn what_the_origin_means_is_told_in_place_of_an_old_page() {
+async fn a_3xx_or_4xx_answer_is_not_replaced_by_the_stale_page() {
     for (status, code) in
         [("403 Forbidden", 403), ("404 Not Found", 404), ("410 Gone", 410), ("301 Moved", 301)]
     {
@@ -94,7 +94,7 @@ async fn what_the_origin_means_is_told_in_place_of_an_old_page() {
 }
 
 #[tokio::test]
-async fn an_origin_that_is_down_or_silent_has_failed_too() {
+async fn an_origin_that_is_down_or_silent_is_replaced_by_the_stale_page() {
     let settings = format!("deadlines.origin_head = \"100ms\"\n{}", rule("stale_if_error = 300"));
     let silent = Origin::new(|_, _| Script::Silent).await;
     let scene = Scene::with(silent.address, aged(5, "").await, &settings).await;
@@ -105,13 +105,13 @@ async fn an_origin_that_is_down_or_silent_has_failed_too() {
     let scene = Scene::with(address, aged(5, "").await, &settings).await;
     let reply = scene.get("/p/").await;
     assert_eq!((reply.status(), reply.text()), (200, "old"));
-    // Without the option there is nothing to serve: a clean 502.
+    // Without the option and without a stored page the answer is a 502.
     let scene = Scene::with(address, MemoryStore::new(1 << 20), &rule("")).await;
     assert_eq!(scene.get("/p/").await.status(), 502);
 }
 
 #[tokio::test]
-async fn grace_goes_on_while_the_origin_fails_and_ends_when_it_is_back() {
+async fn grace_continues_while_the_origin_fails_and_ends_with_its_recovery() {
     let fails = Arc::new(AtomicBool::new(true));
     let state = fails.clone();
     let origin = Origin::new(move |_, _| {
@@ -130,9 +130,9 @@ async fn grace_goes_on_while_the_origin_fails_and_ends_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_costly_page_is_fetched_anew_before_its_end() {
+async fn a_costly_page_is_refreshed_before_it_expires() {
     let origin = Origin::pages("").await;
-    // It took 10,000 s to make: whatever the dice say, its last 20 seconds are late.
+    // The page took 10,000 s to make, so its last 20 seconds are within any random early-refresh interval.
     let store = aged(-20, "Cachepage-Cost: 10000000\r\n").await;
     let scene = Scene::with(origin.address, store, &rule("early_refresh = 1.0")).await;
     let reply = scene.get("/p/").await;
@@ -142,8 +142,8 @@ async fn a_costly_page_is_fetched_anew_before_its_end() {
 }
 
 #[tokio::test]
-async fn pages_are_kept_as_long_as_they_may_be_served() {
-    let redis = bench::stack::Redis::start().unwrap();
+async fn pages_are_stored_as_long_as_they_may_be_served_stale() {
+    let redis = stack::Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, &rule("grace = 30\nstale_if_error = 300")).await;
     assert_eq!(scene.get("/p/").await.header("cache-control"), "max-age=60");

@@ -1,9 +1,9 @@
-//! The page that was fetched once is the page that all get.
+//! A page is fetched once, and all clients get it.
 
 use crate::support::{Origin, Scene, Script, answer, page};
 
 #[tokio::test]
-async fn a_miss_is_stored_and_then_hit() {
+async fn a_miss_is_stored_and_the_next_request_is_a_hit() {
     let origin = Origin::pages("X-One: 1\r\n").await;
     let scene = Scene::new(&origin).await;
     let miss = scene.get("/p/").await;
@@ -14,7 +14,7 @@ async fn a_miss_is_stored_and_then_hit() {
 }
 
 #[tokio::test]
-async fn the_cached_page_is_the_origins_page() {
+async fn a_hit_is_identical_to_the_origins_answer() {
     let origin = Origin::new(|_, _| {
         let headers = "X-Two: 1\r\nETag: \"v1\"\r\nX-Two: 2\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nConnection: x-hop\r\n";
         Script::Answer(answer("200 Fine", headers, "\u{e9}\0\r\n\r\n"))
@@ -41,7 +41,7 @@ async fn the_cached_page_is_the_origins_page() {
 }
 
 #[tokio::test]
-async fn each_query_has_its_page_and_an_empty_one_is_none() {
+async fn each_query_has_its_own_page_and_an_empty_query_is_no_query() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     for (target, text) in [
@@ -58,9 +58,9 @@ async fn each_query_has_its_page_and_an_empty_one_is_none() {
     }
 }
 
-/// A pair of texts with one md5, found by Marc Stevens in 2024.
+/// Two texts with the same md5, found by Marc Stevens in 2024.
 #[tokio::test]
-async fn queries_whose_md5_collides_never_get_each_others_page() {
+async fn queries_whose_md5_collides_never_share_a_page() {
     let one = "TEXTCOLLBYfGiJUETHQ4hAcKSMd5zYpgqf1YRDhkmxHkhPWptrkoyz28wnI9V0aHeAuaKnak";
     let other = "TEXTCOLLBYfGiJUETHQ4hEcKSMd5zYpgqf1YRDhkmxHkhPWptrkoyz28wnI9V0aHeAuaKnak";
     let origin = Origin::pages("").await;
@@ -83,7 +83,7 @@ async fn head_is_answered_from_a_stored_get() {
 }
 
 #[tokio::test]
-async fn what_the_client_says_of_caching_is_ignored_as_django_does() {
+async fn cache_control_and_range_of_a_client_are_ignored_as_in_django() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;
@@ -98,7 +98,7 @@ async fn what_the_client_says_of_caching_is_ignored_as_django_does() {
 }
 
 #[tokio::test]
-async fn a_condition_does_not_keep_a_page_from_being_stored() {
+async fn a_conditional_request_still_stores_the_page() {
     let origin = Origin::new(|seen, _| {
         let conditional =
             seen.header("if-none-match").is_some() || seen.header("if-modified-since").is_some();
@@ -117,7 +117,7 @@ async fn a_condition_does_not_keep_a_page_from_being_stored() {
 }
 
 #[tokio::test]
-async fn a_get_with_a_body_leaves_the_connection_in_order() {
+async fn the_body_of_a_get_is_not_read_as_a_request() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;
@@ -129,7 +129,7 @@ async fn a_get_with_a_body_leaves_the_connection_in_order() {
 }
 
 #[tokio::test]
-async fn fifty_at_once_on_a_warm_page_are_all_hits() {
+async fn fifty_concurrent_requests_for_a_stored_page_are_hits() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;

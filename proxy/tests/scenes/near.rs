@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{AsyncConnectionConfig, Client, RedisError, cmd};
-use bench::stack::Redis;
 use proxy::RedisStore;
 use rand::RngExt as _;
+use stack::Redis;
 use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 

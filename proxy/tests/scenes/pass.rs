@@ -1,9 +1,9 @@
-//! What the cache has no part in.
+//! Requests that bypass the cache.
 
 use crate::support::{Origin, Scene, Script};
 
 #[tokio::test]
-async fn other_methods_pass_and_touch_no_page() {
+async fn other_methods_pass_and_change_no_page() {
     let origin = Origin::new(|seen, number| {
         let method = seen.line.split(' ').next().unwrap();
         Script::Answer(crate::support::page(
@@ -29,7 +29,7 @@ async fn other_methods_pass_and_touch_no_page() {
 }
 
 #[tokio::test]
-async fn paths_without_a_rule_pass_as_they_are() {
+async fn paths_without_a_rule_pass_unchanged() {
     let origin = Origin::pages("X-Mine: 1\r\n").await;
     let scene = Scene::new(&origin).await;
     for text in ["page 1", "page 2"] {
@@ -43,7 +43,7 @@ async fn paths_without_a_rule_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn targets_arrive_byte_for_byte() {
+async fn targets_are_forwarded_byte_for_byte() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     let targets = [
@@ -63,7 +63,7 @@ async fn targets_arrive_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_chunked_upload_arrives() {
+async fn a_chunked_upload_is_forwarded() {
     let origin =
         Origin::new(|seen, _| Script::Answer(crate::support::page("", &String::from_utf8_lossy(&seen.body))))
             .await;
@@ -73,7 +73,7 @@ async fn a_chunked_upload_arrives() {
 }
 
 #[tokio::test]
-async fn one_connection_to_the_origin_has_one_request_after_the_other() {
+async fn a_connection_to_the_origin_is_reused_for_one_request_after_the_other() {
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     let origin = Origin::new(move |seen, _| {
         Script::Answer(match seen.line.split(' ').nth(1).unwrap() {
@@ -103,7 +103,7 @@ async fn one_connection_to_the_origin_has_one_request_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_connection_with_the_rest_of_an_answer_on_it_is_not_used_again() {
+async fn a_connection_with_an_unread_answer_is_not_reused() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
@@ -112,7 +112,7 @@ async fn a_connection_with_the_rest_of_an_answer_on_it_is_not_used_again() {
     first.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf".to_vec()).await.unwrap();
     client.peek().await;
     drop(client);
-    // Until the proxy has closed the connection.
+    // Send until the proxy has closed the connection.
     while first.send(b"x".to_vec()).await.is_ok() {
         tokio::task::yield_now().await;
     }

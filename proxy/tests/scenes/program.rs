@@ -1,4 +1,4 @@
-//! The program itself: what it says, how it ends, how much it holds.
+//! The program itself: its messages, its exit and its memory.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -37,7 +37,7 @@ fn refused(output: &Output) -> String {
     text
 }
 
-/// A running proxy with its address, ended with the test.
+/// A running proxy and its address. Dropping it kills the proxy.
 struct Running {
     child: Child,
     address: String,
@@ -57,14 +57,14 @@ impl Running {
         Self { child, address }
     }
 
-    /// The most memory it has held, in KiB.
+    /// The peak memory of the proxy, in KiB.
     fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Sends a signal and gives exit code and log.
+    /// Sends a signal, and returns exit code and log.
     fn end(mut self, signal: &str) -> (Option<i32>, String) {
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         let code = self.child.wait().unwrap().code();
@@ -82,7 +82,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn bad_settings_are_told_all_at_once_with_status_2() {
+fn all_bad_settings_are_reported_at_once_with_status_2() {
     let said = refused(&run(&[
         "--listen", "nowhere", "--origin", "ftp://x", "--store", "x", "--keys", "y", "--cache", "z",
     ]));
@@ -99,13 +99,13 @@ fn bad_settings_are_told_all_at_once_with_status_2() {
 }
 
 #[test]
-fn unknown_flags_are_refused_with_the_way_out() {
+fn an_unknown_flag_is_refused_with_a_suggestion() {
     let said = refused(&run(&["--orgin", "http://127.0.0.1:1"]));
     assert!(said.contains("--orgin") && said.contains("--origin") && said.contains("--help"), "{said}");
 }
 
 #[test]
-fn a_broken_file_is_told_with_its_line() {
+fn a_syntax_error_in_the_file_is_reported_with_its_line() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "listen = \"127.0.0.1:0\"\n\n[[cache_page]\npath = \"/\"\n").unwrap();
     let path = file.path().to_str().unwrap();
@@ -116,7 +116,7 @@ fn a_broken_file_is_told_with_its_line() {
 }
 
 #[test]
-fn the_environment_counts_less_than_flags_and_more_than_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let said = refused(
         &command(&["--origin", "http://127.0.0.1:1"])
             .env("PROXY_ORIGIN", "bad")
@@ -129,7 +129,7 @@ fn the_environment_counts_less_than_flags_and_more_than_the_file() {
 }
 
 #[test]
-fn a_port_in_use_is_named_with_the_way_out() {
+fn a_port_in_use_is_reported_with_a_suggestion() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let said = refused(&run(&["--listen", &address]));
@@ -140,7 +140,7 @@ fn a_port_in_use_is_named_with_the_way_out() {
 }
 
 #[test]
-fn help_names_every_flag_its_variable_and_its_default() {
+fn help_lists_flags_with_their_variables_and_defaults() {
     let output = run(&["--help"]);
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
@@ -163,7 +163,7 @@ fn help_names_every_flag_its_variable_and_its_default() {
 }
 
 #[test]
-fn it_starts_without_redis_and_without_rules_says_so_and_ends_in_order() {
+fn the_proxy_starts_without_redis_and_rules_and_stops_cleanly() {
     for signal in ["-TERM", "-INT"] {
         let (code, log) = Running::start(&["--store", "redis://user:secret@127.0.0.1:1/1"]).end(signal);
         assert_eq!(code, Some(0), "{log}");
@@ -172,7 +172,7 @@ fn it_starts_without_redis_and_without_rules_says_so_and_ends_in_order() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_holds_it_up_no_longer_than_its_deadline() {
+async fn an_unfinished_request_delays_the_shutdown_no_longer_than_its_deadline() {
     let (sender, mut asked) = tokio::sync::mpsc::channel(1);
     let origin = Origin::new(move |_, _| {
         sender.try_send(()).unwrap();
@@ -188,13 +188,13 @@ async fn what_does_not_end_holds_it_up_no_longer_than_its_deadline() {
     client.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     asked.recv().await.unwrap();
     let ended = tokio::task::spawn_blocking(move || running.end("-TERM"));
-    let (code, log) = tokio::time::timeout(PATIENCE, ended).await.expect("it ends in time").unwrap();
+    let (code, log) = tokio::time::timeout(PATIENCE, ended).await.expect("the proxy ends in time").unwrap();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("their deadline has passed"), "{log}");
 }
 
 #[tokio::test]
-async fn a_log_line_names_the_origin_that_is_down() {
+async fn the_log_names_an_origin_that_is_down() {
     let running = Running::start(&["--store", "memory", "--origin", "http://127.0.0.1:1"]);
     assert_eq!(read_all(&running.address, "/x").0, 502);
     let (_, log) = running.end("-TERM");
@@ -206,7 +206,7 @@ async fn a_log_line_names_the_origin_that_is_down() {
     );
 }
 
-/// The status, and how many bytes followed the head.
+/// Requests a page, and returns its status and the length of its body.
 fn read_all(address: &str, target: &str) -> (u16, u64) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -222,9 +222,9 @@ fn read_all(address: &str, target: &str) -> (u16, u64) {
     (status, std::io::copy(&mut reader, &mut std::io::sink()).unwrap())
 }
 
-/// 100 MB through a proxy that holds far less, under a rule and outside of one, in both directions.
+/// 100 MB of download, with and without a rule, and of upload, through a proxy that must hold far less.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_megabytes_pass_with_flat_memory() {
+async fn a_hundred_megabytes_pass_with_little_memory() {
     const MEGABYTE: usize = 1_000_000;
     let origin = Origin::new(|seen, _| {
         if seen.line.starts_with("POST") {
@@ -274,6 +274,7 @@ async fn a_hundred_megabytes_pass_with_flat_memory() {
     });
     assert!(uploaded.await.unwrap().ends_with("\r\n\r\n100000000"));
     let grown = running.peak() - before;
-    // The buffers of three transfers and what the allocator keeps of them; a body held whole would be 97,656 KiB.
+    // This is enough for the buffers of three transfers and for freed memory that the allocator keeps. A whole body
+    // would take 97,656 KiB.
     assert!(grown < 48 * 1024, "grew by {grown} KiB");
 }

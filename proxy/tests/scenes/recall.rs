@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bench::stack::Redis;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use stack::Redis;
 
 use crate::support::{Client, Origin, RULES, Reply, Scene, Script, answer, heard, page};
 

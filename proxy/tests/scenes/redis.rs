@@ -1,9 +1,9 @@
-//! What Redis sees, and what it holds: the article's MONITOR, key, TTL and page.
+//! The commands that Redis gets and the values that it holds: the article's MONITOR, key, TTL and page.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use bench::stack::Redis;
+use stack::Redis;
 
 use crate::support::{Origin, Scene};
 
@@ -12,7 +12,7 @@ const RULES: &str = "near = \"off\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 
 const KEY: &str =
     ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.d41d8cd98f00b204e9800998ecf8427e";
 
-/// `redis-cli monitor`, running.
+/// A running `redis-cli monitor`.
 struct Monitor {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -30,7 +30,7 @@ impl Monitor {
         Self { child, lines }
     }
 
-    /// The commands until a `PING` of ours, without those by which a connection is set up.
+    /// The commands so far, without those that set up a connection. A `PING` of ours marks their end.
     fn commands(&mut self, redis: &Redis) -> Vec<String> {
         redis.cli(&["PING", "end"]).unwrap();
         let commands = self.lines.by_ref().map(|line| line.unwrap().split_once("] ").unwrap().1.to_owned());
@@ -48,7 +48,7 @@ impl Drop for Monitor {
 }
 
 #[tokio::test]
-async fn monitor_shows_the_articles_commands() {
+async fn monitor_shows_the_commands_of_the_article() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, ARTICLE).await;
@@ -67,7 +67,7 @@ async fn monitor_shows_the_articles_commands() {
     scene.get("/api/properties/cached/").await;
     assert_eq!(monitor.commands(&redis), [format!("\"GET\" \"{KEY}\"")]);
 
-    // The sixty seconds are over.
+    // The page expires.
     redis.cli(&["PEXPIRE", KEY, "1"]).unwrap();
     while redis.cli(&["EXISTS", KEY]).unwrap() == "1" {}
     monitor.commands(&redis);
@@ -83,11 +83,11 @@ async fn monitor_shows_the_articles_commands() {
         .send("POST /api/properties/cached/ HTTP/1.1\r\nHost: localhost:8000\r\nContent-Length: 0\r\n\r\n")
         .await;
     scene.get("/other").await;
-    assert_eq!(monitor.commands(&redis), [] as [&str; 0], "a pass touches no key");
+    assert_eq!(monitor.commands(&redis), [] as [&str; 0], "a pass sends no command");
 }
 
 #[tokio::test]
-async fn a_person_can_read_the_value() {
+async fn the_stored_value_is_readable_text() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(&redis.url(), &origin, ARTICLE).await;
@@ -112,7 +112,7 @@ async fn a_person_can_read_the_value() {
 }
 
 #[tokio::test]
-async fn a_variant_is_one_round_trip_once_its_marker_is_known() {
+async fn a_variant_takes_one_round_trip_once_its_marker_is_known() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("Vary: Accept\r\n").await;
     let scene = Scene::over(&redis.url(), &origin, RULES).await;
@@ -128,7 +128,7 @@ async fn a_variant_is_one_round_trip_once_its_marker_is_known() {
     assert_eq!(hit.len(), 1);
     assert!(hit[0].starts_with("\"MGET\" "), "{}", hit[0]);
 
-    // The marker is extended with each variant, never written again.
+    // Another variant extends the marker's TTL, but never writes the marker again.
     scene.get_with("/p/", "Accept: c/d\r\n").await;
     let other: Vec<_> = monitor
         .commands(&redis)
@@ -138,7 +138,7 @@ async fn a_variant_is_one_round_trip_once_its_marker_is_known() {
     assert_eq!(other, ["\"MGET\"", "\"EXPIRE\"", "\"SETEX\""]);
 }
 
-/// A purge while a variant is on its way: the marker that was deleted does not come back with the older variants.
+/// A purge during the fetch of a variant: the deleted marker, and with it the older variants, must not come back.
 #[tokio::test]
 async fn a_purge_during_a_fill_is_not_undone() {
     let redis = std::sync::Arc::new(Redis::start().unwrap());

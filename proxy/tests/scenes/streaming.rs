@@ -1,4 +1,4 @@
-//! The body goes on as it comes, and what ends early is never taken for the whole.
+//! Bodies are forwarded as they arrive, and a truncated body is never taken as complete.
 
 use crate::support::{Origin, RULES, Scene, Script};
 use proxy::MemoryStore;
@@ -23,7 +23,7 @@ async fn a_page_reaches_the_client_piece_by_piece_and_is_stored() {
 }
 
 #[tokio::test]
-async fn an_event_stream_passes_at_once_under_a_rule() {
+async fn an_event_stream_under_a_rule_is_forwarded_at_once() {
     let (origin, mut starts) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
@@ -37,15 +37,15 @@ async fn an_event_stream_passes_at_once_under_a_rule() {
         client.until(&event).await;
     }
     drop(client);
-    // The proxy lets go of an origin whose client has left: sooner or later a piece finds no reader.
+    // When the client has disconnected, the proxy closes the connection to the origin, so a later write fails.
     let event = b"8\r\ndata: x\n\r\n".repeat(1000);
     let left = async { while origins.send(event.clone()).await.is_ok() {} };
     tokio::time::timeout(crate::support::PATIENCE, left).await.expect("the proxy hangs up");
 }
 
-/// Each is cut short in its own way: the client sees a broken transfer, and the next one asks the origin.
+/// Answers truncated in different ways: the client sees a broken transfer, and the next request asks the origin.
 #[tokio::test]
-async fn what_ends_early_is_broken_for_the_client_and_never_stored() {
+async fn a_truncated_answer_is_a_broken_transfer_and_never_stored() {
     for cut in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
@@ -67,7 +67,7 @@ async fn what_ends_early_is_broken_for_the_client_and_never_stored() {
 }
 
 #[tokio::test]
-async fn an_origin_that_falls_silent_in_the_body_is_given_up() {
+async fn an_origin_that_stalls_in_the_body_is_a_broken_transfer() {
     let (origin, mut starts) = Origin::piecewise().await;
     let settings = format!("deadlines.body_idle = \"100ms\"\n{RULES}");
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
@@ -83,7 +83,7 @@ async fn an_origin_that_falls_silent_in_the_body_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_midway_leaves_nothing_stored() {
+async fn a_client_that_disconnects_early_ends_the_fetch_of_a_large_body() {
     let (origin, mut starts) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
@@ -97,7 +97,7 @@ async fn a_client_that_leaves_midway_leaves_nothing_stored() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_the_page_under_way_finish() {
+async fn a_shutdown_lets_a_transfer_finish() {
     let (origin, mut starts) = Origin::piecewise().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
@@ -107,7 +107,7 @@ async fn a_stop_lets_the_page_under_way_finish() {
     client.until("one").await;
     let address = scene.address;
     let stopped = tokio::spawn(scene.stop());
-    // The port closes first, so that another proxy can have it.
+    // The port closes first, so that another proxy can use it.
     while tokio::net::TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! Pages that differ by request headers: each client gets its own, nobody another's.
+//! Pages that vary on request headers: each client gets its own variant and never another one.
 
 use proxy::{Key, MemoryStore, Store, Write};
 
@@ -12,7 +12,7 @@ async fn varying() -> Origin {
 }
 
 #[tokio::test]
-async fn each_variant_has_its_page() {
+async fn each_variant_has_its_own_page() {
     let origin = varying().await;
     let scene = Scene::new(&origin).await;
     for (headers, cache, text) in [
@@ -27,9 +27,10 @@ async fn each_variant_has_its_page() {
     }
 }
 
-/// Django joins the values without a separator and serves the wrong page (semantics.json, vary-concatenation-collision).
+/// Django joins the values without a separator and serves the wrong page (`vary-concatenation-collision` in
+/// `semantics.json`).
 #[tokio::test]
-async fn values_that_only_look_alike_together_are_told_apart() {
+async fn values_that_concatenate_alike_are_different_variants() {
     let origin = varying().await;
     let scene = Scene::new(&origin).await;
     for (number, headers) in [
@@ -66,7 +67,7 @@ async fn deleting_the_base_key_drops_every_variant() {
 }
 
 #[tokio::test]
-async fn another_proxy_on_the_same_store_finds_the_variants() {
+async fn proxies_on_one_store_share_the_variants() {
     let origin = varying().await;
     let store = MemoryStore::new(1 << 20);
     let one = Scene::with(origin.address, store.clone(), RULES).await;
@@ -78,7 +79,7 @@ async fn another_proxy_on_the_same_store_finds_the_variants() {
 }
 
 #[tokio::test]
-async fn the_list_of_the_last_fill_counts() {
+async fn the_vary_of_the_last_fill_counts() {
     let origin = Origin::new(|_, number| {
         let vary = ["Vary: X-A\r\n", "Vary: X-B\r\n", ""][(number - 1).min(2)];
         Script::Answer(page(vary, &format!("page {number}")))
@@ -97,9 +98,9 @@ async fn the_list_of_the_last_fill_counts() {
     }
 }
 
-/// HOSTILE 25: what the proxy cuts off before the origin sees it must not select a variant.
+/// Input 25 of docs/hostile.md: a header that the proxy removes before the origin sees it must not select a variant.
 #[tokio::test]
-async fn a_header_that_connection_names_selects_nothing() {
+async fn a_header_that_connection_names_selects_no_variant() {
     let origin =
         Origin::new(|seen, _| Script::Answer(page("Vary: X-A\r\n", seen.header("x-a").unwrap_or("none"))))
             .await;

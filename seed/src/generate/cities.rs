@@ -1,8 +1,8 @@
-//! Where homes stand: cities by size, with what their addresses, telephones and prices look like.
+//! The cities, by size, with the patterns of their addresses and telephone numbers, and their prices.
 
 use Country::{America, Brazil, France, Germany, Japan};
 
-/// Whose names and words a city uses.
+/// The country whose names and words a city uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Country {
     America,
@@ -16,11 +16,11 @@ pub(super) enum Country {
 pub(super) struct City {
     pub(super) name: &'static str,
     pub(super) state: &'static str,
-    /// A `#` is a digit, here and in the telephone.
+    /// The pattern of a postal code: a `#` stands for a digit, also in `phone`.
     pub(super) zip: &'static str,
-    /// Of the numbers that are given to nobody, where a country keeps such.
+    /// The pattern of a telephone number, from the fictitious numbers of a country that reserves some.
     pub(super) phone: &'static str,
-    /// A square foot costs.
+    /// The price of a square foot.
     pub(super) dollars: u64,
     pub(super) country: Country,
 }

@@ -1,4 +1,4 @@
-//! Names of people and firms as their country has them, and addresses for mail.
+//! Names of people and firms by country, and email addresses.
 
 use fake::Fake as _;
 use fake::faker::name::raw::{FirstName, LastName};
@@ -35,12 +35,12 @@ pub(super) fn firm(country: Country, random: &mut ChaCha8Rng) -> String {
     }
 }
 
-/// A last name, as streets bear them.
+/// A last name for a street.
 pub(super) fn namesake(country: Country, random: &mut ChaCha8Rng) -> &'static str {
     names(country, random).1
 }
 
-/// The name in plain letters, with the agent's number against two of one name. Nobody owns example.com.
+/// The name in ASCII letters, with the agent's id, because two agents may have one name. Nobody owns example.com.
 pub(super) fn email(name: &str, id: u64) -> String {
     let words = name.split(' ').map(plain).filter(|word| !word.is_empty());
     let mut local = words.collect::<Vec<_>>().join(".");
@@ -64,7 +64,7 @@ fn draw<L: Data + Copy>(locale: L, random: &mut ChaCha8Rng) -> (&'static str, &'
     (FirstName(locale).fake_with_rng(random), LastName(locale).fake_with_rng(random))
 }
 
-/// Lower-case letters without their accents; whatever has no such letter is left out.
+/// Lower-case letters without accents. Other characters are left out.
 fn plain(word: &str) -> String {
     word.to_lowercase().chars().filter_map(base).collect()
 }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_plain_letters() {
+    fn an_email_address_is_ascii_letters() {
         for (name, address) in [
             ("Ann Lee", "ann.lee7@example.com"),
             ("Zoë D'Arcy", "zoe.darcy7@example.com"),

@@ -1,4 +1,4 @@
-//! What is said of a home: a title with its street, and a few sentences.
+//! The text of a listing: a title with the street, and a few sentences.
 
 use rand::RngExt as _;
 use rand::rngs::ChaCha8Rng;
@@ -38,11 +38,11 @@ fn street(country: Country, random: &mut ChaCha8Rng) -> String {
     }
 }
 
-/// Four to six sentences; now and then the last of them are a paragraph of their own.
+/// Four to six sentences, sometimes in two paragraphs.
 fn description(home: &Home, city: &City, random: &mut ChaCha8Rng) -> String {
     let name = city.name;
     let feet = home.square_feet;
-    // 10.764 square feet are a square metre.
+    // A square metre is 10.764 square feet.
     let metres = feet * 1_000 / 10_764;
     let mut text =
         format!("{} {feet} sq ft ({metres} m²) {}", pick(&OPENINGS, random), pick(&PLACES, random));

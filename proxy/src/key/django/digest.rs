@@ -1,7 +1,9 @@
 //! What a page varies on: the list that Django keeps of it, and the digest of the values.
 
-use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HOST, HeaderName};
 use md5::{Digest as _, Md5};
+
+use crate::request::Lines;
 
 /// The generations of Django's digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +42,15 @@ impl Generation {
     }
 
     /// The md5 of the values that a request has for a list of headers (`_generate_cache_key`).
-    pub(crate) fn digest(self, list: &[String], headers: &HeaderMap) -> [u8; 16] {
-        Md5::digest(self.hashed(list, headers)).into()
+    pub(crate) fn digest(self, list: &[String], lines: Lines<'_>) -> [u8; 16] {
+        Md5::digest(self.hashed(list, lines)).into()
     }
 
     /// What is digested.
-    pub(crate) fn hashed(self, list: &[String], headers: &HeaderMap) -> Vec<u8> {
+    pub(crate) fn hashed(self, list: &[String], lines: Lines<'_>) -> Vec<u8> {
         let mut text = Vec::new();
         for name in list {
-            match (meta_value(name, headers), self) {
+            match (meta_value(name, lines), self) {
                 (Some(value), Self::Joined | Self::JoinedMarked) => text.extend(value),
                 (Some(value), _) => {
                     text.extend_from_slice(value.len().to_string().as_bytes());
@@ -91,32 +93,34 @@ fn split(vary: &str, generation: Generation) -> impl Iterator<Item = &str> {
 
 /// `request.META.get(name)` as the origin will have it: a header's values joined with commas, each byte a character
 /// of Latin-1, here as UTF-8. What no header can be called is absent.
-pub(crate) fn meta_value(name: &str, headers: &HeaderMap) -> Option<Vec<u8>> {
+pub(crate) fn meta_value(name: &str, lines: Lines<'_>) -> Option<Vec<u8>> {
     let name = name.strip_prefix("HTTP_")?;
     // A server puts these two under their own names, without HTTP_.
     if name == "CONTENT_TYPE" || name == "CONTENT_LENGTH" {
         return None;
     }
     let header = HeaderName::from_bytes(name.replace('_', "-").to_ascii_lowercase().as_bytes()).ok()?;
-    let lines: Vec<_> = headers.get_all(&header).iter().map(HeaderValue::as_bytes).collect();
-    if lines.is_empty() {
-        return announced(&header, headers);
+    let values: Vec<_> = lines.get_all(&header).collect();
+    if values.is_empty() {
+        return announced(&header, lines);
     }
-    let characters = lines.join(&b","[..]).into_iter().map(char::from);
+    let characters = values.join(&b","[..]).into_iter().map(char::from);
     Some(characters.collect::<String>().into_bytes())
 }
 
-/// What the proxy tells the origin in a client's stead (`forward::announce`).
-fn announced(header: &HeaderName, headers: &HeaderMap) -> Option<Vec<u8>> {
+/// What the proxy tells the origin in a client's stead (`request::receive::announce`).
+fn announced(header: &HeaderName, lines: Lines<'_>) -> Option<Vec<u8>> {
     match header.as_str() {
         "x-forwarded-proto" => Some(b"http".to_vec()),
-        "x-forwarded-host" => headers.get(HOST).map(|host| host.as_bytes().to_vec()),
+        "x-forwarded-host" => lines.get(&HOST).map(<[u8]>::to_vec),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::{HeaderMap, HeaderValue};
+
     use super::*;
 
     fn hex(generation: Generation, list: &[&str], headers: &[(&'static str, &'static str)]) -> String {
@@ -125,7 +129,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        generation.digest(&list, &map).iter().map(|byte| format!("{byte:02x}")).collect()
+        generation.digest(&list, Lines::Map(&map)).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// DESIGN §2, by real Django.
@@ -213,7 +217,7 @@ mod tests {
             ("HTTP_X_FORWARDED_PROTO", Some(b"http")),
             ("REMOTE_ADDR", None),
         ] {
-            assert_eq!(meta_value(name, &headers).as_deref(), value, "{name}");
+            assert_eq!(meta_value(name, Lines::Map(&headers)).as_deref(), value, "{name}");
         }
     }
 }

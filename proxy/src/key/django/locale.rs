@@ -1,18 +1,17 @@
-//! The language that `LocaleMiddleware` chooses (`get_language_from_request`), for sites without `i18n_patterns`.
+//! Chooses a language as `LocaleMiddleware` does (`get_language_from_request`), for sites without `i18n_patterns`.
 
 use std::borrow::Cow;
 
-use hyper::header::HeaderMap;
-
 use super::digest::meta_value;
+use crate::request::Lines;
 
-/// Longer codes and headers are cut at the last border before this, as Django does it.
+/// Longer codes and headers are cut at the last separator before this length, as in Django.
 const MAX_LENGTH: usize = 500;
 
-/// The settings by which a language is chosen.
+/// The settings of the choice.
 #[derive(Clone, Debug)]
 pub struct Locale {
-    /// `LANGUAGES`, in their order, in lower case; each has its translations.
+    /// `LANGUAGES` in their order, in lower case. Each is assumed to have its translations.
     pub languages: Vec<String>,
     /// `LANGUAGE_CODE`.
     pub default: String,
@@ -21,9 +20,9 @@ pub struct Locale {
 }
 
 impl Locale {
-    /// The cookie counts, then `Accept-Language`, then the default.
-    pub(super) fn negotiate(&self, headers: &HeaderMap) -> Cow<'_, str> {
-        let text = |name| meta_value(name, headers).and_then(|value| String::from_utf8(value).ok());
+    /// Chooses by the cookie, then by `Accept-Language`, then the default.
+    pub(super) fn negotiate(&self, lines: Lines<'_>) -> Cow<'_, str> {
+        let text = |name| meta_value(name, lines).and_then(|value| String::from_utf8(value).ok());
         let cookies = text("HTTP_COOKIE").unwrap_or_default();
         let accept = text("HTTP_ACCEPT_LANGUAGE").unwrap_or_default();
         let wanted = cookie(&cookies, &self.cookie).and_then(|code| self.variant(&code));
@@ -36,7 +35,8 @@ impl Locale {
         chosen.map_or(Cow::Borrowed(self.default.as_str()), |code| Cow::Owned(code.to_lowercase()))
     }
 
-    /// The code itself, its special fallback, its more general forms; else a sister of the most general one.
+    /// The supported language for a code: the code itself, its special fallback, a more general form, or else a
+    /// sibling of the most general form.
     fn variant(&self, code: &str) -> Option<String> {
         let code = match code.len() > MAX_LENGTH {
             true => code.get(..MAX_LENGTH)?.rsplit_once('-')?.0,
@@ -49,12 +49,12 @@ impl Locale {
         if let Some(found) = possible.iter().find(supported) {
             return Some((*found).to_owned());
         }
-        let sisters = format!("{}-", possible.last()?);
-        self.languages.iter().find(|language| language.starts_with(&sisters)).cloned()
+        let siblings = format!("{}-", possible.last()?);
+        self.languages.iter().find(|language| language.starts_with(&siblings)).cloned()
     }
 }
 
-/// The fallbacks of Django's LANG_INFO.
+/// The special fallbacks in Django's LANG_INFO.
 fn fallback(code: &str) -> Option<&'static str> {
     match code {
         "zh-cn" | "zh-my" | "zh-sg" => Some("zh-hans"),
@@ -63,7 +63,7 @@ fn fallback(code: &str) -> Option<&'static str> {
     }
 }
 
-/// The value of a cookie; the last of a name counts.
+/// The value of a cookie. The last one of a name counts.
 fn cookie<'a>(cookies: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
     let mut pairs = cookies.split(';').filter_map(|pair| pair.split_once('='));
     let value = pairs.rfind(|(name, _)| name.trim() == wanted)?.1.trim();
@@ -72,7 +72,7 @@ fn cookie<'a>(cookies: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
     (!value.is_empty()).then_some(value)
 }
 
-/// What Python's cookies undo in quotes: `\"` is a quote, `\145` an `e`.
+/// Undoes the escapes of Python's cookies: `\"` is a quote, `\145` an `e`.
 fn unquote(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);
@@ -86,7 +86,7 @@ fn unquote(text: &str) -> Cow<'_, str> {
                 plain.push(letter);
                 plain.push_str(rest);
             }
-            // An escaped backslash: what is after it is as it stands.
+            // An escaped backslash: the text after it is literal.
             None if part.is_empty() => {
                 plain.push('\\');
                 plain.push_str(parts.next().unwrap_or_default());
@@ -97,7 +97,7 @@ fn unquote(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// The letter of three octal digits at the start.
+/// The character of three octal digits at the start, and the rest of the text.
 fn octal(text: &str) -> Option<(char, &str)> {
     let (digits, rest) = text.split_at_checked(3)?;
     let is_octal =
@@ -106,7 +106,7 @@ fn octal(text: &str) -> Option<(char, &str)> {
     Some((char::from(letter), rest))
 }
 
-/// The ranges of an `Accept-Language`, the most wanted first; none at all if anything in it is malformed.
+/// The ranges of an `Accept-Language`, the most preferred first; none if any of it is malformed.
 fn ranges(header: &str) -> Vec<String> {
     let header = match header.len() > MAX_LENGTH {
         true => {
@@ -118,7 +118,7 @@ fn ranges(header: &str) -> Vec<String> {
     let items = header.strip_suffix(',').unwrap_or(header);
     let mut ranges = Vec::new();
     for (index, item) in items.split(',').enumerate() {
-        // Blanks may stand around commas, not before the first range.
+        // White space is allowed around commas, but not before the first range.
         let item = if index > 0 { item.trim_start() } else { item };
         match range(item.trim_end()) {
             Some(range) => ranges.push(range),
@@ -129,7 +129,7 @@ fn ranges(header: &str) -> Vec<String> {
     ranges.into_iter().map(|(range, _)| range.to_owned()).collect()
 }
 
-/// A range and its quality in thousandths.
+/// Parses a range and its quality in thousandths.
 fn range(item: &str) -> Option<(&str, u16)> {
     let (range, quality) = match item.split_once(';') {
         Some((range, quality)) => (range.trim_end(), quality_of(quality.trim_start().strip_prefix("q=")?)?),
@@ -144,7 +144,7 @@ fn range(item: &str) -> Option<(&str, u16)> {
     (range == "*" || is_range).then_some((range, quality))
 }
 
-/// `0`, `0.` to `0.999`, `1`, `1.` to `1.000`.
+/// Parses `0`, `0.` to `0.999`, `1`, `1.` to `1.000`.
 fn quality_of(text: &str) -> Option<u16> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -160,7 +160,7 @@ fn quality_of(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{ACCEPT_LANGUAGE, COOKIE, HeaderValue};
+    use hyper::header::{ACCEPT_LANGUAGE, COOKIE, HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -177,11 +177,11 @@ mod tests {
                 headers.insert(name, HeaderValue::from_str(value).unwrap());
             }
         }
-        locale.negotiate(&headers).into_owned()
+        locale.negotiate(Lines::Map(&headers)).into_owned()
     }
 
     #[test]
-    fn the_header_is_read_as_django_does() {
+    fn accept_language_is_read_as_in_django() {
         for (accept, language) in [
             ("", "en"),
             ("fr-CA", "fr"),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_goes_before_the_header() {
+    fn the_cookie_takes_precedence_over_the_header() {
         for (cookie, language) in [
             ("django_language=de", "de"),
             ("a=b; django_language=\"de\"; c=d", "de"),

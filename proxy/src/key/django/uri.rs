@@ -1,13 +1,13 @@
-//! The absolute URI of a request, as Django hashes it (`HttpRequest.build_absolute_uri`).
+//! The absolute URI of a request, which Django hashes (`HttpRequest.build_absolute_uri`).
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode};
 
-/// All but Python's unreserved characters.
+/// All characters except Python's unreserved ones.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~');
 
-/// What `escape_uri_path` escapes: `;`, `=` and `?`, too.
+/// The characters that `escape_uri_path` escapes, among them `;`, `=` and `?`.
 const PATH: &AsciiSet = &RESERVED
     .remove(b'/')
     .remove(b':')
@@ -22,17 +22,17 @@ const PATH: &AsciiSet = &RESERVED
     .remove(b'(')
     .remove(b')');
 
-/// What `iri_to_uri` escapes: a `%` is not.
+/// The characters that `iri_to_uri` escapes. It leaves a `%` as it is.
 const IRI: &AsciiSet =
     &PATH.remove(b'#').remove(b'%').remove(b'[').remove(b']').remove(b'=').remove(b';').remove(b'?');
 
-/// Where a request came in, as Django sees it.
+/// The parts of a request's address, as Django sees them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Address<'a> {
     pub(crate) scheme: &'a str,
     /// As sent.
     pub(crate) host: &'a [u8],
-    /// FORCE_SCRIPT_NAME, or nothing.
+    /// FORCE_SCRIPT_NAME, or the empty text.
     pub(crate) script_name: &'a str,
     /// As sent.
     pub(crate) path: &'a str,
@@ -41,7 +41,8 @@ pub(crate) struct Address<'a> {
 }
 
 impl Address<'_> {
-    /// The path is decoded and escaped anew; the query stays as it was sent, but for characters that no URI has.
+    /// The URI. The path is decoded and escaped again; the query stays as it was sent, except that characters which a
+    /// URI cannot contain are escaped.
     pub(crate) fn uri(&self) -> String {
         let path = without_dots(&self.escaped_path()).into_owned();
         let host = percent_encode(self.host, IRI);
@@ -61,7 +62,7 @@ impl Address<'_> {
     }
 }
 
-/// Bytes that are not UTF-8 stay percent-encoded, and so become `%25E9` in the end.
+/// Bytes that are not UTF-8 stay percent-encoded, and are escaped once more later: `%E9` becomes `%25E9`.
 fn repercent_broken_unicode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -71,7 +72,7 @@ fn repercent_broken_unicode(bytes: &[u8]) -> String {
     text
 }
 
-/// `/./` and `/../` send Django through Python's `urljoin`; segments of dots at the end alone do not.
+/// Django resolves a path with Python's `urljoin` if it contains `/./` or `/../`. Dots only at the end do not count.
 fn without_dots(path: &str) -> Cow<'_, str> {
     if !path.contains("/./") && !path.contains("/../") {
         return Cow::Borrowed(path);
@@ -101,9 +102,9 @@ mod tests {
         Address { scheme: "http", host: b"h", script_name: "", path, query }.uri()
     }
 
-    /// By real Django 5.2.19: `RequestFactory().get()` with PATH_INFO and QUERY_STRING as gunicorn makes them.
+    /// Recorded from Django 5.2.19: `RequestFactory().get()` with PATH_INFO and QUERY_STRING as gunicorn makes them.
     #[test]
-    fn uris_are_djangos() {
+    fn uris_are_those_of_django() {
         for (path, query, expected) in [
             ("/p/", "", "/p/"),
             ("/%7Euser/%2D%5F%2E", "", "/~user/-_."),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_name_stands_before_the_path() {
+    fn a_script_name_precedes_the_path() {
         for (script_name, expected) in
             [("/app", "/app/p/"), ("/app/", "/app/p/"), ("/é", "/%C3%A9/p/"), ("", "/p/")]
         {

@@ -1,8 +1,9 @@
-//! The name of a time zone in a key (`get_current_timezone_name`).
+//! The name of a time zone in Django's keys (`get_current_timezone_name`).
 
 use std::borrow::Cow;
 
-/// A zone with one offset for ever is named by its abbreviation, any other by its name (`ZoneInfo.tzname(None)`).
+/// The name in a key: the abbreviation of a zone with a single, fixed offset, and the name of any other zone
+/// (`ZoneInfo.tzname(None)`).
 pub(crate) fn key_name(zone: &str) -> Cow<'_, str> {
     let bare = zone.strip_prefix("Etc/").unwrap_or(zone);
     match bare {
@@ -12,7 +13,7 @@ pub(crate) fn key_name(zone: &str) -> Cow<'_, str> {
     }
 }
 
-/// `+5` is west of Greenwich, and abbreviated `-05`.
+/// The abbreviation of an `Etc/GMT` zone: `+5` is west of Greenwich, so its abbreviation is `-05`.
 fn offset(posix: &str) -> Option<String> {
     let (sign, most, hours) = match posix.split_at_checked(1)? {
         ("+", hours) => ('-', 12, hours),
@@ -28,10 +29,10 @@ fn offset(posix: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// By CPython 3.11 with the zones of tzdata: all that have a `tzname(None)`, but EST, HST and MST, whose names are
-    /// their abbreviations.
+    /// Recorded from CPython 3.11 with the zones of tzdata that have a `tzname(None)`, except EST, HST and MST, whose
+    /// names are their abbreviations.
     #[test]
-    fn fixed_zones_are_abbreviated() {
+    fn zones_with_a_fixed_offset_are_abbreviated() {
         for (zone, name) in [
             ("UTC", "UTC"),
             ("Etc/UTC", "UTC"),

@@ -1,4 +1,4 @@
-//! Clients that are many, or slow, or both (HOSTILE 29, 51), and what each is told.
+//! Slow clients and too many clients (inputs 29 and 51 of docs/hostile.md).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{SOON, is_well, with};
 use crate::support::{Client, Origin, PATIENCE, RULES, Scene, Script, page};
 
 #[tokio::test]
-async fn h29_a_head_that_does_not_end_is_408() {
+async fn h29_an_unfinished_head_is_408() {
     let origin = Origin::pages("").await;
     let scene = with(&origin, "deadlines.client_head = \"100ms\"\n").await;
     for part in [
@@ -26,14 +26,14 @@ async fn h29_a_head_that_does_not_end_is_408() {
         assert!(client.is_closed().await);
         is_well(&scene).await;
     }
-    // The second on a connection has no more time than the first.
+    // A second request on a connection has the same deadline.
     let mut client = scene.connect().await;
     client.write(b"GET /p/well HTTP/1.1\r\nHost: localhost:8000\r\n\r\nGET /p/").await;
     assert_eq!(client.reply(true).await.status(), 200);
     assert_eq!(client.reply(true).await.status(), 408);
 }
 
-/// A byte now and then does not buy time.
+/// A byte now and then does not extend the deadline.
 #[tokio::test]
 async fn h29_a_head_that_trickles_is_408() {
     let origin = Origin::pages("").await;
@@ -50,7 +50,7 @@ async fn h29_a_head_that_trickles_is_408() {
 }
 
 #[tokio::test]
-async fn h29_who_asks_nothing_is_let_go_without_a_word() {
+async fn h29_an_idle_connection_is_closed_without_an_answer() {
     let origin = Origin::pages("").await;
     let scene = with(&origin, "deadlines.client_head = \"50ms\"\ndeadlines.client_idle = \"100ms\"\n").await;
     let mut silent = scene.connect().await;
@@ -62,9 +62,9 @@ async fn h29_who_asks_nothing_is_let_go_without_a_word() {
     is_well(&scene).await;
 }
 
-/// A long answer is not idleness, whatever the client does meanwhile.
+/// A client that waits for a slow answer is not idle.
 #[tokio::test]
-async fn h29_who_waits_for_an_answer_is_not_idle() {
+async fn h29_a_client_that_waits_for_an_answer_is_not_idle() {
     let (sender, mut requests) = tokio::sync::mpsc::channel(1);
     let origin = Origin::new(move |_, _| {
         let (answer, pieces) = tokio::sync::mpsc::channel(1);
@@ -76,14 +76,14 @@ async fn h29_who_waits_for_an_answer_is_not_idle() {
     let mut client = scene.connect().await;
     client.write(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let answer = requests.recv().await.unwrap();
-    // Three times what a client may be idle for.
+    // Three times the idle deadline.
     tokio::time::sleep(Duration::from_millis(150)).await;
     answer.send(page("", "late")).await.unwrap();
     assert_eq!(client.reply(true).await.text(), "late");
 }
 
 #[tokio::test]
-async fn h29_a_body_that_does_not_come_is_408() {
+async fn h29_an_unfinished_body_is_408() {
     let origin = Origin::pages("").await;
     let scene = with(&origin, "deadlines.body_idle = \"100ms\"\n").await;
     for request in [
@@ -99,10 +99,11 @@ async fn h29_a_body_that_does_not_come_is_408() {
     }
 }
 
-/// The place of one that does not read is free again: with one place in all, nobody else could be served else.
+/// The slot of a client that does not read becomes free. With one slot in all, no other client would be served
+/// otherwise.
 #[tokio::test]
-async fn h29_who_does_not_read_is_let_go() {
-    // More than the kernel takes for a client.
+async fn h29_a_client_that_does_not_read_is_disconnected() {
+    // The large page exceeds the kernel's buffers of a connection.
     let origin = Origin::new(|seen, _| {
         let length = if seen.line.contains("large") { 16 << 20 } else { 1 };
         Script::Answer(page("", &"x".repeat(length)))
@@ -118,17 +119,17 @@ async fn h29_who_does_not_read_is_let_go() {
         slow.head().await;
         let started = Instant::now();
         while scene.get("/p/").await.status() != 200 {
-            assert!(started.elapsed() < PATIENCE, "still there");
+            assert!(started.elapsed() < PATIENCE, "the slow client is still connected");
         }
         assert!(slow.rest().await.len() < 16 << 20);
     }
 }
 
-/// A client with its request on the way, once there is a place for it.
+/// Connects a client when a slot is free, and sends its request.
 async fn once(scene: &Scene, target: &str) -> Client {
     let started = Instant::now();
     while scene.get("/p/").await.status() != 200 {
-        assert!(started.elapsed() < SOON, "no place");
+        assert!(started.elapsed() < SOON, "no free slot");
     }
     loop {
         let mut client = scene.connect().await;
@@ -136,12 +137,12 @@ async fn once(scene: &Scene, target: &str) -> Client {
         if client.peek().await.starts_with(b"HTTP/1.1 200") {
             return client;
         }
-        assert!(started.elapsed() < SOON, "no place");
+        assert!(started.elapsed() < SOON, "no free slot");
     }
 }
 
 #[tokio::test]
-async fn h51_one_connection_too_many_is_told_so() {
+async fn h51_a_connection_beyond_the_limit_gets_an_error() {
     let origin = Origin::pages("").await;
     for (setting, status) in [("connections", 503), ("connections_per_address", 429)] {
         let scene = with(&origin, &format!("limits.{setting} = 2\n")).await;
@@ -161,7 +162,7 @@ async fn h51_one_connection_too_many_is_told_so() {
         drop(clients);
         let started = Instant::now();
         while scene.get("/p/well").await.status() != 200 {
-            assert!(started.elapsed() < PATIENCE, "no place");
+            assert!(started.elapsed() < PATIENCE, "no free slot");
         }
     }
 }

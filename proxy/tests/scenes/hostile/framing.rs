@@ -1,10 +1,11 @@
-//! Where a request ends: what could end in two places is refused (HOSTILE 1-14, 49, 52).
+//! The framing of requests: a request whose end is ambiguous is refused (inputs 1 to 14, 42, 49 and 52 of
+//! docs/hostile.md).
 
 use super::{all_refused, echo, everything, is_well, last_words};
 use crate::support::{Origin, Scene};
 
 #[tokio::test]
-async fn h1_a_length_and_chunks() {
+async fn h1_a_length_and_chunks_are_refused() {
     all_refused(
         400,
         &[
@@ -17,9 +18,9 @@ async fn h1_a_length_and_chunks() {
     .await;
 }
 
-/// The head comes byte by byte, and in one piece with a good one before it.
+/// The head arrives byte by byte, and together with a valid request before it.
 #[tokio::test]
-async fn h1_a_length_and_chunks_however_they_come() {
+async fn h1_a_length_and_chunks_are_refused_however_they_arrive() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     let good = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
@@ -41,9 +42,9 @@ async fn h1_a_length_and_chunks_however_they_come() {
     is_well(&scene).await;
 }
 
-/// Behind chunks the connection ends, so that no head is read there that was not looked at.
+/// The proxy closes a connection after a chunked request, so it never reads a head that it has not checked.
 #[tokio::test]
-async fn h1_behind_chunks_no_request_is_read() {
+async fn h1_no_request_is_read_after_a_chunked_request() {
     let origin = echo().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
@@ -56,7 +57,7 @@ async fn h1_behind_chunks_no_request_is_read() {
 }
 
 #[tokio::test]
-async fn h2_h3_lengths_that_are_none() {
+async fn h2_h3_invalid_lengths_are_refused() {
     all_refused(
         400,
         &[
@@ -74,9 +75,9 @@ async fn h2_h3_lengths_that_are_none() {
     .await;
 }
 
-/// A tab before the value is white space as good as a blank (RFC 9110 §5.6.3): see the next test.
+/// A tab before the value is not among these: it is white space like a space (RFC 9110 §5.6.3), as the next test shows.
 #[tokio::test]
-async fn h4_h5_h6_codings_that_are_not_chunked() {
+async fn h4_h5_h6_other_transfer_codings_than_chunked_are_refused() {
     all_refused(
         400,
         &[
@@ -96,7 +97,7 @@ async fn h4_h5_h6_codings_that_are_not_chunked() {
 }
 
 #[tokio::test]
-async fn h4_h8_what_may_be_written_in_two_ways_goes_on_in_one() {
+async fn h4_h8_variants_of_framing_are_forwarded_in_one_form() {
     let origin = echo().await;
     let scene = Scene::new(&origin).await;
     for request in [
@@ -111,9 +112,9 @@ async fn h4_h8_what_may_be_written_in_two_ways_goes_on_in_one() {
     }
 }
 
-/// What is no chunk ends the request; on a page under a rule the body is not read at all.
+/// An invalid chunk ends the request.
 #[tokio::test]
-async fn h7_h8_chunks_that_are_none() {
+async fn h7_h8_invalid_chunks_are_refused() {
     let origin = echo().await;
     let scene = Scene::new(&origin).await;
     for chunks in [
@@ -140,7 +141,7 @@ async fn h7_h8_chunks_that_are_none() {
 }
 
 #[tokio::test]
-async fn h9_h10_h11_bytes_that_belong_in_no_head() {
+async fn h9_h10_h11_invalid_bytes_in_a_head_are_refused() {
     all_refused(
         400,
         &[
@@ -161,7 +162,7 @@ async fn h9_h10_h11_bytes_that_belong_in_no_head() {
 }
 
 #[tokio::test]
-async fn h12_one_empty_line_before_a_request_and_no_more() {
+async fn h12_one_empty_line_before_a_request_is_accepted_and_no_more() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     let get = "GET /p/well HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
@@ -172,10 +173,10 @@ async fn h12_one_empty_line_before_a_request_and_no_more() {
     is_well(&scene).await;
 }
 
-/// The body of a GET selects nothing, so it goes nowhere: neither into a page that others get, nor to the origin, nor
-/// onto the connection as a next request.
+/// The body of a GET does not select a page, so the proxy drops it: it must influence no shared page, reach no origin,
+/// and not be read as the next request.
 #[tokio::test]
-async fn h13_the_body_of_a_get_goes_nowhere() {
+async fn h13_the_body_of_a_get_is_dropped() {
     let origin = echo().await;
     let scene = Scene::new(&origin).await;
     let smuggled = "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -199,9 +200,9 @@ async fn h13_the_body_of_a_get_goes_nowhere() {
     assert!(origin.seen().iter().all(|seen| !seen.line.contains("evil") && seen.body.is_empty()));
 }
 
-/// An upgrade is not forwarded, so nothing behind it is anything but the next request.
+/// The proxy does not forward an upgrade, so the bytes after it are the next request.
 #[tokio::test]
-async fn h14_behind_an_upgrade_comes_a_request_like_others() {
+async fn h14_the_bytes_after_an_upgrade_are_an_ordinary_request() {
     let origin = echo().await;
     let scene = Scene::new(&origin).await;
     let mut client = scene.connect().await;
@@ -222,9 +223,9 @@ async fn h14_behind_an_upgrade_comes_a_request_like_others() {
     assert_eq!(origin.count(), 2);
 }
 
-/// No PROXY protocol and no HTTP/2 here: what begins so is no request.
+/// The proxy does not speak the PROXY protocol, HTTP/2 or TLS here: their first bytes are not a request.
 #[tokio::test]
-async fn h42_h49_other_protocols() {
+async fn h42_h49_other_protocols_are_refused() {
     for preface in [
         &b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET /p/ HTTP/1.1\r\nHost: a\r\n\r\n"[..],
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff\xc0\0\x02\x01\xc0\0\x02\x02\0\x01\0\x02",
@@ -245,7 +246,7 @@ async fn h42_h49_other_protocols() {
 }
 
 #[tokio::test]
-async fn h52_trailers_end_here() {
+async fn h52_trailers_are_dropped() {
     let origin = echo().await;
     let scene = Scene::new(&origin).await;
     let request = b"POST /x HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n\

@@ -1,4 +1,4 @@
-//! What such proxies have been broken with: `docs/hostile.md` lists it by number and names the test of each.
+//! Inputs that have broken caching proxies. `docs/hostile.md` lists them by number and names the test of each.
 
 mod clients;
 mod framing;
@@ -12,18 +12,18 @@ use proxy::MemoryStore;
 
 use crate::support::{Client, Origin, RULES, Reply, Scene, Script, page};
 
-/// A proxy with these settings before this origin.
+/// A proxy with these settings in front of this origin.
 async fn with(origin: &Origin, settings: &str) -> Scene {
     Scene::with(origin.address, MemoryStore::new(8 << 20), &format!("{settings}\n{RULES}")).await
 }
 
-/// A new client gets what it asks for, whatever the last one did.
+/// Checks that a new client is served, whatever the last one did.
 async fn is_well(scene: &Scene) {
     let reply = scene.get("/p/well").await;
     assert_eq!((reply.status(), reply.whole), (200, true), "{}", reply.line);
 }
 
-/// Sends these bytes, reads one answer, and sees the connection closed after it.
+/// Sends these bytes, reads one answer, and checks that the connection is closed after it.
 async fn last_words(scene: &Scene, bytes: &[u8]) -> Reply {
     let mut client = scene.connect().await;
     client.try_write(bytes).await;
@@ -32,7 +32,8 @@ async fn last_words(scene: &Scene, bytes: &[u8]) -> Reply {
     reply
 }
 
-/// Each of these is answered so, ends its connection, reaches no origin, and harms nobody else.
+/// Checks that each request gets this status, that its connection is closed, that it does not reach the origin, and
+/// that other clients are served.
 async fn all_refused(status: u16, requests: &[&[u8]]) {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
@@ -44,7 +45,7 @@ async fn all_refused(status: u16, requests: &[&[u8]]) {
     assert_eq!(origin.count(), 1);
 }
 
-/// An origin whose answer is what it was asked, and with which headers.
+/// An origin that answers with the request line, headers and body that it received.
 async fn echo() -> Origin {
     Origin::new(|seen, _| {
         let lines: Vec<_> = seen.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -54,10 +55,10 @@ async fn echo() -> Origin {
     .await
 }
 
-/// Far more than anything here takes, far less than a test's patience.
+/// Much longer than any step here takes, and much shorter than a test's patience.
 const SOON: Duration = Duration::from_secs(5);
 
-/// What comes on a connection until it is closed.
+/// Reads a connection until it is closed.
 async fn everything(client: &mut Client) -> String {
     String::from_utf8_lossy(&client.rest().await).into_owned()
 }

@@ -1,19 +1,20 @@
-//! Origins that are slow, or lie, or leave (HOSTILE 31-34), and how much of them is asked.
+//! Origins that are slow, lie or disconnect (inputs 31 to 34 of docs/hostile.md), and the limits of requests to an
+//! origin.
 
 use tokio::sync::mpsc;
 
 use super::{is_well, with};
 use crate::support::{Client, Origin, Scene, Script, answer, page};
 
-/// Asks without waiting for the answer.
+/// Sends a request without waiting for the answer.
 async fn ask(scene: &Scene, target: &str) -> Client {
     let mut client = scene.connect().await;
     client.write(format!("GET {target} HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").as_bytes()).await;
     client
 }
 
-/// An origin whose answers the test sends: each request's sender comes out of the channel.
-async fn asked() -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
+/// An origin whose answers the test sends. The channel gives the sender of each request.
+async fn controlled() -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
     let (starts, requests) = mpsc::unbounded_channel();
     let origin = Origin::new(move |_, _| {
         let (sender, pieces) = mpsc::channel(1);
@@ -25,15 +26,15 @@ async fn asked() -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
 }
 
 #[tokio::test]
-async fn h31_an_origin_has_so_many_requests_and_so_many_wait() {
-    let (origin, mut requests) = asked().await;
+async fn h31_requests_to_an_origin_and_its_queue_are_limited() {
+    let (origin, mut requests) = controlled().await;
     let settings = "limits.origin_requests = 1\nlimits.origin_queue = 1\ndeadlines.origin_queue = \"20s\"\n";
     let scene = with(&origin, settings).await;
     let mut first = ask(&scene, "/1").await;
     let at_first = requests.recv().await.unwrap();
     at_first.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1".to_vec()).await.unwrap();
     first.until("\r\n\r\n1").await;
-    // Which of the two is in the queue is theirs to settle; the other is told so at once.
+    // Either of the two enters the queue, and the other is refused at once.
     let (mut second, mut third) = (ask(&scene, "/2").await, ask(&scene, "/3").await);
     let (refused, mut waiting) = tokio::select! {
         reply = second.reply(true) => (reply, third),
@@ -42,7 +43,7 @@ async fn h31_an_origin_has_so_many_requests_and_so_many_wait() {
     assert_eq!((refused.status(), refused.header("retry-after")), (503, "1"));
     assert_eq!(refused.cache(), "BYPASS fwd=bypass; detail=origin-busy");
     assert_eq!((origin.count(), refused.text()), (1, "503: the origin is busy\n"));
-    // The place is free when the answer is whole, and not before.
+    // The slot becomes free when the answer is complete, and not before.
     at_first.send(b"1".to_vec()).await.unwrap();
     assert_eq!(first.reply(true).await.text(), "11");
     drop(at_first);
@@ -51,8 +52,8 @@ async fn h31_an_origin_has_so_many_requests_and_so_many_wait() {
 }
 
 #[tokio::test]
-async fn h31_who_waits_for_the_origin_waits_not_for_long_and_pages_need_none() {
-    let (origin, mut requests) = asked().await;
+async fn h31_a_request_waits_for_a_free_origin_slot_until_its_deadline_and_hits_need_none() {
+    let (origin, mut requests) = controlled().await;
     let scene = with(&origin, "limits.origin_requests = 1\ndeadlines.origin_queue = \"100ms\"\n").await;
     let mut filling = ask(&scene, "/p/well").await;
     requests.recv().await.unwrap().send(page("", "kept")).await.unwrap();
@@ -67,11 +68,11 @@ async fn h31_who_waits_for_the_origin_waits_not_for_long_and_pages_need_none() {
     assert_eq!(origin.count(), 2);
 }
 
-/// A byte now and then is no silence; the bound in all ends it.
+/// A byte now and then is not silence; the deadline of the whole answer ends it.
 #[tokio::test]
-async fn h31_an_answer_that_trickles_has_a_bound_in_all() {
+async fn h31_a_slow_answer_ends_at_the_total_deadline() {
     for head in ["HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "HTTP/1.1 200 OK\r\nX: "] {
-        let (origin, mut requests) = asked().await;
+        let (origin, mut requests) = controlled().await;
         let scene = with(&origin, "deadlines.origin_total = \"200ms\"\n").await;
         for target in ["/p/", "/x"] {
             let mut client = ask(&scene, target).await;
@@ -92,7 +93,7 @@ async fn h31_an_answer_that_trickles_has_a_bound_in_all() {
 }
 
 #[tokio::test]
-async fn h33_answers_to_nobodys_question() {
+async fn h33_malformed_or_unrequested_answers_are_502() {
     for (said, status) in [
         (answer("304 Not Modified", "ETag: \"v\"\r\n", ""), 502),
         (b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n".to_vec(), 502),
@@ -125,9 +126,9 @@ async fn h33_answers_to_nobodys_question() {
     }
 }
 
-/// Who asked whether it has changed gets the origin's word for it, outside of the cache.
+/// Outside the cache a conditional request gets the origin's 304.
 #[tokio::test]
-async fn h33_who_asks_for_a_304_may_have_it() {
+async fn h33_a_conditional_request_may_get_a_304() {
     let origin = Origin::new(|_, _| Script::Answer(answer("304 Not Modified", "", ""))).await;
     let scene = Scene::new(&origin).await;
     for condition in ["If-None-Match: \"v\"\r\n", "If-Modified-Since: Tue, 24 Nov 2026 12:00:00 GMT\r\n"] {
@@ -138,7 +139,7 @@ async fn h33_who_asks_for_a_304_may_have_it() {
 }
 
 #[tokio::test]
-async fn h33_answers_before_the_answer() {
+async fn h33_interim_answers_are_skipped() {
     let early =
         b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n".repeat(1_000);
     let whole = [early.clone(), page("", "x")].concat();
@@ -149,8 +150,8 @@ async fn h33_answers_before_the_answer() {
         assert_eq!((reply.status(), reply.text(), reply.header("link")), (200, "x", ""));
     }
 
-    // And no answer after them.
-    let (origin, mut requests) = asked().await;
+    // An origin that sends only interim answers runs into the deadline.
+    let (origin, mut requests) = controlled().await;
     let scene = with(&origin, "deadlines.origin_head = \"200ms\"\n").await;
     let mut client = ask(&scene, "/x").await;
     let sender = requests.recv().await.unwrap();
@@ -159,9 +160,9 @@ async fn h33_answers_before_the_answer() {
     flood.await.unwrap();
 }
 
-/// What an origin says beyond its answer is never the answer to somebody else.
+/// Bytes that an origin sends after its answer are never the answer to another request.
 #[tokio::test]
-async fn h34_what_is_behind_an_answer_is_nobodys() {
+async fn h34_bytes_after_an_answer_are_dropped() {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     for said in [
         format!("HTTP/1.1 204 No Content\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()),
@@ -190,10 +191,10 @@ async fn h34_what_is_behind_an_answer_is_nobodys() {
     }
 }
 
-/// An origin that closes an idle connection just as a request comes has not seen it, most likely: what does the same
-/// twice as once is sent again, once, and only where the connection had been good before.
+/// An origin that closes an idle connection when a request arrives has probably not seen the request. An idempotent
+/// request is sent again, once, and only if the connection had worked before.
 #[tokio::test]
-async fn an_origin_that_closes_an_idle_connection_is_asked_again() {
+async fn an_idempotent_request_is_sent_again_if_the_origin_closes_an_idle_connection() {
     for (request, status, count) in [
         ("GET /x HTTP/1.1\r\nHost: a\r\n\r\n", 200, 3),
         ("GET /p/x HTTP/1.1\r\nHost: a\r\n\r\n", 200, 3),
@@ -202,7 +203,7 @@ async fn an_origin_that_closes_an_idle_connection_is_asked_again() {
         ("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 502, 2),
         ("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 502, 2),
     ] {
-        // The second on a connection that was good finds it closed.
+        // The second request finds a connection that has worked closed.
         let origin = Origin::new(|seen, number| match number {
             2 => Script::Close(Vec::new()),
             _ if seen.line.starts_with("HEAD") => Script::Close(answer("200 OK", "", "")),
@@ -224,7 +225,7 @@ async fn an_origin_that_never_answers_is_asked_once() {
     assert_eq!(scene.get("/x").await.status(), 502);
     assert_eq!(origin.count(), 1);
 
-    // Nor more than twice, where it had been good.
+    // If the connection had worked, the request is sent twice and not more.
     let origin = Origin::new(|_, number| match number {
         1 => Script::Answer(page("", "page")),
         _ => Script::Close(Vec::new()),

@@ -1,10 +1,10 @@
-//! What is kept, and how much of it (HOSTILE 26-28, 35, 38-41).
+//! Which pages are stored, and how many (inputs 26 to 28, 35 and 38 to 41 of docs/hostile.md).
 
 use super::{is_well, with};
 use crate::support::{Origin, Scene, Script, page};
 
 #[tokio::test]
-async fn h26_varies_that_cannot_be_kept_apart() {
+async fn h26_an_unusable_vary_is_not_stored() {
     let hundred = (0..100).map(|number| format!("X-{number}")).collect::<Vec<_>>().join(", ");
     for (vary, reason) in [
         (hundred.as_str(), "vary-names"),
@@ -31,7 +31,7 @@ async fn h26_varies_that_cannot_be_kept_apart() {
 }
 
 #[tokio::test]
-async fn h27_a_page_has_so_many_variants_and_no_more() {
+async fn h27_the_variants_of_a_page_are_limited() {
     let origin = Origin::new(|seen, _| {
         Script::Answer(page("Vary: Accept-Language\r\n", seen.header("accept-language").unwrap()))
     })
@@ -50,13 +50,13 @@ async fn h27_a_page_has_so_many_variants_and_no_more() {
     assert_eq!(origin.count(), 100);
     assert!(
         scene.get_with("/p/other", &ask(0)).await.cache().ends_with("; stored"),
-        "another page has its own"
+        "another page has its own limit"
     );
 }
 
-/// Each query is a page; the store throws the oldest out.
+/// Each query is a page, and the store evicts the oldest.
 #[tokio::test]
-async fn h28_random_queries_fill_no_more_than_the_store_holds() {
+async fn h28_random_queries_do_not_exceed_the_limit_of_the_store() {
     let origin = Origin::new(|_, _| Script::Answer(page("", &"x".repeat(10_000)))).await;
     let store = proxy::MemoryStore::new(1 << 20);
     let scene = Scene::with(origin.address, store, crate::support::RULES).await;
@@ -72,14 +72,14 @@ async fn h28_random_queries_fill_no_more_than_the_store_holds() {
         hits += usize::from(client.reply(true).await.header("x-cache") == "HIT");
     }
     assert_eq!((before, origin.count()), (500, 1000 - hits));
-    // A megabyte has room for a hundred of them.
+    // 1 MiB has room for about a hundred of the pages.
     assert!(hits < 150, "{hits}");
     is_well(&scene).await;
 }
 
-/// Nothing of these keeps a page out, Django's rules being what they are, and no number is too large for anybody.
+/// As in Django, none of these keeps a page from being stored, and no number overflows.
 #[tokio::test]
-async fn h38_h39_numbers_and_dates_from_nowhere() {
+async fn h38_h39_absurd_numbers_and_dates_do_not_matter() {
     for line in [
         "Age: 99999999999999999999",
         "Age: -1",
@@ -114,7 +114,7 @@ async fn h38_h39_numbers_and_dates_from_nowhere() {
 }
 
 #[tokio::test]
-async fn h35_what_is_for_one_alone_in_any_case() {
+async fn h35_private_answers_in_any_case_are_not_stored() {
     for (line, reason) in [
         ("Set-Cookie: a=b", "set-cookie"),
         ("sEt-cOOkie: a=b", "set-cookie"),
@@ -136,7 +136,7 @@ async fn h35_what_is_for_one_alone_in_any_case() {
 }
 
 #[tokio::test]
-async fn h40_h41_ranges_and_conditions_without_measure_get_the_page() {
+async fn h40_h41_absurd_ranges_and_conditions_get_the_whole_page() {
     let origin = Origin::pages("ETag: \"v\"\r\n").await;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;

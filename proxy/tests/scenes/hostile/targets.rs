@@ -1,4 +1,4 @@
-//! What is asked for, by whom, in whose name (HOSTILE 15-25, 36, 37, 48).
+//! Methods, targets, hosts and forwarded headers (inputs 15 to 25 and 48 of docs/hostile.md).
 
 use proxy::MemoryStore;
 
@@ -6,7 +6,7 @@ use super::{all_refused, echo, is_well, last_words, with};
 use crate::support::{Origin, Scene, Script, page};
 
 #[tokio::test]
-async fn h15_methods_and_targets_that_are_for_no_cache() {
+async fn h15_unsupported_methods_and_targets_are_refused() {
     all_refused(
         405,
         &[
@@ -31,7 +31,7 @@ async fn h15_methods_and_targets_that_are_for_no_cache() {
 }
 
 #[tokio::test]
-async fn h16_h17_hosts_that_could_be_two_or_none() {
+async fn h16_h17_ambiguous_or_invalid_hosts_are_refused() {
     all_refused(
         400,
         &[
@@ -58,7 +58,7 @@ async fn h16_h17_hosts_that_could_be_two_or_none() {
 }
 
 #[tokio::test]
-async fn h18_one_host_has_one_page_however_it_is_written() {
+async fn h18_case_and_default_port_of_a_host_do_not_matter() {
     let origin = Origin::pages("").await;
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), crate::support::RULES).await;
     for (host, text) in [
@@ -76,9 +76,9 @@ async fn h18_one_host_has_one_page_however_it_is_written() {
     assert_eq!(scene.send(absolute).await.text(), "page 2");
 }
 
-/// What selects no page must not reach the origin: it could answer with what others then get.
+/// A header that does not select a page must not reach the origin, whose answer is shared with other clients.
 #[tokio::test]
-async fn h19_what_says_for_whom_comes_from_us() {
+async fn h19_forwarded_headers_of_an_untrusted_client_are_replaced() {
     let origin = echo().await;
     let scene = Scene::new(&origin).await;
     for name in [
@@ -105,7 +105,7 @@ async fn h19_what_says_for_whom_comes_from_us() {
 }
 
 #[tokio::test]
-async fn h20_targets_are_what_their_bytes_are() {
+async fn h20_targets_are_not_normalized() {
     let origin = Origin::new(|seen, _| Script::Answer(page("", &seen.line))).await;
     let scene = Scene::new(&origin).await;
     let targets = [
@@ -134,7 +134,7 @@ async fn h20_targets_are_what_their_bytes_are() {
         assert_eq!(
             scene.get(target).await.text(),
             match *target {
-                // An empty query is none: the page is there already.
+                // An empty query counts as no query, and that page is stored already.
                 "/p/a?" => "GET /p/a HTTP/1.1".to_owned(),
                 target => format!("GET {target} HTTP/1.1"),
             }
@@ -143,7 +143,7 @@ async fn h20_targets_are_what_their_bytes_are() {
 }
 
 #[tokio::test]
-async fn h21_no_page_is_cached_for_how_its_name_ends() {
+async fn h21_a_file_extension_makes_no_page_cacheable() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     for target in
@@ -155,9 +155,9 @@ async fn h21_no_page_is_cached_for_how_its_name_ends() {
     }
 }
 
-/// The origin may read a query in its own way (`;` as `&`): it is kept as it is, in the key and on the way.
+/// An origin may parse a query in its own way (`;` as `&`), so the key and the forwarded request have it unchanged.
 #[tokio::test]
-async fn h22_h23_queries_are_neither_read_nor_sorted_nor_stripped() {
+async fn h22_h23_queries_are_neither_parsed_nor_sorted_nor_stripped() {
     let origin = Origin::new(|seen, _| Script::Answer(page("", &seen.line))).await;
     let scene = Scene::new(&origin).await;
     for target in [
@@ -179,7 +179,7 @@ async fn h22_h23_queries_are_neither_read_nor_sorted_nor_stripped() {
 }
 
 #[tokio::test]
-async fn h23_h24_heads_have_a_measure() {
+async fn h23_h24_oversized_heads_are_refused() {
     let origin = Origin::pages("").await;
     let scene = with(&origin, "").await;
     let head = |target: &str, headers: &str| {
@@ -212,7 +212,7 @@ async fn h23_h24_heads_have_a_measure() {
 }
 
 #[tokio::test]
-async fn h24_what_a_head_may_be_is_a_setting() {
+async fn h24_the_limits_of_a_head_are_settings() {
     let origin = Origin::pages("").await;
     let scene = with(&origin, "limits.request_line = 64\nlimits.head = 9000\nlimits.headers = 200\n").await;
     let head = |target: &str, headers: &str| {
@@ -228,9 +228,9 @@ async fn h24_what_a_head_may_be_is_a_setting() {
     }
 }
 
-/// What `Connection` names is gone before anything is decided: the page that is stored is the one without it.
+/// Headers that `Connection` names are removed before any decision, so the stored page was selected without them.
 #[tokio::test]
-async fn h25_connection_cannot_cut_off_what_selects() {
+async fn h25_connection_cannot_hide_a_selecting_header() {
     let origin = echo().await;
     let scene = Scene::new(&origin).await;
     let cut = "Authorization: Basic eA==\r\nCookie: sid=1\r\nConnection: Authorization, cookie, Host, Content-Length\r\n";
@@ -244,9 +244,9 @@ async fn h25_connection_cannot_cut_off_what_selects() {
     assert_eq!(kept.header("x-cache"), "BYPASS");
 }
 
-/// The cache has no commands on the wire: a PURGE is a method like others, and the page stays.
+/// The cache has no commands over HTTP: PURGE is an ordinary method, and the page stays stored.
 #[tokio::test]
-async fn h48_nobody_purges_from_outside() {
+async fn h48_clients_cannot_purge() {
     let origin = Origin::pages("").await;
     let scene = Scene::new(&origin).await;
     scene.get("/p/").await;

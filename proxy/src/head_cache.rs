@@ -1,0 +1,140 @@
+//! The last seen head, or vary marker, of each key: a guess that saves work, and is compared with what the store says at
+//! each use.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+
+use crate::key::{Key, VaryMarker};
+use crate::page::entry::Entry;
+use crate::page::format::Format;
+use crate::page::stored::{PageHead, StoredPage};
+use crate::weight::{ByBytes, Weigh};
+
+/// How much is remembered, in bytes: of some ten thousand pages.
+const LIMIT: u64 = 16 << 20;
+
+/// How many keys there is room for at first.
+const KEYS: usize = 10_000;
+
+/// The last seen of each key.
+#[derive(Debug)]
+pub(crate) struct HeadCache(Cache<Key, Seen, ByBytes>);
+
+/// What was seen last under a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Seen {
+    /// The marker of a page that varies: it and the variant are then asked for in one round trip.
+    Marker(Arc<VaryMarker>),
+    /// The head of a page: while the stored text begins the same, it need not be read again.
+    Head(Arc<SeenHead>),
+}
+
+impl Weigh for Seen {
+    fn weigh(&self) -> usize {
+        match self {
+            Self::Marker(marker) => marker.size(),
+            Self::Head(head) => head.text.len() + head.head.size(),
+        }
+    }
+}
+
+/// The head of a page as it lies in the store, and what it says.
+#[derive(Debug)]
+pub(crate) struct SeenHead {
+    text: Box<[u8]>,
+    head: Arc<PageHead>,
+    /// Of the body.
+    length: usize,
+}
+
+impl HeadCache {
+    pub(crate) fn new() -> Self {
+        Self(Cache::with_weighter(KEYS, LIMIT, ByBytes))
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Seen> {
+        self.0.get(key)
+    }
+
+    /// Remembers a marker.
+    pub(crate) fn keep_marker(&self, key: Key, marker: Arc<VaryMarker>) {
+        self.0.insert(key, Seen::Marker(marker));
+    }
+
+    /// Makes a page of an entry that was read from this value, and remembers its head.
+    pub(crate) fn keep_head(&self, key: &Key, value: &Bytes, entry: Entry, format: &Format) -> StoredPage {
+        let text = format.head(value, &entry).map(Box::from);
+        let page = StoredPage::from(entry);
+        if let Some(text) = text {
+            let seen = SeenHead { text, head: page.head().clone(), length: page.body().len() };
+            self.0.insert(key.clone(), Seen::Head(Arc::new(seen)));
+        }
+        page
+    }
+}
+
+impl Seen {
+    /// The page of a value that begins with the head that was seen last. Reading it again would say the same, for a fourth
+    /// of the instructions of a hit.
+    pub(crate) fn page(&self, value: &Bytes) -> Option<StoredPage> {
+        let Self::Head(seen) = self else { return None };
+        let is_same = value.starts_with(&seen.text) && value.len() == seen.text.len() + seen.length;
+        is_same.then(|| StoredPage::new(seen.head.clone(), value.slice(seen.text.len()..)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page's value, with a head of about so many bytes and a body of that many.
+    fn value(head: usize, body: usize) -> Bytes {
+        let (line, body) = ("h".repeat(head), "b".repeat(body));
+        format!(
+            "HTTP/1.1 200 OK\r\nCachepage-Expires: 9\r\nA: {line}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into()
+    }
+
+    fn remember(cache: &HeadCache, key: &Key, value: &Bytes) {
+        drop(cache.keep_head(key, value, Format::Http.decode(value).unwrap(), &Format::Http));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_page_does_not_hold_its_body() {
+        let (cache, key, value) = (HeadCache::new(), Key::new("a"), value(10, 1 << 20));
+        remember(&cache, &key, &value);
+        assert!(matches!(cache.get(key.as_bytes()), Some(Seen::Head(_))));
+        assert!(value.is_unique());
+    }
+
+    #[test]
+    fn it_is_bounded_in_bytes_whatever_the_heads_are() {
+        let cache = HeadCache::new();
+        for index in 0..2_000 {
+            remember(&cache, &Key::new(index.to_string()), &value(32 << 10, 0));
+        }
+        assert!(cache.0.weight() <= LIMIT, "{}", cache.0.weight());
+        // The text that is compared, and the head with its own: about three for one.
+        assert!((150..=256).contains(&cache.0.len()), "{}", cache.0.len());
+    }
+
+    #[test]
+    fn a_head_is_known_again_only_if_it_is_the_same_and_the_body_whole() {
+        let value =
+            Bytes::from_static(b"HTTP/1.1 200 OK\r\nCachepage-Expires: 9\r\nContent-Length: 4\r\n\r\nbody");
+        let (cache, key) = (HeadCache::new(), Key::new("a"));
+        let entry = Format::Http.decode(&value).unwrap();
+        cache.keep_head(&key, &value, entry, &Format::Http);
+        let Some(text) = cache.get(key.as_bytes()) else { panic!() };
+        assert_eq!(text.page(&value).unwrap().body(), "body");
+        let other = Bytes::from(value.iter().copied().rev().collect::<Vec<_>>());
+        let later = Bytes::from(String::from_utf8_lossy(&value).replace(": 9", ": 8"));
+        for foreign in [other, later, value.slice(..value.len() - 1), [&value[..], b"x"].concat().into()] {
+            assert!(text.page(&foreign).is_none(), "{foreign:?}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Keys: what names a page in the store. A key is a pure function of the request, the rule and the vary list.
+//!
+//! There are two schemes, the readable keys of the article (`path`) and those of real Django (`django`). In both, what
+//! a page varies on is not known before it was fetched once, so that the names of the headers lie in the store as well:
+//! a [`Marker`], under the base key that the request alone gives.
+
+mod django;
+mod path;
+mod selection;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::HeaderMap;
+use md5::Md5;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+pub(crate) use django::is_usable;
+pub use django::{Django, Generation, Language, Locale};
+pub use path::Key;
+pub(crate) use path::{KeyText, PathMarker};
+use path::{page_key, variant_key};
+use selection::Selection;
+
+use crate::policy::{self, Rule, VaryList};
+use crate::request::Question;
+use crate::request::site::Site;
+use crate::text::hex;
+
+/// How keys are made.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// The readable key of the article.
+    Path,
+    /// The keys of a Django that shares the cache.
+    Django(Arc<Django>),
+}
+
+/// What identifies a page: where it lies in the store, and what it must have been stored for.
+#[derive(Clone, Debug)]
+pub(crate) struct PageId {
+    key: KeyText,
+    identity: Identity,
+}
+
+#[derive(Clone, Debug)]
+enum Identity {
+    Path(Selection),
+    Django(Arc<django::DjangoId>),
+}
+
+/// The names of the headers that the pages under a base key vary on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum VaryMarker {
+    Path(PathMarker),
+    Django(Vec<String>),
+}
+
+/// A text whose md5 is in a key, for people.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Hashed {
+    pub(crate) of: &'static str,
+    pub(crate) text: String,
+    pub(crate) md5: String,
+}
+
+impl Hashed {
+    fn new(of: &'static str, text: &[u8]) -> Self {
+        let mut md5 = [0; 32];
+        hex(&Md5::digest(text), &mut md5);
+        let md5 = String::from_utf8_lossy(&md5).into_owned();
+        Self { of, text: String::from_utf8_lossy(text).into_owned(), md5 }
+    }
+}
+
+/// Where an admitted page goes.
+pub(crate) struct Destination {
+    pub(crate) id: PageId,
+    /// The marker of the base key, if the page lies under one.
+    pub(crate) marker: Option<MarkerWrite>,
+}
+
+/// A marker on its way into the store.
+pub(crate) enum MarkerWrite {
+    /// Known and only extended, never written again: if it was deleted meanwhile, it stays deleted.
+    Extend(Key),
+    New(Key, VaryMarker),
+}
+
+impl Keys {
+    /// The beginning of all keys of pages and markers.
+    pub(crate) fn prefix(&self) -> Vec<u8> {
+        match self {
+            Self::Path => path::START.to_vec(),
+            Self::Django(django) => django.prefix(),
+        }
+    }
+
+    /// The name of the scheme, as the settings have it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Django(_) => "django",
+        }
+    }
+}
+
+impl VaryMarker {
+    /// About what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Path(marker) => marker.nonce.len() + size_of_val(marker.vary.names()),
+            Self::Django(list) => list.iter().map(|name| name.len() + size_of::<String>()).sum(),
+        }
+    }
+}
+
+impl PageId {
+    /// The page that the request alone names: at its base key.
+    pub(crate) fn of(question: &Question<'_>, rule: &Rule, keys: &Keys, site: &Site) -> Self {
+        match keys {
+            Keys::Path => {
+                let selection = Selection::of(question, rule, site);
+                let key = page_key(rule, question.path, &selection);
+                Self { key, identity: Identity::Path(selection) }
+            }
+            Keys::Django(django) => {
+                let id = django::DjangoId::of(question, rule, django);
+                Self { key: id.header_key(rule), identity: Identity::Django(Arc::new(id)) }
+            }
+        }
+    }
+
+    /// The key, as its bytes.
+    pub(crate) fn key_text(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The key.
+    pub(crate) fn key(&self) -> Key {
+        Key::new(&self.key[..])
+    }
+
+    /// The variant of this page for a request.
+    pub(crate) fn variant(&self, marker: &VaryMarker, question: &Question<'_>, rule: &Rule) -> Self {
+        match (&self.identity, marker) {
+            (Identity::Path(selection), VaryMarker::Path(marker)) => {
+                let selection = selection.variant(marker, question.lines);
+                Self { key: variant_key(&self.key, &selection), identity: Identity::Path(selection) }
+            }
+            (Identity::Django(id), VaryMarker::Django(list)) => {
+                let key = id.page_key(rule, "GET", list, question.lines);
+                Self { key, identity: self.identity.clone() }
+            }
+            // A page and its markers are of one scheme.
+            _ => self.clone(),
+        }
+    }
+
+    /// The texts whose digests are in the base key, or, with its marker, in a variant's.
+    pub(crate) fn hashed(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> Vec<Hashed> {
+        match (&self.identity, marker) {
+            (Identity::Path(selection), Some(VaryMarker::Path(marker))) => {
+                vec![Hashed::new("selection", selection.variant(marker, question.lines).as_bytes())]
+            }
+            (Identity::Path(selection), _) => vec![Hashed::new("selection", selection.as_bytes())],
+            (Identity::Django(id), Some(VaryMarker::Django(list))) => id.hashed(Some(list), question.lines),
+            (Identity::Django(id), _) => id.hashed(None, question.lines),
+        }
+    }
+
+    /// Where this page goes, which varies on `vary`, when its base key has the `known` marker. `nonce` gives a number that
+    /// no other marker has.
+    pub(crate) fn destination(
+        self,
+        known: Option<&VaryMarker>,
+        vary: VaryList,
+        page: &HeaderMap,
+        (question, rule): (&Question<'_>, &Rule),
+        nonce: impl FnOnce() -> u128,
+    ) -> Destination {
+        let new = match (&self.identity, known) {
+            (Identity::Path(_), _) if vary.is_empty() => return Destination { id: self, marker: None },
+            (Identity::Path(_), Some(marker @ VaryMarker::Path(path))) if path.vary == vary => {
+                let id = self.variant(marker, question, rule);
+                return Destination { id, marker: Some(MarkerWrite::Extend(self.key())) };
+            }
+            (Identity::Path(_), _) => VaryMarker::Path(PathMarker::new(vary, nonce())),
+            // Django writes its list with each page, so that the list of the last page counts.
+            (Identity::Django(id), _) => VaryMarker::Django(id.header_list(page).unwrap_or_default()),
+        };
+        let id = self.variant(&new, question, rule);
+        Destination { id, marker: Some(MarkerWrite::New(self.key(), new)) }
+    }
+
+    /// Whether a page that was found here may answer the request: it was stored for this very request, as far as that can
+    /// be known (Django keeps no proof), and it is not for others.
+    pub(crate) fn serves(
+        &self,
+        proof: Option<&[u8]>,
+        page: &HeaderMap,
+        question: &Question<'_>,
+        rule: &Rule,
+    ) -> bool {
+        let is_same = proof.is_none_or(|proof| self.is_proved(proof, page, question));
+        // A page of Django's is told apart by credentials only if it says so.
+        let is_apart = proof.is_some() || policy::varies_on_authorization(page);
+        is_same && rule.serves(question.lines, page, is_apart)
+    }
+
+    /// Adds what Django adds outside of `cache_page` by the language of the request, to a page that Django has stored.
+    pub(crate) fn add_language(&self, page: &mut HeaderMap) {
+        if let Identity::Django(id) = &self.identity {
+            id.add_language(page);
+        }
+    }
+
+    /// The proof that is stored with an entry and compared on a hit: a store may mix its answers up, and digests collide.
+    pub(crate) fn proof(&self, page: &HeaderMap, question: &Question<'_>) -> Bytes {
+        match &self.identity {
+            Identity::Path(selection) if selection.is_empty() => Bytes::copy_from_slice(&self.key),
+            Identity::Path(selection) => {
+                [&self.key[..], b" ", &sha256_hex(selection.as_bytes())].concat().into()
+            }
+            Identity::Django(id) => Bytes::copy_from_slice(&id.proof(page, question.lines)),
+        }
+    }
+
+    /// Whether that is the proof of this page.
+    fn is_proved(&self, proof: &[u8], page: &HeaderMap, question: &Question<'_>) -> bool {
+        match &self.identity {
+            Identity::Path(selection) => match proof.strip_prefix(&self.key[..]) {
+                Some(b"") => selection.is_empty(),
+                Some([b' ', digest @ ..]) => *digest == sha256_hex(selection.as_bytes()),
+                _ => false,
+            },
+            Identity::Django(id) => *proof == id.proof(page, question.lines),
+        }
+    }
+}
+
+impl fmt::Display for VaryMarker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(marker) => {
+                let names: Vec<_> = marker.vary.names().iter().map(|name| name.as_str()).collect();
+                f.write_str(&names.join(", "))
+            }
+            Self::Django(list) if list.is_empty() => f.write_str("nothing"),
+            Self::Django(list) => f.write_str(&list.join(", ")),
+        }
+    }
+}
+
+/// A digest that cannot be made to collide, as md5 can. A digest and not the text, which may hold cookies and passwords.
+fn sha256_hex(text: &[u8]) -> [u8; 64] {
+    let mut digest = [0; 64];
+    hex(&Sha256::digest(text), &mut digest);
+    digest
+}

@@ -1,0 +1,287 @@
+//! Our side to the origin.
+
+mod download;
+mod error;
+mod gate;
+mod link;
+mod silence;
+mod upload;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::http::uri::{Authority, Scheme};
+use hyper::http::{request, response};
+use hyper::{Method, Request, Response, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use server::{PerWorker, in_time};
+use tokio::time::Instant;
+
+pub(crate) use download::Download;
+pub(crate) use error::BodyError;
+pub(crate) use error::OriginError;
+pub use gate::OriginLimits;
+use gate::{Admitted, Gate};
+use link::{Link, Links};
+use upload::{Progress, Upload};
+
+use crate::policy::Length;
+use crate::request::receive;
+
+/// The service behind the proxy: `http://host[:port]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(Authority);
+
+impl FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: Uri = text.parse().map_err(|_| "not a URL")?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err("https to the origin is not supported; http is"),
+            _ => return Err("not a URL like http://127.0.0.1:8001"),
+        }
+        if uri.path() != "/" || uri.query().is_some() {
+            return Err("an origin has no path: requests keep theirs");
+        }
+        let authority = uri.into_parts().authority.filter(|authority| !authority.host().is_empty());
+        match authority.ok_or("a URL without a host")? {
+            authority if authority.as_str().contains('@') => Err("an origin has no user"),
+            authority => Ok(Self(authority)),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+/// How long the origin may take.
+#[derive(Clone, Copy, Debug)]
+pub struct OriginDeadlines {
+    /// To accept a connection.
+    pub connect: Duration,
+    /// From the last piece of the request to the head of the answer.
+    pub head: Duration,
+    /// Between two pieces of a body, in either direction.
+    pub idle: Duration,
+    /// To have a place for a request.
+    pub queue: Duration,
+    /// From the request to the end of the answer, if that has a bound.
+    pub total: Option<Duration>,
+}
+
+/// The way to one origin.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// Each worker has its own: a connection lives on one worker, and what another asked on it would wake both.
+    links: PerWorker<Links>,
+    origin: Origin,
+    deadlines: OriginDeadlines,
+    gate: Gate,
+}
+
+/// Why a request got no answer.
+#[derive(Debug)]
+enum Failure {
+    Connect(Arc<dyn StdError + Send + Sync>),
+    /// The connection broke off. One that was used before, and brings nothing now, was closed under us.
+    Sent {
+        error: hyper::Error,
+        was_used: bool,
+    },
+}
+
+/// An answer of the origin. What was for our connection to it alone is gone from its head.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) head: response::Parts,
+    pub(crate) body: Download,
+    pub(crate) length: Length,
+}
+
+impl Upstream {
+    pub(crate) fn new(origin: Origin, deadlines: OriginDeadlines, limits: OriginLimits) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(deadlines.connect));
+        let uri = Uri::builder().scheme(Scheme::HTTP).authority(origin.0.clone()).path_and_query("/").build();
+        // Both parts have been part of a URI before.
+        let uri = uri.unwrap_or_default();
+        let links = PerWorker::new(|_| Links::new(connector.clone(), uri.clone()));
+        Self { links, origin, deadlines, gate: Gate::new(limits, deadlines.queue) }
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// How long to wait for somebody else's answer of the origin: as long as for one's own.
+    pub(crate) fn patience(&self) -> Duration {
+        self.deadlines.queue + self.deadlines.connect + self.deadlines.head
+    }
+
+    /// Asks the origin, with the request's target as it is and the truth about its client. Without a body whatever
+    /// announced one goes, too: of a request for a page that may be stored, the body is not part of what selects it.
+    pub(crate) async fn fetch(
+        &self,
+        mut head: request::Parts,
+        body: Option<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Fetched, OriginError> {
+        let place = self.gate.enter().await?;
+        let until = self.deadlines.total.map(|total| Instant::now() + total);
+        head.version = hyper::Version::HTTP_11;
+        if body.is_none() {
+            receive::remove_content_length(&mut head.headers);
+        }
+        receive::announce(&mut head.headers, peer);
+        let is_repeatable = is_idempotent(&head.method) && body.as_ref().is_none_or(Incoming::is_end_stream);
+        let again = is_repeatable.then(|| head.clone());
+        let answer = match (self.ask(head, body, until).await?, again) {
+            (Err(failure), Some(head)) if failure.is_closed() => self.ask(head, None, until).await?,
+            (answer, _) => answer,
+        };
+        let (response, link) = answer?;
+        Ok(self.received(response, until, (link, place)))
+    }
+
+    /// Sends a request. The outer error is for silence, which is never answered by asking again.
+    async fn ask(
+        &self,
+        head: request::Parts,
+        body: Option<Incoming>,
+        until: Option<Instant>,
+    ) -> Result<Result<(Response<Incoming>, Link), Failure>, OriginError> {
+        let progress = Progress::new();
+        let body = Upload::new(body, self.deadlines.idle, progress.clone());
+        let answer = self.links.own().send(Request::from_parts(head, body));
+        self.within_head_deadline(answer, &progress, until).await
+    }
+
+    /// The clock for the head starts anew with each piece of the request's body: a long upload is not a silent origin.
+    async fn within_head_deadline<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        progress: &Progress,
+        until: Option<Instant>,
+    ) -> Result<T, OriginError> {
+        let mut answer = pin!(answer);
+        loop {
+            let head = progress.last() + self.deadlines.head;
+            let deadline = until.map_or(head, |until| until.min(head));
+            match in_time(deadline, &mut answer).await {
+                Some(answer) => return Ok(answer),
+                None if deadline == head && progress.last() + self.deadlines.head > Instant::now() => {}
+                None if deadline == head => return Err(OriginError::Silent(self.deadlines.head)),
+                None => return Err(OriginError::Silent(self.deadlines.total.unwrap_or_default())),
+            }
+        }
+    }
+
+    fn received(
+        &self,
+        response: Response<Incoming>,
+        until: Option<Instant>,
+        held: (Link, Admitted),
+    ) -> Fetched {
+        let (mut head, body) = response.into_parts();
+        let chunked = head.headers.contains_key(TRANSFER_ENCODING);
+        let length = match body.size_hint().exact() {
+            Some(length) if !chunked => Length::Known(length),
+            _ if chunked => Length::Chunked,
+            _ => Length::UntilClose,
+        };
+        if chunked {
+            // An origin that sends both lies in one; ours is the chunks (RFC 9112 §6.3).
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        receive::remove_hop_by_hop(&mut head.headers);
+        Fetched { head, body: Download::new(body, self.deadlines.idle, until, held), length }
+    }
+}
+
+impl Failure {
+    /// Whether the origin had closed the connection before it saw the request, as far as can be known: the connection had
+    /// brought an answer before, and this time nothing.
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Sent { error, was_used: true } if sources(error).any(is_closed))
+    }
+}
+
+impl From<Failure> for OriginError {
+    fn from(failure: Failure) -> Self {
+        let error = match failure {
+            Failure::Connect(error) => return Self::Connect(error),
+            Failure::Sent { error, .. } => error,
+        };
+        let of_body = sources(&error).find_map(|source| source.downcast_ref());
+        match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
+            Some(true) => Self::BrokenRequest,
+            Some(false) => Self::RequestBody(Arc::new(error)),
+            None => Self::Answer(Arc::new(error)),
+        }
+    }
+}
+
+/// An error, what it came from, and so on.
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let source = |error: &&'a (dyn StdError + 'static)| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        error.source()
+    };
+    std::iter::successors(Some(error), source)
+}
+
+/// Whether the other side closed the connection without a word.
+fn is_closed(error: &(dyn StdError + 'static)) -> bool {
+    use std::io::{Error as IoError, ErrorKind};
+    let is_cut = |error: &IoError| {
+        matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+        )
+    };
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        || error.downcast_ref::<IoError>().is_some_and(is_cut)
+}
+
+/// Methods that do the same twice as once (RFC 9110 §9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_http_urls_without_a_path() {
+        for good in ["http://127.0.0.1:8001", "http://origin", "http://[::1]:80/"] {
+            assert!(good.parse::<Origin>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "127.0.0.1:8001",
+            "https://a",
+            "ftp://a",
+            "http://",
+            "http://a/b",
+            "http://a?b",
+            "http://u:p@a",
+            "nonsense",
+        ] {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Connections to the origin, kept for the next request.
+//!
+//! hyper-util's client has a pool, too: it hashes the origin's name twice and spawns a task for each request, a twentieth of
+//! what a pass-through costs. With one origin a list does.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::{Request, Response, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until};
+use tower_service::Service as _;
+use tracing::debug;
+
+use super::Failure;
+use super::upload::Upload;
+
+/// Without a request a connection is closed after this time, before most origins would close it under us.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// The connections of one worker, where they are made and wait.
+#[derive(Debug)]
+pub(super) struct Links {
+    connector: HttpConnector,
+    origin: Uri,
+    idle: Arc<Idle>,
+}
+
+/// A connection that has had its answer, and is asked the next request when the body of that has ended.
+pub(crate) struct Link {
+    sender: SendRequest<Upload>,
+    idle: Weak<Idle>,
+}
+
+/// Connections that wait for a request.
+#[derive(Debug, Default)]
+struct Idle(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// With the time since when, the latest last.
+    links: Vec<(SendRequest<Upload>, Instant)>,
+    /// Whether a task closes those that wait for too long.
+    is_watched: bool,
+}
+
+impl Links {
+    pub(super) fn new(connector: HttpConnector, origin: Uri) -> Self {
+        Self { connector, origin, idle: Arc::default() }
+    }
+
+    /// Sends a request, on the connection that was used last if there is one. What was not written at all, because the
+    /// origin had closed the connection, goes on another.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Link), Failure> {
+        loop {
+            let (mut sender, was_used) = match self.idle.take() {
+                Some(sender) => (sender, true),
+                None => (self.connect().await?, false),
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, Link { sender, idle: Arc::downgrade(&self.idle) })),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if was_used => request = unsent,
+                    _ => return Err(Failure::Sent { error: failed.into_error(), was_used }),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Upload>, Failure> {
+        let mut connector = self.connector.clone();
+        let connected = async {
+            poll_fn(|cx| connector.poll_ready(cx)).await?;
+            connector.call(self.origin.clone()).await
+        };
+        let stream = connected.await.map_err(|error| Failure::Connect(Arc::new(error)))?;
+        let handshake = Builder::new().title_case_headers(true).writev(false).handshake(stream).await;
+        let (sender, connection) = handshake.map_err(|error| Failure::Connect(Arc::new(error)))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "connection to the origin ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+impl Link {
+    /// Has it wait for the next request. The answer has been read whole.
+    pub(crate) fn give_back(mut self) {
+        // Nobody asks for it any more, or can.
+        let (Some(idle), Ok(runtime)) = (self.idle.upgrade(), Handle::try_current()) else { return };
+        if self.sender.is_ready() {
+            return idle.put(self.sender, &runtime);
+        }
+        runtime.spawn(async move {
+            if self.sender.ready().await.is_ok() {
+                idle.put(self.sender, &Handle::current());
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+impl Idle {
+    fn take(&self) -> Option<SendRequest<Upload>> {
+        let mut waiting = self.lock();
+        while let Some((sender, _)) = waiting.links.pop() {
+            if sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn put(self: &Arc<Self>, sender: SendRequest<Upload>, runtime: &Handle) {
+        let mut waiting = self.lock();
+        waiting.links.push((sender, Instant::now()));
+        if !std::mem::replace(&mut waiting.is_watched, true) {
+            runtime.spawn(watch(Arc::downgrade(self)));
+        }
+    }
+
+    /// Closes those that have waited for too long. When the next will have, if there are more.
+    fn close_old(&self) -> Option<Instant> {
+        let mut waiting = self.lock();
+        let now = Instant::now();
+        let old = waiting.links.iter().take_while(|(_, since)| *since + IDLE <= now).count();
+        waiting.links.drain(..old);
+        let next = waiting.links.first().map(|(_, since)| *since + IDLE);
+        waiting.is_watched = next.is_some();
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Until none waits any more.
+async fn watch(idle: Weak<Idle>) {
+    while let Some(next) = idle.upgrade().and_then(|idle| idle.close_old()) {
+        sleep_until(next).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_uses_is_closed_and_nothing_watches_any_more() {
+        let idle = Arc::<Idle>::default();
+        let mut origins = Vec::new();
+        for _ in 0..2 {
+            let (ours, theirs) = duplex(1024);
+            let (sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
+            tokio::spawn(connection);
+            Link { sender, idle: Arc::downgrade(&idle) }.give_back();
+            origins.push((theirs, Instant::now()));
+            sleep(IDLE / 2).await;
+        }
+        for (mut theirs, since) in origins {
+            assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+            assert_eq!(since.elapsed().as_secs(), IDLE.as_secs());
+        }
+        assert!(!idle.lock().is_watched && idle.take().is_none());
+    }
+}

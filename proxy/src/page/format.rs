@@ -1,0 +1,74 @@
+//! Stored bytes ⇄ entries and markers. What cannot be read is `None` or unusable, and so a miss.
+
+pub(crate) mod http;
+mod pickled;
+
+use bytes::Bytes;
+
+use crate::key::{PathMarker, VaryMarker};
+use crate::page::entry::Entry;
+pub use pickled::Pickled;
+
+/// How values are written.
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// The HTTP response as text.
+    Http,
+    /// The pickles of a Django that shares the cache.
+    Pickled(Box<Pickled>),
+}
+
+/// What lies under a base key.
+pub(crate) enum Base {
+    Page(Entry),
+    Marker(VaryMarker),
+    Unusable,
+}
+
+impl Format {
+    /// The value of an entry; `None` if it cannot have one.
+    pub(crate) fn encode(&self, entry: &Entry) -> Option<Bytes> {
+        match self {
+            Self::Http => Some(http::encode(entry)),
+            Self::Pickled(pickled) => pickled.encode(entry),
+        }
+    }
+
+    /// The entry of a value.
+    pub(crate) fn decode(&self, value: &Bytes) -> Option<Entry> {
+        match self {
+            Self::Http => http::decode(value),
+            Self::Pickled(pickled) => pickled.decode(value),
+        }
+    }
+
+    /// What comes before the body in a value, where the one is text and the other lies in it as it is.
+    pub(crate) fn head<'a>(&self, value: &'a Bytes, entry: &Entry) -> Option<&'a [u8]> {
+        match self {
+            Self::Http => value.get(..value.len().checked_sub(entry.body.len())?),
+            Self::Pickled(_) => None,
+        }
+    }
+
+    /// The value of a marker.
+    pub(crate) fn encode_marker(&self, marker: &VaryMarker) -> Bytes {
+        match (marker, self) {
+            (VaryMarker::Path(marker), _) => marker.encode().into(),
+            (VaryMarker::Django(list), Self::Pickled(pickled)) => pickled.encode_list(list),
+            (VaryMarker::Django(list), Self::Http) => crate::pickle::write_list(list),
+        }
+    }
+
+    /// What a value under a base key is: with readable keys the page itself or its marker, with Django's a list only.
+    pub(crate) fn base(&self, value: &Bytes) -> Base {
+        let found = match self {
+            Self::Http => PathMarker::decode(value)
+                .map(|marker| Base::Marker(VaryMarker::Path(marker)))
+                .or_else(|| http::decode(value).map(Base::Page)),
+            Self::Pickled(pickled) => {
+                pickled.decode_list(value).map(|list| Base::Marker(VaryMarker::Django(list)))
+            }
+        };
+        found.unwrap_or(Base::Unusable)
+    }
+}

@@ -1,0 +1,255 @@
+//! The stored value of a page: the HTTP response itself (RFC 9112), which a person can read in the store.
+//!
+//! ```text
+//! HTTP/1.1 200 OK
+//! Cachepage-Expires: 1795378206
+//! Cachepage-Key: :1:views.… 0f3b… (its own key, and the proof of what selects the page beside the path, if anything)
+//! Cachepage-Cost: 120 (milliseconds of the origin; only if the rule has `early_refresh`)
+//! Content-Type: application/json
+//! Content-Length: 14022
+//!
+//! {"count":5000,…
+//! ```
+//!
+//! Lines that begin with `Cachepage-` are the store's own and never leave the proxy. `Content-Length` is always there
+//! and always right, so that a value that was cut short is known from its head.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
+
+use crate::page::entry::Entry;
+use crate::policy::content_length;
+use crate::text::push_line;
+
+const EXPIRES: &str = "cachepage-expires";
+const KEY: &str = "cachepage-key";
+const COST: &str = "cachepage-cost";
+const OWN: &str = "cachepage-";
+
+/// More header lines than an origin may send (hyper's limit is 100) plus ours.
+const MAX_HEADERS: usize = 128;
+
+/// Writes an entry. `Date`, `Server` and what only looks like our own lines are left out.
+pub(crate) fn encode(entry: &Entry) -> Bytes {
+    let mut value = Vec::with_capacity(entry.body.len() + 64 * (entry.headers.len() + 4));
+    value.extend_from_slice(b"HTTP/1.1 200 ");
+    value.extend_from_slice(entry.reason.as_ref().map_or(b"OK", ReasonPhrase::as_bytes));
+    value.extend_from_slice(b"\r\n");
+    push_line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
+    push_line(&mut value, KEY, entry.proof.as_deref().unwrap_or_default());
+    if !entry.cost.is_zero() {
+        push_line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
+    }
+    let length = HeaderValue::from(entry.body.len());
+    for (name, content) in entry.headers.iter().filter(|(name, _)| is_stored(name)) {
+        let content = if *name == CONTENT_LENGTH { &length } else { content };
+        push_line(&mut value, name.as_str(), content.as_bytes());
+    }
+    if !entry.headers.contains_key(CONTENT_LENGTH) {
+        push_line(&mut value, CONTENT_LENGTH.as_str(), length.as_bytes());
+    }
+    value.extend_from_slice(b"\r\n");
+    value.extend_from_slice(&entry.body);
+    Bytes::from(value)
+}
+
+fn is_stored(name: &HeaderName) -> bool {
+    *name != DATE && *name != SERVER && !name.as_str().starts_with(OWN)
+}
+
+/// Reads a value; `None` for all that `encode` did not write whole. The body is a slice of what came from the store,
+/// the headers are slices of one copy of the head: who keeps a head does not keep the body with it.
+pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
+    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Response::new(&mut lines);
+    let httparse::Status::Complete(length) = head.parse(value).ok()? else { return None };
+    if head.code != Some(StatusCode::OK.as_u16()) {
+        return None;
+    }
+    let (body, text) = (value.slice(length..), Bytes::copy_from_slice(&value[..length]));
+    let mut entry = Entry {
+        status: StatusCode::OK,
+        headers: HeaderMap::with_capacity(head.headers.len()),
+        reason: None,
+        body,
+        expires: None,
+        cost: Duration::ZERO,
+        // Without a line for it, it was stored for nobody.
+        proof: Some(Bytes::new()),
+    };
+    entry.reason = head
+        .reason
+        .filter(|reason| *reason != "OK")
+        .and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+    for header in head.headers.iter() {
+        let at = header.value.as_ptr().addr() - value.as_ptr().addr();
+        take(&mut entry, header.name, text.slice(at..at + header.value.len()))?;
+    }
+    let whole = content_length(&entry.headers) == u64::try_from(entry.body.len()).ok();
+    (whole && entry.expires.is_some_and(|expires| expires > 0)).then_some(entry)
+}
+
+fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    match name.as_str() {
+        EXPIRES => entry.expires = Some(number(&content)?),
+        COST => entry.cost = Duration::from_millis(number(&content)?),
+        KEY => entry.proof = Some(content),
+        _ => drop(entry.headers.append(name, HeaderValue::from_maybe_shared(content).ok()?)),
+    }
+    Some(())
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry() -> Entry {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", &b"text/html; charset=utf-8"[..]),
+            ("x-two", b"1"),
+            ("x-name", b"caf\xe9"),
+            ("x-two", b"2"),
+            ("x-empty", b""),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
+        }
+        Entry {
+            status: StatusCode::OK,
+            headers,
+            reason: None,
+            body: Bytes::from_static(b"<p>hi</p>\r\n\r\n"),
+            expires: Some(1_795_378_206),
+            cost: Duration::ZERO,
+            proof: Some(Bytes::from_static(b":1:page")),
+        }
+    }
+
+    #[test]
+    fn a_person_can_read_it() {
+        let mut page = entry();
+        page.headers.remove("x-name");
+        let text = "HTTP/1.1 200 OK\r\nCachepage-Expires: 1795378206\r\nCachepage-Key: :1:page\r\n\
+                    Content-Type: text/html; charset=utf-8\r\nX-Two: 1\r\nX-Two: 2\r\nX-Empty: \r\nContent-Length: 13\r\n\r\n<p>hi</p>\r\n\r\n";
+        assert_eq!(encode(&page), text);
+    }
+
+    #[test]
+    fn it_reads_back_as_it_was_and_copies_no_body() {
+        let page = Entry {
+            reason: Some(ReasonPhrase::from_static(b"Fine")),
+            cost: Duration::from_millis(120),
+            proof: Some(Bytes::from_static(b":1:page 0123abcd")),
+            ..entry()
+        };
+        let value = encode(&page);
+        let back = decode(&value).unwrap();
+        let mut expected = page.headers.clone();
+        expected.insert(CONTENT_LENGTH, HeaderValue::from(13));
+        assert_eq!(back.headers, expected);
+        assert_eq!(
+            (back.reason, &back.body, back.expires, back.cost, &back.proof),
+            (page.reason, &page.body, page.expires, page.cost, &page.proof)
+        );
+        let range = value.as_ptr_range();
+        assert!(range.contains(&back.body.as_ptr()));
+    }
+
+    #[test]
+    fn date_server_and_lines_like_our_own_are_not_stored() {
+        let mut page = entry();
+        for name in ["date", "server", "cachepage-expires", "cachepage-key", "cachepage-x"] {
+            page.headers.insert(HeaderName::from_static(name), HeaderValue::from_static("7"));
+        }
+        assert_eq!(encode(&page), encode(&entry()));
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_body_at_the_place_of_the_origins() {
+        let mut page = entry();
+        page.headers.insert("content-type", HeaderValue::from_static("a/b"));
+        page.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("999"));
+        page.headers.append("x-last", HeaderValue::from_static("1"));
+        let value = String::from_utf8_lossy(&encode(&page)).into_owned();
+        assert!(value.contains("\r\nContent-Length: 13\r\nX-Last: 1\r\n"), "{value}");
+    }
+
+    #[test]
+    fn any_prefix_is_refused() {
+        let value = encode(&entry());
+        for end in 0..value.len() {
+            assert!(decode(&value.slice(..end)).is_none(), "{end}");
+        }
+    }
+
+    #[test]
+    fn any_changed_byte_gives_an_entry_or_nothing() {
+        let value = encode(&entry());
+        for at in 0..value.len() {
+            for byte in [0, b'\r', b'\n', b':', b' ', b'0', 0x7f, 0xff] {
+                let mut changed = value.to_vec();
+                changed[at] = byte;
+                let _ = decode(&Bytes::from(changed));
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_values_are_refused() {
+        for value in [
+            &b""[..],
+            b"\x80\x05\x95\x14\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins\x94.",
+            b"{\"count\":1}",
+            b"42",
+            b"HTTP/1.1 404 Not Found\r\nCachepage-Expires: 1\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nCachepage-Expires: 1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nCachepage-Expires: -1\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nCachepage-Expires: 1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            b"cachepage/1 vary 00000000000000000000000000000000 accept",
+        ] {
+            assert!(decode(&Bytes::copy_from_slice(value)).is_none(), "{}", value.escape_ascii());
+        }
+        let many = format!(
+            "HTTP/1.1 200 OK\r\nCachepage-Expires: 1\r\n{}Content-Length: 0\r\n\r\n",
+            "A: b\r\n".repeat(200)
+        );
+        assert!(decode(&Bytes::from(many)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_an_entry_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode(&Bytes::from(bytes));
+        }
+
+        #[test]
+        fn any_entry_reads_back(
+            values in proptest::collection::vec("[ -~]{0,20}", 0..20),
+            body in proptest::collection::vec(any::<u8>(), 0..300),
+            expires in 1_u64..,
+        ) {
+            let mut page = Entry { headers: HeaderMap::new(), body: Bytes::from(body), expires: Some(expires), ..entry() };
+            for (index, value) in values.iter().enumerate() {
+                // A header value has no blanks at its ends: that is how it came over the wire.
+                page.headers.append(format!("x-{}", index % 7).parse::<HeaderName>().unwrap(), value.trim().parse().unwrap());
+            }
+            let back = decode(&encode(&page)).unwrap();
+            page.headers.insert(CONTENT_LENGTH, HeaderValue::from(page.body.len()));
+            prop_assert_eq!(back.headers, page.headers);
+            prop_assert_eq!(back.body, page.body);
+            prop_assert_eq!(back.expires, page.expires);
+        }
+    }
+}

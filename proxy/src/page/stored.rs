@@ -1,0 +1,317 @@
+//! A stored page on its way to clients. What all hits of a page have in common is done once.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{AGE, EXPIRES, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::entry::{Entry, parse_date, seconds};
+use crate::policy::CacheControl;
+use crate::status::CacheStatus;
+use crate::text::{decimal, push_line};
+
+/// A page that was found. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct StoredPage(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    head: Arc<PageHead>,
+    body: Bytes,
+}
+
+/// The head of all hits of a page: but for `Age` and `Cache-Status` it is always the same.
+#[derive(Debug)]
+pub(crate) struct PageHead {
+    status: StatusCode,
+    /// The stored headers in their order, then `Age`, then `X-Cache`.
+    headers: HeaderMap,
+    reason: Option<ReasonPhrase>,
+    expires: Option<u64>,
+    cost: Duration,
+    proof: Option<Bytes>,
+    aging: Option<Aging>,
+    /// Made at the first use.
+    text: OnceLock<HeadText>,
+}
+
+/// A head as it is written, up to the value of `Age` and from there on.
+#[derive(Debug)]
+struct HeadText {
+    before_age: Vec<u8>,
+    after_age: Vec<u8>,
+}
+
+/// What the age of a page is computed of, in seconds: its `Expires`, since 1970, and its `max-age`.
+#[derive(Clone, Copy, Debug)]
+struct Aging {
+    expires: i64,
+    max_age: i64,
+}
+
+impl AsRef<[u8]> for StoredPage {
+    /// The body.
+    fn as_ref(&self) -> &[u8] {
+        &self.0.body
+    }
+}
+
+impl From<Entry> for StoredPage {
+    fn from(entry: Entry) -> Self {
+        let Entry { status, mut headers, reason, body, expires, cost, proof } = entry;
+        let aging = Aging::of(&headers);
+        // Room for all that a hit adds: its copy of the map need not grow.
+        headers.reserve(3);
+        if aging.is_some() {
+            headers.insert(AGE, HeaderValue::from_static("0"));
+        }
+        CacheStatus::name_hit(&mut headers);
+        let text = OnceLock::new();
+        Self::new(Arc::new(PageHead { status, headers, reason, expires, cost, proof, aging, text }), body)
+    }
+}
+
+impl StoredPage {
+    /// A page of a head that another page had before.
+    pub(crate) fn new(head: Arc<PageHead>, body: Bytes) -> Self {
+        Self(Arc::new(Parts { head, body }))
+    }
+
+    pub(crate) fn head(&self) -> &Arc<PageHead> {
+        &self.0.head
+    }
+
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.0.body
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.head().status
+    }
+
+    pub(crate) fn expires(&self) -> Option<u64> {
+        self.head().expires
+    }
+
+    pub(crate) fn cost(&self) -> Duration {
+        self.head().cost
+    }
+
+    pub(crate) fn proof(&self) -> Option<&[u8]> {
+        self.head().proof.as_deref()
+    }
+
+    /// The stored headers, with those that a hit has.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.head().headers
+    }
+
+    /// The seconds that the page is still fresh, or less than 0; unknown of pages that Django wrote.
+    pub(crate) fn ttl(&self, now: SystemTime) -> Option<i64> {
+        let expires = i64::try_from(self.expires()?).unwrap_or(i64::MAX);
+        Some(expires.saturating_sub(seconds(now)))
+    }
+
+    /// The answer to one client, for hyper to write.
+    pub(crate) fn response(&self, now: SystemTime, cache: CacheStatus) -> Response<Bytes> {
+        let PageHead { status, headers, reason, aging, .. } = &**self.head();
+        // hyper takes the map: a copy is what each hit must have for its own.
+        let mut headers = headers.clone();
+        if let Some(aging) = aging {
+            headers.insert(AGE, HeaderValue::from(aging.age(now)));
+        }
+        cache.append(&mut headers);
+        response(*status, headers, reason.clone(), self.body().clone())
+    }
+
+    /// The head of the answer to one client, as [`response`](Self::response) and hyper would write it, but for `Date`.
+    pub(crate) fn write_head(&self, now: SystemTime, cache: CacheStatus) -> Vec<u8> {
+        /// For what is added here and by the server.
+        const MORE: usize = 192;
+        let head = self.head();
+        let HeadText { before_age, after_age } = head.text.get_or_init(|| HeadText::of(head));
+        let mut text = Vec::with_capacity(before_age.len() + after_age.len() + MORE);
+        text.extend_from_slice(before_age);
+        if let Some(aging) = head.aging {
+            text.extend_from_slice(decimal(&mut [0; 20], aging.age(now)));
+        }
+        text.extend_from_slice(after_age);
+        cache.write(&mut text);
+        text
+    }
+
+    /// The entry again, for those who get it as the answer to another's request.
+    pub(crate) fn entry(&self) -> Entry {
+        let PageHead { status, headers, reason, expires, cost, proof, .. } = &**self.head();
+        let mut headers = headers.clone();
+        // The last first, so that the others keep their order.
+        CacheStatus::unname(&mut headers);
+        headers.remove(AGE);
+        let (status, reason, proof) = (*status, reason.clone(), proof.clone());
+        Entry { status, headers, reason, body: self.body().clone(), expires: *expires, cost: *cost, proof }
+    }
+
+    /// About what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.head().size() + self.body().len()
+    }
+}
+
+/// A response of these parts.
+pub(crate) fn response(
+    status: StatusCode,
+    headers: HeaderMap,
+    reason: Option<ReasonPhrase>,
+    body: Bytes,
+) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
+}
+
+impl HeadText {
+    fn of(head: &PageHead) -> Self {
+        let reason = head.reason.as_ref().map(ReasonPhrase::as_bytes);
+        let reason = reason.or_else(|| head.status.canonical_reason().map(str::as_bytes)).unwrap_or_default();
+        let mut text = [b"HTTP/1.1 ", head.status.as_str().as_bytes(), b" ", reason, b"\r\n"].concat();
+        let mut before_age = None;
+        for (name, value) in &head.headers {
+            if *name == AGE && head.aging.is_some() {
+                text.extend_from_slice(b"Age: ");
+                before_age = Some(std::mem::replace(&mut text, b"\r\n".to_vec()));
+            } else {
+                push_line(&mut text, name.as_str(), value.as_bytes());
+            }
+        }
+        match before_age {
+            Some(before_age) => Self { before_age, after_age: text },
+            None => Self { before_age: text, after_age: Vec::new() },
+        }
+    }
+}
+
+impl PageHead {
+    /// About what it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        /// What the map has for each line, besides its text, which is there twice.
+        const LINE: usize = 96;
+        let lines = self.headers.iter().map(|(name, value)| 2 * (name.as_str().len() + value.len()) + LINE);
+        size_of::<Self>() + lines.sum::<usize>()
+    }
+}
+
+impl Aging {
+    /// `None` without both headers, and if `Expires` is no date.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
+        let max_age = CacheControl::of(headers).max_age()?;
+        Some(Self { expires: seconds(expires), max_age })
+    }
+
+    /// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it.
+    fn age(self, now: SystemTime) -> u64 {
+        let remaining = self.expires.saturating_sub(seconds(now));
+        u64::try_from(self.max_age.saturating_sub(remaining)).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::super::entry::unix_seconds;
+    use super::*;
+    use crate::status::{Hit, Source};
+
+    fn hit(entry: Entry, now: SystemTime, hit: Hit) -> Response<Bytes> {
+        let page = StoredPage::from(entry);
+        page.response(now, CacheStatus::Hit(hit, Source::Store, page.ttl(now)))
+    }
+
+    const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    /// Measured on Django 5.2.19: each row is a stored head, and the Age that a hit carries.
+    #[test]
+    fn age_is_djangos() {
+        let now = httpdate::parse_http_date(NOW).unwrap();
+        for (expires, control, age_expected) in [
+            ("Sun, 22 Nov 2026 20:10:06 GMT", "max-age=60", Some(0)),
+            ("Sun, 22 Nov 2026 20:09:36 GMT", "max-age=60", Some(30)),
+            ("Sun, 22 Nov 2026 20:10:04 GMT", "max-age=10", Some(0)),
+            ("Sun, 22 Nov 2026 20:02:13 GMT", "max-age=60", Some(473)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", "max-age=60", Some(1_795_378_206)),
+            ("Wed, 21 Oct 2099 07:28:00 GMT", "max-age=60", Some(0)),
+            ("Sun, 22 Nov 2026 20:10:06 GMT", "max-age=-1", Some(0)),
+            ("Mon, 22 Nov 2026 20:09:36 GMT", "max-age=60", Some(30)),
+            ("0", "max-age=60", None),
+            ("Sun", "max-age=60", None),
+            ("Sun, 22 Nov 2026 20:10:06 GMT", "public", None),
+        ] {
+            assert_eq!(
+                Aging::of(&headers(&[("expires", expires), ("cache-control", control)]))
+                    .map(|aging| aging.age(now)),
+                age_expected,
+                "{expires} {control}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hit_keeps_the_stored_headers_and_overwrites_a_stored_age_in_place() {
+        let now = httpdate::parse_http_date(NOW).unwrap();
+        let entry = Entry {
+            status: StatusCode::OK,
+            headers: headers(&[
+                ("age", "7"),
+                ("x-b", "1"),
+                ("expires", "Sun, 22 Nov 2026 20:09:36 GMT"),
+                ("cache-control", "max-age=60"),
+                ("x-a", "2"),
+            ]),
+            reason: Some(ReasonPhrase::from_static(b"Fine")),
+            body: Bytes::from_static(b"body"),
+            expires: Some(unix_seconds(now + Duration::from_secs(30))),
+            cost: Duration::ZERO,
+            proof: None,
+        };
+        let response = hit(entry, now, Hit::Fresh);
+        let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["age", "x-b", "expires", "cache-control", "x-a", "x-cache", "cache-status"]);
+        assert_eq!(response.headers()[AGE], "30");
+        assert_eq!(response.headers()["cache-status"], "cachepage; hit; ttl=30");
+        assert_eq!(response.extensions().get::<ReasonPhrase>().unwrap().as_bytes(), b"Fine");
+    }
+
+    #[test]
+    fn an_entry_past_its_time_or_a_clock_before_1970_does_no_harm() {
+        let entry = |expires| Entry {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            reason: None,
+            body: Bytes::new(),
+            expires: Some(expires),
+            cost: Duration::ZERO,
+            proof: None,
+        };
+        let before = UNIX_EPOCH - Duration::from_secs(10);
+        let status = |expires, now, hit| {
+            let response = self::hit(entry(expires), now, hit);
+            response.headers()["cache-status"].clone()
+        };
+        let after = UNIX_EPOCH + Duration::from_secs(9);
+        assert_eq!(status(0, after, Hit::Fresh), "cachepage; hit; ttl=0");
+        assert_eq!(status(0, after, Hit::Grace), "cachepage; hit; ttl=-9; detail=grace");
+        assert_eq!(status(5, before, Hit::Fresh), "cachepage; hit; ttl=15");
+    }
+}

@@ -1,0 +1,112 @@
+//! All rules of a proxy: which one is a path's?
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::rule::{PathPattern, Rule};
+
+/// Rules in their order. The first that matches a path counts, however many there are.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    all: Vec<Arc<Rule>>,
+    /// The first rule of each exact path.
+    exact: HashMap<String, usize>,
+    /// In the order of their texts.
+    prefixes: Vec<Prefix>,
+}
+
+#[derive(Debug)]
+struct Prefix {
+    text: String,
+    /// The first rule that has this prefix, or one that this one begins with.
+    first: usize,
+    /// The longest other prefix that this one begins with.
+    parent: Option<usize>,
+}
+
+impl Rules {
+    pub(crate) fn new(rules: Vec<Rule>) -> Self {
+        let mut exact = HashMap::new();
+        let mut prefixes = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            match &rule.path {
+                PathPattern::Exact(path) => drop(exact.entry(path.clone()).or_insert(index)),
+                PathPattern::Prefix(prefix) => prefixes.push((prefix.clone(), index)),
+            }
+        }
+        Self { all: rules.into_iter().map(Arc::new).collect(), exact, prefixes: nested(prefixes) }
+    }
+
+    /// The first rule that matches a path.
+    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Rule>> {
+        let exact = self.exact.get(path).copied();
+        let first = [exact, self.first_prefix(path)].into_iter().flatten().min()?;
+        self.all.get(first)
+    }
+
+    fn first_prefix(&self, path: &str) -> Option<usize> {
+        // The longest prefix of a path is the last text that is not after the path, or the beginning of that text.
+        let last = self.prefixes.partition_point(|prefix| prefix.text.as_str() <= path).checked_sub(1)?;
+        let parents = std::iter::successors(Some(last), |&at| self.prefixes[at].parent);
+        parents
+            .map(|at| &self.prefixes[at])
+            .find(|prefix| path.starts_with(&prefix.text))
+            .map(|prefix| prefix.first)
+    }
+}
+
+fn nested(mut prefixes: Vec<(String, usize)>) -> Vec<Prefix> {
+    prefixes.sort();
+    // Of equal ones the first rule counts.
+    prefixes.dedup_by(|(later, _), (earlier, _)| later == earlier);
+    let mut nested: Vec<Prefix> = Vec::with_capacity(prefixes.len());
+    for (text, index) in prefixes {
+        let before = nested.len().checked_sub(1);
+        let parent = std::iter::successors(before, |&at| nested[at].parent)
+            .find(|&at| text.starts_with(&nested[at].text));
+        let first = parent.map_or(index, |parent| nested[parent].first.min(index));
+        nested.push(Prefix { text, first, parent });
+    }
+    nested
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rules(paths: &[String]) -> Vec<Rule> {
+        paths.iter().enumerate().map(|(index, path)| Rule::new(path, index as u64).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_counts() {
+        let paths = ["/a/b", "/a/*", "/a/b/*", "/*", "/a/b", "/c/*", "/c/d"].map(str::to_owned);
+        let rules = Rules::new(rules(&paths));
+        for (path, expected) in [
+            ("/a/b", Some(0)),
+            ("/a/", Some(1)),
+            ("/a/b/c", Some(1)),
+            ("/b", Some(3)),
+            ("/c/d", Some(3)),
+            ("c", None),
+        ] {
+            let found = rules.find(path).map(|rule| rule.timeout.as_secs());
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_finds_what_a_walk_through_all_rules_finds(
+            paths in prop::collection::vec("/[ab/]{0,5}[*]?", 0..12),
+            path in "/[ab/]{0,7}",
+        ) {
+            let all = rules(&paths);
+            let walked = all.iter().find(|rule| rule.matches(&path)).cloned();
+            let index = Rules::new(all);
+            prop_assert_eq!(index.find(&path).map(|rule| (**rule).clone()), walked);
+        }
+    }
+}

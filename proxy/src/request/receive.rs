@@ -1,0 +1,342 @@
+//! Honest forwarding: what a client may tell the origin, and what the proxy itself tells it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::Uri;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Version};
+use ipnet::IpNet;
+
+use super::Refusal;
+use super::site::{Site, is_host};
+use crate::text::decimal;
+
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Who is believed when it says for whom it asks. Nobody by default, not even the loopback.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// Checks and cleans a request where it comes in, before anything is decided by it: the key is made from what the
+/// origin will see, never from what is cut off on the way.
+pub(crate) fn receive(request: &mut Parts, is_trusted: bool, site: &Site) -> Result<(), Refusal> {
+    if request.method == Method::CONNECT || request.method == Method::TRACE {
+        return Err(Refusal::Method);
+    }
+    check_framing(&request.headers)?;
+    check_target(request, site)?;
+    remove_hop_by_hop(&mut request.headers);
+    if !is_trusted {
+        retain(&mut request.headers, |name| !says_for_whom(name));
+    }
+    Ok(())
+}
+
+/// Tells the origin the truth: who asked, by which scheme, for which host. A trusted proxy's word stands, and the
+/// address of that proxy is added to its list.
+pub(crate) fn announce(headers: &mut HeaderMap, peer: SocketAddr) {
+    let mut chain = Vec::with_capacity(16);
+    for value in headers.get_all(X_FORWARDED_FOR).iter().filter(|value| value.to_str().is_ok()) {
+        chain.extend_from_slice(value.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    push_address(&mut chain, peer.ip().to_canonical());
+    if let Ok(value) = HeaderValue::try_from(chain) {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    }
+}
+
+/// IPv4 without the machinery of formatting: 0.1 us of each request that goes to the origin.
+fn push_address(text: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    text.push(b'.');
+                }
+                text.extend_from_slice(decimal(&mut [0; 20], octet.into()));
+            }
+        }
+    }
+}
+
+/// Two framings are two messages to somebody (RFC 9112 §6.3). hyper refuses what it cannot frame, and of a request
+/// with length and chunks it leaves only the chunks; codings that it would let through are refused here.
+fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (Some(_), Some(_)) => Err(Refusal::BadRequest("two Transfer-Encoding headers")),
+        (Some(coding), None) if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Err(Refusal::BadRequest("a Transfer-Encoding other than chunked"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a request can be told by this Host (RFC 9112 §3.2).
+pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
+    if is_host(host) { Ok(()) } else { Err(Refusal::BadRequest("a bad Host header")) }
+}
+
+/// RFC 9112 §3.2: exactly one good Host, and an absolute target names the same. The target is left in origin form.
+fn check_target(request: &mut Parts, site: &Site) -> Result<(), Refusal> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => return Err(Refusal::BadRequest("two Host headers")),
+        (Some(host), None) => check_host(host.as_bytes())?,
+        (None, _) if request.version >= Version::HTTP_11 => {
+            return Err(Refusal::BadRequest("no Host header"));
+        }
+        (None, _) => {
+            // HTTP/1.0 has no Host: the site is meant.
+            let site =
+                HeaderValue::from_str(site.as_str()).map_err(|_| Refusal::BadRequest("no Host header"))?;
+            request.headers.insert(HOST, site);
+        }
+    }
+    if let Some(authority) = request.uri.authority() {
+        let same = request.headers[HOST].as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+        if !same || request.uri.scheme_str() != Some("http") {
+            return Err(Refusal::BadRequest("an absolute target that is not this Host's"));
+        }
+        request.uri = origin_form(&request.uri)?;
+    }
+    if !request.uri.path().starts_with('/') {
+        return Err(Refusal::BadRequest("a target that is no path"));
+    }
+    Ok(())
+}
+
+fn origin_form(uri: &Uri) -> Result<Uri, Refusal> {
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Uri::try_from(format!("{}{query}", uri.path())).map_err(|_| Refusal::BadRequest("a bad target"))
+}
+
+/// Removes what is for one connection only (RFC 9110 §7.6.1), and what `Connection` names; but Host and
+/// Content-Length, which a client could otherwise have cut off.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.keys().any(is_hop_by_hop) {
+        let named = named_by_connection(headers);
+        retain(headers, |name| !is_hop_by_hop(name) && !named.contains(name));
+    }
+}
+
+/// Removes the length of a body that is not sent.
+pub(crate) fn remove_content_length(headers: &mut HeaderMap) {
+    retain(headers, |name| *name != CONTENT_LENGTH);
+}
+
+/// Whether lines of this name go on to the origin. What `Connection` names does not either, but what the own reader
+/// accepts names nothing.
+pub(crate) fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
+    !is_hop_by_hop(name) && (is_trusted || !says_for_whom(name))
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    const NAMES: [&str; 10] = [
+        "connection",
+        // hyper has sent the 100 that this asks for, or will.
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.contains(&name.as_str())
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(CONNECTION).iter();
+    let items = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    items
+        .filter_map(|item| HeaderName::from_bytes(item.trim_ascii()).ok())
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect()
+}
+
+/// Headers by which proxies say for whom they ask. From a stranger they are lies, and they are in no key.
+fn says_for_whom(name: &HeaderName) -> bool {
+    const OTHERS: [&str; 6] =
+        ["forwarded", "x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url", "x-host"];
+    let name = name.as_str();
+    name.starts_with("x-forwarded") || OTHERS.contains(&name)
+}
+
+/// Keeps some headers, all in their order (`HeaderMap::remove` would put the last in the place of the removed).
+fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    if headers.keys().all(&keep) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in headers.iter().filter(|(name, _)| keep(name)) {
+        kept.append(name.clone(), value.clone());
+    }
+    *headers = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+
+    const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 5);
+
+    fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn received(headers: &[(&str, &str)], trusted: &str) -> Parts {
+        let mut parts = request("GET", "/", headers);
+        let trusted =
+            TrustedProxies::new(trusted.split_whitespace().map(|net| net.parse().unwrap()).collect());
+        receive(&mut parts, trusted.contains(PEER.ip()), &Site::localhost(8000)).unwrap();
+        announce(&mut parts.headers, PEER);
+        parts
+    }
+
+    fn lines(parts: &Parts) -> Vec<String> {
+        parts.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_strangers_word_is_replaced_by_the_truth() {
+        let lie = [
+            ("host", "shop.example"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-port", "1"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x-original-url", "/admin"),
+            ("accept", "*/*"),
+        ];
+        let truth = [
+            "host: shop.example",
+            "accept: */*",
+            "x-forwarded-for: 192.0.2.7",
+            "x-forwarded-proto: http",
+            "x-forwarded-host: shop.example",
+        ];
+        assert_eq!(lines(&received(&lie, "")), truth);
+        assert_eq!(lines(&received(&lie, "192.0.3.0/24 ::/0")), truth);
+    }
+
+    #[test]
+    fn a_trusted_proxys_word_stands_and_its_address_is_added() {
+        let words = [
+            ("host", "inner"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-host", "shop.example"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let parts = received(&words, "192.0.2.0/24");
+        assert_eq!(parts.headers["x-forwarded-for"], "203.0.113.9, 192.0.2.7");
+        assert_eq!(parts.headers["x-forwarded-host"], "shop.example");
+        assert_eq!(parts.headers["x-forwarded-proto"], "https");
+    }
+
+    #[test]
+    fn what_is_for_one_connection_is_removed_and_the_rest_keeps_its_order() {
+        let parts = received(
+            &[
+                ("a", "1"),
+                ("connection", "close, X-Mine, host, content-length"),
+                ("host", "h"),
+                ("x-mine", "2"),
+                ("keep-alive", "timeout=5"),
+                ("te", "trailers"),
+                ("upgrade", "h2c"),
+                ("proxy-authorization", "Basic eA=="),
+                ("expect", "100-continue"),
+                ("content-length", "3"),
+                ("b", "4"),
+                ("a", "5"),
+            ],
+            "",
+        );
+        assert_eq!(lines(&parts)[..5], ["a: 1", "a: 5", "host: h", "content-length: 3", "b: 4"]);
+    }
+
+    #[test]
+    fn targets_and_hosts_that_could_mean_two_things_are_refused() {
+        for (method, target, headers) in [
+            ("GET", "/", &[][..]),
+            ("GET", "/", &[("host", "a"), ("host", "a")]),
+            ("GET", "/", &[("host", "")]),
+            ("GET", "/", &[("host", "user@a")]),
+            ("GET", "/", &[("host", "a:b")]),
+            ("GET", "http://b/", &[("host", "a")]),
+            ("GET", "https://a/", &[("host", "a")]),
+            ("OPTIONS", "*", &[("host", "a")]),
+            (
+                "POST",
+                "/",
+                &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            ),
+            ("POST", "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")]),
+        ] {
+            let mut parts = request(method, target, headers);
+            let refused = receive(&mut parts, false, &Site::localhost(1));
+            assert!(matches!(refused, Err(Refusal::BadRequest(_))), "{method} {target} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn tunnels_and_echoes_are_refused() {
+        for (method, target) in [("CONNECT", "a:443"), ("TRACE", "/")] {
+            let mut parts = request(method, target, &[("host", "a")]);
+            let refused = receive(&mut parts, false, &Site::localhost(1));
+            assert!(matches!(refused, Err(Refusal::Method)), "{method}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_is_put_in_origin_form() {
+        for (target, expected) in
+            [("http://A:80/x/%2e?q=1", "/x/%2e?q=1"), ("http://a:80", "/"), ("http://a:80?q", "/?q")]
+        {
+            let mut parts = request("GET", target, &[("host", "a:80")]);
+            receive(&mut parts, false, &Site::localhost(1)).unwrap();
+            assert_eq!(parts.uri.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn http_1_0_without_host_means_the_site() {
+        let mut parts = request("GET", "/", &[]);
+        parts.version = Version::HTTP_10;
+        receive(&mut parts, false, &Site::localhost(8000)).unwrap();
+        assert_eq!(parts.headers["host"], "localhost:8000");
+    }
+}

@@ -1,0 +1,262 @@
+//! Flights: simultaneous misses of one page are one request to the origin (RFC 9211 calls it `collapsed`).
+//!
+//! The first request leads: a task of its own fetches and fills, whichever clients leave meanwhile. The others follow: they
+//! wait for the page, and get the leader's. An answer that turns out to be for one client alone releases the followers at
+//! once, and for a while the next requests for the page do not wait at all (Varnish calls that hit-for-miss).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::Error;
+use crate::key::{Key, VaryMarker};
+use crate::page::entry::Entry;
+
+/// How long requests for a page that could not be shared go to the origin each by itself. Then one leads again: the page may
+/// have changed.
+pub(crate) const HIT_FOR_MISS: Duration = Duration::from_secs(10);
+
+/// How many such pages are remembered, a few hundred bytes each.
+const UNSHARED: usize = 10_000;
+
+/// The pages that are being fetched.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    under_way: Arc<UnderWay>,
+    /// Until when each page that could not be shared is not waited for.
+    unshared: Cache<Key, Instant>,
+    /// How long a landed flight is remembered: as long as a lookup that began before it landed may take.
+    linger: Duration,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay(Mutex<HashMap<Key, watch::Receiver<Option<Landing>>>>);
+
+/// How a flight ended, and when.
+#[derive(Clone, Debug)]
+struct Landing {
+    at: Instant,
+    outcome: FlightOutcome,
+}
+
+/// What a flight brought.
+#[derive(Clone, Debug)]
+pub(crate) enum FlightOutcome {
+    /// A page that was admitted, whole.
+    Page(Arc<SharedPage>),
+    /// An answer that is for the leader alone.
+    Unshared,
+    /// No answer: it would be the same for all.
+    Failed(Error),
+    /// The answer broke off, or the leader did.
+    Broken,
+}
+
+/// A page as it came from the origin, with the key that it was stored under.
+#[derive(Debug)]
+pub(crate) struct SharedPage {
+    pub(crate) key: Key,
+    pub(crate) marker: Option<Arc<VaryMarker>>,
+    pub(crate) entry: Entry,
+}
+
+/// The role of a request among those for the same page.
+#[derive(Debug)]
+pub(crate) enum Role {
+    Leader(Leader),
+    Follower(Follower),
+    /// The page could not be shared the last time: no request waits for another.
+    HitForMiss,
+}
+
+impl Flights {
+    /// `lookup` is the longest that a lookup may take.
+    pub(crate) fn new(lookup: Duration) -> Self {
+        Self { under_way: Arc::default(), unshared: Cache::new(UNSHARED), linger: lookup * 2 }
+    }
+
+    /// Gives a request its role. One whose lookup began before the flight landed may have missed what the flight left in the
+    /// store, and follows. One that began later leads anew, since the page may have been deleted since.
+    pub(crate) fn join(&self, key: &Key, began: Instant) -> Role {
+        if self.unshared.get(key).is_some_and(|until| began < until) {
+            return Role::HitForMiss;
+        }
+        let mut flights = self.under_way.lock();
+        if let Some(flight) = flights.get(key)
+            && flight.borrow().as_ref().is_none_or(|landing| began < landing.at)
+        {
+            return Role::Follower(Follower(flight.clone()));
+        }
+        let (sender, receiver) = watch::channel(None);
+        flights.insert(key.clone(), receiver);
+        let under_way = self.under_way.clone();
+        Role::Leader(Leader { key: key.clone(), under_way, sender, linger: self.linger })
+    }
+
+    /// Remembers that a page cannot be shared.
+    pub(crate) fn mark_hit_for_miss(&self, key: Key) {
+        self.unshared.insert(key, Instant::now() + HIT_FOR_MISS);
+    }
+}
+
+impl UnderWay {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Landing>>>> {
+        // A map is whole whoever panicked beside it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a flight, unless another has taken its place.
+    fn forget(&self, key: &Key, sender: &watch::Sender<Option<Landing>>) {
+        let mut flights = self.lock();
+        if flights.get(key).is_some_and(|flight| flight.same_channel(&sender.subscribe())) {
+            flights.remove(key);
+        }
+    }
+}
+
+/// The request that asks the origin. If it is dropped before it lands, its followers are told so.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    key: Key,
+    under_way: Arc<UnderWay>,
+    sender: watch::Sender<Option<Landing>>,
+    linger: Duration,
+}
+
+impl Leader {
+    /// The key of the page.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Tells the followers, those that come late as well.
+    pub(crate) fn land(self, outcome: FlightOutcome) {
+        self.sender.send_replace(Some(Landing { at: Instant::now(), outcome }));
+        let linger = self.linger;
+        tokio::spawn(async move {
+            tokio::time::sleep(linger).await;
+            drop(self);
+        });
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.under_way.forget(&self.key, &self.sender);
+    }
+}
+
+/// A request that waits for the leader.
+#[derive(Debug)]
+pub(crate) struct Follower(watch::Receiver<Option<Landing>>);
+
+impl Follower {
+    /// What the leader got. Past the deadline a follower goes to the origin by itself.
+    pub(crate) async fn outcome(mut self, deadline: Instant) -> FlightOutcome {
+        match timeout_at(deadline, self.0.wait_for(Option::is_some)).await {
+            Ok(Ok(landing)) => {
+                landing.as_ref().map_or(FlightOutcome::Broken, |landing| landing.outcome.clone())
+            }
+            Ok(Err(_)) => FlightOutcome::Broken,
+            Err(_) => FlightOutcome::Unshared,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn key() -> Key {
+        Key::new("page")
+    }
+
+    fn follow(flights: &Flights, began: Instant) -> Follower {
+        match flights.join(&key(), began) {
+            Role::Follower(follow) => follow,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn lead(flights: &Flights, began: Instant) -> Leader {
+        match flights.join(&key(), began) {
+            Role::Leader(lead) => lead,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn failed() -> FlightOutcome {
+        FlightOutcome::Failed(Error::Broken)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_leads_and_the_others_get_what_it_got() {
+        let flights = Flights::new(Duration::from_millis(50));
+        let began = Instant::now();
+        let leader = lead(&flights, began);
+        let followers = [follow(&flights, began), follow(&flights, began)];
+        leader.land(failed());
+        for follower in followers {
+            assert!(matches!(follower.outcome(began + MINUTE).await, FlightOutcome::Failed(_)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_from_before_the_landing_follows_and_one_from_after_it_leads() {
+        let flights = Flights::new(Duration::from_millis(50));
+        let before = Instant::now();
+        let leader = lead(&flights, before);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        leader.land(failed());
+        let late = follow(&flights, before);
+        assert!(matches!(late.outcome(before + MINUTE).await, FlightOutcome::Failed(_)));
+        drop(lead(&flights, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_landed_flight_is_forgotten() {
+        let flights = Flights::new(Duration::from_millis(50));
+        lead(&flights, Instant::now()).land(failed());
+        tokio::time::sleep(Duration::from_millis(101)).await;
+        tokio::task::yield_now().await;
+        assert!(flights.under_way.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_is_gone_breaks_and_its_place_is_free() {
+        let flights = Flights::new(Duration::from_millis(50));
+        let began = Instant::now();
+        let leader = lead(&flights, began);
+        let follower = follow(&flights, began);
+        drop(leader);
+        assert!(matches!(follower.outcome(began + MINUTE).await, FlightOutcome::Broken));
+        drop(lead(&flights, began));
+        assert!(flights.under_way.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_waits_no_longer_than_its_deadline() {
+        let flights = Flights::new(Duration::from_millis(50));
+        let began = Instant::now();
+        let _leader = lead(&flights, began);
+        let follower = follow(&flights, began);
+        assert!(matches!(follower.outcome(began + MINUTE).await, FlightOutcome::Unshared));
+        assert_eq!(began.elapsed(), MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_cannot_be_shared_is_not_waited_for_for_a_while() {
+        let flights = Flights::new(Duration::from_millis(50));
+        lead(&flights, Instant::now()).land(FlightOutcome::Unshared);
+        flights.mark_hit_for_miss(key());
+        assert!(matches!(flights.join(&key(), Instant::now()), Role::HitForMiss));
+        tokio::time::advance(HIT_FOR_MISS).await;
+        drop(lead(&flights, Instant::now()));
+    }
+}

@@ -1,0 +1,72 @@
+//! Requests that wait for a key of the store to change.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::key::Key;
+use crate::store::Listener;
+
+/// The waiters for a key are woken by all changes in its group: a look too many now and then, and nothing to clean up.
+const GROUPS: usize = 256;
+
+/// All that wait for a change. Without a feed of changes they are never woken.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    groups: Box<[Arc<Notify>]>,
+    hasher: RandomState,
+}
+
+impl Waiters {
+    pub(crate) fn new() -> Self {
+        Self { groups: (0..GROUPS).map(|_| Arc::default()).collect(), hasher: RandomState::new() }
+    }
+
+    /// Ends at the next change of a key after this call, perhaps at one of another key.
+    pub(crate) fn changed(&self, key: &Key) -> impl Future<Output = ()> + Send + use<> {
+        self.group(key.as_bytes()).clone().notified_owned()
+    }
+
+    fn group(&self, key: &[u8]) -> &Arc<Notify> {
+        &self.groups[self.hasher.hash_one(key) as usize % GROUPS]
+    }
+}
+
+impl Listener for Waiters {
+    fn changed(&self, key: &[u8]) {
+        self.group(key).notify_waiters();
+    }
+
+    fn all_changed(&self) {
+        self.groups.iter().for_each(|group| group.notify_waiters());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn waiters_are_woken_by_their_key_or_by_a_change_of_all_and_mostly_left_alone_otherwise() {
+        let waiters = Waiters::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let keys = ["a1", "a2", "a3", "a4", "a5"].map(Key::new);
+        let mut waiting = keys.map(|key| Box::pin(waiters.changed(&key)));
+        let mut own = pin!(waiters.changed(&Key::new("a6")));
+        Listener::changed(&waiters, b"a6");
+        assert!(own.as_mut().poll(&mut cx).is_ready());
+        let woken = waiting.iter_mut().filter_map(|waiting| match waiting.as_mut().poll(&mut cx) {
+            Poll::Ready(()) => Some(()),
+            Poll::Pending => None,
+        });
+        // One may share the group of the key that changed.
+        assert!(woken.count() < 5, "all are woken by the change of another key");
+        let mut all = pin!(waiters.changed(&Key::new("a7")));
+        waiters.all_changed();
+        assert!(all.as_mut().poll(&mut cx).is_ready());
+    }
+}

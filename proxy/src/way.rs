@@ -1,0 +1,159 @@
+//! The way of a request: question, decision, answer. What is to be fetched takes a flight, through admission and fill.
+
+mod answered;
+mod body;
+mod decide;
+mod explain;
+mod fill;
+mod fleet;
+mod flight;
+mod lookup;
+mod reply;
+mod serve;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use server::{Answer, Decided, RequestHead};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+pub use explain::Explanation;
+
+use crate::config::Config;
+use crate::head_cache::HeadCache;
+use crate::key::Keys;
+use crate::near::Near;
+use crate::origin::Upstream;
+use crate::page::format::Format;
+use crate::page::stored::StoredPage;
+use crate::policy::{Coalesce, Policy};
+use crate::request::receive::TrustedProxies;
+use crate::request::site::Site;
+use crate::share::flights::Flights;
+use crate::share::waiters::Waiters;
+use crate::status::{self, CacheStatus};
+use crate::store::{Listener, Store};
+use crate::variants::Variants;
+use answered::Answered;
+use body::Body;
+use decide::{Decision, PendingLookup};
+
+/// A cache in front of one origin.
+///
+/// What holds for every request:
+/// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
+///   write is a page not stored and a warning.
+/// * A key is a function of request and vary list alone.
+/// * What was not admitted is never stored.
+/// * A hit never contacts the origin; a pass never touches the store.
+#[derive(Debug)]
+pub struct Proxy<S> {
+    policy: Policy,
+    keys: Keys,
+    format: Arc<Format>,
+    /// Whether pages are written at all, or only read.
+    writes: bool,
+    site: Site,
+    trusted: TrustedProxies,
+    store: S,
+    upstream: Upstream,
+    flights: Flights,
+    /// Requests that wait for a page that another proxy of the fleet fetches.
+    waiters: Arc<Waiters>,
+    variants: Variants,
+    /// Fills: they go on when their clients have left.
+    tasks: TaskTracker,
+    max_entry: u64,
+    heads: HeadCache,
+    /// What was read and has not changed since, if the store tells of changes.
+    near: Option<Arc<Near>>,
+}
+
+impl<S: Store> Proxy<S> {
+    /// A proxy with these settings over this store. `site` is where clients are expected.
+    pub fn new(config: &Config, site: Site, store: S) -> Self {
+        let waiters = Arc::new(Waiters::new());
+        Self {
+            policy: Policy::new(config.rules.clone(), config.max_entry),
+            keys: config.keys.clone(),
+            format: Arc::new(config.format.clone()),
+            writes: config.writes,
+            site,
+            trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+            near: follow(&store, config, &waiters),
+            waiters,
+            store,
+            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
+            flights: Flights::new(config.deadlines.store),
+            variants: Variants::new(config.limits.variants),
+            tasks: TaskTracker::new(),
+            max_entry: config.max_entry,
+            heads: HeadCache::new(),
+        }
+    }
+
+    /// Waits for the fills under way: their clients may be gone, but others will ask.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Hears of the store's changes, if there is any use for that; with the near cache, if there is to be one.
+fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Option<Arc<Near>> {
+    let near = config.near.map(|limit| Arc::new(Near::new(limit)));
+    if near.is_none() && config.rules.iter().all(|rule| rule.coalesce == Coalesce::Process) {
+        return None;
+    }
+    let mut listeners: Vec<Arc<dyn Listener>> = vec![waiters.clone()];
+    listeners.extend(near.clone().map(|near| near as Arc<dyn Listener>));
+    near.filter(|_| store.follow(&config.keys.prefix(), listeners))
+}
+
+impl<S: Store> server::Handler for Proxy<S> {
+    type Body = Body;
+    type Page = StoredPage;
+    type Lookup = PendingLookup;
+    type Decision = Decision;
+    type Record = Answered;
+
+    const REFUSED: &'static str = status::REFUSED;
+
+    fn decide(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
+        self.decide_head(head, peer, now)
+    }
+
+    async fn look_up(
+        self: &Arc<Self>,
+        lookup: PendingLookup,
+        head: &RequestHead<'_>,
+        peer: SocketAddr,
+    ) -> Result<Answer<StoredPage, Answered>, Decision> {
+        self.finish_head(lookup, head, peer).await
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        decision: Option<Decision>,
+    ) -> (Response<Body>, Answered) {
+        self.serve(request, peer, decision).await
+    }
+
+    fn refused(&self, status: u16, _: SocketAddr) {
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        drop(Answered::begin(&method, "-", Instant::now()).with(status, CacheStatus::Failed("refused")));
+    }
+}
+
+/// The clock, read once a request: at the hit, or when the origin has answered.
+#[allow(clippy::disallowed_methods, reason = "the edge, where time becomes an argument")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}

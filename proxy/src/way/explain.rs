@@ -1,0 +1,255 @@
+//! `proxy explain`: what the proxy would do with a request, and why. It takes the way of a request up to the decision, over
+//! a store that notes what is read; the origin is not asked.
+
+use std::fmt::{self, Display, Formatter};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Request;
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Proxy;
+use super::decide::{Decision, Serving, WantedPage};
+use crate::args::Explain;
+use crate::error::Error;
+use crate::key::{Hashed, Key, PageId, VaryMarker};
+use crate::page::format::Base;
+use crate::policy::{self, Disposition, Rule};
+use crate::request::receive::receive;
+use crate::request::{Lines, Question};
+use crate::status::CacheStatus;
+use crate::store::{Store, StoreError, Values, Write};
+
+/// All there is to say of a request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    request: String,
+    host: String,
+    rule: Option<String>,
+    keys: &'static str,
+    /// What is read from the store, in order.
+    reads: Vec<ExplainedRead>,
+    page: Option<ExplainedPage>,
+    /// As Cache-Status would say it.
+    outcome: String,
+    /// Whether an answer of the origin would be stored.
+    stored: &'static str,
+}
+
+/// One key, and what lies under it.
+#[derive(Clone, Debug, Serialize)]
+struct ExplainedRead {
+    key: String,
+    /// What its digests are made of.
+    hashed: Vec<Hashed>,
+    holds: String,
+    ttl_seconds: Option<u64>,
+}
+
+/// A page in the store.
+#[derive(Clone, Debug, Serialize)]
+struct ExplainedPage {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body_bytes: usize,
+    written_by: &'static str,
+}
+
+/// The values of a store, with a note of each that is read.
+struct NotedValues<'a, S> {
+    store: &'a S,
+    notes: Mutex<Vec<(Key, Result<Option<Bytes>, StoreError>)>>,
+}
+
+impl<S: Store> Values for NotedValues<'_, S> {
+    async fn get<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
+        let values = self.store.get(keys).await;
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, key) in keys.into_iter().enumerate() {
+            let value = values.as_ref().map(|values| values[index].clone()).map_err(Clone::clone);
+            notes.push((Key::new(key), value));
+        }
+        values
+    }
+
+    async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
+        self.store.ttl(key).await
+    }
+
+    async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
+        self.store.put(writes, ttl).await
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        self.store.delete(keys).await
+    }
+}
+
+impl<S: Store> Proxy<S> {
+    /// Says what would become of a request of this peer.
+    pub async fn explain(&self, asked: &Explain, peer: IpAddr) -> Result<Explanation, String> {
+        let peer = SocketAddr::new(peer, 0);
+        let mut request = self.request(asked)?;
+        let mut explanation = Explanation {
+            request: format!("{} {}", request.method, request.uri),
+            host: request.headers.get(HOST).map(printed).unwrap_or_default(),
+            rule: None,
+            keys: self.keys.name(),
+            reads: Vec::new(),
+            page: None,
+            outcome: String::new(),
+            stored: "no: nothing is cached here",
+        };
+        if let Err(refusal) = receive(&mut request, self.trusted.contains(peer.ip()), &self.site) {
+            explanation.outcome = CacheStatus::Failed(Error::from(refusal).kind().1).to_string();
+            return Ok(explanation);
+        }
+        let question = Question::of_parts(&request, peer);
+        if let Disposition::Lookup(rule) = self.policy.disposition(&question) {
+            explanation.rule = Some(rule.to_string());
+            explanation.stored = self.would_be_stored(rule, &request.headers);
+        }
+        let values = NotedValues { store: &self.store, notes: Mutex::default() };
+        let decision = self.decide(&question, Instant::now(), &values).await;
+        let notes = values.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in notes {
+            explanation.reads.push(self.explain_read(&key, value, &decision, &question).await);
+        }
+        (explanation.outcome, explanation.page) = match &decision {
+            Decision::Serve(serving) => (serving.cache().to_string(), Some(ExplainedPage::of(serving))),
+            Decision::Fetch(wanted) => (format!("cachepage; fwd={}", wanted.miss.fwd()), None),
+            Decision::Pass(pass) => (CacheStatus::Passed(*pass).to_string(), None),
+            Decision::Refuse(refusal) => {
+                (CacheStatus::Failed(Error::from(*refusal).kind().1).to_string(), None)
+            }
+        };
+        Ok(explanation)
+    }
+
+    /// The request as it would come from a client.
+    fn request(&self, asked: &Explain) -> Result<Parts, String> {
+        let mut request =
+            Request::get(&asked.url).body(()).map_err(|error| format!("{}: {error}", asked.url))?;
+        for line in &asked.headers {
+            let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is not NAME: VALUE"))?;
+            let fault = |error: &dyn Display| format!("{line:?}: {error}");
+            let name: HeaderName = name.trim().parse().map_err(|error| fault(&error))?;
+            let value: HeaderValue = value.trim().parse().map_err(|error| fault(&error))?;
+            request.headers_mut().append(name, value);
+        }
+        if !request.headers().contains_key(HOST) {
+            let host = request.uri().authority().map_or(self.site.as_str(), |authority| authority.as_str());
+            let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
+            request.headers_mut().insert(HOST, host);
+        }
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = path.parse().map_err(|error| format!("{}: {error}", asked.url))?;
+        Ok(request.into_parts().0)
+    }
+
+    /// What the request alone tells of the answer's way into the store.
+    fn would_be_stored(&self, rule: &Rule, request: &HeaderMap) -> &'static str {
+        match () {
+            () if !self.writes => "no: [django] write = false, only Django fills the store",
+            () if rule.timeout.is_zero() => "no: zero-age, the timeout of the rule is 0",
+            () if policy::has_authorization(Lines::Map(request)) && !rule.tells_credentials_apart() => {
+                "only if the answer is public: the request has Authorization"
+            }
+            () => "if the answer is a 200 without Set-Cookie, private, no-cache, no-store and Vary: *",
+        }
+    }
+
+    /// What a read has brought.
+    async fn explain_read(
+        &self,
+        key: &Key,
+        value: Result<Option<Bytes>, StoreError>,
+        decision: &Decision,
+        question: &Question<'_>,
+    ) -> ExplainedRead {
+        let hashed = self.hashed(key, decision, question);
+        let ttl = self.store.ttl(key.as_bytes()).await.ok().flatten();
+        let holds = match value {
+            Ok(Some(value)) => self.holds(&value),
+            Ok(None) => "nothing".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        ExplainedRead { key: key.to_string(), hashed, holds, ttl_seconds: ttl.map(|ttl| ttl.as_secs()) }
+    }
+
+    /// The texts whose digests are in a key that was read: the page's own, or a variant's.
+    fn hashed(&self, key: &Key, decision: &Decision, question: &Question<'_>) -> Vec<Hashed> {
+        let Disposition::Lookup(rule) = self.policy.disposition(question) else { return Vec::new() };
+        let id = PageId::of(question, rule, &self.keys, &self.site);
+        let marker: Option<&VaryMarker> = match decision {
+            Decision::Serve(Serving { marker, .. }) => marker.as_deref(),
+            Decision::Fetch(wanted) => {
+                let WantedPage { marker, .. } = &**wanted;
+                marker.as_deref()
+            }
+            Decision::Pass(_) | Decision::Refuse(_) => None,
+        };
+        let marker = marker.filter(|_| id.key_text() != key.as_bytes());
+        id.hashed(marker, question)
+    }
+
+    fn holds(&self, value: &Bytes) -> String {
+        match (self.format.base(value), self.format.decode(value)) {
+            (Base::Marker(marker), _) => {
+                format!("the names of the headers that the page varies on: {marker}")
+            }
+            (_, Some(entry)) => format!("a page of {} bytes", entry.body.len()),
+            (_, None) => format!("{} bytes that are no page", value.len()),
+        }
+    }
+}
+
+impl ExplainedPage {
+    fn of(serving: &Serving) -> Self {
+        let page = serving.page.entry();
+        let headers = page.headers.iter().map(|(name, value)| (name.to_string(), printed(value)));
+        Self {
+            status: page.status.as_u16(),
+            headers: headers.collect(),
+            body_bytes: page.body.len(),
+            written_by: if page.proof.is_some() { "cachepage" } else { "Django" },
+        }
+    }
+}
+
+fn printed(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+impl Display for Explanation {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "request   {}  Host: {}", self.request, self.host)?;
+        writeln!(f, "rule      {}", self.rule.as_deref().unwrap_or("none"))?;
+        writeln!(f, "keys      {}", self.keys)?;
+        for read in &self.reads {
+            writeln!(f, "key       {}", read.key)?;
+            for hashed in &read.hashed {
+                writeln!(f, "  md5     {} of the {} {:?}", hashed.md5, hashed.of, hashed.text)?;
+            }
+            let ttl = read.ttl_seconds.map(|ttl| format!(", for {ttl} s more")).unwrap_or_default();
+            writeln!(f, "  holds   {}{ttl}", read.holds)?;
+        }
+        if let Some(page) = &self.page {
+            writeln!(
+                f,
+                "page      {}, {} bytes, written by {}",
+                page.status, page.body_bytes, page.written_by
+            )?;
+            for (name, value) in &page.headers {
+                writeln!(f, "  {name}: {value}")?;
+            }
+        }
+        writeln!(f, "outcome   {}", self.outcome)?;
+        write!(f, "stored    {}", self.stored)
+    }
+}

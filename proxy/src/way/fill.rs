@@ -1,0 +1,188 @@
+//! A fill: the origin's body goes to the client as it comes, and is captured on the way into the store.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::ext::ReasonPhrase;
+use hyper::http::response::Parts;
+use tracing::{debug, warn};
+
+use super::body::Client;
+use crate::key::Key;
+use crate::origin::{BodyError, Download};
+use crate::page::entry::{Entry, unix_seconds};
+use crate::page::format::Format;
+use crate::policy::Length;
+use crate::store::{Store, Write};
+
+/// Where a page will be stored, and for how long.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) key: Key,
+    pub(crate) format: Arc<Format>,
+    /// That the page was stored for this very request (see [`crate::key`]).
+    pub(crate) proof: Bytes,
+    /// What goes before the page: its marker, new or extended.
+    pub(crate) marker: Option<Write>,
+    pub(crate) lifetime: Lifetime,
+}
+
+/// How long a page is stored, from when on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    /// How long it is fresh.
+    pub(crate) fresh: Duration,
+    /// How long it is kept.
+    pub(crate) keep: Duration,
+    pub(crate) now: SystemTime,
+    /// How long the origin took to make it, if that matters.
+    pub(crate) cost: Duration,
+}
+
+impl Lifetime {
+    fn end(self) -> u64 {
+        unix_seconds(self.now).saturating_add(self.fresh.as_secs())
+    }
+}
+
+/// What came of a fill.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+pub(crate) enum FillOutcome {
+    /// The page, whole. It is in the store, if the store took it.
+    Whole(Entry),
+    /// More than the limit, and handed on to the client only.
+    TooLarge,
+    /// The origin broke off, or a page past the limit has lost its client.
+    Broken,
+}
+
+/// A page on its way.
+pub(crate) struct Filling<S> {
+    /// `None` if it cannot be reached anyway.
+    pub(crate) store: Option<S>,
+    pub(crate) plan: Plan,
+    pub(crate) head: Parts,
+    pub(crate) body: Download,
+    pub(crate) length: Length,
+    pub(crate) limit: u64,
+    pub(crate) client: Client,
+}
+
+/// Why a fill stopped before the page's end.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error("the origin: {0}")]
+    Origin(#[from] BodyError),
+    #[error("the client left")]
+    Client,
+}
+
+/// What has come of a page so far.
+struct Capture {
+    pieces: Vec<Bytes>,
+    size: u64,
+}
+
+impl<S: Store> Filling<S> {
+    /// Hands the page to the client and puts it into the store. A client that leaves has its page stored all the same;
+    /// one that stays gets the last piece when the store has answered, so that whoever has seen the page's end and asks
+    /// again gets a hit.
+    pub(crate) async fn run(mut self) -> FillOutcome {
+        let mut capture = Some(Capture { pieces: Vec::new(), size: 0 });
+        let last = match self.pump(&mut capture).await {
+            Ok(last) => last,
+            Err(stopped) => {
+                match stopped {
+                    // The client's end is dropped without its `End`: it sees a broken transfer.
+                    Stopped::Origin(error) => {
+                        warn!(key = %self.plan.key, %error, stored = false, "origin broke off")
+                    }
+                    Stopped::Client => debug!(key = %self.plan.key, stored = false, "client left"),
+                }
+                return FillOutcome::Broken;
+            }
+        };
+        let filled = match capture {
+            Some(capture) => FillOutcome::Whole(self.store(capture.body()).await),
+            None => FillOutcome::TooLarge,
+        };
+        if let Some(data) = last {
+            self.client.send(data).await;
+        }
+        self.client.end();
+        filled
+    }
+
+    /// Hands on piece after piece. Gives back the last one, if the announced length tells that it is the last.
+    async fn pump(&mut self, capture: &mut Option<Capture>) -> Result<Option<Bytes>, Stopped> {
+        let mut left = self.length.known();
+        if left == Some(0) {
+            return Ok(None);
+        }
+        while let Some(frame) = self.body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if capture.as_mut().is_some_and(|capture| !capture.add(&data, self.limit)) {
+                debug!(key = %self.plan.key, stored = false, "larger than max_entry");
+                *capture = None;
+            }
+            left = left.map(|left| left.saturating_sub(data.len() as u64));
+            if left == Some(0) {
+                return Ok(Some(data));
+            }
+            if !self.client.send(data).await && capture.is_none() {
+                return Err(Stopped::Client);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts the page. Within the store's deadline in any case, and a failure is only a page not stored.
+    async fn store(&mut self, body: Bytes) -> Entry {
+        let Plan { key, format, proof, marker, lifetime } = &mut self.plan;
+        let entry = Entry {
+            status: self.head.status,
+            headers: std::mem::take(&mut self.head.headers),
+            reason: self.head.extensions.remove::<ReasonPhrase>(),
+            body,
+            expires: Some(lifetime.end()),
+            cost: lifetime.cost,
+            proof: Some(proof.clone()),
+        };
+        let Some(store) = &self.store else { return entry };
+        let Some(value) = format.encode(&entry) else {
+            debug!(%key, stored = false, "the format cannot hold it");
+            return entry;
+        };
+        let writes = marker.take().into_iter().chain([Write::Set(key.clone(), value)]).collect();
+        match store.put(writes, lifetime.keep).await {
+            Ok(()) => debug!(%key, stored = true, "filled"),
+            Err(error) => warn!(%key, %error, stored = false, "page not stored"),
+        }
+        entry
+    }
+}
+
+impl Capture {
+    /// Keeps a piece, unless it is too much.
+    fn add(&mut self, data: &Bytes, limit: u64) -> bool {
+        self.size += data.len() as u64;
+        self.pieces.push(data.clone());
+        self.size <= limit
+    }
+
+    fn body(self) -> Bytes {
+        match <[Bytes; 1]>::try_from(self.pieces) {
+            Ok([whole]) => whole,
+            Err(pieces) => pieces
+                .iter()
+                .fold(BytesMut::new(), |mut body, piece| {
+                    body.extend_from_slice(piece);
+                    body
+                })
+                .freeze(),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The turn of a flight in a fleet: of all proxies that miss a page at once, one asks the origin.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::decide::Decision;
+use super::flight::Flight;
+use super::reply::Reply;
+use crate::key::Key;
+use crate::share::flights::{FlightOutcome, SharedPage};
+use crate::share::lease::{Claim, Lease};
+use crate::status::{CacheStatus, Fill, Hit};
+use crate::store::Store;
+
+/// What becomes of a flight in a fleet.
+pub(super) enum FleetTurn<S: Store> {
+    Ours(Lease<S>),
+    /// Another proxy has fetched the page.
+    Done(Reply),
+    Alone,
+}
+
+impl<S: Store> Flight<S> {
+    /// Waits until the page is there, or no other proxy is fetching it.
+    pub(super) async fn turn_in_fleet(&mut self) -> FleetTurn<S> {
+        /// Until the next look, in case that nothing is heard of the lease: little beside what the wait has taken so far.
+        const PAUSES: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(500);
+        let began = Instant::now();
+        let deadline = began + self.proxy.upstream.patience();
+        let Some(mut key) = self.leader.as_ref().map(|leader| leader.key().clone()) else {
+            return FleetTurn::Alone;
+        };
+        while Instant::now() < deadline {
+            let claim = Lease::claim(&self.proxy.store, &self.proxy.waiters, &key).await;
+            let Some(claim) = claim else { return FleetTurn::Alone };
+            // Also with the lease: its last holder may have filled the store since we looked.
+            let own = match self.look_again().await {
+                Ok(reply) => return FleetTurn::Done(reply),
+                Err(own) => own,
+            };
+            match claim {
+                // It was the lease of another variant, as has shown by now.
+                _ if own != key => key = own,
+                Claim::Ours(lease) => return FleetTurn::Ours(lease),
+                Claim::Theirs(changed) => {
+                    let pause = (began.elapsed() / 4).clamp(*PAUSES.start(), *PAUSES.end());
+                    // One look for all that wait here.
+                    let _ = timeout(pause, changed).await;
+                }
+            }
+        }
+        FleetTurn::Alone
+    }
+
+    /// The page, if another proxy has put it into the store, for the followers as well; else its key, which a new marker may
+    /// have changed.
+    async fn look_again(&mut self) -> Result<Reply, Key> {
+        let proxy = self.proxy.clone();
+        let question = self.question();
+        let decision = proxy.decide(&question, Instant::now(), &proxy.store).await;
+        let marker = match &decision {
+            Decision::Serve(serving) => serving.marker.clone(),
+            Decision::Fetch(wanted) => wanted.marker.clone(),
+            Decision::Pass(_) | Decision::Refuse(_) => None,
+        };
+        let key = self.wanted.variant(marker.as_deref(), &question).key();
+        // A page in grace is not what another proxy has just fetched. One to be refreshed early may be.
+        if let Decision::Serve(serving) = &decision
+            && serving.hit == Hit::Fresh
+        {
+            let entry = serving.page.entry();
+            self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry: entry.clone() })));
+            return Ok(Reply::collapsed(entry, CacheStatus::Miss(self.wanted.miss, Fill::Collapsed)));
+        }
+        self.wanted.marker = marker;
+        Err(key)
+    }
+}

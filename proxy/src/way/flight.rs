@@ -1,0 +1,261 @@
+//! The flight of a miss: to the origin, through admission, into the store; one flight for all requests for the same page.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
+use hyper::{Method, Response};
+use tokio::time::Instant;
+
+use super::body::{Body, FillBody};
+use super::decide::WantedPage;
+use super::fill::{FillOutcome, Filling, Lifetime, Plan};
+use super::fleet::FleetTurn;
+use super::reply::Reply;
+use super::{Proxy, now};
+use crate::error::Error;
+use crate::key::{Key, MarkerWrite, PageId, VaryMarker};
+use crate::origin::Fetched;
+use crate::policy::{self, Admission, Coalesce, Decline, Length, VaryList};
+use crate::request::Question;
+use crate::share::flights::{FlightOutcome, Leader, Role, SharedPage};
+use crate::share::lease::Lease;
+use crate::status::{CacheStatus, Fill, Miss};
+use crate::store::{Store, Write};
+
+/// How many flights a request follows at the most: one that turns out to be for another variant, and one that breaks.
+const FLIGHTS: usize = 3;
+
+/// A request on its way to the origin, with all that it needs: it may outlive the connection it came by.
+pub(super) struct Flight<S: Store> {
+    pub(super) proxy: Arc<Proxy<S>>,
+    pub(super) wanted: WantedPage,
+    pub(super) request: Parts,
+    peer: SocketAddr,
+    /// The right to land for the followers.
+    pub(super) leader: Option<Leader>,
+    /// Held until the page is in the store.
+    lease: Option<Lease<S>>,
+}
+
+impl<S: Store> Proxy<S> {
+    /// Gets a page from the origin, alone or together with others.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        wanted: &WantedPage,
+        request: &Parts,
+        peer: SocketAddr,
+    ) -> Result<Reply, Error> {
+        let is_conditional = policy::is_conditional(&request.headers);
+        self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional)
+    }
+
+    /// Asks the origin, or waits for the request that is asking it already.
+    async fn lead_or_follow(
+        self: &Arc<Self>,
+        wanted: &WantedPage,
+        request: &Parts,
+        peer: SocketAddr,
+    ) -> Result<Reply, Error> {
+        let question = Question::of_parts(request, peer);
+        let mut key = wanted.variant(wanted.marker.as_deref(), &question).key();
+        let deadline = Instant::now() + self.upstream.patience();
+        let may_be_shared = self.writes && policy::may_be_shared(&wanted.rule, request);
+        for _ in 0..if may_be_shared { FLIGHTS } else { 0 } {
+            match self.flights.join(&key, wanted.began) {
+                Role::HitForMiss => break,
+                Role::Leader(leader) => {
+                    // In a task of its own: it goes on for the others when its client leaves.
+                    let flight = Flight::of(self, wanted, request, peer, Some(leader));
+                    return self.tasks.spawn(flight.fly()).await.unwrap_or(Err(Error::Broken));
+                }
+                Role::Follower(follower) => match follower.outcome(deadline).await {
+                    FlightOutcome::Page(shared) => match wanted.answer(&shared, &question) {
+                        Ok(reply) => return Ok(reply),
+                        Err(own) => key = own,
+                    },
+                    FlightOutcome::Failed(error) => return Err(Error::Collapsed(Box::new(error))),
+                    FlightOutcome::Unshared => break,
+                    FlightOutcome::Broken => {}
+                },
+            }
+        }
+        Flight::of(self, wanted, request, peer, None).fly().await
+    }
+
+    /// Has a new page fetched while the old one is served, unless a flight is under way already.
+    pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: Parts, peer: SocketAddr) {
+        let key = wanted.variant(wanted.marker.as_deref(), &Question::of_parts(&request, peer)).key();
+        if let Role::Leader(leader) = self.flights.join(&key, wanted.began) {
+            let mut flight = Flight::of(self, wanted, &request, peer, Some(leader));
+            // A HEAD finds the page of a GET, and has that refreshed.
+            flight.request.method = Method::GET;
+            self.tasks.spawn(async { drop(flight.fly().await) });
+        }
+    }
+}
+
+impl WantedPage {
+    /// The page itself, or, under a marker, its variant for this question.
+    pub(super) fn variant(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> PageId {
+        marker.map_or_else(|| self.id.clone(), |marker| self.id.variant(marker, question, &self.rule))
+    }
+
+    /// The page of another request, if it is the wanted one; else the key of the wanted one.
+    fn answer(&self, shared: &SharedPage, question: &Question<'_>) -> Result<Reply, Key> {
+        let id = self.variant(shared.marker.as_deref(), question);
+        let SharedPage { key, entry, .. } = shared;
+        if id.key_text() == key.as_bytes()
+            && id.serves(entry.proof.as_deref(), &entry.headers, question, &self.rule)
+        {
+            return Ok(Reply::collapsed(entry.clone(), CacheStatus::Miss(self.miss, Fill::Collapsed)));
+        }
+        Err(id.key())
+    }
+}
+
+impl<S: Store> Flight<S> {
+    fn of(
+        proxy: &Arc<Proxy<S>>,
+        wanted: &WantedPage,
+        request: &Parts,
+        peer: SocketAddr,
+        leader: Option<Leader>,
+    ) -> Self {
+        let request = policy::without_conditions(request.clone());
+        Self { proxy: proxy.clone(), wanted: wanted.clone(), request, peer, leader, lease: None }
+    }
+
+    pub(super) fn question(&self) -> Question<'_> {
+        Question::of_parts(&self.request, self.peer)
+    }
+
+    /// Asks the fleet, where the rule says so, and then the origin.
+    async fn fly(mut self) -> Result<Reply, Error> {
+        let is_reachable = self.wanted.miss != Miss::Store;
+        if self.leader.is_some() && self.wanted.rule.coalesce == Coalesce::Fleet && is_reachable {
+            match self.turn_in_fleet().await {
+                FleetTurn::Ours(lease) => self.lease = Some(lease),
+                FleetTurn::Done(reply) => return Ok(reply),
+                FleetTurn::Alone => {}
+            }
+        }
+        let set_out = Instant::now();
+        let mut fetched = match self.proxy.upstream.fetch(self.request.clone(), None, self.peer).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                let error = Error::from(error);
+                self.land(FlightOutcome::Failed(error.clone()));
+                return Err(error);
+            }
+        };
+        if !self.proxy.writes {
+            return Ok(Reply::relayed(fetched, CacheStatus::Miss(self.wanted.miss, Fill::ReadOnly)));
+        }
+        // Not before: a page is as fresh as the origin's answer, however long the origin took for it.
+        let now = now();
+        let (head, length) = (&mut fetched.head, fetched.length);
+        match self.proxy.policy.admission(&self.wanted.rule, &self.request, head, length, now) {
+            Admission::Decline(decline) => {
+                // A failure may well be over in a moment.
+                let is_lasting = !policy::is_failure(fetched.head.status);
+                self.land_unshared(is_lasting);
+                Ok(Reply::relayed(fetched, CacheStatus::Declined(decline)))
+            }
+            Admission::Admit { vary } => {
+                let rule = &self.wanted.rule;
+                let cost = if rule.early_refresh > 0.0 { set_out.elapsed() } else { Duration::ZERO };
+                let lifetime = Lifetime { fresh: rule.timeout, keep: rule.keep(), now, cost };
+                Ok(self.fill(fetched, vary, lifetime))
+            }
+        }
+    }
+
+    /// Answers with the page while a task captures and stores it, and lands when it is whole.
+    fn fill(mut self, fetched: Fetched, vary: VaryList, lifetime: Lifetime) -> Reply {
+        let (plan, marker) = self.plan(vary, &fetched.head.headers, lifetime);
+        if !self.is_one_of_few(&plan) {
+            self.land_unshared(false);
+            return Reply::relayed(fetched, CacheStatus::Declined(Decline::Variants));
+        }
+        let is_reachable = self.wanted.miss != Miss::Store;
+        let promise = match fetched.length {
+            _ if !is_reachable => Fill::Skipped,
+            Length::Known(_) => Fill::Stored,
+            Length::Chunked | Length::UntilClose => Fill::Streamed,
+        };
+        let limit = self.proxy.max_entry;
+        let (client, body) = FillBody::new(fetched.length.known(), limit);
+        let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
+        let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise));
+        let key = plan.key.clone();
+        let Fetched { head, body, length } = fetched;
+        let store = is_reachable.then(|| self.proxy.store.clone());
+        let filling = Filling { store, plan, head, body, length, limit, client };
+        let tasks = self.proxy.tasks.clone();
+        tasks.spawn(async move {
+            match filling.run().await {
+                FillOutcome::Whole(entry) => {
+                    self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry })))
+                }
+                FillOutcome::TooLarge => self.land_unshared(true),
+                // Dropped without landing: one of the followers asks again for all.
+                FillOutcome::Broken => drop(self.leader.take()),
+            }
+        });
+        reply
+    }
+
+    /// Whether the page may have one variant more. Its marker's write names it; a page without one does not vary.
+    fn is_one_of_few(&self, plan: &Plan) -> bool {
+        let Some(marker) = &plan.marker else { return true };
+        let variants = &self.proxy.variants;
+        if let Write::Set(page, _) = marker {
+            variants.forget(page);
+        }
+        variants.admit(marker.key(), &plan.key, plan.lifetime.keep, Instant::now())
+    }
+
+    /// Where an admitted page goes, under which marker, and for how long.
+    fn plan(
+        &self,
+        vary: VaryList,
+        answer: &HeaderMap,
+        lifetime: Lifetime,
+    ) -> (Plan, Option<Arc<VaryMarker>>) {
+        let Proxy { format, heads, .. } = &*self.proxy;
+        let WantedPage { id, rule, marker, .. } = &self.wanted;
+        let question = self.question();
+        let to =
+            id.clone().destination(marker.as_deref(), vary, answer, (&question, rule), rand::random::<u128>);
+        let (write, marker) = match to.marker {
+            None => (None, None),
+            Some(MarkerWrite::Extend(key)) => (Some(Write::Extend(key)), marker.clone()),
+            Some(MarkerWrite::New(key, marker)) => {
+                let (value, marker) = (format.encode_marker(&marker), Arc::new(marker));
+                heads.keep_marker(key.clone(), marker.clone());
+                (Some(Write::Set(key, value)), Some(marker))
+            }
+        };
+        let proof = to.id.proof(answer, &question);
+        (Plan { key: to.id.key(), format: format.clone(), proof, marker: write, lifetime }, marker)
+    }
+
+    /// Tells the followers, if there may be any.
+    pub(super) fn land(&mut self, outcome: FlightOutcome) {
+        if let Some(leader) = self.leader.take() {
+            leader.land(outcome);
+        }
+    }
+
+    /// Tells that the answer was for this client alone, and that the next will be, if that is lasting.
+    fn land_unshared(&mut self, is_lasting: bool) {
+        if let Some(leader) = self.leader.as_ref().filter(|_| is_lasting) {
+            self.proxy.flights.mark_hit_for_miss(leader.key().clone());
+            self.lease.iter().for_each(Lease::mark_hit_for_miss);
+        }
+        self.land(FlightOutcome::Unshared);
+    }
+}

@@ -1,0 +1,200 @@
+//! The lookup of a page: near, then in the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::Proxy;
+use crate::head_cache::Seen;
+use crate::key::{PageId, VaryMarker};
+use crate::near::{Kept, Ticket};
+use crate::page::format::Base;
+use crate::page::stored::StoredPage;
+use crate::policy::Rule;
+use crate::request::Question;
+use crate::status::{Miss, Source};
+use crate::store::{Store, StoreError, Values};
+
+/// What was found for a request.
+pub(super) enum Lookup {
+    Hit(Found),
+    /// Also the marker that lies under the page's key, if there is one.
+    Miss(Miss, Option<Arc<VaryMarker>>),
+}
+
+/// A page that may answer the request, unless it is too old.
+pub(super) struct Found {
+    pub(super) page: StoredPage,
+    pub(super) source: Source,
+    /// The marker that lies under the page's key, if there is one.
+    pub(super) marker: Option<Arc<VaryMarker>>,
+}
+
+impl<S: Store> Proxy<S> {
+    /// Looks for the page in the near cache.
+    pub(super) fn near_page(
+        &self,
+        id: &PageId,
+        rule: &Rule,
+        question: &Question<'_>,
+        began: Instant,
+    ) -> Option<Found> {
+        let near = self.near.as_ref()?;
+        let found = |id: &PageId, page: StoredPage, marker| {
+            let serves = id.serves(page.proof(), page.headers(), question, rule);
+            serves.then_some(Found { page, source: Source::Near, marker })
+        };
+        let marker = match near.get(id.key_text(), began)? {
+            Kept::Page(page) => return found(id, page, None),
+            Kept::Marker(marker) => marker,
+        };
+        let variant = id.variant(&marker, question, rule);
+        match near.get(variant.key_text(), began)? {
+            Kept::Page(page) => found(&variant, page, Some(marker)),
+            Kept::Marker(_) => None,
+        }
+    }
+
+    /// Looks for the page in the store.
+    pub(super) async fn stored_page<V: Values>(
+        &self,
+        id: &PageId,
+        rule: &Rule,
+        question: &Question<'_>,
+        began: Instant,
+        values: &V,
+    ) -> Lookup {
+        let look = Look { proxy: self, rule, question, began, values };
+        match look.page(id).await {
+            Ok(lookup) => lookup,
+            Err(error) => {
+                debug!(key = %id.key(), %error, "not read");
+                let miss = if error.is_outage() { Miss::Store } else { Miss::Unusable };
+                Lookup::Miss(miss, None)
+            }
+        }
+    }
+}
+
+/// One look into the store.
+struct Look<'a, S, V> {
+    proxy: &'a Proxy<S>,
+    rule: &'a Rule,
+    question: &'a Question<'a>,
+    began: Instant,
+    values: &'a V,
+}
+
+/// A variant that was read before its marker was known for certain.
+struct Guess {
+    marker: Arc<VaryMarker>,
+    variant: PageId,
+    value: Option<Bytes>,
+    ticket: Option<Ticket>,
+}
+
+impl<S: Store, V: Values> Look<'_, S, V> {
+    /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
+    async fn page(&self, id: &PageId) -> Result<Lookup, StoreError> {
+        let ticket = self.ticket(id);
+        let seen = self.proxy.heads.get(id.key_text());
+        let (base, guess) = self.base(id, seen.as_ref()).await?;
+        let Some(base) = base else { return Ok(Lookup::Miss(Miss::Uri, None)) };
+        if let Some(page) = seen.as_ref().and_then(|seen| seen.page(&base)) {
+            return Ok(self.found(id, Some(page), None, ticket).await);
+        }
+        match self.proxy.format.base(&base) {
+            Base::Marker(marker) => self.variant(id, Arc::new(marker), guess, ticket).await,
+            Base::Page(entry) => {
+                let page = self.proxy.heads.keep_head(&id.key(), &base, entry, &self.proxy.format);
+                Ok(self.found(id, Some(page), None, ticket).await)
+            }
+            Base::Unusable => Ok(Lookup::Miss(Miss::Unusable, None)),
+        }
+    }
+
+    /// Reads what lies under the page's own key, and the variant if the last marker seen there tells which.
+    async fn base(
+        &self,
+        id: &PageId,
+        seen: Option<&Seen>,
+    ) -> Result<(Option<Bytes>, Option<Guess>), StoreError> {
+        let Some(Seen::Marker(marker)) = seen else {
+            return self.values.get([id.key_text()]).await.map(|[base]| (base, None));
+        };
+        let variant = id.variant(marker, self.question, self.rule);
+        let ticket = self.ticket(&variant);
+        let [base, value] = self.values.get([id.key_text(), variant.key_text()]).await?;
+        Ok((base, Some(Guess { marker: marker.clone(), variant, value, ticket })))
+    }
+
+    /// The variant of a page whose marker was read.
+    async fn variant(
+        &self,
+        id: &PageId,
+        marker: Arc<VaryMarker>,
+        guess: Option<Guess>,
+        ticket: Option<Ticket>,
+    ) -> Result<Lookup, StoreError> {
+        self.keep(id, || Kept::Marker(marker.clone()), ticket).await;
+        let (variant, value, ticket) = match guess.filter(|guess| guess.marker == marker) {
+            Some(guess) => (guess.variant, guess.value, guess.ticket),
+            None => {
+                self.proxy.heads.keep_marker(id.key(), marker.clone());
+                let variant = id.variant(&marker, self.question, self.rule);
+                let ticket = self.ticket(&variant);
+                let [value] = self.values.get([variant.key_text()]).await?;
+                (variant, value, ticket)
+            }
+        };
+        let Some(value) = value else { return Ok(Lookup::Miss(Miss::Vary, Some(marker))) };
+        let page = self.read_variant(&variant, &value);
+        Ok(self.found(&variant, page, Some(marker), ticket).await)
+    }
+
+    fn read_variant(&self, variant: &PageId, value: &Bytes) -> Option<StoredPage> {
+        let seen = self.proxy.heads.get(variant.key_text());
+        seen.and_then(|seen| seen.page(value)).or_else(|| {
+            let mut entry = self.proxy.format.decode(value)?;
+            // Django adds the language outside of what it stores; our entries have it.
+            if entry.proof.is_none() {
+                variant.add_language(&mut entry.headers);
+            }
+            Some(self.proxy.heads.keep_head(&variant.key(), value, entry, &self.proxy.format))
+        })
+    }
+
+    /// A stored page as a hit, if it can be read, was stored for this very request, and may go to this client.
+    async fn found(
+        &self,
+        id: &PageId,
+        page: Option<StoredPage>,
+        marker: Option<Arc<VaryMarker>>,
+        ticket: Option<Ticket>,
+    ) -> Lookup {
+        let serves = |page: &StoredPage| id.serves(page.proof(), page.headers(), self.question, self.rule);
+        match page.filter(serves) {
+            Some(page) => {
+                self.keep(id, || Kept::Page(page.clone()), ticket).await;
+                Lookup::Hit(Found { page, source: Source::Store, marker })
+            }
+            None => Lookup::Miss(Miss::Unusable, marker),
+        }
+    }
+
+    fn ticket(&self, id: &PageId) -> Option<Ticket> {
+        self.proxy.near.as_ref()?.ticket(id.key_text(), self.began)
+    }
+
+    /// Keeps near what was read, for as long as the store says that it has it: what the value itself says of that came
+    /// from another's clock, and may have been changed by hand.
+    async fn keep(&self, id: &PageId, kept: impl FnOnce() -> Kept, ticket: Option<Ticket>) {
+        let (Some(near), Some(ticket)) = (&self.proxy.near, ticket) else { return };
+        let before = Instant::now();
+        if let Ok(Some(ttl)) = self.values.ttl(id.key_text()).await {
+            near.keep(&id.key(), kept(), before + ttl, ticket);
+        }
+    }
+}

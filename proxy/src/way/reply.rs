@@ -1,0 +1,119 @@
+//! What a client gets through hyper, and what the cache did for it.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use super::body::Body;
+use super::decide::Serving;
+use crate::error::Error;
+use crate::origin::{Fetched, OriginError};
+use crate::page::entry::Entry;
+use crate::page::stored::response;
+use crate::request::Refusal;
+use crate::status::CacheStatus;
+
+/// An answer that says in its headers what the cache did.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) response: Response<Body>,
+    pub(super) cache: CacheStatus,
+}
+
+impl Reply {
+    pub(super) fn new(mut response: Response<Body>, cache: CacheStatus) -> Self {
+        cache.apply(response.headers_mut());
+        Self { response, cache }
+    }
+
+    /// A stored page.
+    pub(super) fn stored(serving: &Serving) -> Self {
+        let cache = serving.cache();
+        let response = serving.page.response(serving.now, cache).map(stored);
+        Self { response, cache }
+    }
+
+    /// The page as it came from the origin, for another request.
+    pub(super) fn collapsed(entry: Entry, cache: CacheStatus) -> Self {
+        let Entry { status, headers, reason, body, .. } = entry;
+        Self::new(response(status, headers, reason, body).map(stored), cache)
+    }
+
+    /// The origin's answer as it comes.
+    pub(super) fn relayed(fetched: Fetched, cache: CacheStatus) -> Self {
+        Self::new(Response::from_parts(fetched.head, Body::Relayed(fetched.body)), cache)
+    }
+
+    /// A short plain answer. It says no more than a stranger may know: not which origin, nor why.
+    pub(super) fn of_error(error: &Error) -> Self {
+        let (status, name) = error.kind();
+        let mut response = Response::new(stored(format!("{}: {error}\n", status.as_str()).into()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if matches!(error, Error::Refused(Refusal::Method)) {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status.is_client_error() {
+            // What comes next on this connection may be the rest of what was not understood.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Self::new(response, CacheStatus::Failed(name))
+    }
+
+    /// The answer, unless it is one to another question: no client asked to switch protocols, since nobody forwards that,
+    /// and "not modified" says nothing to one that has no page.
+    pub(super) fn if_asked_for(self, is_conditional: bool) -> Result<Self, Error> {
+        match self.response.status() {
+            status if status.is_informational() => Err(OriginError::Unasked(status).into()),
+            status @ StatusCode::NOT_MODIFIED if !is_conditional => Err(OriginError::Unasked(status).into()),
+            _ => Ok(self),
+        }
+    }
+}
+
+fn stored(body: Bytes) -> Body {
+    Body::Stored(Full::new(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_status_and_says_no_secrets() {
+        let source = || Arc::from(Box::<dyn StdError + Send + Sync>::from("refused by 10.1.2.3:8001"));
+        let errors: [(Error, u16, &str); 9] = [
+            (Refusal::BadRequest("two Host headers").into(), 400, "bad-request"),
+            (Refusal::Method.into(), 405, "method"),
+            (OriginError::RequestBody(source()).into(), 408, "request-body"),
+            (OriginError::Connect(source()).into(), 502, "origin-connect"),
+            (OriginError::Answer(source()).into(), 502, "origin-answer"),
+            (OriginError::Silent(Duration::from_millis(1500)).into(), 504, "origin-silent"),
+            (OriginError::Unasked(StatusCode::NOT_MODIFIED).into(), 502, "origin-answer"),
+            (OriginError::Busy.into(), 503, "origin-busy"),
+            (Error::Broken, 500, "broken"),
+        ];
+        for (error, status, detail) in errors {
+            let response = Reply::of_error(&error).response;
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()["cache-status"], format!("cachepage; fwd=bypass; detail={detail}"));
+            assert!(!error.to_string().contains("10.1.2.3"));
+            assert_eq!(error.is_origins(), status >= 500);
+        }
+        let collapsed = Error::Collapsed(Box::new(OriginError::Connect(source()).into()));
+        assert_eq!((collapsed.kind().0.as_u16(), collapsed.is_origins()), (502, false));
+        assert_eq!(
+            Error::from(OriginError::Connect(source())).chain(),
+            "cannot connect to the origin: refused by 10.1.2.3:8001"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! HTTP/1.1, as clients speak it.
+
+pub(crate) mod connection;
+pub(crate) mod exchange;
+pub(crate) mod front;
+pub(crate) mod guard;
+pub(crate) mod head;
+pub(crate) mod inlet;
+pub(crate) mod rest;
+pub(crate) mod scan;
+pub(crate) mod socket;
+pub(crate) mod writer;

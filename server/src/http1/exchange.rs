@@ -1,0 +1,159 @@
+//! A connection while hyper has it: for what the front does not answer.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::connection::{End, LAST_REQUEST};
+use super::front::{Front, Passed};
+use super::guard::Guarded;
+use super::inlet::Inlet;
+use super::rest::{Counted, Rest};
+use super::socket::Socket;
+use crate::alarm::{Alarm, LazyTimer, in_time};
+use crate::stopping::Stopping;
+use crate::{Clients, Handler};
+
+/// How long hyper keeps a connection on which it is asked nothing. It holds some ten kilobytes for it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Has hyper serve a connection that begins with these bytes, until the connection is at rest or has ended.
+pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
+    front: &mut Front<'_, I, H>,
+    passed: Passed<H>,
+    stopping: &mut Stopping,
+) -> End {
+    let (handler, clients, peer) = (front.handler, front.clients, *front.peer);
+    let exchange = Exchange { handler, peer, decision: Mutex::default(), rest: Rest::default() };
+    let inlet = Inlet::new(front, passed, &exchange.decision, exchange.rest.clone());
+    let stream = Guarded::new(inlet, clients.limits, clients.deadlines, exchange.rest.clone());
+    let service = service_fn(|request| exchange.answer(request));
+    let socket = Socket::new(stream, exchange.rest.clone());
+    let mut connection = http(clients).serve_connection(socket, service);
+    let pause = tokio::select! {
+        biased;
+        () = poll_fn(|cx| stopping.poll(cx)) => Pause::Stopping,
+        pause = exchange.until_rest(&mut connection, clients.deadlines.idle) => pause,
+    };
+    let ended = match pause {
+        Pause::AtRest => {
+            // What is left unread can be nobody's: all that came has been answered.
+            let is_clean = connection.into_parts().read_buf.is_empty();
+            return if is_clean { End::Rest } else { End::Closed };
+        }
+        Pause::Ended(ended) => ended,
+        Pause::Stopping => {
+            exchange.until_closed(&mut connection, |connection| connection.graceful_shutdown()).await
+        }
+    };
+    let stream = connection.into_parts().io.into_inner();
+    let refused = stream.refused();
+    if let Err(error) = &ended {
+        debug!(%peer, %error, ?refused, "connection ended");
+    }
+    match (refused, ended) {
+        (Some(refusal), _) => handler.refused(refusal.code(), peer),
+        // hyper has told the client.
+        (None, Err(error)) if error.is_parse() => handler.refused(400, peer),
+        _ => {}
+    }
+    stream.say_why(H::REFUSED).await;
+    End::Closed
+}
+
+/// What hyper asks the handler while it has a connection.
+struct Exchange<'a, H: Handler> {
+    handler: &'a Arc<H>,
+    peer: SocketAddr,
+    /// On the next request.
+    decision: Mutex<Option<H::Decision>>,
+    rest: Rest,
+}
+
+/// Why hyper's turn may be over.
+enum Pause {
+    AtRest,
+    Ended(hyper::Result<()>),
+    Stopping,
+}
+
+impl<H: Handler> Exchange<'_, H> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Counted<H::Body, H::Record>>, Infallible> {
+        let decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let is_chunked = request.body().size_hint().exact().is_none();
+        let (mut response, record) = self.handler.clone().handle(request, self.peer, decision).await;
+        // Heads are not followed behind chunks: the next request has a connection of its own.
+        if is_chunked || self.rest.is_closing() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response.map(|body| Counted::new(body, record, self.rest.clone())))
+    }
+
+    /// Until the connection has ended, or has been at rest for a while.
+    async fn until_rest<C>(&self, connection: &mut C, idle: Duration) -> Pause
+    where
+        C: Future<Output = hyper::Result<()>> + Unpin,
+    {
+        // hyper ends a connection that is idle; requests that the front answers meanwhile would not count.
+        let linger = LINGER.min(idle / 2);
+        let (mut alarm, mut answered, mut since) = (Alarm::default(), 0, Instant::now());
+        poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Pause::Ended(ended)),
+            Poll::Pending if !self.rest.is_now() => Poll::Pending,
+            Poll::Pending => {
+                if answered != self.rest.answered() {
+                    (answered, since) = (self.rest.answered(), Instant::now());
+                }
+                alarm.poll(cx, since + linger).map(|()| Pause::AtRest)
+            }
+        })
+        .await
+    }
+
+    /// Until the connection has ended. Its next answer is the last.
+    async fn until_closed<C>(&self, connection: &mut C, close: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>> + Unpin,
+    {
+        self.rest.close();
+        if let Some(ended) = in_time(Instant::now() + LAST_REQUEST, &mut *connection).await {
+            return ended;
+        }
+        // At once if nothing is under way.
+        close(Pin::new(&mut *connection));
+        connection.await
+    }
+}
+
+fn http(clients: &Clients) -> http1::Builder {
+    /// The least that uploads are read in, and answers written.
+    const BUFFER: usize = 64 << 10;
+    /// As many fit on hyper's stack; more are counted on the heap.
+    const HEADERS: usize = 100;
+    let Clients { deadlines, limits } = clients;
+    let mut http = http1::Builder::new();
+    // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
+    http.timer(LazyTimer::default()).title_case_headers(true).max_buf_size(BUFFER.max(limits.head));
+    // Between two requests, that is: a head that has begun has a deadline of its own.
+    http.header_read_timeout(deadlines.idle.max(deadlines.head));
+    if limits.headers > HEADERS {
+        http.max_headers(limits.headers);
+    }
+    http
+}

@@ -1,0 +1,163 @@
+//! The front of a connection: it reads what comes while the connection is at rest, and answers plain requests by itself.
+//!
+//! What the handler answers at once, or after a look into its store, never reaches hyper: no map of headers is made, and the
+//! answer leaves in one write. All else goes on to hyper ([`super::exchange`]) with the bytes that were read and what the
+//! handler has decided by then.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::body::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::head::{KeptHead, RequestHead};
+use super::writer::Unsent;
+use crate::alarm::Alarm;
+use crate::{Answer, Clients, Decided, Handler};
+
+/// The most that is read at once. Longer heads are hyper's.
+const BUFFER: usize = 16 << 10;
+
+thread_local! {
+    /// One for all connections of a worker, so that idle ones have none.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
+
+/// The stream of a connection, and what is under way on it without hyper.
+pub(crate) struct Front<'a, I, H: Handler> {
+    pub(crate) stream: &'a mut I,
+    pub(crate) handler: &'a Arc<H>,
+    pub(crate) clients: &'a Clients,
+    pub(crate) peer: &'a SocketAddr,
+    /// When the last request was answered here, or the connection began.
+    pub(crate) at_rest_since: Instant,
+    idle: Alarm,
+    step: Step<'a, H>,
+}
+
+/// Boxed where it is large, so that idle connections don't pay for it.
+enum Step<'a, H: Handler> {
+    Rest,
+    Lookup(Pin<Box<dyn Future<Output = Looked<H>> + Send + 'a>>),
+    Sending(Box<Unsent<H::Page, H::Record>>),
+}
+
+/// What a lookup came to: an answer, or what goes on to hyper.
+type Looked<H> = Result<Answer<<H as Handler>::Page, <H as Handler>::Record>, Passed<H>>;
+
+/// What the front does not answer: bytes for hyper, none at the end of the stream.
+pub(crate) struct Passed<H: Handler> {
+    pub(crate) bytes: Bytes,
+    /// What the handler has decided on the one request that these bytes are.
+    pub(crate) decision: Option<H::Decision>,
+}
+
+impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
+    pub(crate) fn new(
+        stream: &'a mut I,
+        handler: &'a Arc<H>,
+        clients: &'a Clients,
+        peer: &'a SocketAddr,
+    ) -> Self {
+        let (at_rest_since, idle) = (Instant::now(), Alarm::default());
+        Self { stream, handler, clients, peer, at_rest_since, idle, step: Step::Rest }
+    }
+
+    /// Whether a request is being answered here.
+    pub(crate) fn is_busy(&self) -> bool {
+        !matches!(self.step, Step::Rest)
+    }
+
+    /// Ready when the connection has been at rest for too long.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.idle.poll(cx, self.at_rest_since + self.clients.deadlines.idle)
+    }
+
+    /// Answers plain requests, until something comes for hyper.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Passed<H>>> {
+        loop {
+            self.step = match &mut self.step {
+                Step::Rest => match ready!(self.poll_request(cx))? {
+                    Ok(step) => step,
+                    Err(passed) => return Poll::Ready(Ok(passed)),
+                },
+                Step::Lookup(lookup) => match ready!(lookup.as_mut().poll(cx)) {
+                    Ok(answer) => self.send(answer, cx)?,
+                    Err(passed) => {
+                        self.step = Step::Rest;
+                        return Poll::Ready(Ok(passed));
+                    }
+                },
+                Step::Sending(unsent) => {
+                    ready!(unsent.poll(&mut *self.stream, cx, self.clients.deadlines.write))?;
+                    self.at_rest_since = Instant::now();
+                    Step::Rest
+                }
+            };
+        }
+    }
+
+    /// Reads what is there, all of it for hyper.
+    pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Passed<H>>> {
+        self.poll_read(cx, |_, bytes, _| Ok(Passed { bytes: Bytes::copy_from_slice(bytes), decision: None }))
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Result<Step<'a, H>, Passed<H>>>> {
+        self.poll_read(cx, Self::begin)
+    }
+
+    /// Reads what is there, and takes it while it is in the worker's buffer.
+    fn poll_read<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut Self, &[u8], &mut Context<'_>) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        READ.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut buffer))?;
+            Poll::Ready(take(self, buffer.filled(), cx))
+        })
+    }
+
+    /// Begins to answer a request, if these bytes are one that can be answered here.
+    fn begin(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<Result<Step<'a, H>, Passed<H>>> {
+        let now = Instant::now();
+        self.at_rest_since = now;
+        let passed = |decision| Passed { bytes: Bytes::copy_from_slice(bytes), decision };
+        let Some(head) = RequestHead::read(bytes, &self.clients.limits) else { return Ok(Err(passed(None))) };
+        Ok(match self.handler.decide(&head, *self.peer, now) {
+            Decided::Answer(answer) => Ok(self.send(answer, cx)?),
+            Decided::Lookup(lookup) => {
+                Ok(Step::Lookup(Box::pin(look_up(self.handler, lookup, head.keep(), *self.peer))))
+            }
+            Decided::Decision(decision) => Err(passed(Some(decision))),
+        })
+    }
+
+    /// Sends what the client takes at once, most often all of it.
+    fn send(&mut self, answer: Answer<H::Page, H::Record>, cx: &mut Context<'_>) -> io::Result<Step<'a, H>> {
+        let mut unsent = Unsent::new(answer);
+        match unsent.poll(&mut *self.stream, cx, self.clients.deadlines.write) {
+            // Soon after the request was read: not worth a look at the clock.
+            Poll::Ready(sent) => sent.map(|()| Step::Rest),
+            Poll::Pending => Ok(Step::Sending(Box::new(unsent))),
+        }
+    }
+}
+
+async fn look_up<H: Handler>(
+    handler: &Arc<H>,
+    lookup: H::Lookup,
+    head: KeptHead,
+    peer: SocketAddr,
+) -> Looked<H> {
+    match handler.look_up(lookup, &head.borrow(), peer).await {
+        Ok(answer) => Ok(answer),
+        Err(decision) => Err(Passed { bytes: head.bytes, decision: Some(decision) }),
+    }
+}

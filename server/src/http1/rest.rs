@@ -1,0 +1,104 @@
+//! Whether a connection is at rest: each request that came has had its whole answer, and nothing of another has come.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use hyper::body::{Body, Buf as _, Frame, SizeHint};
+
+use crate::Record;
+
+/// What has come and gone on a connection. All of it is counted on the one task that has the connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rest(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Heads of requests that have come whole.
+    asked: AtomicU64,
+    /// Whether something is under way from the client: a part of a head, or a body.
+    is_within: AtomicBool,
+    /// Answers whose body hyper has taken whole.
+    answered: AtomicU64,
+    /// Of these, how many are in the kernel's hands.
+    flushed: AtomicU64,
+    /// Whether the next answer is the last.
+    is_closing: AtomicBool,
+}
+
+impl Rest {
+    pub(crate) fn took(&self, asked: u64, is_within: bool) {
+        self.0.asked.store(asked, Relaxed);
+        self.0.is_within.store(is_within, Relaxed);
+    }
+
+    /// hyper flushes what it has written, all of it, before it flushes what is below.
+    pub(crate) fn flushed(&self) {
+        self.0.flushed.store(self.answered(), Relaxed);
+    }
+
+    /// How many requests have had their answers.
+    pub(crate) fn answered(&self) -> u64 {
+        self.0.answered.load(Relaxed)
+    }
+
+    /// Has the next answer be the last.
+    pub(crate) fn close(&self) {
+        self.0.is_closing.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.is_closing.load(Relaxed)
+    }
+
+    pub(crate) fn is_now(&self) -> bool {
+        let asked = self.0.asked.load(Relaxed);
+        !self.0.is_within.load(Relaxed) && asked == self.answered() && asked == self.0.flushed.load(Relaxed)
+    }
+}
+
+/// The body of an answer. The answer is counted when hyper is done with its body, and its record ends.
+#[derive(Debug)]
+pub(crate) struct Counted<B, R> {
+    body: B,
+    record: R,
+    rest: Rest,
+}
+
+impl<B, R> Counted<B, R> {
+    pub(crate) fn new(body: B, record: R, rest: Rest) -> Self {
+        Self { body, record, rest }
+    }
+}
+
+impl<B, R> Drop for Counted<B, R> {
+    fn drop(&mut self) {
+        self.rest.0.answered.fetch_add(1, Relaxed);
+    }
+}
+
+impl<B: Body + Unpin, R: Record> Body for Counted<B, R> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            let bytes = data.remaining() as u64;
+            self.record.sent(bytes);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

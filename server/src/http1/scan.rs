@@ -1,0 +1,300 @@
+//! The heads of requests as they come over the wire, line by line, before hyper reads them.
+//!
+//! hyper refuses most of what is wrong with a head. Three things it does not: of a length and chunks together it drops
+//! the length without a word, where RFC 9112 §6.1 would have the request refused, since whoever stands in front may
+//! have read the other; it has one measure for targets and heads; and a head has no time of its own. So heads are
+//! followed here, as far as that takes: where lines end, how many there are, and what frames the body.
+
+use memchr::memchr;
+
+use crate::limits::ClientLimits;
+
+/// Of a line this much is kept when it comes in pieces: a Content-Length with its number is far shorter.
+const KEPT: usize = 64;
+
+/// Why a head is refused. What follows it on the connection is nobody's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It could mean two things.
+    Ambiguous,
+    /// Its end did not come in time.
+    Late,
+    /// The first line is too long.
+    Target,
+    /// There is too much of it.
+    TooLarge,
+}
+
+/// Where in a connection's requests its client is.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    limits: ClientLimits,
+    place: Place,
+    head: Head,
+    line: Line,
+    ended: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Head,
+    /// A body, and how much of it is to come.
+    Body(u64),
+    /// In chunks, which are not followed: the connection ends after the request that has them.
+    Chunks,
+}
+
+/// What has come of a head.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: usize,
+    lines: usize,
+    is_chunked: bool,
+    length: Option<u64>,
+}
+
+/// The beginning of a line that is not whole yet.
+#[derive(Debug)]
+struct Line {
+    start: [u8; KEPT],
+    length: usize,
+}
+
+impl Heads {
+    pub(crate) fn new(limits: ClientLimits) -> Self {
+        let line = Line { start: [0; KEPT], length: 0 };
+        Self { limits, place: Place::Head, head: Head::default(), line, ended: 0 }
+    }
+
+    /// How many heads have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.head.bytes > 0
+    }
+
+    /// Whether a head or a body has begun and not ended.
+    pub(crate) fn is_within(&self) -> bool {
+        self.is_inside() || !matches!(self.place, Place::Head)
+    }
+
+    /// Takes what came. An error says why a head is refused, and where in these bytes it begins, if it does.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), (Option<usize>, Refusal)> {
+        let (mut at, mut head_at) = (0, None);
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            at += match self.place {
+                Place::Chunks => return Ok(()),
+                Place::Body(left) => self.skip(left, rest.len()),
+                Place::Head => {
+                    if self.head.bytes == 0 {
+                        head_at = Some(at);
+                    }
+                    self.piece(rest).map_err(|refusal| (head_at, refusal))?
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, left: u64, available: usize) -> usize {
+        let count = usize::try_from(left).map_or(available, |left| left.min(available));
+        self.place = match left - count as u64 {
+            0 => Place::Head,
+            left => Place::Body(left),
+        };
+        count
+    }
+
+    /// Takes a line, or what there is of it, and gives its length.
+    fn piece(&mut self, rest: &[u8]) -> Result<usize, Refusal> {
+        let (piece, is_end) = match memchr(b'\n', rest) {
+            Some(end) => (&rest[..=end], true),
+            None => (rest, false),
+        };
+        self.head.bytes += piece.len();
+        if self.head.lines == 0 && self.head.bytes > self.limits.request_line {
+            return Err(Refusal::Target);
+        }
+        if self.head.bytes > self.limits.head {
+            return Err(Refusal::TooLarge);
+        }
+        if is_end && self.line.length == 0 {
+            self.line_ends(piece)?;
+        } else {
+            self.line.push(piece);
+            if is_end {
+                let line = std::mem::replace(&mut self.line.length, 0);
+                let start = self.line.start;
+                self.line_ends(&start[..line.min(KEPT)])?;
+            }
+        }
+        Ok(piece.len())
+    }
+
+    fn line_ends(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match (line.is_empty(), self.head.lines) {
+            // One empty line before a request is from old clients, after a POST (RFC 9112 §2.2). More are from nobody.
+            (true, 0) if self.head.bytes <= 2 => Ok(()),
+            (true, 0) => Err(Refusal::Ambiguous),
+            (true, _) => self.head_ends(),
+            (false, lines) => {
+                // The first is the request line.
+                if lines > self.limits.headers {
+                    return Err(Refusal::TooLarge);
+                }
+                self.head.lines += 1;
+                self.head.header(line)
+            }
+        }
+    }
+
+    fn head_ends(&mut self) -> Result<(), Refusal> {
+        self.ended += 1;
+        let head = std::mem::take(&mut self.head);
+        self.place = match (head.is_chunked, head.length) {
+            (true, Some(_)) => return Err(Refusal::Ambiguous),
+            (true, None) => Place::Chunks,
+            (false, None | Some(0)) => Place::Head,
+            (false, Some(length)) => Place::Body(length),
+        };
+        Ok(())
+    }
+}
+
+impl Head {
+    fn header(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        // A letter tells most lines apart from these two.
+        match line.first() {
+            Some(b'c' | b'C') => {
+                if let Some(value) = value_of(line, b"content-length:") {
+                    let length = number(value).ok_or(Refusal::Ambiguous)?;
+                    if self.length.replace(length).is_some_and(|before| before != length) {
+                        return Err(Refusal::Ambiguous);
+                    }
+                }
+            }
+            Some(b't' | b'T') => self.is_chunked |= value_of(line, b"transfer-encoding:").is_some(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (start, value) = line.split_at_checked(name.len())?;
+    start.eq_ignore_ascii_case(name).then_some(value)
+}
+
+/// Digits alone. What is so long that its end may not have been kept is no number.
+fn number(value: &[u8]) -> Option<u64> {
+    const LONGEST: usize = KEPT - "content-length:".len() - "\r\n".len() - 1;
+    let digits = std::str::from_utf8(value.trim_ascii()).ok()?;
+    let is_number = value.len() <= LONGEST && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
+}
+
+impl Line {
+    fn push(&mut self, piece: &[u8]) {
+        if let Some(room) = self.start.get_mut(self.length..) {
+            let count = room.len().min(piece.len());
+            room[..count].copy_from_slice(&piece[..count]);
+        }
+        self.length += piece.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ClientLimits =
+        ClientLimits { request_line: 40, head: 200, headers: 4, connections: 1, connections_per_address: 0 };
+
+    /// What becomes of bytes that come at once, and that come one by one.
+    fn taken(bytes: &[u8]) -> (Result<u64, Refusal>, Result<u64, Refusal>) {
+        let mut whole = Heads::new(LIMITS);
+        let at_once = whole.take(bytes).map(|()| whole.ended()).map_err(|(_, refusal)| refusal);
+        let mut heads = Heads::new(LIMITS);
+        let one_by_one = bytes.chunks(1).try_for_each(|byte| heads.take(byte));
+        (at_once, one_by_one.map(|()| heads.ended()).map_err(|(_, refusal)| refusal))
+    }
+
+    #[test]
+    fn heads_are_followed_through_bodies() {
+        for (bytes, ended) in [
+            (&b""[..], 0),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n", 0),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1),
+            (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 1),
+            (b"GET / HTTP/1.1\nHost: a\n\nGET / HTTP/1.1\nHost: a\n\n", 2),
+            (b"POST / HTTP/1.1\r\ncontent-LENGTH: 4\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", 2),
+            (b"POST / HTTP/1.1\r\nContent-Length:0\r\n\r\nGET / HTTP/1.1\r\n\r\n", 2),
+            (
+                b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n",
+                2,
+            ),
+            // Behind chunks nothing is a head.
+            (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", 1),
+        ] {
+            assert_eq!(taken(bytes), (Ok(ended), Ok(ended)), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_could_mean_two_things_is_refused() {
+        for bytes in [
+            &b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
+            b"POST / HTTP/1.1\r\ntransfer-ENCODING:chunked\r\ncontent-length:3\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: x\r\nContent-Length: 0\r\n\r\n",
+            b"POST / HTTP/1.1\nContent-Length: 3\nContent-Length: 4\n\n",
+            b"POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length:\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 0000000000000000000000000000000000000000000000000000000000005\r\n",
+            b"\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        ] {
+            let refused = Err(Refusal::Ambiguous);
+            assert_eq!(taken(bytes), (refused, refused), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_line_and_a_head_have_their_measure() {
+        let line = |length: usize| format!("GET /{} HTTP/1.1\r\n", "x".repeat(length - 16));
+        let head = |length: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(length - 23));
+        let lines = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+        for (text, result) in [
+            (line(40) + "\r\n", Ok(1)),
+            (line(41), Err(Refusal::Target)),
+            ("x".repeat(41), Err(Refusal::Target)),
+            (head(200), Ok(1)),
+            (head(201), Err(Refusal::TooLarge)),
+            (lines(4), Ok(1)),
+            (lines(5), Err(Refusal::TooLarge)),
+        ] {
+            assert_eq!(taken(text.as_bytes()), (result, result), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_refused_head_is_told_from_it() {
+        let mut heads = Heads::new(LIMITS);
+        let good = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
+        let bad = "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n";
+        assert_eq!(
+            heads.take(format!("{good}{bad}").as_bytes()),
+            Err((Some(good.len()), Refusal::Ambiguous))
+        );
+        let mut heads = Heads::new(LIMITS);
+        heads.take(b"POST / HTTP/1.1\r\nContent").unwrap();
+        assert!(heads.is_inside());
+        assert_eq!(heads.take(b"-Length: x\r\n\r\n"), Err((None, Refusal::Ambiguous)));
+    }
+}

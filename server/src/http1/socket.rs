@@ -1,0 +1,88 @@
+//! A client's connection as hyper sees it.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::http1::rest::Rest;
+
+/// Up to here a head and its body are put together and written as one, which costs less than to have the kernel gather
+/// them: 0.2 to 0.3 us less of 9 with 14 KB. Of a larger body the copy would cost more and more.
+pub(crate) const TOGETHER: usize = 32 * 1024;
+
+thread_local! {
+    /// One for all connections of a worker, so that it stays in the processor's cache and costs idle ones nothing.
+    static ANSWER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(TOGETHER));
+}
+
+/// Has a few parts, together no more than [`TOGETHER`], written as one.
+pub(crate) fn together<R>(parts: &[IoSlice<'_>], write: impl FnOnce(&[u8]) -> R) -> R {
+    ANSWER.with_borrow_mut(|answer| {
+        answer.clear();
+        parts.iter().for_each(|part| answer.extend_from_slice(part));
+        write(answer)
+    })
+}
+
+/// A connection that writes small answers whole, and notes when all is written.
+#[derive(Debug)]
+pub(crate) struct Socket<T> {
+    stream: TokioIo<T>,
+    rest: Rest,
+}
+
+impl<T: Unpin> Socket<T> {
+    pub(crate) fn new(stream: T, rest: Rest) -> Self {
+        Self { stream: TokioIo::new(stream), rest }
+    }
+
+    /// The connection again, when hyper is done with it.
+    pub(crate) fn into_inner(self) -> T {
+        self.stream.into_inner()
+    }
+
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<T>> {
+        Pin::new(&mut self.get_mut().stream)
+    }
+}
+
+impl<T: AsyncRead + Unpin> Read for Socket<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Write for Socket<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if bufs.len() == 1 || bufs.iter().map(|buf| buf.len()).sum::<usize>() > TOGETHER {
+            return self.inner().poll_write_vectored(cx, bufs);
+        }
+        together(bufs, |bytes| self.inner().poll_write(cx, bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.rest.flushed();
+        self.inner().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(cx)
+    }
+}

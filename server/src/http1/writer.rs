@@ -1,0 +1,171 @@
+//! Answers that are written here and not by hyper: a head that is ready, and a body in memory, in one write.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::socket::{TOGETHER, together};
+use crate::Record;
+use crate::alarm::Alarm;
+
+thread_local! {
+    /// The `Date` line and the empty line after it, with the second that they are of.
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer<B, R> {
+    /// Status line and header lines, each with its end, but for `Date` and the empty line.
+    pub head: Vec<u8>,
+    /// The body; none for HEAD. `Content-Length` is in the head.
+    pub body: Option<B>,
+    /// When it was made, for `Date`.
+    pub at: SystemTime,
+    /// Told of what is sent. Dropping it ends the request.
+    pub record: R,
+}
+
+/// An answer on its way to a client.
+#[derive(Debug)]
+pub(crate) struct Unsent<B, R> {
+    answer: Answer<B, R>,
+    sent: usize,
+    stalled: Alarm,
+    /// When the client must have taken something of it.
+    due: Option<Instant>,
+}
+
+impl<B: AsRef<[u8]>, R: Record> Unsent<B, R> {
+    pub(crate) fn new(mut answer: Answer<B, R>) -> Self {
+        push_date(&mut answer.head, answer.at);
+        Self { answer, sent: 0, stalled: Alarm::default(), due: None }
+    }
+
+    /// Sends as much as the client takes. A client that takes nothing for the time of `patience` is given up.
+    pub(crate) fn poll<I: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut I,
+        cx: &mut Context<'_>,
+        patience: Duration,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match poll_write(stream, cx, self.parts()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(written) => self.took(written?),
+                Poll::Pending => {
+                    let due = *self.due.get_or_insert_with(|| Instant::now() + patience);
+                    ready!(self.stalled.poll(cx, due));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+            if self.parts().iter().all(|part| part.is_empty()) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn parts(&self) -> [&[u8]; 2] {
+        let Answer { head, body, .. } = &self.answer;
+        let body = body.as_ref().map_or(&b""[..], AsRef::as_ref);
+        [head.get(self.sent..).unwrap_or_default(), &body[self.sent.saturating_sub(head.len())..]]
+    }
+
+    fn took(&mut self, count: usize) {
+        let before = self.sent_of_body();
+        (self.sent, self.due) = (self.sent + count, None);
+        let sent = self.sent_of_body() - before;
+        self.answer.record.sent(sent as u64);
+    }
+
+    fn sent_of_body(&self) -> usize {
+        self.sent.saturating_sub(self.answer.head.len())
+    }
+}
+
+fn poll_write<I: AsyncWrite + Unpin>(
+    stream: &mut I,
+    cx: &mut Context<'_>,
+    parts: [&[u8]; 2],
+) -> Poll<io::Result<usize>> {
+    let parts = parts.map(IoSlice::new);
+    match parts.iter().map(|part| part.len()).sum::<usize>() {
+        ..=TOGETHER => together(&parts, |bytes| Pin::new(stream).poll_write(cx, bytes)),
+        _ => Pin::new(stream).poll_write_vectored(cx, &parts),
+    }
+}
+
+/// Appends `Date`, as hyper writes it, and the empty line.
+fn push_date(head: &mut Vec<u8>, at: SystemTime) {
+    let second = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(of, line)| {
+        if *of != second {
+            let date = httpdate::fmt_http_date(at.max(SystemTime::UNIX_EPOCH));
+            (*of, *line) = (second, format!("Date: {date}\r\n\r\n"));
+        }
+        head.extend_from_slice(line.as_bytes());
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    use super::*;
+
+    /// Adds up the bytes that it is told of.
+    #[derive(Clone, Default)]
+    struct Told(Arc<AtomicU64>);
+
+    impl Record for Told {
+        fn sent(&mut self, bytes: u64) {
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn unsent(body: Option<Vec<u8>>) -> (Unsent<Vec<u8>, Told>, Told) {
+        let told = Told::default();
+        let head = b"HTTP/1.1 200 OK\r\n".to_vec();
+        let answer = Answer { head, body, at: SystemTime::UNIX_EPOCH, record: told.clone() };
+        (Unsent::new(answer), told)
+    }
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
+
+    #[tokio::test]
+    async fn an_answer_is_sent_in_pieces_to_a_client_that_reads_slowly() {
+        let (mut ours, mut theirs) = duplex(100);
+        for body in [Some(vec![b'x'; 100_000]), Some(Vec::new()), None] {
+            let expected = [HEAD.as_bytes(), body.as_deref().unwrap_or_default()].concat();
+            let length = expected.len() - HEAD.len();
+            let (mut unsent, told) = unsent(body);
+            let sent = poll_fn(|cx| unsent.poll(&mut ours, cx, Duration::from_secs(5)));
+            let mut answer = vec![0; expected.len()];
+            let (sent, read) = tokio::join!(sent, theirs.read_exact(&mut answer));
+            sent.unwrap();
+            read.unwrap();
+            assert!(answer == expected);
+            assert_eq!(told.0.load(Ordering::Relaxed), length as u64);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (mut ours, _theirs) = duplex(100);
+        let (mut unsent, told) = unsent(Some(vec![b'x'; 1000]));
+        let started = Instant::now();
+        let sent = poll_fn(|cx| unsent.poll(&mut ours, cx, Duration::from_secs(5))).await;
+        assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed(), Duration::from_secs(5));
+        assert_eq!(told.0.load(Ordering::Relaxed), 100 - HEAD.len() as u64);
+    }
+}
