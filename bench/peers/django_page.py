@@ -22,7 +22,9 @@ settings.configure(
 
 
 def page(request):
-    return HttpResponse(b"x" * int(os.environ["BENCH_SIZE"]), content_type="application/json")
+    body = b"x" * int(os.environ["BENCH_SIZE"])
+    # With a length, as CommonMiddleware gives it one.
+    return HttpResponse(body, content_type="application/json", headers={"Content-Length": len(body)})
 
 
 urlpatterns = [path("page", cache_page(86400)(page)), path("pass", page)]

@@ -2,7 +2,7 @@
 local run, number
 
 function init(args)
-    run, number = args[1], 0
+    run, number = args[2], 0
 end
 
 function request()

@@ -9,6 +9,8 @@ sub vcl_recv {
     if (req.url ~ "^/pass") {
         return (pass);
     }
+    # The rest of Varnish's own rules would pass each request with a cookie.
+    return (hash);
 }
 
 sub vcl_backend_response {

@@ -1,118 +1,104 @@
 //! Comparison: the proxy and its peers side by side, in turn, in one run.
 //!
-//! A shared machine is noisy, so that only figures of one run tell anything of each other: all servers of one size of page
-//! run at the same time, the load goes to each of them in turn, some seconds each, again and again, and the medians are
-//! shown.
+//! A shared machine is noisy, and figures of different runs don't compare. So all servers of a case run at the same time,
+//! the load goes to each of them in turn for some seconds, again and again, and the table shows medians.
 
+mod case;
+mod client;
+mod head;
+mod load;
 mod measure;
 mod peer;
+mod table;
 mod yardstick;
+mod zipf;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::Serialize;
 use stack::Redis;
 
-use measure::{Idle, Load, Measured};
+use case::Case;
+use load::Traffic;
+use measure::{Client, Fault, Idle, Measured};
 pub(crate) use peer::Kind as PeerKind;
-use peer::{Absent, Ground, Peer};
+use peer::{Absent, Entrant, Ground, Peer};
+use table::Row;
 pub(crate) use yardstick::Kind;
 
-/// Compare the proxy with nginx, Varnish, Bloom and Django
+/// Compare the proxy with nginx, Varnish, Bloom and Django under the load of a site
 ///
-/// Each is set up as it is best for this load (bench/peers); what is not installed is left out, and said. The load is
-/// wrk's, with one thread. Shown are medians: CPU of the server a request, requests a second, latencies, memory.
+/// Each server is set up as it is best for this load (bench/peers); one that is not installed is left out, which is said.
+/// Caches are filled first. Then wrk, with one thread, loads each server in turn, again and again. The table has medians:
+/// CPU of the server a request, requests a second, latencies, the share of hits, and memory; ratios are to nginx's.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+                        bench compare --cases heads,pages-2000,varies --peers near,nginx\n  \
+                        bench compare --pass --misses --json compare.json\n  \
+                        bench compare --cases repeated --sizes 1000,14000,200000 --connections 1,64,1000")]
 pub(crate) struct CompareArgs {
-    /// Sizes of the page, in bytes
-    #[arg(long, value_delimiter = ',', default_value = "14000")]
-    sizes: Vec<usize>,
+    /// Cases to measure
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Case::DEFAULT)]
+    cases: Vec<Case>,
 
-    /// How many connections at a time
-    #[arg(long, value_delimiter = ',', default_value = "64")]
-    connections: Vec<usize>,
-
-    /// Whom to compare
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = PeerKind::ALL)]
-    peers: Vec<PeerKind>,
-
-    /// How often each has its turn
-    #[arg(long, default_value = "5")]
-    rounds: usize,
-
-    /// How long a turn is
-    #[arg(long, default_value = "3")]
-    seconds: u64,
-
-    /// Also requests that pass through to the origin
+    /// Also measure the case `pass`
     #[arg(long)]
     pass: bool,
 
-    /// Also requests for pages that are not there yet: each is fetched, and stored
+    /// Also measure the case `misses`
     #[arg(long)]
     misses: bool,
+
+    /// Servers to compare, where they take part in a case
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = PeerKind::ALL)]
+    peers: Vec<PeerKind>,
+
+    /// Sizes of a page, in bytes
+    #[arg(long, value_delimiter = ',', default_value = "14000")]
+    sizes: Vec<usize>,
+
+    /// Numbers of connections
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    connections: Vec<usize>,
+
+    /// Turns of each server
+    #[arg(long, default_value = "5")]
+    rounds: usize,
+
+    /// Length of a turn, in seconds
+    #[arg(long, default_value = "3")]
+    seconds: u64,
+
+    /// Also measure the memory of idle connections
+    #[arg(long)]
+    idle: bool,
+
+    /// The program to measure as the proxy [default: the one beside this program]
+    #[arg(long, value_name = "PROGRAM")]
+    proxy: Option<PathBuf>,
 
     /// Write all medians to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// One line of the comparison.
-#[derive(Debug, Serialize)]
-struct Row {
-    peer: String,
-    case: &'static str,
-    size: usize,
-    connections: usize,
-    #[serde(flatten)]
-    measured: Measured,
-    runs: Vec<Measured>,
-    idle: Option<Idle>,
-}
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Case {
-    Hit,
-    Pass,
-    Miss,
-}
-
-impl Case {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Pass => "pass",
-            Self::Miss => "miss",
-        }
-    }
-
-    fn load(self) -> Load {
-        match self {
-            Self::Hit => Load::Page("/page"),
-            Self::Pass => Load::Page("/pass"),
-            Self::Miss => Load::NewPages,
-        }
-    }
-
-    fn is_wanted(self, args: &CompareArgs) -> bool {
-        match self {
-            Self::Hit => true,
-            Self::Pass => args.pass,
-            Self::Miss => args.misses,
-        }
-    }
-
-    fn concerns(self, kind: PeerKind) -> bool {
-        match self {
-            Self::Hit => true,
-            Self::Pass => kind.passes(),
-            Self::Miss => kind.fills(),
-        }
+impl CompareArgs {
+    /// The cases to measure, each once.
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = self.cases.clone();
+        cases.extend(self.pass.then_some(Case::Pass));
+        cases.extend(self.misses.then_some(Case::Misses));
+        let mut seen = Vec::new();
+        cases.retain(|case| {
+            !seen.contains(case) && {
+                seen.push(*case);
+                true
+            }
+        });
+        cases
     }
 }
 
@@ -136,23 +122,11 @@ fn compare(args: &CompareArgs) -> Result<(), Absent> {
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])?;
     let mut rows = Vec::new();
     for &size in &args.sizes {
-        redis.cli(&["FLUSHALL"])?;
         let origin = Peer::origin(&redis, size)?;
-        let peers = start(args, &Ground { redis: &redis, origin: origin.address, size });
-        // Before the load: what that leaves behind would hide it.
-        let idle = idle(&peers, size);
-        for &connections in &args.connections {
-            for case in [Case::Hit, Case::Pass, Case::Miss] {
-                if case.is_wanted(args) {
-                    println!("\n{}, {size} bytes, {connections} connections", case.name());
-                    let new = turns(&wrk, args, &peers, case, size, connections);
-                    show(&new);
-                    rows.extend(new);
-                }
-            }
-        }
-        for row in rows.iter_mut().filter(|row| row.size == size) {
-            row.idle = idle.iter().find(|(peer, _)| *peer == row.peer).map(|(_, idle)| *idle);
+        let ground = Ground { redis: &redis, origin: origin.address, size, proxy: args.proxy.as_deref() };
+        for case in args.cases() {
+            redis.cli(&["FLUSHALL"])?;
+            rows.extend(measure_case(case, args, &ground, &wrk)?);
         }
     }
     if let Some(file) = &args.json {
@@ -161,86 +135,81 @@ fn compare(args: &CompareArgs) -> Result<(), Absent> {
     Ok(())
 }
 
-/// All that are here. Who is not is named.
-fn start(args: &CompareArgs, ground: &Ground<'_>) -> Vec<Peer> {
-    let mut peers = Vec::new();
-    for &kind in &args.peers {
-        match Peer::start(kind, ground) {
-            Ok(peer) => peers.push(peer),
-            Err(absent) => println!("{kind} is left out: {absent}"),
-        }
+/// Starts the servers of a case, fills them, and loads them.
+fn measure_case(case: Case, args: &CompareArgs, ground: &Ground<'_>, wrk: &Path) -> Result<Vec<Row>, Absent> {
+    let (load, entrants) = case.plan();
+    let traffic = Traffic::new(load)?;
+    let mut peers = start(entrants.iter().filter(|entrant| args.peers.contains(&entrant.kind)), ground);
+    // Before the load, which leaves memory behind that would hide it.
+    let idle = if args.idle { idle(&peers, ground.size) } else { Vec::new() };
+    peers.retain(|peer| is_filled(peer, &traffic));
+    let mut rows = Vec::new();
+    for &connections in &args.connections {
+        println!("\n{case}, {} bytes, {connections} connections", ground.size);
+        let client = Client { wrk, connections, origin: ground.origin };
+        let measured = turns(&peers, |peer, seconds| client.run(peer, &traffic, seconds), args);
+        let row = |(peer, runs): (&Peer, Vec<Measured>)| Row {
+            peer: peer.entrant,
+            case,
+            size: ground.size,
+            connections,
+            measured: Measured::medians(&runs),
+            runs,
+            idle: idle.iter().find(|(of, _)| *of == peer.entrant).map(|(_, idle)| *idle),
+        };
+        let new: Vec<_> = measured.into_iter().map(row).collect();
+        table::show(&new);
+        rows.extend(new);
     }
-    peers
+    Ok(rows)
 }
 
-/// What connections take that have had their answer and ask no more.
-fn idle(peers: &[Peer], size: usize) -> Vec<(String, Idle)> {
+/// Starts those that are installed, and names the others.
+fn start<'a>(entrants: impl Iterator<Item = &'a Entrant>, ground: &Ground<'_>) -> Vec<Peer> {
+    let start = |&entrant: &Entrant| {
+        Peer::start(entrant, ground).map_err(|absent| println!("{entrant} is left out: {absent}")).ok()
+    };
+    entrants.filter_map(start).collect()
+}
+
+fn is_filled(peer: &Peer, traffic: &Traffic) -> bool {
+    let filled = client::fill(peer.address, &traffic.pages);
+    filled.map_err(|error| println!("{} is left out: it could not be filled: {error}", peer.entrant)).is_ok()
+}
+
+/// Measures the memory of connections that have had an answer and ask for nothing more.
+fn idle(peers: &[Peer], size: usize) -> Vec<(Entrant, Idle)> {
     println!("\n{} idle connections, {size} bytes", measure::IDLE);
-    println!("{:<18}{:>14}{:>10}", "", "bytes each", "MB in all");
+    println!("{:<30}{:>14}{:>10}", "", "bytes each", "MB in all");
     // Django here does not keep connections.
-    let idle = peers.iter().filter(|peer| peer.kind != PeerKind::Django).filter_map(|peer| {
+    let idle = peers.iter().filter(|peer| peer.entrant.kind != PeerKind::Django).filter_map(|peer| {
         let idle = measure::idle(peer, size).ok()?;
-        println!("{:<18}{:>14}{:>10.1}", peer.kind, idle.bytes_each, idle.memory_mb);
-        Some((peer.kind.to_string(), idle))
+        println!("{:<30}{:>14}{:>10.1}", peer.entrant, idle.bytes_each, idle.memory_mb);
+        Some((peer.entrant, idle))
     });
     idle.collect()
 }
 
-fn turns(
-    wrk: &std::path::Path,
+/// Loads each server in turn, again and again. The result leaves out servers whose every turn failed.
+fn turns<'a>(
+    peers: &'a [Peer],
+    run: impl Fn(&Peer, Duration) -> Result<Measured, Fault>,
     args: &CompareArgs,
-    peers: &[Peer],
-    case: Case,
-    size: usize,
-    connections: usize,
-) -> Vec<Row> {
-    let time = Duration::from_secs(args.seconds);
-    let asked: Vec<_> = peers.iter().filter(|peer| case.concerns(peer.kind)).collect();
-    let mut runs = vec![Vec::new(); asked.len()];
-    // The first round fills the caches and is not counted.
+) -> Vec<(&'a Peer, Vec<Measured>)> {
+    let mut turns: Vec<_> = peers.iter().map(|peer| (peer, Vec::new())).collect();
+    // The first round opens files and grows buffers, and is not counted.
     for round in 0..=args.rounds {
-        let time = if round == 0 { Duration::from_secs(1) } else { time };
-        for (peer, runs) in asked.iter().zip(&mut runs) {
-            match measure::run(wrk, peer, case.load(), connections, time) {
+        let seconds = if round == 0 { 1 } else { args.seconds };
+        for (peer, runs) in &mut turns {
+            match run(peer, Duration::from_secs(seconds)) {
                 Ok(measured) if round > 0 => runs.push(measured),
                 Ok(_) => {}
-                Err(fault) => println!("{}: {fault}", peer.kind),
+                Err(fault) => println!("{}: {fault}", peer.entrant),
             }
         }
     }
-    asked
-        .iter()
-        .zip(runs)
-        .map(|(peer, runs)| Row {
-            peer: peer.kind.to_string(),
-            case: case.name(),
-            size,
-            connections,
-            measured: Measured::medians(&runs),
-            runs,
-            idle: None,
-        })
-        .collect()
-}
-
-/// A table, with the CPU also as a share of nginx's.
-fn show(rows: &[Row]) {
-    let nginx = rows.iter().find(|row| row.peer == PeerKind::Nginx.to_string()).map(|row| row.measured);
-    println!(
-        "{:<18}{:>10}{:>10}{:>12}{:>10}{:>10}{:>10}",
-        "", "CPU us", "of nginx", "requests/s", "p50 ms", "p99 ms", "MB"
-    );
-    for Row { peer, measured, .. } in rows {
-        let share = nginx.map_or_else(String::new, |nginx| format!("{:.2}", measured.cpu_us / nginx.cpu_us));
-        println!(
-            "{peer:<18}{:>10.2}{share:>10}{:>12.0}{:>10.2}{:>10.2}{:>10.1}",
-            measured.cpu_us,
-            measured.requests_per_second,
-            measured.p50_us / 1e3,
-            measured.p99_us / 1e3,
-            measured.memory_mb
-        );
-    }
+    turns.retain(|(_, runs)| !runs.is_empty());
+    turns
 }
 
 /// Runs a yardstick.
@@ -252,5 +221,29 @@ pub(crate) async fn yardstick(kind: Kind, listen: SocketAddr, size: usize) -> Ex
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CompareArgs,
+    }
+
+    fn cases(line: &str) -> Vec<Case> {
+        Line::parse_from(std::iter::once("compare").chain(line.split_whitespace())).args.cases()
+    }
+
+    #[test]
+    fn flags_add_cases_and_none_is_measured_twice() {
+        assert_eq!(cases("--cases varies,heads --misses"), [Case::Varies, Case::Heads, Case::Misses]);
+        assert_eq!(cases("--cases pass,heads,pass --pass"), [Case::Pass, Case::Heads]);
+        assert_eq!(cases(""), Case::DEFAULT);
     }
 }

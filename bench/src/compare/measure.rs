@@ -2,25 +2,20 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
+use super::client;
+use super::head::SITE;
+use super::load::Traffic;
 use super::peer::Peer;
 
-/// What wrk asks for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Load {
-    /// One page, again and again.
-    Page(&'static str),
-    /// A page that is not there yet, each time.
-    NewPages,
-}
+/// The least share of hits with which a run of hits counts.
+const HITS: f64 = 0.99;
 
 /// What one run showed, or the medians of some.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -30,6 +25,8 @@ pub(crate) struct Measured {
     pub(crate) requests_per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    /// The share of requests that did not reach the origin.
+    pub(crate) hits: f64,
     /// Of the server's processes, shared pages counted once.
     pub(crate) memory_mb: f64,
 }
@@ -43,6 +40,8 @@ pub(crate) enum Fault {
     Unreadable(String),
     #[error("not all requests were answered well: {0}")]
     Errors(String),
+    #[error("{0:.1}% of the requests reached the origin and should have been hits")]
+    Misses(f64),
 }
 
 impl Measured {
@@ -58,54 +57,51 @@ impl Measured {
             requests_per_second: median(|run| run.requests_per_second),
             p50_us: median(|run| run.p50_us),
             p99_us: median(|run| run.p99_us),
+            hits: median(|run| run.hits),
             memory_mb: median(|run| run.memory_mb),
         }
     }
 }
 
-/// Loads a server with wrk, one thread, for some seconds.
-pub(crate) fn run(
-    wrk: &Path,
-    peer: &Peer,
-    load: Load,
-    connections: usize,
-    time: Duration,
-) -> Result<Measured, Fault> {
-    /// Of the runs for new pages, so that each has its own.
-    static RUN: AtomicUsize = AtomicUsize::new(0);
-    let processes = family(peer.pid());
-    let mut command = Command::new(wrk);
-    command
-        .args(["--threads", "1", "--latency", "--timeout", "10s"])
-        .args(["--connections", &connections.to_string()])
-        .args(["--duration", &format!("{}s", time.as_secs().max(1))]);
-    // Kept until wrk has ended.
-    let mut script = NamedTempFile::new()?;
-    match load {
-        Load::Page(path) => command.arg(format!("http://{}{path}", peer.address)),
-        Load::NewPages => {
-            script.write_all(include_bytes!("../../peers/miss.lua"))?;
-            command.arg("--script").arg(script.path()).arg(format!("http://{}", peer.address));
-            command.args(["--", &RUN.fetch_add(1, Ordering::Relaxed).to_string()])
+/// Loads servers with wrk, one thread.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    pub(crate) wrk: &'a Path,
+    pub(crate) connections: usize,
+    /// The origin of all servers.
+    pub(crate) origin: SocketAddr,
+}
+
+impl Client<'_> {
+    /// Loads a server for some seconds.
+    pub(crate) fn run(&self, peer: &Peer, traffic: &Traffic, time: Duration) -> Result<Measured, Fault> {
+        let processes = family(peer.pid());
+        let mut command = Command::new(self.wrk);
+        command
+            .args(["--threads", "1", "--latency", "--timeout", "10s"])
+            .args(["--connections", &self.connections.to_string()])
+            .args(["--duration", &format!("{}s", time.as_secs().max(1))]);
+        traffic.tell(&mut command, peer.address);
+        let (cpu_before, asked_before) = (cpu(&processes), client::count(self.origin)?);
+        let output = command.output()?;
+        // A server that has died meanwhile has none.
+        let spent = cpu(&processes).saturating_sub(cpu_before);
+        let asked = client::count(self.origin)? - asked_before;
+        let said = answered_well(&String::from_utf8_lossy(&output.stdout))?;
+        // A request that wrk had no time to hear the answer of reached the origin, too.
+        let hits = (1.0 - asked as f64 / said.requests).max(0.0);
+        if traffic.load().has_hits() && hits < HITS {
+            return Err(Fault::Misses(100.0 * (1.0 - hits)));
         }
-    };
-    let before = cpu(&processes);
-    let output = command.output()?;
-    // A server that has died meanwhile has none.
-    let spent = cpu(&processes).saturating_sub(before);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
-        return Err(Fault::Errors(line.trim().to_owned()));
+        Ok(Measured {
+            cpu_us: spent.as_secs_f64() * 1e6 / said.requests,
+            requests_per_second: said.rate,
+            p50_us: said.p50,
+            p99_us: said.p99,
+            hits,
+            memory_mb: memory(&processes) as f64 / 1e6,
+        })
     }
-    let said = said(&text).filter(|said| said.requests > 0.0);
-    let said = said.ok_or_else(|| Fault::Unreadable(text.clone()))?;
-    Ok(Measured {
-        cpu_us: spent.as_secs_f64() * 1e6 / said.requests,
-        requests_per_second: said.rate,
-        p50_us: said.p50,
-        p99_us: said.p99,
-        memory_mb: memory(&processes) as f64 / 1e6,
-    })
 }
 
 /// How many connections are idle at a time.
@@ -129,7 +125,7 @@ pub(crate) fn idle(peer: &Peer, size: usize) -> io::Result<Idle> {
         let mut stream = TcpStream::connect(peer.address)?;
         // Some lose a connection of so many.
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /page HTTP/1.1\r\nHost: {}\r\n\r\n", peer.address)?;
+        write!(stream, "GET /page HTTP/1.1\r\nHost: {SITE}\r\n\r\n")?;
         // The head is at least this long, and the rest may stay on the wire.
         stream.read_exact(&mut vec![0; size])?;
         Ok(stream)
@@ -146,6 +142,14 @@ struct Said {
     rate: f64,
     p50: f64,
     p99: f64,
+}
+
+/// Reads what wrk printed, unless it counted errors.
+fn answered_well(text: &str) -> Result<Said, Fault> {
+    if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
+        return Err(Fault::Errors(line.trim().to_owned()));
+    }
+    said(text).filter(|said| said.requests > 0.0).ok_or_else(|| Fault::Unreadable(text.to_owned()))
 }
 
 fn said(text: &str) -> Option<Said> {

@@ -2,14 +2,19 @@
 //!
 //! `raw` reads until a request's blank line and writes a prepared buffer: what tokio and the kernel cost. `hyper` answers
 //! the same from memory: what HTTP costs on top. Both run as the proxy does, a runtime a core.
+//!
+//! `hyper` is also the origin of the caches: it answers any path, pages below `/varies` vary, and it counts.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::CONTENT_TYPE;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -36,18 +41,19 @@ async fn accept(kind: Kind, listen: SocketAddr, size: usize) -> io::Result<()> {
     let workers = Workers::one_a_core()?;
     println!("yardstick listening on http://{}", listener.local_addr()?);
     let body = Bytes::from(vec![b'x'; size]);
+    let origin = Arc::new(Origin { body: body.clone(), requests: AtomicU64::new(0) });
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n");
     let answer = Bytes::from([head.as_bytes(), &body].concat());
     loop {
         // One that is gone before it was accepted ends nothing but itself.
         let Ok(stream) = listener.accept().await.and_then(|(stream, _)| stream.into_std()) else { continue };
         let _ = stream.set_nodelay(true);
-        let (answer, body) = (answer.clone(), body.clone());
+        let (answer, origin) = (answer.clone(), origin.clone());
         workers.next().spawn(async move {
             let stream = TcpStream::from_std(stream)?;
             match kind {
                 Kind::Raw => raw(stream, &answer).await,
-                Kind::Hyper => hyper(stream, body).await,
+                Kind::Hyper => hyper(stream, origin).await,
             }
         });
     }
@@ -64,13 +70,52 @@ async fn raw(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-async fn hyper(stream: TcpStream, body: Bytes) -> io::Result<()> {
-    let service = service_fn(|_: Request<hyper::body::Incoming>| {
-        let mut response = Response::new(Full::new(body.clone()));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-        std::future::ready(Ok::<_, Infallible>(response))
+async fn hyper(stream: TcpStream, origin: Arc<Origin>) -> io::Result<()> {
+    let service = service_fn(|request: Request<Incoming>| {
+        std::future::ready(Ok::<_, Infallible>(origin.answer(request.uri().path())))
     });
     http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+}
+
+/// Where `hyper` says how many requests it has had, in digits.
+pub(crate) const COUNT: &str = "/count";
+
+#[derive(Debug)]
+struct Origin {
+    body: Bytes,
+    requests: AtomicU64,
+}
+
+impl Origin {
+    fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+        if path == COUNT {
+            return Response::new(Full::from(self.requests.load(Ordering::Relaxed).to_string()));
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut response = Response::new(Full::new(self.body.clone()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if path.starts_with("/varies") {
+            headers.insert(VARY, HeaderValue::from_static("Accept, Cookie"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_counts_what_it_is_asked_for_and_says_what_varies() {
+        let origin = Origin { body: Bytes::from_static(b"page"), requests: AtomicU64::new(0) };
+        let vary = |path| origin.answer(path).headers().get(VARY).cloned();
+        assert_eq!([vary("/page"), vary("/pages/7"), vary("/pass")], [None, None, None]);
+        assert_eq!(
+            [vary("/varies"), vary("/varies/7")],
+            [const { Some(HeaderValue::from_static("Accept, Cookie")) }; 2]
+        );
+        assert_eq!(vary(COUNT), None);
+        assert_eq!(origin.requests.into_inner(), 5);
+    }
 }
