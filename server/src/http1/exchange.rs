@@ -141,7 +141,8 @@ impl<H: Handler> Exchange<'_, H> {
     }
 }
 
-fn http(clients: &Clients) -> http1::Builder {
+/// hyper, as it reads what comes from clients.
+pub(crate) fn http(clients: &Clients) -> http1::Builder {
     /// The least that uploads are read in, and answers written.
     const BUFFER: usize = 64 << 10;
     /// As many fit on hyper's stack; more are counted on the heap.
