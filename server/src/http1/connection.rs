@@ -27,7 +27,8 @@ pub(crate) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How hyper leaves a connection.
 pub(crate) enum End {
-    Rest,
+    /// With the time of its last answer.
+    Rest(Instant),
     Closed,
 }
 
@@ -66,7 +67,7 @@ pub(crate) fn converse<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
             let event = poll_fn(|cx| poll_event(&mut front, stopping, cx)).await;
             // Boxed, so that idle connections don't pay for it.
             match Box::pin(go_on(&mut front, event, stopping)).await {
-                Ok(End::Rest) => {}
+                Ok(End::Rest(since)) => front.at_rest_since = front.at_rest_since.max(since),
                 Ok(End::Closed) => return,
                 Err(error) => return debug!(peer = %front.peer, %error, "connection ended"),
             }
@@ -91,9 +92,7 @@ async fn go_on<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     if passed.bytes.is_empty() {
         return Ok(End::Closed);
     }
-    let end = exchange::serve(front, passed, stopping).await;
-    front.at_rest_since = Instant::now();
-    Ok(end)
+    Ok(exchange::serve(front, passed, stopping).await)
 }
 
 fn poll_event<I: AsyncRead + AsyncWrite + Unpin, H: Handler>(

@@ -49,10 +49,10 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
         pause = exchange.until_rest(&mut connection, clients.deadlines.idle) => pause,
     };
     let ended = match pause {
-        Pause::AtRest => {
+        Pause::AtRest(since) => {
             // What is left unread can be nobody's: all that came has been answered.
             let is_clean = connection.into_parts().read_buf.is_empty();
-            return if is_clean { End::Rest } else { End::Closed };
+            return if is_clean { End::Rest(since) } else { End::Closed };
         }
         Pause::Ended(ended) => ended,
         Pause::Stopping => {
@@ -85,7 +85,8 @@ struct Exchange<'a, H: Handler> {
 
 /// Why hyper's turn may be over.
 enum Pause {
-    AtRest,
+    /// With the time of the last answer.
+    AtRest(Instant),
     Ended(hyper::Result<()>),
     Stopping,
 }
@@ -120,7 +121,7 @@ impl<H: Handler> Exchange<'_, H> {
                 if answered != self.rest.answered() {
                     (answered, since) = (self.rest.answered(), Instant::now());
                 }
-                alarm.poll(cx, since + linger).map(|()| Pause::AtRest)
+                alarm.poll(cx, since + linger).map(|()| Pause::AtRest(since))
             }
         })
         .await
