@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::connection::{End, LAST_REQUEST};
+use super::connection::End;
 use super::front::{Front, Passed};
 use super::guard::Guarded;
 use super::inlet::Inlet;
 use super::rest::{Counted, Rest};
 use super::socket::Socket;
-use crate::alarm::{Alarm, LazyTimer, in_time};
+use crate::alarm::{Alarm, LazyTimer};
 use crate::stopping::Stopping;
 use crate::{Clients, Handler};
 
@@ -43,21 +43,13 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     let service = service_fn(|request| exchange.answer(request));
     let socket = Socket::new(stream, exchange.rest.clone());
     let mut connection = http(clients).serve_connection(socket, service);
-    let pause = tokio::select! {
-        biased;
-        () = poll_fn(|cx| stopping.poll(cx)) => Pause::Stopping,
-        pause = exchange.until_rest(&mut connection, clients.deadlines.idle) => pause,
-    };
-    let ended = match pause {
+    let ended = match exchange.until_rest(&mut connection, stopping, clients.deadlines.idle).await {
         Pause::AtRest(since) => {
             // What is left unread can be nobody's: all that came has been answered.
             let is_clean = connection.into_parts().read_buf.is_empty();
             return if is_clean { End::Rest(since) } else { End::Closed };
         }
         Pause::Ended(ended) => ended,
-        Pause::Stopping => {
-            exchange.until_closed(&mut connection, |connection| connection.graceful_shutdown()).await
-        }
     };
     let stream = connection.into_parts().io.into_inner();
     let refused = stream.refused();
@@ -88,7 +80,6 @@ enum Pause {
     /// With the time of the last answer.
     AtRest(Instant),
     Ended(hyper::Result<()>),
-    Stopping,
 }
 
 impl<H: Handler> Exchange<'_, H> {
@@ -106,39 +97,34 @@ impl<H: Handler> Exchange<'_, H> {
         Ok(response.map(|body| Counted::new(body, record, self.rest.clone())))
     }
 
-    /// Until the connection has ended, or has been at rest for a while.
-    async fn until_rest<C>(&self, connection: &mut C, idle: Duration) -> Pause
+    /// Until the connection has ended, or has been at rest for a while. After the order to stop each answer is the last,
+    /// and a connection at rest is left at once.
+    async fn until_rest<C>(&self, connection: &mut C, stopping: &mut Stopping, idle: Duration) -> Pause
     where
         C: Future<Output = hyper::Result<()>> + Unpin,
     {
         // hyper ends a connection that is idle; requests that the front answers meanwhile would not count.
         let linger = LINGER.min(idle / 2);
         let (mut alarm, mut answered, mut since) = (Alarm::default(), 0, Instant::now());
-        poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(Pause::Ended(ended)),
-            Poll::Pending if !self.rest.is_now() => Poll::Pending,
-            Poll::Pending => {
-                if answered != self.rest.answered() {
-                    (answered, since) = (self.rest.answered(), Instant::now());
-                }
-                alarm.poll(cx, since + linger).map(|()| Pause::AtRest(since))
+        poll_fn(|cx| {
+            if stopping.poll(cx).is_ready() {
+                self.rest.close();
             }
+            if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+                return Poll::Ready(Pause::Ended(ended));
+            }
+            if !self.rest.is_now() {
+                return Poll::Pending;
+            }
+            if answered != self.rest.answered() {
+                (answered, since) = (self.rest.answered(), Instant::now());
+            }
+            if self.rest.is_closing() {
+                return Poll::Ready(Pause::AtRest(since));
+            }
+            alarm.poll(cx, since + linger).map(|()| Pause::AtRest(since))
         })
         .await
-    }
-
-    /// Until the connection has ended. Its next answer is the last.
-    async fn until_closed<C>(&self, connection: &mut C, close: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
-    where
-        C: Future<Output = hyper::Result<()>> + Unpin,
-    {
-        self.rest.close();
-        if let Some(ended) = in_time(Instant::now() + LAST_REQUEST, &mut *connection).await {
-            return ended;
-        }
-        // At once if nothing is under way.
-        close(Pin::new(&mut *connection));
-        connection.await
     }
 }
 

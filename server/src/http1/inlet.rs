@@ -36,6 +36,7 @@ impl<'i, 'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Inlet<'i, 'a, I, H> 
 
     fn take(&mut self, passed: Passed<H>) {
         self.bytes = passed.bytes;
+        self.rest.passed(!self.bytes.is_empty());
         *self.decision.lock().unwrap_or_else(PoisonError::into_inner) = passed.decision;
     }
 
@@ -58,6 +59,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin, H: Handler> AsyncRead for Inlet<'_, '_, 
         }
         let count = this.bytes.len().min(buf.remaining());
         buf.put_slice(&this.bytes.split_to(count));
+        this.rest.passed(!this.bytes.is_empty());
         Poll::Ready(Ok(()))
     }
 }
