@@ -94,39 +94,7 @@ mod tests {
     use tokio::io::{empty, join};
 
     use super::*;
-
-    /// Notes the length of each write, and whether it had parts.
-    #[derive(Default)]
-    struct Writes(Vec<(usize, bool)>);
-
-    impl AsyncWrite for Writes {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            self.0.push((buf.len(), false));
-            Poll::Ready(Ok(buf.len()))
-        }
-
-        fn poll_write_vectored(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            bufs: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let length = bufs.iter().map(|buf| buf.len()).sum();
-            self.0.push((length, true));
-            Poll::Ready(Ok(length))
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            true
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
+    use crate::http1::testing::Writes;
 
     #[tokio::test]
     async fn a_small_answer_is_one_piece_and_a_large_one_is_not_copied() {

@@ -1,8 +1,11 @@
 //! What the tests of connections share: a handler that does as a request's path says and notes what happens, and clients
 //! of it over streams in memory.
 
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use http_body_util::{BodyExt as _, Full};
@@ -234,6 +237,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut rest = String::new();
         self.0.read_to_string(&mut rest).await.unwrap();
         rest
+    }
+}
+
+/// Notes the length of each write, and whether it had parts.
+#[derive(Debug, Default)]
+pub(crate) struct Writes(pub(crate) Vec<(usize, bool)>);
+
+impl AsyncWrite for Writes {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.push((buf.len(), false));
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        self.0.push((length, true));
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
