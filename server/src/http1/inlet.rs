@@ -96,11 +96,12 @@ mod tests {
 
     use rand::rngs::StdRng;
     use rand::{RngExt as _, SeedableRng as _};
-    use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, join, sink, split};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, WriteHalf, join, sink, split};
     use tokio::time::sleep;
 
+    use super::{AsyncRead, AsyncWrite};
     use crate::Clients;
-    use crate::http1::testing::{Client, Scene, get, page, post};
+    use crate::http1::testing::{Client, Scene, Scripted, get, page, post};
 
     struct Asked {
         text: String,
@@ -134,13 +135,53 @@ mod tests {
                 (0..random.random_range(1..20)).map(|index| Asked::any(index, &mut random)).collect();
             let scene = Scene::new(Clients::default());
             let (reader, writer) = split(scene.connect_over(random.random_range(200..100_000)).0);
+            let mut client = Client(join(reader, sink()));
+            let heard = async {
+                for request in &requests {
+                    hear(&mut client, request).await;
+                }
+            };
             tokio::join!(
                 ask(writer, &requests, StdRng::seed_from_u64(seed)),
-                open_gate(&scene, requests.len(), StdRng::seed_from_u64(seed)),
-                hear(reader, &requests),
+                open_gate(&scene.handler, requests.len(), StdRng::seed_from_u64(seed)),
+                heard,
             );
+            drop(client);
             scene.closed().await;
             assert_each_came_once(&requests, &scene.handler.notes(), seed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_to_stop_at_any_moment_leaves_whole_answers_to_the_first_requests() {
+        for seed in 0..300 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let requests: Vec<_> =
+                (0..random.random_range(1..10)).map(|index| Asked::any(index, &mut random)).collect();
+            let mut scene = Scene::new(Clients::default());
+            let (mut reader, writer) = split(scene.connect_over(random.random_range(200..100_000)).0);
+            let handler = scene.handler.clone();
+            let mut answers = Vec::new();
+            let stop = async {
+                sleep(Duration::from_millis(random.random_range(0..10_000))).await;
+                scene.stop();
+            };
+            let (.., heard) = tokio::join!(
+                ask(writer, &requests, StdRng::seed_from_u64(seed)),
+                open_gate(&handler, requests.len(), StdRng::seed_from_u64(seed)),
+                stop,
+                reader.read_to_end(&mut answers),
+            );
+            heard.unwrap();
+            scene.closed().await;
+            let mut client = Client(join(&answers[..], sink()));
+            let mut answered = 0;
+            while !client.0.reader().is_empty() {
+                hear(&mut client, &requests[answered]).await;
+                answered += 1;
+            }
+            let ends = handler.notes().iter().filter(|note| note.starts_with("end ")).count();
+            assert_eq!(answered, ends, "{seed}");
         }
     }
 
@@ -160,7 +201,9 @@ mod tests {
         cuts.sort_unstable();
         let mut start = 0;
         for end in cuts {
-            writer.write_all(&all.as_bytes()[start..end]).await.unwrap();
+            if writer.write_all(&all.as_bytes()[start..end]).await.is_err() {
+                return;
+            }
             start = end;
             if random.random_bool(0.7) {
                 sleep(Duration::from_millis(random.random_range(0..2000))).await;
@@ -168,22 +211,19 @@ mod tests {
         }
     }
 
-    async fn open_gate(scene: &Scene, times: usize, mut random: StdRng) {
+    async fn open_gate(handler: &Scripted, times: usize, mut random: StdRng) {
         for _ in 0..times {
             sleep(Duration::from_millis(random.random_range(0..2000))).await;
-            scene.handler.open(1);
+            handler.open(1);
         }
     }
 
-    async fn hear(reader: ReadHalf<DuplexStream>, requests: &[Asked]) {
-        let mut client = Client(join(reader, sink()));
-        for request in requests {
-            let page = page(&request.target);
-            if request.is_head() {
-                assert!(client.head().await.contains(&format!("\r\nContent-Length: {}\r\n", page.len())));
-            } else {
-                assert!(client.page().await == page, "{}", request.target);
-            }
+    async fn hear<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, request: &Asked) {
+        let page = page(&request.target);
+        if request.is_head() {
+            assert!(client.head().await.contains(&format!("\r\nContent-Length: {}\r\n", page.len())));
+        } else {
+            assert!(client.page().await == page, "{}", request.target);
         }
     }
 
