@@ -98,7 +98,7 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt as _, SeedableRng as _};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, WriteHalf, join, sink, split};
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::{AsyncRead, AsyncWrite};
     use crate::Clients;
@@ -183,6 +183,41 @@ mod tests {
             }
             let ends = handler.notes().iter().filter(|note| note.starts_with("end ")).count();
             assert_eq!(answered, ends, "{seed}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_at_any_moment_ends_each_of_its_requests_once() {
+        for seed in 0..300 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let requests: Vec<_> =
+                (0..random.random_range(1..10)).map(|index| Asked::any(index, &mut random)).collect();
+            let scene = Scene::new(Clients::default());
+            let (mut reader, writer) = split(scene.connect_over(random.random_range(200..100_000)).0);
+            let mut answers = Vec::new();
+            let stays = async {
+                tokio::join!(
+                    ask(writer, &requests, StdRng::seed_from_u64(seed)),
+                    open_gate(&scene.handler, requests.len(), StdRng::seed_from_u64(seed)),
+                    reader.read_to_end(&mut answers),
+                )
+            };
+            let _ = timeout(Duration::from_millis(random.random_range(0..10_000)), stays).await;
+            drop(reader);
+            scene.handler.open(requests.len());
+            scene.closed().await;
+            let notes = scene.handler.notes();
+            for Asked { target, .. } in &requests {
+                let of_it = |what: &str| {
+                    notes
+                        .iter()
+                        .filter(|note| note.starts_with(what) && note.contains(target.as_str()))
+                        .count()
+                };
+                let is_begun = of_it("handle ") > 0 || of_it("decide ") > 0 && target.starts_with("/now");
+                let ends = of_it("end ");
+                assert!(ends <= 1 && (ends == 1 || !is_begun), "{seed}: {target} {notes:?}");
+            }
         }
     }
 
