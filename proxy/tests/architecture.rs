@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("variants", &["key"]),
     ("head_cache", &["key", "page", "weight"]),
     ("store", &["key", "weight"]),
-    ("near", &["key", "page", "store", "weight"]),
+    ("near", &["key", "page", "policy", "request", "store", "weight"]),
     ("origin", &["policy", "request"]),
     ("error", &["origin", "request"]),
     ("share", &["error", "key", "page", "store"]),
