@@ -6,7 +6,7 @@
 //!
 //! The path as the client sent it, then the md5 of whatever else identifies the page (see [`Selection`]).
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
@@ -136,7 +136,7 @@ impl Selection {
     /// The selection that the request alone makes, before any `Vary` is known.
     pub(crate) fn of(question: &Question<'_>, rule: &Rule, site: &Site) -> Self {
         let mut text = Self(SmallVec::from_slice(question.query.as_bytes()));
-        if let Some(host) = site.foreign(question.authority) {
+        if let Some(host) = foreign(question.authority, site) {
             text.line(b"host", &host);
         }
         let lines = question.lines;
@@ -190,6 +190,16 @@ impl Selection {
         hex(&Md5::digest(&self.0), &mut text);
         text
     }
+}
+
+/// The normal form of a `Host` that is not this site: lower case, HTTP's own port left out. `None` for the site.
+fn foreign<'a>(host: &'a [u8], site: &Site) -> Option<Cow<'a, [u8]>> {
+    let host = host.strip_suffix(b":80").unwrap_or(host);
+    if host.eq_ignore_ascii_case(site.as_str().as_bytes()) {
+        return None;
+    }
+    let is_normal = !host.iter().any(u8::is_ascii_uppercase);
+    Some(if is_normal { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) })
 }
 
 #[cfg(test)]
@@ -331,6 +341,19 @@ mod tests {
             [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"\x80\x05]\x94.", b"cachepage/1 vary x accept\n", b"\xff"]
         {
             assert_eq!(PathMarker::decode(foreign), None);
+        }
+    }
+
+    #[test]
+    fn case_and_the_default_port_do_not_matter() {
+        let site: Site = "Example.COM:80".parse().unwrap();
+        for host in ["example.com", "EXAMPLE.com", "example.com:80"] {
+            assert_eq!(foreign(host.as_bytes(), &site), None, "{host}");
+        }
+        for (host, normal) in
+            [("example.com:8080", "example.com:8080"), ("EVIL:80", "evil"), ("localhost", "localhost")]
+        {
+            assert_eq!(foreign(host.as_bytes(), &site).unwrap(), normal.as_bytes(), "{host}");
         }
     }
 }
