@@ -129,7 +129,7 @@ struct Pair {
 impl Pair {
     async fn new(origin: &Origin, settings: &str) -> Self {
         let store = MemoryStore::new(64 << 20);
-        let scene = Scene::with(Setup::Plain, origin.address, store.clone(), settings).await;
+        let scene = Scene::with(origin.address, store.clone(), settings).await;
         let args =
             Args::try_parse_from(["proxy", "--origin", &format!("http://{}", origin.address)]).unwrap();
         let config = Config::parse(&args, Some(("explain.toml", settings))).unwrap();
