@@ -7,11 +7,15 @@
 //! The path as the client sent it, then the md5 of whatever else identifies the page (see [`Selection`]).
 
 use std::borrow::{Borrow, Cow};
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, HeaderName};
 use md5::{Digest as _, Md5};
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
+use sha2::Sha256;
 use smallvec::SmallVec;
 
 use crate::policy::{Authorization, Rule, VaryList, has_authorization};
@@ -73,7 +77,7 @@ pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> KeyTex
     let prefix = rule.key_prefix.as_bytes();
     let dot: &[u8] = if prefix.is_empty() { b"" } else { b"." };
     let mut key = KeyText::new();
-    for part in [START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digest()] {
+    for part in [START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digests().md5] {
         key.extend_from_slice(part);
     }
     key
@@ -81,7 +85,7 @@ pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> KeyTex
 
 /// The key of a variant of the page with this key.
 pub(super) fn variant_key(base: &[u8], selection: &Selection) -> KeyText {
-    let digest = selection.digest();
+    let digest = selection.digests().md5;
     let mut key = KeyText::from_slice(&base[..base.len().saturating_sub(digest.len())]);
     key.extend_from_slice(&digest);
     key
@@ -125,6 +129,43 @@ impl PathMarker {
 
 /// The md5 of nothing, which most pages have: 0.1 us of each hit.
 const NOTHING: &[u8; 32] = b"d41d8cd98f00b204e9800998ecf8427e";
+
+/// How many bytes of texts and digests each worker remembers.
+const REMEMBERED: u64 = 4 << 20;
+
+thread_local! {
+    static DIGESTS: RefCell<Cache<Box<[u8]>, Digests, ByLength>> =
+        RefCell::new(Cache::with_weighter(1 << 10, REMEMBERED, ByLength));
+}
+
+/// What a selection is known by: in the key, and in the proof that is stored with an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Digests {
+    /// As the article's key has it.
+    pub(crate) md5: [u8; 32],
+    /// Unlike md5 it cannot be made to collide. A digest and not the text, which may hold cookies and passwords.
+    pub(crate) sha256: [u8; 64],
+}
+
+impl Digests {
+    fn of(text: &[u8]) -> Self {
+        let mut digests = Self { md5: [0; 32], sha256: [0; 64] };
+        hex(&Md5::digest(text), &mut digests.md5);
+        hex(&Sha256::digest(text), &mut digests.sha256);
+        digests
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ByLength;
+
+impl Weighter<Box<[u8]>, Digests> for ByLength {
+    fn weight(&self, text: &Box<[u8]>, _: &Digests) -> u64 {
+        /// About what the cache itself keeps for an entry.
+        const OVERHEAD: usize = 64;
+        (text.len() + size_of::<Digests>() + OVERHEAD) as u64
+    }
+}
 
 /// The text that tells pages of one path apart: the query as sent, then a line for each further trait. No part can
 /// hold a line feed (HTTP forbids it in targets and in header values), so the text can be read in one way only, and
@@ -181,14 +222,20 @@ impl Selection {
         &self.0
     }
 
-    /// The digest in the key: md5, as the article's key has it.
-    pub(crate) fn digest(&self) -> [u8; 32] {
+    /// The digests of the text. They are remembered: the same visitors and queries come again, and to compute them costs more
+    /// than all else that a hit near is found by.
+    pub(crate) fn digests(&self) -> Digests {
         if self.is_empty() {
-            return *NOTHING;
+            return Digests { md5: *NOTHING, sha256: [b'0'; 64] };
         }
-        let mut text = [0; 32];
-        hex(&Md5::digest(&self.0), &mut text);
-        text
+        DIGESTS.with_borrow_mut(|known| {
+            if let Some(digests) = known.get(&self.0[..]) {
+                return *digests;
+            }
+            let digests = Digests::of(&self.0);
+            known.insert(self.0.as_slice().into(), digests);
+            digests
+        })
     }
 }
 
