@@ -13,12 +13,12 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{Client, Cmd, Pipeline, RedisError, Value, cmd, pipe};
 use bytes::Bytes;
 use server::{PerWorker, in_time};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use connect::{Handle, Health, Manager, pool};
-use reads::{KeyList, ReadOutcome, Reads};
+use reads::{KeyList, Outcomes, ReadOutcome, Reads};
 
 use super::feed::Listeners;
 use super::{Feed, Listener, Locks, Store, StoreError, Values, Write};
@@ -72,10 +72,18 @@ impl RedisStore {
         }
     }
 
-    async fn read_batch(&self, reads: &[KeyList], deadline: Instant) -> Vec<ReadOutcome> {
-        match self.run_until(&Commands::read(reads), deadline).await {
+    async fn read_batch(&self, reads: &[KeyList], deadline: Instant) -> Outcomes {
+        if let [keys] = reads {
+            let replies = self.run_until(&Commands::One(read(keys)), deadline).await;
+            return smallvec![replies.and_then(|mut replies| replies.pop().map_or_else(unanswered, values))];
+        }
+        let mut pipeline = Pipeline::with_capacity(reads.len());
+        for keys in reads {
+            pipeline.add_command(read(keys));
+        }
+        match self.run_until(&Commands::Many(pipeline, reads.len()), deadline).await {
             Ok(replies) => replies.into_iter().map(values).collect(),
-            Err(error) => vec![Err(error); reads.len()],
+            Err(error) => smallvec![Err(error); reads.len()],
         }
     }
 
@@ -86,7 +94,7 @@ impl RedisStore {
     }
 
     /// Runs commands within the deadline, checkout included, and marks the connection if it did not survive.
-    async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+    async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Replies, StoreError> {
         if !self.health.breaker.allows(Instant::now()) {
             return Err(StoreError::Unreachable(
                 "it has just failed and is not asked for a moment".to_owned(),
@@ -113,7 +121,7 @@ impl RedisStore {
         mut connection: Handle,
         commands: &Commands,
         deadline: Instant,
-    ) -> Result<Vec<Value>, StoreError> {
+    ) -> Result<Replies, StoreError> {
         let result = match in_time(deadline, commands.query(&mut connection.multiplexed)).await {
             Some(result) => result.map_err(StoreError::from),
             None => Err(StoreError::Deadline(self.deadline)),
@@ -243,6 +251,9 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
+/// The replies to commands, in their order.
+type Replies = SmallVec<[Value; 1]>;
+
 /// What goes out in one round trip.
 enum Commands {
     One(Cmd),
@@ -251,35 +262,28 @@ enum Commands {
 }
 
 impl Commands {
-    /// GET for a read of one key, which is what people look for in MONITOR; MGET for one of two.
-    fn read(reads: &[KeyList]) -> Self {
-        let read = |keys: &KeyList| {
-            let mut command = cmd(if keys.len() == 1 { "GET" } else { "MGET" });
-            for key in keys {
-                command.arg(key.as_bytes());
-            }
-            command
-        };
-        match reads {
-            [keys] => Self::One(read(keys)),
-            _ => {
-                let mut pipeline = Pipeline::with_capacity(reads.len());
-                for keys in reads {
-                    pipeline.add_command(read(keys));
-                }
-                Self::Many(pipeline, reads.len())
-            }
-        }
-    }
-
     /// The replies. Each may be an error of its own.
-    async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Vec<Value>, RedisError> {
+    async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Replies, RedisError> {
         // Not by query_async, which boxes its future.
         match self {
-            Self::One(command) => connection.send_packed_command(command).await.map(|value| vec![value]),
-            Self::Many(pipeline, count) => connection.send_packed_commands(pipeline, 0, *count).await,
+            Self::One(command) => connection.send_packed_command(command).await.map(|value| smallvec![value]),
+            Self::Many(pipeline, count) => {
+                connection.send_packed_commands(pipeline, 0, *count).await.map(Replies::from_vec)
+            }
         }
     }
+}
+
+/// GET for a read of one key, which people look for in MONITOR; MGET for one of two.
+fn read(keys: &KeyList) -> Cmd {
+    let name = if keys.len() == 1 { "GET" } else { "MGET" };
+    let length = keys.iter().map(|key| key.as_bytes().len()).sum::<usize>();
+    let mut command = Cmd::with_capacity(1 + keys.len(), name.len() + length);
+    command.arg(name);
+    for key in keys {
+        command.arg(key.as_bytes());
+    }
+    command
 }
 
 /// The values of a reply, moved out of it without a copy.

@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use server::in_time;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
@@ -21,11 +21,14 @@ use crate::store::StoreError;
 /// The keys of one read.
 pub(super) type KeyList = SmallVec<[Key; 2]>;
 
+/// The reads of a batch. A few need no allocation.
+pub(super) type ReadList = SmallVec<[KeyList; 4]>;
+
 /// The values of a read, in the order of its keys.
 pub(super) type ReadOutcome = Result<SmallVec<[Option<Bytes>; 2]>, StoreError>;
 
 /// The outcomes of a batch, in the order of its reads.
-type Outcomes = Vec<ReadOutcome>;
+pub(super) type Outcomes = SmallVec<[ReadOutcome; 1]>;
 
 /// The reads of one worker. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +39,7 @@ struct Batches {
     /// Under way.
     closed: Option<Arc<Batch>>,
     /// Not yet sent, with its reads.
-    open: Option<(Arc<Batch>, Vec<KeyList>)>,
+    open: Option<(Arc<Batch>, ReadList)>,
 }
 
 /// Reads that are sent together, and their outcomes: none if the leader was dropped.
@@ -71,7 +74,7 @@ impl Reads {
             return Part { batch: batch.clone(), index, leader: None };
         }
         let batch = Arc::new(Batch::default());
-        batches.open = Some((batch.clone(), vec![keys]));
+        batches.open = Some((batch.clone(), smallvec![keys]));
         let leader = ReadLeader { all: self.clone(), batch: batch.clone(), before: batches.closed.clone() };
         Part { batch, index: 0, leader: Some(leader) }
     }
@@ -91,7 +94,7 @@ impl Part {
 impl ReadLeader {
     /// Lets other requests join until the batch may be sent: while another is under way, or else the tasks that are ready
     /// to run. The reads, or none at the deadline.
-    pub(super) async fn close(&mut self, deadline: Instant) -> Option<Vec<KeyList>> {
+    pub(super) async fn close(&mut self, deadline: Instant) -> Option<ReadList> {
         match self.before.take() {
             Some(before) => drop(in_time(deadline, before.0.wait()).await?),
             None => let_pass().await,
@@ -141,17 +144,16 @@ mod tests {
     use super::*;
 
     fn join(reads: &Reads, key: &str) -> Part {
-        reads.join(smallvec::smallvec![Key::new(key)])
+        reads.join(smallvec![Key::new(key)])
     }
 
-    async fn close(part: &mut Part) -> Option<Vec<KeyList>> {
+    async fn close(part: &mut Part) -> Option<ReadList> {
         let leader = part.leader.as_mut().expect("the part has opened the batch");
         leader.close(Instant::now() + Duration::from_secs(5)).await
     }
 
     fn answer(part: &mut Part, texts: &[&'static str]) {
-        let outcomes =
-            texts.iter().map(|text| Ok(smallvec::smallvec![Some(Bytes::from_static(text.as_bytes()))]));
+        let outcomes = texts.iter().map(|text| Ok(smallvec![Some(Bytes::from_static(text.as_bytes()))]));
         part.leader.take().unwrap().answer(outcomes.collect());
     }
 
@@ -166,7 +168,7 @@ mod tests {
         let (same, other) = (join(&reads, "a"), join(&reads, "b"));
         assert!(same.leader.is_none() && other.leader.is_none());
         let keys = close(&mut first).await.unwrap();
-        assert_eq!(keys.concat(), [Key::new("a"), Key::new("b")]);
+        assert_eq!(keys.into_iter().flatten().collect::<Vec<_>>(), [Key::new("a"), Key::new("b")]);
         answer(&mut first, &["page a", "page b"]);
         for (part, text) in [(&first, "page a"), (&same, "page a"), (&other, "page b")] {
             assert_eq!(got(part).await.unwrap(), text);
