@@ -22,8 +22,9 @@ use self::scope::Scope;
 use crate::args::ExperimentArgs;
 use crate::laboratory::{LabError, Laboratory, Setup, StoreKind};
 use crate::report;
-use crate::run::{Run, Tables};
+use crate::run::Run;
 use crate::stop::Stop;
+use crate::tables::Tables;
 
 /// Measures, saves and reports; says on standard error what went wrong.
 pub(crate) async fn run(args: &ExperimentArgs) -> ExitCode {

@@ -10,7 +10,6 @@ mod programs;
 mod redis_witness;
 mod server;
 
-use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,6 +20,7 @@ use self::programs::Programs;
 pub(crate) use self::redis_witness::RedisWitness;
 pub(crate) use self::server::Server;
 use crate::load::{Target, TargetError};
+use crate::tables::Indexes;
 
 /// The page that the article caches, and for how long.
 const CACHED: &str = "/api/properties/cached/=60";
@@ -37,31 +37,6 @@ pub(crate) struct Setup {
     /// Servers of the user's, instead of private ones.
     pub(crate) database_url: Option<String>,
     pub(crate) redis_url: Option<String>,
-}
-
-/// Which indexes the tables have beside their primary keys.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Indexes {
-    #[default]
-    None,
-    /// Of the foreign keys, as Django makes them.
-    Django,
-    /// Of `created_at`, too, by which the list is ordered.
-    Optimized,
-}
-
-impl Indexes {
-    /// As the seed knows them.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Django => "django",
-            Self::Optimized => "optimized",
-        }
-    }
 }
 
 /// All that runs. Dropped from top to bottom: who asks goes before whom it asks.

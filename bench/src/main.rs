@@ -19,6 +19,7 @@ mod server_timing;
 mod site;
 mod spread;
 mod stop;
+mod tables;
 mod yardstick;
 
 use std::process::ExitCode;

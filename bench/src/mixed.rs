@@ -9,9 +9,10 @@ use crate::failures::Failures;
 use crate::laboratory::LabError;
 use crate::live;
 use crate::load::{Arrival, Crowd, End, Load, Pace, Sample, Target, TargetError};
-use crate::run::{Run, Scenario, Series, Tables};
+use crate::run::{Run, Scenario, Series};
 use crate::site::{CACHED, NAIVE, Page};
 use crate::stop::Stop;
+use crate::tables::Tables;
 
 /// A kind of users, as in locustfile.py.
 struct Kind {

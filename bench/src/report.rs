@@ -12,7 +12,6 @@ use std::process::ExitCode;
 
 use self::article::{HEADS, Row};
 use self::chart::Frame;
-use self::charts::Picture;
 use self::story::{facts, failures, load_loop};
 use crate::args::ReportArgs;
 use crate::run::{Run, RunError};
@@ -80,8 +79,5 @@ fn markdown(run: &Run, chart: &str) -> String {
 
 /// The main chart as a file of its own; nothing if the run has no figures for it.
 fn main_chart(run: &Run) -> String {
-    match charts::ladder(run).map(|figure| figure.picture) {
-        Some(Picture::Chart(chart)) => chart.file(Frame::WIDE),
-        _ => String::new(),
-    }
+    charts::ladder(run).map(|figure| figure.chart.file(Frame::WIDE)).unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::figure::{Figure, thousands};
 pub(crate) use self::machine::Machine;
 pub(crate) use self::series::{Series, Summary};
-use crate::laboratory::Indexes;
+use crate::tables::Tables;
 
 /// Of this kind of file. What changes the meaning of a field makes it another.
 const FORMAT: u32 = 1;
@@ -147,13 +147,6 @@ impl Way {
 pub(crate) enum Site {
     Cachepage,
     Django,
-}
-
-/// The tables it is made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Tables {
-    pub(crate) properties: usize,
-    pub(crate) indexes: Indexes,
 }
 
 /// One page, asked for again and again, by one reader.

@@ -140,7 +140,7 @@ impl PageId {
 
     /// The key.
     pub(crate) fn key(&self) -> Key {
-        Key::new(&self.key[..])
+        Key::from(&self.key[..])
     }
 
     /// The variant of this page for a request.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::between;
-use crate::laboratory::{Indexes, StoreKind};
+use crate::laboratory::StoreKind;
+use crate::tables::Indexes;
 
 /// The walk asks for a full first page and for a second one.
 const MIN_PROPERTIES: u64 = 21;

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::run::{Plan, Tables};
+use crate::run::Plan;
+use crate::tables::Tables;
 
 /// The list query of the naive page, as the origin sends it first.
 pub(super) const EXPLAIN: &str = r#"EXPLAIN (ANALYZE, FORMAT JSON)
@@ -61,7 +62,7 @@ pub(super) fn parse(printed: &str, tables: Tables) -> Option<Plan> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::laboratory::Indexes;
+    use crate::tables::Indexes;
 
     const TABLES: Tables = Tables { properties: 5000, indexes: Indexes::None };
 

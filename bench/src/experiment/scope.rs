@@ -4,9 +4,8 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use crate::args::ExperimentArgs;
-use crate::laboratory::Indexes;
 use crate::mixed::Mixed;
-use crate::run::Tables;
+use crate::tables::{Indexes, Tables};
 
 /// What is to be measured.
 #[derive(Clone, Debug)]

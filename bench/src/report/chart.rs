@@ -1,15 +1,19 @@
-//! Charts as SVG: lines, dots and areas between two axes, and bars.
+//! Charts as SVG: lines, dots, areas and bars between two axes.
 //!
-//! Everything is drawn once for a wide page and once for a narrow one: a picture that is merely scaled down cannot be
-//! read. Colours come from the page's style, by class.
+//! `scale` says where a number lies on its axis, and which numbers are marked; `plot` leaves room for the texts around the
+//! points; `legend` names the series. Each chart is drawn once for a wide page and once for a narrow one: a picture that
+//! is merely scaled down cannot be read. The colours come from the page's style, by class.
 
-mod bars;
+mod legend;
+mod plot;
 mod scale;
 
 use maud::{Markup, PreEscaped, html};
 
-pub(super) use self::bars::{Bar, Bars};
-pub(super) use self::scale::{Axis, Scale, number};
+use self::legend::Legend;
+use self::plot::Plot;
+use self::scale::number;
+pub(super) use self::scale::{Axis, Scale};
 
 /// The style of all charts, light and dark.
 pub(super) const STYLE: &str = include_str!("chart.css");
@@ -18,6 +22,7 @@ pub(super) const STYLE: &str = include_str!("chart.css");
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) width: f64,
+    /// A chart of bars takes the height of its bars instead.
     pub(super) height: f64,
 }
 
@@ -27,15 +32,6 @@ impl Frame {
     /// For a phone.
     pub(super) const NARROW: Self = Self { width: 340.0, height: 280.0 };
 }
-
-/// The room beside the plot: for the marks of the y axis, and for those of the x axis and its label.
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = 14.0;
-const BOTTOM: f64 = 46.0;
-
-/// A line of the legend, and the label of the y axis below it.
-const LEGEND_LINE: f64 = 20.0;
-const LABEL_LINE: f64 = 24.0;
 
 /// Of the texts' font: near enough to lay them out.
 const CHARACTER: f64 = 7.0;
@@ -50,6 +46,8 @@ pub(super) enum Shape {
     Dots,
     /// Filled down to the x axis.
     Area,
+    /// From the y axis to each point, with its x at the end.
+    Bars,
 }
 
 /// Points of one kind.
@@ -66,74 +64,78 @@ pub(super) struct Series {
 /// A chart with two axes.
 #[derive(Clone, Debug)]
 pub(super) struct Chart {
-    /// What it shows, for those who cannot see it.
     pub(super) title: String,
     pub(super) x: Axis,
     pub(super) y: Axis,
     pub(super) series: Vec<Series>,
 }
 
-/// The part of a frame where points are.
-#[derive(Clone, Copy, Debug)]
-struct Plot {
-    left: f64,
-    top: f64,
-    right: f64,
-    bottom: f64,
-}
-
 impl Chart {
     pub(super) fn draw(&self, frame: Frame) -> Markup {
-        svg(frame, &self.title, &self.inside(frame))
+        self.svg(frame, &html! {})
     }
 
     /// As a file of its own, with its style.
     pub(super) fn file(&self, frame: Frame) -> String {
-        let styled = html! {
+        let style = html! {
             style { (PreEscaped(STYLE)) }
             rect.paper width="100%" height="100%" {}
-            (self.inside(frame))
         };
-        svg(frame, &self.title, &styled).into_string() + "\n"
+        self.svg(frame, &style).into_string() + "\n"
     }
 
-    fn inside(&self, frame: Frame) -> Markup {
-        let legend = legend(&self.entries(), frame);
-        let top = legend.height + LABEL_LINE;
-        let plot = Plot { left: LEFT, top, right: frame.width - RIGHT, bottom: frame.height - BOTTOM };
+    fn svg(&self, frame: Frame, style: &Markup) -> Markup {
+        let legend = Legend::new(&self.series, frame);
+        let plot = Plot::new(self, frame, legend.height);
+        let (width, height) = (frame.width, plot.height());
         html! {
-            (legend.markup)
-            (self.grid(plot))
-            @for series in &self.series { (self.series(series, plot)) }
-            text.label x=(plot.left - LEFT + 4.0) y=(plot.top - 9.0) { (self.y.label) }
-            text.label.middle x=((plot.left + plot.right) / 2.0) y=(frame.height - 8.0) { (self.x.label) }
+            svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (width) " " (height) } role="img" aria-label=(self.title) {
+                (style)
+                (legend.markup)
+                (self.y_axis(&plot))
+                (self.x_axis(&plot))
+                path.axis d=(self.base(&plot)) {}
+                @for series in &self.series { (self.series(series, &plot)) }
+            }
         }
     }
 
-    fn entries(&self) -> Vec<(&'static str, Shape, &str)> {
-        let labelled = self.series.iter().filter_map(|series| Some((series, series.label.as_deref()?)));
-        labelled.map(|(series, label)| (series.class, series.shape, label)).collect()
-    }
-
-    fn grid(&self, plot: Plot) -> Markup {
+    fn y_axis(&self, plot: &Plot) -> Markup {
+        let are_rows = self.y.scale.are_rows();
         html! {
-            @for tick in self.y.scale.ticks() {
-                @let y = plot.y(self.y.scale.position(tick));
-                path.grid d={ "M" (plot.left) " " (px(y)) "H" (plot.right) } {}
-                text.tick.end x=(plot.left - 7.0) y=(px(y + 4.0)) { (number(tick)) }
+            @for mark in self.y.scale.marks() {
+                @let y = plot.y(mark.position);
+                @if !are_rows { path.grid d={ "M" (plot.left) " " (px(y)) "H" (plot.right) } {} }
+                text class={ (if are_rows { "name" } else { "tick" }) " end" } x=(plot.left - 7.0) y=(px(y + 4.0)) { (mark.text) }
             }
-            @for tick in self.x.scale.ticks() {
-                @let x = px(plot.x(self.x.scale.position(tick)));
-                path.mark d={ "M" (x) " " (plot.bottom) "v5" } {}
-                text class={ "tick " (anchor(&number(tick), self.x.scale.position(tick))) } x=(x) y=(plot.bottom + 19.0) {
-                    (number(tick))
-                }
-            }
-            path.axis d={ "M" (plot.left) " " (plot.bottom) "H" (plot.right) } {}
+            @if !are_rows { text.label x="4" y=(plot.top - 9.0) { (self.y.label) } }
         }
     }
 
-    fn series(&self, series: &Series, plot: Plot) -> Markup {
+    fn x_axis(&self, plot: &Plot) -> Markup {
+        let under_rows = self.y.scale.are_rows();
+        html! {
+            @for mark in self.x.scale.marks() {
+                @let x = px(plot.x(mark.position));
+                @if under_rows { path.grid d={ "M" (x) " " (plot.top) "V" (plot.bottom) } {} }
+                @else { path.mark d={ "M" (x) " " (plot.bottom) "v5" } {} }
+                text class={ "tick " (plot.anchor(&mark)) } x=(x) y=(plot.bottom + 19.0) { (mark.text) }
+            }
+            text.label.middle x=((plot.left + plot.right) / 2.0) y=(plot.height() - 8.0) { (self.x.label) }
+        }
+    }
+
+    /// Where bars, or areas, begin.
+    fn base(&self, plot: &Plot) -> String {
+        let Plot { left, top, right, bottom, .. } = plot;
+        if self.y.scale.are_rows() {
+            format!("M{left} {top}V{bottom}")
+        } else {
+            format!("M{left} {bottom}H{right}")
+        }
+    }
+
+    fn series(&self, series: &Series, plot: &Plot) -> Markup {
         let place =
             |&(x, y): &(f64, f64)| (plot.x(self.x.scale.position(x)), plot.y(self.y.scale.position(y)));
         let points: Vec<_> = series.points.iter().map(place).collect();
@@ -152,6 +154,9 @@ impl Chart {
                         }
                     }
                 }
+                Shape::Bars => {
+                    @for (at, (x, _)) in points.iter().zip(&series.points) { (bar(class, *at, *x, plot)) }
+                }
             }
         }
     }
@@ -160,62 +165,6 @@ impl Chart {
     fn told(&self, series: &Series, x: f64, y: f64) -> String {
         let name = series.label.as_deref().unwrap_or_default();
         format!("{name}: {} at {} ({}, {})", number(y), number(x), self.y.label, self.x.label)
-    }
-}
-
-impl Plot {
-    fn x(&self, share: f64) -> f64 {
-        self.left + share * (self.right - self.left)
-    }
-
-    fn y(&self, share: f64) -> f64 {
-        self.bottom - share * (self.bottom - self.top)
-    }
-}
-
-struct Legend {
-    markup: Markup,
-    height: f64,
-}
-
-/// The names of the series, as many lines as they need.
-fn legend(entries: &[(&'static str, Shape, &str)], frame: Frame) -> Legend {
-    const SWATCH: f64 = 28.0;
-    const GAP: f64 = 16.0;
-    let (mut x, mut y) = (4.0, 0.0);
-    let mut placed = Vec::new();
-    for (class, shape, label) in entries {
-        let width = SWATCH + label.chars().count() as f64 * CHARACTER;
-        if x > 4.0 && x + width > frame.width {
-            (x, y) = (4.0, y + LEGEND_LINE);
-        }
-        placed.push((x, y + 14.0, *class, *shape, *label));
-        x += width + GAP;
-    }
-    let height = if entries.is_empty() { 0.0 } else { y + LEGEND_LINE };
-    let markup = html! {
-        @for (x, y, class, shape, label) in placed {
-            @if shape == Shape::Dots {
-                path class={ "dots " (class) } d={ "M" (x + 4.0) " " (y - 4.0) "h0m7 0h0m7 0h0" } {}
-            } @else if shape == Shape::Area {
-                path class={ "area " (class) } d={ "M" (x) " " (y - 9.0) "h20v10h-20z" } {}
-            } @else {
-                @let dashed = if shape == Shape::Dashed { "dashed " } else { "" };
-                path class={ "line " (dashed) (class) } d={ "M" (x) " " (y - 4.0) "h20" } {}
-            }
-            text.name x=(x + SWATCH - 2.0) y=(y) { (label) }
-        }
-    };
-    Legend { markup, height }
-}
-
-/// The picture around what was drawn.
-fn svg(frame: Frame, title: &str, drawn: &Markup) -> Markup {
-    let Frame { width, height } = frame;
-    html! {
-        svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (width) " " (height) } role="img" aria-label=(title) {
-            (drawn)
-        }
     }
 }
 
@@ -238,9 +187,14 @@ fn area(points: &[(f64, f64)], bottom: f64) -> String {
     format!("{}V{}H{}Z", line(points), px(bottom), px(first.0))
 }
 
-/// A long number at the right end of its axis ends there.
-fn anchor(text: &str, position: f64) -> &'static str {
-    if position > 0.97 && text.len() as f64 * CHARACTER / 2.0 > RIGHT { "end" } else { "middle" }
+fn bar(class: &str, (x, y): (f64, f64), length: f64, plot: &Plot) -> Markup {
+    const THICKNESS: f64 = 26.0;
+    // A bar of almost nothing is seen, too.
+    let width = (x - plot.left).max(1.5);
+    html! {
+        rect class={ "bar " (class) } x=(plot.left) y=(px(y - THICKNESS / 2.0)) width=(px(width)) height=(THICKNESS) rx="2" {}
+        text.value x=(px(x + 7.0)) y=(px(y + 5.0)) { (number(length)) }
+    }
 }
 
 /// To a tenth of a unit: finer is not seen, and makes the file large.
@@ -267,17 +221,30 @@ mod tests {
             }],
         };
         let svg = chart.draw(Frame::WIDE).into_string();
-        assert!(svg.contains("M56 274L626 44"), "{svg}");
+        // Left of the points is `100`, below them the x axis, above them the legend and the label of the y axis.
+        assert!(svg.contains("M35 274L626 44"), "{svg}");
         assert!(svg.contains("aria-label=\"a &lt;test&gt;\""), "{svg}");
         assert!(svg.contains("<title>naive: 100 at 10 (ms, users)</title>"), "{svg}");
     }
 
     #[test]
-    fn a_legend_takes_the_lines_it_needs() {
-        let entries =
-            [("a", Shape::Line, "a long name of a series"), ("b", Shape::Dots, "another long name")];
-        assert_eq!(legend(&entries, Frame::WIDE).height, LEGEND_LINE);
-        assert_eq!(legend(&entries, Frame { width: 200.0, height: 100.0 }).height, 2.0 * LEGEND_LINE);
-        assert_eq!(legend(&[], Frame::WIDE).height, 0.0);
+    fn a_bar_is_as_long_as_its_number_and_never_unseen() {
+        let bar = |row, length| Series {
+            shape: Shape::Bars,
+            class: "hit",
+            label: None,
+            points: vec![(length, f64::from(row))],
+        };
+        let chart = Chart {
+            title: "bars".to_owned(),
+            x: Axis { label: "ms", scale: Scale::just(62.0) },
+            y: Axis::rows(["a", "b", "c"].map(str::to_owned)),
+            series: vec![bar(0, 62.0), bar(1, 31.0), bar(2, 0.0)],
+        };
+        let svg = chart.draw(Frame::NARROW).into_string();
+        // 340 wide, 21 for the name, 28 for the number.
+        for width in ["291", "145.5", "1.5"] {
+            assert!(svg.contains(&format!("width=\"{width}\"")), "{width}: {svg}");
+        }
     }
 }

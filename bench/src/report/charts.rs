@@ -2,47 +2,26 @@
 
 mod over_time;
 
-use maud::Markup;
-
-use super::article::milliseconds;
-use super::chart::{Axis, Bar, Bars, Chart, Frame, Scale, Series, Shape};
-use crate::laboratory::Indexes;
-use crate::run::{Run, Single, Site, Tables, Way};
+use super::chart::{Axis, Chart, Scale, Series, Shape};
+use crate::run::{Run, Single, Site, Way};
+use crate::tables::{Indexes, Tables};
 
 /// A chart with its words.
 pub(super) struct Figure {
-    pub(super) title: String,
+    pub(super) chart: Chart,
     /// What to see in it.
     pub(super) caption: String,
-    pub(super) picture: Picture,
-}
-
-/// Either kind of chart.
-pub(super) enum Picture {
-    Chart(Chart),
-    Bars(Bars),
-}
-
-impl Picture {
-    pub(super) fn draw(&self, frame: Frame) -> Markup {
-        match self {
-            Self::Chart(chart) => chart.draw(frame),
-            Self::Bars(bars) => bars.draw(frame),
-        }
-    }
 }
 
 impl Figure {
-    fn chart(
+    fn new(
         title: impl Into<String>,
         caption: impl Into<String>,
         x: Axis,
         y: Axis,
         series: Vec<Series>,
     ) -> Self {
-        let title = title.into();
-        let chart = Chart { title: title.clone(), x, y, series };
-        Self { title, caption: caption.into(), picture: Picture::Chart(chart) }
+        Self { chart: Chart { title: title.into(), x, y, series }, caption: caption.into() }
     }
 }
 
@@ -77,7 +56,7 @@ pub(super) fn ladder(run: &Run) -> Option<Figure> {
     let x =
         Axis { label: "users, each waiting 0.1 to 0.3 s between requests", scale: Scale::just(most as f64) };
     let caption = "Users of the naive page soon wait for each other; users of the cached page do not notice that there are more.";
-    Some(Figure::chart("More and more users", caption, x, y, series))
+    Some(Figure::new("More and more users", caption, x, y, series))
 }
 
 /// Single requests on the first tables.
@@ -101,36 +80,36 @@ fn class(way: Way) -> &'static str {
 }
 
 fn singles(run: &Run) -> Option<Figure> {
-    let bars: Vec<_> = first_singles(run)
-        .map(|single| {
-            let value = single.series.summary.median_ms;
-            Bar { name: name(single), class: class(single.way), value, text: milliseconds(value) }
-        })
-        .collect();
     let tables = first_singles(run).next()?.tables;
-    let title = "One page, one reader".to_owned();
     let caption = format!("The median of single requests, one after the other, {tables}.");
-    let bars = Bars { title: title.clone(), label: "response time, ms", bars };
-    Some(Figure { title, caption, picture: Picture::Bars(bars) })
+    let medians = first_singles(run).map(|single| (single, single.series.summary.median_ms));
+    bars("One page, one reader", caption, "response time, ms", medians)
 }
 
 fn queries(run: &Run) -> Option<Figure> {
-    let counted = first_singles(run).filter_map(|single| Some((single, single.queries?)));
-    let bars: Vec<_> = counted
-        .map(|(single, queries)| Bar {
-            name: name(single),
-            class: class(single.way),
-            value: queries as f64,
-            text: queries.to_string(),
-        })
-        .collect();
-    if bars.is_empty() {
-        return None;
-    }
-    let title = "Queries a request".to_owned();
-    let caption = "As PostgreSQL's own log counts them. A hit asks nothing.".to_owned();
-    let bars = Bars { title: title.clone(), label: "queries", bars };
-    Some(Figure { title, caption, picture: Picture::Bars(bars) })
+    let counted = first_singles(run).filter_map(|single| Some((single, single.queries? as f64)));
+    let caption = "As PostgreSQL's own log counts them. A hit asks nothing.";
+    bars("Queries a request", caption, "queries", counted)
+}
+
+/// A bar for each kind of single request; nothing without any.
+fn bars<'a>(
+    title: &str,
+    caption: impl Into<String>,
+    label: &'static str,
+    lengths: impl Iterator<Item = (&'a Single, f64)>,
+) -> Option<Figure> {
+    let lengths: Vec<_> = lengths.collect();
+    let longest = lengths.iter().map(|(_, length)| *length).reduce(f64::max)?;
+    let x = Axis { label, scale: Scale::just(longest) };
+    let y = Axis::rows(lengths.iter().map(|(single, _)| name(single)));
+    let bar = |(row, (single, length)): (u32, &(&Single, f64))| Series {
+        shape: Shape::Bars,
+        class: class(single.way),
+        label: None,
+        points: vec![(*length, f64::from(row))],
+    };
+    Some(Figure::new(title, caption, x, y, (0..).zip(&lengths).map(bar).collect()))
 }
 
 /// Each of 50 requests at once, the fastest first.
@@ -149,7 +128,7 @@ fn at_once(run: &Run) -> Option<Figure> {
     let most = first.series.summary.requests;
     let x = Axis { label: "requests, the fastest first", scale: Scale::just(most as f64) };
     let caption = "Cold, the cache has nothing and all may ask the origin; warm, it has the page.";
-    Some(Figure::chart(format!("{most} at once"), caption, x, y, series))
+    Some(Figure::new(format!("{most} at once"), caption, x, y, series))
 }
 
 /// How the times of single requests are distributed.
@@ -170,7 +149,7 @@ fn distribution(run: &Run) -> Option<Figure> {
     let y = Axis { label: "share of the requests, %", scale: Scale::to(most) };
     let caption =
         format!("{requests} single requests of each kind; a decade of time is cut into {BINS} parts.");
-    Some(Figure::chart("How response times are distributed", caption, x, y, series))
+    Some(Figure::new("How response times are distributed", caption, x, y, series))
 }
 
 /// To a decade.
@@ -217,7 +196,7 @@ fn list_query(run: &Run) -> Option<Figure> {
     let x = Axis { label: "rows (logarithmic)", scale: Scale::log(points().map(|(rows, _)| *rows)) };
     let y = Axis { label: "execution, ms (logarithmic)", scale: Scale::log(points().map(|(_, time)| *time)) };
     let caption = "EXPLAIN ANALYZE of the newest 20 properties. Without an index on created_at the whole table is read and sorted.";
-    Some(Figure::chart("The list query as the table grows", caption, x, y, series))
+    Some(Figure::new("The list query as the table grows", caption, x, y, series))
 }
 
 /// What the first tables are, for words.

@@ -86,9 +86,9 @@ fn cells(rows: &[Row]) -> Vec<Vec<String>> {
 fn chart(figure: &Figure) -> Markup {
     html! {
         figure {
-            h2 { (figure.title) }
-            div.wide { (figure.picture.draw(Frame::WIDE)) }
-            div.narrow { (figure.picture.draw(Frame::NARROW)) }
+            h2 { (figure.chart.title) }
+            div.wide { (figure.chart.draw(Frame::WIDE)) }
+            div.narrow { (figure.chart.draw(Frame::NARROW)) }
             figcaption { (figure.caption) }
         }
     }

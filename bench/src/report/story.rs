@@ -2,8 +2,8 @@
 
 use super::article::{milliseconds, times};
 use super::charts::first_singles;
-use crate::laboratory::Indexes;
 use crate::run::{Run, Rung, Site, Way, thousands};
+use crate::tables::Indexes;
 
 /// A claim.
 #[derive(Clone, Debug, PartialEq)]

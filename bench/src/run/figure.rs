@@ -1,6 +1,7 @@
 //! The figures of a run, each by a name that another run gives it, too.
 
-use super::{Run, Site, Tables};
+use super::{Run, Site};
+use crate::tables::Tables;
 
 /// A number with a name and a unit.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,8 +8,8 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::header::HeaderName;
 use smallvec::SmallVec;
 
@@ -24,7 +24,13 @@ pub(crate) type KeyText = SmallVec<[u8; 128]>;
 
 /// A key in the store. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Key(Bytes);
+pub struct Key(Arc<[u8]>);
+
+impl From<&[u8]> for Key {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
 
 impl Key {
     /// Takes any bytes as a key.
@@ -116,7 +122,7 @@ impl PathMarker {
 #[cfg(test)]
 mod tests {
     use hyper::Request;
-    use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+    use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 
     use super::*;
     use crate::policy::Authorization;
@@ -135,7 +141,8 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        parts.headers.entry(HOST).or_insert(HeaderValue::from_static("localhost:8000"));
         let peer = ([127, 0, 0, 1], 1).into();
         Selection::of(&Question::of_parts(&parts, peer), &rule(), &Site::localhost(8000))
     }
@@ -200,7 +207,10 @@ mod tests {
 
     #[test]
     fn authorization_selects_only_where_the_rule_says_so() {
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Basic eA=="))]);
+        let headers = HeaderMap::from_iter([
+            (HOST, HeaderValue::from_static("localhost:8000")),
+            (AUTHORIZATION, HeaderValue::from_static("Basic eA==")),
+        ]);
         let question = Question::get("/", "", &headers);
         let vary = Rule { authorization: Authorization::Vary, ..rule() };
         let site = Site::localhost(8000);

@@ -13,11 +13,12 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{Client, Cmd, Pipeline, RedisError, Value, cmd, pipe};
 use bytes::Bytes;
 use server::{PerWorker, in_time};
+use smallvec::smallvec;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use connect::{Handle, Health, Manager, pool};
-use reads::{Outcome, Part, Reads};
+use reads::{KeyList, ReadOutcome, Reads};
 
 use super::feed::Listeners;
 use super::{Feed, Listener, Locks, Store, StoreError, Values, Write};
@@ -52,37 +53,39 @@ impl RedisStore {
         Ok(Self { client, workers: Arc::new(workers), deadline, health, listeners: Arc::default() })
     }
 
-    /// Reads values, together with who else asks for them now.
+    /// Reads values, together with the other requests that read now.
     async fn read<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
         let deadline = Instant::now() + self.deadline;
-        match self.workers.own().reads.part(keys.into_iter().map(Key::new).collect()) {
-            Part::Lead(mut lead) => {
-                if !lead.close(deadline).await {
-                    return Err(StoreError::Deadline(self.deadline));
-                }
-                let outcome = self.read_alone(&keys, deadline).await;
-                let values = values_of(&outcome);
-                lead.answer(outcome);
-                values
-            }
-            // Without a deadline of its own: who leads began earlier, and tells by then.
-            Part::Join(read) => match read.outcome().await {
-                Some(outcome) => values_of(outcome),
-                None => values_of(&self.read_alone(&keys, deadline).await),
-            },
+        let keys: KeyList = keys.into_iter().map(Key::from).collect();
+        let mut part = self.workers.own().reads.join(keys.clone());
+        if let Some(mut leader) = part.leader.take() {
+            let Some(reads) = leader.close(deadline).await else {
+                return Err(StoreError::Deadline(self.deadline));
+            };
+            let outcomes = self.read_batch(&reads, deadline).await;
+            leader.answer(outcomes);
+        }
+        // Without a deadline of its own: the leader began earlier, and tells by then.
+        match part.outcome().await {
+            Some(outcome) => values_of(outcome),
+            None => self.read_batch(&[keys], deadline).await.first().map_or_else(unanswered, values_of),
         }
     }
 
-    async fn read_alone(&self, keys: &[&[u8]], deadline: Instant) -> Outcome {
-        let replies = self.run_until(&Commands::read(keys), deadline).await?;
-        Ok(replies.into_iter().map(bytes).collect())
+    async fn read_batch(&self, reads: &[KeyList], deadline: Instant) -> Vec<ReadOutcome> {
+        match self.run_until(&Commands::read(reads), deadline).await {
+            Ok(replies) => replies.into_iter().map(values).collect(),
+            Err(error) => vec![Err(error); reads.len()],
+        }
+    }
+
+    /// Runs one command. Its reply is no error.
+    async fn run(&self, command: Cmd) -> Result<Value, StoreError> {
+        let replies = self.run_until(&Commands::One(command), Instant::now() + self.deadline).await?;
+        replies.into_iter().next().map_or_else(unanswered, |reply| Ok(reply.extract_error()?))
     }
 
     /// Runs commands within the deadline, checkout included, and marks the connection if it did not survive.
-    async fn run(&self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        self.run_until(commands, Instant::now() + self.deadline).await
-    }
-
     async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
         if !self.health.breaker.allows(Instant::now()) {
             return Err(StoreError::Unreachable(
@@ -102,8 +105,7 @@ impl RedisStore {
     async fn if_held(&self, script: &str, key: &Key, token: &Bytes, ttl: u64) -> Result<bool, StoreError> {
         let mut command = cmd("EVAL");
         command.arg(script).arg(1).arg(key.as_bytes()).arg(token.as_ref()).arg(ttl);
-        let reply = self.run(&Commands::One(command)).await?;
-        Ok(matches!(reply.first(), Some(Value::Int(1))))
+        Ok(matches!(self.run(command).await?, Value::Int(1)))
     }
 
     async fn send(
@@ -162,12 +164,11 @@ impl Values for RedisStore {
     async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
         let mut command = cmd("PTTL");
         command.arg(key);
-        let reply = self.run(&Commands::One(command)).await?;
         // Negative: not there, or there for ever.
-        let milliseconds = reply.first().and_then(|value| match value {
-            Value::Int(milliseconds) => u64::try_from(*milliseconds).ok(),
+        let milliseconds = match self.run(command).await? {
+            Value::Int(milliseconds) => u64::try_from(milliseconds).ok(),
             _ => None,
-        });
+        };
         Ok(milliseconds.map(Duration::from_millis))
     }
 
@@ -177,12 +178,15 @@ impl Values for RedisStore {
         for write in &writes {
             match write {
                 Write::Set(key, value) => {
-                    pipeline.cmd("SETEX").arg(key.as_bytes()).arg(seconds).arg(value.as_ref()).ignore()
+                    pipeline.cmd("SETEX").arg(key.as_bytes()).arg(seconds).arg(value.as_ref())
                 }
-                Write::Extend(key) => pipeline.cmd("EXPIRE").arg(key.as_bytes()).arg(seconds).ignore(),
+                Write::Extend(key) => pipeline.cmd("EXPIRE").arg(key.as_bytes()).arg(seconds),
             };
         }
-        let result = self.run(&Commands::Many(pipeline)).await.map(drop);
+        let deadline = Instant::now() + self.deadline;
+        let replies = self.run_until(&Commands::Many(pipeline, writes.len()), deadline).await;
+        let result = replies
+            .and_then(|replies| replies.into_iter().try_for_each(|reply| Ok(drop(reply.extract_error()?))));
         writes.iter().for_each(|write| self.listeners.changed(write.key().as_bytes()));
         result
     }
@@ -195,7 +199,7 @@ impl Values for RedisStore {
         for key in keys {
             command.arg(key.as_bytes());
         }
-        let result = self.run(&Commands::One(command)).await.map(drop);
+        let result = self.run(command).await.map(drop);
         keys.iter().for_each(|key| self.listeners.changed(key.as_bytes()));
         result
     }
@@ -205,8 +209,7 @@ impl Locks for RedisStore {
     async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
         let mut command = cmd("SET");
         command.arg(key.as_bytes()).arg(token.as_ref()).arg("NX").arg("PX").arg(milliseconds(ttl));
-        let reply = self.run(&Commands::One(command)).await?;
-        Ok(matches!(reply.first(), Some(Value::Okay)))
+        Ok(matches!(self.run(command).await?, Value::Okay))
     }
 
     async fn renew(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
@@ -243,42 +246,62 @@ fn milliseconds(time: Duration) -> u64 {
 /// What goes out in one round trip.
 enum Commands {
     One(Cmd),
-    Many(Pipeline),
+    /// So many.
+    Many(Pipeline, usize),
 }
 
 impl Commands {
-    fn read(keys: &[&[u8]]) -> Self {
-        let mut command = cmd(if keys.len() == 1 { "GET" } else { "MGET" });
-        for key in keys {
-            command.arg(*key);
+    /// GET for a read of one key, which is what people look for in MONITOR; MGET for one of two.
+    fn read(reads: &[KeyList]) -> Self {
+        let read = |keys: &KeyList| {
+            let mut command = cmd(if keys.len() == 1 { "GET" } else { "MGET" });
+            for key in keys {
+                command.arg(key.as_bytes());
+            }
+            command
+        };
+        match reads {
+            [keys] => Self::One(read(keys)),
+            _ => {
+                let mut pipeline = Pipeline::with_capacity(reads.len());
+                for keys in reads {
+                    pipeline.add_command(read(keys));
+                }
+                Self::Many(pipeline, reads.len())
+            }
         }
-        Self::One(command)
     }
 
+    /// The replies. Each may be an error of its own.
     async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Vec<Value>, RedisError> {
+        // Not by query_async, which boxes its future.
         match self {
-            // Not by query_async, which boxes its future.
-            Self::One(command) => match connection.send_packed_command(command).await?.extract_error()? {
-                Value::Array(values) => Ok(values),
-                value => Ok(vec![value]),
-            },
-            Self::Many(pipeline) => pipeline.query_async::<()>(connection).await.map(|()| Vec::new()),
+            Self::One(command) => connection.send_packed_command(command).await.map(|value| vec![value]),
+            Self::Many(pipeline, count) => connection.send_packed_commands(pipeline, 0, *count).await,
         }
     }
 }
 
-/// One's own copy of what a read brought.
-fn values_of<const N: usize>(outcome: &Outcome) -> Result<[Option<Bytes>; N], StoreError> {
+/// The values of a reply, moved out of it without a copy.
+fn values(reply: Value) -> ReadOutcome {
+    let value = |value| match value {
+        Value::BulkString(bytes) => Some(Bytes::from(bytes)),
+        _ => None,
+    };
+    match reply.extract_error()? {
+        Value::Array(replies) => Ok(replies.into_iter().map(value).collect()),
+        reply => Ok(smallvec![value(reply)]),
+    }
+}
+
+/// One's own copy of a read's values.
+fn values_of<const N: usize>(outcome: &ReadOutcome) -> Result<[Option<Bytes>; N], StoreError> {
     let values = outcome.as_ref().map_err(Clone::clone)?;
     Ok(std::array::from_fn(|index| values.get(index).cloned().flatten()))
 }
 
-/// Moves a value out of its reply: no copy.
-fn bytes(value: Value) -> Option<Bytes> {
-    match value {
-        Value::BulkString(bytes) => Some(Bytes::from(bytes)),
-        _ => None,
-    }
+fn unanswered<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unreachable("there is no reply".to_owned()))
 }
 
 impl From<RedisError> for StoreError {

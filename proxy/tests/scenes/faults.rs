@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use proxy::{Key, MemoryStore, Near, Store, StoreError, Write};
+use proxy::{Feed, Key, Listener, Locks, MemoryStore, Store, StoreError, Values, Write};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
@@ -110,39 +110,21 @@ impl Chance {
 }
 
 impl Store for Faulty {
-    async fn get<const N: usize>(&self, keys: [&Key; N]) -> Result<[Option<Bytes>; N], StoreError> {
+    async fn connect(&self) {}
+}
+
+impl Values for Faulty {
+    async fn get<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
         self.strike().await?;
-        let keys = keys.map(|key| self.chance.lock().unwrap().mix_up(key));
-        let values = self.store.get(keys.each_ref()).await?;
+        let keys = keys.map(|key| self.chance.lock().unwrap().mix_up(&Key::new(key)));
+        let values = self.store.get(keys.each_ref().map(Key::as_bytes)).await?;
         let mut chance = self.chance.lock().unwrap();
         Ok(values.map(|value| chance.spoil(value)))
     }
 
-    async fn connect(&self) {}
-
-    fn follow(&self, _: &[u8], _: Option<u64>) -> Option<Arc<Near>> {
-        None
-    }
-
-    fn changed(&self, key: &Key) -> impl Future<Output = ()> + Send + use<> {
-        self.store.changed(key)
-    }
-
-    async fn ttl(&self, key: &Key) -> Result<Option<Duration>, StoreError> {
+    async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
         self.strike().await?;
         self.store.ttl(key).await
-    }
-
-    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
-        self.strike().await?;
-        let claimed = self.store.claim(key, token, ttl).await?;
-        // The answer may say that a claim has failed although it has succeeded.
-        Ok(claimed && !self.chance.lock().unwrap().random.random_bool(0.1))
-    }
-
-    async fn hold(&self, key: &Key, token: &Bytes, ttl: Option<Duration>) -> Result<bool, StoreError> {
-        self.strike().await?;
-        self.store.hold(key, token, ttl).await
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
@@ -151,6 +133,36 @@ impl Store for Faulty {
         let done = writes.len() - usize::from(self.chance.lock().unwrap().random.random_bool(0.1));
         self.store.put(writes[..done].to_vec(), ttl).await?;
         self.strike().await
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        self.strike().await?;
+        self.store.delete(keys).await
+    }
+}
+
+impl Locks for Faulty {
+    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        self.strike().await?;
+        let claimed = self.store.claim(key, token, ttl).await?;
+        // The answer may say that a claim has failed although it has succeeded.
+        Ok(claimed && !self.chance.lock().unwrap().random.random_bool(0.1))
+    }
+
+    async fn renew(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        self.strike().await?;
+        self.store.renew(key, token, ttl).await
+    }
+
+    async fn release(&self, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
+        self.strike().await?;
+        self.store.release(key, token).await
+    }
+}
+
+impl Feed for Faulty {
+    fn follow(&self, _: &[u8], _: Vec<Arc<dyn Listener>>) -> bool {
+        false
     }
 }
 

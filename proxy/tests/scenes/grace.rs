@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use proxy::{Key, MemoryStore, Store, Write};
+use proxy::{Key, MemoryStore, Values as _, Write};
 use tokio::time::{Duration, Instant};
 
 use crate::support::{Origin, PATIENCE, Scene, Script, answer, page};

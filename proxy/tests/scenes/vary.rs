@@ -1,6 +1,6 @@
 //! Pages that vary on request headers: each client gets its own variant and never another one.
 
-use proxy::{Key, MemoryStore, Store, Write};
+use proxy::{Key, MemoryStore, Values as _, Write};
 
 use crate::support::{Origin, RULES, Scene, Script, page};
 

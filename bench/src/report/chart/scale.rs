@@ -10,12 +10,29 @@ pub(in crate::report) struct Axis {
 }
 
 /// Where a number lies on an axis.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(in crate::report) enum Scale {
     /// From 0.
     Linear { to: f64 },
     /// From a power of ten to another.
     Log { from: i32, to: i32 },
+    /// A row for each name, from the top down; the first is number 0.
+    Rows(Vec<String>),
+}
+
+/// A place that is marked on an axis.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Mark {
+    /// From 0 to 1.
+    pub(super) position: f64,
+    pub(super) text: String,
+}
+
+impl Axis {
+    /// A y axis of rows: their names say what they are.
+    pub(in crate::report) fn rows(names: impl IntoIterator<Item = String>) -> Self {
+        Self { label: "", scale: Scale::Rows(names.into_iter().collect()) }
+    }
 }
 
 impl Scale {
@@ -44,22 +61,41 @@ impl Scale {
     }
 
     /// 0 at the axis' begin, 1 at its end; what lies beyond is drawn at the edge.
-    pub(in crate::report) fn position(self, number: f64) -> f64 {
+    pub(super) fn position(&self, number: f64) -> f64 {
         let position = match self {
             Self::Linear { to } => number / to,
-            Self::Log { from, to } => (number.max(1e-9).log10() - f64::from(from)) / f64::from(to - from),
+            Self::Log { from, to } => (number.max(1e-9).log10() - f64::from(*from)) / f64::from(to - from),
+            // The middle of the row.
+            Self::Rows(names) => 1.0 - (number + 0.5) / names.len() as f64,
         };
         position.clamp(0.0, 1.0)
     }
 
-    /// The numbers to mark.
-    pub(in crate::report) fn ticks(self) -> Vec<f64> {
+    /// Whether names are marked, and not numbers.
+    pub(super) fn are_rows(&self) -> bool {
+        matches!(self, Self::Rows(_))
+    }
+
+    /// What to mark.
+    pub(super) fn marks(&self) -> Vec<Mark> {
+        let text = |tick| match self {
+            Self::Rows(names) => names[tick as usize].clone(),
+            Self::Linear { .. } | Self::Log { .. } => number(tick),
+        };
+        self.ticks()
+            .into_iter()
+            .map(|tick| Mark { position: self.position(tick), text: text(tick) })
+            .collect()
+    }
+
+    fn ticks(&self) -> Vec<f64> {
         match self {
             Self::Linear { to } => {
-                let step = step(to);
+                let step = step(*to);
                 (0..).map(|number| f64::from(number) * step).take_while(|tick| *tick <= to * 1.001).collect()
             }
-            Self::Log { from, to } => (from..=to).map(|power| 10f64.powi(power)).collect(),
+            Self::Log { from, to } => (*from..=*to).map(|power| 10f64.powi(power)).collect(),
+            Self::Rows(names) => (0..names.len()).map(|row| row as f64).collect(),
         }
     }
 }
@@ -76,7 +112,7 @@ fn step(most: f64) -> f64 {
 }
 
 /// As short as it can be said: `0.05`, `12.5`, `1,000`.
-pub(in crate::report) fn number(number: f64) -> String {
+pub(super) fn number(number: f64) -> String {
     if number >= 1e6 {
         return format!("{}M", number / 1e6);
     }
@@ -110,6 +146,13 @@ mod tests {
         assert_eq!(Scale::log([0.3, 250.0]).ticks(), [0.1, 1.0, 10.0, 100.0, 1000.0]);
         assert_eq!(Scale::log([0.0]), Scale::Log { from: 0, to: 1 });
         assert_eq!(Scale::log([1.0]), Scale::Log { from: 0, to: 1 });
+    }
+
+    #[test]
+    fn rows_go_from_the_top_down() {
+        let marks = Scale::Rows(["first", "last"].map(str::to_owned).into()).marks();
+        let mark = |position, text: &str| Mark { position, text: text.to_owned() };
+        assert_eq!(marks, [mark(0.75, "first"), mark(0.25, "last")]);
     }
 
     #[test]

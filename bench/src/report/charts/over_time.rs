@@ -40,7 +40,7 @@ fn response_times(scenario: &Scenario) -> Figure {
         None => "each waits for its answer, then thinks (cached 1 to 2 s, naive 2 to 5 s)".to_owned(),
     };
     let caption = format!("A dot for each request; {} users, {counts}.", scenario.users);
-    Figure::chart(format!("{}: response time", scenario.name), caption, time(scenario), y, series)
+    Figure::new(format!("{}: response time", scenario.name), caption, time(scenario), y, series)
 }
 
 /// Of requests and users; both are counts, and one axis does for both.
@@ -58,7 +58,7 @@ fn throughput(scenario: &Scenario) -> Figure {
     let total: f64 = scenario.series.iter().map(|kind| kind.summary.per_second).sum();
     let arrival = scenario.spawn_rate.map(|rate| format!("{rate} users come a second; ")).unwrap_or_default();
     let caption = format!("{arrival}{total:.1} requests a second on average; {failed} failed.");
-    Figure::chart(format!("{}: throughput", scenario.name), caption, time(scenario), y, series)
+    Figure::new(format!("{}: throughput", scenario.name), caption, time(scenario), y, series)
 }
 
 /// Where they come one after the other.

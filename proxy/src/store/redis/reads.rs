@@ -1,17 +1,15 @@
-//! Reads of a page that many ask for, sent as few.
+//! Reads of many requests, sent as few.
 //!
-//! Of each page a worker has one read under way, and one that waits for it: whoever comes meanwhile joins that one. It is
-//! sent after each of them came, so that none sees an older value than it would have seen alone; one that was sent is never
-//! joined. The more requests there are, the more share a read: under load it is commands, replies, and copies of the page
-//! that a hit costs most for, and Redis has less to do, too.
+//! A worker has one batch of reads under way, and one that waits for it: a request that comes meanwhile joins that one. A batch
+//! is closed after each of its requests came, so that none sees an older value than it would have seen alone, and it is never
+//! joined once it was closed. Requests for the same keys share a read. The more requests there are, the more of them share
+//! the system calls, wake-ups and commands that a hit costs most for, and Redis has less to do, too.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
-use quick_cache::DefaultHashBuilder;
 use server::in_time;
 use smallvec::SmallVec;
 use tokio::sync::SetOnce;
@@ -23,102 +21,102 @@ use crate::store::StoreError;
 /// The keys of one read.
 pub(super) type KeyList = SmallVec<[Key; 2]>;
 
-/// What a read brought, for each who asked for it: the values in the order of the keys.
-pub(super) type Outcome = Result<Vec<Option<Bytes>>, StoreError>;
+/// The values of a read, in the order of its keys.
+pub(super) type ReadOutcome = Result<SmallVec<[Option<Bytes>; 2]>, StoreError>;
+
+/// The outcomes of a batch, in the order of its reads.
+type Outcomes = Vec<ReadOutcome>;
 
 /// The reads of one worker. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reads(Arc<Mutex<HashMap<KeyList, KeyReads, DefaultHashBuilder>>>);
+pub(super) struct Reads(Arc<Mutex<Batches>>);
 
-/// The reads of some keys.
 #[derive(Debug, Default)]
-struct KeyReads {
-    sent: Option<Arc<SharedRead>>,
-    /// Not yet sent.
-    open: Option<Arc<SharedRead>>,
+struct Batches {
+    /// Under way.
+    closed: Option<Arc<Batch>>,
+    /// Not yet sent, with its reads.
+    open: Option<(Arc<Batch>, Vec<KeyList>)>,
 }
 
-/// A read, and what has come of it: nothing, if its reader left.
+/// Reads that are sent together, and their outcomes: none if the leader was dropped.
 #[derive(Debug, Default)]
-pub(super) struct SharedRead(SetOnce<Option<Outcome>>);
+pub(super) struct Batch(SetOnce<Option<Outcomes>>);
 
-/// What to do about a read.
-pub(super) enum Part {
-    /// Send it.
-    Lead(ReadLeader),
-    /// Wait for who does.
-    Join(Arc<SharedRead>),
+/// A read in a batch.
+pub(super) struct Part {
+    batch: Arc<Batch>,
+    index: usize,
+    /// The right to send the batch, for the read that has opened it.
+    pub(super) leader: Option<ReadLeader>,
 }
 
-/// The right to send a read, and the duty to tell who joined it.
+/// The right to send a batch, and the duty to tell the other requests of its outcomes.
 pub(super) struct ReadLeader {
     all: Reads,
-    keys: KeyList,
-    read: Arc<SharedRead>,
-    /// The one that is under way.
-    before: Option<Arc<SharedRead>>,
+    batch: Arc<Batch>,
+    /// The batch that is under way.
+    before: Option<Arc<Batch>>,
 }
 
 impl Reads {
-    /// Joins the open read of the same keys, or opens one.
-    pub(super) fn part(&self, keys: KeyList) -> Part {
-        let mut reads = self.reads();
-        if let Some(KeyReads { open: Some(read), .. }) = reads.get(&keys) {
-            return Part::Join(read.clone());
+    /// Joins the open batch, or opens one.
+    pub(super) fn join(&self, keys: KeyList) -> Part {
+        let batches = &mut *self.lock();
+        if let Some((batch, reads)) = &mut batches.open {
+            let index = reads.iter().position(|other| *other == keys).unwrap_or_else(|| {
+                reads.push(keys);
+                reads.len() - 1
+            });
+            return Part { batch: batch.clone(), index, leader: None };
         }
-        let read = Arc::new(SharedRead::default());
-        let KeyReads { sent, open } = reads.entry(keys.clone()).or_default();
-        *open = Some(read.clone());
-        Part::Lead(ReadLeader { all: self.clone(), keys, read, before: sent.clone() })
+        let batch = Arc::new(Batch::default());
+        batches.open = Some((batch.clone(), vec![keys]));
+        let leader = ReadLeader { all: self.clone(), batch: batch.clone(), before: batches.closed.clone() };
+        Part { batch, index: 0, leader: Some(leader) }
     }
 
-    fn reads(&self) -> MutexGuard<'_, HashMap<KeyList, KeyReads, DefaultHashBuilder>> {
+    fn lock(&self) -> MutexGuard<'_, Batches> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl SharedRead {
-    /// What it brought; nothing, if its reader left before that.
-    pub(super) async fn outcome(&self) -> Option<&Outcome> {
-        self.0.wait().await.as_ref()
+impl Part {
+    /// The outcome of the read; none if the leader was dropped before it had any.
+    pub(super) async fn outcome(&self) -> Option<&ReadOutcome> {
+        self.batch.0.wait().await.as_ref()?.get(self.index)
     }
 }
 
 impl ReadLeader {
-    /// Lets others join until the read may be sent: while another is under way, or else those that are at hand. Whether
-    /// that was before the deadline.
-    pub(super) async fn close(&mut self, deadline: Instant) -> bool {
+    /// Lets other requests join until the batch may be sent: while another is under way, or else the tasks that are ready
+    /// to run. The reads, or none at the deadline.
+    pub(super) async fn close(&mut self, deadline: Instant) -> Option<Vec<KeyList>> {
         match self.before.take() {
-            Some(before) if in_time(deadline, before.outcome()).await.is_none() => return false,
-            Some(_) => {}
+            Some(before) => drop(in_time(deadline, before.0.wait()).await?),
             None => let_pass().await,
         }
-        if let Some(reads) = self.all.reads().get_mut(&self.keys) {
-            reads.sent = reads.open.take();
-        }
-        true
+        let mut batches = self.all.lock();
+        let (batch, reads) = batches.open.take()?;
+        batches.closed = Some(batch);
+        Some(reads)
     }
 
-    /// Tells all who joined.
-    pub(super) fn answer(self, outcome: Outcome) {
-        // It is this one's to say, and it has not.
-        let _ = self.read.0.set(Some(outcome));
+    /// Tells all requests of the batch.
+    pub(super) fn answer(self, outcomes: Outcomes) {
+        // Only the leader sets it, and only here.
+        let _ = self.batch.0.set(Some(outcomes));
     }
 }
 
 impl Drop for ReadLeader {
     fn drop(&mut self) {
-        let mut all = self.all.reads();
-        if let Some(reads) = all.get_mut(&self.keys) {
-            for read in [&mut reads.sent, &mut reads.open] {
-                read.take_if(|read| Arc::ptr_eq(read, &self.read));
-            }
-            if reads.sent.is_none() && reads.open.is_none() {
-                all.remove(&self.keys);
-            }
-        }
-        drop(all);
-        let _ = self.read.0.set(None);
+        let mut batches = self.all.lock();
+        batches.closed.take_if(|batch| Arc::ptr_eq(batch, &self.batch));
+        batches.open.take_if(|(batch, _)| Arc::ptr_eq(batch, &self.batch));
+        drop(batches);
+        // It stays as it is if the leader has answered.
+        let _ = self.batch.0.set(None);
     }
 }
 
@@ -142,101 +140,85 @@ mod tests {
 
     use super::*;
 
-    fn part(turn: &Reads, key: &str) -> Part {
-        turn.part(smallvec::smallvec![Key::new(key)])
+    fn join(reads: &Reads, key: &str) -> Part {
+        reads.join(smallvec::smallvec![Key::new(key)])
     }
 
-    fn lead(turn: &Reads, key: &str) -> ReadLeader {
-        match part(turn, key) {
-            Part::Lead(lead) => lead,
-            Part::Join(_) => panic!("there is a read to join"),
-        }
+    async fn close(part: &mut Part) -> Option<Vec<KeyList>> {
+        let leader = part.leader.as_mut().expect("the part has opened the batch");
+        leader.close(Instant::now() + Duration::from_secs(5)).await
     }
 
-    fn join(turn: &Reads, key: &str) -> Arc<SharedRead> {
-        match part(turn, key) {
-            Part::Join(read) => read,
-            Part::Lead(_) => panic!("there is no read to join"),
-        }
+    fn answer(part: &mut Part, texts: &[&'static str]) {
+        let outcomes =
+            texts.iter().map(|text| Ok(smallvec::smallvec![Some(Bytes::from_static(text.as_bytes()))]));
+        part.leader.take().unwrap().answer(outcomes.collect());
     }
 
-    async fn close(lead: &mut ReadLeader) -> bool {
-        lead.close(Instant::now() + Duration::from_secs(5)).await
-    }
-
-    fn page(text: &'static str) -> Outcome {
-        Ok(vec![Some(text.into())])
-    }
-
-    async fn got(read: &SharedRead) -> Option<Outcome> {
-        read.outcome().await.cloned()
+    async fn got(part: &Part) -> Option<Bytes> {
+        part.outcome().await.map(|outcome| outcome.clone().unwrap()[0].clone().unwrap())
     }
 
     #[tokio::test]
-    async fn all_who_ask_before_it_is_sent_share_a_read() {
-        let turn = Reads::default();
-        let mut first = lead(&turn, "a");
-        let other = lead(&turn, "b");
-        let joined = [join(&turn, "a"), join(&turn, "a")];
-        assert!(close(&mut first).await);
-        first.answer(page("page"));
-        for joined in joined {
-            assert_eq!(got(&joined).await.unwrap().unwrap(), page("page").unwrap());
+    async fn requests_that_come_before_a_batch_is_sent_share_it_and_equal_ones_share_a_read() {
+        let reads = Reads::default();
+        let mut first = join(&reads, "a");
+        let (same, other) = (join(&reads, "a"), join(&reads, "b"));
+        assert!(same.leader.is_none() && other.leader.is_none());
+        let keys = close(&mut first).await.unwrap();
+        assert_eq!(keys.concat(), [Key::new("a"), Key::new("b")]);
+        answer(&mut first, &["page a", "page b"]);
+        for (part, text) in [(&first, "page a"), (&same, "page a"), (&other, "page b")] {
+            assert_eq!(got(part).await.unwrap(), text);
         }
-        drop(other);
-        assert!(turn.reads().is_empty());
+        let batches = reads.lock();
+        assert!(batches.open.is_none() && batches.closed.is_none());
     }
 
     #[tokio::test]
-    async fn a_read_that_was_sent_is_not_joined_and_the_next_waits_for_it() {
-        let turn = Reads::default();
-        let mut sent = lead(&turn, "a");
-        assert!(close(&mut sent).await);
-        let mut next = lead(&turn, "a");
-        let waiting = tokio::spawn(async move { close(&mut next).await.then_some(next) });
+    async fn a_batch_that_was_sent_is_not_joined_and_the_next_waits_for_it() {
+        let reads = Reads::default();
+        let mut sent = join(&reads, "a");
+        close(&mut sent).await.unwrap();
+        let mut next = join(&reads, "a");
+        let waiting = tokio::spawn(async move {
+            close(&mut next).await.unwrap();
+            next
+        });
         tokio::task::yield_now().await;
-        let joined = join(&turn, "a");
-        assert!(!waiting.is_finished());
-        sent.answer(page("old"));
-        let next = waiting.await.unwrap().unwrap();
-        let third = lead(&turn, "a");
-        next.answer(page("new"));
-        assert_eq!(got(&joined).await.unwrap().unwrap(), page("new").unwrap());
-        drop(third);
-        assert!(turn.reads().is_empty());
+        let joined = join(&reads, "a");
+        assert!(joined.leader.is_none() && !waiting.is_finished());
+        answer(&mut sent, &["old"]);
+        let mut next = waiting.await.unwrap();
+        answer(&mut next, &["new"]);
+        assert_eq!(got(&joined).await.unwrap(), "new");
+        assert_eq!(got(&sent).await.unwrap(), "old");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_past_a_deadline_for_one_that_is_under_way() {
-        let turn = Reads::default();
-        let mut sent = lead(&turn, "a");
-        assert!(close(&mut sent).await);
-        let mut next = lead(&turn, "a");
-        assert!(!close(&mut next).await);
-        let joined = join(&turn, "a");
+    async fn a_leader_waits_no_longer_than_its_deadline_for_the_batch_under_way() {
+        let reads = Reads::default();
+        let mut sent = join(&reads, "a");
+        close(&mut sent).await.unwrap();
+        let mut next = join(&reads, "a");
+        let joined = join(&reads, "a");
+        assert!(close(&mut next).await.is_none());
         drop(next);
         assert!(got(&joined).await.is_none());
-        drop(sent);
-        assert!(turn.reads().is_empty());
+        assert!(join(&reads, "a").leader.is_some());
     }
 
     #[tokio::test]
-    async fn who_joined_a_reader_that_left_is_told_so_and_the_next_may_go() {
-        for was_sent in [false, true] {
-            let turn = Reads::default();
-            let mut first = lead(&turn, "a");
-            let joined = join(&turn, "a");
-            if was_sent {
-                assert!(close(&mut first).await);
-                let mut next = lead(&turn, "a");
-                drop(first);
-                assert!(close(&mut next).await);
-                next.answer(page("page"));
-            } else {
-                drop(first);
+    async fn a_leader_that_is_dropped_tells_the_requests_that_joined() {
+        let reads = Reads::default();
+        for is_sent in [false, true] {
+            let mut first = join(&reads, "a");
+            let joined = join(&reads, "b");
+            if is_sent {
+                close(&mut first).await.unwrap();
             }
+            drop(first);
             assert!(got(&joined).await.is_none());
-            assert!(turn.reads().is_empty());
         }
     }
 }
