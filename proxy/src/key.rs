@@ -6,7 +6,6 @@
 
 mod django;
 mod path;
-mod selection;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +20,7 @@ pub(crate) use django::is_usable;
 pub use django::{Django, Generation, Language, Locale};
 pub use path::Key;
 pub(crate) use path::{KeyText, PathMarker};
-use path::{page_key, variant_key};
-use selection::Selection;
+use path::{Selection, page_key, variant_key};
 
 use crate::policy::{self, Rule, VaryList};
 use crate::request::Question;

@@ -1,7 +1,7 @@
 //! What `origin` and `proxy` have in common as programs.
 //!
 //! [`serve_on`] accepts connections and deals them out to [`Workers`], a runtime a core. A connection speaks HTTP/1.1
-//! (`http1`): its front reads plain requests and asks the [`Handler`] to decide on them; what the handler answers at once is
+//! (`http1`): its front reads plain requests and asks the [`Handler`] to answer them; what the handler answers at once is
 //! written in one write. All else goes to hyper, and from there to [`Handler::handle`]. [`ClientDeadlines`] and
 //! [`ClientLimits`] bound what a client may take. [`take`] and [`Offer`] hand the port from one process to the next.
 
@@ -81,7 +81,7 @@ pub struct Clients {
 
 /// Answers requests, always: what went wrong is an answer too.
 ///
-/// A plain request comes to [`decide`](Self::decide) first. What that leaves open goes on to hyper, and comes to
+/// A plain request comes to [`answer`](Self::answer) first. What that leaves open goes on to hyper, and comes to
 /// [`handle`](Self::handle) with the decision.
 pub trait Handler: Send + Sync + 'static {
     /// The body of the answers that hyper writes.
@@ -99,8 +99,8 @@ pub trait Handler: Send + Sync + 'static {
     /// place.
     const REFUSED: &'static str = "";
 
-    /// Decides on a plain request at once, as far as that can be done without waiting.
-    fn decide(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self>;
+    /// Answers a plain request at once, as far as that can be done without waiting.
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self>;
 
     /// Finishes a decision that waits.
     fn look_up(

@@ -12,7 +12,6 @@ use ipnet::IpNet;
 
 use super::Refusal;
 use super::site::{Site, is_host};
-use crate::text::decimal;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -75,7 +74,7 @@ fn push_address(text: &mut Vec<u8>, address: IpAddr) {
                 if index > 0 {
                     text.push(b'.');
                 }
-                text.extend_from_slice(decimal(&mut [0; 20], octet.into()));
+                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
             }
         }
     }

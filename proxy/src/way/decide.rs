@@ -95,13 +95,16 @@ impl<S: Store> Proxy<S> {
 
     /// Decides as far as that can be done without waiting: a pass, or a page that is near.
     pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Result<Decision, PendingLookup> {
-        let rule = match self.policy.disposition(question) {
+        let rule = match self.policy.rules().disposition(question) {
             Disposition::Lookup(rule) => rule,
             Disposition::Pass(pass) => return Ok(Decision::Pass(pass)),
         };
         let id = PageId::of(question, rule, &self.keys, &self.site);
-        match self.near_page(&id, rule, question, began) {
-            Some(found) => Ok(judge(Lookup::Hit(found), id, rule, began)),
+        match self.near.as_ref().and_then(|near| near.page(&id, rule, question, began)) {
+            Some((page, marker)) => {
+                let found = Found { page, source: Source::Near, marker };
+                Ok(judge(Lookup::Hit(found), id, rule, began))
+            }
             None => Err(PendingLookup { id, rule: rule.clone(), began }),
         }
     }

@@ -22,49 +22,50 @@ use crate::page::stored::StoredPage;
 use crate::policy;
 use crate::request::receive::receive;
 use crate::request::{Question, Refusal};
-use crate::status::{CacheStatus, Hit, Source};
+use crate::status::{self, CacheStatus, Hit, Source};
 use crate::store::Store;
 
 /// An answer that leaves without hyper.
 type Immediate = Answer<StoredPage, Answered>;
 
-impl<S: Store> Proxy<S> {
-    /// Decides on a plain request at once, as far as its page is at hand.
-    pub(super) fn decide_head(
-        self: &Arc<Self>,
-        head: &RequestHead<'_>,
-        peer: SocketAddr,
-        began: Instant,
-    ) -> Decided<Self> {
+impl<S: Store> server::Handler for Proxy<S> {
+    type Body = Body;
+    type Page = StoredPage;
+    type Lookup = PendingLookup;
+    type Decision = Decision;
+    type Record = Answered;
+
+    const REFUSED: &'static str = status::REFUSED;
+
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
         let question = match self.question(head, peer) {
             Ok(question) => question,
             Err(refusal) => return Decided::Decision(Decision::Refuse(refusal)),
         };
-        let decision = match self.begin(&question, began) {
+        let decision = match self.begin(&question, now) {
             Ok(decision) => decision,
             Err(pending) => match self.finish_at_once(&pending, &question) {
                 Some(decision) => decision,
                 None => return Decided::Lookup(pending),
             },
         };
-        self.immediate(decision, &question, began).map_or_else(Decided::Decision, Decided::Answer)
+        self.immediate(decision, &question, now).map_or_else(Decided::Decision, Decided::Answer)
     }
 
-    /// Finishes the decision on a plain request by what the store holds.
-    pub(super) async fn finish_head(
+    async fn look_up(
         self: &Arc<Self>,
-        pending: PendingLookup,
+        lookup: PendingLookup,
         head: &RequestHead<'_>,
         peer: SocketAddr,
     ) -> Result<Immediate, Decision> {
         let question = self.question(head, peer).map_err(Decision::Refuse)?;
-        let began = pending.began();
-        let decision = self.finish_decision(pending, &question, &self.store).await;
+        let began = lookup.began();
+        let decision = self.finish_decision(lookup, &question, &self.store).await;
         self.immediate(decision, &question, began)
     }
 
-    /// Answers a request that hyper has read, always. The one place where an error becomes a response and a line in the log.
-    pub(super) async fn serve(
+    /// Answers a request that hyper has read. The one place where an error becomes a response and a line in the log.
+    async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
@@ -80,6 +81,14 @@ impl<S: Store> Proxy<S> {
         (reply.response, answered)
     }
 
+    fn refused(&self, status: u16, _: SocketAddr) {
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        drop(Answered::begin(&method, "-", Instant::now()).with(status, CacheStatus::Failed("refused")));
+    }
+}
+
+impl<S: Store> Proxy<S> {
     async fn try_serve(
         self: &Arc<Self>,
         request: Request<Incoming>,

@@ -143,7 +143,7 @@ mod tests {
         type Decision = ();
         type Record = ();
 
-        fn decide(self: &Arc<Self>, _: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
+        fn answer(self: &Arc<Self>, _: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
             Decided::Decision(())
         }
 
