@@ -6,6 +6,7 @@
 
 mod case;
 mod client;
+mod entrant;
 mod head;
 mod load;
 mod measure;
@@ -23,10 +24,11 @@ use std::time::Duration;
 use stack::Redis;
 
 use case::Case;
+use entrant::Entrant;
+pub(crate) use entrant::Kind as PeerKind;
 use load::Traffic;
 use measure::{Client, Fault, Idle, Measured};
-pub(crate) use peer::Kind as PeerKind;
-use peer::{Absent, Entrant, Ground, Peer};
+use peer::{Absent, Ground, Peer};
 use table::Row;
 pub(crate) use yardstick::Kind;
 

@@ -3,8 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::case::Case;
+use super::entrant::{Entrant, Kind};
 use super::measure::{Idle, Measured, median};
-use super::peer::{Entrant, Kind};
 
 /// One line of the comparison.
 #[derive(Debug, Serialize)]
