@@ -1,10 +1,12 @@
 //! Comparison: the proxy and its peers side by side, in turn, in one run.
 //!
 //! A shared machine is noisy, and figures of different runs don't compare. So all servers of a case run at the same time,
-//! the load goes to each of them in turn for some seconds, again and again, and the table shows medians.
+//! the load goes to each of them in turn for some seconds, again and again, and the table shows medians. A ratio is the
+//! median of the ratios of all rounds.
 
 mod case;
 mod client;
+mod entrant;
 mod head;
 mod load;
 mod measure;
@@ -22,10 +24,11 @@ use std::time::Duration;
 use stack::Redis;
 
 use case::Case;
+use entrant::Entrant;
+pub(crate) use entrant::Kind as PeerKind;
 use load::Traffic;
 use measure::{Client, Fault, Idle, Measured};
-pub(crate) use peer::Kind as PeerKind;
-use peer::{Absent, Entrant, Ground, Peer};
+use peer::{Absent, Ground, Peer};
 use table::Row;
 pub(crate) use yardstick::Kind;
 
@@ -120,10 +123,12 @@ fn compare(args: &CompareArgs) -> Result<(), Absent> {
     // What nginx may have, too: misses fill it, and the oldest goes.
     redis.cli(&["CONFIG", "SET", "maxmemory", "2gb"])?;
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])?;
+    // Servers are started in another folder.
+    let proxy = args.proxy.as_ref().map(|program| program.canonicalize()).transpose()?;
     let mut rows = Vec::new();
     for &size in &args.sizes {
         let origin = Peer::origin(&redis, size)?;
-        let ground = Ground { redis: &redis, origin: origin.address, size, proxy: args.proxy.as_deref() };
+        let ground = Ground { redis: &redis, origin: origin.address, size, proxy: proxy.as_deref() };
         for case in args.cases() {
             redis.cli(&["FLUSHALL"])?;
             rows.extend(measure_case(case, args, &ground, &wrk)?);
@@ -147,17 +152,19 @@ fn measure_case(case: Case, args: &CompareArgs, ground: &Ground<'_>, wrk: &Path)
     for &connections in &args.connections {
         println!("\n{case}, {} bytes, {connections} connections", ground.size);
         let client = Client { wrk, connections, origin: ground.origin };
-        let measured = turns(&peers, |peer, seconds| client.run(peer, &traffic, seconds), args);
-        let row = |(peer, runs): (&Peer, Vec<Measured>)| Row {
+        let turns = turns(&peers, |peer, time| client.run(peer, &traffic, time), args);
+        let row = |(peer, runs): (&Peer, Vec<Option<Measured>>)| Row {
             peer: peer.entrant,
             case,
             size: ground.size,
             connections,
-            measured: Measured::medians(&runs),
+            measured: Measured::medians(&runs.iter().flatten().copied().collect::<Vec<_>>()),
+            of_nginx: None,
             runs,
             idle: idle.iter().find(|(of, _)| *of == peer.entrant).map(|(_, idle)| *idle),
         };
-        let new: Vec<_> = measured.into_iter().map(row).collect();
+        let mut new: Vec<_> = turns.into_iter().map(row).collect();
+        table::compare_with_nginx(&mut new);
         table::show(&new);
         rows.extend(new);
     }
@@ -195,20 +202,22 @@ fn turns<'a>(
     peers: &'a [Peer],
     run: impl Fn(&Peer, Duration) -> Result<Measured, Fault>,
     args: &CompareArgs,
-) -> Vec<(&'a Peer, Vec<Measured>)> {
+) -> Vec<(&'a Peer, Vec<Option<Measured>>)> {
+    let turn = |peer: &Peer, seconds| {
+        let fault = |fault| println!("{}: {fault}", peer.entrant);
+        run(peer, Duration::from_secs(seconds)).map_err(fault).ok()
+    };
+    // In the first turns servers open files and grow buffers.
+    for peer in peers {
+        let _ = turn(peer, 1);
+    }
     let mut turns: Vec<_> = peers.iter().map(|peer| (peer, Vec::new())).collect();
-    // The first round opens files and grows buffers, and is not counted.
-    for round in 0..=args.rounds {
-        let seconds = if round == 0 { 1 } else { args.seconds };
+    for _ in 0..args.rounds {
         for (peer, runs) in &mut turns {
-            match run(peer, Duration::from_secs(seconds)) {
-                Ok(measured) if round > 0 => runs.push(measured),
-                Ok(_) => {}
-                Err(fault) => println!("{}: {fault}", peer.entrant),
-            }
+            runs.push(turn(peer, args.seconds));
         }
     }
-    turns.retain(|(_, runs)| !runs.is_empty());
+    turns.retain(|(_, runs)| runs.iter().any(Option::is_some));
     turns
 }
 

@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use clap::ValueEnum;
 
+use super::entrant::{Entrant, Kind, Setup};
 use super::load::Load;
-use super::peer::{Entrant, Kind, Setup};
 
 /// A case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -45,13 +45,9 @@ pub(crate) enum Fault {
 }
 
 impl Measured {
-    /// Of each figure for itself.
+    /// The median of each figure for itself.
     pub(crate) fn medians(runs: &[Self]) -> Self {
-        let median = |of: fn(&Self) -> f64| {
-            let mut all: Vec<_> = runs.iter().map(of).collect();
-            all.sort_by(f64::total_cmp);
-            all.get(all.len() / 2).copied().unwrap_or_default()
-        };
+        let median = |of: fn(&Self) -> f64| median(runs.iter().map(of));
         Self {
             cpu_us: median(|run| run.cpu_us),
             requests_per_second: median(|run| run.requests_per_second),
@@ -61,6 +57,13 @@ impl Measured {
             memory_mb: median(|run| run.memory_mb),
         }
     }
+}
+
+/// The median, the greater one of two, or 0 of nothing.
+pub(crate) fn median(of: impl Iterator<Item = f64>) -> f64 {
+    let mut all: Vec<_> = of.collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or_default()
 }
 
 /// Loads servers with wrk, one thread.
