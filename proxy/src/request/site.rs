@@ -1,24 +1,24 @@
-//! The site: the one Host whose pages have plain keys.
+//! The site: the one Host that is not part of its pages' keys.
 
 use std::borrow::Cow;
 use std::str::FromStr;
 
-/// The host, and the port if it is not HTTP's own, that clients are expected to ask for.
+/// The host that clients are expected to ask for, with its port unless that is 80.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site(String);
 
 impl Site {
-    /// The site of a proxy that was told none.
+    /// The default site.
     pub fn localhost(port: u16) -> Self {
         Self(without_default_port(&format!("localhost:{port}")).to_owned())
     }
 
-    /// The text of a `Host` header that names this site.
+    /// The value of a `Host` header that names this site.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The normal form of a `Host` that is not this site: lower case, HTTP's own port left out. `None` for the site.
+    /// The normal form of a `Host` that is not this site: lower case, without port 80. `None` for the site.
     pub(crate) fn foreign<'a>(&self, host: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let host = host.strip_suffix(b":80").unwrap_or(host);
         if host.eq_ignore_ascii_case(self.0.as_bytes()) {
