@@ -1,20 +1,18 @@
 //! Django's `cache_page`, taken out of Django: a reverse caching proxy in front of any HTTP origin.
 //!
-//! [`server::serve`] accepts connections and gives each request to a [`Proxy`], whose way with it is one line,
-//! `proxy.rs` from top to bottom:
+//! The `server` crate accepts connections and gives each request to a [`Proxy`]. The path of a request is in `way`:
 //!
-//! 1. `forward` checks the request and cuts off what is not the client's to say.
-//! 2. `policy` says whether the cache is asked at all.
-//! 3. `key` names the page, and the [`Store`] is asked for it. A hit ends here: `format` reads the stored value, an
-//!    `entry` becomes the answer.
-//! 4. `upstream` fetches the page from the origin.
-//! 5. `policy` says whether it may be stored, and for how long.
-//! 6. `fill` hands it to the client as it comes, and captures it on the way into the store.
+//! 1. `request` checks the request and removes the headers that a client may not set.
+//! 2. `policy` decides whether the cache is asked at all.
+//! 3. `key` names the page, and the [`Store`] is asked for it. `page` decodes the stored value. A hit ends here.
+//! 4. `origin` fetches the page.
+//! 5. `policy` decides whether the page may be stored, and for how long.
+//! 6. The fill relays the page to the client as it arrives, captures it, and puts it into the store.
 //!
-//! `policy`, `key`, `entry`, `format` and `status` are pure: no clock, no log, no I/O. `store` and `upstream` wait for
-//! others, with deadlines. What goes wrong becomes an answer in `error`, and what the cache did is said by `status`.
+//! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin`
+//! wait for other programs, with deadlines. `error` maps a failure to an answer; `status` reports what the cache did.
 //!
-//! Not here: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
+//! Not supported: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 
 mod args;
 mod config;
