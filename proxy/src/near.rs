@@ -109,7 +109,7 @@ impl Near {
     }
 
     fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
-    // Loaded first: a write on each hit to a cache line that all workers share would cost more than the rest.
+        // Loaded first: a write on each hit to a cache line that all workers share would cost more than the rest.
         if !self.was_asked.load(Ordering::Relaxed) {
             self.was_asked.store(true, Ordering::Relaxed);
         }

@@ -97,7 +97,9 @@ fn hit_headers(settings: &mut Settings<'_>) -> Option<HeaderMap> {
             (Ok(name), Ok(value)) if value.is_empty() => drop(headers.remove(name)),
             (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
             _ => {
-                settings.fault(format!("{place}: {name:?} is not a header name, or its value is not a header value"));
+                settings.fault(format!(
+                    "{place}: {name:?} is not a header name, or its value is not a header value"
+                ));
                 is_whole = false;
             }
         }

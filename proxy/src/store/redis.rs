@@ -88,9 +88,7 @@ impl RedisStore {
     /// Runs commands within the deadline, checkout included, and marks a connection that broke.
     async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
         if !self.health.breaker.allows(Instant::now()) {
-            return Err(StoreError::Unreachable(
-                "it has just failed and is skipped for a moment".to_owned(),
-            ));
+            return Err(StoreError::Unreachable("it has just failed and is skipped for a moment".to_owned()));
         }
         let result = match in_time(deadline, self.connection()).await {
             Some(Ok(connection)) => self.send(connection, commands, deadline).await,
