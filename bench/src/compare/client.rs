@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks a server for every page, so that each is a hit later.
 ///
-/// Each page is requested twice, on several connections: a cache may keep pages for each worker, or only after a second request.
+/// Each page is requested twice, on several connections: a cache may keep pages for each worker, or only after a second
+/// request.
 pub(crate) fn fill(server: SocketAddr, requests: &[String]) -> io::Result<()> {
     const TIMES: usize = 2;
     const CONNECTIONS: usize = 4;

@@ -219,7 +219,8 @@ impl Settings<'_> {
     }
 
     fn varnish(&self) -> Result<Launch, Absent> {
-        /// No log, as with the other servers (saves 0.15 of a hit), and no gzip, since pages are not compressed (saves 0.03).
+        /// No log, as with the other servers (saves 0.15 of a hit), and no gzip, since pages are not compressed (saves
+        /// 0.03).
         const PARAMETERS: [&str; 4] = ["-p", VARNISH_WITHOUT_LOG, "-p", "http_gzip_support=off"];
         let program = find("varnishd")?;
         let file = self.write("varnish.vcl", include_str!("../../peers/varnish.vcl"))?;

@@ -14,7 +14,8 @@ use crate::site::{CACHED, NAIVE};
 /// How many limits are measured.
 pub(super) const LIMITS: usize = 2;
 
-/// The ladder's users pause only briefly: with the article's pauses of seconds, only thousands of users would make a difference.
+/// The ladder's users pause only briefly: with the article's pauses of seconds, only thousands of users would make a
+/// difference.
 const THINK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
 
 /// All users of a rung start within this share of its time, before the measurement.

@@ -39,7 +39,8 @@ impl Server {
     }
 }
 
-/// The port that the program announces: `proxy listening on http://127.0.0.1:8000`. A connect test is not enough, since another program may listen there.
+/// The port that the program announces: `proxy listening on http://127.0.0.1:8000`. A connect test is not enough, since
+/// another program may listen there.
 async fn bound_port(program: &mut Program, log: &Path) -> Result<u16, LabError> {
     const PATIENCE: Duration = Duration::from_secs(30);
     const PAUSE: Duration = Duration::from_millis(20);

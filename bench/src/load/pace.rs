@@ -11,7 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// When requests are due.
 #[derive(Clone, Debug)]
 pub(crate) enum Pace {
-    /// Each user waits for its answer, pauses for a time in this range, and sends the next request: a slow server gets fewer requests.
+    /// Each user waits for its answer, pauses for a time in this range, and sends the next request: a slow server gets
+    /// fewer requests.
     Closed { think: RangeInclusive<Duration> },
     /// Requests are due at a fixed rate (per second, for all users together), even while users still wait for answers.
     /// Times count from when a request was due, so they include the wait for a free user.
