@@ -34,9 +34,9 @@ pub(crate) use yardstick::Kind;
 
 /// Compare the proxy with nginx, Varnish, Bloom and Django under the load of a site
 ///
-/// Each server is set up as it is best for this load (bench/peers); one that is not installed is left out, which is said.
+/// Each server has its best settings for this load (bench/peers); one that is not installed is left out, with a message.
 /// Caches are filled first. Then wrk, with one thread, loads each server in turn, again and again. The table has medians:
-/// CPU of the server a request, requests a second, latencies, the share of hits, and memory; ratios are to nginx's.
+/// the server's CPU time per request, requests per second, latencies, the share of hits, and memory, and ratios to nginx.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         bench compare --cases heads,pages-2000,varies --peers near,nginx\n  \
@@ -120,7 +120,7 @@ pub(crate) async fn run(args: CompareArgs) -> ExitCode {
 fn compare(args: &CompareArgs) -> Result<(), Absent> {
     let wrk = peer::find("wrk")?;
     let redis = Redis::start()?;
-    // What nginx may have, too: misses fill it, and the oldest goes.
+    // As much as nginx may use: misses fill Redis, and it evicts the oldest pages.
     redis.cli(&["CONFIG", "SET", "maxmemory", "2gb"])?;
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])?;
     // Servers are started in another folder.
@@ -145,7 +145,7 @@ fn measure_case(case: Case, args: &CompareArgs, ground: &Ground<'_>, wrk: &Path)
     let (load, entrants) = case.plan();
     let traffic = Traffic::new(load)?;
     let mut peers = start(entrants.iter().filter(|entrant| args.peers.contains(&entrant.kind)), ground);
-    // Before the load, which leaves memory behind that would hide it.
+    // Before the load, since memory that the load leaves behind would hide the growth.
     let idle = if args.idle { idle(&peers, ground.size) } else { Vec::new() };
     peers.retain(|peer| is_filled(peer, &traffic));
     let mut rows = Vec::new();
@@ -171,7 +171,7 @@ fn measure_case(case: Case, args: &CompareArgs, ground: &Ground<'_>, wrk: &Path)
     Ok(rows)
 }
 
-/// Starts those that are installed, and names the others.
+/// Starts the servers that are installed, and names the others.
 fn start<'a>(entrants: impl Iterator<Item = &'a Entrant>, ground: &Ground<'_>) -> Vec<Peer> {
     let start = |&entrant: &Entrant| {
         Peer::start(entrant, ground).map_err(|absent| println!("{entrant} is left out: {absent}")).ok()
@@ -184,11 +184,11 @@ fn is_filled(peer: &Peer, traffic: &Traffic) -> bool {
     filled.map_err(|error| println!("{} is left out: it could not be filled: {error}", peer.entrant)).is_ok()
 }
 
-/// Measures the memory of connections that have had an answer and ask for nothing more.
+/// Measures the memory of connections that are idle after an answer.
 fn idle(peers: &[Peer], size: usize) -> Vec<(Entrant, Idle)> {
     println!("\n{} idle connections, {size} bytes", measure::IDLE);
     println!("{:<30}{:>14}{:>10}", "", "bytes each", "MB in all");
-    // Django here does not keep connections.
+    // This Django (gunicorn) closes each connection.
     let idle = peers.iter().filter(|peer| peer.entrant.kind != PeerKind::Django).filter_map(|peer| {
         let idle = measure::idle(peer, size).ok()?;
         println!("{:<30}{:>14}{:>10.1}", peer.entrant, idle.bytes_each, idle.memory_mb);

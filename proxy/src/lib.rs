@@ -14,7 +14,7 @@
 //! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait for other
 //! programs, with deadlines. `tests/architecture.rs` holds which of these rooms may name which.
 //!
-//! Not here: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
+//! Not supported: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 
 mod args;
 mod config;

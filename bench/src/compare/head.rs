@@ -1,4 +1,4 @@
-//! Heads of requests as browsers send them: some 520 bytes, and no two alike.
+//! Heads of requests as browsers send them: about 520 bytes, and no two are equal.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -40,7 +40,7 @@ const BROWSERS: [(&str, &Engine); 8] = [
 const LANGUAGES: [&str; 5] =
     ["en-US,en;q=0.9", "de-DE,de;q=0.9", "fr-FR,fr;q=0.9", "en-GB,en;q=0.7", "nl,en;q=0.6"];
 
-/// The cookies that visitors have who are not logged in.
+/// The cookies of visitors who are not logged in.
 const SHARED_COOKIES: [&str; 4] =
     ["", "Cookie: consent=all\r\n", "Cookie: consent=necessary\r\n", "Cookie: consent=all; theme=dark\r\n"];
 
@@ -58,7 +58,7 @@ pub(crate) enum Cookies {
 pub(crate) struct Head {
     /// From Host to the blank line.
     pub(crate) lines: String,
-    /// Accept and Cookie, on which pages vary if they do.
+    /// Accept and Cookie, the headers that pages may vary on.
     pub(crate) variant: String,
 }
 

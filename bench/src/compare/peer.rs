@@ -1,4 +1,4 @@
-//! The servers that are compared, each at its best for this load. Their settings are in `bench/peers`.
+//! The servers that are compared, each with its best settings for this load (`bench/peers`).
 
 use std::env;
 use std::fs;
@@ -27,7 +27,7 @@ pub(crate) enum Absent {
     Io(#[from] io::Error),
 }
 
-/// A running server, ended when this is dropped.
+/// A running server. Dropping it ends the server.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) entrant: Entrant,
@@ -35,13 +35,13 @@ pub(crate) struct Peer {
     program: Program,
 }
 
-/// What all servers of one size of page stand on.
+/// What all servers share, for one size of page.
 pub(crate) struct Ground<'a> {
     pub(crate) redis: &'a Redis,
     pub(crate) origin: SocketAddr,
-    /// Of the page, in bytes.
+    /// The size of the page, in bytes.
     pub(crate) size: usize,
-    /// The program to start as the proxy. `None` is the one beside ours.
+    /// The program to start as the proxy; `None` means the one next to this program.
     pub(crate) proxy: Option<&'a Path>,
 }
 
@@ -50,7 +50,7 @@ impl Peer {
         self.program.pid()
     }
 
-    /// Starts one and waits until it answers.
+    /// Starts a server and waits until it answers.
     pub(crate) fn start(entrant: Entrant, ground: &Ground<'_>) -> Result<Self, Absent> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let folder = folder()?;
@@ -66,14 +66,14 @@ impl Peer {
             Kind::Hyper => settings.yardstick("hyper")?,
             Kind::Raw => settings.yardstick("raw")?,
         };
-        // From here on it goes with the program.
+        // From here on the folder is removed with the program.
         let program = launch.folder(&folder.keep()).start()?;
         let peer = Self { entrant, address, program };
         peer.wait()?;
         Ok(peer)
     }
 
-    /// The origin of all others: hyper, in memory.
+    /// The origin of all other servers: hyper, in memory.
     pub(crate) fn origin(redis: &Redis, size: usize) -> Result<Self, Absent> {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::start(Entrant::new(Kind::Hyper), &Ground { redis, origin: nowhere, size, proxy: None })
@@ -93,7 +93,7 @@ impl Peer {
     }
 }
 
-/// Masks what Varnish writes to its shared memory for a hit. It has no word for everything.
+/// Turns off what Varnish logs to shared memory for a hit. It has no single switch for this.
 const VARNISH_WITHOUT_LOG: &str = "vsl_mask=-Begin,-End,-Link,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,\
                                    -ReqUnset,-ReqAcct,-RespProtocol,-RespStatus,-RespReason,-RespHeader,-RespUnset,\
                                    -VCL_call,-VCL_return,-Hit,-Timestamp";
@@ -124,7 +124,8 @@ impl Settings<'_> {
     }
 
     fn varnish(&self) -> Result<Launch, Absent> {
-        /// No log, as with the others, which saves 0.15 of a hit; no look at gzip, since pages are not compressed, 0.03.
+        /// No log, as with the other servers (saves 0.15 of a hit), and no gzip, since pages are not compressed (saves
+        /// 0.03).
         const PARAMETERS: [&str; 4] = ["-p", VARNISH_WITHOUT_LOG, "-p", "http_gzip_support=off"];
         let program = find("varnishd")?;
         let file = self.write("varnish.vcl", include_str!("../../peers/varnish.vcl"))?;
@@ -167,7 +168,7 @@ impl Settings<'_> {
         Launch::new(name, program, &self.folder.join("log"))
     }
 
-    /// Fills in the places of a configuration.
+    /// Writes a configuration file with its placeholders filled in.
     fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let origin = self.ground.origin;
         let text = text
@@ -184,7 +185,7 @@ impl Settings<'_> {
     }
 }
 
-/// On the RAM disk, where there is one: nginx keeps its pages there. Workers that run as somebody else may go in.
+/// A folder on the RAM disk, if there is one: nginx keeps its pages there. Workers of another user may enter it.
 fn folder() -> io::Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let root = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
@@ -194,13 +195,13 @@ fn folder() -> io::Result<TempDir> {
     Ok(folder)
 }
 
-/// A program of this workspace, beside ours.
+/// A program of this workspace, next to this program.
 fn own(name: &'static str) -> Result<PathBuf, Absent> {
     let program = env::current_exe()?.with_file_name(name);
     if program.is_file() { Ok(program) } else { Err(Absent::NotInstalled(name)) }
 }
 
-/// A program on PATH, or where Debian keeps servers.
+/// A program on PATH or in Debian's folders for servers.
 pub(crate) fn find(name: &'static str) -> Result<PathBuf, Absent> {
     let path = env::var_os("PATH").unwrap_or_default();
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin"));

@@ -1,4 +1,4 @@
-//! All rules of a proxy: which one is a path's?
+//! Finds the rule for a path: an index over all rules of a proxy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use hyper::Method;
 use super::rule::{PathPattern, Rule};
 use crate::request::Question;
 
-/// Whether the cache is asked at all.
+/// Whether the cache is asked.
 #[derive(Debug)]
 pub(crate) enum Disposition<'a> {
     Lookup(&'a Arc<Rule>),
     Pass(Pass),
 }
 
-/// Why a request neither reads nor writes the cache.
+/// Why a request is neither looked up nor stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pass {
     /// Only GET and HEAD have pages.
@@ -24,22 +24,22 @@ pub enum Pass {
     Rule,
 }
 
-/// Rules in their order. The first that matches a path counts, however many there are.
+/// The rules, in order. The first that matches a path counts.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     all: Vec<Arc<Rule>>,
     /// The first rule of each exact path.
     exact: HashMap<String, usize>,
-    /// In the order of their texts.
+    /// Sorted by their texts.
     prefixes: Vec<Prefix>,
 }
 
 #[derive(Debug)]
 struct Prefix {
     text: String,
-    /// The first rule that has this prefix, or one that this one begins with.
+    /// The first rule with this prefix, or with a prefix of this prefix.
     first: usize,
-    /// The longest other prefix that this one begins with.
+    /// The index of the longest other prefix that this one begins with.
     parent: Option<usize>,
 }
 
@@ -75,7 +75,7 @@ impl Rules {
     }
 
     fn first_prefix(&self, path: &str) -> Option<usize> {
-        // The longest prefix of a path is the last text that is not after the path, or the beginning of that text.
+        // The longest prefix of the path is the last text that does not sort after the path, or one of its parents.
         let last = self.prefixes.partition_point(|prefix| prefix.text.as_str() <= path).checked_sub(1)?;
         let parents = std::iter::successors(Some(last), |&at| self.prefixes[at].parent);
         parents
@@ -87,7 +87,7 @@ impl Rules {
 
 fn nested(mut prefixes: Vec<(String, usize)>) -> Vec<Prefix> {
     prefixes.sort();
-    // Of equal ones the first rule counts.
+    // Of equal prefixes the first rule counts.
     prefixes.dedup_by(|(later, _), (earlier, _)| later == earlier);
     let mut nested: Vec<Prefix> = Vec::with_capacity(prefixes.len());
     for (text, index) in prefixes {

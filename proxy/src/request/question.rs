@@ -1,4 +1,4 @@
-//! The question: all that a request is decided by, borrowed from where it was read.
+//! The question: everything in a request that decisions depend on, borrowed from where the request was read.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,24 +12,24 @@ use server::RequestHead;
 use super::Refusal;
 use super::receive::{X_FORWARDED_PROTO, is_forwarded};
 
-/// A request that was checked: its Host is one and good, and its target is a path.
+/// A checked request: it has exactly one valid Host, and its target is a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) method: &'a Method,
-    /// By which scheme the client asks, as the connection or a trusted peer says it.
+    /// The client's scheme, as a trusted peer names it; else `http`.
     pub(crate) scheme: &'static str,
-    /// The Host, as it was sent.
+    /// The Host, as sent.
     pub(crate) authority: &'a [u8],
-    /// As it was sent.
+    /// The path, as sent.
     pub(crate) path: &'a str,
-    /// As it was sent, without the `?`; empty if there is none.
+    /// The query, as sent, without the `?`; empty if there is none.
     pub(crate) query: &'a str,
     pub(crate) peer: SocketAddr,
     pub(crate) lines: Lines<'a>,
 }
 
 impl<'a> Question<'a> {
-    /// The question of a plain request.
+    /// The question of a request that `server` read without hyper.
     pub(crate) fn of_head(
         head: &'a RequestHead<'a>,
         peer: SocketAddr,
@@ -37,13 +37,13 @@ impl<'a> Question<'a> {
     ) -> Result<Self, Refusal> {
         let lines = Lines::Head { head, is_trusted: trusted.contains(peer.ip()) };
         let (path, query) = head.target().split_once('?').unwrap_or((head.target(), ""));
-        // The own reader has seen that there is one.
+        // `RequestHead` has checked that there is exactly one Host.
         let authority = head.values(HOST.as_str()).next().unwrap_or_default();
         check_host(authority)?;
         Ok(Self { method: head.method(), scheme: scheme(lines), authority, path, query, peer, lines })
     }
 
-    /// The question of a request that was received (see [`super::receive`]).
+    /// The question of a request that hyper read and [`super::receive::receive`] checked.
     pub(crate) fn of_parts(parts: &'a Parts, peer: SocketAddr) -> Self {
         let lines = Lines::Map(&parts.headers);
         Self {
@@ -57,7 +57,7 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The question of a GET with these lines.
+    /// The question of a GET with these headers.
     #[cfg(test)]
     pub(crate) fn get(path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Self {
         let (lines, peer) = (Lines::Map(headers), SocketAddr::from(([127, 0, 0, 1], 1)));
@@ -65,23 +65,24 @@ impl<'a> Question<'a> {
         Self { method: &Method::GET, scheme: scheme(lines), authority, path, query, peer, lines }
     }
 
-    /// The sign between path and query.
+    /// The `?` between path and query, if there is a query.
     pub(crate) fn mark(&self) -> &'static str {
         if self.query.is_empty() { "" } else { "?" }
     }
 
-    /// The request that the origin gets for this question, if the answer outlives it.
+    /// An owned copy of the request, for a fetch that outlives the question.
     pub(crate) fn to_parts(self) -> Parts {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = self.method.clone();
         parts.headers = self.lines.to_map();
-        // Both were part of a target before.
+        // This cannot fail: both were part of a valid target.
         parts.uri = format!("{}{}{}", self.path, self.mark(), self.query).parse().unwrap_or_default();
         parts
     }
 }
 
-/// The scheme that a trusted peer names (a stranger's word is not among the lines): the first of a list, in this case only.
+/// The scheme in the `X-Forwarded-Proto` of a trusted peer (another peer's is not among the lines): the first of the
+/// list, in lower case only.
 fn scheme(lines: Lines<'_>) -> &'static str {
     let named = lines.get(&X_FORWARDED_PROTO).unwrap_or_default();
     let is_https =
@@ -89,21 +90,21 @@ fn scheme(lines: Lines<'_>) -> &'static str {
     if is_https { "https" } else { "http" }
 }
 
-/// Header lines, wherever they were read.
+/// Header lines, as `server` or hyper read them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lines<'a> {
-    /// As the own reader left them. What is not forwarded is passed over at each look.
+    /// Read by `server`. Lines that are not forwarded are skipped on each access.
     Head {
         head: &'a RequestHead<'a>,
-        /// Whether the peer is believed when it says for whom it asks.
+        /// Whether the peer's `X-Forwarded` headers are believed.
         is_trusted: bool,
     },
-    /// As hyper read them; what is not forwarded is gone.
+    /// Read by hyper. Lines that are not forwarded were removed.
     Map(&'a HeaderMap),
 }
 
 impl<'a> Lines<'a> {
-    /// The values of all lines of this name, in their order.
+    /// The values of all lines of this name, in order.
     pub(crate) fn get_all<'n>(self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let (head, map) = match self {
             Self::Head { head, is_trusted } => (is_forwarded(name, is_trusted).then_some(head), None),
@@ -121,7 +122,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The lines as a map of their own.
+    /// The lines as an owned map.
     pub(crate) fn to_map(self) -> HeaderMap {
         match self {
             Self::Map(map) => map.clone(),
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_the_same_wherever_they_were_read() {
+    fn lines_read_by_server_and_by_hyper_are_the_same() {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-Forwarded-Host: b\r\nTE: trailers\r\nx-a: 2\r\nX-B:\r\n\r\n";
         let head = RequestHead::read(text, &ClientLimits::default()).unwrap();
         for is_trusted in [false, true] {

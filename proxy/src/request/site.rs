@@ -1,20 +1,20 @@
-//! The site: the one Host whose pages have plain keys.
+//! The site: the one Host that is not part of its pages' keys.
 
 use std::str::FromStr;
 
 use super::question::is_host;
 
-/// The host, and the port if it is not HTTP's own, that clients are expected to ask for.
+/// The host that clients are expected to ask for, with its port unless that is 80.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site(String);
 
 impl Site {
-    /// The site of a proxy that was told none.
+    /// The default site.
     pub fn localhost(port: u16) -> Self {
         Self(without_default_port(&format!("localhost:{port}")).to_owned())
     }
 
-    /// The text of a `Host` header that names this site.
+    /// The value of a `Host` header that names this site.
     pub fn as_str(&self) -> &str {
         &self.0
     }
