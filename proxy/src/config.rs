@@ -133,28 +133,45 @@ impl Config {
     }
 }
 
-/// Parses everything except the rules; `None` if there is a fault, which is then in the list.
-fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
+/// The settings that have flags: where to listen, the origin, the store, and how keys are made.
+struct Flagged {
+    listen: Option<SocketAddr>,
+    takeover: Option<Option<PathBuf>>,
+    origin: Option<Origin>,
+    store: Option<StoreUrl>,
+    keys: Option<Scheme>,
+    site: Option<Option<Site>>,
+}
+
+fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
     let flag = |place: &str, text: &Option<String>| {
         text.clone().map(|text| Setting { place: place.to_owned(), text })
     };
-    let listen = settings.take(
-        "listen",
-        flag("--listen (PROXY_LISTEN)", &args.listen),
-        "127.0.0.1:8000",
-        parse::listen,
-    );
-    let takeover =
-        settings.take("takeover", flag("--takeover (PROXY_TAKEOVER)", &args.takeover), "", parse::path);
-    let origin = settings.take(
-        "origin",
-        flag("--origin (PROXY_ORIGIN)", &args.origin),
-        "http://127.0.0.1:8001",
-        parse::origin,
-    );
-    let store =
-        settings.take("store", flag("--store (REDIS_URL)", &args.store), parse::DEFAULT_STORE, parse::store);
-    let keys = settings.take("keys", flag("--keys (PROXY_KEYS)", &args.keys), "path", parse::keys);
+    let listen = flag("--listen (PROXY_LISTEN)", &args.listen);
+    let takeover = flag("--takeover (PROXY_TAKEOVER)", &args.takeover);
+    let origin = flag("--origin (PROXY_ORIGIN)", &args.origin);
+    let store = flag("--store (REDIS_URL)", &args.store);
+    let keys = flag("--keys (PROXY_KEYS)", &args.keys);
+    let site = flag("--site (PROXY_SITE)", &args.site);
+    let flagged = Flagged {
+        listen: settings.take("listen", listen, "127.0.0.1:8000", parse::listen),
+        takeover: settings.take("takeover", takeover, "", parse::path),
+        origin: settings.take("origin", origin, "http://127.0.0.1:8001", parse::origin),
+        store: settings.take("store", store, parse::DEFAULT_STORE, parse::store),
+        keys: settings.take("keys", keys, "path", parse::keys),
+        site: settings.take("site", site, "", parse::site),
+    };
+    if let (Some(listen), Some(origin)) = (&flagged.listen, &flagged.origin)
+        && origin.to_string() == format!("http://{listen}")
+    {
+        settings.fault(format!("origin: {origin} is where the proxy itself listens"));
+    }
+    flagged
+}
+
+/// Parses everything except the rules; `None` if there is a fault, which is then in the list.
+fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
+    let Flagged { listen, takeover, origin, store, keys, site } = flagged(args, &mut settings);
     let mut warnings = Vec::new();
     let sharing = match keys {
         Some(Scheme::Django) => django::django(&mut settings, &mut warnings),
@@ -163,7 +180,6 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
             other.map(|_| (Keys::Path, Format::Http, true))
         }
     };
-    let site = settings.take("site", flag("--site (PROXY_SITE)", &args.site), "", parse::site);
     let trusted_proxies = settings.take("trusted_proxies", None, "", parse::networks);
     let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
     let memory_limit = settings.take("memory_limit", None, "64MiB", parse::size);
@@ -173,11 +189,6 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     }
     let deadlines = limits::deadlines(&mut settings);
     let limits = limits::limits(&mut settings);
-    if let (Some(listen), Some(origin)) = (&listen, &origin)
-        && origin.to_string() == format!("http://{listen}")
-    {
-        settings.fault(format!("origin: {origin} is where the proxy itself listens"));
-    }
     settings.finish();
     let (keys, format, writes) = sharing?;
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);

@@ -228,7 +228,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::http1::testing::{Client, Scripted, get, post};
+    use crate::http1::testing::{Scripted, TestClient, get, post};
 
     /// A server of a scripted handler, on a port of its own.
     struct Server {
@@ -247,8 +247,8 @@ mod tests {
             Self { address, handler, stop, task: tokio::spawn(served) }
         }
 
-        async fn connect(&self) -> Client<TcpStream> {
-            Client(TcpStream::connect(self.address).await.unwrap())
+        async fn connect(&self) -> TestClient<TcpStream> {
+            TestClient(TcpStream::connect(self.address).await.unwrap())
         }
 
         /// Completes when so many notes have been written.
@@ -324,7 +324,7 @@ mod tests {
         let served = serve_on(&workers, listener, handler, Clients::default(), async { drop(stopped.await) });
         let asked = async {
             for _ in 0..2 * workers::cores() {
-                let mut client = Client(TcpStream::connect(address).await.unwrap());
+                let mut client = TestClient(TcpStream::connect(address).await.unwrap());
                 for (request, page) in [(get("/now"), "/now"), (post("/post", "abc"), "/post")] {
                     client.send(&request).await;
                     assert_eq!(client.page().await, page);

@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::ClientDeadlines;
-    use crate::http1::testing::{Client, PEER, Scene, Scripted, get, post, settle};
+    use crate::http1::testing::{PEER, Scene, Scripted, TestClient, get, post, settle};
     use crate::stopping::Order;
 
     #[tokio::test(start_paused = true)]
@@ -170,7 +170,7 @@ mod tests {
             let served = serve(&mut front, passed, &mut stopping);
             let start = Instant::now();
             let asked = async {
-                let mut client = Client(theirs);
+                let mut client = TestClient(theirs);
                 sleep(5 * SECOND).await;
                 handler.open(1);
                 assert_eq!(client.page().await, "/wait");

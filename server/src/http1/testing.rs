@@ -166,12 +166,12 @@ impl Scene {
         Self { handler, clients: Arc::new(clients), connections, order: Some(Order::default()) }
     }
 
-    pub(crate) fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> TestClient {
         self.connect_over(1 << 20)
     }
 
     /// Over a stream that holds so many bytes that are not read yet.
-    pub(crate) fn connect_over(&self, size: usize) -> Client {
+    pub(crate) fn connect_over(&self, size: usize) -> TestClient {
         let (ours, theirs) = duplex(size);
         let start = Start {
             peer: PEER,
@@ -181,7 +181,7 @@ impl Scene {
             _admitted: self.connections.admit(PEER.ip()).unwrap(),
         };
         tokio::spawn(converse(ours, Ok, start));
-        Client(theirs)
+        TestClient(theirs)
     }
 
     /// Gives the order to stop.
@@ -200,9 +200,9 @@ impl Scene {
 }
 
 /// One end of a connection.
-pub(crate) struct Client<S = DuplexStream>(pub(crate) S);
+pub(crate) struct TestClient<S = DuplexStream>(pub(crate) S);
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> TestClient<S> {
     pub(crate) async fn send(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
