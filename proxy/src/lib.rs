@@ -1,18 +1,18 @@
 //! Django's `cache_page`, taken out of Django: a reverse caching proxy in front of any HTTP origin.
 //!
-//! [`server::serve`] accepts connections and gives each request to a [`Proxy`], whose way with it is one line,
-//! `proxy.rs` from top to bottom:
+//! [`server::serve`] accepts connections and gives each request to a [`Proxy`]:
 //!
-//! 1. `forward` checks the request and cuts off what is not the client's to say.
-//! 2. `policy` says whether the cache is asked at all.
-//! 3. `key` names the page, and the [`Store`] is asked for it. A hit ends here: `format` reads the stored value, an
-//!    `entry` becomes the answer.
-//! 4. `upstream` fetches the page from the origin.
-//! 5. `policy` says whether it may be stored, and for how long.
-//! 6. `fill` hands it to the client as it comes, and captures it on the way into the store.
+//! 1. `request` makes a question of it: all that the request is decided by, borrowed from where it was read.
+//! 2. `way/decide.rs` decides on the question. `policy` says whether the cache is asked at all, `key` names the page, `near` or
+//!    the [`Store`] has it or not, and `policy` judges what was found. `proxy explain` ends here.
+//! 3. A page that may be served is the answer (`page/stored.rs`).
+//! 4. Otherwise a flight (`way/flight.rs`) asks the `origin`, one for all requests for the page that come meanwhile (`share`).
+//! 5. `policy` says whether the answer may be stored, and `way/fill.rs` hands it to the client as it comes, and captures it on the
+//!    way into the store.
+//! 6. `way/answered.rs` keeps what became of the request, and writes it into the log.
 //!
-//! `policy`, `key`, `entry`, `format` and `status` are pure: no clock, no log, no I/O. `store` and `upstream` wait for
-//! others, with deadlines. What goes wrong becomes an answer in `error`, and what the cache did is said by `status`.
+//! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait for other
+//! programs, with deadlines. `tests/architecture.rs` holds which of these rooms may name which.
 //!
 //! Not here: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 

@@ -15,8 +15,10 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::key::{Key, VaryMarker};
+use crate::key::{Key, PageId, VaryMarker};
 use crate::page::stored::StoredPage;
+use crate::policy::Rule;
+use crate::request::Question;
 use crate::store::Listener;
 use crate::weight::{ByBytes, Weigh};
 
@@ -86,8 +88,28 @@ impl Near {
         }
     }
 
+    /// The page for a question, and the marker that it lies under, if there is one. Whether it is fresh is not asked here.
+    pub(crate) fn page(
+        &self,
+        id: &PageId,
+        rule: &Rule,
+        question: &Question<'_>,
+        now: Instant,
+    ) -> Option<(StoredPage, Option<Arc<VaryMarker>>)> {
+        let serves = |id: &PageId, page: &StoredPage| id.serves(page.proof(), page.headers(), question, rule);
+        let marker = match self.get(id.key_text(), now)? {
+            Kept::Page(page) => return serves(id, &page).then_some((page, None)),
+            Kept::Marker(marker) => marker,
+        };
+        let variant = id.variant(&marker, question, rule);
+        match self.get(variant.key_text(), now)? {
+            Kept::Page(page) => serves(&variant, &page).then_some((page, Some(marker))),
+            Kept::Marker(_) => None,
+        }
+    }
+
     /// What is kept under a key.
-    pub(crate) fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
+    fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
         // Read first: to write a line that all workers share at each hit would cost more than the rest.
         if !self.was_asked.load(Ordering::Relaxed) {
             self.was_asked.store(true, Ordering::Relaxed);

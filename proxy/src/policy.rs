@@ -4,12 +4,11 @@
 //! response whether it may be stored, for how long, and varying on what.
 
 mod cache_control;
-mod freshness;
+mod judge;
 mod rule;
 mod rules;
 mod vary;
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::Method;
@@ -22,35 +21,21 @@ use hyper::http::{request, response};
 
 pub(crate) use cache_control::CacheControl;
 use cache_control::{Forbidden, forbidden};
-pub(crate) use freshness::Freshness;
+pub(crate) use judge::{Freshness, has_authorization};
 pub use rule::{Authorization, Coalesce, Rule};
+pub(crate) use rules::Disposition;
+pub(crate) use rules::Pass;
 use rules::Rules;
 use vary::Unstorable;
 pub(crate) use vary::VaryList;
 
-use crate::request::{Lines, Question};
+use crate::request::Lines;
 
 /// The rules of one proxy.
 #[derive(Debug)]
 pub(crate) struct Policy {
     rules: Rules,
     max_entry: u64,
-}
-
-/// Whether the cache is asked at all.
-#[derive(Debug)]
-pub(crate) enum Disposition<'a> {
-    Lookup(&'a Arc<Rule>),
-    Pass(Pass),
-}
-
-/// Why a request neither reads nor writes the cache.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pass {
-    /// Only GET and HEAD have pages.
-    Method,
-    /// No rule matches the path.
-    Rule,
 }
 
 /// Whether a response may be stored.
@@ -110,15 +95,9 @@ impl Policy {
         Self { rules: Rules::new(rules), max_entry }
     }
 
-    /// The first rule whose path matches decides; only GET and HEAD have pages.
-    pub(crate) fn disposition(&self, question: &Question<'_>) -> Disposition<'_> {
-        match self.rules.find(question.path) {
-            None => Disposition::Pass(Pass::Rule),
-            Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
-                Disposition::Pass(Pass::Method)
-            }
-            Some(rule) => Disposition::Lookup(rule),
-        }
+    /// The rules.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// Decides on a response, and dresses what is stored as `patch_response_headers` does: `Expires` if absent, and
@@ -208,11 +187,6 @@ pub(crate) fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE)
 }
 
-/// Whether a request has credentials. An empty `Authorization` has none.
-pub(crate) fn has_authorization(lines: Lines<'_>) -> bool {
-    lines.get(&AUTHORIZATION).is_some_and(|value| !value.is_empty())
-}
-
 /// Whether a page says that it is another for other credentials.
 pub(crate) fn varies_on_authorization(page: &HeaderMap) -> bool {
     VaryList::of(page).is_ok_and(|list| list.names().contains(&AUTHORIZATION))
@@ -251,16 +225,6 @@ impl From<Unstorable> for Decline {
         match unstorable {
             Unstorable::Star => Self::VaryStar,
             Unstorable::Names => Self::VaryNames,
-        }
-    }
-}
-
-impl Pass {
-    /// The fixed name in `Cache-Status` and in the log.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Rule => "no-rule",
         }
     }
 }
@@ -430,7 +394,7 @@ mod tests {
         let policy = Policy::new(vec![Rule::new("/p/", 1).unwrap(), Rule::new("/*", 2).unwrap()], 1000);
         let disposition = |method: &str, target: &str| {
             let request = Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
-            match policy.disposition(&Question::of_parts(&request, peer)) {
+            match policy.rules().disposition(&Question::of_parts(&request, peer)) {
                 Disposition::Lookup(rule) => Ok(rule.timeout.as_secs()),
                 Disposition::Pass(pass) => Err(pass),
             }
@@ -442,7 +406,7 @@ mod tests {
         }
         let nothing = Policy::new(Vec::new(), 1000);
         assert!(matches!(
-            nothing.disposition(&Question::of_parts(&request("POST", &[]), peer)),
+            nothing.rules().disposition(&Question::of_parts(&request("POST", &[]), peer)),
             Disposition::Pass(Pass::Rule)
         ));
     }

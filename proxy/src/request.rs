@@ -1,12 +1,10 @@
 //! What a client asks, checked and cleaned: the [`Question`] that everything is decided by.
 
-mod lines;
 mod question;
 pub(crate) mod receive;
 pub(crate) mod site;
 
-pub(crate) use lines::Lines;
-pub(crate) use question::Question;
+pub(crate) use question::{Lines, Question, TrustedProxies};
 
 /// Why a request is refused before anything is decided on it.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]

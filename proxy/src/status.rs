@@ -5,7 +5,6 @@ use std::io::Write as _;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::{Decline, Pass};
-use crate::text::decimal;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -113,7 +112,7 @@ impl CacheStatus {
             // What nearly all answers say, without the machinery of formatting.
             Self::Hit(Hit::Fresh, source, Some(ttl)) => {
                 text.extend_from_slice(b"cachepage; hit; ttl=");
-                text.extend_from_slice(decimal(&mut [0; 20], ttl.try_into().unwrap_or(0)));
+                text.extend_from_slice(itoa::Buffer::new().format(ttl.max(0)).as_bytes());
                 text.extend_from_slice(source.parameters().as_bytes());
             }
             _ => text.extend_from_slice(self.to_string().as_bytes()),

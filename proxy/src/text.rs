@@ -1,17 +1,4 @@
-//! How numbers, digests and header lines are written.
-
-/// The digits of a number, without the machinery of formatting.
-pub(crate) fn decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[start..];
-        }
-    }
-}
+//! How digests and header lines are written.
 
 /// Two digits for each byte.
 pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {

@@ -24,11 +24,12 @@ impl Programs {
         if let Some(cargo) = env::var_os("CARGO") {
             println!("Building origin, proxy and seed.");
             let mut cargo = without_package(&cargo);
-            // The features are those of the whole workspace, as in `cargo build`: Cargo compiles a dependency once for
-            // each set of features.
+            // Cargo compiles a dependency once for each set of features. Here they are those of the whole workspace, as
+            // in `cargo build --release`; and in `cargo test`, which has those of dev-dependencies as well: `--examples`
+            // asks for these, and there is no example.
             cargo.args(["build", "--workspace"]).args(NAMES.iter().flat_map(|name| ["--bin", name]));
             // The same folder as ours.
-            cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+            cargo.arg(if cfg!(debug_assertions) { "--examples" } else { "--release" });
             build(cargo.current_dir(env!("CARGO_MANIFEST_DIR"))).await?;
         }
         match NAMES.map(|name| programs.path(name)).iter().find(|path| !path.is_file()) {

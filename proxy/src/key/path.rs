@@ -4,17 +4,25 @@
 //! :1:views.decorators.cache.cache_page.GET./api/properties/cached/.d41d8cd98f00b204e9800998ecf8427e
 //! ```
 //!
-//! The path as the client sent it, then the md5 of whatever else identifies the page (see [`super::selection`]).
+//! The path as the client sent it, then the md5 of whatever else identifies the page (see [`Selection`]).
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use hyper::header::HeaderName;
+use hyper::header::{AUTHORIZATION, HeaderName};
+use md5::{Digest as _, Md5};
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
+use sha2::Sha256;
 use smallvec::SmallVec;
 
-use super::Selection;
-use crate::policy::{Rule, VaryList};
+use crate::policy::{Authorization, Rule, VaryList, has_authorization};
+use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::request::site::Site;
+use crate::request::{Lines, Question};
+use crate::text::hex;
 
 /// KEY_PREFIX and VERSION of Django's cache, in their defaults, and the name of the decorator.
 pub(super) const START: &[u8] = b":1:views.decorators.cache.cache_page.";
@@ -69,7 +77,7 @@ pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> KeyTex
     let prefix = rule.key_prefix.as_bytes();
     let dot: &[u8] = if prefix.is_empty() { b"" } else { b"." };
     let mut key = KeyText::new();
-    for part in [START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digest()] {
+    for part in [START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digests().md5] {
         key.extend_from_slice(part);
     }
     key
@@ -77,7 +85,7 @@ pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> KeyTex
 
 /// The key of a variant of the page with this key.
 pub(super) fn variant_key(base: &[u8], selection: &Selection) -> KeyText {
-    let digest = selection.digest();
+    let digest = selection.digests().md5;
     let mut key = KeyText::from_slice(&base[..base.len().saturating_sub(digest.len())]);
     key.extend_from_slice(&digest);
     key
@@ -119,15 +127,134 @@ impl PathMarker {
     }
 }
 
+/// The md5 of nothing, which most pages have: 0.1 us of each hit.
+const NOTHING: &[u8; 32] = b"d41d8cd98f00b204e9800998ecf8427e";
+
+/// How many bytes of texts and digests each worker remembers.
+const REMEMBERED: u64 = 4 << 20;
+
+thread_local! {
+    static DIGESTS: RefCell<Cache<Box<[u8]>, Digests, ByLength>> =
+        RefCell::new(Cache::with_weighter(1 << 10, REMEMBERED, ByLength));
+}
+
+/// What a selection is known by: in the key, and in the proof that is stored with an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Digests {
+    /// As the article's key has it.
+    pub(crate) md5: [u8; 32],
+    /// Unlike md5 it cannot be made to collide. A digest and not the text, which may hold cookies and passwords.
+    pub(crate) sha256: [u8; 64],
+}
+
+impl Digests {
+    fn of(text: &[u8]) -> Self {
+        let mut digests = Self { md5: [0; 32], sha256: [0; 64] };
+        hex(&Md5::digest(text), &mut digests.md5);
+        hex(&Sha256::digest(text), &mut digests.sha256);
+        digests
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ByLength;
+
+impl Weighter<Box<[u8]>, Digests> for ByLength {
+    fn weight(&self, text: &Box<[u8]>, _: &Digests) -> u64 {
+        /// About what the cache itself keeps for an entry.
+        const OVERHEAD: usize = 64;
+        (text.len() + size_of::<Digests>() + OVERHEAD) as u64
+    }
+}
+
+/// The text that tells pages of one path apart: the query as sent, then a line for each further trait. No part can
+/// hold a line feed (HTTP forbids it in targets and in header values), so the text can be read in one way only, and
+/// a request with nothing but a query is told apart by just its query.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Selection(SmallVec<[u8; 128]>);
+
+impl Selection {
+    /// The selection that the request alone makes, before any `Vary` is known.
+    pub(crate) fn of(question: &Question<'_>, rule: &Rule, site: &Site) -> Self {
+        let mut text = Self(SmallVec::from_slice(question.query.as_bytes()));
+        if let Some(host) = foreign(question.authority, site) {
+            text.line(b"host", &host);
+        }
+        let lines = question.lines;
+        // Only a trusted peer's are among the lines; the origin builds its links from them.
+        for name in [X_FORWARDED_HOST, X_FORWARDED_PROTO] {
+            if let Some(value) = lines.get(&name).filter(|value| *value != b"http") {
+                text.line(name.as_str().as_bytes(), value);
+            }
+        }
+        if rule.authorization == Authorization::Vary && has_authorization(lines) {
+            text.header(&AUTHORIZATION, lines);
+        }
+        text
+    }
+
+    /// The selection of one variant: the same, under the marker's nonce, with the values of its headers.
+    pub(crate) fn variant(&self, marker: &PathMarker, lines: Lines<'_>) -> Self {
+        let mut text = self.clone();
+        text.line(b"vary", marker.nonce.as_bytes());
+        marker.vary.names().iter().for_each(|name| text.header(name, lines));
+        text
+    }
+
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        for part in [b"\n", name, b":", value] {
+            self.0.extend_from_slice(part);
+        }
+    }
+
+    /// One line a value. A header that is absent has no line, one that is empty has an empty one.
+    fn header(&mut self, name: &HeaderName, lines: Lines<'_>) {
+        lines.get_all(name).for_each(|value| self.line(name.as_str().as_bytes(), value));
+    }
+
+    /// Whether the path alone identifies the page.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The digests of the text. They are remembered: the same visitors and queries come again, and to compute them costs more
+    /// than all else that a hit near is found by.
+    pub(crate) fn digests(&self) -> Digests {
+        if self.is_empty() {
+            return Digests { md5: *NOTHING, sha256: [b'0'; 64] };
+        }
+        DIGESTS.with_borrow_mut(|known| {
+            if let Some(digests) = known.get(&self.0[..]) {
+                return *digests;
+            }
+            let digests = Digests::of(&self.0);
+            known.insert(self.0.as_slice().into(), digests);
+            digests
+        })
+    }
+}
+
+/// The normal form of a `Host` that is not this site: lower case, HTTP's own port left out. `None` for the site.
+fn foreign<'a>(host: &'a [u8], site: &Site) -> Option<Cow<'a, [u8]>> {
+    let host = host.strip_suffix(b":80").unwrap_or(host);
+    if host.eq_ignore_ascii_case(site.as_str().as_bytes()) {
+        return None;
+    }
+    let is_normal = !host.iter().any(u8::is_ascii_uppercase);
+    Some(if is_normal { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) })
+}
+
 #[cfg(test)]
 mod tests {
     use hyper::Request;
-    use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
+    use hyper::header::{HOST, HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::policy::Authorization;
-    use crate::request::site::Site;
-    use crate::request::{Lines, Question};
 
     const CACHED: &str = "/api/properties/cached/";
     const NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -261,6 +388,19 @@ mod tests {
             [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"\x80\x05]\x94.", b"cachepage/1 vary x accept\n", b"\xff"]
         {
             assert_eq!(PathMarker::decode(foreign), None);
+        }
+    }
+
+    #[test]
+    fn case_and_the_default_port_do_not_matter() {
+        let site: Site = "Example.COM:80".parse().unwrap();
+        for host in ["example.com", "EXAMPLE.com", "example.com:80"] {
+            assert_eq!(foreign(host.as_bytes(), &site), None, "{host}");
+        }
+        for (host, normal) in
+            [("example.com:8080", "example.com:8080"), ("EVIL:80", "evil"), ("localhost", "localhost")]
+        {
+            assert_eq!(foreign(host.as_bytes(), &site).unwrap(), normal.as_bytes(), "{host}");
         }
     }
 }

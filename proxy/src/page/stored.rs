@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 use super::entry::{Entry, parse_date, seconds};
 use crate::policy::CacheControl;
 use crate::status::CacheStatus;
-use crate::text::{decimal, push_line};
+use crate::text::push_line;
 
 /// A page that was found. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ impl StoredPage {
         let mut text = Vec::with_capacity(before_age.len() + after_age.len() + MORE);
         text.extend_from_slice(before_age);
         if let Some(aging) = head.aging {
-            text.extend_from_slice(decimal(&mut [0; 20], aging.age(now)));
+            text.extend_from_slice(itoa::Buffer::new().format(aging.age(now)).as_bytes());
         }
         text.extend_from_slice(after_age);
         cache.write(&mut text);

@@ -3,11 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use hyper::header::HeaderMap;
-
-use super::{CacheControl, has_authorization};
-use crate::request::Lines;
-
 /// One `[[cache_page]]` of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -89,15 +84,6 @@ impl Rule {
             stale_if_error: Duration::ZERO,
             early_refresh: 0.0,
         })
-    }
-
-    /// Whether a page may go to a request, as far as `Authorization` is concerned: a page for all may go to anybody,
-    /// any other only to a request without credentials (RFC 9111 §3.5), unless the rule keeps them apart and the page is
-    /// kept apart.
-    pub(crate) fn serves(&self, request: Lines<'_>, page: &HeaderMap, is_apart: bool) -> bool {
-        !has_authorization(request)
-            || CacheControl::of(page).is_public()
-            || (self.authorization == Authorization::Vary && is_apart)
     }
 
     /// Whether pages of requests with `Authorization` are kept at all.

@@ -3,7 +3,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hyper::Method;
+
 use super::rule::{PathPattern, Rule};
+use crate::request::Question;
+
+/// Whether the cache is asked at all.
+#[derive(Debug)]
+pub(crate) enum Disposition<'a> {
+    Lookup(&'a Arc<Rule>),
+    Pass(Pass),
+}
+
+/// Why a request neither reads nor writes the cache.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pass {
+    /// Only GET and HEAD have pages.
+    Method,
+    /// No rule matches the path.
+    Rule,
+}
 
 /// Rules in their order. The first that matches a path counts, however many there are.
 #[derive(Debug, Default)]
@@ -37,8 +56,19 @@ impl Rules {
         Self { all: rules.into_iter().map(Arc::new).collect(), exact, prefixes: nested(prefixes) }
     }
 
+    /// The first rule whose path matches decides; only GET and HEAD have pages.
+    pub(crate) fn disposition(&self, question: &Question<'_>) -> Disposition<'_> {
+        match self.find(question.path) {
+            None => Disposition::Pass(Pass::Rule),
+            Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
+                Disposition::Pass(Pass::Method)
+            }
+            Some(rule) => Disposition::Lookup(rule),
+        }
+    }
+
     /// The first rule that matches a path.
-    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Rule>> {
+    fn find(&self, path: &str) -> Option<&Arc<Rule>> {
         let exact = self.exact.get(path).copied();
         let first = [exact, self.first_prefix(path)].into_iter().flatten().min()?;
         self.all.get(first)
@@ -68,6 +98,16 @@ fn nested(mut prefixes: Vec<(String, usize)>) -> Vec<Prefix> {
         nested.push(Prefix { text, first, parent });
     }
     nested
+}
+
+impl Pass {
+    /// The fixed name in `Cache-Status` and in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Rule => "no-rule",
+        }
+    }
 }
 
 #[cfg(test)]

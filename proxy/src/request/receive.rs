@@ -8,30 +8,14 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
-use ipnet::IpNet;
 
 use super::Refusal;
-use super::site::{Site, is_host};
-use crate::text::decimal;
+use super::question::check_host;
+use super::site::Site;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Who is believed when it says for whom it asks. Nobody by default, not even the loopback.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TrustedProxies(Vec<IpNet>);
-
-impl TrustedProxies {
-    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
-    }
-
-    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|network| network.contains(&peer))
-    }
-}
 
 /// Checks and cleans a request where it comes in, before anything is decided by it: the key is made from what the
 /// origin will see, never from what is cut off on the way.
@@ -75,7 +59,7 @@ fn push_address(text: &mut Vec<u8>, address: IpAddr) {
                 if index > 0 {
                     text.push(b'.');
                 }
-                text.extend_from_slice(decimal(&mut [0; 20], octet.into()));
+                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
             }
         }
     }
@@ -92,11 +76,6 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a request can be told by this Host (RFC 9112 §3.2).
-pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
-    if is_host(host) { Ok(()) } else { Err(Refusal::BadRequest("a bad Host header")) }
 }
 
 /// RFC 9112 §3.2: exactly one good Host, and an absolute target names the same. The target is left in origin form.
@@ -204,6 +183,7 @@ mod tests {
     use hyper::Request;
 
     use super::*;
+    use crate::request::TrustedProxies;
 
     const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 5);
 

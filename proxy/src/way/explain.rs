@@ -110,7 +110,7 @@ impl<S: Store> Proxy<S> {
             return Ok(explanation);
         }
         let question = Question::of_parts(&request, peer);
-        if let Disposition::Lookup(rule) = self.policy.disposition(&question) {
+        if let Disposition::Lookup(rule) = self.policy.rules().disposition(&question) {
             explanation.rule = Some(rule.to_string());
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
@@ -184,7 +184,7 @@ impl<S: Store> Proxy<S> {
 
     /// The texts whose digests are in a key that was read: the page's own, or a variant's.
     fn hashed(&self, key: &Key, decision: &Decision, question: &Question<'_>) -> Vec<Hashed> {
-        let Disposition::Lookup(rule) = self.policy.disposition(question) else { return Vec::new() };
+        let Disposition::Lookup(rule) = self.policy.rules().disposition(question) else { return Vec::new() };
         let id = PageId::of(question, rule, &self.keys, &self.site);
         let marker: Option<&VaryMarker> = match decision {
             Decision::Serve(Serving { marker, .. }) => marker.as_deref(),

@@ -1,11 +1,14 @@
-//! Whether a stored page may still be served, and whether it is time for a new one.
+//! The worth of a stored page: for whom it may be served, whether still, and whether it is time for a new one.
 //!
 //! By default the store's time alone decides, as in Django: what is there is fresh. Rules with `grace`, `stale_if_error`
 //! or `early_refresh` keep pages longer and look at the clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Rule;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+
+use super::{Authorization, CacheControl, Rule};
+use crate::request::Lines;
 
 /// What to do with a page that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,15 @@ pub(crate) enum Freshness {
 }
 
 impl Rule {
+    /// Whether a page may go to a request, as far as `Authorization` is concerned: a page for all may go to anybody,
+    /// any other only to a request without credentials (RFC 9111 §3.5), unless the rule keeps them apart and the page is
+    /// kept apart.
+    pub(crate) fn serves(&self, request: Lines<'_>, page: &HeaderMap, is_apart: bool) -> bool {
+        !has_authorization(request)
+            || CacheControl::of(page).is_public()
+            || (self.authorization == Authorization::Vary && is_apart)
+    }
+
     /// How long pages are kept in the store: past their time, if they may be served then.
     pub(crate) fn keep(&self) -> Duration {
         self.timeout + self.grace.max(self.stale_if_error)
@@ -55,6 +67,11 @@ impl Rule {
     pub(crate) fn looks_at_the_clock(&self) -> bool {
         !self.grace.is_zero() || !self.stale_if_error.is_zero() || self.early_refresh > 0.0
     }
+}
+
+/// Whether a request has credentials. An empty `Authorization` has none.
+pub(crate) fn has_authorization(lines: Lines<'_>) -> bool {
+    lines.get(&AUTHORIZATION).is_some_and(|value| !value.is_empty())
 }
 
 #[cfg(test)]
