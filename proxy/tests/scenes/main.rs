@@ -24,6 +24,7 @@ macro_rules! scenes {
 }
 
 mod admission;
+mod answered;
 mod article;
 mod collapse;
 mod explain;

@@ -369,7 +369,7 @@ impl Scene {
 pub(crate) async fn exchange(server: SocketAddr, request: &[u8]) -> Reply {
     let mut client = Client::connect(server).await;
     client.write(request).await;
-    client.reply(!request.starts_with(b"HEAD ")).await
+    client.reply(!request.trim_ascii_start().starts_with(b"HEAD ")).await
 }
 
 /// Waits until the near cache, if there is one, has heard of a change in Redis that another client made. The near cache
