@@ -18,8 +18,10 @@ use rustix::net::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
+
+use crate::ACCEPT_PAUSE;
 
 /// For the old process to hand its socket over. It has nothing else to do for that.
 const HANDOVER: Duration = Duration::from_secs(2);
@@ -97,6 +99,8 @@ impl Offer {
                 Ok(()) => return info!("relieved: another process has taken the port over"),
                 Err(error) => warn!(%error, "not relieved"),
             }
+            // Without files to accept the next process, the next try fails as soon as it begins.
+            sleep(ACCEPT_PAUSE).await;
         }
     }
 
@@ -274,14 +278,26 @@ mod tests {
         let relieved = tokio::spawn(offer.taken());
         // One comes to nothing, and one is too slow.
         drop(take(&old.path(), old.address).await.unwrap());
-        let start = Instant::now();
         let slow = take(&old.path(), old.address).await.unwrap();
-        tokio::time::sleep(GETTING_READY).await;
+        let start = Instant::now();
+        sleep(GETTING_READY).await;
         let (_, _, predecessor) = take(&old.path(), old.address).await.unwrap();
-        assert_eq!(start.elapsed(), GETTING_READY);
+        assert_eq!(start.elapsed(), GETTING_READY + ACCEPT_PAUSE);
         slow.2.relieve().await;
         assert!(!relieved.is_finished());
         predecessor.relieve().await;
         relieved.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_that_cannot_be_accepted_is_tried_again_after_a_pause() {
+        let (old, _) = Old::new().await;
+        // A socket that is ready and accepts nothing, as if there were no more files.
+        let (socket, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(other);
+        socket.set_nonblocking(true).unwrap();
+        let at = UnixListener::from_std(OwnedFd::from(socket).into()).unwrap();
+        let offer = Offer { at, socket: old.listener.as_fd().try_clone_to_owned().unwrap() };
+        assert!(timeout(10 * ACCEPT_PAUSE, offer.taken()).await.is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -100,8 +100,11 @@ fn poll_event<I: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     stopping: &mut Stopping,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Event<H>>> {
-    // A request that the front is answering is finished first.
-    if !front.is_busy() && stopping.poll(cx).is_ready() {
+    if let Some(passed) = ready!(front.poll_answer(cx))? {
+        return Poll::Ready(Ok(Event::Passed(passed)));
+    }
+    // Between two requests: one that the front is answering is finished first.
+    if stopping.poll(cx).is_ready() {
         return Poll::Ready(Ok(Event::Stopping));
     }
     if let Poll::Ready(passed) = front.poll(cx) {
@@ -109,10 +112,6 @@ fn poll_event<I: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     }
     if front.is_busy() {
         return Poll::Pending;
-    }
-    // The order may have come while a request was being answered.
-    if stopping.poll(cx).is_ready() {
-        return Poll::Ready(Ok(Event::Stopping));
     }
     front.poll_idle(cx).map(|()| Ok(Event::Idle))
 }
@@ -242,6 +241,38 @@ mod tests {
                     scene.handler.notes().last().unwrap(),
                     &format!("end {target}, {} bytes", target.len())
                 );
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_together_with_the_order_has_its_turn_and_is_the_last() {
+        for before in ["/now", "/hyper"] {
+            for under_way in [None, Some("/later"), Some("/undecided"), Some("/wait")] {
+                let mut scene = scene();
+                let mut client = scene.connect();
+                client.send(&get(before)).await;
+                client.page().await;
+                if let Some(target) = under_way {
+                    client.send(&get(target)).await;
+                }
+                settle().await;
+                client.send(&get("/now")).await;
+                scene.stop();
+                settle().await;
+                scene.handler.open(1);
+                let rest = client.rest().await;
+                let answers: Vec<_> = rest.split("HTTP/1.1 200 OK").skip(1).collect();
+                let targets: Vec<_> =
+                    answers.iter().map(|answer| answer.rsplit('\n').next().unwrap()).collect();
+                // hyper closes the connection after the first answer that it gives.
+                let expected = match under_way {
+                    None => vec!["/now"],
+                    Some("/later") => vec!["/later", "/now"],
+                    Some(target) => vec![target],
+                };
+                assert_eq!(targets, expected, "after {before}");
+                assert!(answers.last().unwrap().contains("\r\nConnection: close\r\n"), "{rest}");
             }
         }
     }

@@ -109,6 +109,9 @@ impl<H: Handler> Exchange<'_, H> {
         poll_fn(|cx| {
             if stopping.poll(cx).is_ready() {
                 self.rest.close();
+                if self.rest.is_now() {
+                    return Poll::Ready(Pause::AtRest(since));
+                }
             }
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(Pause::Ended(ended));

@@ -81,11 +81,21 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
     /// Answers plain requests, until something comes for hyper.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Passed<H>>> {
         loop {
+            if let Some(passed) = ready!(self.poll_answer(cx))? {
+                return Poll::Ready(Ok(passed));
+            }
+            self.step = match ready!(self.poll_request(cx))? {
+                Ok(step) => step,
+                Err(passed) => return Poll::Ready(Ok(passed)),
+            };
+        }
+    }
+
+    /// Ready when no request is being answered here, with what a lookup has left to hyper.
+    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Passed<H>>>> {
+        loop {
             self.step = match &mut self.step {
-                Step::Rest => match ready!(self.poll_request(cx))? {
-                    Ok(step) => step,
-                    Err(passed) => return Poll::Ready(Ok(passed)),
-                },
+                Step::Rest => return Poll::Ready(Ok(None)),
                 Step::Lookup(lookup) => match ready!(lookup.as_mut().poll(cx)) {
                     Ok(answer) => {
                         self.at_rest_since = Instant::now();
@@ -93,7 +103,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
                     }
                     Err(passed) => {
                         self.step = Step::Rest;
-                        return Poll::Ready(Ok(passed));
+                        return Poll::Ready(Ok(Some(passed)));
                     }
                 },
                 Step::Sending(unsent) => {
@@ -289,14 +299,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_idle_time_begins_with_the_last_answer() {
-        for (target, answered) in [("/now", 40), ("/hyper", 40), ("/later", 70), ("/undecided", 70)] {
+        for (target, answered) in [
+            ("/now", 40),
+            ("/hyper", 40),
+            ("/later", 70),
+            ("/undecided", 70),
+            ("/now?3000", 70),
+            ("/later?3000", 70),
+            ("/hyper?3000", 70),
+        ] {
             let (scene, start) = (scene(), Instant::now());
-            let mut client = scene.connect();
+            let mut client = scene.connect_over(1000);
             sleep(40 * SECOND).await;
             client.send(&get(target)).await;
             sleep(30 * SECOND).await;
             scene.handler.open(1);
-            assert_eq!(client.page().await, target);
+            assert_eq!(client.page().await, page(target));
             assert_eq!(client.rest().await, "");
             scene.closed().await;
             assert_eq!(start.elapsed(), (answered + 60) * SECOND, "{target}");

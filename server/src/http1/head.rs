@@ -163,7 +163,10 @@ fn are_plain(lines: &[httparse::Header<'_>]) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &[u8]) -> Option<(String, String, Vec<(String, String)>)> {
+    /// Method, target and lines, escaped.
+    type Parts = (String, String, Vec<(String, String)>);
+
+    fn read(text: &[u8]) -> Option<Parts> {
         let head = RequestHead::read(text, &ClientLimits::default())?;
         let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
         let lines = head.lines().map(|(name, value)| (text(name), text(value)));

@@ -49,9 +49,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin, H: Handler> AsyncRead for Inlet<'_, '_, 
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.bytes.is_empty() {
-            // On a connection that is about to close each answer must say so, which hyper's do.
+            // While the front answers a request hyper is at rest. On a connection that is about to close each answer must say
+            // so, which hyper's do.
             let is_fronts = this.rest.is_now() && !this.rest.is_closing();
-            if !is_fronts && !this.front.is_busy() {
+            if !is_fronts {
                 return Pin::new(&mut *this.front.stream).poll_read(cx, buf);
             }
             let passed = ready!(this.front.poll(cx))?;
