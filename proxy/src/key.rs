@@ -219,9 +219,7 @@ impl PageId {
     pub(crate) fn proof(&self, page: &HeaderMap, question: &Question<'_>) -> Bytes {
         match &self.identity {
             Identity::Path(selection) if selection.is_empty() => Bytes::copy_from_slice(&self.key),
-            Identity::Path(selection) => {
-                [&self.key[..], b" ", &sha256_hex(selection.as_bytes())].concat().into()
-            }
+            Identity::Path(selection) => [&self.key[..], b" ", &selection.digests().sha256].concat().into(),
             Identity::Django(id) => Bytes::copy_from_slice(&id.proof(page, question.lines)),
         }
     }
@@ -231,7 +229,7 @@ impl PageId {
         match &self.identity {
             Identity::Path(selection) => match proof.strip_prefix(&self.key[..]) {
                 Some(b"") => selection.is_empty(),
-                Some([b' ', digest @ ..]) => *digest == sha256_hex(selection.as_bytes()),
+                Some([b' ', digest @ ..]) => *digest == selection.digests().sha256,
                 _ => false,
             },
             Identity::Django(id) => *proof == id.proof(page, question.lines),

@@ -1,16 +1,19 @@
 //! Django's `cache_page`, taken out of Django: a reverse caching proxy in front of any HTTP origin.
 //!
-//! The `server` crate accepts connections and gives each request to a [`Proxy`]. The path of a request is in `way`:
+//! [`server::serve`] accepts connections and gives each request to a [`Proxy`]:
 //!
-//! 1. `request` checks the request and removes the headers that a client may not set.
-//! 2. `policy` decides whether the cache is asked at all.
-//! 3. `key` names the page, and the [`Store`] is asked for it. `page` decodes the stored value. A hit ends here.
-//! 4. `origin` fetches the page.
-//! 5. `policy` decides whether the page may be stored, and for how long.
-//! 6. The fill relays the page to the client as it arrives, captures it, and puts it into the store.
+//! 1. `request` makes a question of it: everything that decisions depend on, borrowed from where the request was read.
+//! 2. `way/decide.rs` decides on the question. `policy` decides whether the cache is asked at all, `key` names the page,
+//!    `near` or the [`Store`] is looked up, and `policy` judges the page that was found. `proxy explain` ends here.
+//! 3. A page that may be served is the answer (`page/stored.rs`).
+//! 4. Otherwise a flight (`way/flight.rs`) fetches the page from the `origin`. Requests for the page that arrive meanwhile
+//!    share the flight (`share`).
+//! 5. `policy` decides whether the answer may be stored. `way/fill.rs` relays it to the client as it arrives, captures it,
+//!    and puts it into the store.
+//! 6. `way/answered.rs` records the outcome and logs it.
 //!
-//! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin`
-//! wait for other programs, with deadlines. `error` maps a failure to an answer; `status` reports what the cache did.
+//! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait
+//! for other programs, with deadlines. `tests/architecture.rs` checks which of these modules may use which.
 //!
 //! Not supported: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 

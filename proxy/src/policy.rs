@@ -24,7 +24,7 @@ use cache_control::{Forbidden, forbidden};
 pub(crate) use judge::{Freshness, has_authorization};
 pub use rule::{Authorization, Coalesce, Rule};
 pub(crate) use rules::Disposition;
-pub use rules::Pass;
+pub(crate) use rules::Pass;
 use rules::Rules;
 use vary::Unstorable;
 pub(crate) use vary::VaryList;

@@ -25,7 +25,7 @@ use crate::near::Near;
 use crate::origin::Upstream;
 use crate::page::format::Format;
 use crate::policy::{Coalesce, Policy};
-use crate::request::receive::TrustedProxies;
+use crate::request::TrustedProxies;
 use crate::request::site::Site;
 use crate::share::flights::Flights;
 use crate::share::waiters::Waiters;

@@ -68,4 +68,16 @@ mod tests {
             assert_eq!(within(files, connections, beside), expected, "{files} {connections} {beside}");
         }
     }
+
+    #[test]
+    fn the_system_is_asked_for_as_many_files_as_it_grants() {
+        let limits = ClientLimits { connections: usize::MAX, headers: 7, ..ClientLimits::default() };
+        let affordable = limits.affordable(0);
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
+        let files = current.map_or(usize::MAX, |files| usize::try_from(files).unwrap());
+        assert_eq!((affordable.connections, affordable.headers), (within(files, usize::MAX, 0), 7));
+        let few = ClientLimits { connections: 1, ..limits };
+        assert_eq!(few.affordable(usize::MAX).connections, 1);
+    }
 }

@@ -9,4 +9,6 @@ pub(crate) mod inlet;
 pub(crate) mod rest;
 pub(crate) mod scan;
 pub(crate) mod socket;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod writer;

@@ -219,3 +219,119 @@ async fn drain(order: Order, connections: &Connections, deadline: Duration) {
         Err(_) => warn!(open, "stopped with requests under way: their deadline has passed"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::http1::testing::{Client, Scripted, get, post};
+
+    /// A server of a scripted handler, on a port of its own.
+    struct Server {
+        address: SocketAddr,
+        handler: Arc<Scripted>,
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+    }
+
+    impl Server {
+        async fn start(clients: Clients) -> Self {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let (address, handler) = (listener.local_addr().unwrap(), Scripted::new());
+            let (stop, stopped) = oneshot::channel();
+            let served = serve(listener, handler.clone(), clients, async { drop(stopped.await) });
+            Self { address, handler, stop, task: tokio::spawn(served) }
+        }
+
+        async fn connect(&self) -> Client<TcpStream> {
+            Client(TcpStream::connect(self.address).await.unwrap())
+        }
+
+        /// Completes when so many notes have been written.
+        async fn noted(&self, count: usize) {
+            let mut notes = Vec::new();
+            while notes.len() < count {
+                tokio::task::yield_now().await;
+                notes.extend(self.handler.notes());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_place_is_told_so() {
+        for (limits, status) in [
+            (ClientLimits { connections: 1, ..ClientLimits::default() }, "503 Service Unavailable"),
+            (ClientLimits { connections_per_address: 1, ..ClientLimits::default() }, "429 Too Many Requests"),
+        ] {
+            let server = Server::start(Clients { limits, ..Clients::default() }).await;
+            let mut first = server.connect().await;
+            first.send(&get("/now")).await;
+            assert_eq!(first.page().await, "/now");
+            server.handler.notes();
+            let mut second = server.connect().await;
+            let told = second.rest().await;
+            assert!(told.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{told}");
+            assert!(told.contains("\r\nRetry-After: 1\r\nVia: scripted\r\n"), "{told}");
+            assert_eq!(server.handler.notes(), [format!("refuse {}", &status[..3])]);
+            first.send(&get("/now")).await;
+            assert_eq!(first.page().await, "/now");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_closes_its_port_and_finishes_the_requests_under_way() {
+        let server = Server::start(Clients::default()).await;
+        let mut clients = [server.connect().await, server.connect().await];
+        for (client, request) in clients.iter_mut().zip([get("/later"), post("/wait", "abc")]) {
+            client.send(&request).await;
+        }
+        // Two for the lookup, one for the other.
+        server.noted(3).await;
+        server.stop.send(()).unwrap();
+        while TcpStream::connect(server.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!server.task.is_finished());
+        server.handler.open(2);
+        for (mut client, page) in clients.into_iter().zip(["/later", "/wait"]) {
+            assert_eq!(client.page().await, page);
+            drop(client);
+        }
+        server.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_waits_for_requests_until_its_deadline() {
+        let deadlines = ClientDeadlines { shutdown: Duration::from_millis(20), ..ClientDeadlines::default() };
+        let server = Server::start(Clients { deadlines, ..Clients::default() }).await;
+        let mut client = server.connect().await;
+        client.send(&get("/later")).await;
+        server.noted(2).await;
+        server.stop.send(()).unwrap();
+        server.task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_are_dealt_out_to_all_workers() {
+        let workers = Workers::one_a_core().unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (address, handler) = (listener.local_addr().unwrap(), Scripted::new());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = serve_on(&workers, listener, handler, Clients::default(), async { drop(stopped.await) });
+        let asked = async {
+            for _ in 0..2 * workers::cores() {
+                let mut client = Client(TcpStream::connect(address).await.unwrap());
+                for (request, page) in [(get("/now"), "/now"), (post("/post", "abc"), "/post")] {
+                    client.send(&request).await;
+                    assert_eq!(client.page().await, page);
+                }
+            }
+            drop(stop);
+        };
+        tokio::join!(served, asked);
+    }
+}

@@ -194,4 +194,31 @@ mod tests {
         let open = connections.lock();
         assert_eq!((open.all, open.by_network.len()), (0, 0));
     }
+
+    #[tokio::test]
+    async fn the_end_of_the_last_connection_is_heard_of() {
+        let connections = connections(2, 1);
+        connections.closed().await;
+        let [first, second] = [1, 2].map(|host| connections.admit(IpAddr::from([192, 0, 2, host])).unwrap());
+        let closed = tokio::spawn({
+            let connections = connections.clone();
+            async move { connections.closed().await }
+        });
+        tokio::task::yield_now().await;
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!closed.is_finished());
+        assert_eq!(connections.open(), 1);
+        drop(second);
+        closed.await.unwrap();
+    }
+
+    #[test]
+    fn a_few_connections_without_a_place_are_told_so_and_the_others_closed() {
+        let connections = connections(0, 0);
+        let mut places: Vec<_> = std::iter::from_fn(|| connections.farewell()).collect();
+        assert_eq!(places.len(), FAREWELLS);
+        places.pop();
+        assert!(connections.farewell().is_some());
+    }
 }

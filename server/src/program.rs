@@ -88,3 +88,34 @@ impl Stops {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_is_bound_once() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            // Not every system has IPv6.
+            let Ok((listener, address)) = bind(any.parse().unwrap()) else { continue };
+            assert_eq!(listener.local_addr().unwrap(), address);
+            assert_ne!(address.port(), 0);
+            let message = bind(address).unwrap_err();
+            assert!(
+                message.starts_with(&format!("cannot listen on {address}: Address already in use")),
+                "{message}"
+            );
+            assert!(message.ends_with("; --listen takes another address"), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_can_be_bound_again_at_once() {
+        let (listener, address) = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = tokio::net::TcpStream::connect(address).await.unwrap();
+        // Its end is the first to close, and lingers.
+        drop(listener.accept().await.unwrap());
+        drop((listener, client));
+        bind(address).unwrap();
+    }
+}

@@ -145,3 +145,143 @@ fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
     });
     sockets.flatten().next().ok_or_else(|| io::Error::other("the process there handed nothing over"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tempfile::TempDir;
+    use tokio::net::TcpStream;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A port, offered at a file.
+    struct Old {
+        folder: TempDir,
+        listener: TcpListener,
+        address: SocketAddr,
+    }
+
+    impl Old {
+        async fn new() -> (Self, Offer) {
+            let folder = TempDir::new().unwrap();
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let old = Self { folder, listener, address };
+            let offer = Offer::at(&old.path(), &old.listener).unwrap();
+            (old, offer)
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("takeover")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_process_gets_the_port_with_what_waits_there_and_relieves_the_old_one() {
+        let (old, offer) = Old::new().await;
+        let mut client = TcpStream::connect(old.address).await.unwrap();
+        client.write_all(b"?").await.unwrap();
+        let relieved = tokio::spawn(offer.taken());
+        let (listener, address, predecessor) = take(&old.path(), old.address).await.unwrap();
+        assert_eq!(address, old.address);
+        assert!(!relieved.is_finished());
+        predecessor.relieve().await;
+        relieved.await.unwrap();
+        drop(old.listener);
+        let (mut accepted, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert_eq!(accepted.read_u8().await.unwrap(), b'?');
+        TcpStream::connect(old.address).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_goes_from_one_process_to_the_next_and_on() {
+        let (old, offer) = Old::new().await;
+        let first = tokio::spawn(offer.taken());
+        let (listener, _, predecessor) = take(&old.path(), old.address).await.unwrap();
+        // It offers the port itself before it is ready, at the same file.
+        let second = tokio::spawn(Offer::at(&old.path(), &listener).unwrap().taken());
+        predecessor.relieve().await;
+        first.await.unwrap();
+        let (listener, address, predecessor) = take(&old.path(), old.address).await.unwrap();
+        predecessor.relieve().await;
+        second.await.unwrap();
+        assert_eq!((address, listener.local_addr().unwrap()), (old.address, old.address));
+        let files: Vec<_> =
+            std::fs::read_dir(old.folder.path()).unwrap().map(|file| file.unwrap().path()).collect();
+        assert_eq!(files, [old.path()]);
+    }
+
+    #[tokio::test]
+    async fn a_port_is_taken_for_its_own_address_and_for_any_port_of_its_host() {
+        let (old, offer) = Old::new().await;
+        let relieved = tokio::spawn(offer.taken());
+        for other in ["127.0.0.1:1", "127.0.0.2:0", "[::1]:0", "0.0.0.0:0"] {
+            assert!(take(&old.path(), other.parse().unwrap()).await.is_none(), "{other}");
+        }
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (_, address, predecessor) = take(&old.path(), any).await.unwrap();
+        assert_eq!(address, old.address);
+        predecessor.relieve().await;
+        relieved.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn there_is_nothing_to_take_where_no_process_offers() {
+        let (old, offer) = Old::new().await;
+        drop(offer);
+        assert!(take(&old.path(), old.address).await.is_none(), "a file that a process has left behind");
+        assert!(take(&old.folder.path().join("none"), old.address).await.is_none(), "no file");
+        std::fs::remove_file(old.path()).unwrap();
+        std::fs::write(old.path(), "text").unwrap();
+        assert!(take(&old.path(), old.address).await.is_none(), "another file");
+        // A new offer takes its place.
+        let relieved = tokio::spawn(Offer::at(&old.path(), &old.listener).unwrap().taken());
+        take(&old.path(), old.address).await.unwrap().2.relieve().await;
+        relieved.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_hands_nothing_over_is_no_predecessor() {
+        let (old, offer) = Old::new().await;
+        drop(offer);
+        std::fs::remove_file(old.path()).unwrap();
+        let at = UnixListener::bind(old.path()).unwrap();
+        for words in [WORD, b""] {
+            let says = async {
+                let (mut stream, _) = at.accept().await.unwrap();
+                stream.write_all(words).await.unwrap();
+            };
+            let path = old.path();
+            assert!(tokio::join!(take(&path, old.address), says).0.is_none());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_says_nothing_is_not_waited_for() {
+        let (old, offer) = Old::new().await;
+        let start = Instant::now();
+        assert!(take(&old.path(), old.address).await.is_none());
+        assert_eq!(start.elapsed(), HANDOVER);
+        drop(offer);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_old_process_goes_on_until_a_new_one_is_ready() {
+        let (old, offer) = Old::new().await;
+        let relieved = tokio::spawn(offer.taken());
+        // One comes to nothing, and one is too slow.
+        drop(take(&old.path(), old.address).await.unwrap());
+        let start = Instant::now();
+        let slow = take(&old.path(), old.address).await.unwrap();
+        tokio::time::sleep(GETTING_READY).await;
+        let (_, _, predecessor) = take(&old.path(), old.address).await.unwrap();
+        assert_eq!(start.elapsed(), GETTING_READY);
+        slow.2.relieve().await;
+        assert!(!relieved.is_finished());
+        predecessor.relieve().await;
+        relieved.await.unwrap();
+    }
+}

@@ -1,15 +1,16 @@
 //! The question: everything in a request that decisions depend on, borrowed from where the request was read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::Method;
 use hyper::Request;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use ipnet::IpNet;
 use server::RequestHead;
 
 use super::Refusal;
-use super::receive::{X_FORWARDED_PROTO, check_host, is_forwarded};
+use super::receive::{X_FORWARDED_PROTO, is_forwarded};
 
 /// A checked request: it has exactly one valid Host, and its target is a path.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +33,9 @@ impl<'a> Question<'a> {
     pub(crate) fn of_head(
         head: &'a RequestHead<'a>,
         peer: SocketAddr,
-        is_trusted: bool,
+        trusted: &TrustedProxies,
     ) -> Result<Self, Refusal> {
-        let lines = Lines::Head { head, is_trusted };
+        let lines = Lines::Head { head, is_trusted: trusted.contains(peer.ip()) };
         let (path, query) = head.target().split_once('?').unwrap_or((head.target(), ""));
         // `RequestHead` has checked that there is exactly one Host.
         let authority = head.values(HOST.as_str()).next().unwrap_or_default();
@@ -137,6 +138,52 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// The peers whose `X-Forwarded` headers are believed. None by default, not even the loopback.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// Refuses an invalid Host (RFC 9112 §3.2).
+pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
+    if is_host(host) { Ok(()) } else { Err(Refusal::BadRequest("a bad Host header")) }
+}
+
+/// Whether a text can be the value of a Host header: `uri-host [":" port]` (RFC 9110 §7.2), no user, not empty.
+pub(crate) fn is_host(text: &[u8]) -> bool {
+    let (name, port) = match text.iter().rposition(|&byte| byte == b':') {
+        // The colons of a bare IPv6 address are inside its brackets.
+        Some(at) if !text.ends_with(b"]") => (&text[..at], Some(&text[at + 1..])),
+        _ => (text, None),
+    };
+    is_name(name) && port.is_none_or(is_port)
+}
+
+fn is_name(name: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    match name.strip_prefix(b"[").map(|rest| rest.strip_suffix(b"]")) {
+        Some(address) => address.is_some_and(|inner| {
+            std::str::from_utf8(inner).is_ok_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+        }),
+        None => !name.is_empty() && name.iter().all(allowed),
+    }
+}
+
+fn is_port(port: &[u8]) -> bool {
+    !port.is_empty()
+        && std::str::from_utf8(port).is_ok_and(|digits| digits.parse::<u16>().is_ok() && digits.len() < 6)
+        && port.iter().all(u8::is_ascii_digit)
+}
+
 #[cfg(test)]
 mod tests {
     use server::ClientLimits;
@@ -159,6 +206,38 @@ mod tests {
             assert_eq!(map.get_all("x-a").iter().count(), 2);
             assert!(!map.contains_key("te"));
             assert_eq!(map.contains_key("x-forwarded-host"), is_trusted);
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_an_optional_port() {
+        for host in [
+            "localhost",
+            "localhost:8000",
+            "a.b-c.example",
+            "127.0.0.1:80",
+            "[::1]",
+            "[::1]:8000",
+            "under_score",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        let bad = [
+            "",
+            ":80",
+            "user@host",
+            "host:",
+            "host:port",
+            "host:+1",
+            "host:99999",
+            "[::1",
+            "[x]:80",
+            "a b",
+            "a/b",
+            "a,b:c",
+        ];
+        for host in bad {
+            assert!(!is_host(host.as_bytes()), "{host}");
         }
     }
 }

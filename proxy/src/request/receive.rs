@@ -9,29 +9,14 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
-use ipnet::IpNet;
 
 use super::Refusal;
-use super::site::{Site, is_host};
+use super::question::check_host;
+use super::site::Site;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// The peers whose `X-Forwarded` headers are believed. None by default, not even the loopback.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TrustedProxies(Vec<IpNet>);
-
-impl TrustedProxies {
-    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
-    }
-
-    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|network| network.contains(&peer))
-    }
-}
 
 /// Checks and cleans a request before any decision is made: the key is made from what the origin will see, never from
 /// headers that are removed.
@@ -92,11 +77,6 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
-}
-
-/// Refuses an invalid Host (RFC 9112 §3.2).
-pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
-    if is_host(host) { Ok(()) } else { Err(Refusal::BadRequest("a bad Host header")) }
 }
 
 /// RFC 9112 §3.2: exactly one valid Host, and an absolute target names the same one. Puts the target in origin form.
@@ -205,6 +185,7 @@ mod tests {
     use hyper::Request;
 
     use super::*;
+    use crate::request::TrustedProxies;
 
     const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 5);
 

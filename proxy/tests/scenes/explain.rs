@@ -11,7 +11,11 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 use stack::Redis;
 
-use crate::support::{Origin, Scene, Script, answer};
+use crate::support::{Origin, Scene, Script, Setup, answer};
+
+scenes! {
+    explain_describes_what_the_proxy_does
+}
 
 const DJANGO: &str = "keys = \"django\"\n[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n";
 const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
@@ -34,8 +38,7 @@ fn json(redis: &Redis, settings: &str, args: &[&str]) -> Value {
     serde_json::from_str(&explain(redis, settings, &[&["--json"], args].concat())).unwrap()
 }
 
-#[tokio::test]
-async fn explain_describes_what_the_proxy_does() {
+async fn explain_describes_what_the_proxy_does(on: Setup) {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("Vary: Accept\r\n").await;
     for (settings, keys, selection) in [
@@ -43,7 +46,7 @@ async fn explain_describes_what_the_proxy_does() {
         (format!("{DJANGO}{RULES}"), "django", "http://localhost:8000/p/?q=1"),
     ] {
         redis.cli(&["FLUSHALL"]).unwrap();
-        let scene = Scene::over(&redis.url(), &origin, &settings).await;
+        let scene = Scene::over(on, &redis.url(), &origin, &settings).await;
         let asked = ["-H", "Accept: a/b", "http://localhost:8000/p/?q=1"];
         let said = json(&redis, &settings, &asked);
         assert_eq!(

@@ -7,7 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use proxy::{Key, MemoryStore, Values as _, Write};
 use tokio::time::{Duration, Instant};
 
-use crate::support::{Origin, PATIENCE, Scene, Script, answer, page};
+use crate::support::{Origin, PATIENCE, Scene, Script, Setup, answer, page};
+
+scenes! {
+    pages_are_stored_as_long_as_they_may_be_served_stale
+}
 
 const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
 
@@ -141,11 +145,10 @@ async fn a_costly_page_is_refreshed_before_it_expires() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn pages_are_stored_as_long_as_they_may_be_served_stale() {
+async fn pages_are_stored_as_long_as_they_may_be_served_stale(on: Setup) {
     let redis = stack::Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, &rule("grace = 30\nstale_if_error = 300")).await;
+    let scene = Scene::over(on, &redis.url(), &origin, &rule("grace = 30\nstale_if_error = 300")).await;
     assert_eq!(scene.get("/p/").await.header("cache-control"), "max-age=60");
     let ttl: u64 = redis.cli(&["TTL", KEY]).unwrap().parse().unwrap();
     assert!((350..=360).contains(&ttl), "{ttl}");

@@ -23,11 +23,12 @@ use crate::{Clients, Handler};
 
 /// How long a connection on which nothing is asked is kept when the server stops: a request may be on its way, which many
 /// clients do not send twice.
-pub(crate) const LAST_REQUEST: Duration = Duration::from_secs(1);
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How hyper leaves a connection.
 pub(crate) enum End {
-    Rest,
+    /// With the time of its last answer.
+    Rest(Instant),
     Closed,
 }
 
@@ -66,7 +67,7 @@ pub(crate) fn converse<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
             let event = poll_fn(|cx| poll_event(&mut front, stopping, cx)).await;
             // Boxed, so that idle connections don't pay for it.
             match Box::pin(go_on(&mut front, event, stopping)).await {
-                Ok(End::Rest) => {}
+                Ok(End::Rest(since)) => front.at_rest_since = front.at_rest_since.max(since),
                 Ok(End::Closed) => return,
                 Err(error) => return debug!(peer = %front.peer, %error, "connection ended"),
             }
@@ -91,9 +92,7 @@ async fn go_on<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     if passed.bytes.is_empty() {
         return Ok(End::Closed);
     }
-    let end = exchange::serve(front, passed, stopping).await;
-    front.at_rest_since = Instant::now();
-    Ok(end)
+    Ok(exchange::serve(front, passed, stopping).await)
 }
 
 fn poll_event<I: AsyncRead + AsyncWrite + Unpin, H: Handler>(
@@ -111,6 +110,10 @@ fn poll_event<I: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     if front.is_busy() {
         return Poll::Pending;
     }
+    // The order may have come while a request was being answered.
+    if stopping.poll(cx).is_ready() {
+        return Poll::Ready(Ok(Event::Stopping));
+    }
     front.poll_idle(cx).map(|()| Ok(Event::Idle))
 }
 
@@ -123,47 +126,18 @@ async fn last_request<I: AsyncRead + AsyncWrite + Unpin, H: Handler>(
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-
-    use hyper::body::Incoming;
-    use hyper::{Request, Response};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::http1::testing::{Scene, Scripted, get, page, post, settle};
     use crate::limits::Connections;
     use crate::stopping::Order;
-    use crate::{Answer, Decided, RequestHead};
 
-    struct Silent;
+    const SECOND: Duration = Duration::from_secs(1);
 
-    impl Handler for Silent {
-        type Body = Incoming;
-        type Page = Vec<u8>;
-        type Lookup = ();
-        type Decision = ();
-        type Record = ();
-
-        fn answer(self: &Arc<Self>, _: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
-            Decided::Decision(())
-        }
-
-        async fn look_up(
-            self: &Arc<Self>,
-            (): (),
-            _: &RequestHead<'_>,
-            _: SocketAddr,
-        ) -> Result<Answer<Vec<u8>, ()>, ()> {
-            Err(())
-        }
-
-        fn handle(
-            self: Arc<Self>,
-            _: Request<Incoming>,
-            _: SocketAddr,
-            _: Option<()>,
-        ) -> impl Future<Output = (Response<Incoming>, ())> + Send {
-            pending()
-        }
+    fn scene() -> Scene {
+        Scene::new(Clients::default())
     }
 
     #[tokio::test]
@@ -173,10 +147,121 @@ mod tests {
         let stream = TcpStream::connect(peer).await.unwrap();
         let (clients, order) = (Arc::new(Clients::default()), Order::default());
         let admitted = Connections::new(clients.limits).admit(peer.ip()).unwrap();
-        let (handler, stopping) = (Arc::new(Silent), Stopping::new(&order));
+        let (handler, stopping) = (Scripted::new(), Stopping::new(&order));
         let connection =
             converse(stream, Ok, Start { peer, handler, clients, stopping, _admitted: admitted });
         // With what tokio keeps of a task beside it these are 384 bytes; one more, and it would be 512.
         assert!(size_of_val(&connection) <= 280, "{}", size_of_val(&connection));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_in_the_middle_of_a_head_leaves_nothing() {
+        let scene = scene();
+        for text in ["", "G", "GET /now HTTP/1.1\r\nHost: a\r\n", "GET /now HTTP/1.1\r\nHost: a\r\n\r"] {
+            let mut client = scene.connect();
+            client.send(text).await;
+            settle().await;
+            assert!(!scene.is_closed());
+            drop(client);
+            scene.closed().await;
+            assert_eq!(scene.handler.notes(), [""; 0], "{text:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_at_rest_is_closed_a_moment_after_the_order() {
+        for before in ["", "/now", "/later", "/hyper"] {
+            let mut scene = scene();
+            scene.handler.open(1);
+            let mut client = scene.connect();
+            if !before.is_empty() {
+                client.send(&get(before)).await;
+                assert_eq!(client.page().await, before);
+            }
+            settle().await;
+            let start = Instant::now();
+            scene.stop();
+            assert_eq!(client.rest().await, "");
+            scene.closed().await;
+            assert_eq!(start.elapsed(), LAST_REQUEST, "{before:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_on_its_way_at_the_order_is_answered_and_is_the_last() {
+        for (before, text) in [
+            ("", get("/now")),
+            ("/now", get("/later")),
+            ("/hyper", get("/now")),
+            ("/hyper", post("/post", "a")),
+        ] {
+            let mut scene = scene();
+            let mut client = scene.connect();
+            if !before.is_empty() {
+                client.send(&get(before)).await;
+                client.page().await;
+            }
+            scene.stop();
+            sleep(LAST_REQUEST / 2).await;
+            scene.handler.notes();
+            // Its second half comes later than a connection at rest would be closed.
+            let (first, second) = text.split_at(text.len() - 3);
+            client.send(first).await;
+            sleep(LAST_REQUEST).await;
+            client.send(second).await;
+            let rest = client.rest().await;
+            assert!(rest.starts_with("HTTP/1.1 200 OK\r\n"), "{rest}");
+            assert!(rest.contains("\r\nConnection: close\r\n"), "{rest}");
+            scene.closed().await;
+            let notes = scene.handler.notes();
+            assert_eq!(notes.len(), 2, "{notes:?}");
+            assert!(notes[0].starts_with("handle ") && notes[0].ends_with(", None"), "{notes:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_at_the_order_is_answered_before_the_connection_closes() {
+        // In hyper's time, too: it stays for a while after its answer.
+        for before in ["/now", "/hyper"] {
+            for target in ["/later", "/undecided", "/wait"] {
+                let mut scene = scene();
+                let mut client = scene.connect();
+                client.send(&get(before)).await;
+                client.page().await;
+                client.send(&get(target)).await;
+                settle().await;
+                scene.stop();
+                sleep(5 * SECOND).await;
+                let start = Instant::now();
+                scene.handler.open(1);
+                assert_eq!(client.page().await, target, "after {before}");
+                assert_eq!(client.rest().await, "");
+                scene.closed().await;
+                assert!(start.elapsed() <= LAST_REQUEST, "{target} after {before}: {:?}", start.elapsed());
+                assert_eq!(
+                    scene.handler.notes().last().unwrap(),
+                    &format!("end {target}, {} bytes", target.len())
+                );
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_gets_its_answer_whole_after_the_order() {
+        for before in ["/now", "/hyper"] {
+            for target in ["/now?3000", "/hyper?3000"] {
+                let mut scene = scene();
+                let mut client = scene.connect_over(1000);
+                client.send(&get(before)).await;
+                client.page().await;
+                client.send(&get(target)).await;
+                settle().await;
+                scene.stop();
+                sleep(5 * SECOND).await;
+                assert!(client.page().await == page(target), "{target} after {before}");
+                assert_eq!(client.rest().await, "");
+                assert_eq!(scene.handler.notes().last().unwrap(), &format!("end {target}, 3000 bytes"));
+            }
+        }
     }
 }

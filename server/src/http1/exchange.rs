@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::connection::{End, LAST_REQUEST};
+use super::connection::End;
 use super::front::{Front, Passed};
 use super::guard::Guarded;
 use super::inlet::Inlet;
 use super::rest::{Counted, Rest};
 use super::socket::Socket;
-use crate::alarm::{Alarm, LazyTimer, in_time};
+use crate::alarm::{Alarm, LazyTimer};
 use crate::stopping::Stopping;
 use crate::{Clients, Handler};
 
@@ -43,21 +43,13 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     let service = service_fn(|request| exchange.answer(request));
     let socket = Socket::new(stream, exchange.rest.clone());
     let mut connection = http(clients).serve_connection(socket, service);
-    let pause = tokio::select! {
-        biased;
-        () = poll_fn(|cx| stopping.poll(cx)) => Pause::Stopping,
-        pause = exchange.until_rest(&mut connection, clients.deadlines.idle) => pause,
-    };
-    let ended = match pause {
-        Pause::AtRest => {
+    let ended = match exchange.until_rest(&mut connection, stopping, clients.deadlines.idle).await {
+        Pause::AtRest(since) => {
             // What is left unread can be nobody's: all that came has been answered.
             let is_clean = connection.into_parts().read_buf.is_empty();
-            return if is_clean { End::Rest } else { End::Closed };
+            return if is_clean { End::Rest(since) } else { End::Closed };
         }
         Pause::Ended(ended) => ended,
-        Pause::Stopping => {
-            exchange.until_closed(&mut connection, |connection| connection.graceful_shutdown()).await
-        }
     };
     let stream = connection.into_parts().io.into_inner();
     let refused = stream.refused();
@@ -85,9 +77,9 @@ struct Exchange<'a, H: Handler> {
 
 /// Why hyper's turn may be over.
 enum Pause {
-    AtRest,
+    /// With the time of the last answer.
+    AtRest(Instant),
     Ended(hyper::Result<()>),
-    Stopping,
 }
 
 impl<H: Handler> Exchange<'_, H> {
@@ -105,43 +97,39 @@ impl<H: Handler> Exchange<'_, H> {
         Ok(response.map(|body| Counted::new(body, record, self.rest.clone())))
     }
 
-    /// Until the connection has ended, or has been at rest for a while.
-    async fn until_rest<C>(&self, connection: &mut C, idle: Duration) -> Pause
+    /// Until the connection has ended, or has been at rest for a while. After the order to stop each answer is the last,
+    /// and a connection at rest is left at once.
+    async fn until_rest<C>(&self, connection: &mut C, stopping: &mut Stopping, idle: Duration) -> Pause
     where
         C: Future<Output = hyper::Result<()>> + Unpin,
     {
         // hyper ends a connection that is idle; requests that the front answers meanwhile would not count.
         let linger = LINGER.min(idle / 2);
         let (mut alarm, mut answered, mut since) = (Alarm::default(), 0, Instant::now());
-        poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(Pause::Ended(ended)),
-            Poll::Pending if !self.rest.is_now() => Poll::Pending,
-            Poll::Pending => {
-                if answered != self.rest.answered() {
-                    (answered, since) = (self.rest.answered(), Instant::now());
-                }
-                alarm.poll(cx, since + linger).map(|()| Pause::AtRest)
+        poll_fn(|cx| {
+            if stopping.poll(cx).is_ready() {
+                self.rest.close();
             }
+            if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+                return Poll::Ready(Pause::Ended(ended));
+            }
+            if !self.rest.is_now() {
+                return Poll::Pending;
+            }
+            if answered != self.rest.answered() {
+                (answered, since) = (self.rest.answered(), Instant::now());
+            }
+            if self.rest.is_closing() {
+                return Poll::Ready(Pause::AtRest(since));
+            }
+            alarm.poll(cx, since + linger).map(|()| Pause::AtRest(since))
         })
         .await
     }
-
-    /// Until the connection has ended. Its next answer is the last.
-    async fn until_closed<C>(&self, connection: &mut C, close: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
-    where
-        C: Future<Output = hyper::Result<()>> + Unpin,
-    {
-        self.rest.close();
-        if let Some(ended) = in_time(Instant::now() + LAST_REQUEST, &mut *connection).await {
-            return ended;
-        }
-        // At once if nothing is under way.
-        close(Pin::new(&mut *connection));
-        connection.await
-    }
 }
 
-fn http(clients: &Clients) -> http1::Builder {
+/// hyper, as it reads what comes from clients.
+pub(crate) fn http(clients: &Clients) -> http1::Builder {
     /// The least that uploads are read in, and answers written.
     const BUFFER: usize = 64 << 10;
     /// As many fit on hyper's stack; more are counted on the heap.
@@ -156,4 +144,137 @@ fn http(clients: &Clients) -> http1::Builder {
         http.max_headers(limits.headers);
     }
     http
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::ClientDeadlines;
+    use crate::http1::testing::{Client, PEER, Scene, Scripted, get, post, settle};
+    use crate::stopping::Order;
+
+    #[tokio::test(start_paused = true)]
+    async fn hyper_leaves_a_connection_that_has_been_at_rest_for_a_while() {
+        const SECOND: Duration = Duration::from_secs(1);
+        for (idle, linger) in [(60 * SECOND, LINGER), (SECOND, SECOND / 2)] {
+            let deadlines = ClientDeadlines { idle, ..ClientDeadlines::default() };
+            let clients = Clients { deadlines, ..Clients::default() };
+            let (mut ours, theirs) = duplex(1000);
+            let (handler, order) = (Scripted::new(), Order::default());
+            let mut front = Front::new(&mut ours, &handler, &clients, &PEER);
+            let passed = Passed { bytes: post("/wait", "abc").into(), decision: None };
+            let mut stopping = Stopping::new(&order);
+            let served = serve(&mut front, passed, &mut stopping);
+            let start = Instant::now();
+            let asked = async {
+                let mut client = Client(theirs);
+                sleep(5 * SECOND).await;
+                handler.open(1);
+                assert_eq!(client.page().await, "/wait");
+                sleep(linger / 2).await;
+                client.send(&post("/post", "")).await;
+                assert_eq!(client.page().await, "/post");
+                client
+            };
+            let (end, client) = tokio::join!(served, asked);
+            let answered = 5 * SECOND + linger / 2;
+            assert!(matches!(end, End::Rest(since) if since == start + answered));
+            assert_eq!(start.elapsed(), answered + linger);
+            drop(client);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_changes_hands_as_often_as_need_be() {
+        let scene = Scene::new(Clients::default());
+        let mut client = scene.connect();
+        for pause in [LINGER / 2, 2 * LINGER] {
+            for _ in 0..2 {
+                client.send(&get("/hyper")).await;
+                assert_eq!(client.page().await, "/hyper");
+                sleep(pause).await;
+                client.send(&get("/now")).await;
+                assert_eq!(client.page().await, "/now");
+                // What was decided on the request before is not this one's.
+                client.send(&post("/post", "abc")).await;
+                assert_eq!(client.page().await, "/post");
+                assert_eq!(
+                    scene.handler.notes(),
+                    [
+                        "decide GET /hyper",
+                        r#"handle GET /hyper, 1 lines, 0 bytes, Some("/hyper")"#,
+                        "end /hyper, 6 bytes",
+                        "decide GET /now",
+                        "end /now, 4 bytes",
+                        "handle POST /post, 2 lines, 3 bytes, None",
+                        "end /post, 5 bytes",
+                    ]
+                );
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hyper_leaves_while_the_front_looks_something_up() {
+        let scene = Scene::new(Clients::default());
+        let mut client = scene.connect();
+        for target in ["/later", "/undecided"] {
+            client.send(&get("/hyper")).await;
+            client.page().await;
+            client.send(&get(target)).await;
+            sleep(5 * LINGER).await;
+            scene.handler.open(1);
+            assert_eq!(client.page().await, target);
+            assert_eq!(scene.handler.notes().iter().filter(|note| note.starts_with("decide")).count(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn chunks_end_the_connection_after_their_request() {
+        let scene = Scene::new(Clients::default());
+        let mut client = scene.connect();
+        let chunks = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        client.send(&format!("POST /post HTTP/1.1\r\nHost: a\r\n{chunks}{}", get("/now"))).await;
+        let rest = client.rest().await;
+        assert!(rest.contains("\r\nConnection: close\r\n") && rest.ends_with("\r\n\r\n/post"), "{rest}");
+        assert_eq!(
+            scene.handler.notes(),
+            ["handle POST /post, 2 lines, 3 bytes, None", "end /post, 5 bytes"]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_hyper_refuses_reaches_the_handler() {
+        for text in
+            ["GET / HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nA : b\r\n\r\n", "GET / HTTP/1.1\r\nA: \0\r\n\r\n"]
+        {
+            let scene = Scene::new(Clients::default());
+            let mut client = scene.connect();
+            client.send(&get("/now")).await;
+            client.page().await;
+            scene.handler.notes();
+            client.send(text).await;
+            assert!(client.rest().await.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text:?}");
+            scene.closed().await;
+            assert_eq!(scene.handler.notes(), ["refuse 400"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_request_of_a_client_that_leaves_ends_once() {
+        for target in ["/wait", "/hyper?3000"] {
+            let scene = Scene::new(Clients::default());
+            let mut client = scene.connect_over(1000);
+            client.send(&get(target)).await;
+            settle().await;
+            drop(client);
+            scene.closed().await;
+            let notes = scene.handler.notes();
+            assert_eq!(notes.iter().filter(|note| note.starts_with("end")).count(), 1, "{notes:?}");
+            assert!(!notes.iter().any(|note| note.starts_with("refuse")), "{notes:?}");
+        }
+    }
 }

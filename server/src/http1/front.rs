@@ -87,7 +87,10 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
                     Err(passed) => return Poll::Ready(Ok(passed)),
                 },
                 Step::Lookup(lookup) => match ready!(lookup.as_mut().poll(cx)) {
-                    Ok(answer) => self.send(answer, cx)?,
+                    Ok(answer) => {
+                        self.at_rest_since = Instant::now();
+                        self.send(answer, cx)?
+                    }
                     Err(passed) => {
                         self.step = Step::Rest;
                         return Poll::Ready(Ok(passed));
@@ -143,7 +146,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
     fn send(&mut self, answer: Answer<H::Page, H::Record>, cx: &mut Context<'_>) -> io::Result<Step<'a, H>> {
         let mut unsent = Unsent::new(answer);
         match unsent.poll(&mut *self.stream, cx, self.clients.deadlines.write) {
-            // Soon after the request was read: not worth a look at the clock.
+            // Soon after the decision: not worth a look at the clock.
             Poll::Ready(sent) => sent.map(|()| Step::Rest),
             Poll::Pending => Ok(Step::Sending(Box::new(unsent))),
         }
@@ -159,5 +162,144 @@ async fn look_up<H: Handler>(
     match handler.look_up(lookup, &head.borrow(), peer).await {
         Ok(answer) => Ok(answer),
         Err(decision) => Err(Passed { bytes: head.bytes, decision: Some(decision) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::http1::testing::{Scene, get, page, settle};
+
+    fn scene() -> Scene {
+        Scene::new(Clients::default())
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn a_plain_request_is_answered_at_once() {
+        let scene = scene();
+        let mut client = scene.connect();
+        for _ in 0..2 {
+            client.send(&get("/now?a")).await;
+            let (head, body) = client.answer().await;
+            assert_eq!(
+                head,
+                "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"
+            );
+            assert_eq!(body, "/now?a");
+            assert_eq!(scene.handler.notes(), ["decide GET /now?a", "end /now?a, 6 bytes"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plain_request_is_answered_after_a_lookup() {
+        let scene = scene();
+        let mut client = scene.connect();
+        client.send(&get("/later")).await;
+        settle().await;
+        // The next request waits for the answer to this one.
+        client.send(&get("/now")).await;
+        settle().await;
+        assert_eq!(scene.handler.notes(), ["decide GET /later", "look up /later"]);
+        scene.handler.open(1);
+        assert_eq!([client.page().await, client.page().await], ["/later", "/now"]);
+        assert_eq!(scene.handler.notes(), ["end /later, 6 bytes", "decide GET /now", "end /now, 4 bytes"]);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_ends_in_a_decision_goes_to_hyper_with_the_whole_request() {
+        let scene = scene();
+        let mut client = scene.connect();
+        client.send("GET /undecided HTTP/1.1\r\nHost: a\r\nA: b\r\nA: c\r\n\r\n").await;
+        settle().await;
+        assert_eq!(scene.handler.notes(), ["decide GET /undecided", "look up /undecided"]);
+        scene.handler.open(1);
+        assert_eq!(client.page().await, "/undecided");
+        assert_eq!(
+            scene.handler.notes(),
+            [r#"handle GET /undecided, 3 lines, 0 bytes, Some("/undecided")"#, "end /undecided, 10 bytes"]
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_head_has_no_body() {
+        let scene = scene();
+        let mut client = scene.connect();
+        scene.handler.open(1);
+        for target in ["/now", "/later", "/hyper"] {
+            client.send(&format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+            assert!(client.head().await.contains(&format!("Content-Length: {}\r\n", target.len())));
+            assert_eq!(scene.handler.notes().last().unwrap(), &format!("end {target}, 0 bytes"));
+        }
+        client.send(&get("/now")).await;
+        assert_eq!(client.page().await, "/now");
+    }
+
+    #[tokio::test]
+    async fn the_record_of_a_client_that_has_gone_ends_with_the_lookup() {
+        let scene = scene();
+        let mut client = scene.connect();
+        client.send(&get("/later")).await;
+        settle().await;
+        drop(client);
+        scene.handler.open(1);
+        scene.closed().await;
+        assert_eq!(scene.handler.notes(), ["decide GET /later", "look up /later", "end /later, 0 bytes"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_no_more_gets_its_answer() {
+        let scene = scene();
+        let mut client = scene.connect();
+        client.send(&get("/later")).await;
+        client.0.shutdown().await.unwrap();
+        settle().await;
+        scene.handler.open(1);
+        assert_eq!(client.page().await, "/later");
+        assert_eq!(client.rest().await, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_gets_its_answer_and_one_that_does_not_read_is_given_up() {
+        let scene = scene();
+        let start = Instant::now();
+        let mut slow = scene.connect_over(1000);
+        slow.send(&get("/now?3000")).await;
+        sleep(29 * SECOND).await;
+        let (head, mut body) = (slow.head().await, vec![0; 3000]);
+        slow.0.read_exact(&mut body[..2000]).await.unwrap();
+        sleep(29 * SECOND).await;
+        slow.0.read_exact(&mut body[2000..]).await.unwrap();
+        assert!(body == page("/now?3000").as_bytes());
+        assert_eq!(scene.handler.notes(), ["decide GET /now?3000", "end /now?3000, 3000 bytes"]);
+
+        slow.send(&get("/now?5000")).await;
+        scene.closed().await;
+        assert_eq!(start.elapsed(), (29 + 29 + 30) * SECOND);
+        let sent = 1000 - head.len();
+        let notes = ["decide GET /now?5000".to_owned(), format!("end /now?5000, {sent} bytes")];
+        assert_eq!(scene.handler.notes(), notes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_idle_time_begins_with_the_last_answer() {
+        for (target, answered) in [("/now", 40), ("/hyper", 40), ("/later", 70), ("/undecided", 70)] {
+            let (scene, start) = (scene(), Instant::now());
+            let mut client = scene.connect();
+            sleep(40 * SECOND).await;
+            client.send(&get(target)).await;
+            sleep(30 * SECOND).await;
+            scene.handler.open(1);
+            assert_eq!(client.page().await, target);
+            assert_eq!(client.rest().await, "");
+            scene.closed().await;
+            assert_eq!(start.elapsed(), (answered + 60) * SECOND, "{target}");
+        }
     }
 }

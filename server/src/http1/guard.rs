@@ -206,3 +206,140 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         this.poll_stall(cx, ended)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::Clients;
+    use crate::http1::testing::{Client, Scene, get, page, post, settle};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn refusal(status: &str) -> String {
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nVia: scripted\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{status}\n",
+            status.len() + 1
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_time_from_its_first_byte_on() {
+        for before in ["", "/now", "/hyper"] {
+            let scene = Scene::new(Clients::default());
+            let mut client = scene.connect();
+            if !before.is_empty() {
+                client.send(&get(before)).await;
+                client.page().await;
+            }
+            sleep(5 * SECOND).await;
+            scene.handler.notes();
+            let start = Instant::now();
+            client.send("GET").await;
+            for piece in [" /now HTTP/1.1", "\r\nHost: a\r\n", "A: b\r\n"] {
+                sleep(3 * SECOND).await;
+                client.send(piece).await;
+            }
+            assert_eq!(client.rest().await, refusal("408 Request Timeout"), "after {before:?}");
+            assert_eq!(start.elapsed(), 10 * SECOND);
+            assert_eq!(scene.handler.notes(), ["refuse 408"]);
+            scene.closed().await;
+            assert_eq!(start.elapsed(), 10 * SECOND + FAREWELL);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_reaches_the_client_and_the_handler() {
+        let long = "x".repeat(40_000);
+        for (text, status) in [
+            (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", &long[..9000]), "414 URI Too Long"),
+            (
+                format!("GET / HTTP/1.1\r\nHost: a\r\nA: {long}\r\n\r\n"),
+                "431 Request Header Fields Too Large",
+            ),
+            (
+                format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(100)),
+                "431 Request Header Fields Too Large",
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+                "400 Bad Request",
+            ),
+            (format!("\r\n\r\n{}", get("/now")), "400 Bad Request"),
+        ] {
+            for before in ["", "/now", "/hyper"] {
+                let scene = Scene::new(Clients::default());
+                let mut client = scene.connect();
+                if !before.is_empty() {
+                    client.send(&get(before)).await;
+                    client.page().await;
+                    scene.handler.notes();
+                }
+                client.send(&text).await;
+                assert_eq!(client.rest().await, refusal(status), "after {before:?}");
+                assert_eq!(scene.handler.notes(), [format!("refuse {}", &status[..3])]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_comes_after_the_answers_to_the_requests_before() {
+        let scene = Scene::new(Clients::default());
+        let mut client = scene.connect();
+        let bad = "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n";
+        client.send(&(post("/wait", "abc") + &get("/now") + bad)).await;
+        settle().await;
+        assert_eq!(scene.handler.notes(), ["handle POST /wait, 2 lines, 3 bytes, None"]);
+        scene.handler.open(1);
+        assert_eq!([client.page().await, client.page().await], ["/wait", "/now"]);
+        assert_eq!(client.rest().await, refusal("400 Bad Request"));
+        let notes = scene.handler.notes();
+        assert_eq!((notes.len(), notes[3].as_str()), (4, "refuse 400"), "{notes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_served_and_one_that_does_not_read_is_given_up() {
+        let scene = Scene::new(Clients::default());
+        let mut client = scene.connect_over(1000);
+        let start = Instant::now();
+        client.send(&post("/slow?3000", "")).await;
+        sleep(29 * SECOND).await;
+        let (_, mut body) = (client.head().await, vec![0; 3000]);
+        client.0.read_exact(&mut body[..2000]).await.unwrap();
+        sleep(29 * SECOND).await;
+        client.0.read_exact(&mut body[2000..]).await.unwrap();
+        assert!(body == page("/slow?3000").as_bytes());
+
+        client.send(&post("/slow?5000", "")).await;
+        scene.closed().await;
+        assert_eq!(start.elapsed(), (29 + 29 + 30) * SECOND);
+        assert_eq!(scene.handler.notes().last().unwrap(), "end /slow?5000, 5000 bytes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_turned_away_has_a_moment_to_read_why() {
+        for (full, status) in
+            [(Full::All, "503 Service Unavailable"), (Full::Address, "429 Too Many Requests")]
+        {
+            for stays in [true, false] {
+                let (ours, theirs) = duplex(1000);
+                let (mut client, start) = (Client(theirs), Instant::now());
+                let turned = tokio::spawn(turn_away(ours, full, "", ()));
+                // It has asked something meanwhile.
+                client.send(&get("/now")).await;
+                let told = client.rest().await;
+                assert!(told.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{told}");
+                assert!(
+                    told.contains("\r\nRetry-After: 1\r\n") && told.ends_with(&format!("\r\n\r\n{status}\n"))
+                );
+                if !stays {
+                    drop(client);
+                }
+                turned.await.unwrap();
+                assert_eq!(start.elapsed(), if stays { FAREWELL } else { Duration::ZERO });
+            }
+        }
+    }
+}

@@ -227,4 +227,53 @@ mod tests {
         assert!(is_read(&head(100)) && !is_read(&head(101)));
         assert!(!is_read("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nA: b\r\n\r\n"));
     }
+
+    #[test]
+    fn a_plain_target_is_of_the_characters_of_rfc_3986() {
+        for byte in 0..=u8::MAX {
+            let text = [b"GET /", &[byte][..], b"a HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+            let is_plain = byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%".contains(&byte);
+            assert_eq!(read(&text).is_some(), is_plain, "{}", byte.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_value_is_any_text_without_the_blanks_around_it() {
+        for (line, value) in [
+            ("A:", ""),
+            ("A: \t ", ""),
+            ("A:b", "b"),
+            ("A:  b c\t", "b c"),
+            ("A: :", ":"),
+            ("A: \u{e4}", "\\xc3\\xa4"),
+        ] {
+            let (_, _, lines) =
+                read(format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!(lines[1], ("A".to_owned(), value.to_owned()), "{line:?}");
+        }
+        for line in ["A", ": b", "A\0: b", "A: \0", "A: b\rc", "A: \u{7f}", "(A): b"] {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n");
+            assert_eq!(read(text.as_bytes()), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_in_any_case_and_as_a_whole() {
+        let text = b"HEAD / HTTP/1.1\r\nhOST: a\r\nVary: 1\r\nX-Vary: 2\r\nVar: 3\r\nVARY: 4\r\n\r\n";
+        let head = RequestHead::read(text, &ClientLimits::default()).unwrap();
+        assert_eq!(head.method(), Method::HEAD);
+        assert_eq!(head.values("vary").collect::<Vec<_>>(), [b"1", b"4"]);
+        assert_eq!(head.values("host").collect::<Vec<_>>(), [b"a"]);
+        assert_eq!(head.values("none").count(), 0);
+        let kept = head.keep();
+        assert_eq!((kept.borrow().lines().count(), &kept.bytes[..]), (5, &text[..]));
+    }
+
+    #[test]
+    fn a_head_of_more_lines_than_browsers_send_is_left_to_hyper() {
+        let head =
+            |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(count - 1));
+        assert!(read(head(MAX_LINES).as_bytes()).is_some());
+        assert!(read(head(MAX_LINES + 1).as_bytes()).is_none());
+    }
 }

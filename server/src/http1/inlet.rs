@@ -36,6 +36,7 @@ impl<'i, 'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Inlet<'i, 'a, I, H> 
 
     fn take(&mut self, passed: Passed<H>) {
         self.bytes = passed.bytes;
+        self.rest.passed(!self.bytes.is_empty());
         *self.decision.lock().unwrap_or_else(PoisonError::into_inner) = passed.decision;
     }
 
@@ -58,6 +59,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin, H: Handler> AsyncRead for Inlet<'_, '_, 
         }
         let count = this.bytes.len().min(buf.remaining());
         buf.put_slice(&this.bytes.split_to(count));
+        this.rest.passed(!this.bytes.is_empty());
         Poll::Ready(Ok(()))
     }
 }
@@ -85,5 +87,164 @@ impl<I: AsyncRead + AsyncWrite + Unpin, H: Handler> AsyncWrite for Inlet<'_, '_,
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, WriteHalf, join, sink, split};
+    use tokio::time::sleep;
+
+    use super::{AsyncRead, AsyncWrite};
+    use crate::Clients;
+    use crate::http1::testing::{Client, Scene, Scripted, get, page, post};
+
+    struct Asked {
+        text: String,
+        target: String,
+    }
+
+    impl Asked {
+        fn any(index: usize, random: &mut StdRng) -> Self {
+            let kinds = ["now", "later", "undecided", "hyper", "post"];
+            let kind = kinds[random.random_range(0..kinds.len())];
+            let size = if random.random_bool(0.1) { 50_000 } else { 0 };
+            let target = format!("/{kind}/{index}?{size}");
+            let text = match kind {
+                "post" => post(&target, &get("/hidden").repeat(random.random_range(0..3))),
+                _ if random.random_bool(0.2) => get(&target).replacen("GET", "HEAD", 1),
+                _ => get(&target),
+            };
+            Self { text, target }
+        }
+
+        fn is_head(&self) -> bool {
+            self.text.starts_with("HEAD")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_request_is_answered_once_and_in_its_turn_however_the_bytes_come() {
+        for seed in 0..300 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let requests: Vec<_> =
+                (0..random.random_range(1..20)).map(|index| Asked::any(index, &mut random)).collect();
+            let scene = Scene::new(Clients::default());
+            let (reader, writer) = split(scene.connect_over(random.random_range(200..100_000)).0);
+            let mut client = Client(join(reader, sink()));
+            let heard = async {
+                for request in &requests {
+                    hear(&mut client, request).await;
+                }
+            };
+            tokio::join!(
+                ask(writer, &requests, StdRng::seed_from_u64(seed)),
+                open_gate(&scene.handler, requests.len(), StdRng::seed_from_u64(seed)),
+                heard,
+            );
+            drop(client);
+            scene.closed().await;
+            assert_each_came_once(&requests, &scene.handler.notes(), seed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_to_stop_at_any_moment_leaves_whole_answers_to_the_first_requests() {
+        for seed in 0..300 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let requests: Vec<_> =
+                (0..random.random_range(1..10)).map(|index| Asked::any(index, &mut random)).collect();
+            let mut scene = Scene::new(Clients::default());
+            let (mut reader, writer) = split(scene.connect_over(random.random_range(200..100_000)).0);
+            let handler = scene.handler.clone();
+            let mut answers = Vec::new();
+            let stop = async {
+                sleep(Duration::from_millis(random.random_range(0..10_000))).await;
+                scene.stop();
+            };
+            let (.., heard) = tokio::join!(
+                ask(writer, &requests, StdRng::seed_from_u64(seed)),
+                open_gate(&handler, requests.len(), StdRng::seed_from_u64(seed)),
+                stop,
+                reader.read_to_end(&mut answers),
+            );
+            heard.unwrap();
+            scene.closed().await;
+            let mut client = Client(join(&answers[..], sink()));
+            let mut answered = 0;
+            while !client.0.reader().is_empty() {
+                hear(&mut client, &requests[answered]).await;
+                answered += 1;
+            }
+            let ends = handler.notes().iter().filter(|note| note.starts_with("end ")).count();
+            assert_eq!(answered, ends, "{seed}");
+        }
+    }
+
+    /// Sends requests in pieces that end where requests do, mostly, with pauses that let hyper come and go.
+    async fn ask(mut writer: WriteHalf<DuplexStream>, requests: &[Asked], mut random: StdRng) {
+        let all: String = requests.iter().map(|request| request.text.as_str()).collect();
+        let mut cuts: Vec<_> =
+            (0..random.random_range(0..4)).map(|_| random.random_range(0..all.len())).collect();
+        let mut end = 0;
+        for request in requests {
+            end += request.text.len();
+            if random.random_bool(0.7) {
+                cuts.push(end);
+            }
+        }
+        cuts.push(all.len());
+        cuts.sort_unstable();
+        let mut start = 0;
+        for end in cuts {
+            if writer.write_all(&all.as_bytes()[start..end]).await.is_err() {
+                return;
+            }
+            start = end;
+            if random.random_bool(0.7) {
+                sleep(Duration::from_millis(random.random_range(0..2000))).await;
+            }
+        }
+    }
+
+    async fn open_gate(handler: &Scripted, times: usize, mut random: StdRng) {
+        for _ in 0..times {
+            sleep(Duration::from_millis(random.random_range(0..2000))).await;
+            handler.open(1);
+        }
+    }
+
+    async fn hear<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, request: &Asked) {
+        let page = page(&request.target);
+        if request.is_head() {
+            assert!(client.head().await.contains(&format!("\r\nContent-Length: {}\r\n", page.len())));
+        } else {
+            assert!(client.page().await == page, "{}", request.target);
+        }
+    }
+
+    fn assert_each_came_once(requests: &[Asked], notes: &[String], seed: u64) {
+        let with = |start: String| notes.iter().filter(|note| note.starts_with(&start)).collect::<Vec<_>>();
+        for Asked { text, target } in requests {
+            let (method, body) = (text.split(' ').next().unwrap(), text.split_once("\r\n\r\n").unwrap().1);
+            let handled = with(format!("handle {method} {target}, "));
+            let (decided, looked_up) =
+                (with(format!("decide {method} {target}")), with(format!("look up {target}")));
+            let decision = if decided.is_empty() { None } else { Some(target) };
+            match handled[..] {
+                [note] => assert!(
+                    note.ends_with(&format!(", {} bytes, {decision:?}", body.len())),
+                    "{seed}: {note}"
+                ),
+                _ => assert!(handled.is_empty() && decided.len() == 1, "{seed}: {target}"),
+            }
+            assert!(looked_up.len() <= decided.len() && decided.len() <= 1, "{seed}: {target}");
+            assert_eq!(with(format!("end {target}, ")).len(), 1, "{seed}: {target}");
+        }
+        assert!(!notes.iter().any(|note| note.contains("hidden") || note.starts_with("refuse")), "{seed}");
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Rest(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
+    /// Whether bytes that the front has passed on wait for hyper.
+    is_passed: AtomicBool,
     /// Heads of requests that have come whole.
     asked: AtomicU64,
     /// Whether something is under way from the client: a part of a head, or a body.
@@ -28,6 +30,10 @@ struct Counts {
 }
 
 impl Rest {
+    pub(crate) fn passed(&self, is_passed: bool) {
+        self.0.is_passed.store(is_passed, Relaxed);
+    }
+
     pub(crate) fn took(&self, asked: u64, is_within: bool) {
         self.0.asked.store(asked, Relaxed);
         self.0.is_within.store(is_within, Relaxed);
@@ -54,7 +60,8 @@ impl Rest {
 
     pub(crate) fn is_now(&self) -> bool {
         let asked = self.0.asked.load(Relaxed);
-        !self.0.is_within.load(Relaxed) && asked == self.answered() && asked == self.0.flushed.load(Relaxed)
+        let is_under_way = self.0.is_passed.load(Relaxed) || self.0.is_within.load(Relaxed);
+        !is_under_way && asked == self.answered() && asked == self.0.flushed.load(Relaxed)
     }
 }
 
@@ -100,5 +107,75 @@ impl<B: Body + Unpin, R: Record> Body for Counted<B, R> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+
+    use super::*;
+
+    /// Adds up what it is told.
+    #[derive(Default)]
+    struct Sent(Arc<AtomicU64>);
+
+    impl Record for Sent {
+        fn sent(&mut self, bytes: u64) {
+            self.0.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    fn answer(rest: &Rest) -> Counted<Full<Bytes>, ()> {
+        Counted::new(Full::default(), (), rest.clone())
+    }
+
+    #[test]
+    fn a_connection_is_at_rest_when_each_request_has_its_answer_and_nothing_more_has_come() {
+        let rest = Rest::default();
+        assert!(rest.is_now());
+        rest.took(2, false);
+        let (first, second) = (answer(&rest), answer(&rest));
+        drop(first);
+        rest.flushed();
+        assert!(!rest.is_now(), "one request waits");
+        drop(second);
+        assert!(!rest.is_now(), "its answer is not sent");
+        rest.flushed();
+        assert!(rest.is_now());
+        assert_eq!(rest.answered(), 2);
+        rest.took(2, true);
+        assert!(!rest.is_now(), "a head has begun");
+        rest.took(2, false);
+        rest.passed(true);
+        assert!(!rest.is_now(), "hyper has not read what came");
+        rest.passed(false);
+        assert!(rest.is_now());
+    }
+
+    #[test]
+    fn a_connection_that_closes_may_be_at_rest() {
+        let rest = Rest::default();
+        assert!(!rest.is_closing());
+        rest.close();
+        assert!(rest.is_closing() && rest.is_now());
+    }
+
+    #[tokio::test]
+    async fn the_record_of_an_answer_is_told_what_hyper_takes_of_it() {
+        let (sent, rest) = (Sent::default(), Rest::default());
+        let told = sent.0.clone();
+        let mut answer = Counted::new(Full::<Bytes>::from("abc"), sent, rest.clone());
+        assert_eq!((answer.size_hint().exact(), answer.is_end_stream()), (Some(3), false));
+        let frame = poll_fn(|cx| Pin::new(&mut answer).poll_frame(cx)).await;
+        assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "abc");
+        assert!(poll_fn(|cx| Pin::new(&mut answer).poll_frame(cx)).await.is_none());
+        assert!(answer.is_end_stream());
+        assert_eq!((told.load(Relaxed), rest.answered()), (3, 0));
+        drop(answer);
+        assert_eq!(rest.answered(), 1);
     }
 }

@@ -68,3 +68,34 @@ impl<T: AsyncWrite + Unpin> Write for Socket<T> {
         self.inner().poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{empty, join};
+
+    use super::*;
+    use crate::http1::testing::Writes;
+
+    #[tokio::test]
+    async fn a_small_answer_is_one_piece_and_a_large_one_is_not_copied() {
+        let mut socket = Socket::new(join(empty(), Writes::default()), Rest::default());
+        let parts = |length: usize| [vec![b'x'; 100], vec![b'y'; length - 100]];
+        for (length, is_vectored) in [(200, false), (TOGETHER, false), (TOGETHER + 1, true)] {
+            let parts = parts(length);
+            let parts = [IoSlice::new(&parts[0]), IoSlice::new(&parts[1])];
+            let written = poll_fn(|cx| Pin::new(&mut socket).poll_write_vectored(cx, &parts)).await;
+            assert_eq!(written.unwrap(), length);
+            assert_eq!(socket.stream.inner_mut().writer_mut().0.pop(), Some((length, is_vectored)));
+        }
+    }
+
+    #[test]
+    fn parts_are_put_together_in_their_order() {
+        for parts in [&[&b"ab"[..], b"", b"c"][..], &[b"d"], &[]] {
+            let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            assert_eq!(together(&slices, <[u8]>::to_vec), parts.concat());
+        }
+    }
+}

@@ -130,12 +130,14 @@ fn push_date(head: &mut Vec<u8>, at: SystemTime) {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use tokio::io::{AsyncReadExt as _, duplex};
 
     use super::*;
+    use crate::http1::testing::Writes;
 
     /// Adds up the bytes that it is told of.
     #[derive(Clone, Default)]
@@ -182,5 +184,49 @@ mod tests {
         assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(started.elapsed(), Duration::from_secs(5));
         assert_eq!(told.0.load(Ordering::Relaxed), 100 - HEAD.len() as u64);
+    }
+
+    #[tokio::test]
+    async fn a_small_answer_is_one_write_and_a_large_one_is_not_copied() {
+        for (length, is_vectored) in
+            [(0, false), (TOGETHER - HEAD.len(), false), (TOGETHER, true), (1_000_000, true)]
+        {
+            let (mut unsent, told) = unsent(Some(vec![b'x'; length]));
+            let mut writes = Writes::default();
+            poll_fn(|cx| unsent.poll(&mut writes, cx, Duration::ZERO)).await.unwrap();
+            assert_eq!(writes.0, [(HEAD.len() + length, is_vectored)]);
+            assert_eq!(told.0.load(Ordering::Relaxed), length as u64);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_gone_is_an_error() {
+        let (mut ours, theirs) = duplex(100);
+        let (mut unsent, told) = unsent(Some(vec![b'x'; 1000]));
+        let mut sent = pin!(poll_fn(|cx| unsent.poll(&mut ours, cx, Duration::from_secs(5))));
+        assert!(poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx))).await.is_pending());
+        drop(theirs);
+        assert_eq!(sent.await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(told.0.load(Ordering::Relaxed), 100 - HEAD.len() as u64);
+    }
+
+    #[test]
+    fn an_answer_has_the_date_at_which_it_was_made() {
+        let seconds = Duration::from_secs;
+        for (at, date) in [
+            (SystemTime::UNIX_EPOCH, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (
+                SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_999),
+                "Tue, 14 Nov 2023 22:13:20 GMT",
+            ),
+            (SystemTime::UNIX_EPOCH + seconds(1_700_000_000), "Tue, 14 Nov 2023 22:13:20 GMT"),
+            (SystemTime::UNIX_EPOCH + seconds(1_700_000_001), "Tue, 14 Nov 2023 22:13:21 GMT"),
+            (SystemTime::UNIX_EPOCH + seconds(1_700_000_000), "Tue, 14 Nov 2023 22:13:20 GMT"),
+            (SystemTime::UNIX_EPOCH - seconds(1), "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ] {
+            let mut head = b"A: b\r\n".to_vec();
+            push_date(&mut head, at);
+            assert_eq!(String::from_utf8(head).unwrap(), format!("A: b\r\nDate: {date}\r\n\r\n"));
+        }
     }
 }

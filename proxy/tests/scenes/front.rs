@@ -6,7 +6,14 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use stack::Redis;
 
-use crate::support::{Client, Origin, RULES, Reply, Scene, Script, answer, heard, page};
+use crate::support::{Client, Origin, RULES, Reply, Scene, Script, Setup, answer, heard, page};
+
+scenes! {
+    known_words_are_answered_as_others_are_to_the_byte
+    on_one_connection_each_request_has_its_own_answer_whatever_came_before
+    a_known_request_whose_page_has_gone_is_a_miss_and_then_a_hit_again
+    a_large_page_is_whole_for_a_client_that_reads_late
+}
 
 const GET: &str = "GET /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
 
@@ -43,10 +50,9 @@ async fn ordinarily(client: &mut Client, request: &str) -> Reply {
     client.reply(true).await
 }
 
-#[tokio::test]
-async fn known_words_are_answered_as_others_are_to_the_byte() {
+async fn known_words_are_answered_as_others_are_to_the_byte(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for _ in 0..3 {
         scene.send(GET).await;
     }
@@ -62,8 +68,7 @@ async fn known_words_are_answered_as_others_are_to_the_byte() {
 }
 
 /// What is asked on a connection, known or not, at once or in pieces, several at once or one after the other.
-#[tokio::test]
-async fn on_one_connection_each_request_has_its_own_answer_whatever_came_before() {
+async fn on_one_connection_each_request_has_its_own_answer_whatever_came_before(on: Setup) {
     const REQUESTS: [&str; 9] = [
         GET,
         "GET /p/?a HTTP/1.1\r\nHost: localhost:8000\r\n\r\n",
@@ -76,7 +81,7 @@ async fn on_one_connection_each_request_has_its_own_answer_whatever_came_before(
         "GET /p/none HTTP/1.1\r\nHost: a b\r\n\r\n",
     ];
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut expected = Vec::new();
     for request in REQUESTS {
         scene.send(request).await;
@@ -108,10 +113,9 @@ async fn on_one_connection_each_request_has_its_own_answer_whatever_came_before(
     }
 }
 
-#[tokio::test]
-async fn a_known_request_whose_page_has_gone_is_a_miss_and_then_a_hit_again() {
+async fn a_known_request_whose_page_has_gone_is_a_miss_and_then_a_hit_again(on: Setup) {
     let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     let mut client = scene.connect().await;
     for round in 1..4 {
         for cache in ["MISS fwd=uri-miss; stored", "HIT hit; ttl=", "HIT hit; ttl=", "HIT hit; ttl="] {
@@ -121,7 +125,7 @@ async fn a_known_request_whose_page_has_gone_is_a_miss_and_then_a_hit_again() {
             assert_eq!(reply.text(), format!("page {round}"));
         }
         redis.cli(&["FLUSHALL"]).unwrap();
-        heard().await;
+        heard(on).await;
     }
 }
 
@@ -156,12 +160,11 @@ async fn a_connection_goes_on_after_a_lull_and_ends_after_its_idle_time() {
 }
 
 /// A page larger than what the kernel takes at once, for a client that reads late.
-#[tokio::test]
-async fn a_large_page_is_whole_for_a_client_that_reads_late() {
+async fn a_large_page_is_whole_for_a_client_that_reads_late(on: Setup) {
     let body = "0123456789abcdef".repeat(60_000);
     let whole = page("", &body);
     let origin = Origin::new(move |_, _| Script::Answer(whole.clone())).await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     scene.send(GET).await;
     scene.send(GET).await;
     let mut clients = Vec::new();
