@@ -2,17 +2,18 @@
 //!
 //! [`server::serve`] accepts connections and gives each request to a [`Proxy`]:
 //!
-//! 1. `request` makes a question of it: all that the request is decided by, borrowed from where it was read.
-//! 2. `way/decide.rs` decides on the question. `policy` says whether the cache is asked at all, `key` names the page, `near` or
-//!    the [`Store`] has it or not, and `policy` judges what was found. `proxy explain` ends here.
+//! 1. `request` makes a question of it: everything that decisions depend on, borrowed from where the request was read.
+//! 2. `way/decide.rs` decides on the question. `policy` decides whether the cache is asked at all, `key` names the page,
+//!    `near` or the [`Store`] is looked up, and `policy` judges the page that was found. `proxy explain` ends here.
 //! 3. A page that may be served is the answer (`page/stored.rs`).
-//! 4. Otherwise a flight (`way/flight.rs`) asks the `origin`, one for all requests for the page that come meanwhile (`share`).
-//! 5. `policy` says whether the answer may be stored, and `way/fill.rs` hands it to the client as it comes, and captures it on the
-//!    way into the store.
-//! 6. `way/answered.rs` keeps what became of the request, and writes it into the log.
+//! 4. Otherwise a flight (`way/flight.rs`) fetches the page from the `origin`. Requests for the page that arrive meanwhile
+//!    share the flight (`share`).
+//! 5. `policy` decides whether the answer may be stored. `way/fill.rs` relays it to the client as it arrives, captures it,
+//!    and puts it into the store.
+//! 6. `way/answered.rs` records the outcome and logs it.
 //!
-//! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait for other
-//! programs, with deadlines. `tests/architecture.rs` holds which of these rooms may name which.
+//! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait
+//! for other programs, with deadlines. `tests/architecture.rs` checks which of these modules may use which.
 //!
 //! Not supported: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 

@@ -138,7 +138,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Peers that are believed when they say for whom they ask. None by default, not even the loopback.
+/// The peers whose `X-Forwarded` headers are believed. None by default, not even the loopback.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrustedProxies(Vec<IpNet>);
 
@@ -153,7 +153,7 @@ impl TrustedProxies {
     }
 }
 
-/// Refuses a Host that cannot be one (RFC 9112 §3.2).
+/// Refuses an invalid Host (RFC 9112 §3.2).
 pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
     if is_host(host) { Ok(()) } else { Err(Refusal::BadRequest("a bad Host header")) }
 }

@@ -79,7 +79,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// RFC 9112 §3.2: exactly one good Host, and an absolute target names the same. The target is left in origin form.
+/// RFC 9112 §3.2: exactly one valid Host, and an absolute target names the same one. Puts the target in origin form.
 fn check_target(request: &mut Parts, site: &Site) -> Result<(), Refusal> {
     let mut hosts = request.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
