@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
-use server::{Answer, Decided, RequestHead};
+use server::{Answer, Decided, Record as _, RequestHead};
 use tokio::time::Instant;
 
 use super::answered::Answered;
@@ -87,6 +87,9 @@ impl PendingLookup {
     }
 }
 
+/// A decision that goes on to hyper, with the time when its request was read.
+type Early = (Decision, Instant);
+
 /// An answer that leaves without hyper.
 type Immediate = Answer<StoredPage, Answered>;
 
@@ -94,7 +97,7 @@ impl<S: Store> server::Handler for Proxy<S> {
     type Body = Body;
     type Page = StoredPage;
     type Lookup = PendingLookup;
-    type Decision = Decision;
+    type Decision = Early;
     type Record = Answered;
 
     const REFUSED: &'static str = status::REFUSED;
@@ -102,7 +105,7 @@ impl<S: Store> server::Handler for Proxy<S> {
     fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
         let question = match self.question(head, peer) {
             Ok(question) => question,
-            Err(refusal) => return Decided::Decision(Decision::Refuse(refusal)),
+            Err(refusal) => return Decided::Decision((Decision::Refuse(refusal), now)),
         };
         let decision = match self.begin(&question, now) {
             Ok(decision) => decision,
@@ -119,9 +122,9 @@ impl<S: Store> server::Handler for Proxy<S> {
         lookup: PendingLookup,
         head: &RequestHead<'_>,
         peer: SocketAddr,
-    ) -> Result<Immediate, Decision> {
-        let question = self.question(head, peer).map_err(Decision::Refuse)?;
+    ) -> Result<Immediate, Early> {
         let began = lookup.began();
+        let question = self.question(head, peer).map_err(|refusal| (Decision::Refuse(refusal), began))?;
         let decision = self.finish_decision(lookup, &question, &self.store).await;
         self.immediate(decision, &question, began)
     }
@@ -130,15 +133,16 @@ impl<S: Store> server::Handler for Proxy<S> {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
-        decision: Option<Decision>,
+        early: Option<Early>,
     ) -> (Response<Body>, Answered) {
-        self.serve(request, peer, decision).await
+        self.serve(request, peer, early).await
     }
 
-    fn refused(&self, status: u16, _: SocketAddr) {
+    fn refused(&self, status: u16, bytes: u64, _: SocketAddr) {
         let method = Method::from_bytes(b"-").unwrap_or_default();
         let status = StatusCode::from_u16(status).unwrap_or_default();
-        drop(Answered::begin(&method, "-", Instant::now()).with(status, CacheStatus::Failed("refused")));
+        let answered = Answered::begin(&method, "-", Instant::now());
+        answered.with(status, CacheStatus::Failed("refused")).sent(bytes);
     }
 }
 
@@ -206,17 +210,16 @@ impl<S: Store> Proxy<S> {
         decision: Decision,
         question: &Question<'_>,
         began: Instant,
-    ) -> Result<Immediate, Decision> {
+    ) -> Result<Immediate, Early> {
         let mut serving = match decision {
             // What hyper frames otherwise is left to it.
             Decision::Serve(serving) if serving.page.status() == StatusCode::OK => serving,
-            other => return Err(other),
+            other => return Err((other, began)),
         };
         self.refresh(&mut serving, || question.to_parts(), question.peer);
         let cache = serving.cache();
         let Serving { page, now: at, .. } = serving;
-        let target = format_args!("{}{}{}", question.path, question.mark(), question.query);
-        let record = Answered::begin(question.method, target, began).with(StatusCode::OK, cache);
+        let record = Answered::begin(question.method, question.target, began).with(StatusCode::OK, cache);
         let head = page.write_head(at, cache);
         let body = (*question.method != Method::HEAD).then_some(page);
         Ok(Answer { head, body, at, record })
