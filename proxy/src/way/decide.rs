@@ -73,6 +73,13 @@ pub struct WantedPage {
     pub(super) old: Option<StoredPage>,
 }
 
+/// A decision as far as it can be made without waiting.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+pub(super) enum Begun {
+    Decided(Decision),
+    Pending(PendingLookup),
+}
+
 /// A decision that waits for the store.
 #[derive(Clone, Debug)]
 pub struct PendingLookup {
@@ -108,8 +115,8 @@ impl<S: Store> server::Handler for Proxy<S> {
             Err(refusal) => return Decided::Decision((Decision::Refuse(refusal), now)),
         };
         let decision = match self.begin(&question, now) {
-            Ok(decision) => decision,
-            Err(pending) => match self.finish_at_once(&pending, &question) {
+            Begun::Decided(decision) => decision,
+            Begun::Pending(pending) => match self.finish_at_once(&pending, &question) {
                 Some(decision) => decision,
                 None => return Decided::Lookup(pending),
             },
@@ -155,24 +162,24 @@ impl<S: Store> Proxy<S> {
         values: &V,
     ) -> Decision {
         match self.begin(question, began) {
-            Ok(decision) => decision,
-            Err(pending) => self.finish_decision(pending, question, values).await,
+            Begun::Decided(decision) => decision,
+            Begun::Pending(pending) => self.finish_decision(pending, question, values).await,
         }
     }
 
     /// Decides as far as that can be done without waiting: a pass, or a page that is near.
-    pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Result<Decision, PendingLookup> {
+    pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Begun {
         let rule = match self.policy.rules().disposition(question) {
             Disposition::Lookup(rule) => rule,
-            Disposition::Pass(pass) => return Ok(Decision::Pass(pass)),
+            Disposition::Pass(pass) => return Begun::Decided(Decision::Pass(pass)),
         };
         let id = PageId::of(question, rule, &self.keys, &self.site);
         match self.near.as_ref().and_then(|near| near.page(&id, rule, question, began)) {
             Some((page, marker)) => {
                 let found = Found { page, source: Source::Near, marker };
-                Ok(judge(Lookup::Hit(found), id, rule, began))
+                Begun::Decided(judge(Lookup::Hit(found), id, rule, began))
             }
-            None => Err(PendingLookup { id, rule: rule.clone(), began }),
+            None => Begun::Pending(PendingLookup { id, rule: rule.clone(), began }),
         }
     }
 

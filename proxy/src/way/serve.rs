@@ -78,7 +78,7 @@ impl<S: Store> Proxy<S> {
         peer: SocketAddr,
     ) {
         if let Some(wanted) = serving.refresh.take() {
-            self.fetch_aside(&wanted, request(), peer);
+            self.fetch_aside(&wanted, &request(), peer);
         }
     }
 
