@@ -1,4 +1,4 @@
-# One image with the three programs of the article; compose.yaml starts each of them.
+# One image with origin, proxy and seed; compose.yaml starts each of them.
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /cachepage
@@ -8,7 +8,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cp target/release/origin target/release/proxy target/release/seed /usr/local/bin/
 
 FROM debian:bookworm-slim
-# For the health checks, and the certificates of rediss://.
+# curl for the health checks, and the CA certificates for rediss://.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl && rm -rf /var/lib/apt/lists/* && \
     useradd --system --no-create-home --shell /usr/sbin/nologin cachepage
 COPY --from=build /usr/local/bin/origin /usr/local/bin/proxy /usr/local/bin/seed /usr/local/bin/

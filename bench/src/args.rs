@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use self::laboratory::{DemoArgs, DiffArgs, ExperimentArgs, ReportArgs};
 pub(crate) use self::load::{BombardArgs, MixedArgs, YardstickArgs};
 
-/// The laboratory: shows what the cache is worth, and measures it.
+/// The laboratory: shows and measures what the cache gains.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -20,8 +20,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Reads a command line. `cargo demo -- --check` comes as `demo -- --check`: the alias has its own `--` before
-    /// that, so that both ways of writing mean the same.
+    /// Parses a command line. The alias `cargo demo` ends with its own `--`, so `cargo demo -- --check` arrives as
+    /// `demo -- --check`. The extra `--` is dropped, so that both spellings mean the same.
     pub(crate) fn of(line: impl IntoIterator<Item = OsString>) -> Self {
         Self::parse_from(without_separator(line.into_iter().collect()))
     }
@@ -46,7 +46,7 @@ pub(crate) enum Command {
 
     Compare(crate::compare::CompareArgs),
 
-    /// Answer from memory, as a measure for `compare`
+    /// Serve prepared answers, as a yardstick for `compare`
     #[command(hide = true)]
     Floor {
         kind: crate::compare::Kind,
@@ -54,7 +54,7 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: std::net::SocketAddr,
 
-        /// Of the body, in bytes
+        /// Size of the body, in bytes
         #[arg(long, default_value = "14000")]
         size: usize,
     },

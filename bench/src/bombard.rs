@@ -9,7 +9,7 @@ use crate::failures::Failures;
 use crate::load::{End, Load, Sample};
 use crate::spread::{Milliseconds, Spread};
 
-/// Bombards a page, and prints each request's time, or of those that are too many to print the rate.
+/// Bombards a page, and prints the time of each request, or the rate if the load is repeated.
 pub(crate) async fn run(args: &BombardArgs) -> ExitCode {
     let mut load = Load::at_once(&args.url, args.number);
     let samples = match args.duration {
@@ -46,7 +46,7 @@ fn line(number: usize, sample: &Sample) -> String {
     }
 }
 
-/// How often each name comes: `49 x HIT, 1 x MISS`.
+/// How often each name occurs: `49 x HIT, 1 x MISS`.
 pub(crate) fn counts(samples: &[Sample], name: impl Fn(&Sample) -> String) -> String {
     let mut counts = BTreeMap::<_, usize>::new();
     for sample in samples {

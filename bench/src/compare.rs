@@ -1,10 +1,12 @@
 //! Comparison: the proxy and its peers side by side, in turn, in one run.
 //!
 //! A shared machine is noisy, and figures of different runs don't compare. So all servers of a case run at the same time,
-//! the load goes to each of them in turn for some seconds, again and again, and the table shows medians.
+//! the load goes to each of them in turn for some seconds, again and again, and the table shows medians. A ratio is the
+//! median of the ratios of all rounds.
 
 mod case;
 mod client;
+mod entrant;
 mod head;
 mod load;
 mod measure;
@@ -22,18 +24,19 @@ use std::time::Duration;
 use stack::Redis;
 
 use case::Case;
+use entrant::Entrant;
+pub(crate) use entrant::Kind as PeerKind;
 use load::Traffic;
 use measure::{Client, Fault, Idle, Measured};
-pub(crate) use peer::Kind as PeerKind;
-use peer::{Absent, Entrant, Ground, Peer};
+use peer::{Absent, Ground, Peer};
 use table::Row;
 pub(crate) use yardstick::Kind;
 
 /// Compare the proxy with nginx, Varnish, Bloom and Django under the load of a site
 ///
-/// Each server is set up as it is best for this load (bench/peers); one that is not installed is left out, which is said.
+/// Each server has its best settings for this load (bench/peers); one that is not installed is left out, with a message.
 /// Caches are filled first. Then wrk, with one thread, loads each server in turn, again and again. The table has medians:
-/// CPU of the server a request, requests a second, latencies, the share of hits, and memory; ratios are to nginx's.
+/// the server's CPU time per request, requests per second, latencies, the share of hits, and memory, and ratios to nginx.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         bench compare --cases heads,pages-2000,varies --peers near,nginx\n  \
@@ -117,13 +120,15 @@ pub(crate) async fn run(args: CompareArgs) -> ExitCode {
 fn compare(args: &CompareArgs) -> Result<(), Absent> {
     let wrk = peer::find("wrk")?;
     let redis = Redis::start()?;
-    // What nginx may have, too: misses fill it, and the oldest goes.
+    // As much as nginx may use: misses fill Redis, and it evicts the oldest pages.
     redis.cli(&["CONFIG", "SET", "maxmemory", "2gb"])?;
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])?;
+    // Servers are started in another folder.
+    let proxy = args.proxy.as_ref().map(|program| program.canonicalize()).transpose()?;
     let mut rows = Vec::new();
     for &size in &args.sizes {
         let origin = Peer::origin(&redis, size)?;
-        let ground = Ground { redis: &redis, origin: origin.address, size, proxy: args.proxy.as_deref() };
+        let ground = Ground { redis: &redis, origin: origin.address, size, proxy: proxy.as_deref() };
         for case in args.cases() {
             redis.cli(&["FLUSHALL"])?;
             rows.extend(measure_case(case, args, &ground, &wrk)?);
@@ -140,31 +145,33 @@ fn measure_case(case: Case, args: &CompareArgs, ground: &Ground<'_>, wrk: &Path)
     let (load, entrants) = case.plan();
     let traffic = Traffic::new(load)?;
     let mut peers = start(entrants.iter().filter(|entrant| args.peers.contains(&entrant.kind)), ground);
-    // Before the load, which leaves memory behind that would hide it.
+    // Before the load, since memory that the load leaves behind would hide the growth.
     let idle = if args.idle { idle(&peers, ground.size) } else { Vec::new() };
     peers.retain(|peer| is_filled(peer, &traffic));
     let mut rows = Vec::new();
     for &connections in &args.connections {
         println!("\n{case}, {} bytes, {connections} connections", ground.size);
         let client = Client { wrk, connections, origin: ground.origin };
-        let measured = turns(&peers, |peer, seconds| client.run(peer, &traffic, seconds), args);
-        let row = |(peer, runs): (&Peer, Vec<Measured>)| Row {
+        let turns = turns(&peers, |peer, time| client.run(peer, &traffic, time), args);
+        let row = |(peer, runs): (&Peer, Vec<Option<Measured>>)| Row {
             peer: peer.entrant,
             case,
             size: ground.size,
             connections,
-            measured: Measured::medians(&runs),
+            measured: Measured::medians(&runs.iter().flatten().copied().collect::<Vec<_>>()),
+            of_nginx: None,
             runs,
             idle: idle.iter().find(|(of, _)| *of == peer.entrant).map(|(_, idle)| *idle),
         };
-        let new: Vec<_> = measured.into_iter().map(row).collect();
+        let mut new: Vec<_> = turns.into_iter().map(row).collect();
+        table::compare_with_nginx(&mut new);
         table::show(&new);
         rows.extend(new);
     }
     Ok(rows)
 }
 
-/// Starts those that are installed, and names the others.
+/// Starts the servers that are installed, and names the others.
 fn start<'a>(entrants: impl Iterator<Item = &'a Entrant>, ground: &Ground<'_>) -> Vec<Peer> {
     let start = |&entrant: &Entrant| {
         Peer::start(entrant, ground).map_err(|absent| println!("{entrant} is left out: {absent}")).ok()
@@ -177,11 +184,11 @@ fn is_filled(peer: &Peer, traffic: &Traffic) -> bool {
     filled.map_err(|error| println!("{} is left out: it could not be filled: {error}", peer.entrant)).is_ok()
 }
 
-/// Measures the memory of connections that have had an answer and ask for nothing more.
+/// Measures the memory of connections that are idle after an answer.
 fn idle(peers: &[Peer], size: usize) -> Vec<(Entrant, Idle)> {
     println!("\n{} idle connections, {size} bytes", measure::IDLE);
     println!("{:<30}{:>14}{:>10}", "", "bytes each", "MB in all");
-    // Django here does not keep connections.
+    // This Django (gunicorn) closes each connection.
     let idle = peers.iter().filter(|peer| peer.entrant.kind != PeerKind::Django).filter_map(|peer| {
         let idle = measure::idle(peer, size).ok()?;
         println!("{:<30}{:>14}{:>10.1}", peer.entrant, idle.bytes_each, idle.memory_mb);
@@ -195,20 +202,22 @@ fn turns<'a>(
     peers: &'a [Peer],
     run: impl Fn(&Peer, Duration) -> Result<Measured, Fault>,
     args: &CompareArgs,
-) -> Vec<(&'a Peer, Vec<Measured>)> {
+) -> Vec<(&'a Peer, Vec<Option<Measured>>)> {
+    let turn = |peer: &Peer, seconds| {
+        let fault = |fault| println!("{}: {fault}", peer.entrant);
+        run(peer, Duration::from_secs(seconds)).map_err(fault).ok()
+    };
+    // In the first turns servers open files and grow buffers.
+    for peer in peers {
+        let _ = turn(peer, 1);
+    }
     let mut turns: Vec<_> = peers.iter().map(|peer| (peer, Vec::new())).collect();
-    // The first round opens files and grows buffers, and is not counted.
-    for round in 0..=args.rounds {
-        let seconds = if round == 0 { 1 } else { args.seconds };
+    for _ in 0..args.rounds {
         for (peer, runs) in &mut turns {
-            match run(peer, Duration::from_secs(seconds)) {
-                Ok(measured) if round > 0 => runs.push(measured),
-                Ok(_) => {}
-                Err(fault) => println!("{}: {fault}", peer.entrant),
-            }
+            runs.push(turn(peer, args.seconds));
         }
     }
-    turns.retain(|(_, runs)| !runs.is_empty());
+    turns.retain(|(_, runs)| runs.iter().any(Option::is_some));
     turns
 }
 

@@ -1,9 +1,9 @@
-//! `demo`: the article, played through on this machine, step by step.
+//! `demo`: walks through the article on this machine, step by step.
 //!
-//! 1. The `laboratory` is set up: programs built, database filled, origin and proxy started.
-//! 2. `walk` makes the article's requests; PostgreSQL and Redis say what they saw of them. Each `step` knows whether it
-//!    was as the article says.
-//! 3. Then it serves, until it is told to stop or one of its programs dies.
+//! 1. The `laboratory` builds the programs, fills the database, and starts origin and proxy.
+//! 2. `walk` makes the article's requests and reads what PostgreSQL and Redis saw of them. Each `step` records whether it
+//!    matches the article.
+//! 3. Then the demo serves until it is told to stop or one of its programs dies.
 
 mod step;
 mod walk;
@@ -18,7 +18,7 @@ use crate::stop::Stop;
 /// The article's ports, which its commands name: proxy and origin.
 const PORTS: (u16, u16) = (8000, 8001);
 
-/// Plays the article through, and says on standard error what went wrong.
+/// Runs the demo, and prints errors on standard error.
 pub(crate) async fn run(args: &DemoArgs) -> ExitCode {
     match play(args).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,7 +61,7 @@ fn setup(args: &DemoArgs) -> Setup {
 async fn walk_through(laboratory: &mut Laboratory) -> Result<Steps, LabError> {
     println!("Walking through the article.");
     let steps = walk::walk(laboratory).await;
-    // Whatever a dead program made of the walk, its death is the news.
+    // If a program died during the walk, its death is reported and not the failed step.
     laboratory.alive()?;
     steps
 }

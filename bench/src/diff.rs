@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::args::DiffArgs;
 use crate::run::{Figure, Run, RunError};
 
-/// Prints it; says on standard error what went wrong.
+/// Prints the comparison, and errors on standard error.
 pub(crate) fn run(args: &DiffArgs) -> ExitCode {
     match compare(args) {
         Ok(text) => {
@@ -29,7 +29,7 @@ fn compare(args: &DiffArgs) -> Result<String, RunError> {
     Ok(text + &table(&before.figures(), &after.figures(), args.noise as f64 / 100.0))
 }
 
-/// The figures that both have, and how many only one has.
+/// The figures of both runs, and the number of figures that only one run has.
 fn table(before: &[Figure], after: &[Figure], noise: f64) -> String {
     let known: BTreeMap<_, _> =
         before.iter().map(|figure| ((&figure.name, figure.unit), figure.value)).collect();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_better_or_worse_by_what_is_wanted_of_it() {
+    fn a_change_is_better_or_worse_depending_on_the_figure() {
         for (before, after, more_is_better, expected) in [
             (1.0, 1.0, false, "same"),
             (1.0, 2.0, false, "+100 %  worse"),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_both_have_is_compared() {
+    fn only_figures_of_both_runs_are_compared() {
         let other = Figure { name: "new".to_owned(), ..figure(1.0, false) };
         let text = table(&[figure(2.0, false)], &[figure(1.0, false), other], 0.2);
         assert_eq!(text.lines().count(), 2, "{text}");

@@ -1,11 +1,12 @@
-//! `experiment`: the article's measuring, whole, in one run.
+//! `experiment`: all measurements of the article, in one run.
 //!
-//! 1. `scope` says what is to be measured, and how long it will take.
-//! 2. `pages` asks for single pages and for 50 at once on each of the tables; `plan` has PostgreSQL explain its list query.
-//! 3. `django` asks real Django for single pages of the first tables, where Python has it.
-//! 4. `loads` lets users loose on the first tables: more and more of them, the article's mixed ones, and as many
-//!    requests as can be made.
-//! 5. What was measured is saved, and the report made from it.
+//! 1. `scope` decides what is measured, and estimates the time.
+//! 2. On each of the tables, `pages` measures single requests and 50 at once, and `plan` has PostgreSQL explain the list
+//!    query.
+//! 3. `django` measures single requests to real Django on the first tables, if Python has it.
+//! 4. `loads` runs users on the first tables: more and more of them, the article's mixed users, and as many requests as
+//!    possible.
+//! 5. The run is saved, and the report is made from it.
 
 mod django;
 mod loads;
@@ -26,7 +27,7 @@ use crate::run::Run;
 use crate::stop::Stop;
 use crate::tables::Tables;
 
-/// Measures, saves and reports; says on standard error what went wrong.
+/// Measures, saves and reports; prints errors on standard error.
 pub(crate) async fn run(args: &ExperimentArgs) -> ExitCode {
     match measure(args).await {
         Ok(failed) if failed > 0 && args.fail_on_error => ExitCode::FAILURE,
@@ -38,11 +39,11 @@ pub(crate) async fn run(args: &ExperimentArgs) -> ExitCode {
     }
 }
 
-/// Gives how many requests failed.
+/// Returns how many requests failed.
 async fn measure(args: &ExperimentArgs) -> Result<usize, LabError> {
     let scope = Scope::of(args);
     println!("{scope}");
-    // What cannot be saved need not be measured.
+    // Before the measurements: a run that cannot be saved would be in vain.
     Run::prepare(&args.out)?;
     let mut stop = Stop::listen()?;
     let django = Django::find(args.python.as_deref()).await?;
@@ -64,7 +65,7 @@ fn setup(scope: &Scope) -> Setup {
     Setup { properties: first.properties, indexes: first.indexes, store, ..Setup::default() }
 }
 
-/// An experiment under way.
+/// A running experiment.
 #[derive(Debug)]
 struct Experiment {
     laboratory: Laboratory,
@@ -106,7 +107,7 @@ impl Experiment {
     }
 }
 
-/// As many as `conduct` says.
+/// The number of steps that `conduct` takes.
 fn steps(scope: &Scope) -> usize {
     let first_tables = 1;
     let pages = scope.tables.len() * pages::STEPS;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::load::{Failure, Sample};
 
-/// How many requests failed, and how.
+/// The number of failed requests of each kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failures {
     asked: usize,
@@ -29,17 +29,17 @@ impl Failures {
         }
     }
 
-    /// How many in all.
+    /// The total.
     pub(crate) fn total(&self) -> usize {
         self.kinds.values().sum()
     }
 
-    /// The counts by the names of the kinds.
+    /// The counts, by the name of the kind.
     pub(crate) fn by_name(&self) -> BTreeMap<String, usize> {
         self.kinds.iter().map(|(kind, count)| (kind.to_string(), *count)).collect()
     }
 
-    /// Says what failed. The exit status tells, too, if it is to.
+    /// Prints the failures; with `fail_on_error`, the exit status reports them, too.
     pub(crate) fn verdict(&self, fail_on_error: bool) -> ExitCode {
         if self.total() > 0 {
             println!("  {self}");

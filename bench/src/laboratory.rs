@@ -1,7 +1,7 @@
-//! All that runs, from PostgreSQL to the proxy, and who tells what they saw.
+//! The laboratory: all servers from PostgreSQL to the proxy, and what PostgreSQL and Redis saw of the requests.
 //!
 //! `programs` builds origin, proxy and seed; `database` and `pages` find or start PostgreSQL and Redis; `server` starts
-//! origin and proxy. Whatever ends us, dropping the laboratory ends its programs in order.
+//! origin and proxy. Dropping the laboratory ends its programs in order.
 
 mod database;
 mod error;
@@ -25,21 +25,21 @@ use crate::tables::Indexes;
 /// The page that the article caches, and for how long.
 const CACHED: &str = "/api/properties/cached/=60";
 
-/// What it should consist of.
+/// How to set up a laboratory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) properties: usize,
     pub(crate) indexes: Indexes,
-    /// The ports of proxy and origin; free ones if these are busy or 0.
+    /// The ports of proxy and origin; a port that is busy or 0 is replaced by a free one.
     pub(crate) ports: (u16, u16),
-    /// Redis if it can be had, else memory, unless one of them is asked for.
+    /// `None` means Redis if it is available, else memory.
     pub(crate) store: Option<StoreKind>,
-    /// Servers of the user's, instead of private ones.
+    /// The user's own servers, instead of private ones.
     pub(crate) database_url: Option<String>,
     pub(crate) redis_url: Option<String>,
 }
 
-/// All that runs. Dropped from top to bottom: who asks goes before whom it asks.
+/// The running programs. Fields are dropped from top to bottom, so each client ends before its server.
 #[derive(Debug)]
 pub(crate) struct Laboratory {
     proxy: Server,
@@ -50,7 +50,7 @@ pub(crate) struct Laboratory {
 }
 
 impl Laboratory {
-    /// Builds, fills and starts everything, and says so step by step.
+    /// Builds, fills and starts everything, and prints each step.
     pub(crate) async fn set_up(setup: &Setup) -> Result<Self, LabError> {
         let programs = Programs::build().await?;
         let database = Database::find(setup.database_url.as_deref()).await?;
@@ -70,7 +70,7 @@ impl Laboratory {
         Ok(Self { proxy, origin, programs, pages, database })
     }
 
-    /// Fills the database with other properties.
+    /// Fills the database again.
     pub(crate) async fn seed(&self, properties: usize, indexes: Indexes) -> Result<(), LabError> {
         seed(&self.programs, &self.database, properties, indexes).await
     }
@@ -80,7 +80,7 @@ impl Laboratory {
         format!("http://localhost:{}{path}", self.proxy.port)
     }
 
-    /// The page at a path of the proxy.
+    /// A path at the proxy, as a target for requests.
     pub(crate) fn target(&self, path: &str) -> Result<Target, TargetError> {
         self.url(path).parse()
     }
@@ -98,7 +98,7 @@ impl Laboratory {
         Ok(())
     }
 
-    /// Waits until a program dies, or until that cannot be known.
+    /// Waits until a program dies, or its state cannot be read.
     pub(crate) async fn death(&mut self) -> LabError {
         let mut children = match signal(SignalKind::child()) {
             Ok(children) => children,
@@ -112,7 +112,7 @@ impl Laboratory {
         }
     }
 
-    /// What to try now.
+    /// Commands that the user can try now.
     pub(crate) fn invitation(&self) -> String {
         let cached = self.url("/api/properties/cached/");
         let mut lines = vec![
@@ -138,7 +138,7 @@ impl Laboratory {
     }
 }
 
-/// Fills the database anew. The seed speaks for itself; it ends with us.
+/// Fills the database again. The seed prints its own messages, and ends with this process.
 async fn seed(
     programs: &Programs,
     database: &Database,

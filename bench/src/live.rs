@@ -1,4 +1,4 @@
-//! A load, watched while it runs.
+//! Shows a load on the terminal while it runs.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::failures::Failures;
 use crate::load::{Load, Sample};
 use crate::spread::{Milliseconds, Spread};
 
-/// What the rate and the times on the line are of.
+/// The rate and the times on the line are those of this time.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// Runs a load, with a line on a terminal of how it fares; gives the samples, those so far if it is told to stop.
+/// Runs a load with a line of progress on the terminal. Returns the samples; if told to stop, those so far.
 pub(crate) async fn watch(load: &Load, stop: impl Future<Output = ()>) -> Vec<Sample> {
     const TICK: Duration = Duration::from_millis(500);
     let mut running = load.start();
@@ -40,14 +40,14 @@ pub(crate) async fn watch(load: &Load, stop: impl Future<Output = ()>) -> Vec<Sa
 
 struct Live {
     line: ProgressBar,
-    /// When an answer came, and how long it took.
+    /// When each recent answer came, and how long it took.
     recent: VecDeque<(Instant, Duration)>,
     failures: Failures,
 }
 
 impl Live {
     fn new(load: &Load) -> Self {
-        // On standard error, and nothing at all where that is no terminal.
+        // On standard error, and only if that is a terminal.
         let line = ProgressBar::with_draw_target(Some(load.seconds()), ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("  {wide_bar} {pos}/{len} s  {msg}") {
             line.set_style(style);
@@ -88,7 +88,7 @@ mod tests {
     use crate::load::Answer;
 
     #[test]
-    fn the_line_tells_users_rate_times_and_failures() {
+    fn the_line_shows_users_rate_times_and_failures() {
         let load = Load::at_once(&"http://localhost/".parse().unwrap(), 1);
         let mut live = Live::new(&load);
         assert_eq!(live.text(0, Duration::ZERO), "0 users, 0/s, no answers, 0 failed");

@@ -1,6 +1,6 @@
-//! Load: crowds of users who ask for pages, each request timed from when it was due to the last byte of its answer.
+//! Load: crowds of users that request pages. A request's time runs from when it was due to the last byte of its answer.
 //!
-//! There is one loop, [`User::ask_on`]. The [`Pace`] says when a request is due, and [`Load::start`] when a user comes.
+//! There is one loop, [`User::ask_on`]. The [`Pace`] decides when a request is due, [`Load::start`] when a user starts.
 
 mod pace;
 mod sample;
@@ -22,13 +22,13 @@ pub(crate) use self::sample::{Answer, Cache, Failure, Fault, Sample};
 use self::target::Connection;
 pub(crate) use self::target::{Target, TargetError};
 
-/// A minute is past all patience; an origin that is merely overrun has answered by then.
+/// Longer than any reader waits, and long enough for an overloaded origin.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long answers may take that are due when the load ends. Dropping them would hide the slowest ones.
+/// How long the load waits at its end for answers under way. Dropping them would hide the slowest ones.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// After a fault a user waits: a server that is down is asked again, not hammered.
+/// The pause of a user after a fault, so that a server that is down is not flooded.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Users of one kind.
@@ -39,25 +39,25 @@ pub(crate) struct Crowd {
     pub(crate) pace: Pace,
 }
 
-/// How users come.
+/// How users start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arrival {
-    /// All connect first, then set out together.
+    /// All connect first, then send together.
     Together,
-    /// One after the other, so many a second, the kinds evenly mixed.
+    /// One after the other, at this rate per second, the kinds evenly mixed.
     Rate(f64),
 }
 
-/// When it is over.
+/// When the load ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
-    /// When each user has asked once.
+    /// When each user has sent one request.
     Once,
-    /// After this time no request is due any more; those under way are waited for.
+    /// No request is due after this time; the load waits for those under way.
     After(Duration),
 }
 
-/// What is to be done.
+/// The description of a load.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) crowds: Vec<Crowd>,
@@ -66,19 +66,18 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// `count` requests at once, each by a user of its own, as with the article's curls: nobody waits for another's
-    /// answer on the same connection.
+    /// `count` requests at once, each by its own user on its own connection, as with the article's curls.
     pub(crate) fn at_once(target: &Target, count: usize) -> Self {
         let pace = Pace::Closed { think: Duration::ZERO..=Duration::ZERO };
         let crowd = Crowd { target: target.clone(), users: count, pace };
         Self { crowds: vec![crowd], arrival: Arrival::Together, end: End::Once }
     }
 
-    /// Begins it.
+    /// Starts the load.
     pub(crate) fn start(&self) -> Running {
         let begin = Instant::now();
         let end = match self.end {
-            // Time to connect, and to be answered.
+            // Time to connect, and for the answer.
             End::Once => begin + 3 * DEADLINE,
             End::After(time) => begin + time,
         };
@@ -91,7 +90,7 @@ impl Load {
         let mut users = JoinSet::new();
         for (number, crowd) in mixed(&counts).into_iter().enumerate() {
             let comes = begin + self.arrival.delay(number);
-            // Who would come when all is over need not be waited for.
+            // A user that would start after the end is left out.
             let Some(schedule) = schedules[crowd].pop().filter(|_| comes < end) else { continue };
             let user = User {
                 crowd,
@@ -107,7 +106,7 @@ impl Load {
         Running { begin, users, samples: taken }
     }
 
-    /// How long requests are due, in seconds.
+    /// The duration of the load, in seconds; 0 for `End::Once`.
     pub(crate) fn seconds(&self) -> u64 {
         match self.end {
             End::Once => 0,
@@ -115,7 +114,7 @@ impl Load {
         }
     }
 
-    /// How many users have come by then.
+    /// How many users have started by then.
     pub(crate) fn users_after(&self, elapsed: Duration) -> usize {
         let all = self.crowds.iter().map(|crowd| crowd.users).sum();
         match self.arrival {
@@ -124,7 +123,7 @@ impl Load {
         }
     }
 
-    /// Does it, and gives all samples in the order of their answers.
+    /// Runs the load, and returns all samples in the order of their answers.
     pub(crate) async fn run(&self) -> Vec<Sample> {
         let mut running = self.start();
         let mut samples = Vec::new();
@@ -144,7 +143,7 @@ impl Arrival {
     }
 }
 
-/// A load under way. Dropped, it ends at once.
+/// A running load. Dropping it ends the load at once.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) begin: Instant,
@@ -153,12 +152,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// The next sample; `None` when all users are through.
+    /// The next sample; `None` when all users are done.
     pub(crate) async fn next(&mut self) -> Option<Sample> {
         let sample = self.samples.recv().await;
         if sample.is_none() {
             while let Some(user) = self.users.join_next().await {
-                // A user that panicked is a bug here: it must not pass for requests that were never made.
+                // A panic in a user is a bug here, and must not look like requests that were never made.
                 user.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             }
         }
@@ -166,17 +165,17 @@ impl Running {
     }
 }
 
-/// The times that hold for all users.
+/// Instants that all users share.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     begin: Instant,
     end: Instant,
-    /// From here on nothing is waited for any more.
+    /// From here on no user waits for an answer.
     cut: Instant,
     once: bool,
 }
 
-/// One who asks.
+/// One user.
 struct User {
     crowd: usize,
     target: Target,
@@ -188,7 +187,7 @@ struct User {
 }
 
 impl User {
-    /// Asks whenever a request is due, until the end.
+    /// Sends each request when it is due, until the end.
     async fn ask_on(mut self) {
         sleep(self.comes.saturating_duration_since(Instant::now())).await;
         let (mut connection, mut fault) = match in_time(DEADLINE, self.target.connect()).await {
@@ -196,7 +195,7 @@ impl User {
             Err(fault) => (None, Some(fault)),
         };
         if let Some(start) = &self.start {
-            // Also who could not connect comes to the start, or the others would wait for ever.
+            // A user that could not connect also waits here, or the others would wait for ever.
             start.wait().await;
         }
         while let Some(due) = self.schedule.next(self.clock.end).await {
@@ -220,14 +219,14 @@ impl User {
         let left = self.clock.cut.saturating_duration_since(Instant::now());
         let whole = in_time(DEADLINE.min(left), self.target.ask(connection)).await;
         if whole.is_err() {
-            // An answer that comes too late must not be taken for that of the next request.
+            // A late answer must not be taken for the answer to the next request.
             *connection = None;
         }
         Ok(whole?.answer)
     }
 }
 
-/// A single request, with the whole answer: headers and body are empty if there is none.
+/// A single request and its whole answer; headers and body are empty if there is none.
 #[derive(Debug)]
 pub(crate) struct Visit {
     pub(crate) sample: Sample,
@@ -235,7 +234,7 @@ pub(crate) struct Visit {
     pub(crate) body: Bytes,
 }
 
-/// Sends one request, on a connection that is there before.
+/// Sends one request, on a connection that is made before its time begins.
 pub(crate) async fn one(target: &Target) -> Visit {
     let connected = in_time(DEADLINE, target.connect()).await;
     let due = Instant::now();
@@ -255,14 +254,14 @@ async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>
     timeout(limit, work).await.unwrap_or(Err(Fault::Deadline))
 }
 
-/// The order in which users come: at any time the kinds that are there are as evenly mixed as can be.
+/// The order in which users start: at any time, the kinds are as evenly mixed as possible.
 fn mixed(counts: &[usize]) -> Vec<usize> {
     let total: usize = counts.iter().sum();
     let mut there = vec![0; counts.len()];
     (1..=total)
         .map(|number| {
             let lack = |kind: usize| (counts[kind] * number).saturating_sub(there[kind] * total);
-            // Of equals the first.
+            // Of equal kinds, the first.
             let next = (0..counts.len()).rev().max_by_key(|kind| lack(*kind)).unwrap_or(0);
             there[next] += 1;
             next

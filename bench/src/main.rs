@@ -1,4 +1,4 @@
-//! The program `bench`: what is asked for, and its exit status.
+//! The program `bench`: runs a command and sets the exit status.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is for the person at the terminal")]
 

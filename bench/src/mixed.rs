@@ -1,4 +1,4 @@
-//! `mixed`: the article's users, as Locust would have them: five who read the cached page for one of the naive page.
+//! `mixed`: the article's users, as Locust runs them: five read the cached page for each one that reads the naive page.
 
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use crate::tables::Tables;
 struct Kind {
     name: &'static str,
     page: &'static Page,
-    /// Of all weights together: their share.
+    /// Their share of the users is this weight divided by the sum of all weights.
     weight: usize,
     think: RangeInclusive<Duration>,
 }
@@ -28,18 +28,18 @@ const KINDS: [Kind; 2] = [
     Kind { name: "naive", page: &NAIVE, weight: 1, think: Duration::from_secs(2)..=Duration::from_secs(5) },
 ];
 
-/// The mixed users, and for how long they stay.
+/// The mixed users, and how long they run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mixed {
     pub(crate) users: usize,
-    /// Users a second, where each has a pace of its own.
+    /// Users that start each second, if each has its own pace.
     pub(crate) spawn_rate: f64,
     pub(crate) seconds: usize,
-    /// Requests a second, instead of each user's own pace.
+    /// Requests per second, instead of each user's own pace.
     pub(crate) rate: Option<f64>,
 }
 
-/// Lets them loose and prints what came of it.
+/// Runs the users and prints the results.
 pub(crate) async fn run(args: &MixedArgs) -> ExitCode {
     match measure(args).await {
         Ok(status) => status,
@@ -55,7 +55,7 @@ async fn measure(args: &MixedArgs) -> Result<ExitCode, LabError> {
         Mixed { users: args.users, spawn_rate: args.spawn_rate, seconds: args.duration, rate: args.rate };
     let site = args.site.trim_end_matches('/');
     let load = mixed.load(|page| format!("{site}{}", page.path).parse())?;
-    println!("{} for {} s at {site}; Ctrl-C ends it before.", mixed.name(), mixed.seconds);
+    println!("{} for {} s at {site}; Ctrl-C ends it early.", mixed.name(), mixed.seconds);
     let mut run = Run::begin("bench mixed");
     let mut stop = Stop::listen()?;
     let samples = live::watch(&load, stop.recv()).await;
@@ -71,7 +71,7 @@ async fn measure(args: &MixedArgs) -> Result<ExitCode, LabError> {
 }
 
 impl Mixed {
-    /// What is to be done, with the addresses of the pages.
+    /// The load, with the addresses of the pages.
     pub(crate) fn load(
         &self,
         target: impl Fn(&Page) -> Result<Target, TargetError>,
@@ -85,19 +85,19 @@ impl Mixed {
             };
             crowds.push(Crowd { target: target(kind.page)?, users, pace });
         }
-        // Without users there is nobody to be due.
+        // A crowd without users cannot take requests.
         crowds.retain(|crowd| crowd.users > 0);
         let arrival = match self.rate {
-            // Requests are due from the begin on: somebody must be there for them.
+            // Requests are due from the beginning, so all users must be there.
             Some(_) => Arrival::Together,
             None => Arrival::Rate(self.spawn_rate),
         };
         Ok(Load { crowds, arrival, end: End::After(Duration::from_secs(self.seconds as u64)) })
     }
 
-    /// What came of it.
+    /// The results.
     pub(crate) fn scenario(&self, samples: &[Sample], tables: Option<Tables>) -> Scenario {
-        // Whoever stopped it stopped its time, too.
+        // If the load was stopped, its time ends with the last request.
         let last = samples.iter().map(|sample| sample.due).max().unwrap_or_default();
         let seconds = if last.as_secs_f64() + 5.0 < self.seconds as f64 {
             last.as_secs_f64()
@@ -121,7 +121,7 @@ impl Mixed {
     }
 }
 
-/// How many users each kind has: as its weight says, and the rest for those that were rounded most.
+/// The number of users of each kind, by weight; the remainder goes to the kinds that were rounded down most.
 fn shares(users: usize, weights: &[usize]) -> Vec<usize> {
     let total: usize = weights.iter().sum();
     let mut shares: Vec<_> = weights.iter().map(|weight| users * weight / total).collect();
@@ -134,7 +134,7 @@ fn shares(users: usize, weights: &[usize]) -> Vec<usize> {
     shares
 }
 
-/// As Locust's closing table.
+/// A table like Locust's last one.
 fn table(scenario: &Scenario) -> String {
     let mut text = format!(
         "{:<8} {:>9} {:>7} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",

@@ -1,4 +1,4 @@
-//! `report`: what was measured, shown: one HTML file that needs nothing else, or what the README shows.
+//! `report`: shows a run, as one HTML file without further files, or as the parts that the README shows.
 
 mod article;
 mod chart;
@@ -16,7 +16,7 @@ use self::story::{facts, failures, load_loop};
 use crate::args::ReportArgs;
 use crate::run::{Run, RunError};
 
-/// Writes or prints it; says on standard error what went wrong.
+/// Writes or prints the report, and errors on standard error.
 pub(crate) fn run(args: &ReportArgs) -> ExitCode {
     match show(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,7 +77,7 @@ fn markdown(run: &Run, chart: &str) -> String {
     text + &facts(run).iter().map(|fact| format!("* {}\n", fact.words)).collect::<String>()
 }
 
-/// The main chart as a file of its own; nothing if the run has no figures for it.
+/// The main chart as an SVG file; empty if the run has no figures for it.
 fn main_chart(run: &Run) -> String {
     charts::ladder(run).map(|figure| figure.chart.file(Frame::WIDE)).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! A run of the laboratory: what was measured, on what, as it is kept in JSON.
+//! A run of the laboratory: the measurements and the machine, stored as JSON.
 //!
-//! What a run does not have is empty: `mixed` writes one with its scenario alone.
+//! A part that was not measured is empty: a run of `mixed` has only a scenario.
 
 mod figure;
 mod machine;
@@ -19,14 +19,14 @@ pub(crate) use self::machine::Machine;
 pub(crate) use self::series::{Series, Summary};
 use crate::tables::Tables;
 
-/// Of this kind of file. What changes the meaning of a field makes it another.
+/// The version of the file format. It changes when the meaning of a field changes.
 const FORMAT: u32 = 1;
 
-/// What was measured in one go.
+/// The measurements of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) format: u32,
-    /// The command.
+    /// The command that made the run.
     pub(crate) command: String,
     /// When it began, in UTC.
     pub(crate) began: String,
@@ -56,7 +56,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// One that begins now, here.
+    /// A run that begins now, on this machine.
     #[allow(clippy::disallowed_methods, reason = "the edge: when it began")]
     pub(crate) fn begin(command: &str) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Run {
         }
     }
 
-    /// Reads one that was saved.
+    /// Reads a saved run.
     pub(crate) fn read(path: &Path) -> Result<Self, RunError> {
         let fault = |source| RunError::Read { path: path.to_owned(), source };
         let text = fs::read(path).map_err(fault)?;
@@ -84,14 +84,14 @@ impl Run {
         if run.format == FORMAT { Ok(run) } else { Err(RunError::Format { path: path.to_owned() }) }
     }
 
-    /// Sees that one can be saved there, without touching what is there.
+    /// Checks that a run can be saved at this path, without changing the file.
     pub(crate) fn prepare(path: &Path) -> Result<(), RunError> {
         let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
         let opened = folder.and_then(|()| fs::File::options().create(true).append(true).open(path));
         opened.map(drop).map_err(|source| RunError::Write { path: path.to_owned(), source })
     }
 
-    /// Saves it, in place of what is there.
+    /// Saves the run, and replaces the file if there is one.
     pub(crate) fn write(&self, path: &Path) -> Result<(), RunError> {
         let text = serde_json::to_string(self)
             .map_err(|source| RunError::Syntax { path: path.to_owned(), source })?;
@@ -116,7 +116,7 @@ impl Run {
     }
 }
 
-/// How a page comes about.
+/// How a page is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Way {
@@ -141,7 +141,7 @@ impl Way {
     }
 }
 
-/// Who makes it.
+/// Which site makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Site {
@@ -149,7 +149,7 @@ pub(crate) enum Site {
     Django,
 }
 
-/// One page, asked for again and again, by one reader.
+/// One page, requested repeatedly by one reader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Single {
     pub(crate) site: Site,
@@ -157,12 +157,12 @@ pub(crate) struct Single {
     pub(crate) tables: Tables,
     /// Queries for one request, as PostgreSQL counted them.
     pub(crate) queries: Option<usize>,
-    /// The time they took together, in the median, where the answer tells.
+    /// The median of their total time, if the answer has it.
     pub(crate) database_ms: Option<f64>,
     pub(crate) series: Series,
 }
 
-/// What PostgreSQL does for the list query, as EXPLAIN ANALYZE says.
+/// How PostgreSQL runs the list query, from EXPLAIN ANALYZE.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) tables: Tables,
@@ -171,7 +171,7 @@ pub(crate) struct Plan {
     pub(crate) index: Option<String>,
     /// How many rows it reads to find the page's 20.
     pub(crate) rows: f64,
-    /// The whole query, the median of a few.
+    /// The time of the whole query, the median of several.
     pub(crate) execution_ms: f64,
 }
 
@@ -183,7 +183,7 @@ pub(crate) struct Bombardment {
     pub(crate) series: Series,
 }
 
-/// So many users, each at the same pace.
+/// A number of users, all at the same pace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rung {
     pub(crate) way: Way,
@@ -197,9 +197,9 @@ pub(crate) struct Rung {
 pub(crate) struct Scenario {
     pub(crate) name: String,
     pub(crate) users: usize,
-    /// Users a second, in the closed pace.
+    /// Users that start each second, in the closed pace.
     pub(crate) spawn_rate: Option<f64>,
-    /// Requests a second, in the open pace.
+    /// Requests per second, in the open pace.
     pub(crate) rate: Option<f64>,
     pub(crate) seconds: f64,
     pub(crate) tables: Option<Tables>,
@@ -207,7 +207,7 @@ pub(crate) struct Scenario {
     pub(crate) series: Vec<Series>,
 }
 
-/// As many requests as a number of users can make.
+/// The most requests that a number of users can make.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Limit {
     pub(crate) name: String,
@@ -221,11 +221,11 @@ pub(crate) struct Limit {
 pub(crate) struct RedisSight {
     pub(crate) key: String,
     pub(crate) ttl_seconds: i64,
-    /// Lines of MONITOR; the page itself is cut short.
+    /// Lines of MONITOR, with the page truncated.
     pub(crate) monitor: Vec<String>,
 }
 
-/// Why a run can be neither read nor written.
+/// Why a run cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     #[error("cannot read {}: {source}", path.display())]

@@ -1,4 +1,4 @@
-//! What the origin says of its queries: `Server-Timing: db;dur=12.3;desc="62 queries"`.
+//! Parses the origin's `Server-Timing: db;dur=12.3;desc="62 queries"`.
 
 use hyper::HeaderMap;
 
@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ServerTiming {
     pub(crate) queries: usize,
-    /// All of them together.
+    /// The total time of the queries.
     pub(crate) milliseconds: f64,
 }
 
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_and_their_time_are_told() {
+    fn queries_and_their_time_are_parsed() {
         let told = ServerTiming { queries: 62, milliseconds: 12.3 };
         assert_eq!(ServerTiming::parse(r#"db;dur=12.3;desc="62 queries""#), Some(told));
         for text in ["", "db", "db;dur=1", r#"db;dur=x;desc="2 queries""#, r#"db;dur=1;desc="queries""#] {

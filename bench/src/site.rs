@@ -4,7 +4,7 @@
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) path: &'static str,
-    /// Its key, where it is cached: the path, then the md5 of the query.
+    /// Its key if it is cached: the path, then the md5 of the query.
     pub(crate) key: Option<&'static str>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) const CACHED_SECOND: Page = Page {
     ),
 };
 
-/// The first page by another name: the bombardment finds it cold, whatever the steps before have cached.
+/// The first page under another query, so that earlier steps cannot have cached it.
 pub(crate) const CACHED_BOMBARDED: Page = Page {
     path: "/api/properties/cached/?page=1",
     key: Some(

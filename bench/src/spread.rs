@@ -1,4 +1,4 @@
-//! How times are spread: the least, the median, the 95th percentile and the most.
+//! The spread of times: minimum, median, 95th percentile and maximum.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
@@ -7,20 +7,20 @@ use hdrhistogram::Histogram;
 
 use crate::load::Sample;
 
-/// The times of requests that were answered well.
+/// The times of successful requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Spread(Histogram<u64>);
 
 impl Spread {
-    /// Of the answers that a reader is content with; `None` if there are none.
+    /// The spread of the successful samples; `None` if there are none.
     pub(crate) fn of<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Self> {
         let answered = samples.into_iter().filter(|sample| sample.failure().is_none());
         Self::of_times(answered.map(|sample| sample.took))
     }
 
-    /// Of these times; `None` if there are none.
+    /// The spread of these times; `None` if there are none.
     pub(crate) fn of_times(times: impl IntoIterator<Item = Duration>) -> Option<Self> {
-        // Microseconds to three digits; it grows to what it meets.
+        // Three significant digits of microseconds; the histogram grows as needed.
         let mut histogram = Histogram::new(3).ok()?;
         for time in times {
             histogram.record(u64::try_from(time.as_micros()).ok()?).ok()?;
@@ -37,12 +37,12 @@ impl Spread {
         [0.0, 0.5, 0.95, 1.0].map(|share| self.quantile(share))
     }
 
-    /// Whether there is but one time.
+    /// Whether there is only one time.
     pub(crate) fn is_of_one(&self) -> bool {
         self.0.len() == 1
     }
 
-    /// The time that this share of them did not exceed.
+    /// The time that this share of the requests did not exceed.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         Duration::from_micros(self.0.value_at_quantile(share))
     }
@@ -75,14 +75,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_hundred_times() {
+    fn a_hundred_times_have_a_spread() {
         let spread = Spread::of_times((1..=100).map(Duration::from_millis)).unwrap();
         assert_eq!(spread.median().as_millis(), 50);
         assert_eq!(spread.to_string(), "min 1.00 ms   median 50.0 ms   p95 95.0 ms   max 100 ms");
     }
 
     #[test]
-    fn of_no_times_there_is_none() {
+    fn no_times_have_no_spread() {
         assert!(Spread::of_times(std::iter::empty()).is_none());
     }
 

@@ -1,4 +1,4 @@
-//! Being told to stop.
+//! Stops work at Ctrl-C or SIGTERM.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::laboratory::LabError;
 
-/// Ctrl-C or SIGTERM.
+/// Receives Ctrl-C and SIGTERM.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
@@ -21,7 +21,7 @@ impl Stop {
         tokio::select! { _ = self.interrupt.recv() => (), _ = self.terminate.recv() => () }
     }
 
-    /// Does the work, unless we are told to stop first: then the work is dropped, and what it started ends.
+    /// Does the work. A signal drops the work, which ends everything that it started.
     pub(crate) async fn or<T>(
         &mut self,
         work: impl Future<Output = Result<T, LabError>>,

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How many rows the table of properties has, and which indexes.
+/// The number of rows in the table of properties, and the indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Tables {
     pub(crate) properties: usize,
     pub(crate) indexes: Indexes,
 }
 
-/// Which indexes the tables have beside their primary keys.
+/// The indexes of the tables besides their primary keys.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum, Serialize, Deserialize,
 )]
@@ -17,14 +17,14 @@ pub(crate) struct Tables {
 pub(crate) enum Indexes {
     #[default]
     None,
-    /// Of the foreign keys, as Django makes them.
+    /// Indexes on the foreign keys, as Django makes them.
     Django,
-    /// Of `created_at`, too, by which the list is ordered.
+    /// Also an index on `created_at`, which orders the list.
     Optimized,
 }
 
 impl Indexes {
-    /// As the seed knows them.
+    /// The name for the seed's `--indexes`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "none",

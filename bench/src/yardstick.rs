@@ -1,6 +1,6 @@
-//! `yardstick`: a server of one prepared answer, the least that serving it can cost.
+//! `yardstick`: a server of one prepared answer, at the lowest possible cost.
 //!
-//! What the load loop gets from it is what the load loop can do; what a proxy gets near to it is what the proxy can.
+//! The rate that the load loop gets from it is the load loop's own limit.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::args::YardstickArgs;
 
-/// Serves until it is ended.
+/// Serves until the process ends.
 pub(crate) async fn run(args: &YardstickArgs) -> ExitCode {
     let Err(error) = serve(args).await;
     eprintln!("error: {error}");
@@ -25,7 +25,7 @@ async fn serve(args: &YardstickArgs) -> io::Result<std::convert::Infallible> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // A client that leaves ends its connection, and nothing else.
+        // An error of one connection does not affect the others.
         tokio::spawn(converse(stream, answer.clone()));
     }
 }
@@ -39,7 +39,7 @@ fn answer(size: usize) -> Bytes {
     answer.into()
 }
 
-/// An answer for each request; a request is known by its empty line: those that are sent here have no body.
+/// Sends an answer for each empty line: the requests here have no body, so it ends each of them.
 async fn converse(mut stream: TcpStream, answer: Bytes) -> io::Result<()> {
     const END: &[u8] = b"\r\n\r\n";
     let mut asked = Vec::with_capacity(4096);

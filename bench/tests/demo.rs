@@ -1,4 +1,4 @@
-//! The demo, as its user sees it: what it says, how it ends, and that nothing is left.
+//! Tests the demo as its user sees it: its output, its end, and that it leaves nothing behind.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -35,7 +35,7 @@ fn the_memory_store_needs_no_redis() {
 }
 
 #[test]
-fn sigterm_ends_it_in_order() {
+fn sigterm_ends_the_demo_in_order() {
     let mut demo = Demo::start(&[]);
     demo.lines_until("Serving until Ctrl-C");
     demo.signal(Signal::TERM);
@@ -44,7 +44,7 @@ fn sigterm_ends_it_in_order() {
 }
 
 #[test]
-fn a_signal_during_the_set_up_ends_it_too() {
+fn a_signal_during_the_set_up_ends_the_demo() {
     let mut demo = Demo::start(&[]);
     demo.lines_until("Filling the database");
     demo.signal(Signal::INT);
@@ -54,7 +54,7 @@ fn a_signal_during_the_set_up_ends_it_too() {
 }
 
 #[test]
-fn a_death_is_told_with_the_last_words() {
+fn the_death_of_a_program_is_reported_with_its_last_output() {
     let mut demo = Demo::start(&[]);
     demo.lines_until("Serving until Ctrl-C");
     kill_process(demo.proxy(), Signal::KILL).unwrap();
@@ -75,8 +75,8 @@ fn nothing_is_left_of_a_demo_that_was_killed() {
 }
 
 #[test]
-fn a_busy_port_is_told_and_another_taken() {
-    // Somebody else may have it: as good for us.
+fn a_busy_port_is_reported_and_replaced() {
+    // If this fails, another program has the port, which is as good.
     let _taken = TcpListener::bind("127.0.0.1:8000");
     let mut demo = Demo::start(&["--check"]);
     let lines = demo.lines_until("50 at once, cached, warm");
@@ -86,7 +86,7 @@ fn a_busy_port_is_told_and_another_taken() {
     demo.assert_gone();
 }
 
-/// The article's ports are there once: one demo after the other.
+/// All demos use the article's ports, so only one runs at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
 struct Demo {
@@ -94,7 +94,7 @@ struct Demo {
     lines: Receiver<String>,
     stderr: String,
     folder: TempDir,
-    /// What the demo said of its programs.
+    /// The processes of its programs, from the demo's output.
     pids: Vec<i32>,
     ports: Vec<u16>,
     _turn: MutexGuard<'static, ()>,
@@ -104,7 +104,7 @@ impl Demo {
     fn start(args: &[&str]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
-        // As the real one: PostgreSQL runs as another user, if we are root, and removes its own folder in it.
+        // Open to all users, as /tmp is: as root, PostgreSQL runs as another user and removes its own folder.
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o1777)).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_bench"))
             .args(["demo", "--properties", "100"])
@@ -125,7 +125,7 @@ impl Demo {
         Self { child, lines, stderr, folder, pids: Vec::new(), ports: Vec::new(), _turn: turn }
     }
 
-    /// What it says up to a line that holds this.
+    /// The output up to a line that contains `last`.
     fn lines_until(&mut self, last: &str) -> Vec<String> {
         let mut lines = Vec::new();
         // The programs may have to be built first.
@@ -142,7 +142,7 @@ impl Demo {
                 return lines;
             }
         }
-        panic!("it never said {last:?}: {lines:#?} {}", self.stderr());
+        panic!("the demo did not print {last:?}: {lines:#?} {}", self.stderr());
     }
 
     fn proxy(&self) -> Pid {
@@ -157,7 +157,7 @@ impl Demo {
         self.child.wait().unwrap()
     }
 
-    /// What it said on standard error, once it has ended.
+    /// Its output on standard error, after its end.
     fn stderr(&mut self) -> String {
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr.read_to_string(&mut self.stderr).unwrap();
@@ -185,7 +185,7 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // After a failed assertion: it ends its programs itself.
+        // Needed after a failed assertion. The programs end with the demo.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! The measuring commands, as their user sees them.
+//! Tests the measuring commands as their user sees them.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 #[test]
-fn an_experiment_tells_the_article_s_story() {
+fn an_experiment_measures_the_whole_article() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("run.json");
     let mut experiment =
@@ -52,7 +52,7 @@ fn mixed_users_end_with_what_was_measured_so_far() {
     let mut mixed = bench(&["mixed", &site, "--duration", "600", "--fail-on-error"]).spawn().unwrap();
     asked.recv().unwrap();
     asked.recv().unwrap();
-    // The first page is read: the next one comes when its reader has thought.
+    // The first page was read; its user now pauses before the next request.
     kill_process(Pid::from_child(&mixed), Signal::INT).unwrap();
     let mut said = String::new();
     mixed.stdout.take().unwrap().read_to_string(&mut said).unwrap();
@@ -62,7 +62,7 @@ fn mixed_users_end_with_what_was_measured_so_far() {
 }
 
 #[test]
-fn failures_are_told_by_kind_and_decide_the_exit_status_when_asked() {
+fn failures_are_reported_by_kind_and_set_the_exit_status_with_fail_on_error() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let site = format!("http://{closed}");
     let mixed = ["mixed", &site, "--users", "1", "--duration", "1"];
@@ -91,14 +91,14 @@ fn the_readme_shows_the_committed_run() {
     assert_eq!(
         shown,
         report("--markdown"),
-        "make it anew: bench report docs/measurements/experiment.json --markdown"
+        "regenerate it: bench report docs/measurements/experiment.json --markdown"
     );
     let chart = std::fs::read_to_string(project("docs/measurements/users.svg")).unwrap();
-    assert!(chart == report("--svg"), "make it anew: bench report docs/measurements/experiment.json --svg");
+    assert!(chart == report("--svg"), "regenerate it: bench report docs/measurements/experiment.json --svg");
 }
 
 #[test]
-fn a_run_differs_in_nothing_from_itself() {
+fn a_run_does_not_differ_from_itself() {
     let run = project("docs/measurements/experiment.json");
     let output = output(bench(&["diff"]).arg(&run).arg(&run));
     let said = String::from_utf8_lossy(&output.stdout);
@@ -107,7 +107,7 @@ fn a_run_differs_in_nothing_from_itself() {
 }
 
 #[test]
-fn an_experiment_that_cannot_be_saved_is_not_begun() {
+fn an_experiment_that_cannot_be_saved_does_not_start() {
     let output = output(&mut bench(&["experiment", "--out", "/dev/null/run.json"]));
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -117,7 +117,7 @@ fn an_experiment_that_cannot_be_saved_is_not_begun() {
 }
 
 #[test]
-fn what_is_no_run_is_told() {
+fn a_file_that_is_not_a_run_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.json");
     std::fs::write(&broken, "{}").unwrap();
@@ -146,7 +146,7 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// A server that answers anything with a page, and tells of each request before it is answered.
+/// A server that answers every request with a page, and reports each request before it answers.
 fn serve_one_page() -> (String, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let site = format!("http://{}", listener.local_addr().expect("its address"));

@@ -1,4 +1,4 @@
-//! The report, as a browser shows it: at the width of a desk and at that of a hand.
+//! Tests the report in a browser, at the width of a desktop and of a phone.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Looks at the page when it is laid out, and tells what it saw to the page around it. The report itself has no script.
+/// Inspects the page after its layout, and passes the result to the page around it. The report itself has no script.
 const LOOK: &str = r#"<script>
 addEventListener("load", () => {
   const box = (element) => element.getBoundingClientRect();
@@ -32,15 +32,15 @@ addEventListener("load", () => {
 });
 </script>"#;
 
-/// Browsers make no window as narrow as a phone, but a frame in one.
+/// Browsers do not open windows as narrow as a phone, so the report is shown in a frame.
 const AROUND: &str = r#"<!DOCTYPE html><iframe src="looked-at.html" width="WIDTH" height="2000" frameborder="0"></iframe>
 <script id="seen" type="application/json"></script>
 <script>onmessage = (event) => { document.getElementById("seen").textContent = event.data; };</script>"#;
 
 #[test]
-fn every_chart_is_readable_on_a_desk_and_in_a_hand() {
+fn every_chart_is_readable_on_a_desktop_and_a_phone() {
     let Some(chromium) = chromium() else {
-        println!("There is no Chromium here: nobody has looked at the report.");
+        println!("Skipped: there is no Chromium to open the report.");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -79,14 +79,14 @@ struct Browser {
 }
 
 impl Browser {
-    /// What the page says of itself at this width.
+    /// The result of inspecting the page at this width.
     fn look_at(&self, report: &Path, width: u64) -> Value {
         let html = std::fs::read_to_string(report).unwrap();
         let looked_at = html.replace("</body>", &format!("{LOOK}</body>"));
         std::fs::write(self.folder.path().join("looked-at.html"), looked_at).unwrap();
         let around = self.folder.path().join("around.html");
         std::fs::write(&around, AROUND.replace("WIDTH", &width.to_string())).unwrap();
-        // Its own time: until nothing is left to do.
+        // Virtual time runs until the page has nothing left to do.
         let dom = self.run(&around, &["--dump-dom".to_owned(), "--virtual-time-budget=10000".to_owned()]);
         let (_, rest) = dom.split_once("id=\"seen\" type=\"application/json\">").expect("it was loaded");
         serde_json::from_str(rest.split_once("</script>").unwrap().0).expect("it was laid out")
@@ -98,7 +98,7 @@ impl Browser {
         assert!(std::fs::metadata(file).unwrap().len() > 10_000);
     }
 
-    /// Opens it from disk; fails if its console says anything at all.
+    /// Opens the page from disk; fails if the console has any output.
     fn run(&self, page: &Path, args: &[String]) -> String {
         let profile = tempfile::tempdir_in(self.folder.path()).unwrap();
         let output = Command::new(&self.chromium)

@@ -65,7 +65,7 @@ impl Origin {
         Self { database, address }
     }
 
-    async fn answer(&self, request: &Parts, peer: SocketAddr) -> Reply {
+    async fn respond(&self, request: &Parts, peer: SocketAddr) -> Reply {
         let path: Vec<u8> = percent_decode_str(request.uri.path()).collect();
         if path == b"/healthz" {
             return reply::plain(StatusCode::OK, "ok");
@@ -145,7 +145,7 @@ impl server::Handler for Origin {
     type Decision = ();
     type Record = ();
 
-    fn decide(self: &Arc<Self>, _: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
+    fn answer(self: &Arc<Self>, _: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
         Decided::Decision(())
     }
 
@@ -165,7 +165,7 @@ impl server::Handler for Origin {
         _: Option<()>,
     ) -> (Response<Full<Bytes>>, ()) {
         let (request, _body) = request.into_parts();
-        let mut reply = self.answer(&request, peer).await;
+        let mut reply = self.respond(&request, peer).await;
         reply::finish(&mut reply, &request.headers);
         (reply, ())
     }

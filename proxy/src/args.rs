@@ -4,15 +4,15 @@ use clap::{Parser, Subcommand};
 
 /// Django's cache_page as a reverse caching proxy.
 ///
-/// Clients ask the proxy; pages that a rule names are kept in the store, and everything else passes through to the
-/// origin. Each answer says what happened in X-Cache and Cache-Status.
+/// The proxy stores the pages that match a rule and passes every other request to the origin. The headers X-Cache and
+/// Cache-Status of each answer say what it did.
 #[derive(Debug, Default, Parser)]
 #[command(
     name = "proxy",
     version,
     max_term_width = 100,
     after_help = "Flags win over the environment, the environment over the file, the file over the defaults.\n\
-                  RUST_LOG sets what is logged, for example RUST_LOG=debug for a line each request.\n\n\
+                  RUST_LOG sets what is logged; RUST_LOG=debug logs a line for each request.\n\n\
                   Example:\n  \
                   proxy --origin http://127.0.0.1:8001 --cache /api/properties/cached/=60 --cache '/blog/*=300'"
 )]
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "PROXY_LISTEN", hide_env_values = true)]
     pub listen: Option<String>,
 
-    /// Socket file by which a proxy started with the same settings takes the port over, without a connection lost
+    /// Socket file by which the next proxy with the same settings takes the port over, without losing a connection
     #[arg(long, global = true, value_name = "FILE", env = "PROXY_TAKEOVER", hide_env_values = true)]
     pub takeover: Option<String>,
 
@@ -41,16 +41,16 @@ pub struct Args {
     #[arg(long, global = true, value_name = "URL|memory", env = "REDIS_URL", hide_env_values = true)]
     pub store: Option<String>,
 
-    /// How keys are made: readable ones, or those of a Django that shares the cache; the file has a section for it [default: path]
+    /// How keys are made: readable, or those of a Django that shares the cache (see [django] in the file) [default: path]
     #[arg(long, global = true, value_name = "path|django", env = "PROXY_KEYS", hide_env_values = true)]
     pub keys: Option<String>,
 
-    /// Host whose pages have plain keys [default: localhost and the listening port]
+    /// Host whose pages have the plain keys, without the Host in them [default: localhost and the listening port]
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "PROXY_SITE", hide_env_values = true)]
     pub site: Option<String>,
 
-    /// A path to cache, and for how long; a trailing * makes it a prefix, 60 seconds are the default. Repeatable;
-    /// goes before the rules of the file
+    /// A path to cache, and for how long (60 seconds by default); a trailing * makes it a prefix. Repeatable;
+    /// these rules come before those of the file
     #[arg(
         long,
         global = true,
@@ -65,18 +65,18 @@ pub struct Args {
 /// What a proxy can do besides serving.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Say what the proxy would do with a request, and why: its rule, its keys, what is under them. Reads only
+    /// Say what the proxy would do with a request, and why: its rule, its keys, what is stored under them. Only reads
     Explain(Explain),
 }
 
 /// A request to explain.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Asks the store, never the origin. Takes the same settings as the proxy itself.\n\nExample:\n  \
+    after_help = "Reads the store, never asks the origin. Takes the same settings as the proxy itself.\n\nExample:\n  \
                   proxy --config cachepage.toml explain -H 'Accept: text/html' http://localhost:8000/blog/?page=2"
 )]
 pub struct Explain {
-    /// Where the client asks: its host selects the page, too. A path alone is asked of the site
+    /// The URL of the request; its host is part of the key. A path alone means the site
     #[arg(value_name = "URL")]
     pub url: String,
 

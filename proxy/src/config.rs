@@ -1,4 +1,5 @@
-//! The settings, parsed once into the types that use them. All faults are reported together, each with its place.
+//! The settings of a proxy, parsed once into the types that use them. All faults are reported together, each with its
+//! place.
 
 mod django;
 mod limits;
@@ -21,42 +22,42 @@ use crate::request::site::Site;
 use parse::Scheme;
 use settings::{File, Setting, Settings};
 
-/// All that a proxy can be told.
+/// All settings of a proxy.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where a new process gets the listening socket of the old one.
+    /// The socket file through which a new process takes the listening socket over.
     pub takeover: Option<PathBuf>,
-    /// The service behind.
+    /// The service behind the proxy.
     pub origin: Origin,
     /// Where pages are kept.
     pub store: StoreUrl,
     /// How keys are made.
     pub keys: Keys,
-    /// How values are written.
+    /// The format of stored values.
     pub format: Format,
-    /// Whether pages are written at all, or only read.
+    /// Whether pages are stored, or only read.
     pub writes: bool,
-    /// The Host of plain keys; `localhost` and the listening port if none is given.
+    /// The Host that is not part of keys; `localhost` and the listening port if none is given.
     pub site: Option<Site>,
-    /// What is cached; the first rule that matches counts.
+    /// The pages to cache; the first rule that matches counts.
     pub rules: Vec<Rule>,
-    /// Whose X-Forwarded headers are believed.
+    /// Peers whose X-Forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest body that is stored, in bytes.
     pub max_entry: u64,
     /// How many bytes `store = "memory"` may hold.
     pub memory_limit: u64,
-    /// How many bytes of what Redis holds are kept near, in this process; none if it is off.
+    /// The limit of the near cache in bytes; `None` if it is off.
     pub near: Option<u64>,
-    /// How long to wait for whom.
+    /// The deadlines for the origin and the store.
     pub deadlines: Deadlines,
-    /// How much of what.
+    /// The limits for the origin and the store.
     pub limits: Limits,
-    /// What clients are granted.
+    /// The deadlines and limits for clients.
     pub clients: server::Clients,
-    /// What is odd but no fault, to be logged.
+    /// Settings that are valid but probably a mistake, to be logged.
     pub warnings: Vec<String>,
 }
 
@@ -69,25 +70,25 @@ pub enum StoreUrl {
     Redis(String),
 }
 
-/// How long to wait for whom.
+/// The deadlines for the origin and the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     /// For the origin.
     pub origin: OriginDeadlines,
-    /// For one operation of the store: a connection, then the answer.
+    /// For one operation of the store, including the wait for a connection.
     pub store: Duration,
 }
 
-/// How much of what.
+/// The limits for the origin and the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// For the origin.
     pub origin: OriginLimits,
-    /// Variants of one page that this process stores at a time.
+    /// The most variants of one page that this process stores at a time.
     pub variants: usize,
 }
 
-/// What is wrong with a configuration, all of it.
+/// All faults of a configuration.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub struct Faults(Vec<String>);
 
@@ -98,7 +99,7 @@ impl fmt::Display for Faults {
 }
 
 impl Config {
-    /// Reads the file that the arguments name, if they name one.
+    /// Parses the arguments and the file that they name, if any.
     pub fn load(args: &Args) -> Result<Self, Faults> {
         let Some(path) = &args.config else { return Self::parse(args, None) };
         match std::fs::read_to_string(path) {
@@ -111,7 +112,7 @@ impl Config {
         }
     }
 
-    /// Puts arguments, file (its name and text) and defaults together.
+    /// Combines the arguments, the file (its name and text) and the defaults.
     pub fn parse(args: &Args, file: Option<(&str, &str)>) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let file = file.map_or_else(File::default, |(name, text)| File::parse(name, text, &mut faults));
@@ -121,7 +122,7 @@ impl Config {
             && rules.iter().any(Rule::looks_at_the_clock)
         {
             faults.push(
-                "grace, stale_if_error and early_refresh need keys = \"path\": Django would serve a page past its time, too"
+                "grace, stale_if_error and early_refresh need keys = \"path\": Django would serve such a page after its end as if it were fresh"
                     .to_owned(),
             );
         }
@@ -132,28 +133,45 @@ impl Config {
     }
 }
 
-/// Everything but the rules; `None` if anything is wrong, which is then among the faults.
-fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
+/// The settings that have flags: where to listen, the origin, the store, and how keys are made.
+struct Flagged {
+    listen: Option<SocketAddr>,
+    takeover: Option<Option<PathBuf>>,
+    origin: Option<Origin>,
+    store: Option<StoreUrl>,
+    keys: Option<Scheme>,
+    site: Option<Option<Site>>,
+}
+
+fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
     let flag = |place: &str, text: &Option<String>| {
         text.clone().map(|text| Setting { place: place.to_owned(), text })
     };
-    let listen = settings.take(
-        "listen",
-        flag("--listen (PROXY_LISTEN)", &args.listen),
-        "127.0.0.1:8000",
-        parse::listen,
-    );
-    let takeover =
-        settings.take("takeover", flag("--takeover (PROXY_TAKEOVER)", &args.takeover), "", parse::path);
-    let origin = settings.take(
-        "origin",
-        flag("--origin (PROXY_ORIGIN)", &args.origin),
-        "http://127.0.0.1:8001",
-        parse::origin,
-    );
-    let store =
-        settings.take("store", flag("--store (REDIS_URL)", &args.store), parse::DEFAULT_STORE, parse::store);
-    let keys = settings.take("keys", flag("--keys (PROXY_KEYS)", &args.keys), "path", parse::keys);
+    let listen = flag("--listen (PROXY_LISTEN)", &args.listen);
+    let takeover = flag("--takeover (PROXY_TAKEOVER)", &args.takeover);
+    let origin = flag("--origin (PROXY_ORIGIN)", &args.origin);
+    let store = flag("--store (REDIS_URL)", &args.store);
+    let keys = flag("--keys (PROXY_KEYS)", &args.keys);
+    let site = flag("--site (PROXY_SITE)", &args.site);
+    let flagged = Flagged {
+        listen: settings.take("listen", listen, "127.0.0.1:8000", parse::listen),
+        takeover: settings.take("takeover", takeover, "", parse::path),
+        origin: settings.take("origin", origin, "http://127.0.0.1:8001", parse::origin),
+        store: settings.take("store", store, parse::DEFAULT_STORE, parse::store),
+        keys: settings.take("keys", keys, "path", parse::keys),
+        site: settings.take("site", site, "", parse::site),
+    };
+    if let (Some(listen), Some(origin)) = (&flagged.listen, &flagged.origin)
+        && origin.to_string() == format!("http://{listen}")
+    {
+        settings.fault(format!("origin: {origin} is where the proxy itself listens"));
+    }
+    flagged
+}
+
+/// Parses everything except the rules; `None` if there is a fault, which is then in the list.
+fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
+    let Flagged { listen, takeover, origin, store, keys, site } = flagged(args, &mut settings);
     let mut warnings = Vec::new();
     let sharing = match keys {
         Some(Scheme::Django) => django::django(&mut settings, &mut warnings),
@@ -162,7 +180,6 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
             other.map(|_| (Keys::Path, Format::Http, true))
         }
     };
-    let site = settings.take("site", flag("--site (PROXY_SITE)", &args.site), "", parse::site);
     let trusted_proxies = settings.take("trusted_proxies", None, "", parse::networks);
     let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
     let memory_limit = settings.take("memory_limit", None, "64MiB", parse::size);
@@ -172,11 +189,6 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     }
     let deadlines = limits::deadlines(&mut settings);
     let limits = limits::limits(&mut settings);
-    if let (Some(listen), Some(origin)) = (&listen, &origin)
-        && origin.to_string() == format!("http://{listen}")
-    {
-        settings.fault(format!("origin: {origin} is where the proxy itself listens"));
-    }
     settings.finish();
     let (keys, format, writes) = sharing?;
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
@@ -201,7 +213,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     })
 }
 
-/// The rules of the flags, then those of the file.
+/// The rules of the flags, followed by those of the file.
 fn rules(flags: &[String], tables: Vec<settings::Table>, faults: &mut Vec<String>) -> Option<Vec<Rule>> {
     let mut rules = Vec::new();
     for text in flags.iter().filter(|text| !text.is_empty()) {
@@ -339,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readmes_file_is_one_with_the_documented_defaults() {
+    fn the_file_in_the_readme_has_the_documented_defaults() {
         let readme = include_str!("../../README.md");
         let file = readme.split_once("```toml\nlisten").unwrap().1.split_once("```").unwrap().0;
         let file = &format!("listen{file}");
@@ -365,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once_each_with_its_place() {
+    fn all_faults_are_reported_together_each_with_its_place() {
         let faults = parse(
             &["--origin", "nonsense", "--cache", "x=5"],
             "listen = 8000\nsite = \"a b\"\nextra = 1\n[deadlines]\nstore = \"0s\"\n[[cache_page]]\ntimeout = -1\n[[cache_page]]\npath = \"/\"\nauthorization = \"no\"\n",
@@ -389,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_toml_is_told_with_its_lines_and_with_the_faults_of_the_flags() {
+    fn broken_toml_is_reported_with_its_lines_and_with_the_faults_of_the_flags() {
         let faults =
             parse(&["--listen", "x"], "listen = \"127.0.0.1:1\"\norigin = \n\nsite = = 1\n").unwrap_err();
         assert!(faults[0].starts_with("cachepage.toml:2: "), "{faults:#?}");
@@ -398,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_a_django_have_their_section() {
+    fn the_django_section_is_read() {
         let config = parse(
             &["--keys", "django"],
             r#"
@@ -435,13 +447,13 @@ mod tests {
     }
 
     #[test]
-    fn a_django_without_language_and_time_zone_is_odd() {
+    fn a_django_without_language_and_time_zone_is_a_warning() {
         let warnings = parse(&["--keys", "django"], "").unwrap().warnings;
         assert!(warnings[0].starts_with("[django] has neither language nor time_zone"), "{warnings:?}");
     }
 
     #[test]
-    fn what_keeps_pages_past_their_time_is_not_for_a_shared_cache() {
+    fn grace_and_the_like_are_refused_with_djangos_keys() {
         for option in ["grace = 10", "stale_if_error = 300", "early_refresh = 1.0"] {
             let rule = format!("[[cache_page]]\npath = \"/\"\n{option}\n");
             assert!(parse(&[], &rule).is_ok(), "{option}");
@@ -454,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_section_are_told_with_their_lines() {
+    fn faults_of_the_django_section_are_reported_with_their_lines() {
         let file = "keys = \"django\"\n[django]\nversion = \"1.11\"\nkey_version = -1\ncompressor = \"rar\"\nwrite = 1\n\
                     languages = [\"de\"]\ntime_zone = \"a b\"\nhit_headers.\"a b\" = \"x\"\nunknown = 1\n";
         let faults = parse(&[], file).unwrap_err();
@@ -465,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_does_not_ask_itself() {
+    fn a_proxy_that_is_its_own_origin_is_a_fault() {
         let faults = parse(&["--listen", "127.0.0.1:8001"], "").unwrap_err();
         assert_eq!(faults, ["origin: http://127.0.0.1:8001 is where the proxy itself listens"]);
     }

@@ -1,4 +1,4 @@
-//! Why a request has no answer from the origin or the store, and the status and name that it gets instead.
+//! The errors that a request can end with, and the status and fixed name of each.
 
 use std::error::Error as StdError;
 
@@ -14,16 +14,16 @@ pub(crate) enum Error {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Origin(#[from] OriginError),
-    /// The leader's error, passed to its followers. The leader's line in the log tells of it.
+    /// The leader's error, passed to its followers. It is logged once, by the leader.
     #[error(transparent)]
     Collapsed(Box<Self>),
-    /// A task of ours is gone.
-    #[error("the proxy broke off")]
+    /// A task of the proxy ended early.
+    #[error("the proxy failed")]
     Broken,
 }
 
 impl Error {
-    /// The status and the fixed name of each error: the one place that knows.
+    /// The status and the fixed name of each error, defined only here.
     pub(crate) fn kind(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Refused(Refusal::BadRequest(_)) => (StatusCode::BAD_REQUEST, "bad-request"),
@@ -43,12 +43,12 @@ impl Error {
         }
     }
 
-    /// Whether there is no answer for reasons that are not the client's.
+    /// Whether the cause is not the client.
     pub(crate) fn is_failure(&self) -> bool {
         self.kind().0.is_server_error()
     }
 
-    /// Whether it is the origin's fault, which an operator should know of.
+    /// Whether an operator should know: the proxy or the origin failed, and this is not a follower's copy.
     pub(crate) fn is_origins(&self) -> bool {
         !matches!(self, Self::Collapsed(_)) && self.is_failure()
     }

@@ -1,5 +1,5 @@
-//! What holds for whatever comes from outside. `fuzz/` looks for bytes that break it, and the tests here replay what it
-//! has kept.
+//! Properties that hold for any input. The targets in `fuzz/` look for input that violates them; the test here replays
+//! their corpus.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::status::{CacheStatus, Hit, Source};
 use crate::text::title_case;
 use crate::{Args, Config, Site};
 
-/// A stored value is an entry, a marker or nothing; what is read and written again is read as the same.
+/// A stored value is an entry, a marker or neither. What was decoded and encoded again decodes to the same.
 pub fn entry(value: &[u8]) {
     let value = Bytes::copy_from_slice(value);
     let _ = Format::Http.base(&value);
@@ -37,8 +37,8 @@ pub fn entry(value: &[u8]) {
     }
 }
 
-/// Lines of `Cache-Control`, then one of `Expires`: a page with them has an age, and its head is written by us as hyper
-/// would write it.
+/// Lines of `Cache-Control`, then one of `Expires`: the age of a page with them can be computed, and the proxy writes its
+/// head as hyper would.
 pub fn cache_control(text: &[u8]) {
     let mut lines: Vec<_> = lines(text).collect();
     let expires = lines.pop();
@@ -80,7 +80,7 @@ fn answered_in_both_ways_alike(headers: HeaderMap) {
     assert_eq!(head, written);
 }
 
-/// Lines of `Vary` give names in their one order, which survive the store.
+/// The names in `Vary` lines are sorted, and read back from a marker unchanged.
 pub fn vary(text: &[u8]) {
     let headers: HeaderMap = lines(text).map(|line| (VARY, line)).collect();
     let Ok(vary) = VaryList::of(&headers) else { return };
@@ -92,8 +92,8 @@ pub fn vary(text: &[u8]) {
     }
 }
 
-/// Two requests, an empty line between them, each a target and then headers: the same request has the same key, keys are
-/// one printable word, and readable keys are the same only of requests that are told apart by nothing.
+/// Two requests, separated by an empty line, each a target and then headers. The same request has the same key; keys
+/// have no blanks and no control characters; and two readable keys are equal only if the proofs are.
 pub fn key(text: &[u8]) {
     let Some(middle) = text.windows(2).position(|pair| pair == b"\n\n") else { return };
     let (Some(one), Some(other)) = (request(&text[..middle]), request(&text[middle + 2..])) else { return };
@@ -138,9 +138,9 @@ fn all_keys() -> Vec<Keys> {
     ]
 }
 
-/// A file of settings is a configuration, or is refused with reasons.
+/// A file of settings is a configuration, or is refused with faults.
 pub fn config(text: &[u8]) {
-    /// What TOML itself makes of large files is not ours.
+    /// How the TOML parser handles large files is not tested here.
     const LONGEST: usize = 4096;
     let (Ok(text), true) = (std::str::from_utf8(text), text.len() <= LONGEST) else { return };
     let Ok(args) = Args::try_parse_from(["proxy"]) else { return };
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fuzzing_has_kept_breaks_nothing() {
+    fn the_fuzzing_corpus_violates_no_property() {
         type Target = fn(&[u8]);
         let targets: [(&str, Target); 5] = [
             ("entry", entry),

@@ -1,5 +1,5 @@
-//! The last seen head, or vary marker, of each key: a guess that saves work, and is compared with what the store says at
-//! each use.
+//! The head or vary marker that was last read under each key. It is only a guess, which saves work: each use compares it
+//! with what the store returns.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use crate::page::format::Format;
 use crate::page::stored::{PageHead, StoredPage};
 use crate::weight::{ByBytes, Weigh};
 
-/// How much is remembered, in bytes: of some ten thousand pages.
+/// In bytes: enough for about ten thousand pages.
 const LIMIT: u64 = 16 << 20;
 
-/// How many keys there is room for at first.
+/// Sizes the first table.
 const KEYS: usize = 10_000;
 
-/// The last seen of each key.
+/// What was last read under each key.
 #[derive(Debug)]
 pub(crate) struct HeadCache(Cache<Key, Seen, ByBytes>);
 
-/// What was seen last under a key.
+/// What was last read under a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
-    /// The marker of a page that varies: it and the variant are then asked for in one round trip.
+    /// The marker of a page that varies: the next lookup reads it and the variant in one round trip.
     Marker(Arc<VaryMarker>),
-    /// The head of a page: while the stored text begins the same, it need not be read again.
+    /// The head of a page: a value that begins with the same text need not be parsed again.
     Head(Arc<SeenHead>),
 }
 
@@ -40,12 +40,12 @@ impl Weigh for Seen {
     }
 }
 
-/// The head of a page as it lies in the store, and what it says.
+/// The head of a page as stored, and parsed.
 #[derive(Debug)]
 pub(crate) struct SeenHead {
     text: Box<[u8]>,
     head: Arc<PageHead>,
-    /// Of the body.
+    /// The length of the body.
     length: usize,
 }
 
@@ -58,12 +58,11 @@ impl HeadCache {
         self.0.get(key)
     }
 
-    /// Remembers a marker.
     pub(crate) fn keep_marker(&self, key: Key, marker: Arc<VaryMarker>) {
         self.0.insert(key, Seen::Marker(marker));
     }
 
-    /// Makes a page of an entry that was read from this value, and remembers its head.
+    /// Makes a page of the entry that `value` was decoded to, and remembers its head.
     pub(crate) fn keep_head(&self, key: &Key, value: &Bytes, entry: Entry, format: &Format) -> StoredPage {
         let text = format.head(value, &entry).map(Box::from);
         let page = StoredPage::from(entry);
@@ -76,8 +75,8 @@ impl HeadCache {
 }
 
 impl Seen {
-    /// The page of a value that begins with the head that was seen last. Reading it again would say the same, for a fourth
-    /// of the instructions of a hit.
+    /// The page of a value, if the value begins with this head. This saves the parsing, a fourth of the instructions of a
+    /// hit.
     pub(crate) fn page(&self, value: &Bytes) -> Option<StoredPage> {
         let Self::Head(seen) = self else { return None };
         let is_same = value.starts_with(&seen.text) && value.len() == seen.text.len() + seen.length;
@@ -89,7 +88,7 @@ impl Seen {
 mod tests {
     use super::*;
 
-    /// A page's value, with a head of about so many bytes and a body of that many.
+    /// The value of a page with a head of about `head` bytes and a body of `body` bytes.
     fn value(head: usize, body: usize) -> Bytes {
         let (line, body) = ("h".repeat(head), "b".repeat(body));
         format!(
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_of_a_page_does_not_hold_its_body() {
+    fn a_remembered_head_does_not_keep_the_body_alive() {
         let (cache, key, value) = (HeadCache::new(), Key::new("a"), value(10, 1 << 20));
         remember(&cache, &key, &value);
         assert!(matches!(cache.get(key.as_bytes()), Some(Seen::Head(_))));
@@ -112,18 +111,18 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_in_bytes_whatever_the_heads_are() {
+    fn the_head_cache_is_bounded_in_bytes() {
         let cache = HeadCache::new();
         for index in 0..2_000 {
             remember(&cache, &Key::new(index.to_string()), &value(32 << 10, 0));
         }
         assert!(cache.0.weight() <= LIMIT, "{}", cache.0.weight());
-        // The text that is compared, and the head with its own: about three for one.
+        // Each head counts about three times: the text that is compared, and the parsed head, which holds it twice.
         assert!((150..=256).contains(&cache.0.len()), "{}", cache.0.len());
     }
 
     #[test]
-    fn a_head_is_known_again_only_if_it_is_the_same_and_the_body_whole() {
+    fn a_head_is_reused_only_if_it_is_equal_and_the_body_is_whole() {
         let value =
             Bytes::from_static(b"HTTP/1.1 200 OK\r\nCachepage-Expires: 9\r\nContent-Length: 4\r\n\r\nbody");
         let (cache, key) = (HeadCache::new(), Key::new("a"));

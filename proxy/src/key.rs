@@ -1,12 +1,11 @@
-//! Keys: what names a page in the store. A key is a pure function of the request, the rule and the vary list.
+//! Keys name pages in the store. A key is a pure function of the request, the rule and the vary list.
 //!
-//! There are two schemes, the readable keys of the article (`path`) and those of real Django (`django`). In both, what
-//! a page varies on is not known before it was fetched once, so that the names of the headers lie in the store as well:
-//! a [`Marker`], under the base key that the request alone gives.
+//! There are two schemes: the readable keys of the article (`path`) and those of real Django (`django`). In both, the
+//! proxy learns what a page varies on when it first fetches the page. The names of those headers are therefore stored
+//! too: a [`VaryMarker`], under the base key, which the request alone gives.
 
 mod django;
 mod path;
-mod selection;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +20,7 @@ pub(crate) use django::is_usable;
 pub use django::{Django, Generation, Language, Locale};
 pub use path::Key;
 pub(crate) use path::{KeyText, PathMarker};
-use path::{page_key, variant_key};
-use selection::Selection;
+use path::{Selection, page_key, variant_key};
 
 use crate::policy::{self, Rule, VaryList};
 use crate::request::Question;
@@ -38,7 +36,7 @@ pub enum Keys {
     Django(Arc<Django>),
 }
 
-/// What identifies a page: where it lies in the store, and what it must have been stored for.
+/// The identity of a page: its key, and the request that it must have been stored for.
 #[derive(Clone, Debug)]
 pub(crate) struct PageId {
     key: KeyText,
@@ -51,14 +49,14 @@ enum Identity {
     Django(Arc<django::DjangoId>),
 }
 
-/// The names of the headers that the pages under a base key vary on.
+/// The names of the headers that the variants of a page vary on, stored under its base key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum VaryMarker {
     Path(PathMarker),
     Django(Vec<String>),
 }
 
-/// A text whose md5 is in a key, for people.
+/// A text whose md5 is part of a key, for `explain`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Hashed {
     pub(crate) of: &'static str,
@@ -75,22 +73,22 @@ impl Hashed {
     }
 }
 
-/// Where an admitted page goes.
+/// Where an admitted page is stored.
 pub(crate) struct Destination {
     pub(crate) id: PageId,
-    /// The marker of the base key, if the page lies under one.
+    /// The marker under the base key, if the page is a variant.
     pub(crate) marker: Option<MarkerWrite>,
 }
 
-/// A marker on its way into the store.
+/// How a marker is written.
 pub(crate) enum MarkerWrite {
-    /// Known and only extended, never written again: if it was deleted meanwhile, it stays deleted.
+    /// The stored marker only gets a new lifetime: if it was deleted meanwhile, it stays deleted.
     Extend(Key),
     New(Key, VaryMarker),
 }
 
 impl Keys {
-    /// The beginning of all keys of pages and markers.
+    /// The prefix that the keys of all pages and markers share.
     pub(crate) fn prefix(&self) -> Vec<u8> {
         match self {
             Self::Path => path::START.to_vec(),
@@ -98,7 +96,7 @@ impl Keys {
         }
     }
 
-    /// The name of the scheme, as the settings have it.
+    /// The value of the setting `keys`.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Path => "path",
@@ -108,7 +106,7 @@ impl Keys {
 }
 
 impl VaryMarker {
-    /// About what it holds, in bytes.
+    /// Its approximate size in bytes.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Path(marker) => marker.nonce.len() + size_of_val(marker.vary.names()),
@@ -118,7 +116,7 @@ impl VaryMarker {
 }
 
 impl PageId {
-    /// The page that the request alone names: at its base key.
+    /// The page that the request alone names, under its base key.
     pub(crate) fn of(question: &Question<'_>, rule: &Rule, keys: &Keys, site: &Site) -> Self {
         match keys {
             Keys::Path => {
@@ -133,7 +131,7 @@ impl PageId {
         }
     }
 
-    /// The key, as its bytes.
+    /// The bytes of the key.
     pub(crate) fn key_text(&self) -> &[u8] {
         &self.key
     }
@@ -154,12 +152,12 @@ impl PageId {
                 let key = id.page_key(rule, "GET", list, question.lines);
                 Self { key, identity: self.identity.clone() }
             }
-            // A page and its markers are of one scheme.
+            // Unreachable: a page and its markers belong to the same scheme.
             _ => self.clone(),
         }
     }
 
-    /// The texts whose digests are in the base key, or, with its marker, in a variant's.
+    /// The texts whose digests are in the base key or, with a marker, in the variant's key.
     pub(crate) fn hashed(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> Vec<Hashed> {
         match (&self.identity, marker) {
             (Identity::Path(selection), Some(VaryMarker::Path(marker))) => {
@@ -171,8 +169,8 @@ impl PageId {
         }
     }
 
-    /// Where this page goes, which varies on `vary`, when its base key has the `known` marker. `nonce` gives a number that
-    /// no other marker has.
+    /// Where this page, which varies on `vary`, is stored. `known` is the marker that the lookup found under its base
+    /// key. `nonce` returns a number that no other marker has.
     pub(crate) fn destination(
         self,
         known: Option<&VaryMarker>,
@@ -188,15 +186,15 @@ impl PageId {
                 return Destination { id, marker: Some(MarkerWrite::Extend(self.key())) };
             }
             (Identity::Path(_), _) => VaryMarker::Path(PathMarker::new(vary, nonce())),
-            // Django writes its list with each page, so that the list of the last page counts.
+            // Django writes its list with each page; the list of the last page counts.
             (Identity::Django(id), _) => VaryMarker::Django(id.header_list(page).unwrap_or_default()),
         };
         let id = self.variant(&new, question, rule);
         Destination { id, marker: Some(MarkerWrite::New(self.key(), new)) }
     }
 
-    /// Whether a page that was found here may answer the request: it was stored for this very request, as far as that can
-    /// be known (Django keeps no proof), and it is not for others.
+    /// Whether the page found under this key may answer the request. Its proof must match (pages that Django wrote have
+    /// none), and `Authorization` must allow it.
     pub(crate) fn serves(
         &self,
         proof: Option<&[u8]>,
@@ -205,35 +203,33 @@ impl PageId {
         rule: &Rule,
     ) -> bool {
         let is_same = proof.is_none_or(|proof| self.is_proved(proof, page, question));
-        // A page of Django's is told apart by credentials only if it says so.
+        // A page that Django wrote is separated by credentials only if its `Vary` says so.
         let is_apart = proof.is_some() || policy::varies_on_authorization(page);
         is_same && rule.serves(question.lines, page, is_apart)
     }
 
-    /// Adds what Django adds outside of `cache_page` by the language of the request, to a page that Django has stored.
+    /// Adds the headers that Django's `LocaleMiddleware` adds on each hit, to a page that Django wrote.
     pub(crate) fn add_language(&self, page: &mut HeaderMap) {
         if let Identity::Django(id) = &self.identity {
             id.add_language(page);
         }
     }
 
-    /// The proof that is stored with an entry and compared on a hit: a store may mix its answers up, and digests collide.
+    /// The proof is stored with an entry and compared on a hit: a store may mix up its answers, and md5 digests collide.
     pub(crate) fn proof(&self, page: &HeaderMap, question: &Question<'_>) -> Bytes {
         match &self.identity {
             Identity::Path(selection) if selection.is_empty() => Bytes::copy_from_slice(&self.key),
-            Identity::Path(selection) => {
-                [&self.key[..], b" ", &sha256_hex(selection.as_bytes())].concat().into()
-            }
+            Identity::Path(selection) => [&self.key[..], b" ", &selection.digests().sha256].concat().into(),
             Identity::Django(id) => Bytes::copy_from_slice(&id.proof(page, question.lines)),
         }
     }
 
-    /// Whether that is the proof of this page.
+    /// Whether this is the proof of this page.
     fn is_proved(&self, proof: &[u8], page: &HeaderMap, question: &Question<'_>) -> bool {
         match &self.identity {
             Identity::Path(selection) => match proof.strip_prefix(&self.key[..]) {
                 Some(b"") => selection.is_empty(),
-                Some([b' ', digest @ ..]) => *digest == sha256_hex(selection.as_bytes()),
+                Some([b' ', digest @ ..]) => *digest == selection.digests().sha256,
                 _ => false,
             },
             Identity::Django(id) => *proof == id.proof(page, question.lines),
@@ -254,7 +250,7 @@ impl fmt::Display for VaryMarker {
     }
 }
 
-/// A digest that cannot be made to collide, as md5 can. A digest and not the text, which may hold cookies and passwords.
+/// SHA-256 has no known collisions, unlike md5. The text itself is not stored, since it may hold cookies and passwords.
 fn sha256_hex(text: &[u8]) -> [u8; 64] {
     let mut digest = [0; 64];
     hex(&Sha256::digest(text), &mut digest);

@@ -1,20 +1,21 @@
 //! Django's `cache_page`, taken out of Django: a reverse caching proxy in front of any HTTP origin.
 //!
-//! [`server::serve`] accepts connections and gives each request to a [`Proxy`], whose way with it is one line,
-//! `proxy.rs` from top to bottom:
+//! [`server::serve`] accepts connections and gives each request to a [`Proxy`]:
 //!
-//! 1. `forward` checks the request and cuts off what is not the client's to say.
-//! 2. `policy` says whether the cache is asked at all.
-//! 3. `key` names the page, and the [`Store`] is asked for it. A hit ends here: `format` reads the stored value, an
-//!    `entry` becomes the answer.
-//! 4. `upstream` fetches the page from the origin.
-//! 5. `policy` says whether it may be stored, and for how long.
-//! 6. `fill` hands it to the client as it comes, and captures it on the way into the store.
+//! 1. `request` makes a question of it: everything that decisions depend on, borrowed from where the request was read.
+//! 2. `way/decide.rs` decides on the question. `policy` decides whether the cache is asked at all, `key` names the page,
+//!    `near` or the [`Store`] is looked up, and `policy` judges the page that was found. `proxy explain` ends here.
+//! 3. A page that may be served is the answer (`page/stored.rs`).
+//! 4. Otherwise a flight (`way/flight.rs`) fetches the page from the `origin`. Requests for the page that arrive meanwhile
+//!    share the flight (`share`).
+//! 5. `policy` decides whether the answer may be stored. `way/fill.rs` relays it to the client as it arrives, captures it,
+//!    and puts it into the store.
+//! 6. `way/answered.rs` records the outcome and logs it.
 //!
-//! `policy`, `key`, `entry`, `format` and `status` are pure: no clock, no log, no I/O. `store` and `upstream` wait for
-//! others, with deadlines. What goes wrong becomes an answer in `error`, and what the cache did is said by `status`.
+//! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait
+//! for other programs, with deadlines. `tests/architecture.rs` checks which of these modules may use which.
 //!
-//! Not here: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
+//! Not supported: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 
 mod args;
 mod config;

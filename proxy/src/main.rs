@@ -45,13 +45,13 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     };
     let stop = match server::stop_signal() {
         Ok(stop) => stop,
-        Err(error) => return refuse(&format!("no signals: {error}")),
+        Err(error) => return refuse(&format!("cannot install the signal handlers: {error}")),
     };
     let workers = match Workers::one_a_core() {
         Ok(workers) => workers,
-        Err(error) => return refuse(&format!("no workers: {error}")),
+        Err(error) => return refuse(&format!("cannot start the workers: {error}")),
     };
-    // Last of what may fail: who had the port before goes on until it is relieved.
+    // The last step that may fail: until `relieve`, the predecessor keeps serving.
     let offer = match config.takeover.as_ref().map(|path| Offer::at(path, &listener)).transpose() {
         Ok(offer) => offer,
         Err(error) => return refuse(&format!("--takeover (PROXY_TAKEOVER): {error}")),
@@ -69,7 +69,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
             async move { store.connect().await }
         })
         .await;
-    // Each request that the origin has is a connection, too.
+    // Each request to the origin takes a file descriptor, too.
     let clients =
         Clients { limits: config.clients.limits.affordable(config.limits.origin.requests), ..config.clients };
     server::announce("proxy", address);
@@ -82,17 +82,17 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     };
     server::serve_on(&workers, listener, proxy.clone(), clients, stop).await;
     if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
-        warn!("stopped with pages on their way into the store: their deadline has passed");
+        warn!("stopped before all pages were stored: the shutdown deadline has passed");
     }
     ExitCode::SUCCESS
 }
 
-/// Whose pages have plain keys, for a proxy that listens here.
+/// The configured site, or `localhost` and the listening port.
 fn site(config: &Config, address: SocketAddr) -> Site {
     config.site.clone().unwrap_or_else(|| Site::localhost(address.port()))
 }
 
-/// Takes the port over, if there is somebody to take it from (who serves until relieved), or takes it.
+/// Takes the listening socket over from a running proxy, which serves until it is relieved, or binds the address.
 async fn port(config: &Config) -> Result<(TcpListener, SocketAddr, Option<Predecessor>), String> {
     if let Some(path) = &config.takeover
         && let Some((listener, address, predecessor)) = server::take(path, config.listen).await
@@ -103,7 +103,7 @@ async fn port(config: &Config) -> Result<(TcpListener, SocketAddr, Option<Predec
     Ok((listener, address, None))
 }
 
-/// Completes when another process has taken the port over; never if it is not on offer.
+/// Completes when another process has taken the port over; never without an offer.
 async fn taken(offer: Option<Offer>) {
     match offer {
         Some(offer) => offer.taken().await,
@@ -111,13 +111,13 @@ async fn taken(offer: Option<Offer>) {
     }
 }
 
-/// Prints what would become of a request.
+/// Prints what the proxy would do with a request.
 async fn explain(config: &Config, asked: &Explain) -> ExitCode {
-    /// Who asks by hand can wait longer than a client.
+    /// A person at a terminal can wait longer than a client.
     const PATIENCE: Duration = Duration::from_secs(2);
     let StoreUrl::Redis(url) = &config.store else {
         return refuse(
-            &"--store (REDIS_URL): memory is each proxy's own; there is nothing to look into from here",
+            &"--store (REDIS_URL): explain needs Redis: a memory store belongs to the process that serves",
         );
     };
     let store = match RedisStore::new(url, PATIENCE) {
@@ -135,7 +135,7 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
     };
     match text.and_then(|text| writeln!(io::stdout(), "{text}")) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever we would tell has closed our output.
+        // The output is closed, so there is nobody to report this to.
         Err(_) => ExitCode::FAILURE,
     }
 }

@@ -1,10 +1,10 @@
-//! The near cache: what was read from the store, decoded, in the memory of this process, as long as the store has it.
+//! The near cache: pages and markers that were read from the store, decoded, in the memory of this process for as long
+//! as the store has them unchanged.
 //!
-//! What is kept is never older than the store's by more than an invalidation takes ([`crate::store`]):
-//! * A [`Ticket`] is taken before the store is read. What was changed since then is not kept.
-//! * While the invalidations do not come for certain, nothing is served, and once some may have been lost, all is
-//!   forgotten.
-//! * Nothing is kept beyond the time that the store says it has left.
+//! The near cache is behind the store by no more than the time that an invalidation takes ([`crate::store`]):
+//! * A [`Ticket`] is taken before the store is read. A key that has changed since then is not kept.
+//! * Nothing is served while invalidations might not arrive, and everything is dropped once one may have been lost.
+//! * An entry ends when the store's own entry ends.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,31 +15,33 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::key::{Key, VaryMarker};
+use crate::key::{Key, PageId, VaryMarker};
 use crate::page::stored::StoredPage;
+use crate::policy::Rule;
+use crate::request::Question;
 use crate::store::Listener;
 use crate::weight::{ByBytes, Weigh};
 
-/// Changes are noted for groups of keys. A change of another key of the group costs a page its place once; with this
-/// many groups a thousand changes a second do so to one read in a thousand.
+/// Changes are counted for groups of keys. A change of another key in its group keeps a page out once; with this many
+/// groups, a thousand changes a second affect one read in a thousand.
 const GROUPS: usize = 1024;
 
-/// What was read from a store that tells of its changes, up to a limit in bytes.
+/// What was read from a store that reports its changes, up to a limit in bytes.
 pub struct Near {
     kept: Cache<Key, Timed, ByBytes>,
     hasher: RandomState,
-    /// How often something changed in each group of keys.
+    /// The number of changes in each group of keys.
     changes: Box<[AtomicU64]>,
-    /// How often everything was forgotten.
+    /// The number of times that everything was dropped.
     emptied: AtomicU64,
-    /// Until when invalidations come for certain, in milliseconds since `started`. 0 while they do not come.
+    /// Until when invalidations are certain to arrive, in milliseconds since `started`. 0 while they are not.
     certain: AtomicU64,
     started: Instant,
-    /// Whether it was asked since the last look.
+    /// Whether the near cache was read since the last call of `was_asked`.
     was_asked: AtomicBool,
 }
 
-/// What lies under a key.
+/// What is kept under a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     Page(StoredPage),
@@ -70,9 +72,9 @@ impl Weigh for Timed {
 }
 
 impl Near {
-    /// Off, until it hears that changes come for certain.
+    /// A near cache that is off until changes are certain to arrive.
     pub(crate) fn new(limit: u64) -> Self {
-        /// Only the size of the first table.
+        /// Only sizes the first table.
         const TYPICAL_PAGE: u64 = 16 * 1024;
         let pages = usize::try_from(limit / TYPICAL_PAGE).unwrap_or(usize::MAX);
         Self {
@@ -86,9 +88,28 @@ impl Near {
         }
     }
 
-    /// What is kept under a key.
-    pub(crate) fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
-        // Read first: to write a line that all workers share at each hit would cost more than the rest.
+    /// The page for a question, and its marker, if there is one. The page may be stale: this does not judge it.
+    pub(crate) fn page(
+        &self,
+        id: &PageId,
+        rule: &Rule,
+        question: &Question<'_>,
+        now: Instant,
+    ) -> Option<(StoredPage, Option<Arc<VaryMarker>>)> {
+        let serves = |id: &PageId, page: &StoredPage| id.serves(page.proof(), page.headers(), question, rule);
+        let marker = match self.get(id.key_text(), now)? {
+            Kept::Page(page) => return serves(id, &page).then_some((page, None)),
+            Kept::Marker(marker) => marker,
+        };
+        let variant = id.variant(&marker, question, rule);
+        match self.get(variant.key_text(), now)? {
+            Kept::Page(page) => serves(&variant, &page).then_some((page, Some(marker))),
+            Kept::Marker(_) => None,
+        }
+    }
+
+    fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
+        // Loaded first: a write on each hit to a cache line that all workers share would cost more than the rest.
         if !self.was_asked.load(Ordering::Relaxed) {
             self.was_asked.store(true, Ordering::Relaxed);
         }
@@ -96,16 +117,16 @@ impl Near {
         (timed.until > now).then_some(timed.kept)
     }
 
-    /// The leave to keep what will be read under a key. None while changes might not be heard of.
+    /// The right to keep what will be read under a key. `None` while changes might not arrive.
     pub(crate) fn ticket(&self, key: &[u8], now: Instant) -> Option<Ticket> {
         let group = self.group(key);
         let ticket = Ticket { group, changes: self.changes_of(group), emptied: self.emptied() };
         self.is_certain(now).then_some(ticket)
     }
 
-    /// Keeps what was read under a key until then, unless it may have changed since the ticket was taken.
+    /// Keeps what was read under a key, unless the key may have changed since the ticket was taken.
     pub(crate) fn keep(&self, key: &Key, kept: Kept, until: Instant, ticket: Ticket) {
-        // First in, then the check: a change that comes between the two finds it there and takes it out.
+        // Inserted before the check: a change that arrives between the two finds the entry and removes it.
         self.kept.insert(key.clone(), Timed { kept, until });
         if self.changes_of(ticket.group) != ticket.changes || self.emptied() != ticket.emptied {
             self.kept.remove(key);
@@ -134,26 +155,26 @@ impl Near {
 }
 
 impl Listener for Near {
-    /// Forgets a key that has changed in the store.
+    /// Drops a key that has changed in the store.
     fn changed(&self, key: &[u8]) {
-        // First the note, then out: what is put in afterwards is checked against the note.
+        // Counted before the removal: an entry that is inserted later is checked against the count.
         self.changes[self.group(key)].fetch_add(1, Ordering::SeqCst);
         self.kept.remove(key);
     }
 
-    /// Forgets everything.
+    /// Drops everything.
     fn all_changed(&self) {
         self.emptied.fetch_add(1, Ordering::SeqCst);
         self.kept.clear();
     }
 
-    /// Forgets everything and is off.
+    /// Drops everything and turns the near cache off.
     fn lost(&self) {
         self.certain.store(0, Ordering::SeqCst);
         self.all_changed();
     }
 
-    /// On.
+    /// Turns the near cache on until then.
     fn certain(&self, until: Instant) {
         self.certain.store(self.millis(until), Ordering::SeqCst);
     }
@@ -193,7 +214,7 @@ mod tests {
         Kept::Page(entry.into())
     }
 
-    /// One that is on, and holds a page under `a`.
+    /// A near cache that is on and holds a page under `a`.
     fn near(now: Instant) -> (Near, Key) {
         let (near, key) = (Near::new(1 << 20), Key::new("a"));
         near.certain(now + 2 * MINUTE);
@@ -203,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_forgotten_and_what_changes_while_it_is_read_is_not_kept() {
+    fn a_changed_key_is_dropped_and_a_key_that_changes_during_its_read_is_not_kept() {
         let now = Instant::now();
         let (near, key) = near(now);
         let early = near.ticket(key.as_bytes(), now).unwrap();
@@ -216,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_served_past_its_time_or_when_changes_are_not_heard_of() {
+    fn nothing_is_served_past_its_ttl_or_while_changes_may_be_missed() {
         let now = Instant::now();
         let (near, key) = near(now);
         assert!(near.get(key.as_bytes(), now + MINUTE).is_none());
@@ -231,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_empties_it_and_it_stays_off() {
+    fn a_lost_feed_empties_the_near_cache_and_turns_it_off() {
         let now = Instant::now();
         let (near, key) = near(now);
         let early = near.ticket(key.as_bytes(), now).unwrap();
@@ -244,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn it_keeps_its_limit() {
+    fn the_near_cache_stays_below_its_limit() {
         let now = Instant::now();
         let (near, _) = near(now);
         for number in 0..1000 {

@@ -1,4 +1,4 @@
-//! Our side to the origin.
+//! The upstream: the proxy's side towards the origin.
 
 mod download;
 mod error;
@@ -50,11 +50,11 @@ impl FromStr for Origin {
             _ => return Err("not a URL like http://127.0.0.1:8001"),
         }
         if uri.path() != "/" || uri.query().is_some() {
-            return Err("an origin has no path: requests keep theirs");
+            return Err("the origin must be a URL without a path: requests keep theirs");
         }
         let authority = uri.into_parts().authority.filter(|authority| !authority.host().is_empty());
         match authority.ok_or("a URL without a host")? {
-            authority if authority.as_str().contains('@') => Err("an origin has no user"),
+            authority if authority.as_str().contains('@') => Err("the origin must be a URL without a user"),
             authority => Ok(Self(authority)),
         }
     }
@@ -66,25 +66,25 @@ impl fmt::Display for Origin {
     }
 }
 
-/// How long the origin may take.
+/// How long each step of a fetch may take.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginDeadlines {
     /// To accept a connection.
     pub connect: Duration,
-    /// From the last piece of the request to the head of the answer.
+    /// Between the last part of the request and the head of the answer.
     pub head: Duration,
-    /// Between two pieces of a body, in either direction.
+    /// Between two parts of a body, in either direction.
     pub idle: Duration,
-    /// To have a place for a request.
+    /// To wait for a free slot ([`OriginLimits`]).
     pub queue: Duration,
-    /// From the request to the end of the answer, if that has a bound.
+    /// From the request to the end of the answer; unbounded if `None`.
     pub total: Option<Duration>,
 }
 
-/// The way to one origin.
+/// Sends requests to one origin.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    /// Each worker has its own: a connection lives on one worker, and what another asked on it would wake both.
+    /// Each worker has its own: a connection lives on one worker, and a request from another worker would wake both.
     links: PerWorker<Links>,
     origin: Origin,
     deadlines: OriginDeadlines,
@@ -95,14 +95,15 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 enum Failure {
     Connect(Arc<dyn StdError + Send + Sync>),
-    /// The connection broke off. One that was used before, and brings nothing now, was closed under us.
+    /// The connection broke. If it was used before and brought no answer now, the origin had closed it while it was
+    /// idle.
     Sent {
         error: hyper::Error,
         was_used: bool,
     },
 }
 
-/// An answer of the origin. What was for our connection to it alone is gone from its head.
+/// An answer of the origin, without hop-by-hop headers.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) head: response::Parts,
@@ -116,7 +117,7 @@ impl Upstream {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(deadlines.connect));
         let uri = Uri::builder().scheme(Scheme::HTTP).authority(origin.0.clone()).path_and_query("/").build();
-        // Both parts have been part of a URI before.
+        // This cannot fail: the authority was part of a valid URI.
         let uri = uri.unwrap_or_default();
         let links = PerWorker::new(|_| Links::new(connector.clone(), uri.clone()));
         Self { links, origin, deadlines, gate: Gate::new(limits, deadlines.queue) }
@@ -126,13 +127,13 @@ impl Upstream {
         &self.origin
     }
 
-    /// How long to wait for somebody else's answer of the origin: as long as for one's own.
+    /// How long a follower waits for the leader's answer: as long as it would wait for its own.
     pub(crate) fn patience(&self) -> Duration {
         self.deadlines.queue + self.deadlines.connect + self.deadlines.head
     }
 
-    /// Asks the origin, with the request's target as it is and the truth about its client. Without a body whatever
-    /// announced one goes, too: of a request for a page that may be stored, the body is not part of what selects it.
+    /// Asks the origin. The target is unchanged, and the `X-Forwarded` headers describe the client. Without a body the
+    /// request has no `Content-Length` either: a fetch for the store sends no body, since a body is not part of the key.
     pub(crate) async fn fetch(
         &self,
         mut head: request::Parts,
@@ -156,7 +157,7 @@ impl Upstream {
         Ok(self.received(response, until, (link, place)))
     }
 
-    /// Sends a request. The outer error is for silence, which is never answered by asking again.
+    /// Sends a request. The outer error is a timeout, after which the request is never repeated.
     async fn ask(
         &self,
         head: request::Parts,
@@ -169,7 +170,7 @@ impl Upstream {
         self.within_head_deadline(answer, &progress, until).await
     }
 
-    /// The clock for the head starts anew with each piece of the request's body: a long upload is not a silent origin.
+    /// The deadline for the head restarts with each part of the request's body: during a long upload the origin may be silent.
     async fn within_head_deadline<T>(
         &self,
         answer: impl Future<Output = T>,
@@ -203,7 +204,7 @@ impl Upstream {
             _ => Length::UntilClose,
         };
         if chunked {
-            // An origin that sends both lies in one; ours is the chunks (RFC 9112 §6.3).
+            // If an origin sends both, the chunks count (RFC 9112 §6.3).
             head.headers.remove(CONTENT_LENGTH);
         }
         receive::remove_hop_by_hop(&mut head.headers);
@@ -212,8 +213,8 @@ impl Upstream {
 }
 
 impl Failure {
-    /// Whether the origin had closed the connection before it saw the request, as far as can be known: the connection had
-    /// brought an answer before, and this time nothing.
+    /// Whether the origin probably closed the connection before it saw the request: the connection has brought an answer
+    /// before, and nothing now.
     fn is_closed(&self) -> bool {
         matches!(self, Self::Sent { error, was_used: true } if sources(error).any(is_closed))
     }
@@ -234,7 +235,7 @@ impl From<Failure> for OriginError {
     }
 }
 
-/// An error, what it came from, and so on.
+/// An error and its chain of sources.
 fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     let source = |error: &&'a (dyn StdError + 'static)| {
         let error: &'a (dyn StdError + 'static) = *error;
@@ -243,7 +244,7 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), source)
 }
 
-/// Whether the other side closed the connection without a word.
+/// Whether the origin closed the connection without an answer.
 fn is_closed(error: &(dyn StdError + 'static)) -> bool {
     use std::io::{Error as IoError, ErrorKind};
     let is_cut = |error: &IoError| {
@@ -256,7 +257,7 @@ fn is_closed(error: &(dyn StdError + 'static)) -> bool {
         || error.downcast_ref::<IoError>().is_some_and(is_cut)
 }
 
-/// Methods that do the same twice as once (RFC 9110 §9.2.2).
+/// Idempotent methods may be sent twice (RFC 9110 §9.2.2).
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
 }

@@ -1,4 +1,4 @@
-//! Stored pages, and how they are written.
+//! Stored pages and their formats.
 
 pub(crate) mod entry;
 pub(crate) mod format;

@@ -1,15 +1,14 @@
 //! The rules of `cache_page`, in Django's order, as functions of request, response and `now`.
 //!
-//! [`Policy::disposition`] says before anything else whether the cache is asked at all; [`admission`] says of a
-//! response whether it may be stored, for how long, and varying on what.
+//! [`Rules::disposition`] decides whether the cache is asked at all; [`Policy::admission`] decides whether a response
+//! may be stored, and what it varies on.
 
 mod cache_control;
-mod freshness;
+mod judge;
 mod rule;
 mod rules;
 mod vary;
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::Method;
@@ -22,35 +21,21 @@ use hyper::http::{request, response};
 
 pub(crate) use cache_control::CacheControl;
 use cache_control::{Forbidden, forbidden};
-pub(crate) use freshness::Freshness;
+pub(crate) use judge::{Freshness, has_authorization};
 pub use rule::{Authorization, Coalesce, Rule};
+pub(crate) use rules::Disposition;
+pub(crate) use rules::Pass;
 use rules::Rules;
 use vary::Unstorable;
 pub(crate) use vary::VaryList;
 
-use crate::request::{Lines, Question};
+use crate::request::Lines;
 
 /// The rules of one proxy.
 #[derive(Debug)]
 pub(crate) struct Policy {
     rules: Rules,
     max_entry: u64,
-}
-
-/// Whether the cache is asked at all.
-#[derive(Debug)]
-pub(crate) enum Disposition<'a> {
-    Lookup(&'a Arc<Rule>),
-    Pass(Pass),
-}
-
-/// Why a request neither reads nor writes the cache.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pass {
-    /// Only GET and HEAD have pages.
-    Method,
-    /// No rule matches the path.
-    Rule,
 }
 
 /// Whether a response may be stored.
@@ -60,7 +45,7 @@ pub(crate) enum Admission {
     Decline(Decline),
 }
 
-/// How the end of a body is known (RFC 9112 §6.3).
+/// How the end of a body is marked (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Length {
     Known(u64),
@@ -81,9 +66,9 @@ impl Length {
 /// Why a response is not stored, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Decline {
-    /// Django stores 200 only.
+    /// Django stores only 200.
     Status,
-    /// A cookie is for one client (Django stores it unless the page varies on Cookie).
+    /// A cookie is for one client (Django stores the page unless it varies on Cookie).
     SetCookie,
     Private,
     NoCache,
@@ -95,13 +80,13 @@ pub(crate) enum Decline {
     Authorization,
     /// The rule's timeout is 0.
     ZeroAge,
-    /// A HEAD has no body to store. It is dressed, as the GET would be.
+    /// A HEAD has no body to store. Its headers are set as for a GET.
     Head,
-    /// More than `max_entry`.
+    /// The body is larger than `max_entry`.
     TooLarge,
-    /// This process has stored as many variants of the page as it may.
+    /// This process has stored the most variants of the page that it may.
     Variants,
-    /// Without length or chunks an early end looks like the end (RFC 9112 §6.3).
+    /// Without a length or chunks, a body that broke off looks complete (RFC 9112 §6.3).
     Unframed,
 }
 
@@ -110,19 +95,13 @@ impl Policy {
         Self { rules: Rules::new(rules), max_entry }
     }
 
-    /// The first rule whose path matches decides; only GET and HEAD have pages.
-    pub(crate) fn disposition(&self, question: &Question<'_>) -> Disposition<'_> {
-        match self.rules.find(question.path) {
-            None => Disposition::Pass(Pass::Rule),
-            Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
-                Disposition::Pass(Pass::Method)
-            }
-            Some(rule) => Disposition::Lookup(rule),
-        }
+    /// The rules.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
-    /// Decides on a response, and dresses what is stored as `patch_response_headers` does: `Expires` if absent, and
-    /// `max-age`. A 304 is dressed too, as Django does it, and not stored.
+    /// Decides whether a response may be stored, and sets its headers as Django's `patch_response_headers` does: `Expires`
+    /// if absent, and `max-age`. As in Django, a 304 gets these headers too, and is not stored.
     pub(crate) fn admission(
         &self,
         rule: &Rule,
@@ -155,7 +134,7 @@ impl Policy {
         }
     }
 
-    /// Whether the body can be captured whole, as far as its head tells.
+    /// Whether the body can be captured whole, as far as the head says.
     fn capturable(&self, length: Length) -> Result<(), Decline> {
         match length {
             Length::Known(length) if length > self.max_entry => Err(Decline::TooLarge),
@@ -165,7 +144,7 @@ impl Policy {
     }
 }
 
-/// The checks of `UpdateCacheMiddleware.process_response`, in its order, with ours where a proxy must know more.
+/// The checks of Django's `UpdateCacheMiddleware.process_response`, in its order, and those that only a proxy needs.
 fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -> Result<VaryList, Decline> {
     let headers = &response.headers;
     // "if response.streaming or response.status_code not in (200, 304)"
@@ -185,40 +164,35 @@ fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -
     Ok(vary)
 }
 
-/// The request for a page that is to be stored: without the conditions under which an origin would send no page.
+/// Removes the conditions from a request, so that the origin sends the page and not a 304.
 pub(crate) fn without_conditions(mut request: request::Parts) -> request::Parts {
     request.headers.remove(IF_NONE_MATCH);
     request.headers.remove(IF_MODIFIED_SINCE);
     request
 }
 
-/// Whether an answer tells that the origin has failed, so that an older page is better (RFC 5861 §4).
+/// Whether a status means that the origin failed, so that a stale page is better (RFC 5861 §4).
 pub(crate) fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
-/// Whether the answer to a request may be the answer to others: it is a page, and not one for these credentials alone.
+/// Whether the answer to a request may answer others: it is a GET, and its credentials do not keep its page private.
 pub(crate) fn may_be_shared(rule: &Rule, request: &request::Parts) -> bool {
     request.method == Method::GET
         && (rule.tells_credentials_apart() || !has_authorization(Lines::Map(&request.headers)))
 }
 
-/// Whether a request has conditions under which "not modified" is an answer (RFC 9110 §13.1).
+/// Whether a request has conditions that a 304 can answer (RFC 9110 §13.1).
 pub(crate) fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE)
 }
 
-/// Whether a request has credentials. An empty `Authorization` has none.
-pub(crate) fn has_authorization(lines: Lines<'_>) -> bool {
-    lines.get(&AUTHORIZATION).is_some_and(|value| !value.is_empty())
-}
-
-/// Whether a page says that it is another for other credentials.
+/// Whether a page has `Authorization` in its `Vary`.
 pub(crate) fn varies_on_authorization(page: &HeaderMap) -> bool {
     VaryList::of(page).is_ok_and(|list| list.names().contains(&AUTHORIZATION))
 }
 
-/// The length a head announces, if it is one number.
+/// The `Content-Length`, if it is one number.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -255,16 +229,6 @@ impl From<Unstorable> for Decline {
     }
 }
 
-impl Pass {
-    /// The fixed name in `Cache-Status` and in the log.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Rule => "no-rule",
-        }
-    }
-}
-
 impl Decline {
     /// The fixed name in `Cache-Status` and in the log.
     pub(crate) fn name(self) -> &'static str {
@@ -291,15 +255,16 @@ mod tests {
     use hyper::{Request, Response};
 
     use super::*;
+    use crate::request::Question;
 
     const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";
 
-    /// A row: what the origin sent, what is decided, and what then stands in Expires and Cache-Control.
+    /// A row: the origin's response, the decision, and the resulting Expires and Cache-Control.
     type Row = (u16, &'static [(&'static str, &'static str)], Result<u64, Decline>, [&'static str; 2]);
 
     const IN_60: &str = "Sun, 22 Nov 2026 20:10:06 GMT";
 
-    /// Measured on Django 5.2.19 (semantics.json), but for the differences that DESIGN §4 lists.
+    /// Measured on Django 5.2.19 (`tests/django/semantics.json`), except where a proxy must be stricter.
     const ROWS: &[Row] = &[
         (200, &[], Ok(60), [IN_60, "max-age=60"]),
         (200, &[("expires", "0")], Ok(60), ["0", "max-age=60"]),
@@ -356,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_judged_and_dressed_in_djangos_order() {
+    fn responses_are_checked_and_their_headers_set_in_djangos_order() {
         for (status, headers, decision, [expires, control]) in ROWS {
             let mut response = response(*status, headers);
             assert_eq!(
@@ -370,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_captured_whole_is_declined_last_and_dressed_all_the_same() {
+    fn a_body_that_cannot_be_captured_is_declined_last_and_its_headers_are_set() {
         for (length, decision) in [
             (Length::Known(0), Ok(60)),
             (Length::Known(1000), Ok(60)),
@@ -399,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_keep_a_page_out_unless_it_is_public_or_the_rule_tells_them_apart() {
+    fn a_page_for_credentials_is_not_stored_unless_it_is_public_or_the_rule_varies_on_them() {
         let authorized = request("GET", &[("authorization", "Basic eA==")]);
         let vary = Rule { authorization: Authorization::Vary, ..rule() };
         for (rule, request, control, decision) in [
@@ -415,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_stores_nothing() {
+    fn a_head_request_stores_nothing() {
         let mut response = response(200, &[]);
         let decision = decide(&rule(), &request("HEAD", &[]), &mut response, Length::Known(0));
         assert_eq!(
@@ -430,7 +395,7 @@ mod tests {
         let policy = Policy::new(vec![Rule::new("/p/", 1).unwrap(), Rule::new("/*", 2).unwrap()], 1000);
         let disposition = |method: &str, target: &str| {
             let request = Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
-            match policy.disposition(&Question::of_parts(&request, peer)) {
+            match policy.rules().disposition(&Question::of_parts(&request, peer)) {
                 Disposition::Lookup(rule) => Ok(rule.timeout.as_secs()),
                 Disposition::Pass(pass) => Err(pass),
             }
@@ -442,7 +407,7 @@ mod tests {
         }
         let nothing = Policy::new(Vec::new(), 1000);
         assert!(matches!(
-            nothing.disposition(&Question::of_parts(&request("POST", &[]), peer)),
+            nothing.rules().disposition(&Question::of_parts(&request("POST", &[]), peer)),
             Disposition::Pass(Pass::Rule)
         ));
     }

@@ -1,20 +1,18 @@
-//! What a client asks, checked and cleaned: the [`Question`] that everything is decided by.
+//! A client's request, checked and cleaned: the [`Question`] that every decision is made from.
 
-mod lines;
 mod question;
 pub(crate) mod receive;
 pub(crate) mod site;
 
-pub(crate) use lines::Lines;
-pub(crate) use question::Question;
+pub(crate) use question::{Lines, Question, TrustedProxies};
 
-/// Why a request is refused before anything is decided on it.
+/// Why a request is refused before any decision is made.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// The request cannot be understood, or could be understood in two ways.
+    /// The request is malformed or ambiguous.
     #[error("{0}")]
     BadRequest(&'static str),
-    /// CONNECT makes tunnels and TRACE shows headers to scripts: neither is for a cache.
-    #[error("this proxy does not speak this method")]
+    /// CONNECT opens a tunnel, and TRACE shows headers to scripts: a cache serves neither.
+    #[error("the proxy does not accept this method")]
     Method,
 }

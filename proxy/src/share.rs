@@ -1,4 +1,4 @@
-//! Many requests for one page made one.
+//! Simultaneous requests for one page share one fetch: in a process, and in a fleet.
 
 pub(crate) mod flights;
 pub(crate) mod lease;

@@ -1,40 +1,39 @@
-//! What the cache did with a request: `X-Cache` for people, `Cache-Status` (RFC 9211) for machines and people.
+//! The cache status: what the cache did with a request, for `X-Cache` and `Cache-Status` (RFC 9211).
 
 use std::io::Write as _;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::{Decline, Pass};
-use crate::text::decimal;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What [`CacheStatus::Failed`] says, in lines, of what is refused before it is a request.
+/// The header lines of [`CacheStatus::Failed`] for input that is refused before it is a request.
 pub(crate) const REFUSED: &str = "X-Cache: BYPASS\r\nCache-Status: cachepage; fwd=bypass; detail=refused\r\n";
 
-/// The outcome of one request. Every answer carries one.
+/// What the cache did with one request. Every answer has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
-    /// Served from the store, and by which way; the seconds it is still fresh, if that is known.
+    /// Served from the store or the near cache; the seconds that the page stays fresh, if known.
     Hit(Hit, Source, Option<i64>),
-    /// Fetched; whether it is being stored.
+    /// Looked up and fetched, and what happens to the page.
     Miss(Miss, Fill),
-    /// Looked up and fetched, and not stored by decision.
+    /// Looked up and fetched, and not stored, for this reason.
     Declined(Decline),
     /// Neither looked up nor stored.
     Passed(Pass),
-    /// Answered by the proxy itself, with the name of the error.
+    /// Answered by the proxy itself with an error of this name.
     Failed(&'static str),
 }
 
-/// In which right a page is served.
+/// Why a stored page may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hit {
     Fresh,
-    /// Past its time, while a new one is fetched.
+    /// It has ended, and a new one is being fetched.
     Grace,
-    /// Past its time, since the origin has failed.
+    /// It has ended, and the origin failed.
     StaleIfError,
 }
 
@@ -42,7 +41,7 @@ pub(crate) enum Hit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Store,
-    /// In the near cache: the store has it, and was not asked.
+    /// In the near cache, without a read from the store.
     Near,
 }
 
@@ -53,49 +52,49 @@ pub(crate) enum Miss {
     Uri,
     /// The URI has variants, none of them for this request.
     Vary,
-    /// Something is stored that this request must not get, or that cannot be read.
+    /// The stored value cannot be decoded, or may not answer this request.
     Unusable,
     /// The store could not be read.
     Store,
-    /// What is stored is past its time.
+    /// The stored page is stale.
     Stale,
 }
 
 /// What happens to a page that was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
-    /// Its length is known and within the limit: it is stored unless the origin or the store fails midway.
+    /// Its length is known and within the limit: it is stored unless the origin or the store fails.
     Stored,
-    /// Its length is not known: it is stored if it ends within the limit.
+    /// Its length is unknown: it is stored if it turns out to be within the limit.
     Streamed,
-    /// The store is not reachable, so nothing is sent to it.
+    /// The store cannot be reached, so nothing is stored.
     Skipped,
-    /// Only Django fills the store.
+    /// The proxy only reads the store: Django fills it.
     ReadOnly,
-    /// Another request asked for the same page just before, and its answer was for all.
+    /// The page came from the leader of a flight.
     Collapsed,
 }
 
 impl CacheStatus {
-    /// Writes both headers. A cache nearer to the origin keeps its members of the `Cache-Status` list.
+    /// Sets both headers. `Cache-Status` keeps the members of caches nearer to the origin.
     pub(crate) fn apply(self, headers: &mut HeaderMap) {
         headers.insert(X_CACHE, HeaderValue::from_static(self.x_cache()));
         self.append(headers);
     }
 
-    /// Writes the `X-Cache` of all hits. Each hit then only appends its status.
+    /// Sets the `X-Cache` of a hit, so that each hit only appends its `Cache-Status`.
     pub(crate) fn name_hit(headers: &mut HeaderMap) {
         headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
     }
 
-    /// Takes it off again.
+    /// Undoes [`name_hit`](Self::name_hit).
     pub(crate) fn unname(headers: &mut HeaderMap) {
         headers.remove(X_CACHE);
     }
 
-    /// Adds our member to the `Cache-Status` list.
+    /// Adds this cache's member to the `Cache-Status` list.
     pub(crate) fn append(self, headers: &mut HeaderMap) {
-        // Longer than any: on the stack, so that the value is the one allocation.
+        // Longer than any status. On the stack, so that only the value is allocated.
         let mut text = [0; 128];
         let mut rest = &mut text[..];
         if write!(rest, "{self}").is_ok() {
@@ -106,14 +105,14 @@ impl CacheStatus {
         }
     }
 
-    /// The line of `Cache-Status`, with its end.
+    /// Writes the line of `Cache-Status`, with CRLF.
     pub(crate) fn write(self, text: &mut Vec<u8>) {
         text.extend_from_slice(b"Cache-Status: ");
         match self {
-            // What nearly all answers say, without the machinery of formatting.
+            // The most common status, without the cost of formatting.
             Self::Hit(Hit::Fresh, source, Some(ttl)) => {
                 text.extend_from_slice(b"cachepage; hit; ttl=");
-                text.extend_from_slice(decimal(&mut [0; 20], ttl.try_into().unwrap_or(0)));
+                text.extend_from_slice(itoa::Buffer::new().format(ttl.max(0)).as_bytes());
                 text.extend_from_slice(source.parameters().as_bytes());
             }
             _ => text.extend_from_slice(self.to_string().as_bytes()),
@@ -136,7 +135,7 @@ impl std::fmt::Display for CacheStatus {
         match self {
             Self::Hit(Hit::Fresh, source, None) => write!(f, "hit{}", source.parameters()),
             Self::Hit(_, _, None) => f.write_str("hit"),
-            // The store keeps its own time, and our clock may be a little ahead of it.
+            // The store's clock decides whether a page is there; ours may be a little ahead of it.
             Self::Hit(Hit::Fresh, source, Some(ttl)) => {
                 write!(f, "hit; ttl={}{}", ttl.max(&0), source.parameters())
             }
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_said_as_all_else() {
+    fn the_constant_for_refused_input_matches_the_written_status() {
         let status = CacheStatus::Failed("refused");
         let mut lines = format!("X-Cache: {}\r\n", status.x_cache()).into_bytes();
         status.write(&mut lines);

@@ -1,4 +1,4 @@
-//! Where pages are kept: bytes under keys, locks, and the feed of what changes.
+//! The store: bytes under keys, locks, and a feed of changes.
 
 mod breaker;
 mod feed;
@@ -17,16 +17,16 @@ pub use feed::Listener;
 pub use memory::MemoryStore;
 pub use redis::RedisStore;
 
-/// All that a proxy needs of a store. None of its operations takes longer than the store's own deadline.
+/// Everything that a proxy needs from a store. Each operation ends within the store's own deadline.
 pub trait Store: Values + Locks + Feed + Clone + 'static {
-    /// Makes the calling worker's connection, if there is one to make, so that the first request does not wait for it.
+    /// Connects the calling worker, if the store has connections, so that the first request does not wait for it.
     fn connect(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// Values that end by themselves. One suite tests this contract for each store:
-/// * `get` answers in the order of the keys; what was never put, was deleted, or is past its time is `None`.
-/// * `ttl` says how long `get` will still give the value.
-/// * `put` does all its writes for one lifetime; a later write wins.
+/// Values that expire. One test suite checks this contract for each store:
+/// * `get` returns the values in the order of the keys; one that was never put, was deleted or has expired is `None`.
+/// * `ttl` says how long `get` will still return the value.
+/// * `put` gives all its writes the same lifetime; the last write to a key wins.
 /// * A failure never leaves half a value.
 pub trait Values: Send + Sync {
     /// Whether reads are answered without waiting.
@@ -38,19 +38,19 @@ pub trait Values: Send + Sync {
         keys: [&[u8]; N],
     ) -> impl Future<Output = Result<[Option<Bytes>; N], StoreError>> + Send;
 
-    /// The time that a key has left; `None` if it is not there or stays for ever.
+    /// The time that a key has left; `None` if it does not exist or never expires.
     fn ttl(&self, key: &[u8]) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
-    /// Writes in one round trip. `ttl` is in whole seconds, at least one.
+    /// Writes in one round trip. `ttl` counts in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Deletes keys in one round trip.
     fn delete(&self, keys: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Locks by tokens. Of several that `claim` a key one succeeds, and only its token renews or releases the lock.
+/// Locks by token. Of several simultaneous claims of a key one succeeds, and only its token renews or releases the lock.
 pub trait Locks: Send + Sync {
-    /// Puts a token under a key if there is nothing; whether it did.
+    /// Puts a token under a key that has no value. Returns whether it did.
     fn claim(
         &self,
         key: &Key,
@@ -58,7 +58,7 @@ pub trait Locks: Send + Sync {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives a token that is still under its key a new lifetime; whether it was there.
+    /// Gives a token that is still under its key a new lifetime. Returns whether it was there.
     fn renew(
         &self,
         key: &Key,
@@ -66,28 +66,28 @@ pub trait Locks: Send + Sync {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes a token that is still under its key; whether it was there.
+    /// Removes a token that is still under its key. Returns whether it was there.
     fn release(&self, key: &Key, token: &Bytes) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
 /// The changes of a store as they happen.
 pub trait Feed: Send + Sync {
-    /// Tells the listeners of the changes of all keys with this prefix from now on. Whether the store tells of changes; a
-    /// store has one proxy, so that only the first call counts.
+    /// From now on reports changes of all keys with this prefix to the listeners. Returns whether the store can report
+    /// changes. A store belongs to one proxy, so only the first call has an effect.
     fn follow(&self, prefix: &[u8], listeners: Vec<Arc<dyn Listener>>) -> bool;
 }
 
 /// One change of a store.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Puts a value under a key, whatever was there.
+    /// Puts a value under a key and replaces any other.
     Set(Key, Bytes),
-    /// Gives what is under a key the new lifetime, if it is still there.
+    /// Gives the value under a key the new lifetime, if it still exists.
     Extend(Key),
 }
 
 impl Write {
-    /// What it changes.
+    /// The key that it changes.
     pub(crate) fn key(&self) -> &Key {
         match self {
             Self::Set(key, _) | Self::Extend(key) => key,
@@ -95,7 +95,7 @@ impl Write {
     }
 }
 
-/// Why a store did not answer as asked.
+/// Why an operation of a store failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection, or it broke.
@@ -104,13 +104,13 @@ pub enum StoreError {
     /// No answer within the deadline.
     #[error("the store did not answer within {} ms", .0.as_millis())]
     Deadline(Duration),
-    /// The store answered, and it was a refusal: another type at the key, read-only, out of memory, loading.
+    /// The store answered with an error: wrong type, read-only, out of memory, loading.
     #[error("the store refused: {0}")]
     Refused(String),
 }
 
 impl StoreError {
-    /// Whether asking again at once would be in vain.
+    /// Whether another try at once would fail, too.
     pub(crate) fn is_outage(&self) -> bool {
         !matches!(self, Self::Refused(_))
     }

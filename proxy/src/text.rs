@@ -1,19 +1,6 @@
-//! How numbers, digests and header lines are written.
+//! Writes digests in hexadecimal, and header lines.
 
-/// The digits of a number, without the machinery of formatting.
-pub(crate) fn decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[start..];
-        }
-    }
-}
-
-/// Two digits for each byte.
+/// Writes two hexadecimal digits for each byte.
 pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
@@ -22,7 +9,7 @@ pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-/// The name of a header in the case that people write: `Content-Type`.
+/// The name of a header in title case: `Content-Type`.
 pub(crate) fn title_case(name: &str) -> impl Iterator<Item = u8> {
     let mut at_word = true;
     name.bytes().map(move |byte| {
@@ -32,7 +19,7 @@ pub(crate) fn title_case(name: &str) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Appends a header line as people write it, with its end.
+/// Appends a header line with its name in title case, and CRLF.
 pub(crate) fn push_line(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     text.extend(title_case(name));
     text.extend_from_slice(b": ");

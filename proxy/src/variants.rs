@@ -1,8 +1,8 @@
 //! A bound on the variants of one page.
 //!
-//! A page that varies on a header has as many variants as clients care to send values. Each is right, and each is stored:
-//! a stranger could fill the store with copies of one page, and push all others out. So a process stores so many of one
-//! page at a time; what comes beyond is answered by the origin, as without a cache.
+//! A page that varies on a header has a variant for each value that clients send. Without a bound, one client could fill
+//! the store with variants of one page and push out all others. Each process therefore stores a limited number of them
+//! at a time; requests for further variants are answered by the origin and not stored.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -14,10 +14,11 @@ use tokio::time::Instant;
 
 use crate::key::Key;
 
-/// How many pages that vary are watched, the least used forgotten first. With a thousand variants each takes some 24 KB.
+/// The number of pages whose variants are counted; the least used is forgotten first. A page with a thousand variants
+/// takes about 24 KB.
 const PAGES: usize = 1_000;
 
-/// The variants that this process has stored, as far as they are still there.
+/// The variants that this process has stored and that have not ended yet.
 #[derive(Debug)]
 pub(crate) struct Variants {
     limit: usize,
@@ -33,12 +34,12 @@ impl Variants {
         Self { limit, pages: Cache::new(PAGES), hasher: RandomState::new() }
     }
 
-    /// Whether a variant may be stored; it counts from then on, for as long as it is kept.
+    /// Whether a variant may be stored. If so, it is counted for the time `keep`.
     pub(crate) fn admit(&self, page: &Key, variant: &Key, keep: Duration, now: Instant) -> bool {
         let variant = self.hasher.hash_one(variant);
         let page = self.pages.get_or_insert_with(page, || Ok::<_, std::convert::Infallible>(Arc::default()));
         let Ok(page) = page;
-        // A map is whole whoever panicked beside it.
+        // A panic elsewhere cannot leave the map half-changed.
         let mut ends = page.lock().unwrap_or_else(PoisonError::into_inner);
         if ends.len() >= self.limit {
             ends.retain(|_, end| *end > now);
@@ -50,7 +51,7 @@ impl Variants {
         is_admitted
     }
 
-    /// Starts a page anew: the variants of its last marker cannot be reached any more.
+    /// Forgets the variants of a page that gets a new marker: those of the old one are unreachable.
     pub(crate) fn forget(&self, page: &Key) {
         self.pages.remove(page);
     }
@@ -63,7 +64,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn so_many_of_a_page_are_admitted_until_one_of_them_has_ended() {
+    fn variants_are_admitted_up_to_the_limit_until_one_has_ended() {
         let (variants, mut now) = (Variants::new(2), Instant::now());
         let [page, other] = ["page", "other"].map(Key::new);
         let [one, two, three] = ["1", "2", "3"].map(Key::new);

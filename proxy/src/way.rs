@@ -11,14 +11,9 @@ mod lookup;
 mod reply;
 mod serve;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode};
-use server::{Answer, Decided, RequestHead};
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use explain::Explanation;
@@ -29,18 +24,13 @@ use crate::key::Keys;
 use crate::near::Near;
 use crate::origin::Upstream;
 use crate::page::format::Format;
-use crate::page::stored::StoredPage;
 use crate::policy::{Coalesce, Policy};
-use crate::request::receive::TrustedProxies;
+use crate::request::TrustedProxies;
 use crate::request::site::Site;
 use crate::share::flights::Flights;
 use crate::share::waiters::Waiters;
-use crate::status::{self, CacheStatus};
 use crate::store::{Listener, Store};
 use crate::variants::Variants;
-use answered::Answered;
-use body::Body;
-use decide::{Decision, PendingLookup};
 
 /// A cache in front of one origin.
 ///
@@ -112,44 +102,6 @@ fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Optio
     let mut listeners: Vec<Arc<dyn Listener>> = vec![waiters.clone()];
     listeners.extend(near.clone().map(|near| near as Arc<dyn Listener>));
     near.filter(|_| store.follow(&config.keys.prefix(), listeners))
-}
-
-impl<S: Store> server::Handler for Proxy<S> {
-    type Body = Body;
-    type Page = StoredPage;
-    type Lookup = PendingLookup;
-    type Decision = Decision;
-    type Record = Answered;
-
-    const REFUSED: &'static str = status::REFUSED;
-
-    fn decide(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
-        self.decide_head(head, peer, now)
-    }
-
-    async fn look_up(
-        self: &Arc<Self>,
-        lookup: PendingLookup,
-        head: &RequestHead<'_>,
-        peer: SocketAddr,
-    ) -> Result<Answer<StoredPage, Answered>, Decision> {
-        self.finish_head(lookup, head, peer).await
-    }
-
-    async fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        decision: Option<Decision>,
-    ) -> (Response<Body>, Answered) {
-        self.serve(request, peer, decision).await
-    }
-
-    fn refused(&self, status: u16, _: SocketAddr) {
-        let method = Method::from_bytes(b"-").unwrap_or_default();
-        let status = StatusCode::from_u16(status).unwrap_or_default();
-        drop(Answered::begin(&method, "-", Instant::now()).with(status, CacheStatus::Failed("refused")));
-    }
 }
 
 /// The clock, read once a request: at the hit, or when the origin has answered.

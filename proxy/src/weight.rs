@@ -1,12 +1,12 @@
-//! How much caches hold: a bound in bytes, not in entries.
+//! Weighs cache entries by their bytes, since caches are bounded in bytes.
 
 use quick_cache::Weighter;
 
 use crate::key::Key;
 
-/// Something whose size in memory is known, about.
+/// A value whose approximate size in memory is known.
 pub(crate) trait Weigh {
-    /// Bytes, without the key and what the cache itself keeps.
+    /// The size in bytes, without the key and the cache's own overhead.
     fn weigh(&self) -> usize;
 }
 
@@ -16,7 +16,7 @@ pub(crate) struct ByBytes;
 
 impl<V: Weigh> Weighter<Key, V> for ByBytes {
     fn weight(&self, key: &Key, value: &V) -> u64 {
-        /// About what the cache itself keeps for an entry.
+        /// What the cache itself keeps for an entry, about.
         const OVERHEAD: usize = 192;
         (key.as_bytes().len() + value.weigh() + OVERHEAD) as u64
     }

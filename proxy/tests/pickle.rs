@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -50,28 +51,118 @@ fn fields(pairs: &Value) -> Vec<(String, String)> {
     pairs.as_array().unwrap().iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
 }
 
-#[test]
-fn values_of_django_are_read_as_recorded() {
-    for row in json(&folder().join("values.json")).as_array().unwrap() {
-        let file = row["file"].as_str().unwrap();
-        let value = decompress(&bytes(&folder().join(file)), LIMIT).unwrap();
-        if row["kind"] == "header_list" {
-            let names: Vec<String> = serde_json::from_value(row["header_list"].clone()).unwrap();
-            assert_eq!(read_list(&value), Some(names), "{file}");
-            continue;
+/// A test of each value, a page and a header list, that these releases of Django stored for these views; and a test that
+/// no value lacks one.
+macro_rules! values {
+    ([$($release:ident)*] $views:tt) => {
+        $(values! { $release $views })*
+
+        #[test]
+        fn every_value_has_a_test() {
+            assert_eq!(VALUES.as_array().unwrap().len(), 0 $(+ $release::COUNT)*);
         }
-        let page = read_page(&value).unwrap_or_else(|| panic!("{file}"));
-        let cookies = row["set_cookie"].as_array().unwrap().iter();
-        let cookies = cookies.map(|line| ("Set-Cookie".to_owned(), line.as_str().unwrap().to_owned()));
-        let expected: Vec<_> = fields(&row["headers"]).into_iter().chain(cookies).collect();
-        assert_eq!(page.headers, expected, "{file}");
-        assert_eq!(u64::from(page.status), row["status"], "{file}");
-        assert_eq!(page.reason.as_deref(), row["reason_in_state"].as_str(), "{file}");
-        assert_eq!(page.body.len() as u64, row["body_length"], "{file}");
-        let digest: String = Sha256::digest(&page.body).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(digest, row["body_sha256"], "{file}");
-        assert_eq!(page.note, None, "{file}");
-    }
+    };
+    ($release:ident [$($view:ident)*]) => {
+        mod $release {
+            pub(crate) const COUNT: usize = 2 * [$(stringify!($view)),*].len();
+
+            $(mod $view {
+                const NAME: &str = concat!(stringify!($release), "_", stringify!($view));
+
+                #[test]
+                fn page() {
+                    crate::page_is_read_as_recorded(NAME);
+                }
+
+                #[test]
+                fn header_list() {
+                    crate::header_list_is_read_as_recorded(NAME);
+                }
+            })*
+        }
+    };
+}
+
+values! {
+    [dj42 dj52 dj60]
+    [
+        django_binary
+        django_body_300
+        django_charset_arg
+        django_cookie_deleted
+        django_cookies
+        django_drf_auth
+        django_drf_html
+        django_drf_indent
+        django_drf_page3
+        django_headers
+        django_iterator
+        django_last_modified
+        django_memoryview
+        django_multi_chunk
+        django_plain
+        django_template
+        django_unicode
+        django_redis_binary
+        django_redis_cookies
+        django_redis_drf_page3
+        django_redis_gzip_cookies
+        django_redis_gzip_drf_page3
+        django_redis_gzip_plain
+        django_redis_headers
+        django_redis_lz4_cookies
+        django_redis_lz4_drf_page3
+        django_redis_lz4_plain
+        django_redis_lzma_cookies
+        django_redis_lzma_drf_page3
+        django_redis_lzma_plain
+        django_redis_multi_chunk
+        django_redis_plain
+        django_redis_template
+        django_redis_zlib_cookies
+        django_redis_zlib_drf_page3
+        django_redis_zlib_plain
+        django_redis_zstd_cookies
+        django_redis_zstd_drf_page3
+        django_redis_zstd_plain
+    ]
+}
+
+static VALUES: LazyLock<Value> = LazyLock::new(|| json(&folder().join("values.json")));
+
+/// The name in tests of a file: `dj42_django_body_300` for `dj42.django.body-300.header.pickle`.
+fn test_of(file: &str) -> String {
+    let (stem, _compressor) = file.split_once(".pickle").unwrap();
+    stem.trim_end_matches(".header").replace(['.', '-'], "_")
+}
+
+/// What is recorded for a test, and the value that it is about.
+fn recorded(test: &str, kind: &str) -> (&'static Value, Bytes) {
+    let is_wanted = |row: &&Value| row["kind"] == kind && test_of(row["file"].as_str().unwrap()) == test;
+    let row = VALUES.as_array().unwrap().iter().find(is_wanted).unwrap();
+    let value = bytes(&folder().join(row["file"].as_str().unwrap()));
+    (row, decompress(&value, LIMIT).unwrap())
+}
+
+fn header_list_is_read_as_recorded(test: &str) {
+    let (row, value) = recorded(test, "header_list");
+    let names: Vec<String> = serde_json::from_value(row["header_list"].clone()).unwrap();
+    assert_eq!(read_list(&value), Some(names));
+}
+
+fn page_is_read_as_recorded(test: &str) {
+    let (row, value) = recorded(test, "page");
+    let page = read_page(&value).unwrap();
+    let cookies = row["set_cookie"].as_array().unwrap().iter();
+    let cookies = cookies.map(|line| ("Set-Cookie".to_owned(), line.as_str().unwrap().to_owned()));
+    let expected: Vec<_> = fields(&row["headers"]).into_iter().chain(cookies).collect();
+    assert_eq!(page.headers, expected);
+    assert_eq!(u64::from(page.status), row["status"]);
+    assert_eq!(page.reason.as_deref(), row["reason_in_state"].as_str());
+    assert_eq!(page.body.len() as u64, row["body_length"]);
+    let digest: String = Sha256::digest(&page.body).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, row["body_sha256"]);
+    assert_eq!(page.note, None);
 }
 
 /// Django would accept a dict and use its keys. Nothing writes one, and the proxy takes it as a miss.

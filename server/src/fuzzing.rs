@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::http1::exchange::http;
 use crate::http1::head::RequestHead;
-use crate::http1::scan::{Heads, Refusal};
+use crate::http1::scan::{HeadFault, Heads};
 use crate::limits::ClientLimits;
 use crate::{ClientDeadlines, Clients};
 
@@ -29,7 +29,7 @@ pub fn heads(bytes: &[u8]) {
     assert_eq!(taken(bytes, usize::from(size).max(1)), taken(bytes, bytes.len().max(1)));
 }
 
-fn taken(bytes: &[u8], size: usize) -> Result<(u64, bool), Refusal> {
+fn taken(bytes: &[u8], size: usize) -> Result<(u64, bool), HeadFault> {
     let mut heads = Heads::new(LIMITS);
     bytes.chunks(size).try_for_each(|piece| heads.take(piece)).map_err(|(_, refusal)| refusal)?;
     Ok((heads.ended(), heads.is_within()))

@@ -1,7 +1,7 @@
 //! What `origin` and `proxy` have in common as programs.
 //!
 //! [`serve_on`] accepts connections and deals them out to [`Workers`], a runtime a core. A connection speaks HTTP/1.1
-//! (`http1`): its front reads plain requests and asks the [`Handler`] to decide on them; what the handler answers at once is
+//! (`http1`): its front reads plain requests and asks the [`Handler`] to answer them; what the handler answers at once is
 //! written in one write. All else goes to hyper, and from there to [`Handler::handle`]. [`ClientDeadlines`] and
 //! [`ClientLimits`] bound what a client may take. [`take`] and [`Offer`] hand the port from one process to the next.
 
@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use http1::connection::{Start, converse};
-use http1::guard::turn_away;
+use http1::guard::{text_of, turn_away};
 use limits::Connections;
 use stopping::{Order, Stopping};
 
@@ -81,7 +81,7 @@ pub struct Clients {
 
 /// Answers requests, always: what went wrong is an answer too.
 ///
-/// A plain request comes to [`decide`](Self::decide) first. What that leaves open goes on to hyper, and comes to
+/// A plain request comes to [`answer`](Self::answer) first. What that leaves open goes on to hyper, and comes to
 /// [`handle`](Self::handle) with the decision.
 pub trait Handler: Send + Sync + 'static {
     /// The body of the answers that hyper writes.
@@ -99,8 +99,8 @@ pub trait Handler: Send + Sync + 'static {
     /// place.
     const REFUSED: &'static str = "";
 
-    /// Decides on a plain request at once, as far as that can be done without waiting.
-    fn decide(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self>;
+    /// Answers a plain request at once, as far as that can be done without waiting.
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self>;
 
     /// Finishes a decision that waits.
     fn look_up(
@@ -118,8 +118,8 @@ pub trait Handler: Send + Sync + 'static {
         decision: Option<Self::Decision>,
     ) -> impl Future<Output = (Response<Self::Body>, Self::Record)> + Send;
 
-    /// Takes note that the server has refused a peer by itself, with this status.
-    fn refused(&self, _status: u16, _peer: SocketAddr) {}
+    /// Takes note that the server has refused a peer by itself, with this status and so many bytes of text.
+    fn refused(&self, _status: u16, _bytes: u64, _peer: SocketAddr) {}
 }
 
 /// What a handler says of a plain request.
@@ -185,8 +185,10 @@ pub async fn serve_on<H: Handler>(
             }
             Err(full) => {
                 debug!(%peer, ?full, "connection refused");
-                handler.refused(full.code(), peer);
-                if let Some(place) = connections.farewell() {
+                let place = connections.farewell();
+                let bytes = if place.is_some() { text_of(full.code()).len() as u64 } else { 0 };
+                handler.refused(full.code(), bytes, peer);
+                if let Some(place) = place {
                     tokio::spawn(turn_away(stream, full, H::REFUSED, place));
                 }
             }
@@ -228,7 +230,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::http1::testing::{Client, Scripted, get, post};
+    use crate::http1::testing::{Scripted, TestClient, get, post};
 
     /// A server of a scripted handler, on a port of its own.
     struct Server {
@@ -247,8 +249,8 @@ mod tests {
             Self { address, handler, stop, task: tokio::spawn(served) }
         }
 
-        async fn connect(&self) -> Client<TcpStream> {
-            Client(TcpStream::connect(self.address).await.unwrap())
+        async fn connect(&self) -> TestClient<TcpStream> {
+            TestClient(TcpStream::connect(self.address).await.unwrap())
         }
 
         /// Completes when so many notes have been written.
@@ -324,7 +326,7 @@ mod tests {
         let served = serve_on(&workers, listener, handler, Clients::default(), async { drop(stopped.await) });
         let asked = async {
             for _ in 0..2 * workers::cores() {
-                let mut client = Client(TcpStream::connect(address).await.unwrap());
+                let mut client = TestClient(TcpStream::connect(address).await.unwrap());
                 for (request, page) in [(get("/now"), "/now"), (post("/post", "abc"), "/post")] {
                     client.send(&request).await;
                     assert_eq!(client.page().await, page);

@@ -1,4 +1,4 @@
-//! Finding programs, and installing what is missing where that is ours to do.
+//! Finds programs, and installs missing ones where that is allowed.
 
 use std::env;
 use std::fs;
@@ -7,17 +7,17 @@ use std::process::Command;
 
 use super::StackError;
 
-/// A server with its client programs, and how to come by it.
+/// A server with its client programs, and how to get them.
 #[derive(Debug)]
 pub(super) struct Package {
     pub(super) name: &'static str,
-    /// The programs that must be there, all in one folder.
+    /// The programs that are needed, all in one folder.
     pub(super) programs: &'static [&'static str],
-    /// Folders beside PATH; `*` stands for a version, the newest first.
+    /// Folders to search after PATH; `*` stands for a version, and the newest is taken first.
     pub(super) folders: &'static [&'static str],
-    /// The package of Debian and Ubuntu.
+    /// The name of the package in Debian and Ubuntu.
     pub(super) debian: &'static str,
-    /// What to type where we may not install.
+    /// The command that a user can type to install it.
     pub(super) command: &'static str,
 }
 
@@ -52,7 +52,7 @@ pub(super) const REDIS: Package = Package {
 };
 
 impl Package {
-    /// The folder of its programs; installs them if that is ours to do.
+    /// The folder of its programs, which are installed if they are missing and that is allowed.
     pub(super) fn folder(&self) -> Result<PathBuf, StackError> {
         if let Some(folder) = self.find() {
             return Ok(folder);
@@ -72,10 +72,10 @@ impl Package {
 
     fn install(&self) -> Result<(), String> {
         if !Path::new("/usr/bin/apt-get").exists() {
-            return Err("this is no Debian or Ubuntu, where it could be installed now".to_owned());
+            return Err("it can be installed automatically only on Debian and Ubuntu".to_owned());
         }
         if !is_root() && env::var_os("CI").is_none() {
-            return Err("only root (or CI) may install it now".to_owned());
+            return Err("it can be installed automatically only by root (or in CI)".to_owned());
         }
         say(&format!("{} is missing: installing it with apt-get", self.name));
         apt_get(&["update", "-qq"])?;
@@ -88,7 +88,7 @@ fn apt_get(args: &[&str]) -> Result<(), String> {
     if !is_root() {
         command.args(["-n", "apt-get"]);
     }
-    // Another run may be installing just now.
+    // Waits, since another run may be installing at this moment.
     command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
     let output = command.output().map_err(|error| format!("apt-get cannot be run: {error}"))?;
     if output.status.success() {
@@ -98,7 +98,7 @@ fn apt_get(args: &[&str]) -> Result<(), String> {
     Err(format!("apt-get {} failed: {}", args.join(" "), text.trim().lines().last().unwrap_or_default()))
 }
 
-/// A word on standard error, where tests and the demo show what takes its time.
+/// Prints progress on standard error, since an installation takes a while.
 #[allow(clippy::print_stderr, reason = "progress for a person")]
 fn say(text: &str) {
     eprintln!("{text}");
@@ -122,7 +122,7 @@ fn version(name: &str) -> u32 {
     name.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
 }
 
-/// Somebody to run a program as.
+/// A user to run a program as.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct User {
     pub(super) uid: u32,
@@ -130,7 +130,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// Whom to run PostgreSQL as, which refuses to run as root: nobody special if we are not root.
+    /// The user to run PostgreSQL as, which refuses to run as root; `None` if this process is not root.
     pub(super) fn for_postgres() -> Option<Self> {
         let users = fs::read_to_string("/etc/passwd").ok().filter(|_| is_root())?;
         ["postgres", "nobody"].iter().find_map(|name| Self::named(name, &users))

@@ -1,4 +1,4 @@
-//! A program under guard: it ends when we do, however we end.
+//! Runs a program under a guard, which ends the program when this process ends, even if this process is killed.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -9,9 +9,9 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use super::StackError;
 use super::find::User;
 
-/// Starts the program and waits for it. When our end of its standard input closes, because we let go of it or because
-/// we are no more (killed, even), it tells the program to end, kills it if it does not, and removes its folder. The log's
-/// end comes to us before that, by its standard output: a program that died has last words.
+/// The guard starts the program and waits for it. When this process closes the guard's standard input or ends (even by
+/// SIGKILL), the guard tells the program to end, kills it after 15 s, and removes its folder. Before that it writes the
+/// end of the log to its standard output, so that errors can show it.
 const GUARD: &str = r#"
 signal=$1 folder=$2 log=$3; shift 3
 exec 3<&0
@@ -49,7 +49,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A program that writes its output to a log file and ends orderly at SIGTERM.
+    /// A program that writes its output to a log file and ends in order at SIGTERM.
     pub fn new(name: &str, program: &Path, log: &Path) -> Self {
         Self {
             name: name.to_owned(),
@@ -63,13 +63,13 @@ impl Launch {
         }
     }
 
-    /// With these arguments.
+    /// Adds arguments.
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// With a variable in its environment.
+    /// Adds a variable to its environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
@@ -79,7 +79,7 @@ impl Launch {
         Self { signal, ..self }
     }
 
-    /// The folder that ends with it.
+    /// Sets a folder that is removed when the program has ended.
     pub fn folder(self, folder: &Path) -> Self {
         Self { folder: Some(folder.to_owned()), ..self }
     }
@@ -88,7 +88,7 @@ impl Launch {
         Self { user, ..self }
     }
 
-    /// Starts it, in a process group of its own: Ctrl-C on the terminal is for us, and we end it in order.
+    /// Starts the program in its own process group, so that Ctrl-C on the terminal reaches only this process.
     pub fn start(self) -> Result<Program, StackError> {
         let fault = |source| StackError::Start { program: self.name.clone(), source };
         let mut command = Command::new("/bin/sh");
@@ -114,7 +114,7 @@ impl Launch {
     }
 }
 
-/// A running program, ended when this is dropped or when our process is no more.
+/// A running program. It ends when this is dropped or when this process ends.
 #[derive(Debug)]
 pub struct Program {
     name: String,
@@ -127,44 +127,44 @@ pub struct Program {
 }
 
 impl Program {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The process of the program itself.
+    /// The process id of the program itself.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         let status = self.guard.try_wait().ok().flatten()?;
         self.hear_last_words();
         Some(status)
     }
 
-    /// The end of its log.
+    /// The last lines of its log.
     pub fn last_lines(&self, count: usize) -> String {
-        // The log goes with the folder when it has ended.
+        // After its end, the log is removed with the folder.
         let log = if self.last_words.is_empty() { read(&self.log) } else { self.last_words.clone() };
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
-    /// Ends it in order, and by force if it does not.
+    /// Ends the program: in order if it can, else by force.
     pub fn stop(&mut self) -> Option<ExitStatus> {
         drop(self.guard.stdin.take());
         let status = self.guard.wait().ok();
         self.hear_last_words();
         if let Some(folder) = &self.folder {
-            // Gone already, but where a program of another user may empty its folder and not remove it.
+            // Usually the guard has removed it. As another user, a program can empty its folder but not remove it.
             let _ = std::fs::remove_dir(folder);
         }
         status
     }
 
-    /// Once the guard has ended: nobody else holds the pipe, so its end is there.
+    /// Reads the end of the log. Does not block once the guard has ended, since only the guard holds the pipe.
     fn hear_last_words(&mut self) {
         let mut words = Vec::new();
         if self.output.read_to_end(&mut words).is_ok() && !words.is_empty() {

@@ -1,7 +1,6 @@
-//! What the demo and the tests run on: PostgreSQL and Redis, found or installed, and started privately.
+//! PostgreSQL and Redis for the demo and the tests: found or installed, and started privately.
 //!
-//! Each server runs on a free port in a folder of its own. Nothing is left behind, however this process ends: see
-//! [`Program`].
+//! Each server runs on a free port in its own folder. Nothing is left behind, however this process ends: see [`Program`].
 
 mod find;
 mod guard;
@@ -17,33 +16,33 @@ pub use guard::{Launch, Program};
 pub use postgres::Postgres;
 pub use redis::Redis;
 
-/// Why a part of the stack is not there.
+/// Why a part of the stack could not be started or used.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
-    /// A program is neither here nor could it be installed.
+    /// A program was not found and could not be installed.
     #[error("{what} is not installed, and {why}. Install it with:\n  {command}")]
     Missing {
-        /// What is missing, for people.
+        /// What is missing, in messages.
         what: &'static str,
-        /// Why it was not installed here and now.
+        /// Why it was not installed automatically.
         why: String,
-        /// What to type.
+        /// The command to install it.
         command: &'static str,
     },
-    /// A program could not be started at all.
+    /// A program could not be started.
     #[error("cannot start {program}: {source}")]
     Start {
-        /// Which one.
+        /// Its name.
         program: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A program was started and did not get ready.
-    #[error("{program} did not get ready: {why}\n{log}")]
+    /// A program was started and did not become ready.
+    #[error("{program} did not become ready: {why}\n{log}")]
     NotReady {
-        /// Which one.
+        /// Its name.
         program: String,
-        /// What was seen.
+        /// What happened instead.
         why: String,
         /// The last lines of its log.
         log: String,
@@ -51,22 +50,22 @@ pub enum StackError {
     /// A command of a client program failed.
     #[error("{command}: {output}")]
     Command {
-        /// What was run.
+        /// The command.
         command: String,
-        /// What it said.
+        /// Its error output.
         output: String,
     },
-    /// A folder could not be made, or the like.
+    /// Another I/O error, for example while a folder is made.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// A port of the loopback that nobody listens on now, and that is given to nobody who does not ask for it by number: a
-/// server takes it a moment later, and some take it again when they start anew.
+/// A free port of the loopback, outside of the range that the system assigns by itself: a server takes the port a moment
+/// later, and some servers take it again after a restart.
 pub fn free_port() -> io::Result<u16> {
-    /// Below those that systems give to outgoing connections and to port 0: from 32,768 on in Linux, 49,152 elsewhere.
+    /// Below the range that the system assigns to outgoing connections and port 0: from 32,768 in Linux, 49,152 elsewhere.
     const PORTS: std::ops::Range<u16> = 10_240..32_768;
-    /// Of so many one is free, unless something else is wrong, which the last fault then says.
+    /// If none of so many ports is free, something else is wrong, and the last error says what.
     const TRIES: usize = 100;
     let free = || {
         let port = rand::random_range(PORTS);
@@ -75,12 +74,12 @@ pub fn free_port() -> io::Result<u16> {
     (1..TRIES).find_map(|_| free().ok()).map_or_else(free, Ok)
 }
 
-/// A new folder under the system's temporary one. Whoever gets it sees to its end.
+/// Makes a folder in the system's temporary folder. The caller removes it.
 pub fn new_folder() -> io::Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("cachepage-").tempdir()?.keep())
 }
 
-/// Asks again and again until a program is ready, has ended, or took too long.
+/// Polls until a program is ready, has ended, or took too long.
 fn wait_until_ready(program: &mut Program, ready: impl Fn() -> bool) -> Result<(), StackError> {
     const PATIENCE: Duration = Duration::from_secs(60);
     const PAUSE: Duration = Duration::from_millis(20);

@@ -9,14 +9,14 @@ use std::sync::OnceLock;
 use super::find::{POSTGRES, User};
 use super::{Launch, Program, StackError, free_port, new_folder, wait_until_ready};
 
-/// Makes a cluster and becomes its server. Nothing here needs to survive a crash of the machine.
+/// Makes a cluster and runs its server, without fsync: no data here needs to survive a crash of the machine.
 const SERVE: &str = r#"
 "$0/initdb" --pgdata="$1/data" --username=cachepage --auth=trust --encoding=UTF8 --no-locale --no-sync >/dev/null &&
 exec "$0/postgres" -D "$1/data" -p "$2" -h 127.0.0.1 -k "$1" -F -c max_connections=200 -c log_line_prefix='%d|' \
     -c full_page_writes=off -c synchronous_commit=off
 "#;
 
-/// A private server, ended and removed when this is dropped or when this process is no more.
+/// A private server. It is ended and removed when this is dropped or this process ends.
 #[derive(Debug)]
 pub struct Postgres {
     program: Program,
@@ -26,7 +26,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server on a free port, in a folder of its own, with nothing in it.
+    /// Starts an empty server on a free port, in its own folder.
     pub fn start() -> Result<Self, StackError> {
         let programs = POSTGRES.folder()?;
         let (folder, port, user) = (new_folder()?, free_port()?, User::for_postgres());
@@ -37,7 +37,7 @@ impl Postgres {
         let mut program = Launch::new("PostgreSQL", "/bin/sh".as_ref(), &log)
             .args(["-c".as_ref(), SERVE.as_ref(), programs.as_os_str(), folder.as_os_str()])
             .args([port.to_string()])
-            // A fast shutdown: TERM would wait for its clients to leave.
+            // INT is a fast shutdown; TERM would wait for the clients to disconnect.
             .signal("INT")
             .folder(&folder)
             .user(user)
@@ -53,13 +53,13 @@ impl Postgres {
     /// One server for all tests of a process.
     ///
     /// # Panics
-    /// If it cannot be started, with the reason: a test that needs it must not pass without.
+    /// Panics with the reason if the server cannot be started: a test that needs it must not pass without it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(|| Self::start().unwrap_or_else(|error| panic!("{error}")))
     }
 
-    /// Makes an empty database, in place of one of this name, and gives its URL.
+    /// Makes an empty database, which replaces any other of this name, and returns its URL.
     pub fn database(&self, name: &str) -> Result<String, StackError> {
         let admin = url(self.port, "postgres");
         self.psql(&admin, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
@@ -67,12 +67,12 @@ impl Postgres {
         Ok(url(self.port, name))
     }
 
-    /// Runs SQL, all or nothing up to its first error, and gives what it printed, unaligned.
+    /// Runs SQL up to its first error, and returns the output, unaligned.
     pub fn psql(&self, url: &str, sql: &str) -> Result<String, StackError> {
         psql_command(&self.programs.join("psql"), url, sql)
     }
 
-    /// From now on logs each statement of a database, for [`statements`](Self::statements).
+    /// Makes the server log each statement of a database, for [`statements`](Self::statements).
     pub fn log_statements(&self, database: &str) -> Result<(), StackError> {
         self.psql(
             &url(self.port, "postgres"),
@@ -81,7 +81,7 @@ impl Postgres {
         .map(drop)
     }
 
-    /// The statements of a database that the server has logged so far.
+    /// The logged statements of a database.
     pub fn statements(&self, database: &str) -> Vec<String> {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&log);
@@ -95,12 +95,12 @@ impl Postgres {
         self.port
     }
 
-    /// The process of the server.
+    /// The process id of the server.
     pub fn pid(&self) -> u32 {
         self.program.pid()
     }
 
-    /// The server as a program, to watch it.
+    /// The program of the server, to watch it.
     pub fn program(&mut self) -> &mut Program {
         &mut self.program
     }
@@ -116,7 +116,7 @@ fn psql_command(psql: &std::path::Path, url: &str, sql: &str) -> Result<String, 
     command.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // psql that stops early, at an error, does not read it all; its status tells.
+        // psql does not read all its input if it stops at an error, which its status shows.
         let _ = std::io::Write::write_all(&mut input, sql.as_bytes());
     }
     let output = child.wait_with_output()?;

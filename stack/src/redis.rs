@@ -6,7 +6,7 @@ use std::process::Command;
 use super::find::REDIS;
 use super::{Launch, Program, StackError, free_port, new_folder, wait_until_ready};
 
-/// A private server, ended and removed when this is dropped or when this process is no more.
+/// A private server. It is ended and removed when this is dropped or this process ends.
 #[derive(Debug)]
 pub struct Redis {
     program: Program,
@@ -15,7 +15,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server on a free port, with nothing in it.
+    /// Starts an empty server on a free port.
     pub fn start() -> Result<Self, StackError> {
         let programs = REDIS.folder()?;
         let port = free_port()?;
@@ -23,12 +23,12 @@ impl Redis {
         Ok(Self { program, programs, port })
     }
 
-    /// Whether the programs are here, or could be installed here.
+    /// Whether the programs are installed; installs them if that is allowed.
     pub fn is_at_hand() -> bool {
         REDIS.folder().is_ok()
     }
 
-    /// Ends the server, however it fares, and starts an empty one on the same port.
+    /// Ends the server, if it still runs, and starts an empty one on the same port.
     pub fn restart(&mut self) -> Result<(), StackError> {
         self.program.stop();
         self.program = launch(&self.programs, self.port)?;
@@ -50,22 +50,22 @@ impl Redis {
         self.port
     }
 
-    /// The process of the server.
+    /// The process id of the server.
     pub fn pid(&self) -> u32 {
         self.program.pid()
     }
 
-    /// The server as a program, to watch it.
+    /// The program of the server, to watch it.
     pub fn program(&mut self) -> &mut Program {
         &mut self.program
     }
 
-    /// Runs `redis-cli` on database 1 and gives what it printed, raw.
+    /// Runs `redis-cli` on database 1 and returns its raw output.
     pub fn cli(&self, args: &[&str]) -> Result<String, StackError> {
         cli(&self.programs, self.port, args)
     }
 
-    /// Where `redis-cli` is.
+    /// The path of `redis-cli`.
     pub fn cli_program(&self) -> PathBuf {
         self.programs.join("redis-cli")
     }

@@ -1,4 +1,4 @@
-//! The stack starts, and leaves nothing behind.
+//! Tests that the stack starts, and leaves nothing behind.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
@@ -31,7 +31,7 @@ fn redis_comes_back_empty_on_the_same_port() {
 }
 
 #[test]
-fn a_program_that_died_has_last_words() {
+fn the_end_of_the_log_is_kept_when_a_program_dies() {
     let folder = stack::new_folder().unwrap();
     let mut program = Launch::new("speaker", Path::new("/bin/sh"), &folder.join("log"))
         .args(["-c", "echo one; echo two; echo three; exit 7"])
@@ -43,14 +43,14 @@ fn a_program_that_died_has_last_words() {
         if let Some(status) = program.try_wait() {
             break status;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "it does not end");
+        assert!(started.elapsed() < Duration::from_secs(30), "the program does not end");
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!((status.code(), program.last_lines(2).as_str()), (Some(7), "two\nthree"));
     assert!(!folder.exists());
 }
 
-/// Run by the test below in a process that is killed; on its own it starts and ends the stack.
+/// The test below runs this test in a process that it kills. By itself, this test starts and ends the stack.
 #[test]
 fn hold_the_stack() {
     let (postgres, redis) = (Postgres::start().unwrap(), Redis::start().unwrap());
@@ -75,7 +75,7 @@ fn nothing_is_left_of_a_process_that_was_killed() {
     let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let folders = folders_of(&numbers[..2]);
     assert_eq!(folders.len(), 2, "{line}");
-    // SIGKILL: nothing in the process itself gets a chance to tidy up.
+    // SIGKILL: the process itself cannot clean up.
     holder.kill().unwrap();
     holder.wait().unwrap();
     let gone = || {
@@ -92,7 +92,7 @@ fn nothing_is_left_of_a_process_that_was_killed() {
     }
 }
 
-/// The private folders that processes work in.
+/// The private folders that these processes run in.
 fn folders_of(pids: &[u32]) -> Vec<PathBuf> {
     let is_private =
         |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cachepage-"));
@@ -102,11 +102,11 @@ fn folders_of(pids: &[u32]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A server takes its port a moment after it was found free: nobody else may be given it meanwhile.
+/// A server takes a free port a moment later: the system must not assign it to another program meanwhile.
 #[test]
-fn a_free_port_is_none_that_an_outgoing_connection_may_get() {
+fn a_free_port_is_outside_of_the_range_for_outgoing_connections() {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
-    // The range of the IANA, where the system does not tell its own.
+    // Without /proc, IANA's range is assumed.
     let first: u16 = range.map_or(49_152, |range| range.split_whitespace().next().unwrap().parse().unwrap());
     for _ in 0..100 {
         let port = free_port().unwrap();

@@ -1,4 +1,4 @@
-//! The commands that run a laboratory of their own, and those that show what was measured there.
+//! The arguments of the commands that start their own servers, and of those that show the measurements.
 
 use std::path::PathBuf;
 
@@ -6,21 +6,21 @@ use super::between;
 use crate::laboratory::StoreKind;
 use crate::tables::Indexes;
 
-/// The walk asks for a full first page and for a second one.
+/// The walk needs a full first page (20 properties) and a second page.
 const MIN_PROPERTIES: u64 = 21;
 
-/// Past this the disk is demonstrated, not the cache.
+/// Larger tables would measure the disk, not the cache.
 const MAX_PROPERTIES: u64 = 10_000_000;
 
-/// Where nobody commits it by mistake.
+/// In `target`, where nobody commits it by mistake.
 const DEFAULT_RUN: &str = "target/experiment.json";
 
 /// Walk through the article, then serve until Ctrl-C
 ///
 /// Builds origin, proxy and seed, finds or starts PostgreSQL and Redis, fills the database, and makes the article's
-/// requests: naive and optimized, cache miss and hit, key and TTL in Redis, 50 at once. What was seen is printed as one
-/// table, and whether it is what the article says. Then proxy and origin serve on the ports 8000 and 8001 (free ones,
-/// if these are busy) until Ctrl-C or SIGTERM, which leaves nothing behind.
+/// requests: naive and optimized, cache miss and hit, key and TTL in Redis, 50 at once. A table shows what was seen and
+/// whether it matches the article. Then proxy and origin serve on the ports 8000 and 8001 (or free ones, if these are
+/// busy) until Ctrl-C or SIGTERM, which leaves nothing behind.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Servers of your own are used if their URLs are given: the database is filled anew by the seed, and in \
@@ -31,7 +31,7 @@ const DEFAULT_RUN: &str = "target/experiment.json";
                   DATABASE_URL=postgres://me@localhost/housing cargo demo"
 )]
 pub(crate) struct DemoArgs {
-    /// Exit after the walk: status 0 if all was as the article says, or 1, naming what was not
+    /// Exit after the walk: with status 0 if every step matches the article, else 1 and the names of the others
     #[arg(long)]
     pub(crate) check: bool,
 
@@ -39,7 +39,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "COUNT", default_value = "5000", value_parser = between(MIN_PROPERTIES, MAX_PROPERTIES))]
     pub(crate) properties: usize,
 
-    /// Where the proxy keeps pages: redis if it can be had, else memory
+    /// Where the proxy keeps pages [default: redis if it is available, else memory]
     #[arg(long, value_enum, value_name = "redis|memory")]
     pub(crate) store: Option<StoreKind>,
 
@@ -57,9 +57,9 @@ pub(crate) struct DemoArgs {
 /// On a private PostgreSQL and Redis, for each size of the table and each set of indexes: single requests (naive,
 /// optimized, cache miss, cache hit) with their queries and the time in the database, the plan of the list query, and
 /// 50 requests at once. On the first table also: more and more users, the article's mixed users, and the load loop
-/// itself against a server of one prepared answer. Says first how long it will take.
+/// itself against a server of one prepared answer. Prints first how long it will take.
 ///
-/// All samples and their summary go to a JSON file, the report to an HTML file beside it.
+/// All samples and their summary go to a JSON file, the report to an HTML file next to it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         cargo run --release --bin bench -- experiment --quick\n  \
@@ -78,16 +78,16 @@ pub(crate) struct ExperimentArgs {
     #[arg(long, value_enum, value_name = "SETS", value_delimiter = ',')]
     pub(crate) indexes: Vec<Indexes>,
 
-    /// How long the mixed users stay, in seconds [default: 60; with --quick 15]
+    /// How long the mixed users run, in seconds [default: 60; with --quick 15]
     #[arg(long, value_name = "SECONDS", value_parser = between(1, 3_600))]
     pub(crate) seconds: Option<usize>,
 
-    /// A Python with Django, Django REST Framework, psycopg and redis: real Django is measured beside [default: python3
-    /// and python, if they have them]
+    /// A Python with Django, Django REST Framework, psycopg and redis, to measure real Django, too [default: python3 or
+    /// python, if they have these packages]
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) python: Option<PathBuf>,
 
-    /// Where to write what was measured; the report comes beside it, as .html
+    /// Where to write the run; the report goes next to it, as .html
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_RUN)]
     pub(crate) out: PathBuf,
 
@@ -96,18 +96,18 @@ pub(crate) struct ExperimentArgs {
     pub(crate) fail_on_error: bool,
 }
 
-/// Make a report of what was measured: one HTML file, or what the README shows
+/// Make a report of a run: one HTML file, or the parts that the README shows
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ReportArgs {
-    /// What `experiment` or `mixed --json` has written
+    /// A run, as written by `experiment` or `mixed --json`
     #[arg(value_name = "FILE", default_value = DEFAULT_RUN)]
     pub(crate) run: PathBuf,
 
-    /// Where to write the report [default: beside the FILE, as .html]
+    /// Where to write the report [default: next to FILE, as .html]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Print the README's table in Markdown instead, with this path of its chart
+    /// Print the README's table in Markdown instead, with CHART as the path of its chart
     #[arg(long, value_name = "CHART", num_args = 0..=1, default_missing_value = "docs/measurements/users.svg")]
     pub(crate) markdown: Option<String>,
 
@@ -119,13 +119,13 @@ pub(crate) struct ReportArgs {
 /// Compare two runs, figure by figure
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DiffArgs {
-    /// The one before
+    /// The earlier run
     pub(crate) before: PathBuf,
 
-    /// The one after
+    /// The later run
     pub(crate) after: PathBuf,
 
-    /// A change by less is called noise, in percent
+    /// A smaller change is called noise, in percent
     #[arg(long, value_name = "PERCENT", default_value = "20", value_parser = between(0, 1000))]
     pub(crate) noise: usize,
 }

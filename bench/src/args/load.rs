@@ -1,4 +1,4 @@
-//! The commands that are given a server to load, and the server that is measured against.
+//! The arguments of the commands that load a given server, and of the yardstick.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use super::between;
 use crate::load::Target;
 
-/// More need more ports than most machines have for one address.
+/// Each connection needs a local port, and most machines have few more than this for one address.
 const MAX_AT_ONCE: u64 = 20_000;
 
 /// Send requests at once, and show each one's time
 ///
-/// All connections are made first; then all requests set out together. A time runs from there to the last byte of the
+/// All connections are made first; then all requests are sent together. A time runs from there to the last byte of the
 /// answer. Failures (a status of 400 or more, refused, broken, timed out) are counted by kind.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples, against the running demo:\n  \
@@ -25,7 +25,7 @@ pub(crate) struct BombardArgs {
     #[arg(short = 'n', long, value_name = "COUNT", default_value = "50", value_parser = between(1, MAX_AT_ONCE))]
     pub(crate) number: usize,
 
-    /// Ask again and again for so long, in seconds, as wrk does
+    /// Repeat the requests for this time, in seconds, as wrk does
     #[arg(short, long, value_name = "SECONDS", value_parser = between(1, 86_400))]
     pub(crate) duration: Option<usize>,
 
@@ -34,11 +34,11 @@ pub(crate) struct BombardArgs {
     pub(crate) fail_on_error: bool,
 }
 
-/// Let the article's users loose on a running demo: five who read the cached page for one who reads the naive one
+/// Load a running demo with the article's users: five read the cached page for each one that reads the naive page
 ///
-/// A user of the cached page waits 1 to 2 s between an answer and the next request, one of the naive page 2 to 5 s, as
-/// in bench/locustfile.py. With --rate requests are due at a fixed rate instead, whoever still waits, and times count
-/// from when they were due. Ctrl-C ends it with what was measured so far.
+/// A user of the cached page waits 1 to 2 s between an answer and the next request, a user of the naive page 2 to 5 s,
+/// as in bench/locustfile.py. With --rate, requests are due at a fixed rate instead, even while users still wait, and
+/// times count from when they were due. Ctrl-C ends the load and shows what was measured so far.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples, against the running demo:\n  \
                         bench mixed\n  \
@@ -53,7 +53,7 @@ pub(crate) struct MixedArgs {
     #[arg(short, long, value_name = "COUNT", default_value = "100", value_parser = between(1, MAX_AT_ONCE))]
     pub(crate) users: usize,
 
-    /// How many users come a second
+    /// How many users start each second
     #[arg(short = 'r', long, value_name = "RATE", default_value = "10", value_parser = rate)]
     pub(crate) spawn_rate: f64,
 
@@ -61,7 +61,7 @@ pub(crate) struct MixedArgs {
     #[arg(short = 't', long, value_name = "SECONDS", default_value = "60", value_parser = between(1, 86_400))]
     pub(crate) duration: usize,
 
-    /// Requests a second, for all users together, instead of each user's own pace
+    /// Requests per second of all users together, instead of each user's own pace
     #[arg(long, value_name = "RATE", value_parser = rate, conflicts_with = "spawn_rate")]
     pub(crate) rate: Option<f64>,
 
@@ -74,7 +74,7 @@ pub(crate) struct MixedArgs {
     pub(crate) fail_on_error: bool,
 }
 
-/// Serve one prepared answer as fast as can be: what a load loop and a proxy are measured against
+/// Serve one prepared answer as fast as possible, to show the limit of the load loop
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct YardstickArgs {
     /// Where to listen
@@ -86,7 +86,7 @@ pub(crate) struct YardstickArgs {
     pub(crate) size: usize,
 }
 
-/// A rate that is one: more than nothing, and not more than a load loop can follow.
+/// Parses a rate: above 0, and not more than a load loop can follow.
 fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
     if (0.001..=1_000_000.0).contains(&rate) { Ok(rate) } else { Err("it must be above 0".to_owned()) }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_above_nothing() {
+    fn a_rate_is_above_zero() {
         assert_eq!(rate("10"), Ok(10.0));
         assert_eq!(rate("0.5"), Ok(0.5));
         for text in ["0", "-1", "NaN", "inf", "ten", ""] {

@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use clap::ValueEnum;
 
+use super::entrant::{Entrant, Kind, Setup};
 use super::load::Load;
-use super::peer::{Entrant, Kind, Setup};
 
 /// A case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,7 +23,7 @@ pub(crate) enum Case {
     /// 2,000 pages that vary
     #[value(name = "varies-2000")]
     Varies2000,
-    /// One page under Django's keys, which are two reads a hit
+    /// One page under Django's keys, which take two reads for each hit
     Django,
     /// 2,000 pages under Django's keys
     #[value(name = "django-2000")]
@@ -39,7 +39,7 @@ pub(crate) enum Case {
 }
 
 impl Case {
-    /// All hits, the easiest last.
+    /// The cases with only hits, the easiest last.
     pub(crate) const DEFAULT: [Self; 9] = [
         Self::Heads,
         Self::Pages2000,
@@ -88,10 +88,10 @@ const HYPER: Entrant = Entrant::new(Kind::Hyper);
 const RAW: Entrant = Entrant::new(Kind::Raw);
 
 const CACHES: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH];
-/// Yardsticks and slow servers take part where there is one page, which shows their distance well enough.
+/// Yardsticks and slow servers only take part in cases of one page, which show their distance well enough.
 const ALL: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH, BLOOM, GUNICORN, HYPER, RAW];
 const DJANGO: &[Entrant] = &[REDIS.with(Setup::DjangoKeys), NEAR.with(Setup::DjangoKeys), NGINX, VARNISH];
-/// Near hits cost least, so that a cost of rules shows most.
+/// Near hits cost least, so the cost of rules shows most clearly.
 const RULES: &[Entrant] = &[NEAR, NEAR.with(Setup::ManyRules), NGINX];
 const PASSING: &[Entrant] = &[REDIS, NGINX, VARNISH];
 const FILLING: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH, BLOOM];

@@ -1,4 +1,4 @@
-//! A plain client for what is not measured: it fills caches, and reads the origin's count of requests.
+//! A simple client for requests that are not measured: it fills caches, and reads the origin's count of requests.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks a server for every page, so that each is a hit later.
 ///
-/// It asks twice, on several connections at a time: a cache may keep pages a worker, or only from the second request on.
+/// Each page is requested twice, on several connections: a cache may keep pages for each worker, or only after a second
+/// request.
 pub(crate) fn fill(server: SocketAddr, requests: &[String]) -> io::Result<()> {
     const TIMES: usize = 2;
     const CONNECTIONS: usize = 4;
@@ -32,7 +33,7 @@ pub(crate) fn fill(server: SocketAddr, requests: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// The number of requests that our origin has had, without those for the number.
+/// The number of requests that the comparison's origin has answered, without those for this number.
 pub(crate) fn count(origin: SocketAddr) -> io::Result<u64> {
     let mut client = Client { server: origin, connection: None };
     let body = client.ask(&format!("GET {COUNT} HTTP/1.1\r\nHost: {SITE}\r\n\r\n"))?;

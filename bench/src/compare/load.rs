@@ -1,4 +1,4 @@
-//! The loads: requests for pages, made ready for wrk.
+//! The loads: requests for pages, prepared for wrk.
 
 use std::collections::HashSet;
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use super::head::{Cookies, Head, SITE};
 use super::zipf::Zipf;
 
-/// A site's visitors, each with a head of its own. Their heads take 16 MB: more than any cache of heads or of a CPU has.
+/// A site's visitors, each with its own head. The heads take 16 MB, more than a CPU's cache or any cache of heads holds.
 const VISITORS: usize = 30_000;
 
 /// The requests that wrk repeats. Each visitor makes four, for different pages; of 10,000 pages they ask for 8,700.
@@ -25,19 +25,19 @@ pub(crate) enum Load {
     /// Pages of a site by Zipf's law, with the heads of many browsers.
     ///
     /// Pages that vary do so on Accept and Cookie. The visitors then have three Accepts and four Cookies between them,
-    /// which makes twelve variants of a page, while agents and referers differ as ever. Where every visitor has a cookie
-    /// of their own, such a page has no hits to measure.
+    /// which makes twelve variants of a page; agents and referers still differ. If every visitor had its own cookie, such
+    /// a page would have no hits to measure.
     Site { pages: usize, varies: bool },
     /// One page and one short head, repeated.
     Repeated,
-    /// The same for a page that is not cached.
+    /// One page that is not cached, and one short head, repeated.
     Pass,
-    /// A page that no cache has yet, each time.
+    /// Each request is for a page that no cache has yet.
     NewPages,
 }
 
 impl Load {
-    /// Whether a filled cache answers it without the origin.
+    /// Whether a filled cache answers this load without the origin.
     pub(crate) fn has_hits(self) -> bool {
         matches!(self, Self::Site { .. } | Self::Repeated)
     }
@@ -55,7 +55,7 @@ impl Load {
         match self {
             Self::Site { .. } => Some(include_str!("../../peers/replay.lua")),
             Self::NewPages => Some(include_str!("../../peers/miss.lua")),
-            // wrk has such a head itself.
+            // wrk makes such a head itself.
             Self::Repeated | Self::Pass => None,
         }
     }
@@ -122,7 +122,7 @@ impl Traffic {
 
     /// Adds wrk's arguments for this load on a server.
     pub(crate) fn tell(&self, wrk: &mut Command, server: SocketAddr) {
-        /// Tells runs for new pages apart, so that each has its own pages.
+        /// A number for each run, so that each run of `NewPages` has its own pages.
         static RUN: AtomicUsize = AtomicUsize::new(0);
         wrk.args(["--header", &format!("Host: {SITE}")]);
         if let Some(script) = &self.script {
@@ -167,9 +167,10 @@ mod tests {
     #[test]
     fn visitors_ask_for_different_pages_and_for_the_same_in_every_run() {
         let texts = || site(2_000, false).into_iter().map(|request| request.text);
-        let distinct: HashSet<_> = texts().collect();
-        assert!((REQUESTS * 9 / 10..REQUESTS).contains(&distinct.len()), "{}", distinct.len());
-        assert!(texts().eq(texts()));
+        let first: Vec<_> = texts().collect();
+        let distinct = first.iter().collect::<HashSet<_>>().len();
+        assert!((REQUESTS * 9 / 10..REQUESTS).contains(&distinct), "{distinct}");
+        assert!(texts().eq(first));
     }
 
     #[test]

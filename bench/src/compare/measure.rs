@@ -14,44 +14,40 @@ use super::head::SITE;
 use super::load::Traffic;
 use super::peer::Peer;
 
-/// The least share of hits with which a run of hits counts.
+/// A run of hits with a smaller share of hits does not count.
 const HITS: f64 = 0.99;
 
-/// What one run showed, or the medians of some.
+/// The figures of one run, or the medians of several.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Measured {
-    /// User and system time of the server's processes, in microseconds a request.
+    /// User and system time of the server's processes, in microseconds per request.
     pub(crate) cpu_us: f64,
     pub(crate) requests_per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     /// The share of requests that did not reach the origin.
     pub(crate) hits: f64,
-    /// Of the server's processes, shared pages counted once.
+    /// The memory of the server's processes, shared pages counted once.
     pub(crate) memory_mb: f64,
 }
 
-/// Why a run showed nothing.
+/// Why a run has no figures.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("wrk said what cannot be read: {0}")]
+    #[error("wrk's output cannot be parsed: {0}")]
     Unreadable(String),
-    #[error("not all requests were answered well: {0}")]
+    #[error("wrk reports failed requests: {0}")]
     Errors(String),
     #[error("{0:.1}% of the requests reached the origin and should have been hits")]
     Misses(f64),
 }
 
 impl Measured {
-    /// Of each figure for itself.
+    /// The median of each figure for itself.
     pub(crate) fn medians(runs: &[Self]) -> Self {
-        let median = |of: fn(&Self) -> f64| {
-            let mut all: Vec<_> = runs.iter().map(of).collect();
-            all.sort_by(f64::total_cmp);
-            all.get(all.len() / 2).copied().unwrap_or_default()
-        };
+        let median = |of: fn(&Self) -> f64| median(runs.iter().map(of));
         Self {
             cpu_us: median(|run| run.cpu_us),
             requests_per_second: median(|run| run.requests_per_second),
@@ -61,6 +57,13 @@ impl Measured {
             memory_mb: median(|run| run.memory_mb),
         }
     }
+}
+
+/// The median, the greater one of two, or 0 of nothing.
+pub(crate) fn median(of: impl Iterator<Item = f64>) -> f64 {
+    let mut all: Vec<_> = of.collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or_default()
 }
 
 /// Loads servers with wrk, one thread.
@@ -84,11 +87,11 @@ impl Client<'_> {
         traffic.tell(&mut command, peer.address);
         let (cpu_before, asked_before) = (cpu(&processes), client::count(self.origin)?);
         let output = command.output()?;
-        // A server that has died meanwhile has none.
+        // The processes of a server that died meanwhile have no CPU time any more.
         let spent = cpu(&processes).saturating_sub(cpu_before);
         let asked = client::count(self.origin)? - asked_before;
         let said = answered_well(&String::from_utf8_lossy(&output.stdout))?;
-        // A request that wrk had no time to hear the answer of reached the origin, too.
+        // The origin also counts requests whose answers wrk did not wait for.
         let hits = (1.0 - asked as f64 / said.requests).max(0.0);
         if traffic.load().has_hits() && hits < HITS {
             return Err(Fault::Misses(100.0 * (1.0 - hits)));
@@ -107,26 +110,26 @@ impl Client<'_> {
 /// How many connections are idle at a time.
 pub(crate) const IDLE: usize = 4000;
 
-/// What idle connections take.
+/// The memory of idle connections.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Idle {
-    /// What the server's processes have grown by, for each.
+    /// The growth of the server's processes for each connection.
     pub(crate) bytes_each: u64,
-    /// Of the server's processes, with all of them.
+    /// The memory of the server's processes with all connections.
     pub(crate) memory_mb: f64,
 }
 
-/// Measures what connections take that have had their answer and ask no more.
+/// Measures the memory of connections that are idle after an answer.
 pub(crate) fn idle(peer: &Peer, size: usize) -> io::Result<Idle> {
-    /// What a server sets up once, and does not count for one of its connections.
+    /// The first connections are not counted: they include what a server sets up once.
     const FIRST: usize = 100;
     const PATIENCE: Duration = Duration::from_secs(5);
     let ask = |_| {
         let mut stream = TcpStream::connect(peer.address)?;
-        // Some lose a connection of so many.
+        // A server may drop one of so many connections.
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "GET /page HTTP/1.1\r\nHost: {SITE}\r\n\r\n")?;
-        // The head is at least this long, and the rest may stay on the wire.
+        // Body and head are longer than this; the rest may stay unread.
         stream.read_exact(&mut vec![0; size])?;
         Ok(stream)
     };
@@ -144,7 +147,7 @@ struct Said {
     p99: f64,
 }
 
-/// Reads what wrk printed, unless it counted errors.
+/// Parses the output of wrk; fails if wrk counted errors.
 fn answered_well(text: &str) -> Result<Said, Fault> {
     if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
         return Err(Fault::Errors(line.trim().to_owned()));
@@ -206,7 +209,7 @@ fn stat(pid: u32) -> Option<(String, String, Vec<String>)> {
 fn cpu(processes: &[u32]) -> Duration {
     let ticks = processes.iter().filter_map(|&process| {
         let (_, _, fields) = stat(process)?;
-        // Fields 14 and 15 of proc(5), of which two are split off and one is the name.
+        // Fields 14 and 15 of proc(5); state, parent and the name before them were split off.
         let of = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some(of(9)? + of(10)?)
     });
@@ -227,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrks_words_are_read() {
+    fn the_output_of_wrk_is_parsed() {
         let said = said(
             "Running 3s test @ http://127.0.0.1:1/page\n  Latency Distribution\n     50%  812.00us\n     75%    0.95ms\n     \
              99%    2.31ms\n  147201 requests in 3.00s, 1.94GB read\nRequests/sec:  49067.31\nTransfer/sec:    662.30MB\n",

@@ -1,7 +1,6 @@
-//! The servers that are compared, each at its best for this load. Their settings are in `bench/peers`.
+//! The servers that are compared, each with its best settings for this load (`bench/peers`).
 
 use std::env;
-use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,102 +11,8 @@ use std::time::{Duration, Instant};
 use stack::{Launch, Program, Redis, StackError, free_port};
 use tempfile::TempDir;
 
+use super::entrant::{Entrant, Kind, Setup};
 use super::head::SITE;
-
-/// A kind of server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kind {
-    /// The proxy, with each hit from Redis.
-    Redis,
-    /// The proxy, with its near cache.
-    Near,
-    Nginx,
-    Varnish,
-    Bloom,
-    Django,
-    /// What hyper costs alone.
-    Hyper,
-    /// What the kernel and tokio cost alone.
-    Raw,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Redis,
-        Self::Near,
-        Self::Nginx,
-        Self::Varnish,
-        Self::Bloom,
-        Self::Django,
-        Self::Hyper,
-        Self::Raw,
-    ];
-}
-
-impl Display for Kind {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Redis => "proxy, Redis",
-            Self::Near => "proxy, near",
-            Self::Nginx => "nginx",
-            Self::Varnish => "Varnish",
-            Self::Bloom => "Bloom",
-            Self::Django => "Django",
-            Self::Hyper => "hyper, in memory",
-            Self::Raw => "raw tokio",
-        })
-    }
-}
-
-/// The settings of the proxy that differ between cases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Setup {
-    Plain,
-    DjangoKeys,
-    /// 1,000 rules for single paths and 1,000 for prefixes stand before the one that matches.
-    ManyRules,
-}
-
-impl Setup {
-    fn keys(self) -> &'static str {
-        if self == Self::DjangoKeys { "django" } else { "path" }
-    }
-
-    /// The rules that stand before those of all cases.
-    fn rules(self) -> String {
-        let rule = |path: String| format!("[[cache_page]]\npath = \"{path}\"\ntimeout = 60\n");
-        let pair = |n| rule(format!("/shop/page-{n}")) + &rule(format!("/shop/section-{n}/*"));
-        if self == Self::ManyRules { (0..1_000).map(pair).collect() } else { String::new() }
-    }
-}
-
-/// A server that takes part in a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entrant {
-    pub(crate) kind: Kind,
-    setup: Setup,
-}
-
-impl Entrant {
-    pub(crate) const fn new(kind: Kind) -> Self {
-        Self { kind, setup: Setup::Plain }
-    }
-
-    pub(crate) const fn with(self, setup: Setup) -> Self {
-        Self { setup, ..self }
-    }
-}
-
-impl Display for Entrant {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let setup = match self.setup {
-            Setup::Plain => "",
-            Setup::DjangoKeys => ", Django's keys",
-            Setup::ManyRules => ", 2,000 rules",
-        };
-        f.pad(&format!("{}{setup}", self.kind))
-    }
-}
 
 /// Why a server is not among the compared.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +27,7 @@ pub(crate) enum Absent {
     Io(#[from] io::Error),
 }
 
-/// A running server, ended when this is dropped.
+/// A running server. Dropping it ends the server.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) entrant: Entrant,
@@ -130,13 +35,13 @@ pub(crate) struct Peer {
     program: Program,
 }
 
-/// What all servers of one size of page stand on.
+/// What all servers share, for one size of page.
 pub(crate) struct Ground<'a> {
     pub(crate) redis: &'a Redis,
     pub(crate) origin: SocketAddr,
-    /// Of the page, in bytes.
+    /// The size of the page, in bytes.
     pub(crate) size: usize,
-    /// The program to start as the proxy. `None` is the one beside ours.
+    /// The program to start as the proxy; `None` means the one next to this program.
     pub(crate) proxy: Option<&'a Path>,
 }
 
@@ -145,7 +50,7 @@ impl Peer {
         self.program.pid()
     }
 
-    /// Starts one and waits until it answers.
+    /// Starts a server and waits until it answers.
     pub(crate) fn start(entrant: Entrant, ground: &Ground<'_>) -> Result<Self, Absent> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let folder = folder()?;
@@ -161,14 +66,14 @@ impl Peer {
             Kind::Hyper => settings.yardstick("hyper")?,
             Kind::Raw => settings.yardstick("raw")?,
         };
-        // From here on it goes with the program.
+        // From here on the folder is removed with the program.
         let program = launch.folder(&folder.keep()).start()?;
         let peer = Self { entrant, address, program };
         peer.wait()?;
         Ok(peer)
     }
 
-    /// The origin of all others: hyper, in memory.
+    /// The origin of all other servers: hyper, in memory.
     pub(crate) fn origin(redis: &Redis, size: usize) -> Result<Self, Absent> {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::start(Entrant::new(Kind::Hyper), &Ground { redis, origin: nowhere, size, proxy: None })
@@ -188,7 +93,7 @@ impl Peer {
     }
 }
 
-/// Masks what Varnish writes to its shared memory for a hit. It has no word for everything.
+/// Turns off what Varnish logs to shared memory for a hit. It has no single switch for this.
 const VARNISH_WITHOUT_LOG: &str = "vsl_mask=-Begin,-End,-Link,-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,\
                                    -ReqUnset,-ReqAcct,-RespProtocol,-RespStatus,-RespReason,-RespHeader,-RespUnset,\
                                    -VCL_call,-VCL_return,-Hit,-Timestamp";
@@ -219,7 +124,8 @@ impl Settings<'_> {
     }
 
     fn varnish(&self) -> Result<Launch, Absent> {
-        /// No log, as with the others, which saves 0.15 of a hit; no look at gzip, since pages are not compressed, 0.03.
+        /// No log, as with the other servers (saves 0.15 of a hit), and no gzip, since pages are not compressed (saves
+        /// 0.03).
         const PARAMETERS: [&str; 4] = ["-p", VARNISH_WITHOUT_LOG, "-p", "http_gzip_support=off"];
         let program = find("varnishd")?;
         let file = self.write("varnish.vcl", include_str!("../../peers/varnish.vcl"))?;
@@ -262,7 +168,7 @@ impl Settings<'_> {
         Launch::new(name, program, &self.folder.join("log"))
     }
 
-    /// Fills in the places of a configuration.
+    /// Writes a configuration file with its placeholders filled in.
     fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let origin = self.ground.origin;
         let text = text
@@ -279,7 +185,7 @@ impl Settings<'_> {
     }
 }
 
-/// On the RAM disk, where there is one: nginx keeps its pages there. Workers that run as somebody else may go in.
+/// A folder on the RAM disk, if there is one: nginx keeps its pages there. Workers of another user may enter it.
 fn folder() -> io::Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let root = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
@@ -289,13 +195,13 @@ fn folder() -> io::Result<TempDir> {
     Ok(folder)
 }
 
-/// A program of this workspace, beside ours.
+/// A program of this workspace, next to this program.
 fn own(name: &'static str) -> Result<PathBuf, Absent> {
     let program = env::current_exe()?.with_file_name(name);
     if program.is_file() { Ok(program) } else { Err(Absent::NotInstalled(name)) }
 }
 
-/// A program on PATH, or where Debian keeps servers.
+/// A program on PATH or in Debian's folders for servers.
 pub(crate) fn find(name: &'static str) -> Result<PathBuf, Absent> {
     let path = env::var_os("PATH").unwrap_or_default();
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin"));
@@ -304,15 +210,4 @@ pub(crate) fn find(name: &'static str) -> Result<PathBuf, Absent> {
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
         .ok_or(Absent::NotInstalled(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_thousand_rules_come_before_the_one_that_matches() {
-        assert_eq!(Setup::ManyRules.rules().matches("[[cache_page]]").count(), 2_000);
-        assert_eq!([Setup::Plain.rules(), Setup::DjangoKeys.rules()], ["", ""]);
-    }
 }

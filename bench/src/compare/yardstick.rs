@@ -1,9 +1,9 @@
-//! Yardsticks: servers that do nothing but answer, to know how far from the bare limit a cache is.
+//! Yardsticks: servers that only answer, to show how far a cache is from the limit.
 //!
-//! `raw` reads until a request's blank line and writes a prepared buffer: what tokio and the kernel cost. `hyper` answers
-//! the same from memory: what HTTP costs on top. Both run as the proxy does, a runtime a core.
+//! `raw` reads until a request's blank line and writes a prepared buffer, which shows the cost of tokio and the kernel.
+//! `hyper` answers the same from memory, which adds the cost of HTTP. Both run one runtime on each core, as the proxy does.
 //!
-//! `hyper` is also the origin of the caches: it answers any path, pages below `/varies` vary, and it counts.
+//! `hyper` is also the origin of the caches: it answers any path, its pages below `/varies` vary, and it counts requests.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,7 +23,7 @@ use server::Workers;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What answers.
+/// The kind of yardstick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     Raw,
@@ -45,7 +45,7 @@ async fn accept(kind: Kind, listen: SocketAddr, size: usize) -> io::Result<()> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n");
     let answer = Bytes::from([head.as_bytes(), &body].concat());
     loop {
-        // One that is gone before it was accepted ends nothing but itself.
+        // A connection that is gone before it is accepted does not end the server.
         let Ok(stream) = listener.accept().await.and_then(|(stream, _)| stream.into_std()) else { continue };
         let _ = stream.set_nodelay(true);
         let (answer, origin) = (answer.clone(), origin.clone());
@@ -77,7 +77,7 @@ async fn hyper(stream: TcpStream, origin: Arc<Origin>) -> io::Result<()> {
     http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
 }
 
-/// Where `hyper` says how many requests it has had, in digits.
+/// The path where `hyper` answers with the number of its requests.
 pub(crate) const COUNT: &str = "/count";
 
 #[derive(Debug)]
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_origin_counts_what_it_is_asked_for_and_says_what_varies() {
+    fn the_origin_counts_its_requests_and_marks_pages_that_vary() {
         let origin = Origin { body: Bytes::from_static(b"page"), requests: AtomicU64::new(0) };
         let vary = |path| origin.answer(path).headers().get(VARY).cloned();
         assert_eq!([vary("/page"), vary("/pages/7"), vary("/pass")], [None, None, None]);

@@ -1,4 +1,4 @@
-//! Zipf's law: visitors ask for the second page half as often as for the first, for the third a third as often.
+//! Zipf's law: the second page is requested half as often as the first, the third page a third as often.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 /// The law for a number of pages, with exponent 1.
 #[derive(Debug)]
 pub(crate) struct Zipf {
-    /// At `n`, the weight of all pages up to `n`.
+    /// At index `n`, the weight of all pages up to `n`.
     cumulated: Vec<f64>,
 }
 

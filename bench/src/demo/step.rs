@@ -1,4 +1,4 @@
-//! The steps of the walk, and the table of them.
+//! The steps of the walk, and their table.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -6,7 +6,7 @@ use crate::laboratory::LabError;
 use crate::load::Sample;
 use crate::spread::{Milliseconds, Spread};
 
-/// One step: what was seen, how long it took, and what was not as the article says.
+/// One step: what was seen, how long it took, and what differs from the article.
 #[derive(Debug)]
 pub(super) struct Step {
     name: &'static str,
@@ -26,7 +26,7 @@ impl Step {
         Self { times: Spread::of(samples), ..Self::new(name) }
     }
 
-    /// Says how many times as fast it was as a step with this median.
+    /// Adds how many times as fast this step was as one with this median.
     pub(super) fn compared_with(mut self, median: Option<f64>) -> Self {
         self.factor = median.zip(self.median()).map(|(theirs, ours)| theirs / ours);
         self
@@ -37,25 +37,25 @@ impl Step {
         self.times.as_ref().map(|times| times.median().as_secs_f64())
     }
 
-    /// Notes what was seen without an opinion.
+    /// Adds what was seen, without a check.
     pub(super) fn note(mut self, seen: String) -> Self {
         self.seen.push(seen);
         self
     }
 
-    /// Notes what was seen, which should be this.
+    /// Adds what was seen, and checks that it equals `wanted`.
     pub(super) fn expect(self, seen: impl Into<String>, wanted: &str) -> Self {
         let seen = seen.into();
         let holds = seen == wanted;
         self.expect_that(holds, seen, wanted)
     }
 
-    /// Notes what was seen, and whether it is as wanted.
+    /// Adds what was seen, and the result of a check.
     pub(super) fn expect_that(self, holds: bool, seen: String, wanted: &str) -> Self {
         self.note(seen).demand(holds, wanted)
     }
 
-    /// What must hold beside what was seen.
+    /// Adds only the result of a check.
     pub(super) fn demand(mut self, holds: bool, wanted: &str) -> Self {
         if !holds {
             self.unlike.push(format!("{}: expected {wanted}", self.name));
@@ -90,7 +90,7 @@ fn factor(factor: f64) -> String {
 pub(super) struct Steps(pub(super) Vec<Step>);
 
 impl Steps {
-    /// An error that names each step that was not as the article says.
+    /// An error that names each step that differs from the article.
     pub(super) fn verdict(&self) -> Result<(), LabError> {
         let unlike: Vec<_> =
             self.0.iter().flat_map(|step| &step.unlike).map(|text| format!("  {text}")).collect();
@@ -102,7 +102,7 @@ const COLUMNS: usize = 8;
 
 const HEADS: [&str; COLUMNS] = ["", "step", "seen", "min", "median", "p95", "max", "faster"];
 
-/// From here on cells hold numbers, aligned at their ends.
+/// Cells from this column on hold numbers, which are aligned to the right.
 const FIRST_NUMBER: usize = 3;
 
 impl Display for Steps {

@@ -9,15 +9,15 @@ use crate::load::{self, Load, Sample, Target, Visit};
 use crate::server_timing::ServerTiming;
 use crate::site::{CACHED, CACHED_BOMBARDED, CACHED_SECOND, NAIVE, OPTIMIZED, Page};
 
-/// How many the article sends at once.
+/// How many requests the article sends at once.
 const AT_ONCE: usize = 50;
 
-/// What a single request should be.
+/// The expected outcome of a single request.
 struct Expected {
-    /// X-Cache, where it matters.
+    /// The expected X-Cache, where it matters.
     cache: Option<&'static str>,
     queries: usize,
-    /// What Redis sees.
+    /// The commands that Redis should see.
     commands: &'static str,
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn walk(laboratory: &Laboratory) -> Result<Steps, LabError> {
 struct Walk<'a> {
     laboratory: &'a Laboratory,
     redis: Option<RedisWitness>,
-    /// The page that was answered last.
+    /// The body of the last answer.
     body: Bytes,
     steps: Vec<Step>,
 }
@@ -56,7 +56,7 @@ impl<'a> Walk<'a> {
             redis.forget(&keys)?;
         }
         let walk = Self { laboratory, redis, body: Bytes::new(), steps: Vec::new() };
-        // The first of all requests would pay for the origin's first connections.
+        // Without these, the first step would include the origin's first connections.
         for page in [&NAIVE, &OPTIMIZED] {
             load::one(&walk.target(page)?).await;
         }
@@ -136,7 +136,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Cold, some may hit and some may not; warm, all must.
+    /// With a cold cache some requests may hit; with a warm one all must.
     async fn bombard(&self, name: &'static str, page: &Page, hits: Option<&str>) -> Result<Step, LabError> {
         let samples = Load::at_once(&self.target(page)?, AT_ONCE).run().await;
         let step = Step::timed(name, &samples).expect(counts(&samples, Sample::status), "50 x 200");
@@ -152,14 +152,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What the answer says of itself.
+/// Checks what the headers of the answer say.
 fn answered(step: Step, visit: &Visit, expected: &Expected) -> Step {
     let step = step.expect(visit.sample.status(), "200");
     let step = match expected.cache {
         Some(cache) => step.expect(visit.sample.cache(), cache),
         None => step,
     };
-    // A stored page tells of the queries that once made it: what a hit costs is seen at PostgreSQL.
+    // The Server-Timing of a stored page shows the queries that once made it: for a hit, PostgreSQL is asked.
     if expected.queries == 0 {
         return step;
     }

@@ -1,4 +1,4 @@
-//! Real Django beside it, where Python has it.
+//! Measures real Django with the same pages, if Python has it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ use crate::load;
 use crate::run::Site;
 use crate::site::{NAIVE, OPTIMIZED};
 
-/// The article's site: it needs no file of its own.
+/// The article's site, included so that bench needs no file at run time.
 const SITE: &str = include_str!("../../django_site.py");
 
-/// What it needs; says which Django that is.
+/// Imports the packages that the site needs, and prints the version of Django.
 const PROBE: &str = "import django, rest_framework, psycopg, redis; print(django.__version__)";
 
-/// What Python must have.
+/// The packages that the site needs, for pip.
 const PACKAGES: &str = r#""Django>=5.2" djangorestframework "psycopg[binary]" redis"#;
 
 /// A Python that has Django.
@@ -27,7 +27,7 @@ pub(super) struct Django {
 }
 
 impl Django {
-    /// The one that is asked for must be there; else what is there is taken, or nothing.
+    /// A Python that the user asked for must have Django. Without one, python3 or python is taken if it has Django.
     pub(super) async fn find(asked_for: Option<&Path>) -> Result<Option<Self>, LabError> {
         if let Some(python) = asked_for {
             let found = Self::probe(python).await;
@@ -58,14 +58,14 @@ impl Django {
 }
 
 impl Experiment {
-    /// Single requests, as of the proxy.
+    /// Measures single requests, in the same way as for the proxy.
     pub(super) async fn django(&mut self, tables: Tables) -> Result<(), LabError> {
         let Some(django) = &self.django else { return Ok(()) };
         self.progress.step(&format!("{tables}: single requests to real Django {}", django.version));
         let laboratory = &self.laboratory;
         let server = django.serve(laboratory.database.url(), &laboratory.pages.url()).await?;
         let target = |path: &str| format!("http://127.0.0.1:{}{path}", server.port).parse();
-        // What is slow the first time is not what is measured.
+        // The first requests, which are slower, are not measured.
         for path in [NAIVE.path, OPTIMIZED.path] {
             load::one(&target(path)?).await;
         }

@@ -1,4 +1,4 @@
-//! Loads over time: more and more users, the article's mixed users, and as many requests as can be made.
+//! Loads over time: more and more users, the article's mixed users, and as many requests as possible.
 
 use std::env;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use crate::mixed::Mixed;
 use crate::run::{Limit, Rung, Series, Summary, Way};
 use crate::site::{CACHED, NAIVE};
 
-/// How many limits are tried.
+/// How many limits are measured.
 pub(super) const LIMITS: usize = 2;
 
-/// Users of the ladder are eager: with the article's waits of seconds it would take thousands to be felt.
+/// The ladder's users pause only briefly: with the article's pauses of seconds, only thousands of users would make a
+/// difference.
 const THINK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(300));
 
-/// All of a rung's users come in this share of its time, before what is measured.
+/// All users of a rung start within this share of its time, before the measurement.
 const ARRIVAL: f64 = 0.25;
 
-/// As many as wrk is usually given.
+/// A usual number of connections for wrk.
 const LIMIT_USERS: usize = 64;
 
 impl Experiment {
@@ -60,8 +61,8 @@ impl Experiment {
         Ok(())
     }
 
-    /// The load loop against the least that can answer it, and against the proxy: if it gets much more from the one
-    /// than from the other, then it is not what is measured.
+    /// Measures the load loop with a server of one prepared answer, and with the proxy. If it gets many more answers from
+    /// the former, the load loop does not limit the figures of the proxy.
     async fn limits(&mut self) -> Result<(), LabError> {
         let own = env::current_exe()?;
         let yardstick = Server::start("yardstick", 0, &own, |launch| launch.args(["yardstick"])).await?;
@@ -89,7 +90,7 @@ impl Experiment {
     }
 }
 
-/// Whoever stops the experiment drops it, and all loads with it.
+/// Stopping the experiment drops this future, and so ends the load.
 async fn watch(load: &Load) -> Vec<Sample> {
     live::watch(load, std::future::pending()).await
 }

@@ -1,4 +1,4 @@
-//! Pages on one set of tables: asked for one by one, and 50 at once.
+//! Measures pages on one set of tables: one by one, and 50 at once.
 
 use std::time::Instant;
 
@@ -9,16 +9,16 @@ use crate::run::{Bombardment, Plan, RedisSight, Series, Single, Site, Way};
 use crate::server_timing::ServerTiming;
 use crate::site::{CACHED, NAIVE, OPTIMIZED};
 
-/// As the progress counts them.
+/// The steps here, for the progress.
 pub(super) const STEPS: usize = 2;
 
-/// How many the article sends at once.
+/// How many requests the article sends at once.
 const AT_ONCE: usize = 50;
 
-/// How often a plan is asked for.
+/// How often PostgreSQL explains the query.
 const EXPLANATIONS: usize = 5;
 
-/// One way to get a page, and what came of it.
+/// One way to get a page, and its measurements.
 struct Measured {
     way: Way,
     queries: Option<usize>,
@@ -30,7 +30,7 @@ struct Measured {
 impl Experiment {
     pub(super) async fn pages(&mut self, tables: Tables) -> Result<(), LabError> {
         self.progress.step(&format!("{tables}: single requests and the plan"));
-        // What is slow the first time is not what is measured.
+        // The first requests, which are slower, are not measured.
         for path in [NAIVE.path, OPTIMIZED.path] {
             load::one(&self.laboratory.target(path)?).await;
         }
@@ -45,12 +45,12 @@ impl Experiment {
         self.bombard(tables).await
     }
 
-    /// A miss and a hit, as Redis sees them.
+    /// Records what Redis sees of a miss and a hit.
     async fn look_at_redis(&self) -> Result<RedisSight, LabError> {
         let (Some(url), Some(key)) = (self.laboratory.pages.redis_url(), CACHED.key) else {
             return Err(LabError::Foreign("Redis"));
         };
-        // Only now: MONITOR tells of everything, and under load nobody would listen.
+        // Opened only here: MONITOR reports every command, and nobody would read it under load.
         let mut redis = RedisWitness::open(&url)?;
         redis.forget(&[key])?;
         let cached = self.laboratory.target(CACHED.path)?;
@@ -61,7 +61,7 @@ impl Experiment {
         Ok(RedisSight { key: key.to_owned(), ttl_seconds: redis.ttl(key)?, monitor })
     }
 
-    /// Each way of a site, round by round: a busy moment of the machine meets them all.
+    /// Measures all ways of a site in each round, so that a busy moment of the machine affects all of them.
     pub(super) async fn singles(
         &self,
         site: Site,
@@ -87,7 +87,7 @@ impl Experiment {
         Ok(ways.map(|way| way.single(site, tables)).into())
     }
 
-    /// How many a request makes, by PostgreSQL's log.
+    /// The number of queries of one request, from PostgreSQL's log.
     async fn queries(&self, page: &Target) -> Option<usize> {
         let before = self.laboratory.database.statements();
         load::one(page).await;
@@ -95,7 +95,7 @@ impl Experiment {
         Some(after? - before?)
     }
 
-    /// The one in the middle of a few.
+    /// The plan with the median time of several.
     fn plan(&self, tables: Tables) -> Result<Plan, LabError> {
         let mut plans = Vec::new();
         for _ in 0..EXPLANATIONS {
@@ -117,8 +117,7 @@ impl Experiment {
     }
 }
 
-/// A page that the cache has when it should, and has not when it should not: each round has one of its own, which a miss
-/// brings in and a hit finds.
+/// The path of a page. Each round has its own cached page, so that its first request is a miss and its second a hit.
 fn path(way: Way, tables: Tables, round: usize) -> String {
     match way {
         Way::Naive => NAIVE.path.to_owned(),
@@ -136,7 +135,7 @@ impl Measured {
     }
 
     fn take(&mut self, visit: Visit) {
-        // A stored page tells of the queries that once made it.
+        // The Server-Timing of a stored page shows the queries that once made it.
         if self.way != Way::Hit {
             self.database.extend(ServerTiming::of(&visit.headers).map(|told| told.milliseconds));
         }

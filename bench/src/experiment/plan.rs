@@ -5,11 +5,11 @@ use serde::Deserialize;
 use crate::run::Plan;
 use crate::tables::Tables;
 
-/// The list query of the naive page, as the origin sends it first.
+/// The list query of the naive page, as the origin sends it.
 pub(super) const EXPLAIN: &str = r#"EXPLAIN (ANALYZE, FORMAT JSON)
 SELECT * FROM "housing_property" ORDER BY "housing_property"."created_at" DESC LIMIT 20"#;
 
-/// The table whose scan is looked for.
+/// The table whose scan is reported.
 const TABLE: &str = "housing_property";
 
 #[derive(Debug, Deserialize)]
@@ -28,7 +28,7 @@ struct Node {
     relation: Option<String>,
     #[serde(rename = "Index Name")]
     index: Option<String>,
-    /// For each time it runs: a parallel scan runs once in each process.
+    /// The rows of each loop: a parallel scan has one loop for each process.
     #[serde(rename = "Actual Rows")]
     rows: f64,
     #[serde(rename = "Actual Loops")]
@@ -46,7 +46,7 @@ impl Node {
     }
 }
 
-/// The plan in what psql printed; `None` if it is none.
+/// Parses the plan that psql printed; `None` if it is not a plan of the table.
 pub(super) fn parse(printed: &str, tables: Tables) -> Option<Plan> {
     let [explanation]: [Explanation; 1] = serde_json::from_str(printed).ok()?;
     let scan = explanation.plan.scan_of(TABLE)?;
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plan_of_the_table_is_none() {
+    fn output_without_a_plan_of_the_table_is_none() {
         for printed in ["", "[]", "QUERY PLAN", r#"[{"Plan": {"Node Type": "Result"}, "Execution Time": 1}]"#]
         {
             assert_eq!(parse(printed, TABLES), None, "{printed}");

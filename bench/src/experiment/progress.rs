@@ -1,8 +1,8 @@
-//! How far an experiment is.
+//! The progress of an experiment.
 
 use std::time::{Duration, Instant};
 
-/// Says each step as it begins, with the time gone and the time expected.
+/// Prints each step when it begins, with the elapsed and the expected time.
 #[derive(Debug)]
 pub(super) struct Progress {
     began: Instant,
@@ -21,7 +21,7 @@ impl Progress {
         println!("{}", self.line(self.began.elapsed(), what));
     }
 
-    /// Since the begin.
+    /// The time since the beginning.
     pub(super) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -32,7 +32,7 @@ impl Progress {
     }
 }
 
-/// `1:05`.
+/// Minutes and seconds: `1:05`.
 fn clock(time: Duration) -> String {
     format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
 }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_told_with_the_time() {
+    fn a_step_is_printed_with_the_time() {
         let progress = Progress { done: 3, ..Progress::new(12, Duration::from_secs(150)) };
         let line = progress.line(Duration::from_secs(65), "50 at once");
         assert_eq!(line, "[ 3/12] 1:05 of about 2:30  50 at once");

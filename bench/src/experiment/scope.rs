@@ -1,4 +1,4 @@
-//! What an experiment comprises, and how long that will take.
+//! What an experiment measures, and how long that will take.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
@@ -7,20 +7,20 @@ use crate::args::ExperimentArgs;
 use crate::mixed::Mixed;
 use crate::tables::{Indexes, Tables};
 
-/// What is to be measured.
+/// What is measured.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) quick: bool,
-    /// The first are those of the article; all loads over time run on them.
+    /// The first ones are the article's; all loads over time run on them.
     pub(super) tables: Vec<Tables>,
-    /// For each page: at most so many single requests, and at most for so long.
+    /// For each page, the largest number of single requests and the longest time for them.
     pub(super) rounds: usize,
     pub(super) patience: Duration,
-    /// How many users each step of the ladder has, and for how long.
+    /// The number of users on each rung of the ladder, and the time of a rung.
     pub(super) rungs: Vec<usize>,
     pub(super) rung_seconds: u64,
     pub(super) scenarios: Vec<Mixed>,
-    /// How long the limits are tried.
+    /// How long each limit is measured.
     pub(super) limit_seconds: u64,
 }
 
@@ -41,24 +41,24 @@ impl Scope {
             rounds: if quick { 40 } else { 100 },
             patience: Duration::from_secs(if quick { 2 } else { 10 }),
             rungs: if quick { vec![1, 50, 100, 200] } else { vec![1, 25, 50, 100, 200, 300] },
-            // Shorter than the mixed users where these are cut short.
+            // Not longer than the mixed users run.
             rung_seconds: (if quick { 3 } else { 6 }).min(seconds as u64),
             scenarios: scenarios(quick, seconds),
             limit_seconds: (if quick { 3 } else { 10 }).min(seconds as u64),
         }
     }
 
-    /// Measured on two cores of 2024; what is slow there is slower elsewhere.
+    /// The expected time, from measurements on two cores of 2024; other machines may be slower.
     pub(super) fn expected(&self) -> Duration {
         let tables: f64 = self.tables.iter().map(|tables| self.expected_of(*tables)).sum();
-        // Naive and cached; what comes before is not measured, and takes a quarter.
+        // For the naive and the cached page; the arrival before each measurement takes a quarter more.
         let ladder = 2 * self.rungs.len() as u64 * self.rung_seconds * 5 / 4;
         let scenarios: usize = self.scenarios.iter().map(|mixed| mixed.seconds).sum();
         let loads = ladder + scenarios as u64 + 3 * self.limit_seconds;
         Duration::from_secs(tables as u64 + loads + 10)
     }
 
-    /// To fill them, to ask for single pages, and for 50 at once.
+    /// The seconds to fill the tables, for the single requests, and for 50 at once.
     fn expected_of(&self, tables: Tables) -> f64 {
         let properties = tables.properties as f64;
         let naive_seconds = 0.01 + properties * 4e-7;
@@ -71,7 +71,7 @@ fn or<T: Clone>(given: &[T], usual: &[T]) -> Vec<T> {
     if given.is_empty() { usual } else { given }.to_vec()
 }
 
-/// The article's users; in a full run also as many requests whether answered or not.
+/// The article's users; in a full run also the same number of requests at an open pace.
 fn scenarios(quick: bool, seconds: usize) -> Vec<Mixed> {
     let closed = Mixed { users: 100, spawn_rate: 10.0, seconds, rate: None };
     let open = Mixed { seconds: seconds.div_ceil(2), rate: Some(200.0), ..closed };
@@ -104,20 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_one_is_over_in_three_minutes() {
+    fn a_quick_experiment_takes_less_than_three_minutes() {
         assert!(scope(&["--quick"]).expected() < Duration::from_secs(180));
         assert!(scope(&["--quick"]).to_string().ends_with("s; Ctrl-C ends it, and leaves nothing behind."));
     }
 
     #[test]
-    fn a_full_one_has_each_size_with_each_set_of_indexes() {
+    fn a_full_experiment_has_each_size_with_each_set_of_indexes() {
         let full = scope(&[]);
         assert_eq!((full.tables.len(), full.scenarios.len()), (9, 2));
         assert_eq!(full.tables[0], Tables { properties: 5000, indexes: Indexes::None });
     }
 
     #[test]
-    fn flags_cut_it_short() {
+    fn flags_shorten_the_experiment() {
         let short = scope(&["--properties", "100,200", "--indexes", "django", "--seconds", "1"]);
         let tables = [100, 200].map(|properties| Tables { properties, indexes: Indexes::Django });
         assert_eq!((&short.tables[..], short.rung_seconds, short.scenarios[0].seconds), (&tables[..], 1, 1));

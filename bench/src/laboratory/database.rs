@@ -1,4 +1,4 @@
-//! The database of the listings: in a private PostgreSQL, or the user's.
+//! The database of the listings, in a private PostgreSQL or the user's.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,25 @@ use tokio::task::spawn_blocking;
 
 use super::error::LabError;
 
-/// The name of the private one.
+/// The name of the database in the private server.
 const NAME: &str = "housing";
 
-/// Where the listings are.
+/// The database of the listings.
 #[derive(Debug)]
 pub(crate) struct Database {
     url: String,
-    /// The server, if it is ours.
+    /// The server, if it is private.
     server: Option<Postgres>,
 }
 
 impl Database {
     pub(crate) async fn find(given: Option<&str>) -> Result<Self, LabError> {
         if let Some(url) = given {
-            println!("PostgreSQL: the one of DATABASE_URL.");
+            println!("Using the PostgreSQL of DATABASE_URL.");
             return Ok(Self { url: url.to_owned(), server: None });
         }
         println!("Starting a private PostgreSQL.");
-        // In a thread of its own: we may be told to stop meanwhile.
+        // On another thread, so that a signal can stop the demo meanwhile.
         Ok(spawn_blocking(Self::start).await??)
     }
 
@@ -42,19 +42,18 @@ impl Database {
         self.server.as_mut().map(Postgres::program)
     }
 
-    /// How to reach it. The user's own URL may hold a password.
+    /// How to reach the database. The user's URL is not shown, since it may hold a password.
     pub(crate) fn hint(&self) -> String {
         let url = if self.server.is_some() { &self.url } else { "\"$DATABASE_URL\"" };
         format!("  psql {url} -f bench/explain.sql")
     }
 
-    /// Has `all` statements logged from now on, or `none`, where the server is ours: a page under load would fill the
-    /// disk with them.
+    /// Makes a private server log `all` statements from now on, or `none`: under load, the log would fill the disk.
     pub(crate) fn log_statements(&self, wanted: &str) -> Result<(), StackError> {
         self.server.as_ref().map_or(Ok(()), |server| log_statements(server, &self.url, wanted))
     }
 
-    /// Runs SQL and gives what it printed, where the server is ours.
+    /// Runs SQL on a private server and returns the output.
     pub(crate) fn psql(&self, sql: &str) -> Result<String, LabError> {
         let server = self.server.as_ref().ok_or(LabError::Foreign("PostgreSQL"))?;
         Ok(server.psql(&self.url, sql)?)
@@ -66,20 +65,20 @@ impl Database {
         Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
     }
 
-    /// How many statements the server has logged, if it is ours. The empty ones of a pool that tests its connections
-    /// are none.
+    /// The number of statements that a private server has logged, without the empty ones of a pool that tests its
+    /// connections.
     pub(crate) fn statements(&self) -> Option<usize> {
         let statements = self.server.as_ref()?.statements(NAME);
         Some(statements.iter().filter(|sql| !sql.trim().is_empty()).count())
     }
 }
 
-/// For the whole server, so that connections that are open already take it, too.
+/// Sets it for the whole server, so that open connections take the setting, too.
 fn log_statements(server: &Postgres, url: &str, wanted: &str) -> Result<(), StackError> {
     const DEADLINE: Duration = Duration::from_secs(5);
     server.psql(url, &format!("ALTER SYSTEM SET log_statement = '{wanted}';\nSELECT pg_reload_conf()"))?;
     let started = Instant::now();
-    // Connections take the setting when the server has read it: ask by new ones.
+    // The server reads the setting a moment later: new connections show when it has.
     while server.psql(url, "SHOW log_statement")? != wanted {
         if started.elapsed() > DEADLINE {
             let output = format!("log_statement is still not {wanted}");

@@ -1,4 +1,4 @@
-//! Why the laboratory ended otherwise than asked.
+//! The errors of the laboratory.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tokio::task::JoinError;
 use crate::load::TargetError;
 use crate::run::RunError;
 
-/// Why the laboratory ended otherwise than asked.
+/// Why the laboratory failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LabError {
     #[error(transparent)]
@@ -27,30 +27,30 @@ pub(crate) enum LabError {
     Seed(ExitStatus),
     #[error("Redis: {0}")]
     Redis(#[from] redis::RedisError),
-    #[error("no page to ask for: {0}")]
+    #[error("not a page that can be requested: {0}")]
     Target(#[from] TargetError),
-    #[error("{program} {end}; its last words:\n{log}")]
+    #[error("{program} {end}; the end of its log:\n{log}")]
     Died { program: String, end: String, log: String },
-    #[error("{program} does not say that it listens; its last words:\n{log}")]
+    #[error("{program} does not announce its port; the end of its log:\n{log}")]
     Silent { program: String, log: String },
-    #[error("a step of its own broke off: {0}")]
+    #[error("a task of bench ended early: {0}")]
     Broken(#[from] JoinError),
     #[error("not as the article says:\n{0}")]
     Unlike(String),
-    #[error("{0} is not a private one, and nobody else's is measured")]
+    #[error("{0} is not private; only private servers are measured")]
     Foreign(&'static str),
-    #[error("PostgreSQL explained no plan, but said: {0}")]
+    #[error("PostgreSQL returned no plan: {0}")]
     Plan(String),
     #[error("{} has no Django; it needs: pip install {packages}", python.display())]
     NoDjango { python: PathBuf, packages: &'static str },
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("interrupted before it was done")]
+    #[error("interrupted")]
     Interrupted,
 }
 
 impl LabError {
-    /// The death of a program that should go on.
+    /// The error for a program that died.
     pub(crate) fn died(program: &Program, status: ExitStatus) -> Self {
         let log = program.last_lines(20);
         let log = if log.is_empty() { "(none)".to_owned() } else { log };

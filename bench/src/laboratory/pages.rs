@@ -1,4 +1,4 @@
-//! Where the proxy keeps pages: a private Redis, the user's, or its memory.
+//! The store of the proxy: a private Redis, the user's Redis, or memory.
 
 use stack::{Program, Redis, StackError};
 use tokio::task::spawn_blocking;
@@ -6,17 +6,17 @@ use tokio::task::spawn_blocking;
 use super::Setup;
 use super::error::LabError;
 
-/// Where the proxy is to keep pages.
+/// The kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum StoreKind {
     Redis,
     Memory,
 }
 
-/// Where the proxy keeps pages.
+/// The store of the proxy.
 #[derive(Debug)]
 pub(crate) enum Pages {
-    /// A Redis of our own.
+    /// A private Redis.
     Private(Redis),
     /// The user's Redis.
     Given(String),
@@ -30,7 +30,7 @@ impl Pages {
             return Ok(Self::Memory);
         }
         if let Some(url) = &setup.redis_url {
-            println!("Redis: the one of REDIS_URL; only the article's keys are touched.");
+            println!("Using the Redis of REDIS_URL; only the article's keys are changed.");
             return Ok(Self::Given(url.clone()));
         }
         println!("Starting a private Redis.");
@@ -44,7 +44,7 @@ impl Pages {
         }
     }
 
-    /// As the proxy's `--store` takes it.
+    /// The value for the proxy's `--store`.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Private(redis) => redis.url(),
@@ -53,12 +53,12 @@ impl Pages {
         }
     }
 
-    /// The Redis to watch.
+    /// The URL of the Redis, if there is one.
     pub(crate) fn redis_url(&self) -> Option<String> {
         (!matches!(self, Self::Memory)).then(|| self.url())
     }
 
-    /// The version of the Redis, where it is ours.
+    /// The version of a private Redis.
     pub(crate) fn version(&self) -> Result<String, LabError> {
         let Self::Private(redis) = self else { return Err(LabError::Foreign("Redis")) };
         let info = redis.cli(&["INFO", "server"])?;
@@ -73,7 +73,7 @@ impl Pages {
         }
     }
 
-    /// The user's own URL may hold a password.
+    /// How to reach Redis. The user's URL is not shown, since it may hold a password.
     pub(crate) fn hint(&self) -> Option<String> {
         let url = match self {
             Self::Private(redis) => redis.url(),

@@ -1,4 +1,4 @@
-//! The programs of this workspace, built, and where they are.
+//! Builds and finds the programs of this workspace.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,23 +12,24 @@ use super::error::LabError;
 
 const NAMES: [&str; 3] = ["origin", "proxy", "seed"];
 
-/// The folder with origin, proxy and seed: that of our own program.
+/// The folder with origin, proxy and seed, which is that of this program.
 #[derive(Debug)]
 pub(crate) struct Programs(PathBuf);
 
 impl Programs {
-    /// Under `cargo run`, builds them, so that the demo shows what the sources say; else takes them as they are.
+    /// Under `cargo run`, builds the programs, so that they match the sources; otherwise takes them as they are.
     pub(crate) async fn build() -> Result<Self, LabError> {
         let own = env::current_exe()?;
         let programs = Self(own.parent().unwrap_or(Path::new("")).to_owned());
         if let Some(cargo) = env::var_os("CARGO") {
             println!("Building origin, proxy and seed.");
             let mut cargo = without_package(&cargo);
-            // The features are those of the whole workspace, as in `cargo build`: Cargo compiles a dependency once for
-            // each set of features.
+            // Cargo compiles a dependency once for each set of features. `--workspace` gives the same features as
+            // `cargo build --release`. `cargo test` also has the features of dev-dependencies; `--examples` adds them,
+            // and there are no examples to build.
             cargo.args(["build", "--workspace"]).args(NAMES.iter().flat_map(|name| ["--bin", name]));
-            // The same folder as ours.
-            cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+            // The same profile as this program's, so that its folder is the same.
+            cargo.arg(if cfg!(debug_assertions) { "--examples" } else { "--release" });
             build(cargo.current_dir(env!("CARGO_MANIFEST_DIR"))).await?;
         }
         match NAMES.map(|name| programs.path(name)).iter().find(|path| !path.is_file()) {
@@ -42,8 +43,8 @@ impl Programs {
     }
 }
 
-/// A program in the environment that our own Cargo was called in. Build scripts watch what Cargo sets for the package that
-/// it runs, `CARGO_PKG_NAME` and the like: an inner Cargo that got them would run the scripts again, and the outer one after it.
+/// A command without the variables that Cargo sets for the package it runs, such as `CARGO_PKG_NAME`. Build scripts watch
+/// them: with them, the inner Cargo would run the scripts again, and then so would the outer one.
 fn without_package(program: &OsStr) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os().filter(|(name, _)| is_of_a_package(name)) {
@@ -52,7 +53,7 @@ fn without_package(program: &OsStr) -> Command {
     command
 }
 
-/// Whether Cargo sets the variable, and not its user: `CARGO_HOME`, `CARGO_TARGET_DIR` and the like are the user's.
+/// Whether Cargo sets this variable. `CARGO_HOME`, `CARGO_TARGET_DIR` and the like are set by the user.
 fn is_of_a_package(name: &OsStr) -> bool {
     const PREFIXES: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
     let name = name.to_string_lossy();
@@ -66,7 +67,7 @@ async fn build(command: &mut Command) -> Result<(), LabError> {
     if status.success() { Ok(()) } else { Err(LabError::Build(status)) }
 }
 
-/// A process group: cargo and its compilers. Whoever stops us stops them all.
+/// The process group of cargo and its compilers. Dropping it ends them all.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -78,7 +79,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // When cargo is through there is nobody left to tell.
+            // If cargo has ended, the group is gone and this fails.
             let _ = kill_process_group(group, Signal::TERM);
         }
     }
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_inner_cargo_gets_nothing_that_the_outer_sets_for_a_package() {
+    async fn the_inner_cargo_gets_no_variable_of_the_outer_ones_package() {
         assert!(env::var_os("CARGO_PKG_NAME").is_some(), "this test runs under Cargo");
         let output = without_package("env".as_ref()).output().await.unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_sets_for_cargo_stays() {
+    fn variables_that_the_user_sets_for_cargo_are_kept() {
         for (name, is_of) in [
             ("CARGO", true),
             ("CARGO_PKG_VERSION_MAJOR", true),

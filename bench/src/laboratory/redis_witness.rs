@@ -1,18 +1,18 @@
-//! What Redis itself saw of the requests.
+//! Reads from Redis what it saw of the requests.
 //!
-//! These are short exchanges while no request is under way, each with a deadline: they may block.
+//! The calls block: they are short, have a deadline, and run while no request is under way.
 
 use std::time::Duration;
 
 use redis::{Client, Cmd, Connection, FromRedisValue, RedisError, cmd};
 
-/// An exchange that takes longer has failed.
+/// The deadline of one exchange.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// A watch on the keys of one Redis.
+/// Watches the keys of one Redis.
 pub(crate) struct RedisWitness {
     connection: Connection,
-    /// MONITOR: it tells of each command of each client.
+    /// A connection in MONITOR, which reports each command of each client.
     monitor: Connection,
 }
 
@@ -25,36 +25,36 @@ impl RedisWitness {
         Ok(Self { connection, monitor })
     }
 
-    /// Deletes keys: the walk begins with a cold cache, whoever filled it before. What came for them is forgotten, too.
+    /// Deletes keys, so that the walk begins with a cold cache, and drops the commands seen so far.
     pub(crate) fn forget(&mut self, keys: &[&str]) -> Result<(), RedisError> {
         self.ask::<u32>(cmd("DEL").arg(keys))?;
         self.commands("").map(drop)
     }
 
-    /// The seconds that a key has left, or a negative number if it is not there or stays for ever.
+    /// The seconds that a key has left; negative if it does not exist or never expires.
     pub(crate) fn ttl(&mut self, key: &str) -> Result<i64, RedisError> {
         self.ask(cmd("TTL").arg(key))
     }
 
-    /// The first line of a value, or nothing.
+    /// The first line of a value; empty if there is none.
     pub(crate) fn first_line(&mut self, key: &str) -> Result<String, RedisError> {
         let value: Vec<u8> = self.ask(cmd("GETRANGE").arg(key).arg(0).arg(99))?;
         Ok(String::from_utf8_lossy(&value).lines().next().unwrap_or_default().to_owned())
     }
 
-    /// The commands that came for a key since the last call: `GET`, `SETEX 60`.
+    /// The commands for a key since the last call: `GET`, `SETEX 60`.
     pub(crate) fn commands(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
         Ok(self.monitored()?.iter().filter_map(|line| command(line, key)).collect())
     }
 
-    /// The lines of MONITOR for a key since the last call; a page in them is cut short.
+    /// The lines of MONITOR for a key since the last call; pages in them are truncated.
     pub(crate) fn lines(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
         let lines = self.monitored()?;
         Ok(lines.iter().filter(|line| command(line, key).is_some()).map(|line| cut(line)).collect())
     }
 
     fn monitored(&mut self) -> Result<Vec<String>, RedisError> {
-        // Commands are told in their order, so all those before are told when this is.
+        // MONITOR reports commands in order: when this one arrives, all earlier ones have.
         const END: &str = "cachepage: the step is over";
         self.ask::<String>(cmd("ECHO").arg(END))?;
         let mut lines = Vec::new();
@@ -79,7 +79,7 @@ fn connect(client: &Client) -> Result<Connection, RedisError> {
     Ok(connection)
 }
 
-/// The line without most of a page.
+/// Truncates the page in a line.
 fn cut(line: &str) -> String {
     const ENOUGH: usize = 200;
     match line.char_indices().nth(ENOUGH) {
@@ -96,7 +96,7 @@ fn command(line: &str, key: &str) -> Option<String> {
     if words.next()? != key {
         return None;
     }
-    // The value that follows the seconds is the page.
+    // Only the first argument (the seconds) is kept: the next one is the page.
     Some(words.next().map_or(name.clone(), |argument| format!("{name} {argument}")))
 }
 

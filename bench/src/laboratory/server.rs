@@ -1,4 +1,4 @@
-//! The origin and the proxy, on the article's ports if they can be had.
+//! Starts the origin and the proxy, on the article's ports if they are free.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
@@ -18,7 +18,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it on its port, or on a free one if that is busy or 0, and waits until it says that it listens.
+    /// Starts the program on its port, or on a free one if that is busy or 0, and waits until it announces its port.
     pub(crate) async fn start(
         name: &'static str,
         port: u16,
@@ -39,7 +39,8 @@ impl Server {
     }
 }
 
-/// The port it announces: `proxy listening on http://127.0.0.1:8000`. To connect would not do, others may listen there.
+/// The port that the program announces: `proxy listening on http://127.0.0.1:8000`. A connect test is not enough, since
+/// another program may listen there.
 async fn bound_port(program: &mut Program, log: &Path) -> Result<u16, LabError> {
     const PATIENCE: Duration = Duration::from_secs(30);
     const PAUSE: Duration = Duration::from_millis(20);
@@ -62,11 +63,11 @@ fn announced_port(line: &str, name: &str) -> Option<u16> {
     address.rsplit_once(':')?.1.parse().ok()
 }
 
-/// Whether `localhost` has nobody on this port, whichever of its addresses a client tries first.
+/// Whether this port is free on both addresses of `localhost`: a client may try either first.
 fn is_free(port: u16) -> bool {
     let in_use = |bound: io::Result<_>| bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-        // A machine without IPv6 has nobody there.
+        // Without IPv6, the second bind fails with another error, and the port is free.
         && !in_use(TcpListener::bind((Ipv6Addr::LOCALHOST, port)))
 }
 

@@ -11,10 +11,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// When requests are due.
 #[derive(Clone, Debug)]
 pub(crate) enum Pace {
-    /// Each user waits for its answer, thinks for a time in this range, and asks again: a slow server is asked less.
+    /// Each user waits for its answer, pauses for a time in this range, and sends the next request: a slow server gets
+    /// fewer requests.
     Closed { think: RangeInclusive<Duration> },
-    /// Requests are due at a fixed rate (a second, for all users together), whoever still waits for an answer. Their
-    /// time counts from when they were due: who had to wait for a free user has waited, too.
+    /// Requests are due at a fixed rate (per second, for all users together), even while users still wait for answers.
+    /// Times count from when a request was due, so they include the wait for a free user.
     Open { rate: f64 },
 }
 
@@ -24,11 +25,11 @@ pub(super) enum Schedule {
     Open(Tickets),
 }
 
-/// Shared by the users of a crowd: who is free takes the next one.
+/// The due instants of a crowd: a user that is free takes the next one.
 pub(super) type Tickets = Arc<Mutex<UnboundedReceiver<Instant>>>;
 
 impl Schedule {
-    /// One for each user of a crowd whose first request is due at `begin` and whose last before `end`.
+    /// A schedule for each user of a crowd. The first request is due at `begin`, the last before `end`.
     pub(super) fn all(pace: &Pace, users: usize, begin: Instant, end: Instant) -> Vec<Self> {
         match pace {
             Pace::Closed { think } => {
@@ -41,12 +42,12 @@ impl Schedule {
         }
     }
 
-    /// Whether what follows depends on what came before.
+    /// Whether a request is due only after the answer to the one before.
     pub(super) fn is_closed(&self) -> bool {
         matches!(self, Self::Closed { .. })
     }
 
-    /// When the next request is due, at that instant or, if it is past, at once; `None` at the end.
+    /// Waits until the next request is due, and returns that instant, which may be past; `None` at the end.
     pub(super) async fn next(&mut self, end: Instant) -> Option<Instant> {
         match self {
             Self::Closed { think, asked } => {
@@ -55,7 +56,7 @@ impl Schedule {
                     tokio::time::sleep(think).await;
                 }
                 *asked = true;
-                // A user is due when it wakes: that the timer was late is no fault of the server.
+                // The request is due when the user wakes: a late timer is not the server's fault.
                 Some(Instant::now()).filter(|now| *now < end)
             }
             Self::Open(tickets) => tickets.lock().await.recv().await,
@@ -63,7 +64,7 @@ impl Schedule {
     }
 }
 
-/// A thread that gives out tickets: tokio's timer counts in whole milliseconds, and a hit takes less than one.
+/// A thread that sends the due instants: tokio's timer counts in whole milliseconds, and a hit takes less than one.
 fn metronome(rate: f64, begin: Instant, end: Instant) -> UnboundedReceiver<Instant> {
     let (tickets, taken) = unbounded_channel();
     std::thread::spawn(move || tick(rate, begin, end, &tickets));
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_user_thinks_between_its_requests_but_not_before_the_first() {
+    async fn a_user_pauses_between_its_requests_but_not_before_the_first() {
         let think = Duration::from_secs(1)..=Duration::from_secs(2);
         let end = Instant::now() + Duration::from_secs(60);
         let mut schedule = Schedule::all(&Pace::Closed { think }, 1, Instant::now(), end).remove(0);

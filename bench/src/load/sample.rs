@@ -1,4 +1,4 @@
-//! What came of a request.
+//! A sample: the outcome and the time of one request.
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use hyper::{HeaderMap, StatusCode};
 
-/// What came of one request.
+/// The outcome and the time of one request.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// Whose it was: the place of its crowd in the load.
+    /// The index of its crowd in the load.
     pub(crate) crowd: usize,
-    /// When it was due, from the begin of the load.
+    /// When it was due, from the beginning of the load.
     pub(crate) due: Duration,
-    /// From when it was due to the last byte of its answer.
+    /// The time from when it was due to the last byte of its answer.
     pub(crate) took: Duration,
     pub(crate) outcome: Result<Answer, Fault>,
 }
 
 impl Sample {
-    /// Why a reader would not be content with it, if so.
+    /// Why the request counts as failed, if it does.
     pub(crate) fn failure(&self) -> Option<Failure> {
         match &self.outcome {
             Ok(answer) if answer.status.is_success() || answer.status.is_redirection() => None,
@@ -33,14 +33,14 @@ impl Sample {
         self.outcome.as_ref().map_or("no answer", |answer| answer.status.as_str()).to_owned()
     }
 
-    /// What the cache did, as X-Cache says: `HIT`, `MISS`, `BYPASS`, or `-` where no cache stands.
+    /// The value of X-Cache: `HIT`, `MISS`, `BYPASS`, or `-` without a cache.
     pub(crate) fn cache(&self) -> String {
         let cache = self.outcome.as_ref().ok().and_then(|answer| answer.cache);
         cache.map_or("-", Cache::name).to_owned()
     }
 }
 
-/// What a sample keeps of an answer: thousands are kept.
+/// The part of an answer that a sample keeps, which is small, since thousands are kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -69,7 +69,7 @@ impl Cache {
         Self::ALL.into_iter().find(|cache| cache.name().as_bytes() == word)
     }
 
-    /// As X-Cache says it.
+    /// The value of X-Cache.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hit => "HIT",
@@ -106,15 +106,15 @@ impl Fault {
 /// The kinds of failure, to count them by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Failure {
-    /// An answer of 400 or more.
+    /// The answer has a status of 400 or more.
     Status(u16),
     /// Nobody listens.
     Refused,
-    /// No connection for another reason.
+    /// The connection failed for another reason.
     Unreachable,
     /// The connection ended before the answer did.
     Broken,
-    /// No whole answer in time.
+    /// The answer was not complete in time.
     Timeout,
 }
 

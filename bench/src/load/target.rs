@@ -1,4 +1,4 @@
-//! The page to ask for, and the way to it.
+//! A page to request, and the connection to its server.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::{Answer, Fault};
 
-/// The page to ask for.
+/// A page to request.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     uri: Uri,
@@ -38,17 +38,17 @@ impl Target {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(|source| Fault::Connect { address: format!("{}:{}", self.host, self.port), source })?;
-        // A request is one small write: it must not wait for anything.
+        // A request is one small write, which must not be delayed.
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its faults reach the sender, too.
+        // Errors of the connection also reach the sender.
         tokio::spawn(connection);
         Ok(sender)
     }
 
-    /// Asks on the connection that is there, or on a new one; leaves it open for the next request if the server does.
+    /// Sends a request on `connection` or on a new one, and keeps the connection for the next request if the server does.
     pub(super) async fn ask(&self, connection: &mut Option<Connection>) -> Result<Whole, Fault> {
-        // What the server closed meanwhile is noticed here.
+        // This notices a connection that the server closed meanwhile.
         let usable = match connection {
             Some(open) => open.ready().await.is_ok(),
             None => false,
@@ -60,11 +60,11 @@ impl Target {
         exchange(open, self.request()).await
     }
 
-    /// In origin form, with the Host that a browser would send.
+    /// The request: its target in origin form, and the Host that a browser would send.
     fn request(&self) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        // A part of a URI that was parsed is a URI.
+        // This cannot fail: the path is part of a valid URI.
         *request.uri_mut() = Uri::from_str(path).unwrap_or_default();
         let host = self.uri.authority().map_or("", |authority| authority.as_str());
         let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
@@ -103,7 +103,7 @@ impl FromStr for Target {
     }
 }
 
-/// Why a text is no page to ask for.
+/// Why a text does not name a page.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
     #[error("it is not a URL: {0}")]

@@ -1,4 +1,4 @@
-//! Users against real servers of one page.
+//! Tests the load loop against real servers of one page.
 
 use std::convert::Infallible;
 
@@ -32,7 +32,7 @@ async fn a_single_visit_has_the_whole_answer() {
 }
 
 #[tokio::test]
-async fn failures_are_told_by_kind() {
+async fn failures_have_kinds() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let refused = Load::at_once(&format!("http://{closed}/").parse().unwrap(), 3).run().await;
     assert_eq!(refused.len(), 3);
@@ -55,7 +55,7 @@ async fn a_closed_crowd_asks_again_on_its_connections_until_the_end() {
     assert!(samples.iter().all(|sample| sample.failure().is_none() && sample.due < end), "{samples:?}");
 }
 
-/// One user at an open pace whose first answer comes when the last request is long due: all the others have waited.
+/// One user at an open pace. Its first answer arrives after the last request was due, so all others include a wait.
 #[tokio::test]
 async fn in_the_open_pace_time_counts_from_when_a_request_was_due() {
     const RATE: f64 = 100.0;
@@ -65,7 +65,7 @@ async fn in_the_open_pace_time_counts_from_when_a_request_was_due() {
     let load = Load { crowds: vec![crowd], arrival: Arrival::Together, end: End::After(end) };
     let mut running = load.start();
     let begin = running.begin;
-    // The server answers nobody until then; the clock of the pace is the real one.
+    // The server answers nobody until then. The pace uses the real clock.
     let release = tokio::task::spawn_blocking(move || {
         while begin.elapsed() < end {
             std::thread::yield_now();
@@ -98,7 +98,7 @@ fn free_for_all() -> Arc<Barrier> {
     Arc::new(Barrier::new(1))
 }
 
-/// A page that is answered to all readers at once, when they are all there.
+/// A page that is sent to all readers at once, when all have asked.
 async fn serve(status: u16, readers: Arc<Barrier>) -> Target {
     serve_with(move || {
         let readers = Arc::clone(&readers);
@@ -110,7 +110,7 @@ async fn serve(status: u16, readers: Arc<Barrier>) -> Target {
     .await
 }
 
-/// A page that is answered to as many as there are permits.
+/// A page that is sent to one reader for each permit.
 async fn serve_held() -> (Target, Arc<tokio::sync::Semaphore>) {
     let held = Arc::new(tokio::sync::Semaphore::new(0));
     let permits = Arc::clone(&held);
@@ -149,7 +149,7 @@ where
     target
 }
 
-/// A server that closes each connection without a word.
+/// A server that closes each connection without an answer.
 async fn hang_up() -> Target {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();

@@ -1,19 +1,19 @@
-//! The article's table: what it says, and what was measured.
+//! The article's table, with its figures and the measured ones.
 
 use super::charts::first_singles;
 use crate::run::{Run, Single, Site, Summary, Way, thousands};
 
-/// A line of it, as words.
+/// A row of the table, as texts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Row {
     pub(super) what: String,
-    /// What the article (its parts 3 and 4) says of Django.
+    /// The article's figures for Django (parts 3 and 4).
     pub(super) article: &'static str,
     pub(super) queries: String,
     pub(super) database: String,
     pub(super) median: String,
     pub(super) p95: String,
-    /// Compared with the naive page in the same place.
+    /// How many times as long the naive page takes on the same server.
     pub(super) faster: String,
 }
 
@@ -39,7 +39,7 @@ impl Row {
     }
 }
 
-/// Its lines, on the first tables of the run.
+/// The rows, for the first tables of the run.
 pub(super) fn rows(run: &Run) -> Vec<Row> {
     let mut rows: Vec<_> = first_singles(run).map(|single| single_row(run, single)).collect();
     let Some(first) = run.bombardments.first() else { return rows };
@@ -71,7 +71,7 @@ fn single_row(run: &Run, single: &Single) -> Row {
     }
 }
 
-/// Its hit is "95 % faster"; it does not count the COUNT.
+/// The article calls a hit "95 % faster", and leaves out the COUNT.
 fn article(way: Way) -> &'static str {
     match way {
         Way::Naive | Way::Miss => "80 ms, 61 queries",
@@ -88,7 +88,7 @@ pub(super) fn milliseconds(time: f64) -> String {
     crate::spread::Milliseconds(std::time::Duration::from_secs_f64(time / 1000.0)).to_string()
 }
 
-/// `1.6 ×`, `27 ×`, `2,300 ×`: more digits than two would be noise.
+/// `1.6 ×`, `27 ×`, `2,300 ×`: more than two digits would be noise.
 pub(super) fn times(factor: f64) -> String {
     if factor < 9.95 {
         return format!("{factor:.1} ×");

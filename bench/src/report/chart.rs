@@ -1,8 +1,8 @@
 //! Charts as SVG: lines, dots, areas and bars between two axes.
 //!
-//! `scale` says where a number lies on its axis, and which numbers are marked; `plot` leaves room for the texts around the
-//! points; `legend` names the series. Each chart is drawn once for a wide page and once for a narrow one: a picture that
-//! is merely scaled down cannot be read. The colours come from the page's style, by class.
+//! `scale` places numbers on an axis and chooses its marks; `plot` leaves room for the texts around the points; `legend`
+//! names the series. Each chart is drawn once for a wide page and once for a narrow one, since a picture that is only
+//! scaled down cannot be read. The colours come from the page's style, by class.
 
 mod legend;
 mod plot;
@@ -18,11 +18,11 @@ pub(super) use self::scale::{Axis, Scale};
 /// The style of all charts, light and dark.
 pub(super) const STYLE: &str = include_str!("chart.css");
 
-/// How large a chart is drawn, in the units of its texts.
+/// The size of a chart, in the units of its texts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) width: f64,
-    /// A chart of bars takes the height of its bars instead.
+    /// Ignored for a chart of bars, which is as high as its bars.
     pub(super) height: f64,
 }
 
@@ -33,7 +33,7 @@ impl Frame {
     pub(super) const NARROW: Self = Self { width: 340.0, height: 280.0 };
 }
 
-/// Of the texts' font: near enough to lay them out.
+/// The width of a character, near enough for the layout.
 const CHARACTER: f64 = 7.0;
 
 /// How points are shown.
@@ -46,17 +46,17 @@ pub(super) enum Shape {
     Dots,
     /// Filled down to the x axis.
     Area,
-    /// From the y axis to each point, with its x at the end.
+    /// A bar from the y axis to each point, with the number at its end.
     Bars,
 }
 
-/// Points of one kind.
+/// The points of one kind.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
     pub(super) shape: Shape,
-    /// Of the style: its colour.
+    /// The style's class, which sets the colour.
     pub(super) class: &'static str,
-    /// In the legend, if it is to be there.
+    /// The label in the legend; without one it is not listed.
     pub(super) label: Option<String>,
     pub(super) points: Vec<(f64, f64)>,
 }
@@ -75,7 +75,7 @@ impl Chart {
         self.svg(frame, &html! {})
     }
 
-    /// As a file of its own, with its style.
+    /// The chart as an SVG file, with its style.
     pub(super) fn file(&self, frame: Frame) -> String {
         let style = html! {
             style { (PreEscaped(STYLE)) }
@@ -125,7 +125,7 @@ impl Chart {
         }
     }
 
-    /// Where bars, or areas, begin.
+    /// The line where bars or areas begin.
     fn base(&self, plot: &Plot) -> String {
         let Plot { left, top, right, bottom, .. } = plot;
         if self.y.scale.are_rows() {
@@ -161,7 +161,7 @@ impl Chart {
         }
     }
 
-    /// What a point says when it is pointed at.
+    /// The tooltip of a point.
     fn told(&self, series: &Series, x: f64, y: f64) -> String {
         let name = series.label.as_deref().unwrap_or_default();
         format!("{name}: {} at {} ({}, {})", number(y), number(x), self.y.label, self.x.label)
@@ -177,7 +177,7 @@ fn line(points: &[(f64, f64)]) -> String {
     path
 }
 
-/// A point is a line without length: its round end shows.
+/// A dot is a line of length 0 with round ends.
 fn dots(points: &[(f64, f64)]) -> String {
     points.iter().map(|(x, y)| format!("M{} {}h0", px(*x), px(*y))).collect()
 }
@@ -189,7 +189,7 @@ fn area(points: &[(f64, f64)], bottom: f64) -> String {
 
 fn bar(class: &str, (x, y): (f64, f64), length: f64, plot: &Plot) -> Markup {
     const THICKNESS: f64 = 26.0;
-    // A bar of almost nothing is seen, too.
+    // Even the smallest bar is visible.
     let width = (x - plot.left).max(1.5);
     html! {
         rect class={ "bar " (class) } x=(plot.left) y=(px(y - THICKNESS / 2.0)) width=(px(width)) height=(THICKNESS) rx="2" {}
@@ -197,7 +197,7 @@ fn bar(class: &str, (x, y): (f64, f64), length: f64, plot: &Plot) -> Markup {
     }
 }
 
-/// To a tenth of a unit: finer is not seen, and makes the file large.
+/// Rounds to a tenth of a unit: a finer one is invisible, and makes the file large.
 fn px(place: f64) -> String {
     let text = format!("{place:.1}");
     text.strip_suffix(".0").unwrap_or(&text).to_owned()
@@ -221,14 +221,14 @@ mod tests {
             }],
         };
         let svg = chart.draw(Frame::WIDE).into_string();
-        // Left of the points is `100`, below them the x axis, above them the legend and the label of the y axis.
+        // The mark `100` is to the left of the points, the x axis below, the legend and the label of the y axis above.
         assert!(svg.contains("M35 274L626 44"), "{svg}");
         assert!(svg.contains("aria-label=\"a &lt;test&gt;\""), "{svg}");
         assert!(svg.contains("<title>naive: 100 at 10 (ms, users)</title>"), "{svg}");
     }
 
     #[test]
-    fn a_bar_is_as_long_as_its_number_and_never_unseen() {
+    fn a_bar_is_as_long_as_its_number_and_always_visible() {
         let bar = |row, length| Series {
             shape: Shape::Bars,
             class: "hit",

@@ -1,4 +1,4 @@
-//! What is charted: from a run to charts, each with its words.
+//! Makes the charts of a run, each with its texts.
 
 mod over_time;
 
@@ -6,10 +6,10 @@ use super::chart::{Axis, Chart, Scale, Series, Shape};
 use crate::run::{Run, Single, Site, Way};
 use crate::tables::{Indexes, Tables};
 
-/// A chart with its words.
+/// A chart with its title and caption.
 pub(super) struct Figure {
     pub(super) chart: Chart,
-    /// What to see in it.
+    /// What the chart shows.
     pub(super) caption: String,
 }
 
@@ -25,7 +25,7 @@ impl Figure {
     }
 }
 
-/// All that a run has the figures for, the main one first.
+/// All charts that the run has figures for, the main one first.
 pub(super) fn all(run: &Run) -> Vec<Figure> {
     let single = [ladder(run), at_once(run), singles(run), queries(run), distribution(run), list_query(run)];
     let mut figures: Vec<_> = single.into_iter().flatten().collect();
@@ -33,7 +33,7 @@ pub(super) fn all(run: &Run) -> Vec<Figure> {
     figures
 }
 
-/// The main one: what more and more users get.
+/// The main chart: response times as users are added.
 pub(super) fn ladder(run: &Run) -> Option<Figure> {
     let rungs = |way: Way| run.ladder.iter().filter(move |rung| rung.way == way);
     let mut series = Vec::new();
@@ -92,7 +92,7 @@ fn queries(run: &Run) -> Option<Figure> {
     bars("Queries a request", caption, "queries", counted)
 }
 
-/// A bar for each kind of single request; nothing without any.
+/// A bar for each kind of single request; `None` without any.
 fn bars<'a>(
     title: &str,
     caption: impl Into<String>,
@@ -112,7 +112,7 @@ fn bars<'a>(
     Some(Figure::new(title, caption, x, y, (0..).zip(&lengths).map(bar).collect()))
 }
 
-/// Each of 50 requests at once, the fastest first.
+/// The times of 50 requests at once, the fastest first.
 fn at_once(run: &Run) -> Option<Figure> {
     let first = run.bombardments.first()?;
     let mut series = Vec::new();
@@ -152,10 +152,10 @@ fn distribution(run: &Run) -> Option<Figure> {
     Some(Figure::new("How response times are distributed", caption, x, y, series))
 }
 
-/// To a decade.
+/// The bins of a decade.
 const BINS: i32 = 12;
 
-/// The outline of a histogram: how many percent of the times lie in each part.
+/// The outline of a histogram: the percentage of the times in each bin.
 fn shares(times: impl Iterator<Item = f64>) -> Vec<(f64, f64)> {
     let mut bins = std::collections::BTreeMap::<i32, usize>::new();
     for time in times {
@@ -176,7 +176,7 @@ fn shares(times: impl Iterator<Item = f64>) -> Vec<(f64, f64)> {
     outline
 }
 
-/// The list query alone, over the size of the table.
+/// The time of the list query alone, by the size of the table.
 fn list_query(run: &Run) -> Option<Figure> {
     let kinds = [
         (Indexes::None, "naive", "none"),
@@ -199,7 +199,7 @@ fn list_query(run: &Run) -> Option<Figure> {
     Some(Figure::new("The list query as the table grows", caption, x, y, series))
 }
 
-/// What the first tables are, for words.
+/// The first tables of the run, for captions.
 pub(super) fn first_tables(run: &Run) -> Option<Tables> {
     first_singles(run).next().map(|single| single.tables)
 }
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_is_outlined_from_its_first_part_to_its_last() {
+    fn a_histogram_is_outlined_from_its_first_bin_to_its_last() {
         let outline = shares([1.0, 1.1, 1.3, 1.05].into_iter());
         let percents: Vec<_> = outline.iter().map(|(_, share)| *share).collect();
         assert_eq!(percents, [0.0, 75.0, 75.0, 25.0, 25.0, 0.0]);

@@ -1,4 +1,4 @@
-//! The report: a page that needs nothing but itself.
+//! The report: one HTML page without further files.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -18,7 +18,7 @@ pub(super) fn page(run: &Run) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                // Browsers ask for one, and complain if there is none.
+                // Browsers request an icon, and log an error if there is none.
                 link rel="icon" href="data:,";
                 title { "Cachepage: measured" }
                 style { (PreEscaped(STYLE)) (PreEscaped(include_str!("page.css"))) }
@@ -198,7 +198,7 @@ fn table(heads: &[&str], rows: &[Vec<String>]) -> Markup {
                 thead { tr { @for head in heads { th { (head) } } } }
                 tbody {
                     @for row in rows {
-                        // On a phone a row is a card, and each cell says what it is.
+                        // On a phone each row is a card, and each cell shows its heading.
                         tr { @for (head, cell) in heads.iter().zip(row) { td data-head=(head) { (cell) } } }
                     }
                 }

@@ -1,4 +1,4 @@
-//! What there is to say: the article's claims, each with the figures of this run.
+//! The article's claims, each with the figures of this run.
 
 use super::article::{milliseconds, times};
 use super::charts::first_singles;
@@ -8,18 +8,18 @@ use crate::tables::Indexes;
 /// A claim.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fact {
-    /// In a word.
+    /// The claim as a short figure.
     pub(super) figure: String,
-    /// In a sentence.
+    /// The claim as a sentence.
     pub(super) words: String,
 }
 
-/// Those that the run has the figures for.
+/// The claims that the run has figures for.
 pub(super) fn facts(run: &Run) -> Vec<Fact> {
     [faster(run), queries(run), users(run), index(run), django(run)].into_iter().flatten().collect()
 }
 
-/// Of single requests, in milliseconds.
+/// The median of single requests, in milliseconds.
 fn median(run: &Run, site: Site, way: Way) -> Option<f64> {
     let mut singles = first_singles(run).filter(|single| single.site == site);
     singles.find(|single| single.way == way).map(|single| single.series.summary.median_ms)
@@ -94,7 +94,7 @@ fn django(run: &Run) -> Option<Fact> {
     Some(Fact { figure: times(decorated / hit), words })
 }
 
-/// What failed, by kind; nothing if nothing did.
+/// The failures, by kind; `None` if there were none.
 pub(super) fn failures(run: &Run) -> Option<String> {
     let kinds = run.failures();
     let total: usize = kinds.values().sum();
@@ -103,7 +103,7 @@ pub(super) fn failures(run: &Run) -> Option<String> {
         .then(|| format!("{total} requests failed, and have no part in the times: {}.", kinds.join(", ")))
 }
 
-/// How far the load loop is from its own limit.
+/// How far the load was below the limit of the load loop.
 pub(super) fn load_loop(run: &Run) -> Option<String> {
     let [own, cached] = &run.limits[..] else { return None };
     let (own, cached) = (own.summary.per_second, cached.summary.per_second);
@@ -122,7 +122,7 @@ mod tests {
     use crate::run::{Limit, Summary};
 
     #[test]
-    fn failures_are_told_by_kind() {
+    fn failures_are_reported_by_kind() {
         let mut run = Run::begin("test");
         assert_eq!(failures(&run), None);
         let kinds = [("status 503".to_owned(), 2), ("timeout".to_owned(), 1)];

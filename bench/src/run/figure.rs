@@ -1,4 +1,4 @@
-//! The figures of a run, each by a name that another run gives it, too.
+//! The figures of a run. The same figure has the same name in every run.
 
 use super::{Run, Site};
 use crate::tables::Tables;
@@ -9,7 +9,7 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) value: f64,
-    /// Whether more of it is better.
+    /// Whether a higher number is better.
     pub(crate) more_is_better: bool,
 }
 
@@ -28,7 +28,7 @@ impl Figure {
 }
 
 impl Run {
-    /// All of them, in the order of the article.
+    /// All figures, in the order of the article.
     pub(crate) fn figures(&self) -> Vec<Figure> {
         let mut figures = self.single_figures();
         for plan in &self.plans {
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated() {
         for (number, text) in
             [(0, "0"), (999, "999"), (1000, "1,000"), (500_000, "500,000"), (1_234_567, "1,234,567")]
         {

@@ -1,4 +1,4 @@
-//! The machine that a run was made on, by its parts: its name is nobody's business.
+//! The machine of a run: its hardware and software, without its name.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -18,12 +18,12 @@ pub(crate) struct Machine {
     pub(crate) redis: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) django: String,
-    /// Of our own programs.
+    /// The build profile of the measured programs.
     pub(crate) build: String,
 }
 
 impl Machine {
-    /// This one.
+    /// The machine that this runs on.
     pub(crate) fn here() -> Self {
         let system = rustix::system::uname();
         let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
@@ -57,7 +57,7 @@ impl Display for Machine {
     }
 }
 
-/// Where there is no /proc the rest must do.
+/// A field of a file in /proc; `None` on systems without it.
 fn field(file: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;

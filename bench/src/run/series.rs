@@ -9,19 +9,19 @@ use crate::failures::Failures;
 use crate::load::{Cache, Sample};
 use crate::spread::Spread;
 
-/// The requests of one kind: those that were answered well by their times, the others by their kinds.
+/// The requests of one kind: the times of those that succeeded, and the failures by kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) summary: Summary,
-    /// When each was due, in microseconds from the begin.
+    /// When each was due, in microseconds from the beginning.
     pub(crate) due_us: Vec<u64>,
-    /// How long each took from there.
+    /// How long each took from then, in microseconds.
     pub(crate) took_us: Vec<u64>,
 }
 
 impl Series {
-    /// Of requests that were made in this time; 0 if their rate says nothing.
+    /// Collects the requests. They were made within `seconds`, which is 0 if a rate makes no sense.
     pub(crate) fn of<'a>(
         name: &str,
         samples: impl Iterator<Item = &'a Sample> + Clone,
@@ -49,11 +49,11 @@ impl Series {
     }
 }
 
-/// What is to say of many requests. Times are of those that were answered well, in milliseconds.
+/// The summary of many requests. Times are those of successful requests, in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) requests: usize,
-    /// By kind.
+    /// The failures, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) failures: BTreeMap<String, usize>,
     pub(crate) hits: usize,
@@ -66,7 +66,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Of requests that were made in this time; 0 if their rate says nothing.
+    /// Summarises the requests. They were made within `seconds`, which is 0 if a rate makes no sense.
     pub(crate) fn of<'a>(samples: impl Iterator<Item = &'a Sample> + Clone, seconds: f64) -> Self {
         let spread = Spread::of(samples.clone());
         let requests = samples.clone().count();
@@ -87,7 +87,7 @@ impl Summary {
         }
     }
 
-    /// How many failed, of whatever kind.
+    /// The number of failures of all kinds.
     pub(crate) fn failed(&self) -> usize {
         self.failures.values().sum()
     }

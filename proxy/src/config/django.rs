@@ -9,7 +9,7 @@ use super::settings::{Setting, Settings};
 use crate::key::{Django, Keys, Language, Locale};
 use crate::page::format::{Format, Pickled};
 
-/// What Django's default middleware adds outside of `cache_page`.
+/// The headers that Django's default middleware adds outside of `cache_page`.
 const HIT_HEADERS: [(&str, &str); 4] = [
     ("x-frame-options", "DENY"),
     ("x-content-type-options", "nosniff"),
@@ -17,10 +17,10 @@ const HIT_HEADERS: [(&str, &str); 4] = [
     ("cross-origin-opener-policy", "same-origin"),
 ];
 
-/// Pages come from Django with all that DRF keeps beside the body; larger values than this are nobody's pages.
+/// Django's values hold everything that Django REST Framework keeps besides the body. No real page has a larger value.
 const MAX_VALUE: usize = 32 << 20;
 
-/// Reads the section; `None` if anything is wrong, which is then noted.
+/// Reads the section; `None` if there is a fault, which is then in the list.
 pub(super) fn django(
     settings: &mut Settings<'_>,
     warnings: &mut Vec<String>,
@@ -38,7 +38,7 @@ pub(super) fn django(
     Some((Keys::Django(Arc::new(keys)), Format::Pickled(Box::new(format?)), writes?))
 }
 
-/// A word about a section that has no effect.
+/// A warning about a section that has no effect.
 pub(super) fn unused(settings: &mut Settings<'_>) -> Option<String> {
     let place = settings.take_all("django.").into_iter().map(|(_, given)| given.place).min()?;
     Some(format!("{place}: [django] has no effect with keys = \"path\""))
@@ -86,7 +86,7 @@ fn pickled(settings: &mut Settings<'_>) -> Option<Pickled> {
     Some(Pickled { compressor: compressor?, hit_headers: hit_headers?, limit: MAX_VALUE })
 }
 
-/// Django's defaults, with what the file says of them; an empty value leaves a header out.
+/// Django's defaults, changed by the file; an empty value removes a header.
 fn hit_headers(settings: &mut Settings<'_>) -> Option<HeaderMap> {
     let presets =
         HIT_HEADERS.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
@@ -97,7 +97,9 @@ fn hit_headers(settings: &mut Settings<'_>) -> Option<HeaderMap> {
             (Ok(name), Ok(value)) if value.is_empty() => drop(headers.remove(name)),
             (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
             _ => {
-                settings.fault(format!("{place}: {name:?} is not the name of a header, or its value none"));
+                settings.fault(format!(
+                    "{place}: {name:?} is not a header name, or its value is not a header value"
+                ));
                 is_whole = false;
             }
         }

@@ -1,11 +1,11 @@
-//! `[deadlines]` and `[limits]`: how long to wait for whom, and how much of what.
+//! `[deadlines]` and `[limits]`: for the origin, the store and clients.
 
 use super::parse;
 use super::settings::Settings;
 use super::{Deadlines, Limits};
 use crate::origin::{OriginDeadlines, OriginLimits};
 
-/// The deadlines, those of clients apart: they are the server's.
+/// Reads the deadlines. Those for clients are separate, since the `server` crate keeps them.
 pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, server::ClientDeadlines)> {
     let mut take =
         |name: &str, default| settings.take(&format!("deadlines.{name}"), None, default, parse::duration);
@@ -30,7 +30,7 @@ pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, serve
     Some((Deadlines { origin, store: store? }, client))
 }
 
-/// The limits, those of clients apart: they are the server's.
+/// Reads the limits. Those for clients are separate, since the `server` crate keeps them.
 pub(super) fn limits(settings: &mut Settings<'_>) -> Option<(Limits, server::ClientLimits)> {
     let mut size =
         |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::buffer);

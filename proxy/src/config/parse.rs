@@ -1,4 +1,4 @@
-//! From the text of a setting to its type, or to what is wrong with it.
+//! Parses the text of each setting into its type, or says what is wrong with it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::request::site::Site;
 
 pub(super) const DEFAULT_STORE: &str = "redis://127.0.0.1:6379/1";
 
-/// Longer lifetimes are a mistake of units: a year has 31,536,000 seconds.
+/// One year. A longer time is probably given in milliseconds by mistake.
 const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
@@ -43,12 +43,12 @@ pub(super) fn store(text: &str) -> Result<StoreUrl, String> {
     }
 }
 
-/// Which keys: those of Django, or the readable ones.
+/// The scheme of keys: readable, or Django's.
 pub(super) fn keys(text: &str) -> Result<Scheme, String> {
     match text {
         "path" => Ok(Scheme::Path),
         "django" => Ok(Scheme::Django),
-        other => Err(format!("{other:?} is no kind of keys; path and django are")),
+        other => Err(format!("{other:?} is neither path nor django")),
     }
 }
 
@@ -94,7 +94,7 @@ pub(super) fn language(text: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Codes between commas, in the order of the site's LANGUAGES.
+/// Codes separated by commas, in the order of the site's LANGUAGES.
 pub(super) fn languages(text: &str) -> Result<Vec<String>, String> {
     let codes = text.split(',').map(str::trim).filter(|code| !code.is_empty());
     codes.map(|code| language(code).map(|code| code.unwrap_or_default().to_lowercase())).collect()
@@ -108,7 +108,7 @@ pub(super) fn compressor(text: &str) -> Result<Compressor, String> {
         "zstd" => Ok(Compressor::Zstd),
         "lz4" => Ok(Compressor::Lz4),
         "lzma" => Ok(Compressor::Lzma),
-        other => Err(format!("{other:?} is none of none, zlib, gzip, zstd, lz4, lzma")),
+        other => Err(format!("{other:?} is not one of none, zlib, gzip, zstd, lz4, lzma")),
     }
 }
 
@@ -119,7 +119,7 @@ pub(super) fn site(text: &str) -> Result<Option<Site>, String> {
     }
 }
 
-/// Networks or single addresses, between commas.
+/// Networks or single addresses, separated by commas.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
     items
@@ -144,7 +144,7 @@ pub(super) fn near(text: &str) -> Result<Option<u64>, String> {
     }
 }
 
-/// A size of something that is held in memory whole; hyper's smallest buffer is 8 KiB, and a head is never larger.
+/// The size of a buffer in memory.
 pub(super) fn buffer(text: &str) -> Result<usize, String> {
     const LARGEST: u64 = 16 << 20;
     match size(text)? {
@@ -165,7 +165,7 @@ pub(super) fn count_or_none(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("{text:?} is not a number like 100"))
 }
 
-/// A time, or 0 for none.
+/// A duration, or 0 for none.
 pub(super) fn duration_if_any(text: &str) -> Result<Option<Duration>, String> {
     match text {
         "0" | "0s" => Ok(None),
@@ -192,7 +192,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A number, not below 0.
+/// A number that is not negative.
 pub(super) fn factor(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if factor.is_finite() && factor >= 0.0 => Ok(factor),
@@ -223,7 +223,7 @@ pub(super) fn coalesce(text: &str) -> Result<Coalesce, String> {
     }
 }
 
-/// `PATH` or `PATH=SECONDS`; a path may hold a `=` too.
+/// `PATH` or `PATH=SECONDS`; the path itself may contain `=`.
 pub(super) fn cache_flag(text: &str) -> Result<Rule, String> {
     let (path, timeout) = match text.rsplit_once('=') {
         Some((path, number)) if !number.contains('/') => (path, seconds(number)?),

@@ -1,11 +1,11 @@
-//! Settings as they were given, before they have types.
+//! Settings as texts with their places, before they are parsed into types.
 
 use std::collections::BTreeMap;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A text and where it was given.
+/// The text of a setting, and the place where it was given.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) place: String,
@@ -15,14 +15,14 @@ pub(super) struct Setting {
 /// The settings of one table of a file, by dotted name.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Where the table begins, for what is missing in it.
+    /// Where the table begins: the place of a missing setting.
     start: String,
     given: BTreeMap<String, Setting>,
-    /// Names that have a value no setting can have, and its type.
+    /// Settings whose value has a type that no setting can have, and that type.
     wrong: Vec<(Setting, &'static str)>,
 }
 
-/// A configuration file, taken apart.
+/// A configuration file.
 #[derive(Debug, Default)]
 pub(super) struct File {
     pub(super) settings: Table,
@@ -30,7 +30,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Takes TOML apart. What is no TOML is a fault with its line; the rest is read all the same.
+    /// Parses TOML. A syntax error is a fault with its line; the rest of the file is still read.
     pub(super) fn parse(name: &str, text: &str, faults: &mut Vec<String>) -> Self {
         let place = |offset: usize| format!("{name}:{}", 1 + text[..offset].matches('\n').count());
         let (root, mut errors) = DeTable::parse_recoverable(text);
@@ -46,7 +46,7 @@ impl File {
                     file.rules.extend(rules.iter().map(|rule| Table::of(rule, &place)));
                 }
                 _ if errors.is_empty() => file.settings.add(key.get_ref(), key.span().start, value, &place),
-                // After a broken line the parser's guesses would only be faults on top of the fault.
+                // After a syntax error, the parser's guesses would only cause further faults.
                 _ => {}
             }
         }
@@ -86,7 +86,7 @@ impl Table {
     }
 }
 
-/// The text of a value that is one thing.
+/// The text of a value that is neither an array nor a table.
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -97,7 +97,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// A table on its way into types, and what is wrong with it.
+/// A table that is being parsed, and the faults found so far.
 pub(super) struct Settings<'a> {
     table: Table,
     faults: &'a mut Vec<String>,
@@ -108,7 +108,8 @@ impl<'a> Settings<'a> {
         Self { table, faults }
     }
 
-    /// One setting: from its flag, else from the file, else the default. `None` if it is wrong, which is then noted.
+    /// Parses one setting: from its flag, else from the file, else the default. `None` if there is a fault, which is
+    /// then in the list.
     pub(super) fn take<T>(
         &mut self,
         name: &str,
@@ -126,7 +127,7 @@ impl<'a> Settings<'a> {
         parse(&given.text).map_err(|fault| self.faults.push(format!("{}: {fault}", given.place))).ok()
     }
 
-    /// All settings below a name, by the rest of theirs.
+    /// All settings whose names begin with `below`, without that prefix.
     pub(super) fn take_all(&mut self, below: &str) -> Vec<(String, Setting)> {
         let (taken, rest) =
             std::mem::take(&mut self.table.given).into_iter().partition(|(name, _)| name.starts_with(below));
@@ -135,12 +136,12 @@ impl<'a> Settings<'a> {
         taken.into_iter().map(|(name, given)| (name[below.len()..].to_owned(), given)).collect()
     }
 
-    /// Notes a fault between settings.
+    /// Adds a fault.
     pub(super) fn fault(&mut self, fault: String) {
         self.faults.push(fault);
     }
 
-    /// What nobody took is a fault.
+    /// Reports each setting that was not taken as a fault.
     pub(super) fn finish(self) {
         let unknown = self.table.given.into_iter();
         self.faults.extend(unknown.map(|(name, given)| format!("{}: {name}: no such setting", given.place)));

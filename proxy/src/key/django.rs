@@ -1,11 +1,9 @@
-//! The keys of real Django, byte for byte.
+//! The keys of real Django, byte for byte, as Django's `utils/cache.py` makes them.
 //!
 //! ```text
 //! :1:views.decorators.cache.cache_header..MD5(URI).en-us.UTC             the names of the headers the page varies on
 //! :1:views.decorators.cache.cache_page..GET.MD5(URI).MD5(VALUES).en-us.UTC   the page for their values
 //! ```
-//!
-//! The rules were measured (django-reference, D) and read in Django's `utils/cache.py`.
 
 mod digest;
 mod locale;
@@ -28,10 +26,10 @@ use crate::request::receive::X_FORWARDED_HOST;
 use crate::request::{Lines, Question};
 use crate::text::hex;
 
-/// The settings of the Django that shares the cache, as far as they are in its keys.
+/// The settings of the Django that shares the cache, as far as its keys depend on them.
 #[derive(Clone, Debug)]
 pub struct Django {
-    /// Which releases it is one of.
+    /// The generation of its release.
     pub generation: Generation,
     /// `KEY_PREFIX` of the cache.
     pub key_prefix: String,
@@ -47,7 +45,7 @@ pub struct Django {
     pub use_x_forwarded_host: bool,
 }
 
-/// Where the language of a page comes from.
+/// How Django chooses the language of a page.
 #[derive(Clone, Debug)]
 pub enum Language {
     /// `LANGUAGE_CODE`.
@@ -56,14 +54,14 @@ pub enum Language {
     Negotiated(Locale),
 }
 
-/// What the keys of a request are made of. The URI is hashed once for both.
+/// The parts of a request's keys. The URI is hashed once for both keys.
 #[derive(Clone, Debug)]
 pub(crate) struct DjangoId {
     django: Arc<Django>,
     uri: String,
     uri_digest: [u8; 32],
     language: Option<String>,
-    /// Credentials, where the rule tells them apart.
+    /// The credentials, if the rule varies on them.
     authorization: Option<Vec<u8>>,
 }
 
@@ -82,12 +80,12 @@ impl DjangoId {
         Self { django: django.clone(), uri, uri_digest, language, authorization }
     }
 
-    /// Where the names of the headers are.
+    /// The key of the list of headers (`_generate_cache_header_key`).
     pub(crate) fn header_key(&self, rule: &Rule) -> KeyText {
         self.key("header", &[rule.key_prefix.as_bytes(), b".", &self.uri_digest])
     }
 
-    /// Where the page is for the values of these headers.
+    /// The key of the page for the values of these headers (`_generate_cache_key`).
     pub(crate) fn page_key(&self, rule: &Rule, method: &str, list: &[String], lines: Lines<'_>) -> KeyText {
         let mut values = [0; 32];
         hex(&self.django.generation.digest(list, lines), &mut values);
@@ -109,16 +107,16 @@ impl DjangoId {
         key
     }
 
-    /// What the digests of the header key, or, with its list, those of the page key are made of.
+    /// The texts that are digested in the header key or, with a list, in the page key.
     pub(crate) fn hashed(&self, list: Option<&[String]>, lines: Lines<'_>) -> Vec<Hashed> {
         let uri = Hashed::new("URI", self.uri.as_bytes());
         let values = list.map(|list| Hashed::new("values", &self.django.generation.hashed(list, lines)));
         [Some(uri), values].into_iter().flatten().collect()
     }
 
-    /// What proves that an entry of ours was stored for this very request: Django's digests can be made to collide.
-    /// Covers the values of all that the page itself says it varies on. What the language of the key stands for
-    /// needs no values.
+    /// Proves that an entry of ours was stored for this very request, since Django's digests can be made to collide.
+    /// Covers the URI and the values of all headers in the page's `Vary`, without `Accept-Language` if the language in
+    /// the key was negotiated from it.
     pub(crate) fn proof(&self, page: &HeaderMap, lines: Lines<'_>) -> [u8; 64] {
         let mut text = self.uri.clone().into_bytes();
         let negotiated = matches!(self.django.language, Some(Language::Negotiated(_)));
@@ -138,7 +136,7 @@ impl DjangoId {
         sha256_hex(&text)
     }
 
-    /// The headers of `LocaleMiddleware`, where there is one.
+    /// Adds the headers of `LocaleMiddleware`, if the site has it.
     pub(crate) fn add_language(&self, page: &mut HeaderMap) {
         let (Some(Language::Negotiated(_)), Some(language)) = (&self.django.language, &self.language) else {
             return;
@@ -157,7 +155,7 @@ impl DjangoId {
         }
     }
 
-    /// The list that Django learns from a page.
+    /// The list of headers that Django learns from a page (`learn_cache_key`).
     pub(crate) fn header_list(&self, page: &HeaderMap) -> Option<Vec<String>> {
         let redundant = self.django.language.is_some();
         page.contains_key(VARY)
@@ -165,14 +163,14 @@ impl DjangoId {
     }
 }
 
-/// All `Vary` lines as the one that Django would have.
+/// All `Vary` lines joined to one, as in Django.
 fn page_vary(page: &HeaderMap) -> String {
     let lines: Vec<_> = page.get_all(VARY).iter().filter_map(|line| line.to_str().ok()).collect();
     lines.join(", ")
 }
 
 impl Django {
-    /// What the keys of both kinds begin with.
+    /// The prefix that both keys share.
     pub(super) fn prefix(&self) -> Vec<u8> {
         format!("{}:{}:views.decorators.cache.cache_", self.key_prefix, self.version).into_bytes()
     }
@@ -189,7 +187,8 @@ impl Django {
     }
 }
 
-/// Whether a list can be answered from here: names of headers only, none that the proxy itself writes for each client.
+/// Whether the proxy can answer for a list: it names only headers, and not `X-Forwarded-For`, which the proxy itself
+/// sets for each client.
 pub(crate) fn is_usable(list: &[String]) -> bool {
     list.iter().all(|name| name.starts_with("HTTP_") && name != "HTTP_X_FORWARDED_FOR")
 }
@@ -201,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    /// The vectors of real Django: the copy that is kept here, and those beside the project where they are.
+    /// The test vectors of real Django: those of this repository and, if present, more beside it.
     fn vectors() -> Vec<Value> {
         let here = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django/keys.json");
         let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/django-reference/keys.json");
@@ -218,7 +217,7 @@ mod tests {
         value.as_str().unwrap_or_default()
     }
 
-    /// The languages that the vectors' site has translations of (django.conf.global_settings.LANGUAGES).
+    /// The languages of the site in the vectors, a part of django.conf.global_settings.LANGUAGES.
     const LANGUAGES: [&str; 10] =
         ["de", "en", "en-au", "en-gb", "es", "fr", "pt", "pt-br", "zh-hans", "zh-hant"];
 
@@ -249,7 +248,7 @@ mod tests {
 
     fn headers(request: &Value, uri: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        // Without a Host the server's own address counts; the proxy puts its site there.
+        // Without a Host, Django takes the server's own address; the proxy takes its site.
         let host = request["host"].as_str().unwrap_or_else(|| uri.split('/').nth(2).unwrap());
         headers.insert(HOST, HeaderValue::from_str(host).unwrap());
         for pair in request["headers"].as_array().unwrap() {
@@ -266,20 +265,20 @@ mod tests {
         vary.into_iter().collect()
     }
 
-    /// All but those without keys: methods other than GET and HEAD, a `*` in Vary, and targets that a server refuses.
+    /// Skips the vectors without keys: methods other than GET and HEAD, a `*` in Vary, and targets that a server refuses.
     #[test]
     fn keys_are_those_of_real_django() {
         let mut checked = 0;
         for case in vectors().iter().filter(|case| case["stored"] == true) {
             let (name, settings, request) = (&case["name"], &case["settings"], &case["request"]);
             let prefixes = ["cache_page_key_prefix", "CACHE_MIDDLEWARE_KEY_PREFIX"];
-            // The setting is the site-wide middleware's alone.
+            // This setting applies only to the site-wide middleware.
             let count = if settings["sitewide_cache_middleware"] == true { 2 } else { 1 };
             let prefix = prefixes[..count].iter().map(|name| text(&settings[name])).collect::<String>();
             let rule = Rule { key_prefix: prefix, ..Rule::new("/*", 60).unwrap() };
             let django = Arc::new(django(settings));
             let headers = headers(request, text(&case["hashed"]["uri"]));
-            // hyper refuses some raw characters in a query: there the vector's own parts are taken.
+            // hyper refuses some raw characters in a query: for these, the parts come from the vector.
             let uri = text(&request["target"]).parse::<hyper::Uri>();
             let (path, query) = match &uri {
                 Ok(uri) => (uri.path(), uri.query().unwrap_or_default()),
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_covers_what_the_digests_mix_up() {
+    fn a_proof_differs_where_the_digests_collide() {
         let django = Arc::new(django(&serde_json::json!({
             "VERSION": 1, "LANGUAGE_CODE": "en-us", "USE_I18N": true, "USE_TZ": true, "TIME_ZONE": "UTC",
         })));
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_headers_can_be_answered_for() {
+    fn a_list_is_usable_only_if_it_names_headers() {
         for (list, usable) in [
             (&[][..], true),
             (&["HTTP_ACCEPT", "HTTP_ ODD", "HTTP_"][..], true),

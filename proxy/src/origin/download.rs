@@ -1,4 +1,4 @@
-//! The body of an answer on its way from the origin.
+//! The body of an origin's answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,12 +13,12 @@ use super::gate::Admitted;
 use super::link::Link;
 use super::silence::{Silence, next_data};
 
-/// The origin's body, piece by piece as it comes, with a bound on silence and on the time in all.
+/// The origin's body as it arrives, with deadlines for silence and for the whole answer.
 #[derive(Debug)]
 pub struct Download {
     incoming: Incoming,
     silence: Silence,
-    /// The connection that it comes on, and a place at the origin, held until its end.
+    /// The connection and the slot, held until the end of the body.
     held: Option<(Link, Admitted)>,
 }
 
@@ -32,7 +32,7 @@ impl Download {
         Self { incoming, silence: Silence::new(idle, until), held: Some(held) }
     }
 
-    /// Lets the connection go. It is asked again if the body was read to its end: what is left of it is in the way of others.
+    /// Releases the connection. It is reused only if the body was read to its end.
     fn end(&mut self, is_whole: bool) {
         if let Some((link, _place)) = self.held.take()
             && is_whole
@@ -43,7 +43,7 @@ impl Download {
 }
 
 impl Drop for Download {
-    /// hyper stops polling at Content-Length, so that the end is noticed when the body is dropped.
+    /// hyper stops polling at Content-Length, so the end is noticed when the body is dropped.
     fn drop(&mut self) {
         self.end(self.incoming.is_end_stream());
     }

@@ -1,4 +1,4 @@
-//! Why the origin gives no answer, or a body does not come whole.
+//! Why the origin gave no answer, or a body is incomplete.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-/// The error below. Shared, since an error can be the answer to many requests.
+/// The source of an error. Shared, since the error of a leader goes to all its followers.
 pub(crate) type Cause = Arc<dyn StdError + Send + Sync>;
 
-/// Why a request got no answer of the origin.
+/// Why a request got no answer from the origin.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum OriginError {
-    /// The client's body is not HTTP. A client that hung up does not read the answer.
+    /// The client's body is not valid HTTP, or the client hung up.
     #[error("the request body is broken")]
     BrokenRequest,
     /// The client stopped sending its body.
@@ -24,27 +24,27 @@ pub(crate) enum OriginError {
     Answer(#[source] Cause),
     #[error("the origin did not answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
-    /// An answer to something else.
+    /// The answer does not fit the request.
     #[error("the origin's answer is {0}, which was not asked for")]
     Unasked(StatusCode),
-    /// It has as many requests as it may have, and as many wait for it as may wait.
+    /// All slots are taken, and the queue is full or the wait was too long.
     #[error("the origin is busy")]
     Busy,
 }
 
-/// Why a body ended before its end. The connection is closed on it, so that nobody takes the part for the whole.
+/// Why a body is incomplete. The client's connection is closed, so that the client notices.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The connection broke.
-    #[error("the other side broke off")]
+    #[error("the connection broke")]
     Broken(#[from] hyper::Error),
-    /// Nothing came for this time.
-    #[error("nothing came for {} s", .0.as_secs())]
+    /// No data arrived for this time.
+    #[error("no data arrived for {} s", .0.as_secs())]
     Idle(Duration),
-    /// The time for the whole answer has passed.
-    #[error("it took too long in all")]
+    /// The deadline for the whole answer has passed.
+    #[error("the answer took too long in all")]
     Late,
-    /// The task that captures the page is gone.
+    /// The task that captures the page ended early.
     #[error("the fill ended early")]
     Fill,
 }

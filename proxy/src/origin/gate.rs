@@ -1,5 +1,5 @@
-//! A bound on the requests that the origin has at a time, and the queue before it: an origin that is behind gets no more
-//! work than it can do, and who would wait too long is told so at once.
+//! Limits the requests that the origin has at a time, and queues further ones: a slow origin gets no more work than it
+//! can do, and a request that finds the queue full is refused at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::time::timeout;
 
 use super::OriginError;
 
-/// How much the origin gets at a time.
+/// How many requests the origin gets at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginLimits {
-    /// Requests that it has at a time, each until the end of its answer.
+    /// Requests that the origin has at a time, each until the end of its answer.
     pub requests: usize,
-    /// Requests that wait for their turn.
+    /// Requests that wait for a free slot.
     pub queue: usize,
 }
 
-/// The way to the origin.
+/// The slots and the queue.
 #[derive(Debug)]
 pub(crate) struct Gate {
     places: Arc<Semaphore>,
@@ -26,7 +26,7 @@ pub(crate) struct Gate {
     wait: Duration,
 }
 
-/// A place at the origin, free again when it is dropped.
+/// A slot at the origin. Dropping it frees the slot.
 pub(crate) type Admitted = OwnedSemaphorePermit;
 
 impl Gate {
@@ -36,9 +36,9 @@ impl Gate {
         Self { places: Arc::new(places), queue, wait }
     }
 
-    /// Waits for a place, in turn, and not for long.
+    /// Waits for a free slot, in order of arrival, until the deadline.
     pub(crate) async fn enter(&self) -> Result<Admitted, OriginError> {
-        // While others wait none is free: each goes from hand to hand.
+        // Fails while others wait: a freed slot goes to the first of them.
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Ok(place);
         }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_finds_no_place_waits_in_turn_and_not_for_long() {
+    async fn a_request_waits_for_a_free_slot_until_its_deadline() {
         let gate = Arc::new(Gate::new(OriginLimits { requests: 1, queue: 1 }, Duration::from_secs(5)));
         let first = gate.enter().await.unwrap();
         let waiting = tokio::spawn({

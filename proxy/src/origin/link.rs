@@ -1,7 +1,7 @@
 //! Connections to the origin, kept for the next request.
 //!
-//! hyper-util's client has a pool, too: it hashes the origin's name twice and spawns a task for each request, a twentieth of
-//! what a pass-through costs. With one origin a list does.
+//! The pool of hyper-util's client hashes the origin's name twice and spawns a task for each request, a twentieth of the
+//! cost of a pass. With a single origin a list is enough.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -20,10 +20,10 @@ use tracing::debug;
 use super::Failure;
 use super::upload::Upload;
 
-/// Without a request a connection is closed after this time, before most origins would close it under us.
+/// An idle connection is closed after this time, before most origins would close it.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// The connections of one worker, where they are made and wait.
+/// Makes the connections of one worker and keeps them while they are idle.
 #[derive(Debug)]
 pub(super) struct Links {
     connector: HttpConnector,
@@ -31,21 +31,21 @@ pub(super) struct Links {
     idle: Arc<Idle>,
 }
 
-/// A connection that has had its answer, and is asked the next request when the body of that has ended.
+/// A connection whose answer has begun. It can take the next request when the body of the answer has ended.
 pub(crate) struct Link {
     sender: SendRequest<Upload>,
     idle: Weak<Idle>,
 }
 
-/// Connections that wait for a request.
+/// The idle connections.
 #[derive(Debug, Default)]
 struct Idle(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// With the time since when, the latest last.
+    /// Each with the time since when it is idle, the latest last.
     links: Vec<(SendRequest<Upload>, Instant)>,
-    /// Whether a task closes those that wait for too long.
+    /// Whether a task runs that closes the old ones.
     is_watched: bool,
 }
 
@@ -54,8 +54,8 @@ impl Links {
         Self { connector, origin, idle: Arc::default() }
     }
 
-    /// Sends a request, on the connection that was used last if there is one. What was not written at all, because the
-    /// origin had closed the connection, goes on another.
+    /// Sends a request, on the connection that was used last, or on a new one. If the origin had closed that connection
+    /// and nothing of the request was written, another connection is tried.
     pub(super) async fn send(
         &self,
         mut request: Request<Upload>,
@@ -94,9 +94,9 @@ impl Links {
 }
 
 impl Link {
-    /// Has it wait for the next request. The answer has been read whole.
+    /// Keeps the connection for the next request. Its answer has been read to the end.
     pub(crate) fn give_back(mut self) {
-        // Nobody asks for it any more, or can.
+        // The worker or the runtime is gone.
         let (Some(idle), Ok(runtime)) = (self.idle.upgrade(), Handle::try_current()) else { return };
         if self.sender.is_ready() {
             return idle.put(self.sender, &runtime);
@@ -134,7 +134,7 @@ impl Idle {
         }
     }
 
-    /// Closes those that have waited for too long. When the next will have, if there are more.
+    /// Closes the connections that were idle for too long. Returns when the next one will be, if there are more.
     fn close_old(&self) -> Option<Instant> {
         let mut waiting = self.lock();
         let now = Instant::now();
@@ -150,7 +150,7 @@ impl Idle {
     }
 }
 
-/// Until none waits any more.
+/// Closes old connections until none is idle.
 async fn watch(idle: Weak<Idle>) {
     while let Some(next) = idle.upgrade().and_then(|idle| idle.close_old()) {
         sleep_until(next).await;
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_nobody_uses_is_closed_and_nothing_watches_any_more() {
+    async fn an_idle_connection_is_closed_and_the_watching_task_ends() {
         let idle = Arc::<Idle>::default();
         let mut origins = Vec::new();
         for _ in 0..2 {

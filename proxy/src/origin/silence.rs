@@ -1,4 +1,4 @@
-//! A bound on the silence of a body, and on its time in all.
+//! Deadlines for a body: for silence between its parts, and for the whole.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,7 +16,7 @@ use super::error::BodyError;
 pub(super) struct Silence {
     idle: Duration,
     until: Option<Instant>,
-    /// When something must have come, from the first wait on.
+    /// When the next data is due; set at the first wait for it.
     due: Option<Instant>,
     alarm: Alarm,
 }
@@ -40,7 +40,7 @@ impl Silence {
     }
 }
 
-/// The next data of a body, or an error after too much silence. Trailers end here: they are for one hop alone.
+/// The next data of a body, or an error at a deadline. Trailers are dropped: they are hop-by-hop.
 pub(super) fn next_data(
     incoming: &mut Incoming,
     silence: &mut Silence,

@@ -1,4 +1,4 @@
-//! The body of a request on its way to the origin.
+//! The body of a request to the origin.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,16 +12,16 @@ use tokio::time::Instant;
 use super::error::BodyError;
 use super::silence::{Silence, next_data};
 
-/// A client's body, piece by piece as it comes, with a bound on silence.
+/// A client's body as it arrives, with a deadline for silence.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    /// None for a request whose body is not forwarded.
+    /// `None` for a request whose body is not forwarded.
     incoming: Option<Incoming>,
     silence: Silence,
     progress: Progress,
 }
 
-/// When a body last moved; shared with the wait for the answer to it.
+/// When the last part of a body was sent. Shared with the fetch, which waits for the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress(Arc<Mutex<Instant>>);
 

@@ -1,4 +1,4 @@
-//! A page as it is stored.
+//! The entry: a stored response.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,23 +7,23 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::HeaderMap;
 
-/// A response as it was stored, with what the store needs to know of it.
+/// A stored response and its metadata.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// Only if it is not the usual one.
+    /// The reason phrase, if it is not the status's usual one.
     pub(crate) reason: Option<ReasonPhrase>,
     pub(crate) body: Bytes,
-    /// When it is no longer fresh, in seconds since 1970; unknown of entries that Django wrote.
+    /// When it stops being fresh, in seconds since 1970; unknown for entries that Django wrote.
     pub(crate) expires: Option<u64>,
-    /// How long the origin took to make it, if the rule wants to know.
+    /// How long the origin took to make it; zero unless the rule has `early_refresh`.
     pub(crate) cost: Duration,
-    /// The proof of the selection it was stored for (see [`crate::key`]); none in entries that Django wrote.
+    /// Proves which request it was stored for (see [`crate::key::PageId::proof`]); absent in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
 }
 
-/// A date, whatever its day of the week: Django does not look at that.
+/// Parses a date, with any day of the week: Django does not check that.
 pub(crate) fn parse_date(text: &str) -> Option<SystemTime> {
     const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     let with = |day: &str| httpdate::parse_http_date(&format!("{day}{}", text.get(3..)?)).ok();
@@ -38,7 +38,7 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
     }
 }
 
-/// Whole seconds since 1970; a clock before that counts as 1970.
+/// Whole seconds since 1970; an earlier time counts as 1970.
 pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
     u64::try_from(seconds(time)).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Stored bytes ⇄ entries and markers. What cannot be read is `None` or unusable, and so a miss.
+//! Stored bytes ⇄ entries and markers. A value that cannot be decoded is a miss.
 
 pub(crate) mod http;
 mod pickled;
@@ -9,7 +9,7 @@ use crate::key::{PathMarker, VaryMarker};
 use crate::page::entry::Entry;
 pub use pickled::Pickled;
 
-/// How values are written.
+/// The format of stored values.
 #[derive(Clone, Debug)]
 pub enum Format {
     /// The HTTP response as text.
@@ -18,7 +18,7 @@ pub enum Format {
     Pickled(Box<Pickled>),
 }
 
-/// What lies under a base key.
+/// What is stored under a base key.
 pub(crate) enum Base {
     Page(Entry),
     Marker(VaryMarker),
@@ -26,7 +26,7 @@ pub(crate) enum Base {
 }
 
 impl Format {
-    /// The value of an entry; `None` if it cannot have one.
+    /// The value of an entry; `None` if the entry cannot be encoded.
     pub(crate) fn encode(&self, entry: &Entry) -> Option<Bytes> {
         match self {
             Self::Http => Some(http::encode(entry)),
@@ -42,7 +42,7 @@ impl Format {
         }
     }
 
-    /// What comes before the body in a value, where the one is text and the other lies in it as it is.
+    /// The part of a value before the body, in a format that stores the body unchanged at its end.
     pub(crate) fn head<'a>(&self, value: &'a Bytes, entry: &Entry) -> Option<&'a [u8]> {
         match self {
             Self::Http => value.get(..value.len().checked_sub(entry.body.len())?),
@@ -59,7 +59,7 @@ impl Format {
         }
     }
 
-    /// What a value under a base key is: with readable keys the page itself or its marker, with Django's a list only.
+    /// Decodes a value under a base key: a page or a marker with readable keys, only a list with Django's.
     pub(crate) fn base(&self, value: &Bytes) -> Base {
         let found = match self {
             Self::Http => PathMarker::decode(value)

@@ -1,4 +1,4 @@
-//! A stored page on its way to clients. What all hits of a page have in common is done once.
+//! A stored page, ready to be served. Work that all hits of a page share is done once.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -11,9 +11,9 @@ use hyper::{Response, StatusCode};
 use super::entry::{Entry, parse_date, seconds};
 use crate::policy::CacheControl;
 use crate::status::CacheStatus;
-use crate::text::{decimal, push_line};
+use crate::text::push_line;
 
-/// A page that was found. Cheap to clone.
+/// A stored page. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StoredPage(Arc<Parts>);
 
@@ -23,29 +23,29 @@ struct Parts {
     body: Bytes,
 }
 
-/// The head of all hits of a page: but for `Age` and `Cache-Status` it is always the same.
+/// The head of every hit of a page, except the values of `Age` and `Cache-Status`.
 #[derive(Debug)]
 pub(crate) struct PageHead {
     status: StatusCode,
-    /// The stored headers in their order, then `Age`, then `X-Cache`.
+    /// The stored headers in order, then `Age`, then `X-Cache`.
     headers: HeaderMap,
     reason: Option<ReasonPhrase>,
     expires: Option<u64>,
     cost: Duration,
     proof: Option<Bytes>,
     aging: Option<Aging>,
-    /// Made at the first use.
+    /// Made on first use.
     text: OnceLock<HeadText>,
 }
 
-/// A head as it is written, up to the value of `Age` and from there on.
+/// The text of a head, split at the value of `Age`.
 #[derive(Debug)]
 struct HeadText {
     before_age: Vec<u8>,
     after_age: Vec<u8>,
 }
 
-/// What the age of a page is computed of, in seconds: its `Expires`, since 1970, and its `max-age`.
+/// The age of a page is computed from its `Expires`, in seconds since 1970, and its `max-age`, in seconds.
 #[derive(Clone, Copy, Debug)]
 struct Aging {
     expires: i64,
@@ -63,7 +63,7 @@ impl From<Entry> for StoredPage {
     fn from(entry: Entry) -> Self {
         let Entry { status, mut headers, reason, body, expires, cost, proof } = entry;
         let aging = Aging::of(&headers);
-        // Room for all that a hit adds: its copy of the map need not grow.
+        // Room for the headers that a hit adds, so that its copy of the map does not grow.
         headers.reserve(3);
         if aging.is_some() {
             headers.insert(AGE, HeaderValue::from_static("0"));
@@ -75,7 +75,7 @@ impl From<Entry> for StoredPage {
 }
 
 impl StoredPage {
-    /// A page of a head that another page had before.
+    /// A page with a head that was parsed before.
     pub(crate) fn new(head: Arc<PageHead>, body: Bytes) -> Self {
         Self(Arc::new(Parts { head, body }))
     }
@@ -104,12 +104,12 @@ impl StoredPage {
         self.head().proof.as_deref()
     }
 
-    /// The stored headers, with those that a hit has.
+    /// The stored headers, and those that each hit adds.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.head().headers
     }
 
-    /// The seconds that the page is still fresh, or less than 0; unknown of pages that Django wrote.
+    /// The seconds that the page stays fresh, negative if it has ended; unknown for pages that Django wrote.
     pub(crate) fn ttl(&self, now: SystemTime) -> Option<i64> {
         let expires = i64::try_from(self.expires()?).unwrap_or(i64::MAX);
         Some(expires.saturating_sub(seconds(now)))
@@ -118,7 +118,7 @@ impl StoredPage {
     /// The answer to one client, for hyper to write.
     pub(crate) fn response(&self, now: SystemTime, cache: CacheStatus) -> Response<Bytes> {
         let PageHead { status, headers, reason, aging, .. } = &**self.head();
-        // hyper takes the map: a copy is what each hit must have for its own.
+        // hyper takes the map, so each hit needs its own copy.
         let mut headers = headers.clone();
         if let Some(aging) = aging {
             headers.insert(AGE, HeaderValue::from(aging.age(now)));
@@ -127,27 +127,27 @@ impl StoredPage {
         response(*status, headers, reason.clone(), self.body().clone())
     }
 
-    /// The head of the answer to one client, as [`response`](Self::response) and hyper would write it, but for `Date`.
+    /// The head of the answer to one client, as [`response`](Self::response) and hyper would write it, without `Date`.
     pub(crate) fn write_head(&self, now: SystemTime, cache: CacheStatus) -> Vec<u8> {
-        /// For what is added here and by the server.
+        /// Room for the headers that are added here and by the server.
         const MORE: usize = 192;
         let head = self.head();
         let HeadText { before_age, after_age } = head.text.get_or_init(|| HeadText::of(head));
         let mut text = Vec::with_capacity(before_age.len() + after_age.len() + MORE);
         text.extend_from_slice(before_age);
         if let Some(aging) = head.aging {
-            text.extend_from_slice(decimal(&mut [0; 20], aging.age(now)));
+            text.extend_from_slice(itoa::Buffer::new().format(aging.age(now)).as_bytes());
         }
         text.extend_from_slice(after_age);
         cache.write(&mut text);
         text
     }
 
-    /// The entry again, for those who get it as the answer to another's request.
+    /// The entry without the headers of a hit, for followers.
     pub(crate) fn entry(&self) -> Entry {
         let PageHead { status, headers, reason, expires, cost, proof, .. } = &**self.head();
         let mut headers = headers.clone();
-        // The last first, so that the others keep their order.
+        // The last header goes first, so that the others keep their order.
         CacheStatus::unname(&mut headers);
         headers.remove(AGE);
         let (status, reason, proof) = (*status, reason.clone(), proof.clone());
@@ -160,7 +160,7 @@ impl StoredPage {
     }
 }
 
-/// A response of these parts.
+/// Builds a response.
 pub(crate) fn response(
     status: StatusCode,
     headers: HeaderMap,
@@ -200,7 +200,7 @@ impl HeadText {
 impl PageHead {
     /// About what it holds, in bytes.
     pub(crate) fn size(&self) -> usize {
-        /// What the map has for each line, besides its text, which is there twice.
+        /// The map's overhead for each line; the text of the line itself is held twice.
         const LINE: usize = 96;
         let lines = self.headers.iter().map(|(name, value)| 2 * (name.as_str().len() + value.len()) + LINE);
         size_of::<Self>() + lines.sum::<usize>()
@@ -241,7 +241,7 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
     }
 
-    /// Measured on Django 5.2.19: each row is a stored head, and the Age that a hit carries.
+    /// Measured on Django 5.2.19: each row is a stored head and the Age of a hit.
     #[test]
     fn age_is_djangos() {
         let now = httpdate::parse_http_date(NOW).unwrap();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_past_its_time_or_a_clock_before_1970_does_no_harm() {
+    fn an_expired_entry_and_a_clock_before_1970_are_served() {
         let entry = |expires| Entry {
             status: StatusCode::OK,
             headers: HeaderMap::new(),

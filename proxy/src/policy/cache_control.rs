@@ -1,8 +1,8 @@
 //! `Cache-Control` as Django reads and writes it (`django.utils.cache`).
 //!
-//! Django splits at commas, lower-cases the name before the first `=`, keeps the value as it stands, and lets the
-//! last of several equal names win at the place of the first. Blanks around `=` are part of name and value, so
-//! `max-age = 5` is not a max-age. What is written back is what a site's own Django would have sent.
+//! Django splits at commas, lower-cases the name before the first `=`, and keeps the value as it is. Of several equal
+//! names the last value counts, at the position of the first. Blanks around `=` are part of name and value, so
+//! `max-age = 5` is not a max-age. The header that is written back is the one that Django itself would send.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ pub(crate) struct CacheControl {
 }
 
 impl CacheControl {
-    /// Reads all `Cache-Control` lines as the one list they are (RFC 9110 §5.3).
+    /// Reads all `Cache-Control` lines as one list (RFC 9110 §5.3).
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut parsed = Self::default();
         for line in headers.get_all(CACHE_CONTROL) {
@@ -52,13 +52,13 @@ impl CacheControl {
         }
     }
 
-    /// Puts `max-age` in, lowered to what is already there ("use the minimum of the two ages").
+    /// Sets `max-age` to the lower of `seconds` and the present one ("use the minimum of the two ages").
     pub(crate) fn lower_max_age(&mut self, seconds: i64) {
         let lowest = self.max_age().map_or(seconds, |present| present.min(seconds));
         self.set("max-age".to_owned(), Some(lowest.to_string()));
     }
 
-    /// Whether `public` is among the directives.
+    /// Whether the directives include `public`.
     pub(crate) fn is_public(&self) -> bool {
         self.directives.iter().any(|(name, _)| name == "public")
     }
@@ -73,13 +73,13 @@ impl CacheControl {
                 None => write!(line, "{separator}{name}"),
             };
         }
-        // Back to the bytes that came in: `of` made each byte one character.
+        // Each character becomes one byte again, as it was before `of`.
         let bytes: Option<Vec<u8>> = line.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
         HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes?)).ok()
     }
 }
 
-/// Which of the three substrings forbids storing. Django looks for them anywhere in the lower-cased header, so
+/// The first of three substrings that forbids storing. Django looks for them anywhere in the lower-cased header, so
 /// `x-privateer=1` and `no-cache="f"` forbid too.
 pub(crate) fn forbidden(headers: &HeaderMap) -> Option<Forbidden> {
     let lines = || headers.get_all(CACHE_CONTROL).iter().map(|line| line.as_bytes().to_ascii_lowercase());
@@ -101,8 +101,8 @@ pub(crate) enum Forbidden {
     NoStore,
 }
 
-/// Python's `int(text)` for ASCII digits: blanks around, a sign, single underscores between digits. Numbers past
-/// 64 bits saturate, which no comparison with a timeout can tell from the real ones.
+/// Python's `int(text)` for ASCII digits, which accepts blanks around the number, a sign, and single underscores between
+/// digits. Numbers beyond 64 bits saturate; compared with a timeout, the result is the same.
 fn python_int(text: &str) -> Option<i64> {
     let text = text.trim();
     let (negative, digits) = match text.as_bytes().first()? {
@@ -133,7 +133,7 @@ mod tests {
         HeaderMap::from_iter(values)
     }
 
-    /// Measured on Django 5.2.19 (semantics.json, cases `cc-*`), but for the 500s, which count as absent here.
+    /// Measured on Django 5.2.19 (`tests/django/semantics.json`, cases `cc-*`). A value for which Django answers 500 counts as absent here.
     #[test]
     fn max_age_60_is_added_as_django_does() {
         for (before, after) in [
@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_past_ascii_come_back_as_they_were() {
+    fn bytes_beyond_ascii_are_kept() {
         let value = HeaderValue::from_bytes(b"x=\xe9").unwrap();
         let control = CacheControl::of(&HeaderMap::from_iter([(CACHE_CONTROL, value.clone())]));
         assert_eq!(control.to_header().unwrap(), value);
     }
 
     #[test]
-    fn three_substrings_forbid_in_any_case() {
+    fn three_substrings_forbid_storing_in_any_case() {
         for (line, expected) in [
             ("private", Some(Forbidden::Private)),
             ("Private", Some(Forbidden::Private)),

@@ -3,42 +3,37 @@
 use std::fmt;
 use std::time::Duration;
 
-use hyper::header::HeaderMap;
-
-use super::{CacheControl, has_authorization};
-use crate::request::Lines;
-
 /// One `[[cache_page]]` of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub(crate) path: PathPattern,
     /// How long a page is stored.
     pub timeout: Duration,
-    /// Goes into the key, so that two rules (or two sites on one Redis) keep their pages apart.
+    /// Part of the key, so that two rules (or two sites on one Redis) don't share pages.
     pub key_prefix: String,
     /// What happens to requests with `Authorization`.
     pub authorization: Authorization,
-    /// Whose simultaneous misses are one request to the origin.
+    /// Which simultaneous misses share one fetch.
     pub coalesce: Coalesce,
-    /// How long past its time a page is served while a new one is fetched.
+    /// How long after its end a page is served while a new one is fetched.
     pub grace: Duration,
-    /// How long past its time a page is served if the origin fails.
+    /// How long after its end a page is served if the origin fails.
     pub stale_if_error: Duration,
-    /// How eagerly pages are fetched anew before their time: 1 is the best for most, more is earlier, 0 is never.
+    /// How early pages are fetched again before their end: 1 suits most sites, more is earlier, 0 is never.
     pub early_refresh: f64,
 }
 
 /// What a rule does with requests that have `Authorization`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Authorization {
-    /// They pass, and their pages are not stored, unless a page is `public`.
+    /// They get only `public` pages from the cache; other pages are fetched and not stored.
     #[default]
     Pass,
-    /// Each value has pages of its own.
+    /// Each value of `Authorization` has its own pages.
     Vary,
 }
 
-/// Whose simultaneous misses of a page are one request to the origin.
+/// Which simultaneous misses of a page share one fetch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coalesce {
     /// Those of one proxy.
@@ -64,20 +59,20 @@ impl fmt::Display for Rule {
 }
 
 impl Rule {
-    /// A rule for a path, or for all that begin with it if it ends with `*`. Paths are compared byte for byte.
+    /// A rule for one path or, with `*` at its end, for all paths that begin with it. Paths are compared byte for byte.
     pub fn new(path: &str, seconds: u64) -> Result<Self, &'static str> {
         let (text, path) = match path.strip_suffix('*') {
             Some(prefix) => (prefix, PathPattern::Prefix(prefix.to_owned())),
             None => (path, PathPattern::Exact(path.to_owned())),
         };
         if !text.starts_with('/') {
-            return Err("a path begins with /");
+            return Err("a path must begin with /");
         }
         if text.contains('*') {
-            return Err("* stands at the end only");
+            return Err("* may only stand at the end");
         }
         if text.contains(['?', '#']) {
-            return Err("a rule names a path; each query has pages of its own");
+            return Err("a rule names a path, without a query: each query has its own pages");
         }
         Ok(Self {
             path,
@@ -91,16 +86,7 @@ impl Rule {
         })
     }
 
-    /// Whether a page may go to a request, as far as `Authorization` is concerned: a page for all may go to anybody,
-    /// any other only to a request without credentials (RFC 9111 §3.5), unless the rule keeps them apart and the page is
-    /// kept apart.
-    pub(crate) fn serves(&self, request: Lines<'_>, page: &HeaderMap, is_apart: bool) -> bool {
-        !has_authorization(request)
-            || CacheControl::of(page).is_public()
-            || (self.authorization == Authorization::Vary && is_apart)
-    }
-
-    /// Whether pages of requests with `Authorization` are kept at all.
+    /// Whether pages for requests with `Authorization` are stored.
     pub(crate) fn tells_credentials_apart(&self) -> bool {
         self.authorization == Authorization::Vary
     }
@@ -136,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused() {
+    fn a_path_that_is_not_a_pattern_is_refused() {
         for pattern in ["", "p/", "*", "/a*b", "/a**", "/p/?page=2", "/p#x"] {
             assert!(Rule::new(pattern, 60).is_err(), "{pattern}");
         }

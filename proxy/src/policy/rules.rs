@@ -1,26 +1,45 @@
-//! All rules of a proxy: which one is a path's?
+//! Finds the rule for a path: an index over all rules of a proxy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::rule::{PathPattern, Rule};
+use hyper::Method;
 
-/// Rules in their order. The first that matches a path counts, however many there are.
+use super::rule::{PathPattern, Rule};
+use crate::request::Question;
+
+/// Whether the cache is asked.
+#[derive(Debug)]
+pub(crate) enum Disposition<'a> {
+    Lookup(&'a Arc<Rule>),
+    Pass(Pass),
+}
+
+/// Why a request is neither looked up nor stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pass {
+    /// Only GET and HEAD have pages.
+    Method,
+    /// No rule matches the path.
+    Rule,
+}
+
+/// The rules, in order. The first that matches a path counts.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     all: Vec<Arc<Rule>>,
     /// The first rule of each exact path.
     exact: HashMap<String, usize>,
-    /// In the order of their texts.
+    /// Sorted by their texts.
     prefixes: Vec<Prefix>,
 }
 
 #[derive(Debug)]
 struct Prefix {
     text: String,
-    /// The first rule that has this prefix, or one that this one begins with.
+    /// The first rule with this prefix, or with a prefix of this prefix.
     first: usize,
-    /// The longest other prefix that this one begins with.
+    /// The index of the longest other prefix that this one begins with.
     parent: Option<usize>,
 }
 
@@ -37,15 +56,26 @@ impl Rules {
         Self { all: rules.into_iter().map(Arc::new).collect(), exact, prefixes: nested(prefixes) }
     }
 
+    /// The first rule whose path matches decides; only GET and HEAD have pages.
+    pub(crate) fn disposition(&self, question: &Question<'_>) -> Disposition<'_> {
+        match self.find(question.path) {
+            None => Disposition::Pass(Pass::Rule),
+            Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
+                Disposition::Pass(Pass::Method)
+            }
+            Some(rule) => Disposition::Lookup(rule),
+        }
+    }
+
     /// The first rule that matches a path.
-    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Rule>> {
+    fn find(&self, path: &str) -> Option<&Arc<Rule>> {
         let exact = self.exact.get(path).copied();
         let first = [exact, self.first_prefix(path)].into_iter().flatten().min()?;
         self.all.get(first)
     }
 
     fn first_prefix(&self, path: &str) -> Option<usize> {
-        // The longest prefix of a path is the last text that is not after the path, or the beginning of that text.
+        // The longest prefix of the path is the last text that does not sort after the path, or one of its parents.
         let last = self.prefixes.partition_point(|prefix| prefix.text.as_str() <= path).checked_sub(1)?;
         let parents = std::iter::successors(Some(last), |&at| self.prefixes[at].parent);
         parents
@@ -57,7 +87,7 @@ impl Rules {
 
 fn nested(mut prefixes: Vec<(String, usize)>) -> Vec<Prefix> {
     prefixes.sort();
-    // Of equal ones the first rule counts.
+    // Of equal prefixes the first rule counts.
     prefixes.dedup_by(|(later, _), (earlier, _)| later == earlier);
     let mut nested: Vec<Prefix> = Vec::with_capacity(prefixes.len());
     for (text, index) in prefixes {
@@ -68,6 +98,16 @@ fn nested(mut prefixes: Vec<(String, usize)>) -> Vec<Prefix> {
         nested.push(Prefix { text, first, parent });
     }
     nested
+}
+
+impl Pass {
+    /// The fixed name in `Cache-Status` and in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Rule => "no-rule",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,19 +2,19 @@
 
 use hyper::header::{HeaderMap, HeaderName, VARY};
 
-/// More names than this are not stored: each name multiplies the variants, and no honest page needs so many.
+/// A page that varies on more names is not stored: each name multiplies its variants, and no real page needs so many.
 const MAX_NAMES: usize = 16;
 
-/// The names of a `Vary` header: lower case, sorted, each once. Empty for a page that does not vary.
+/// The names in a `Vary` header: lower case, sorted, without repeats. Empty for a page that does not vary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VaryList(Vec<HeaderName>);
 
-/// Why a `Vary` makes a page unfit for storing.
+/// Why a page with this `Vary` cannot be stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Unstorable {
     /// `*` anywhere in the list.
     Star,
-    /// A name that is no token, too many names, or one whose value the proxy itself writes for each client.
+    /// An invalid name, too many names, or `X-Forwarded-For`, which the proxy itself sets for each client.
     Names,
 }
 
@@ -33,11 +33,11 @@ impl VaryList {
         Self::from_names(names)
     }
 
-    /// Puts names in their one order.
+    /// Sorts the names and removes repeats.
     pub(crate) fn from_names(mut names: Vec<HeaderName>) -> Result<Self, Unstorable> {
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
-        // The origin sees our own X-Forwarded-For, another one for each client: a page that varies on it is not shared.
+        // The proxy sends each client's address in X-Forwarded-For: a page that varies on it is for one client.
         if names.len() > MAX_NAMES || names.iter().any(|name| name == "x-forwarded-for") {
             return Err(Unstorable::Names);
         }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_is_no_list() {
+    fn a_list_without_names_is_empty() {
         assert!(parse(&[]).unwrap().is_empty());
         assert!(parse(&[b""]).unwrap().is_empty());
         assert!(parse(&[b" , "]).unwrap().is_empty());

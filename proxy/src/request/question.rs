@@ -1,54 +1,59 @@
-//! The question: all that a request is decided by, borrowed from where it was read.
+//! The question: everything in a request that decisions depend on, borrowed from where the request was read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::Method;
 use hyper::Request;
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use ipnet::IpNet;
 use server::RequestHead;
 
-use super::receive::{X_FORWARDED_PROTO, check_host};
-use super::{Lines, Refusal};
+use super::Refusal;
+use super::receive::{X_FORWARDED_PROTO, is_forwarded};
 
-/// A request that was checked: its Host is one and good, and its target is a path.
+/// A checked request: it has exactly one valid Host, and its target is a path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) method: &'a Method,
-    /// By which scheme the client asks, as the connection or a trusted peer says it.
+    /// The client's scheme, as a trusted peer names it; else `http`.
     pub(crate) scheme: &'static str,
-    /// The Host, as it was sent.
+    /// The Host, as sent.
     pub(crate) authority: &'a [u8],
-    /// As it was sent.
+    /// Path and query, as sent.
+    pub(crate) target: &'a str,
+    /// The path, as sent.
     pub(crate) path: &'a str,
-    /// As it was sent, without the `?`; empty if there is none.
+    /// The query, as sent, without the `?`; empty if there is none.
     pub(crate) query: &'a str,
     pub(crate) peer: SocketAddr,
     pub(crate) lines: Lines<'a>,
 }
 
 impl<'a> Question<'a> {
-    /// The question of a plain request.
+    /// The question of a request that `server` read without hyper.
     pub(crate) fn of_head(
         head: &'a RequestHead<'a>,
         peer: SocketAddr,
-        is_trusted: bool,
+        trusted: &TrustedProxies,
     ) -> Result<Self, Refusal> {
-        let lines = Lines::Head { head, is_trusted };
+        let lines = Lines::Head { head, is_trusted: trusted.contains(peer.ip()) };
         let (path, query) = head.target().split_once('?').unwrap_or((head.target(), ""));
-        // The own reader has seen that there is one.
+        // `RequestHead` has checked that there is exactly one Host.
         let authority = head.values(HOST.as_str()).next().unwrap_or_default();
         check_host(authority)?;
-        Ok(Self { method: head.method(), scheme: scheme(lines), authority, path, query, peer, lines })
+        let target = head.target();
+        Ok(Self { method: head.method(), scheme: scheme(lines), authority, target, path, query, peer, lines })
     }
 
-    /// The question of a request that was received (see [`super::receive`]).
+    /// The question of a request that hyper read and [`super::receive::receive`] checked.
     pub(crate) fn of_parts(parts: &'a Parts, peer: SocketAddr) -> Self {
         let lines = Lines::Map(&parts.headers);
         Self {
             method: &parts.method,
             scheme: scheme(lines),
             authority: lines.get(&HOST).unwrap_or_default(),
+            target: parts.uri.path_and_query().map_or("/", |target| target.as_str()),
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             peer,
@@ -56,34 +61,183 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The question of a GET with these lines.
+    /// The question of a GET with these headers.
     #[cfg(test)]
-    pub(crate) fn get(path: &'a str, query: &'a str, headers: &'a hyper::header::HeaderMap) -> Self {
+    pub(crate) fn get(path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Self {
         let (lines, peer) = (Lines::Map(headers), SocketAddr::from(([127, 0, 0, 1], 1)));
         let authority = lines.get(&HOST).unwrap_or_default();
-        Self { method: &Method::GET, scheme: scheme(lines), authority, path, query, peer, lines }
+        let (method, scheme) = (&Method::GET, scheme(lines));
+        Self { method, scheme, authority, target: path, path, query, peer, lines }
     }
 
-    /// The sign between path and query.
-    pub(crate) fn mark(&self) -> &'static str {
-        if self.query.is_empty() { "" } else { "?" }
-    }
-
-    /// The request that the origin gets for this question, if the answer outlives it.
+    /// An owned copy of the request, for a fetch that outlives the question.
     pub(crate) fn to_parts(self) -> Parts {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = self.method.clone();
         parts.headers = self.lines.to_map();
-        // Both were part of a target before.
-        parts.uri = format!("{}{}{}", self.path, self.mark(), self.query).parse().unwrap_or_default();
+        // This cannot fail: it was a valid target.
+        parts.uri = self.target.parse().unwrap_or_default();
         parts
     }
 }
 
-/// The scheme that a trusted peer names (a stranger's word is not among the lines): the first of a list, in this case only.
+/// The scheme in the `X-Forwarded-Proto` of a trusted peer (another peer's is not among the lines): the first of the
+/// list, in lower case only.
 fn scheme(lines: Lines<'_>) -> &'static str {
     let named = lines.get(&X_FORWARDED_PROTO).unwrap_or_default();
     let is_https =
         named.split(|&byte| byte == b',').next().is_some_and(|first| first.trim_ascii() == b"https");
     if is_https { "https" } else { "http" }
+}
+
+/// Header lines, as `server` or hyper read them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lines<'a> {
+    /// Read by `server`. Lines that are not forwarded are skipped on each access.
+    Head {
+        head: &'a RequestHead<'a>,
+        /// Whether the peer's `X-Forwarded` headers are believed.
+        is_trusted: bool,
+    },
+    /// Read by hyper. Lines that are not forwarded were removed.
+    Map(&'a HeaderMap),
+}
+
+impl<'a> Lines<'a> {
+    /// The values of all lines of this name, in order.
+    pub(crate) fn get_all<'n>(self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let (head, map) = match self {
+            Self::Head { head, is_trusted } => (is_forwarded(name, is_trusted).then_some(head), None),
+            Self::Map(map) => (None, Some(map)),
+        };
+        let of_head = head.into_iter().flat_map(move |head| head.values(name.as_str()));
+        of_head.chain(map.into_iter().flat_map(move |map| map.get_all(name)).map(HeaderValue::as_bytes))
+    }
+
+    /// The value of the first line of this name.
+    pub(crate) fn get(self, name: &HeaderName) -> Option<&'a [u8]> {
+        match self {
+            Self::Head { .. } => self.get_all(name).next(),
+            Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
+        }
+    }
+
+    /// The lines as an owned map.
+    pub(crate) fn to_map(self) -> HeaderMap {
+        match self {
+            Self::Map(map) => map.clone(),
+            Self::Head { head, is_trusted } => {
+                let line = |(name, value)| {
+                    let name = HeaderName::from_bytes(name).ok()?;
+                    Some((name, HeaderValue::from_bytes(value).ok()?))
+                };
+                let lines = head.lines().filter_map(line);
+                lines.filter(|(name, _)| is_forwarded(name, is_trusted)).collect()
+            }
+        }
+    }
+}
+
+/// The peers whose `X-Forwarded` headers are believed. None by default, not even the loopback.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// Refuses an invalid Host (RFC 9112 §3.2).
+pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
+    if is_host(host) { Ok(()) } else { Err(Refusal::BadRequest("a bad Host header")) }
+}
+
+/// Whether a text can be the value of a Host header: `uri-host [":" port]` (RFC 9110 §7.2), no user, not empty.
+pub(crate) fn is_host(text: &[u8]) -> bool {
+    let (name, port) = match text.iter().rposition(|&byte| byte == b':') {
+        // The colons of a bare IPv6 address are inside its brackets.
+        Some(at) if !text.ends_with(b"]") => (&text[..at], Some(&text[at + 1..])),
+        _ => (text, None),
+    };
+    is_name(name) && port.is_none_or(is_port)
+}
+
+fn is_name(name: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    match name.strip_prefix(b"[").map(|rest| rest.strip_suffix(b"]")) {
+        Some(address) => address.is_some_and(|inner| {
+            std::str::from_utf8(inner).is_ok_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+        }),
+        None => !name.is_empty() && name.iter().all(allowed),
+    }
+}
+
+fn is_port(port: &[u8]) -> bool {
+    !port.is_empty()
+        && std::str::from_utf8(port).is_ok_and(|digits| digits.parse::<u16>().is_ok() && digits.len() < 6)
+        && port.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use server::ClientLimits;
+
+    use super::*;
+
+    #[test]
+    fn lines_read_by_server_and_by_hyper_are_the_same() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-Forwarded-Host: b\r\nTE: trailers\r\nx-a: 2\r\nX-B:\r\n\r\n";
+        let head = RequestHead::read(text, &ClientLimits::default()).unwrap();
+        for is_trusted in [false, true] {
+            let lines = Lines::Head { head: &head, is_trusted };
+            let map = lines.to_map();
+            for name in ["host", "x-a", "x-b", "x-c", "x-forwarded-host", "te"] {
+                let name = HeaderName::from_static(name);
+                let values = |lines: Lines<'_>| lines.get_all(&name).map(<[u8]>::to_vec).collect::<Vec<_>>();
+                assert_eq!(values(lines), values(Lines::Map(&map)), "{name}");
+                assert_eq!(lines.get(&name), Lines::Map(&map).get(&name), "{name}");
+            }
+            assert_eq!(map.get_all("x-a").iter().count(), 2);
+            assert!(!map.contains_key("te"));
+            assert_eq!(map.contains_key("x-forwarded-host"), is_trusted);
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_an_optional_port() {
+        for host in [
+            "localhost",
+            "localhost:8000",
+            "a.b-c.example",
+            "127.0.0.1:80",
+            "[::1]",
+            "[::1]:8000",
+            "under_score",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        let bad = [
+            "",
+            ":80",
+            "user@host",
+            "host:",
+            "host:port",
+            "host:+1",
+            "host:99999",
+            "[::1",
+            "[x]:80",
+            "a b",
+            "a/b",
+            "a,b:c",
+        ];
+        for host in bad {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! Honest forwarding: what a client may tell the origin, and what the proxy itself tells it.
+//! Forwarding: checks a request, removes the headers that a client may not set, and sets those that tell the origin
+//! about the client.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,33 +9,17 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
-use ipnet::IpNet;
 
 use super::Refusal;
-use super::site::{Site, is_host};
-use crate::text::decimal;
+use super::question::check_host;
+use super::site::Site;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Who is believed when it says for whom it asks. Nobody by default, not even the loopback.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TrustedProxies(Vec<IpNet>);
-
-impl TrustedProxies {
-    pub(crate) fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
-    }
-
-    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|network| network.contains(&peer))
-    }
-}
-
-/// Checks and cleans a request where it comes in, before anything is decided by it: the key is made from what the
-/// origin will see, never from what is cut off on the way.
+/// Checks and cleans a request before any decision is made: the key is made from what the origin will see, never from
+/// headers that are removed.
 pub(crate) fn receive(request: &mut Parts, is_trusted: bool, site: &Site) -> Result<(), Refusal> {
     if request.method == Method::CONNECT || request.method == Method::TRACE {
         return Err(Refusal::Method);
@@ -48,8 +33,8 @@ pub(crate) fn receive(request: &mut Parts, is_trusted: bool, site: &Site) -> Res
     Ok(())
 }
 
-/// Tells the origin the truth: who asked, by which scheme, for which host. A trusted proxy's word stands, and the
-/// address of that proxy is added to its list.
+/// Sets the headers that tell the origin the client's address, scheme and host. Those of a trusted proxy are kept, and
+/// its own address is added to `X-Forwarded-For`.
 pub(crate) fn announce(headers: &mut HeaderMap, peer: SocketAddr) {
     let mut chain = Vec::with_capacity(16);
     for value in headers.get_all(X_FORWARDED_FOR).iter().filter(|value| value.to_str().is_ok()) {
@@ -66,7 +51,7 @@ pub(crate) fn announce(headers: &mut HeaderMap, peer: SocketAddr) {
     }
 }
 
-/// IPv4 without the machinery of formatting: 0.1 us of each request that goes to the origin.
+/// IPv4 is written without `format!`, which saves 0.1 µs of each request to the origin.
 fn push_address(text: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
@@ -75,14 +60,14 @@ fn push_address(text: &mut Vec<u8>, address: IpAddr) {
                 if index > 0 {
                     text.push(b'.');
                 }
-                text.extend_from_slice(decimal(&mut [0; 20], octet.into()));
+                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
             }
         }
     }
 }
 
-/// Two framings are two messages to somebody (RFC 9112 §6.3). hyper refuses what it cannot frame, and of a request
-/// with length and chunks it leaves only the chunks; codings that it would let through are refused here.
+/// Two servers may read an ambiguous framing as two different messages (RFC 9112 §6.3). hyper refuses what it cannot
+/// frame, and drops the length of a request that also has chunks. Codings that hyper accepts are refused here.
 fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -94,12 +79,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a request can be told by this Host (RFC 9112 §3.2).
-pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
-    if is_host(host) { Ok(()) } else { Err(Refusal::BadRequest("a bad Host header")) }
-}
-
-/// RFC 9112 §3.2: exactly one good Host, and an absolute target names the same. The target is left in origin form.
+/// RFC 9112 §3.2: exactly one valid Host, and an absolute target names the same one. Puts the target in origin form.
 fn check_target(request: &mut Parts, site: &Site) -> Result<(), Refusal> {
     let mut hosts = request.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -109,7 +89,7 @@ fn check_target(request: &mut Parts, site: &Site) -> Result<(), Refusal> {
             return Err(Refusal::BadRequest("no Host header"));
         }
         (None, _) => {
-            // HTTP/1.0 has no Host: the site is meant.
+            // HTTP/1.0 needs no Host: the request means the site.
             let site =
                 HeaderValue::from_str(site.as_str()).map_err(|_| Refusal::BadRequest("no Host header"))?;
             request.headers.insert(HOST, site);
@@ -118,12 +98,12 @@ fn check_target(request: &mut Parts, site: &Site) -> Result<(), Refusal> {
     if let Some(authority) = request.uri.authority() {
         let same = request.headers[HOST].as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
         if !same || request.uri.scheme_str() != Some("http") {
-            return Err(Refusal::BadRequest("an absolute target that is not this Host's"));
+            return Err(Refusal::BadRequest("an absolute target that differs from the Host"));
         }
         request.uri = origin_form(&request.uri)?;
     }
     if !request.uri.path().starts_with('/') {
-        return Err(Refusal::BadRequest("a target that is no path"));
+        return Err(Refusal::BadRequest("a target that is not a path"));
     }
     Ok(())
 }
@@ -133,8 +113,8 @@ fn origin_form(uri: &Uri) -> Result<Uri, Refusal> {
     Uri::try_from(format!("{}{query}", uri.path())).map_err(|_| Refusal::BadRequest("a bad target"))
 }
 
-/// Removes what is for one connection only (RFC 9110 §7.6.1), and what `Connection` names; but Host and
-/// Content-Length, which a client could otherwise have cut off.
+/// Removes the hop-by-hop headers (RFC 9110 §7.6.1) and those that `Connection` names, except Host and Content-Length:
+/// a client could otherwise have these removed.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.keys().any(is_hop_by_hop) {
         let named = named_by_connection(headers);
@@ -147,8 +127,8 @@ pub(crate) fn remove_content_length(headers: &mut HeaderMap) {
     retain(headers, |name| *name != CONTENT_LENGTH);
 }
 
-/// Whether lines of this name go on to the origin. What `Connection` names does not either, but what the own reader
-/// accepts names nothing.
+/// Whether lines of this name are forwarded to the origin. Those that `Connection` names are not forwarded either, but
+/// `server`'s reader leaves a request with such a `Connection` to hyper.
 pub(crate) fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
     !is_hop_by_hop(name) && (is_trusted || !says_for_whom(name))
 }
@@ -156,7 +136,7 @@ pub(crate) fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     const NAMES: [&str; 10] = [
         "connection",
-        // hyper has sent the 100 that this asks for, or will.
+        // hyper itself sends the 100 that this asks for.
         "expect",
         "keep-alive",
         "proxy-authenticate",
@@ -179,7 +159,8 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Headers by which proxies say for whom they ask. From a stranger they are lies, and they are in no key.
+/// Headers in which a proxy describes its client. They are removed from requests of peers that are not trusted, and are
+/// therefore in no key.
 fn says_for_whom(name: &HeaderName) -> bool {
     const OTHERS: [&str; 6] =
         ["forwarded", "x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url", "x-host"];
@@ -187,7 +168,7 @@ fn says_for_whom(name: &HeaderName) -> bool {
     name.starts_with("x-forwarded") || OTHERS.contains(&name)
 }
 
-/// Keeps some headers, all in their order (`HeaderMap::remove` would put the last in the place of the removed).
+/// Keeps some headers, in order (`HeaderMap::remove` moves the last one into the gap).
 fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     if headers.keys().all(&keep) {
         return;
@@ -204,6 +185,7 @@ mod tests {
     use hyper::Request;
 
     use super::*;
+    use crate::request::TrustedProxies;
 
     const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 5);
 
@@ -229,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_word_is_replaced_by_the_truth() {
+    fn forwarded_headers_of_an_untrusted_peer_are_replaced() {
         let lie = [
             ("host", "shop.example"),
             ("x-forwarded-for", "6.6.6.6"),
@@ -253,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxys_word_stands_and_its_address_is_added() {
+    fn forwarded_headers_of_a_trusted_proxy_are_kept_and_its_address_is_added() {
         let words = [
             ("host", "inner"),
             ("x-forwarded-for", "203.0.113.9"),
@@ -267,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_one_connection_is_removed_and_the_rest_keeps_its_order() {
+    fn hop_by_hop_headers_are_removed_and_the_rest_keeps_its_order() {
         let parts = received(
             &[
                 ("a", "1"),
@@ -289,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_and_hosts_that_could_mean_two_things_are_refused() {
+    fn ambiguous_targets_and_hosts_are_refused() {
         for (method, target, headers) in [
             ("GET", "/", &[][..]),
             ("GET", "/", &[("host", "a"), ("host", "a")]),
@@ -313,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn tunnels_and_echoes_are_refused() {
+    fn connect_and_trace_are_refused() {
         for (method, target) in [("CONNECT", "a:443"), ("TRACE", "/")] {
             let mut parts = request(method, target, &[("host", "a")]);
             let refused = receive(&mut parts, false, &Site::localhost(1));

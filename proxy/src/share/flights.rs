@@ -1,8 +1,8 @@
-//! Flights: simultaneous misses of one page are one request to the origin (RFC 9211 calls it `collapsed`).
+//! Flights: simultaneous misses of one page share one fetch (`collapsed` in RFC 9211).
 //!
-//! The first request leads: a task of its own fetches and fills, whichever clients leave meanwhile. The others follow: they
-//! wait for the page, and get the leader's. An answer that turns out to be for one client alone releases the followers at
-//! once, and for a while the next requests for the page do not wait at all (Varnish calls that hit-for-miss).
+//! The first request is the leader: its own task fetches and fills, even if clients leave meanwhile. The others are
+//! followers: they wait for the leader's page. If the answer turns out to be for one client only, the followers are
+//! released at once, and for a while requests for the page do not wait at all (hit-for-miss in Varnish).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,20 +16,20 @@ use crate::error::Error;
 use crate::key::{Key, VaryMarker};
 use crate::page::entry::Entry;
 
-/// How long requests for a page that could not be shared go to the origin each by itself. Then one leads again: the page may
-/// have changed.
+/// How long each request for a page that could not be shared fetches it by itself. Then one leads again, since the page
+/// may have changed.
 pub(crate) const HIT_FOR_MISS: Duration = Duration::from_secs(10);
 
-/// How many such pages are remembered, a few hundred bytes each.
+/// How many such pages are remembered, at a few hundred bytes each.
 const UNSHARED: usize = 10_000;
 
 /// The pages that are being fetched.
 #[derive(Debug)]
 pub(crate) struct Flights {
     under_way: Arc<UnderWay>,
-    /// Until when each page that could not be shared is not waited for.
+    /// The pages that could not be shared, and until when requests do not wait for them.
     unshared: Cache<Key, Instant>,
-    /// How long a landed flight is remembered: as long as a lookup that began before it landed may take.
+    /// How long a landed flight is remembered. A lookup that began before the landing must end within this time.
     linger: Duration,
 }
 
@@ -43,16 +43,16 @@ struct Landing {
     outcome: FlightOutcome,
 }
 
-/// What a flight brought.
+/// The outcome of a flight.
 #[derive(Clone, Debug)]
 pub(crate) enum FlightOutcome {
-    /// A page that was admitted, whole.
+    /// A page that was admitted and is complete.
     Page(Arc<SharedPage>),
-    /// An answer that is for the leader alone.
+    /// An answer that only the leader may use.
     Unshared,
-    /// No answer: it would be the same for all.
+    /// The fetch failed; it would fail for every follower, too.
     Failed(Error),
-    /// The answer broke off, or the leader did.
+    /// The answer broke off, or the leader was dropped.
     Broken,
 }
 
@@ -64,23 +64,23 @@ pub(crate) struct SharedPage {
     pub(crate) entry: Entry,
 }
 
-/// The role of a request among those for the same page.
+/// The role of a request among the requests for one page.
 #[derive(Debug)]
 pub(crate) enum Role {
     Leader(Leader),
     Follower(Follower),
-    /// The page could not be shared the last time: no request waits for another.
+    /// The page could not be shared last time: requests do not wait for each other.
     HitForMiss,
 }
 
 impl Flights {
-    /// `lookup` is the longest that a lookup may take.
+    /// `lookup` is the longest time that a lookup may take.
     pub(crate) fn new(lookup: Duration) -> Self {
         Self { under_way: Arc::default(), unshared: Cache::new(UNSHARED), linger: lookup * 2 }
     }
 
-    /// Gives a request its role. One whose lookup began before the flight landed may have missed what the flight left in the
-    /// store, and follows. One that began later leads anew, since the page may have been deleted since.
+    /// Gives a request its role. A request whose lookup began before the flight landed may have missed the page that the
+    /// flight stored, and follows. A request whose lookup began later leads a new flight: the page may have been deleted.
     pub(crate) fn join(&self, key: &Key, began: Instant) -> Role {
         if self.unshared.get(key).is_some_and(|until| began < until) {
             return Role::HitForMiss;
@@ -105,11 +105,11 @@ impl Flights {
 
 impl UnderWay {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Landing>>>> {
-        // A map is whole whoever panicked beside it.
+        // A panic elsewhere cannot leave the map half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a flight, unless another has taken its place.
+    /// Forgets a flight, unless another flight has taken its place.
     fn forget(&self, key: &Key, sender: &watch::Sender<Option<Landing>>) {
         let mut flights = self.lock();
         if flights.get(key).is_some_and(|flight| flight.same_channel(&sender.subscribe())) {
@@ -118,7 +118,7 @@ impl UnderWay {
     }
 }
 
-/// The request that asks the origin. If it is dropped before it lands, its followers are told so.
+/// The request that fetches the page. If it is dropped before it lands, its followers get `Broken`.
 #[derive(Debug)]
 pub(crate) struct Leader {
     key: Key,
@@ -133,7 +133,7 @@ impl Leader {
         &self.key
     }
 
-    /// Tells the followers, those that come late as well.
+    /// Passes the outcome to the followers, including those that join within `linger`.
     pub(crate) fn land(self, outcome: FlightOutcome) {
         self.sender.send_replace(Some(Landing { at: Instant::now(), outcome }));
         let linger = self.linger;
@@ -155,7 +155,7 @@ impl Drop for Leader {
 pub(crate) struct Follower(watch::Receiver<Option<Landing>>);
 
 impl Follower {
-    /// What the leader got. Past the deadline a follower goes to the origin by itself.
+    /// The leader's outcome. At the deadline it is `Unshared`: the follower then fetches by itself.
     pub(crate) async fn outcome(mut self, deadline: Instant) -> FlightOutcome {
         match timeout_at(deadline, self.0.wait_for(Option::is_some)).await {
             Ok(Ok(landing)) => {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_leads_and_the_others_get_what_it_got() {
+    async fn followers_get_the_leaders_outcome() {
         let flights = Flights::new(Duration::from_millis(50));
         let began = Instant::now();
         let leader = lead(&flights, began);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_that_is_gone_breaks_and_its_place_is_free() {
+    async fn a_dropped_leader_breaks_its_flight_and_the_next_request_leads() {
         let flights = Flights::new(Duration::from_millis(50));
         let began = Instant::now();
         let leader = lead(&flights, began);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_that_cannot_be_shared_is_not_waited_for_for_a_while() {
+    async fn requests_do_not_wait_for_an_unshared_page_for_a_while() {
         let flights = Flights::new(Duration::from_millis(50));
         lead(&flights, Instant::now()).land(FlightOutcome::Unshared);
         flights.mark_hit_for_miss(key());

@@ -1,8 +1,9 @@
-//! Leases: of all proxies of a fleet that miss a page at once, one asks the origin (`coalesce = "fleet"`).
+//! Leases: when several proxies of a fleet miss a page at once, one of them fetches it (`coalesce = "fleet"`).
 //!
-//! A lease is a key beside the page's, with a token of its holder, for a few seconds that the holder renews. A holder that
-//! dies renews no more, and another takes over. A holder that is done lets go, of which the others hear at once, if the
-//! store tells of its changes. Without the store there is no lease, and each proxy asks for itself.
+//! A lease is a key in the store beside the page's, with the holder's token and a lifetime of a few seconds, which the
+//! holder renews. If the holder dies, the lease expires and another proxy claims it. A holder that is done releases the
+//! lease, and the others learn of it at once if the store reports changes. If the store fails, there is no lease, and
+//! each proxy fetches by itself.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -16,16 +17,16 @@ use super::waiters::Waiters;
 use crate::key::Key;
 use crate::store::{Store, Write};
 
-/// How long the others wait for a holder that has died.
+/// The lifetime of a lease: so long the others wait for a holder that has died.
 const HELD_FOR: Duration = Duration::from_secs(3);
 
-/// Twice within that time, in case that one does not get through.
+/// Twice within `HELD_FOR`, so that one renewal may fail.
 const RENEWED_EVERY: Duration = Duration::from_secs(1);
 
-/// In place of a token: the page could not be shared.
+/// Stored in place of a token when the page could not be shared.
 const UNSHARED: &[u8] = b"apart";
 
-/// The right to fetch a page for the whole fleet. Dropping it lets go of the right.
+/// The right to fetch a page for the whole fleet. Dropping it releases the lease.
 pub(crate) struct Lease<S: Store> {
     store: S,
     key: Key,
@@ -33,22 +34,22 @@ pub(crate) struct Lease<S: Store> {
     renewal: AbortHandle,
 }
 
-/// Ends when a lease has changed, as far as the store tells of that.
+/// Completes when the lease has changed; never, if the store does not report changes.
 pub(crate) type Changed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What came of claiming a lease.
+/// The outcome of claiming a lease.
 pub(crate) enum Claim<S: Store> {
     Ours(Lease<S>),
-    /// Another proxy is fetching the page, until its lease changes.
+    /// Another proxy is fetching the page; the future completes when its lease changes.
     Theirs(Changed),
 }
 
 impl<S: Store> Lease<S> {
-    /// Claims the lease of a page. `None` if each proxy has to ask for itself.
+    /// Claims the lease of a page. `None` if each proxy has to fetch by itself.
     pub(crate) async fn claim(store: &S, waiters: &Waiters, page: &Key) -> Option<Claim<S>> {
         let key = Key::new([page.as_bytes(), b".lease"].concat());
         let token = Bytes::from(format!("{:032x}", rand::random::<u128>()));
-        // First, so that no change is missed between the answer and the wait.
+        // Before the claim, so that no change is missed between its answer and the wait.
         let changed = waiters.changed(&key);
         match store.claim(&key, &token, HELD_FOR).await {
             Ok(true) => Some(Claim::Ours(Self::new(store.clone(), key, token))),
@@ -65,7 +66,7 @@ impl<S: Store> Lease<S> {
         let renewal = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEWED_EVERY).await;
-                // One that fails is followed by another in time.
+                // If one renewal fails, the next is in time.
                 let _ = renewing.renew(&renewed, &held, HELD_FOR).await;
             }
         });
@@ -76,7 +77,7 @@ impl<S: Store> Lease<S> {
     pub(crate) fn mark_hit_for_miss(&self) {
         let (store, key) = (self.store.clone(), self.key.clone());
         tokio::spawn(async move {
-            // If it fails, the other proxies ask for the page one after the other.
+            // If this fails, the other proxies fetch the page one after the other.
             let _ = store.put(vec![Write::Set(key, Bytes::from_static(UNSHARED))], HIT_FOR_MISS).await;
         });
     }
@@ -86,7 +87,7 @@ impl<S: Store> Drop for Lease<S> {
     fn drop(&mut self) {
         self.renewal.abort();
         let (store, key, token) = (self.store.clone(), self.key.clone(), self.token.clone());
-        // Without a runtime it ends by itself.
+        // Without a runtime, the lease expires.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move { drop(store.release(&key, &token).await) });
         }

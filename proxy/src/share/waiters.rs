@@ -1,4 +1,4 @@
-//! Requests that wait for a key of the store to change.
+//! Wakes requests that wait for a key in the store to change.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 use crate::key::Key;
 use crate::store::Listener;
 
-/// The waiters for a key are woken by all changes in its group: a look too many now and then, and nothing to clean up.
+/// A change of any key in its group wakes a waiter. This costs a needless read now and then, and leaves nothing to clean
+/// up.
 const GROUPS: usize = 256;
 
-/// All that wait for a change. Without a feed of changes they are never woken.
+/// Requests that wait for a change. Without a feed they are never woken.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     groups: Box<[Arc<Notify>]>,
@@ -23,7 +24,7 @@ impl Waiters {
         Self { groups: (0..GROUPS).map(|_| Arc::default()).collect(), hasher: RandomState::new() }
     }
 
-    /// Ends at the next change of a key after this call, perhaps at one of another key.
+    /// Completes at the next change of the key after this call, or at one of another key in its group.
     pub(crate) fn changed(&self, key: &Key) -> impl Future<Output = ()> + Send + use<> {
         self.group(key.as_bytes()).clone().notified_owned()
     }
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiters_are_woken_by_their_key_or_by_a_change_of_all_and_mostly_left_alone_otherwise() {
+    fn waiters_are_woken_by_a_change_of_their_key_or_of_all_keys() {
         let waiters = Waiters::new();
         let mut cx = Context::from_waker(Waker::noop());
         let keys = ["a1", "a2", "a3", "a4", "a5"].map(Key::new);
@@ -63,7 +64,7 @@ mod tests {
             Poll::Ready(()) => Some(()),
             Poll::Pending => None,
         });
-        // One may share the group of the key that changed.
+        // A waiter may share the group of the key that changed.
         assert!(woken.count() < 5, "all are woken by the change of another key");
         let mut all = pin!(waiters.changed(&Key::new("a7")));
         waiters.all_changed();

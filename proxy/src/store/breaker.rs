@@ -1,7 +1,7 @@
-//! A breaker before the store: while it is broken, requests pay nothing for it.
+//! A circuit breaker: while the store fails, requests don't wait for it.
 //!
-//! After some failures in a row it opens: nothing is asked of the store but, after each pause, by one request, the trial.
-//! A trial that succeeds closes it; one that fails makes the next pause longer.
+//! After several failures in a row the breaker opens: requests skip the store, except one after each pause, the trial.
+//! A trial that succeeds closes the breaker; one that fails makes the next pause longer.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// One failure may be a connection that was closed for its age; requests under way all fail at once anyway.
+/// A single failure may be a connection that Redis closed. In an outage, the requests under way fail together anyway.
 const FAILURES: u32 = 3;
 
-/// Before the first trial. A Redis that restarts is back after some hundred milliseconds.
+/// The pause before the first trial. A Redis that restarts is back after a few hundred milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A trial costs one request a deadline: at most each two seconds.
+/// A failed trial costs one request the store's deadline, at most once in two seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Whether the store may be asked.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// In a row. The one thing that is looked at while all is well.
+    /// Failures in a row. As long as there are few, this is all that `allows` reads.
     failures: AtomicU32,
     open: Mutex<Option<OpenState>>,
 }
@@ -31,12 +31,12 @@ struct OpenState {
     /// When the next trial is due.
     until: Instant,
     pause: Duration,
-    /// Whether one is under way.
+    /// Whether a trial is under way.
     on_trial: bool,
 }
 
 impl Breaker {
-    /// Whether to ask now. If it is open and a trial is due, this is the trial.
+    /// Whether the store may be asked now. If the breaker is open and a trial is due, this request is the trial.
     pub(super) fn allows(&self, now: Instant) -> bool {
         if self.failures.load(Ordering::Relaxed) < FAILURES {
             return true;
@@ -45,14 +45,14 @@ impl Breaker {
             None => true,
             Some(open) if now < open.until => false,
             Some(open) => {
-                // A trial that is never heard of again is followed by another.
+                // A trial that never reports its outcome is followed by another.
                 *open = OpenState { until: now + open.pause, on_trial: true, ..*open };
                 true
             }
         }
     }
 
-    /// Takes note of a success.
+    /// Counts a success.
     pub(super) fn succeeded(&self) {
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl Breaker {
         }
     }
 
-    /// Takes note of a failure. `spread`, between 0 and 1, keeps the trials of a fleet apart.
+    /// Counts a failure. `spread`, between 0 and 1, spreads the trials of a fleet.
     pub(super) fn failed(&self, now: Instant, spread: f64) {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 < FAILURES {
             return;
@@ -68,7 +68,7 @@ impl Breaker {
         let mut open = self.open();
         let pause = match *open {
             None => FIRST_PAUSE,
-            // Of those that were under way when it opened.
+            // This request was under way when the breaker opened.
             Some(OpenState { on_trial: false, .. }) => return,
             Some(OpenState { pause, .. }) => (pause * 2).min(LONGEST_PAUSE),
         };
@@ -76,7 +76,7 @@ impl Breaker {
     }
 
     fn open(&self) -> MutexGuard<'_, Option<OpenState>> {
-        // The state is whole whoever panicked beside it.
+        // A panic elsewhere cannot leave the state half-changed.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,7 +85,7 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    /// In the middle: a pause is as long as it is.
+    /// A breaker that has just opened. A spread of 0.5 leaves its pauses at their nominal length.
     const SPREAD: f64 = 0.5;
 
     fn broken(now: Instant) -> Breaker {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row() {
+    fn the_breaker_opens_after_failures_in_a_row() {
         let (breaker, now) = (Breaker::default(), Instant::now());
         for _ in 0..10 {
             (1..FAILURES).for_each(|_| breaker.failed(now, SPREAD));
@@ -106,13 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn after_each_pause_one_tries() {
+    fn after_each_pause_one_request_is_the_trial() {
         let now = Instant::now();
         let breaker = broken(now);
         assert!(!breaker.allows(now + FIRST_PAUSE - Duration::from_millis(1)));
         assert!(breaker.allows(now + FIRST_PAUSE));
         assert!(!breaker.allows(now + FIRST_PAUSE));
-        // It is never heard of again: another tries.
+        // That trial never reports its outcome: another follows.
         assert!(breaker.allows(now + FIRST_PAUSE * 2));
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let breaker = broken(now);
         let mut pause = FIRST_PAUSE;
         for _ in 0..8 {
-            // Late failures of others change nothing.
+            // Late failures of other requests change nothing.
             breaker.failed(now, SPREAD);
             now += pause;
             assert!(breaker.allows(now) && !breaker.allows(now));

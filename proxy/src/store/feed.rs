@@ -1,11 +1,11 @@
-//! The listeners to the changes of a store.
+//! The listeners that a store reports its changes to.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 
-/// Hears of changes in a store.
+/// Receives the changes of a store.
 pub trait Listener: Send + Sync {
     /// A key has changed.
     fn changed(&self, key: &[u8]);
@@ -13,26 +13,26 @@ pub trait Listener: Send + Sync {
     /// Any key may have changed.
     fn all_changed(&self);
 
-    /// Changes are not heard of any more, and some may not have been.
+    /// Changes no longer arrive, and some may have been missed.
     fn lost(&self) {
         self.all_changed();
     }
 
-    /// All changes up to now have been heard of, and those to come will be until then.
+    /// All changes so far have arrived, and further ones are certain to arrive until then.
     fn certain(&self, _until: Instant) {}
 
-    /// Whether this listener was of use since the last call, so that certainty is worth its cost.
+    /// Whether this listener was used since the last call; if not, the store may call `certain` less often.
     fn was_asked(&self) -> bool {
         false
     }
 }
 
-/// All listeners to a store. None until the store is followed.
+/// All listeners of a store. There are none until the store is followed.
 #[derive(Default)]
 pub(super) struct Listeners(OnceLock<Vec<Arc<dyn Listener>>>);
 
 impl Listeners {
-    /// Has these hear of changes from here on; whether they are the first.
+    /// Sets the listeners. Returns false, and changes nothing, if there are some already.
     pub(super) fn set(&self, listeners: Vec<Arc<dyn Listener>>) -> bool {
         self.0.set(listeners).is_ok()
     }
@@ -60,7 +60,7 @@ impl Listener for Listeners {
     }
 
     fn was_asked(&self) -> bool {
-        // Each is asked: that starts its next time.
+        // Every listener is called, since the call resets it.
         self.iter().fold(false, |was_asked, listener| listener.was_asked() | was_asked)
     }
 }

@@ -1,4 +1,4 @@
-//! A store in the memory of this process, for where there is no Redis.
+//! A store in the memory of this process, for use without Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{Feed, Listener, Locks, Store, StoreError, Values, Write};
 use crate::key::Key;
 use crate::weight::{ByBytes, Weigh};
 
-/// Pages in memory, up to a limit in bytes; past it the least used go first.
+/// Pages in memory, up to a limit in bytes; beyond it the least used are evicted.
 #[derive(Clone, Debug)]
 pub struct MemoryStore(Arc<Cache<Key, TimedValue, ByBytes>>);
 
@@ -30,7 +30,7 @@ impl Weigh for TimedValue {
 impl MemoryStore {
     /// A store that holds about this many bytes of keys and values.
     pub fn new(limit: u64) -> Self {
-        /// Only the size of the first table.
+        /// Only sizes the first table.
         const TYPICAL_PAGE: u64 = 16 * 1024;
         let pages = usize::try_from(limit / TYPICAL_PAGE).unwrap_or(usize::MAX);
         Self(Arc::new(Cache::with_weighter(pages.clamp(16, 1 << 20), limit, ByBytes)))
@@ -85,7 +85,7 @@ impl Values for MemoryStore {
     }
 }
 
-/// The one process whose memory this is lets one of its requests claim a page at a time.
+/// The locks of a fleet of one: this process.
 impl Locks for MemoryStore {
     async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
         let is_free = self.fresh(key.as_bytes()).is_none();
@@ -112,7 +112,7 @@ impl Locks for MemoryStore {
     }
 }
 
-/// Nothing changes but by this process.
+/// Only this process changes the store, so there is nothing to report.
 impl Feed for MemoryStore {
     fn follow(&self, _: &[u8], _: Vec<Arc<dyn Listener>>) -> bool {
         false

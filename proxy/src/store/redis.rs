@@ -1,4 +1,4 @@
-//! Redis, the store that a fleet shares.
+//! The store in Redis, which a fleet of proxies shares.
 
 mod connect;
 mod reads;
@@ -13,12 +13,12 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{Client, Cmd, Pipeline, RedisError, Value, cmd, pipe};
 use bytes::Bytes;
 use server::{PerWorker, in_time};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use connect::{Handle, Health, Manager, pool};
-use reads::{KeyList, ReadOutcome, Reads};
+use reads::{KeyList, Outcomes, ReadOutcome, Reads};
 
 use super::feed::Listeners;
 use super::{Feed, Listener, Locks, Store, StoreError, Values, Write};
@@ -31,18 +31,18 @@ pub struct RedisStore {
     workers: Arc<PerWorker<Worker>>,
     deadline: Duration,
     health: Arc<Health>,
-    /// Told of what is written here, too, without waiting for Redis to tell.
+    /// They also get the writes of this process, at once and not by way of Redis.
     listeners: Arc<Listeners>,
 }
 
-/// What a worker has for itself.
+/// The state of one worker.
 struct Worker {
     pool: Pool<Manager>,
     reads: Reads,
 }
 
 impl RedisStore {
-    /// A store at a Redis URL. Connects at the first use; a Redis that is down only makes misses.
+    /// A store at a Redis URL. Connects on first use; while Redis is down, every lookup is a miss.
     pub fn new(url: &str, deadline: Duration) -> Result<Self, RedisError> {
         let health = Arc::new(Health::new());
         let client = Client::open(url)?;
@@ -53,7 +53,7 @@ impl RedisStore {
         Ok(Self { client, workers: Arc::new(workers), deadline, health, listeners: Arc::default() })
     }
 
-    /// Reads values, together with the other requests that read now.
+    /// Reads values, in one batch with other requests that read now.
     async fn read<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
         let deadline = Instant::now() + self.deadline;
         let keys: KeyList = keys.into_iter().map(Key::from).collect();
@@ -65,32 +65,38 @@ impl RedisStore {
             let outcomes = self.read_batch(&reads, deadline).await;
             leader.answer(outcomes);
         }
-        // Without a deadline of its own: the leader began earlier, and tells by then.
+        // No deadline is needed here: the leader began earlier and answers by its own deadline.
         match part.outcome().await {
             Some(outcome) => values_of(outcome),
             None => self.read_batch(&[keys], deadline).await.first().map_or_else(unanswered, values_of),
         }
     }
 
-    async fn read_batch(&self, reads: &[KeyList], deadline: Instant) -> Vec<ReadOutcome> {
-        match self.run_until(&Commands::read(reads), deadline).await {
+    async fn read_batch(&self, reads: &[KeyList], deadline: Instant) -> Outcomes {
+        if let [keys] = reads {
+            let replies = self.run_until(&Commands::One(read(keys)), deadline).await;
+            return smallvec![replies.and_then(|mut replies| replies.pop().map_or_else(unanswered, values))];
+        }
+        let mut pipeline = Pipeline::with_capacity(reads.len());
+        for keys in reads {
+            pipeline.add_command(read(keys));
+        }
+        match self.run_until(&Commands::Many(pipeline, reads.len()), deadline).await {
             Ok(replies) => replies.into_iter().map(values).collect(),
-            Err(error) => vec![Err(error); reads.len()],
+            Err(error) => smallvec![Err(error); reads.len()],
         }
     }
 
-    /// Runs one command. Its reply is no error.
+    /// Runs one command. An error reply becomes a `StoreError`.
     async fn run(&self, command: Cmd) -> Result<Value, StoreError> {
         let replies = self.run_until(&Commands::One(command), Instant::now() + self.deadline).await?;
         replies.into_iter().next().map_or_else(unanswered, |reply| Ok(reply.extract_error()?))
     }
 
-    /// Runs commands within the deadline, checkout included, and marks the connection if it did not survive.
-    async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+    /// Runs commands within the deadline, checkout included, and marks a connection that broke.
+    async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Replies, StoreError> {
         if !self.health.breaker.allows(Instant::now()) {
-            return Err(StoreError::Unreachable(
-                "it has just failed and is not asked for a moment".to_owned(),
-            ));
+            return Err(StoreError::Unreachable("it has just failed and is skipped for a moment".to_owned()));
         }
         let result = match in_time(deadline, self.connection()).await {
             Some(Ok(connection)) => self.send(connection, commands, deadline).await,
@@ -101,7 +107,7 @@ impl RedisStore {
         result
     }
 
-    /// Runs a script on a lock that has this token; whether it had.
+    /// Runs a script on a lock if it has this token. Returns whether it had.
     async fn if_held(&self, script: &str, key: &Key, token: &Bytes, ttl: u64) -> Result<bool, StoreError> {
         let mut command = cmd("EVAL");
         command.arg(script).arg(1).arg(key.as_bytes()).arg(token.as_ref()).arg(ttl);
@@ -113,7 +119,7 @@ impl RedisStore {
         mut connection: Handle,
         commands: &Commands,
         deadline: Instant,
-    ) -> Result<Vec<Value>, StoreError> {
+    ) -> Result<Replies, StoreError> {
         let result = match in_time(deadline, commands.query(&mut connection.multiplexed)).await {
             Some(result) => result.map_err(StoreError::from),
             None => Err(StoreError::Deadline(self.deadline)),
@@ -124,10 +130,10 @@ impl RedisStore {
         result
     }
 
-    /// A handle on a living connection. The checkout ends at once: commands of many requests share the connection.
+    /// A handle on a working connection. The checkout ends at once, since many requests share the connection.
     async fn connection(&self) -> Result<Handle, StoreError> {
         loop {
-            // bb8 lets its waiters wait on when a connection cannot be made; this tells them.
+            // When bb8 cannot connect, its waiters wait on; this notification ends their wait.
             let connect_failed = self.health.connect_failed.notified();
             let checkout = tokio::select! {
                 biased;
@@ -143,7 +149,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn connect(&self) {
-        /// Longer than a connection takes on a busy machine; a Redis that is not there does not keep the proxy from starting.
+        /// Longer than a connection takes on a busy machine. Without Redis the proxy starts after this time.
         const PATIENCE: Duration = Duration::from_millis(250);
         const PAUSE: Duration = Duration::from_millis(10);
         let connected = async {
@@ -151,7 +157,7 @@ impl Store for RedisStore {
                 sleep(PAUSE).await;
             }
         };
-        // The first request tries again.
+        // After a timeout, the first request tries again.
         let _ = timeout(PATIENCE, connected).await;
     }
 }
@@ -164,7 +170,7 @@ impl Values for RedisStore {
     async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
         let mut command = cmd("PTTL");
         command.arg(key);
-        // Negative: not there, or there for ever.
+        // Negative: the key does not exist, or never expires.
         let milliseconds = match self.run(command).await? {
             Value::Int(milliseconds) => u64::try_from(milliseconds).ok(),
             _ => None,
@@ -185,8 +191,9 @@ impl Values for RedisStore {
         }
         let deadline = Instant::now() + self.deadline;
         let replies = self.run_until(&Commands::Many(pipeline, writes.len()), deadline).await;
-        let result = replies
-            .and_then(|replies| replies.into_iter().try_for_each(|reply| Ok(drop(reply.extract_error()?))));
+        let result = replies.and_then(|replies| {
+            replies.into_iter().try_for_each(|reply| Ok(reply.extract_error().map(drop)?))
+        });
         writes.iter().for_each(|write| self.listeners.changed(write.key().as_bytes()));
         result
     }
@@ -228,13 +235,13 @@ impl Feed for RedisStore {
         }
         let followed = tracking::follow(&self.client, prefix, &self.listeners);
         if let Err(error) = &followed {
-            warn!(%error, "changes in Redis are not heard of: no near cache");
+            warn!(%error, "changes in Redis do not arrive: no near cache");
         }
         followed.is_ok()
     }
 }
 
-/// For the holder of the token alone: another may have taken over meanwhile.
+/// Only the holder of the token may renew: another proxy may have claimed the lock meanwhile.
 const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 const RELEASE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
@@ -243,43 +250,39 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
+/// The replies to commands, in their order.
+type Replies = SmallVec<[Value; 1]>;
+
 /// What goes out in one round trip.
 enum Commands {
     One(Cmd),
-    /// So many.
+    /// A pipeline and the number of its commands.
     Many(Pipeline, usize),
 }
 
 impl Commands {
-    /// GET for a read of one key, which is what people look for in MONITOR; MGET for one of two.
-    fn read(reads: &[KeyList]) -> Self {
-        let read = |keys: &KeyList| {
-            let mut command = cmd(if keys.len() == 1 { "GET" } else { "MGET" });
-            for key in keys {
-                command.arg(key.as_bytes());
-            }
-            command
-        };
-        match reads {
-            [keys] => Self::One(read(keys)),
-            _ => {
-                let mut pipeline = Pipeline::with_capacity(reads.len());
-                for keys in reads {
-                    pipeline.add_command(read(keys));
-                }
-                Self::Many(pipeline, reads.len())
-            }
-        }
-    }
-
     /// The replies. Each may be an error of its own.
-    async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Vec<Value>, RedisError> {
+    async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Replies, RedisError> {
         // Not by query_async, which boxes its future.
         match self {
-            Self::One(command) => connection.send_packed_command(command).await.map(|value| vec![value]),
-            Self::Many(pipeline, count) => connection.send_packed_commands(pipeline, 0, *count).await,
+            Self::One(command) => connection.send_packed_command(command).await.map(|value| smallvec![value]),
+            Self::Many(pipeline, count) => {
+                connection.send_packed_commands(pipeline, 0, *count).await.map(Replies::from_vec)
+            }
         }
     }
+}
+
+/// A read of one key is a GET, as people expect in MONITOR; a read of two keys is an MGET.
+fn read(keys: &KeyList) -> Cmd {
+    let name = if keys.len() == 1 { "GET" } else { "MGET" };
+    let length = keys.iter().map(|key| key.as_bytes().len()).sum::<usize>();
+    let mut command = Cmd::with_capacity(1 + keys.len(), name.len() + length);
+    command.arg(name);
+    for key in keys {
+        command.arg(key.as_bytes());
+    }
+    command
 }
 
 /// The values of a reply, moved out of it without a copy.
@@ -294,19 +297,19 @@ fn values(reply: Value) -> ReadOutcome {
     }
 }
 
-/// One's own copy of a read's values.
+/// Copies the values of a shared read.
 fn values_of<const N: usize>(outcome: &ReadOutcome) -> Result<[Option<Bytes>; N], StoreError> {
     let values = outcome.as_ref().map_err(Clone::clone)?;
     Ok(std::array::from_fn(|index| values.get(index).cloned().flatten()))
 }
 
 fn unanswered<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unreachable("there is no reply".to_owned()))
+    Err(StoreError::Unreachable("it sent no reply".to_owned()))
 }
 
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
-        // A reply that is an error leaves the connection in order; anything else may have left half a reply on it.
+        // After an error reply the connection is usable; any other error may have left half a reply on it.
         if error.code().is_some() && !error.is_unrecoverable_error() {
             return Self::Refused(error.to_string());
         }

@@ -3,18 +3,26 @@
 //! Serving and `proxy explain` both come here. What can be decided at once is ([`Proxy::begin`]); the rest waits for the
 //! store ([`Proxy::finish_decision`]).
 
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use server::{Answer, Decided, Record as _, RequestHead};
 use tokio::time::Instant;
 
+use super::answered::Answered;
+use super::body::Body;
 use super::lookup::{Found, Lookup};
 use super::{Proxy, now};
 use crate::key::{PageId, VaryMarker};
 use crate::page::stored::StoredPage;
 use crate::policy::{Disposition, Freshness, Pass, Rule};
 use crate::request::{Question, Refusal};
-use crate::status::{CacheStatus, Hit, Miss, Source};
+use crate::status::{self, CacheStatus, Hit, Miss, Source};
 use crate::store::{Store, Values};
 
 /// What is to become of a request.
@@ -65,6 +73,13 @@ pub struct WantedPage {
     pub(super) old: Option<StoredPage>,
 }
 
+/// A decision as far as it can be made without waiting.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+pub(super) enum Begun {
+    Decided(Decision),
+    Pending(PendingLookup),
+}
+
 /// A decision that waits for the store.
 #[derive(Clone, Debug)]
 pub struct PendingLookup {
@@ -79,6 +94,65 @@ impl PendingLookup {
     }
 }
 
+/// A decision that goes on to hyper, with the time when its request was read.
+type Early = (Decision, Instant);
+
+/// An answer that leaves without hyper.
+type Immediate = Answer<StoredPage, Answered>;
+
+impl<S: Store> server::Handler for Proxy<S> {
+    type Body = Body;
+    type Page = StoredPage;
+    type Lookup = PendingLookup;
+    type Decision = Early;
+    type Record = Answered;
+
+    const REFUSED: &'static str = status::REFUSED;
+
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
+        let question = match self.question(head, peer) {
+            Ok(question) => question,
+            Err(refusal) => return Decided::Decision((Decision::Refuse(refusal), now)),
+        };
+        let decision = match self.begin(&question, now) {
+            Begun::Decided(decision) => decision,
+            Begun::Pending(pending) => match self.finish_at_once(&pending, &question) {
+                Some(decision) => decision,
+                None => return Decided::Lookup(pending),
+            },
+        };
+        self.immediate(decision, &question, now).map_or_else(Decided::Decision, Decided::Answer)
+    }
+
+    async fn look_up(
+        self: &Arc<Self>,
+        lookup: PendingLookup,
+        head: &RequestHead<'_>,
+        peer: SocketAddr,
+    ) -> Result<Immediate, Early> {
+        let began = lookup.began();
+        let question = self.question(head, peer).map_err(|refusal| (Decision::Refuse(refusal), began))?;
+        let decision = self.finish_decision(lookup, &question, &self.store).await;
+        self.immediate(decision, &question, began)
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        early: Option<Early>,
+    ) -> (Response<Body>, Answered) {
+        self.serve(request, peer, early).await
+    }
+
+    fn refused(&self, status: u16, bytes: u64, _: SocketAddr) {
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        let answered = Answered::begin(&method, "-", Instant::now());
+        answered.with(status, CacheStatus::Failed("refused")).sent(bytes);
+    }
+}
+
 impl<S: Store> Proxy<S> {
     /// Decides on a question, with a look into these values if there is need for one.
     pub(super) async fn decide<V: Values>(
@@ -88,21 +162,24 @@ impl<S: Store> Proxy<S> {
         values: &V,
     ) -> Decision {
         match self.begin(question, began) {
-            Ok(decision) => decision,
-            Err(pending) => self.finish_decision(pending, question, values).await,
+            Begun::Decided(decision) => decision,
+            Begun::Pending(pending) => self.finish_decision(pending, question, values).await,
         }
     }
 
     /// Decides as far as that can be done without waiting: a pass, or a page that is near.
-    pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Result<Decision, PendingLookup> {
-        let rule = match self.policy.disposition(question) {
+    pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Begun {
+        let rule = match self.policy.rules().disposition(question) {
             Disposition::Lookup(rule) => rule,
-            Disposition::Pass(pass) => return Ok(Decision::Pass(pass)),
+            Disposition::Pass(pass) => return Begun::Decided(Decision::Pass(pass)),
         };
         let id = PageId::of(question, rule, &self.keys, &self.site);
-        match self.near_page(&id, rule, question, began) {
-            Some(found) => Ok(judge(Lookup::Hit(found), id, rule, began)),
-            None => Err(PendingLookup { id, rule: rule.clone(), began }),
+        match self.near.as_ref().and_then(|near| near.page(&id, rule, question, began)) {
+            Some((page, marker)) => {
+                let found = Found { page, source: Source::Near, marker };
+                Begun::Decided(judge(Lookup::Hit(found), id, rule, began))
+            }
+            None => Begun::Pending(PendingLookup { id, rule: rule.clone(), began }),
         }
     }
 
@@ -116,6 +193,43 @@ impl<S: Store> Proxy<S> {
         let PendingLookup { id, rule, began } = pending;
         let lookup = self.stored_page(&id, &rule, question, began, values).await;
         judge(lookup, id, &rule, began)
+    }
+
+    fn question<'a>(&self, head: &'a RequestHead<'a>, peer: SocketAddr) -> Result<Question<'a>, Refusal> {
+        Question::of_head(head, peer, &self.trusted)
+    }
+
+    /// The decision of a store that does not have to be waited for.
+    fn finish_at_once(&self, pending: &PendingLookup, question: &Question<'_>) -> Option<Decision> {
+        if !S::IS_IMMEDIATE {
+            return None;
+        }
+        let decision = pin!(self.finish_decision(pending.clone(), question, &self.store));
+        match decision.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(decision) => Some(decision),
+            Poll::Pending => None,
+        }
+    }
+
+    /// The answer to a plain request that gets a stored page.
+    fn immediate(
+        self: &Arc<Self>,
+        decision: Decision,
+        question: &Question<'_>,
+        began: Instant,
+    ) -> Result<Immediate, Early> {
+        let mut serving = match decision {
+            // What hyper frames otherwise is left to it.
+            Decision::Serve(serving) if serving.page.status() == StatusCode::OK => serving,
+            other => return Err((other, began)),
+        };
+        self.refresh(&mut serving, || question.to_parts(), question.peer);
+        let cache = serving.cache();
+        let Serving { page, now: at, .. } = serving;
+        let record = Answered::begin(question.method, question.target, began).with(StatusCode::OK, cache);
+        let head = page.write_head(at, cache);
+        let body = (*question.method != Method::HEAD).then_some(page);
+        Ok(Answer { head, body, at, record })
     }
 }
 

@@ -60,10 +60,13 @@ struct ExplainedPage {
     written_by: &'static str,
 }
 
+/// A key that was read, and its value.
+type Note = (Key, Result<Option<Bytes>, StoreError>);
+
 /// The values of a store, with a note of each that is read.
 struct NotedValues<'a, S> {
     store: &'a S,
-    notes: Mutex<Vec<(Key, Result<Option<Bytes>, StoreError>)>>,
+    notes: Mutex<Vec<Note>>,
 }
 
 impl<S: Store> Values for NotedValues<'_, S> {
@@ -110,7 +113,7 @@ impl<S: Store> Proxy<S> {
             return Ok(explanation);
         }
         let question = Question::of_parts(&request, peer);
-        if let Disposition::Lookup(rule) = self.policy.disposition(&question) {
+        if let Disposition::Lookup(rule) = self.policy.rules().disposition(&question) {
             explanation.rule = Some(rule.to_string());
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
@@ -184,7 +187,7 @@ impl<S: Store> Proxy<S> {
 
     /// The texts whose digests are in a key that was read: the page's own, or a variant's.
     fn hashed(&self, key: &Key, decision: &Decision, question: &Question<'_>) -> Vec<Hashed> {
-        let Disposition::Lookup(rule) = self.policy.disposition(question) else { return Vec::new() };
+        let Disposition::Lookup(rule) = self.policy.rules().disposition(question) else { return Vec::new() };
         let id = PageId::of(question, rule, &self.keys, &self.site);
         let marker: Option<&VaryMarker> = match decision {
             Decision::Serve(Serving { marker, .. }) => marker.as_deref(),

@@ -33,30 +33,6 @@ pub(super) struct Found {
 }
 
 impl<S: Store> Proxy<S> {
-    /// Looks for the page in the near cache.
-    pub(super) fn near_page(
-        &self,
-        id: &PageId,
-        rule: &Rule,
-        question: &Question<'_>,
-        began: Instant,
-    ) -> Option<Found> {
-        let near = self.near.as_ref()?;
-        let found = |id: &PageId, page: StoredPage, marker| {
-            let serves = id.serves(page.proof(), page.headers(), question, rule);
-            serves.then_some(Found { page, source: Source::Near, marker })
-        };
-        let marker = match near.get(id.key_text(), began)? {
-            Kept::Page(page) => return found(id, page, None),
-            Kept::Marker(marker) => marker,
-        };
-        let variant = id.variant(&marker, question, rule);
-        match near.get(variant.key_text(), began)? {
-            Kept::Page(page) => found(&variant, page, Some(marker)),
-            Kept::Marker(_) => None,
-        }
-    }
-
     /// Looks for the page in the store.
     pub(super) async fn stored_page<V: Values>(
         &self,

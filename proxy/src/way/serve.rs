@@ -1,76 +1,38 @@
-//! The answer to a request, by the decision on it.
+//! The answer to a request that hyper has read, by the decision on it.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
-use server::{Answer, Decided, RequestHead};
+use hyper::{Request, Response};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::answered::Answered;
 use super::body::Body;
-use super::decide::{Decision, PendingLookup, Serving, WantedPage};
+use super::decide::{Decision, Serving, WantedPage};
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
-use crate::page::stored::StoredPage;
 use crate::policy;
+use crate::request::Question;
 use crate::request::receive::receive;
-use crate::request::{Question, Refusal};
 use crate::status::{CacheStatus, Hit, Source};
 use crate::store::Store;
 
-/// An answer that leaves without hyper.
-type Immediate = Answer<StoredPage, Answered>;
-
 impl<S: Store> Proxy<S> {
-    /// Decides on a plain request at once, as far as its page is at hand.
-    pub(super) fn decide_head(
-        self: &Arc<Self>,
-        head: &RequestHead<'_>,
-        peer: SocketAddr,
-        began: Instant,
-    ) -> Decided<Self> {
-        let question = match self.question(head, peer) {
-            Ok(question) => question,
-            Err(refusal) => return Decided::Decision(Decision::Refuse(refusal)),
-        };
-        let decision = match self.begin(&question, began) {
-            Ok(decision) => decision,
-            Err(pending) => match self.finish_at_once(&pending, &question) {
-                Some(decision) => decision,
-                None => return Decided::Lookup(pending),
-            },
-        };
-        self.immediate(decision, &question, began).map_or_else(Decided::Decision, Decided::Answer)
-    }
-
-    /// Finishes the decision on a plain request by what the store holds.
-    pub(super) async fn finish_head(
-        self: &Arc<Self>,
-        pending: PendingLookup,
-        head: &RequestHead<'_>,
-        peer: SocketAddr,
-    ) -> Result<Immediate, Decision> {
-        let question = self.question(head, peer).map_err(Decision::Refuse)?;
-        let began = pending.began();
-        let decision = self.finish_decision(pending, &question, &self.store).await;
-        self.immediate(decision, &question, began)
-    }
-
-    /// Answers a request that hyper has read, always. The one place where an error becomes a response and a line in the log.
+    /// Answers a request that hyper has read. The one place where an error becomes a response and a line in the log.
     pub(super) async fn serve(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
-        decision: Option<Decision>,
+        early: Option<(Decision, Instant)>,
     ) -> (Response<Body>, Answered) {
-        let began = Instant::now();
+        let (decision, began) = match early {
+            Some((decision, began)) => (Some(decision), began),
+            None => (None, Instant::now()),
+        };
         let answered = Answered::begin(request.method(), request.uri(), began);
         let reply = self.try_serve(request, peer, decision, began).await.unwrap_or_else(|error| {
             self.log(&error, peer);
@@ -108,48 +70,15 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    fn question<'a>(&self, head: &'a RequestHead<'a>, peer: SocketAddr) -> Result<Question<'a>, Refusal> {
-        Question::of_head(head, peer, self.trusted.contains(peer.ip()))
-    }
-
-    /// The decision of a store that does not have to be waited for.
-    fn finish_at_once(&self, pending: &PendingLookup, question: &Question<'_>) -> Option<Decision> {
-        if !S::IS_IMMEDIATE {
-            return None;
-        }
-        let decision = pin!(self.finish_decision(pending.clone(), question, &self.store));
-        match decision.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(decision) => Some(decision),
-            Poll::Pending => None,
-        }
-    }
-
-    /// The answer to a plain request that gets a stored page.
-    fn immediate(
-        self: &Arc<Self>,
-        decision: Decision,
-        question: &Question<'_>,
-        began: Instant,
-    ) -> Result<Immediate, Decision> {
-        let mut serving = match decision {
-            // What hyper frames otherwise is left to it.
-            Decision::Serve(serving) if serving.page.status() == StatusCode::OK => serving,
-            other => return Err(other),
-        };
-        self.refresh(&mut serving, || question.to_parts(), question.peer);
-        let cache = serving.cache();
-        let Serving { page, now: at, .. } = serving;
-        let target = format_args!("{}{}{}", question.path, question.mark(), question.query);
-        let record = Answered::begin(question.method, target, began).with(StatusCode::OK, cache);
-        let head = page.write_head(at, cache);
-        let body = (*question.method != Method::HEAD).then_some(page);
-        Ok(Answer { head, body, at, record })
-    }
-
     /// Has a new page fetched while the old one is served, if it is time for that.
-    fn refresh(self: &Arc<Self>, serving: &mut Serving, request: impl FnOnce() -> Parts, peer: SocketAddr) {
+    pub(super) fn refresh(
+        self: &Arc<Self>,
+        serving: &mut Serving,
+        request: impl FnOnce() -> Parts,
+        peer: SocketAddr,
+    ) {
         if let Some(wanted) = serving.refresh.take() {
-            self.fetch_aside(&wanted, request(), peer);
+            self.fetch_aside(&wanted, &request(), peer);
         }
     }
 

@@ -10,7 +10,12 @@ use server::Clients;
 use stack::{Postgres, Redis};
 use tokio::net::TcpListener;
 
-use crate::support::{Reply, Scene, redis_store};
+use crate::support::{Reply, Scene, Setup, redis_store};
+
+scenes! {
+    the_cached_view_answers_like_django_and_a_hit_needs_no_query
+    a_hit_needs_no_connection_to_the_database
+}
 
 /// Headers that depend on the server, the connection or the time, and headers that only the proxy or the origin adds.
 const NOT_COMPARED: [&str; 8] = [
@@ -28,8 +33,13 @@ fn origins_tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../origin/tests")
 }
 
+/// The name of a database that no other test has.
+fn database(on: Setup, purpose: &str) -> String {
+    format!("{purpose}_{on:?}").to_lowercase()
+}
+
 /// Starts the article's stack on a new database with the rows of the recordings.
-async fn article(redis: &Redis, database: &str) -> Scene {
+async fn article(on: Setup, redis: &Redis, database: &str) -> Scene {
     let postgres = Postgres::shared();
     let url = postgres.database(database).unwrap();
     for file in ["fixture/schema.sql", "fixture/fixture.sql"] {
@@ -42,7 +52,7 @@ async fn article(redis: &Redis, database: &str) -> Scene {
     let origin = origin::Origin::new(Database::new(&Config::parse(&args).unwrap()), address);
     tokio::spawn(server::serve(listener, Arc::new(origin), Clients::default(), std::future::pending()));
     let rules = "[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
-    Scene::with(address, redis_store(&redis.url()), rules).await
+    Scene::with(address, redis_store(&redis.url()), &on.settings(rules)).await
 }
 
 fn read(name: &str, extension: &str) -> String {
@@ -68,10 +78,10 @@ fn recorded(name: &str) -> (String, Vec<String>, String) {
     (line, comparable(&headers), body.to_owned())
 }
 
-#[tokio::test]
-async fn the_cached_view_answers_like_django_and_a_hit_needs_no_query() {
+async fn the_cached_view_answers_like_django_and_a_hit_needs_no_query(on: Setup) {
     let redis = Redis::start().unwrap();
-    let scene = article(&redis, "counted").await;
+    let database = database(on, "counted");
+    let scene = article(on, &redis, &database).await;
     let mut before = 0;
     for (name, x_cache, queries) in [
         ("cached-page3-miss", "MISS", 17),
@@ -82,7 +92,7 @@ async fn the_cached_view_answers_like_django_and_a_hit_needs_no_query() {
         ("cached-post", "BYPASS", 0),
     ] {
         let reply: Reply = scene.send(&read(name, "req")).await;
-        let statements = Postgres::shared().statements("counted").len();
+        let statements = Postgres::shared().statements(&database).len();
         assert_eq!((reply.header("x-cache"), statements - before), (x_cache, queries), "{name}");
         before = statements;
         let (line, headers, body) = recorded(name);
@@ -93,15 +103,15 @@ async fn the_cached_view_answers_like_django_and_a_hit_needs_no_query() {
     }
 }
 
-#[tokio::test]
-async fn a_hit_needs_no_connection_to_the_database() {
+async fn a_hit_needs_no_connection_to_the_database(on: Setup) {
     let redis = Redis::start().unwrap();
-    let scene = article(&redis, "gone").await;
+    let gone = database(on, "gone");
+    let scene = article(on, &redis, &gone).await;
     assert_eq!(scene.get("/api/properties/cached/").await.header("x-cache"), "MISS");
     // The database is no longer reachable, but the page is stored.
-    let refuse = "ALTER DATABASE gone ALLOW_CONNECTIONS false";
-    let admin = Postgres::shared().database("admin").unwrap();
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'gone'";
+    let refuse = format!("ALTER DATABASE {gone} ALLOW_CONNECTIONS false");
+    let admin = Postgres::shared().database(&database(on, "admin")).unwrap();
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{gone}'");
     Postgres::shared().psql(&admin, &format!("{refuse}; {end}")).unwrap();
     assert_eq!(scene.get("/api/properties/cached/").await.header("x-cache"), "HIT");
 }

@@ -6,16 +6,33 @@ use proxy::MemoryStore;
 use stack::Redis;
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, page};
+use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, page};
+
+scenes! {
+    a_thousand_concurrent_requests_cause_one_origin_request
+    followers_get_the_page_when_the_leader_disconnects
+    a_leader_that_does_not_read_delays_no_follower
+    an_uncacheable_answer_releases_the_followers_and_later_requests_do_not_wait
+    each_variant_causes_one_origin_request
+    after_a_truncated_answer_one_follower_asks_again_for_all
+    a_deleted_page_is_not_served_from_a_finished_flight
+    requests_with_credentials_neither_lead_nor_follow
+    without_a_store_concurrent_requests_still_cause_one_origin_request
+    a_fleet_sends_one_origin_request
+    a_fleet_sends_one_origin_request_for_each_variant
+    an_uncacheable_answer_releases_the_fleet
+    the_lease_of_a_dead_proxy_is_taken_over
+    a_fleet_without_redis_sends_one_origin_request_per_proxy
+}
 
 const FLEET: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ncoalesce = \"fleet\"\n";
 
 /// Three proxies on one Redis.
-async fn fleet(redis: &Redis, origin: &Origin) -> [Scene; 3] {
+async fn fleet(on: Setup, redis: &Redis, origin: &Origin) -> [Scene; 3] {
     [
-        Scene::over(&redis.url(), origin, FLEET).await,
-        Scene::over(&redis.url(), origin, FLEET).await,
-        Scene::over(&redis.url(), origin, FLEET).await,
+        Scene::over(on, &redis.url(), origin, FLEET).await,
+        Scene::over(on, &redis.url(), origin, FLEET).await,
+        Scene::over(on, &redis.url(), origin, FLEET).await,
     ]
 }
 
@@ -44,10 +61,9 @@ fn assert_all(replies: &[Reply], status: u16, text: &str) {
     }
 }
 
-#[tokio::test]
-async fn a_thousand_concurrent_requests_cause_one_origin_request() {
+async fn a_thousand_concurrent_requests_cause_one_origin_request(on: Setup) {
     let (origin, mut requests) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let clients = clients(&scene, 1000, "").await;
     let answer = requests.recv().await.unwrap();
     answer.send(page("", "once")).await.unwrap();
@@ -62,10 +78,9 @@ async fn a_thousand_concurrent_requests_cause_one_origin_request() {
 }
 
 /// Input 30 of docs/hostile.md.
-#[tokio::test]
-async fn followers_get_the_page_when_the_leader_disconnects() {
+async fn followers_get_the_page_when_the_leader_disconnects(on: Setup) {
     let (origin, mut requests) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let leader = clients(&scene, 1, "").await;
     let answer = requests.recv().await.unwrap();
     let others = clients(&scene, 20, "").await;
@@ -76,10 +91,9 @@ async fn followers_get_the_page_when_the_leader_disconnects() {
     assert_eq!((origin.count(), scene.get("/p/").await.header("x-cache")), (1, "HIT"));
 }
 
-#[tokio::test]
-async fn a_leader_that_does_not_read_delays_no_follower() {
+async fn a_leader_that_does_not_read_delays_no_follower(on: Setup) {
     let (origin, mut requests) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let _leader = clients(&scene, 1, "").await;
     let answer = requests.recv().await.unwrap();
     let others = clients(&scene, 5, "").await;
@@ -90,10 +104,9 @@ async fn a_leader_that_does_not_read_delays_no_follower() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn an_uncacheable_answer_releases_the_followers_and_later_requests_do_not_wait() {
+async fn an_uncacheable_answer_releases_the_followers_and_later_requests_do_not_wait(on: Setup) {
     let (origin, mut requests) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let first = clients(&scene, 10, "").await;
     requests.recv().await.unwrap().send(page("Cache-Control: private\r\n", "mine")).await.unwrap();
     // Each of the nine followers asks the origin itself, all before the first is answered.
@@ -115,13 +128,12 @@ async fn an_uncacheable_answer_releases_the_followers_and_later_requests_do_not_
     assert_all(&replies(next).await, 200, "mine");
 }
 
-#[tokio::test]
-async fn each_variant_causes_one_origin_request() {
+async fn each_variant_causes_one_origin_request(on: Setup) {
     let origin = Origin::new(|seen, _| {
         Script::Answer(page("Vary: Accept\r\n", seen.header("accept").unwrap_or("none")))
     })
     .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut all = Vec::new();
     for variant in ["a/a", "b/b", "c/c"] {
         all.push((variant, clients(&scene, 30, &format!("Accept: {variant}\r\n")).await));
@@ -132,10 +144,9 @@ async fn each_variant_causes_one_origin_request() {
     assert_eq!(origin.count(), 3);
 }
 
-#[tokio::test]
-async fn after_a_truncated_answer_one_follower_asks_again_for_all() {
+async fn after_a_truncated_answer_one_follower_asks_again_for_all(on: Setup) {
     let (origin, mut requests) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut leader = clients(&scene, 1, "").await;
     let broken = requests.recv().await.unwrap();
     let others = clients(&scene, 20, "").await;
@@ -166,11 +177,10 @@ async fn a_silent_origin_is_504_for_the_leader_and_all_followers() {
 
 /// Input 47 of docs/hostile.md: a page that is deleted during its fetch may go to requests of that time, but not to
 /// later ones.
-#[tokio::test]
-async fn a_deleted_page_is_not_served_from_a_finished_flight() {
+async fn a_deleted_page_is_not_served_from_a_finished_flight(on: Setup) {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     let key = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
     for number in 1..=5 {
         assert_eq!(scene.get("/p/").await.text(), format!("page {number}"));
@@ -178,10 +188,9 @@ async fn a_deleted_page_is_not_served_from_a_finished_flight() {
     }
 }
 
-#[tokio::test]
-async fn requests_with_credentials_neither_lead_nor_follow() {
+async fn requests_with_credentials_neither_lead_nor_follow(on: Setup) {
     let (origin, mut requests) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let own = clients(&scene, 2, "Authorization: Basic eA==\r\n").await;
     let mut answers = [requests.recv().await.unwrap(), requests.recv().await.unwrap()].to_vec();
     let all = clients(&scene, 5, "").await;
@@ -194,11 +203,10 @@ async fn requests_with_credentials_neither_lead_nor_follow() {
     assert_eq!(origin.count(), 3);
 }
 
-#[tokio::test]
-async fn without_a_store_concurrent_requests_still_cause_one_origin_request() {
+async fn without_a_store_concurrent_requests_still_cause_one_origin_request(on: Setup) {
     let (origin, mut requests) = Origin::piecewise().await;
     // Nothing listens there.
-    let scene = Scene::over("redis://127.0.0.1:1/1", &origin, RULES).await;
+    let scene = Scene::over(on, "redis://127.0.0.1:1/1", &origin, RULES).await;
     let clients = clients(&scene, 50, "").await;
     let answer = requests.recv().await.unwrap();
     // Meanwhile all requests find the store unreachable, which is quick, and become followers.
@@ -212,10 +220,9 @@ async fn without_a_store_concurrent_requests_still_cause_one_origin_request() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn a_fleet_sends_one_origin_request() {
+async fn a_fleet_sends_one_origin_request(on: Setup) {
     let (redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
-    let fleet = fleet(&redis, &origin).await;
+    let fleet = fleet(on, &redis, &origin).await;
     let mut all = Vec::new();
     for scene in &fleet {
         all.extend(clients(scene, 334, "").await);
@@ -225,14 +232,13 @@ async fn a_fleet_sends_one_origin_request() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn a_fleet_sends_one_origin_request_for_each_variant() {
+async fn a_fleet_sends_one_origin_request_for_each_variant(on: Setup) {
     let redis = Redis::start().unwrap();
     let origin = Origin::new(|seen, _| {
         Script::Answer(page("Vary: Accept\r\n", seen.header("accept").unwrap_or("none")))
     })
     .await;
-    let fleet = fleet(&redis, &origin).await;
+    let fleet = fleet(on, &redis, &origin).await;
     let mut all = Vec::new();
     for scene in &fleet {
         for variant in ["a/a", "b/b"] {
@@ -245,11 +251,10 @@ async fn a_fleet_sends_one_origin_request_for_each_variant() {
     assert_eq!(origin.count(), 2);
 }
 
-#[tokio::test]
-async fn an_uncacheable_answer_releases_the_fleet() {
+async fn an_uncacheable_answer_releases_the_fleet(on: Setup) {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("Cache-Control: private\r\n").await;
-    let fleet = fleet(&redis, &origin).await;
+    let fleet = fleet(on, &redis, &origin).await;
     let mut all = Vec::new();
     for scene in &fleet {
         all.extend(clients(scene, 10, "").await);
@@ -261,12 +266,11 @@ async fn an_uncacheable_answer_releases_the_fleet() {
 }
 
 /// The lease of a proxy that has died expires after a few seconds.
-#[tokio::test]
-async fn the_lease_of_a_dead_proxy_is_taken_over() {
+async fn the_lease_of_a_dead_proxy_is_taken_over(on: Setup) {
     let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
     let lease = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e.lease";
     redis.cli(&["SET", lease, "of a dead proxy", "PX", "300"]).unwrap();
-    let fleet = fleet(&redis, &origin).await;
+    let fleet = fleet(on, &redis, &origin).await;
     let mut all = Vec::new();
     for scene in &fleet {
         all.extend(clients(scene, 10, "").await);
@@ -275,10 +279,9 @@ async fn the_lease_of_a_dead_proxy_is_taken_over() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn a_fleet_without_redis_sends_one_origin_request_per_proxy() {
+async fn a_fleet_without_redis_sends_one_origin_request_per_proxy(on: Setup) {
     let (mut redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
-    let fleet = fleet(&redis, &origin).await;
+    let fleet = fleet(on, &redis, &origin).await;
     redis.stop();
     let mut all = Vec::new();
     for scene in &fleet {

@@ -8,7 +8,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, answer, heard, redis_store};
+use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, answer, heard, redis_store};
+
+scenes! {
+    a_redis_that_stops_is_a_miss_and_hits_come_back_after_its_restart
+    a_value_of_another_type_is_a_miss_and_is_replaced
+    an_invalid_value_is_a_miss_and_is_replaced
+    writes_that_redis_refuses_leave_misses
+    a_store_that_answers_garbage_is_a_miss
+    an_origin_that_is_down_is_502_and_stored_pages_are_served
+    malformed_answers_of_the_origin_are_502_or_corrected
+}
 
 const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
 
@@ -25,21 +35,20 @@ async fn hits_come_back(scene: &Scene) -> Reply {
     }
 }
 
-/// A proxy whose store has the default deadline of 50 ms.
+/// A proxy whose store has the default deadline of 50 ms. It has no near cache, from which hits would continue for half a
+/// second after Redis hangs.
 async fn impatient(redis: &Redis, origin: &Origin) -> Scene {
     let store = RedisStore::new(&redis.url(), Duration::from_millis(50)).unwrap();
-    // With a near cache, hits would continue for half a second after Redis hangs.
-    Scene::with(origin.address, store, &format!("near = \"off\"\n{RULES}")).await
+    Scene::with(origin.address, store, RULES).await
 }
 
-#[tokio::test]
-async fn a_redis_that_stops_is_a_miss_and_hits_come_back_after_its_restart() {
+async fn a_redis_that_stops_is_a_miss_and_hits_come_back_after_its_restart(on: Setup) {
     let mut redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     hits_come_back(&scene).await;
     redis.stop();
-    heard().await;
+    heard(on).await;
     for _ in 0..3 {
         let reply = scene.get("/p/").await;
         assert_eq!(
@@ -82,40 +91,37 @@ fn signal(pid: u32, signal: &str) {
     );
 }
 
-#[tokio::test]
-async fn a_value_of_another_type_is_a_miss_and_is_replaced() {
+async fn a_value_of_another_type_is_a_miss_and_is_replaced(on: Setup) {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     for command in [&["LPUSH", KEY, "x"][..], &["HSET", KEY, "a", "b"], &["SADD", KEY, "x"]] {
         redis.cli(&["DEL", KEY]).unwrap();
         redis.cli(command).unwrap();
-        heard().await;
+        heard(on).await;
         let reply = scene.get("/p/").await;
         assert_eq!((reply.status(), reply.cache().as_str()), (200, "MISS fwd=miss; stored"), "{command:?}");
         assert_eq!(scene.get("/p/").await.header("x-cache"), "HIT");
     }
 }
 
-#[tokio::test]
-async fn an_invalid_value_is_a_miss_and_is_replaced() {
+async fn an_invalid_value_is_a_miss_and_is_replaced(on: Setup) {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     for garbage in ["", "garbage", "HTTP/1.1 200 OK", "cachepage/1 vary", "42"] {
         redis.cli(&["SET", KEY, garbage]).unwrap();
-        heard().await;
+        heard(on).await;
         let reply = scene.get("/p/").await;
         assert_eq!((reply.status(), reply.cache().as_str()), (200, "MISS fwd=miss; stored"), "{garbage}");
         assert_eq!(scene.get("/p/").await.header("x-cache"), "HIT");
     }
 }
 
-#[tokio::test]
-async fn writes_that_redis_refuses_leave_misses() {
+async fn writes_that_redis_refuses_leave_misses(on: Setup) {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     for (refuse, accept) in [
         (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
         (["REPLICAOF", "127.0.0.1", "1", ""], ["REPLICAOF", "NO", "ONE", ""]),
@@ -126,7 +132,7 @@ async fn writes_that_redis_refuses_leave_misses() {
         };
         redis.cli(&["DEL", KEY]).unwrap();
         command(refuse);
-        heard().await;
+        heard(on).await;
         for _ in 0..2 {
             let reply = scene.get("/p/").await;
             assert_eq!((reply.status(), reply.header("x-cache")), (200, "MISS"), "{refuse:?}");
@@ -137,8 +143,7 @@ async fn writes_that_redis_refuses_leave_misses() {
 }
 
 /// A server that is not Redis and gives the same answer to everything.
-#[tokio::test]
-async fn a_store_that_answers_garbage_is_a_miss() {
+async fn a_store_that_answers_garbage_is_a_miss(on: Setup) {
     for garbage in [
         &b"-LOADING Redis is loading\r\n"[..],
         b"+OK\r\n",
@@ -161,7 +166,7 @@ async fn a_store_that_answers_garbage_is_a_miss() {
         });
         let origin = Origin::pages("").await;
         let store = RedisStore::new(&format!("redis://{address}/1"), Duration::from_millis(50)).unwrap();
-        let scene = Scene::with(origin.address, store, RULES).await;
+        let scene = Scene::with(origin.address, store, &on.settings(RULES)).await;
         for number in 1..=3 {
             let reply = scene.get("/p/").await;
             let expected = (200, "MISS", format!("page {number}"));
@@ -175,11 +180,10 @@ async fn a_store_that_answers_garbage_is_a_miss() {
     }
 }
 
-#[tokio::test]
-async fn an_origin_that_is_down_is_502_and_stored_pages_are_served() {
+async fn an_origin_that_is_down_is_502_and_stored_pages_are_served(on: Setup) {
     let origin = Origin::pages("").await;
     let address = origin.address;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     scene.get("/p/").await;
     origin.stop().await;
     assert_eq!(scene.get("/p/").await.header("x-cache"), "HIT");
@@ -208,8 +212,7 @@ async fn a_silent_origin_is_504_at_the_deadline() {
 }
 
 /// Inputs 33 and 34 of docs/hostile.md: an answer that is not HTTP is a 502; contradictory framing is corrected.
-#[tokio::test]
-async fn malformed_answers_of_the_origin_are_502_or_corrected() {
+async fn malformed_answers_of_the_origin_are_502_or_corrected(on: Setup) {
     for (said, status) in [
         (&b"garbage\r\n\r\n"[..], 502),
         (b"HTTP/1.1 99999 Odd\r\n\r\n", 502),
@@ -226,7 +229,7 @@ async fn malformed_answers_of_the_origin_are_502_or_corrected() {
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 1\r\n\r\nx", 204),
     ] {
         let origin = Origin::new(|_, _| Script::Close(said.to_vec())).await;
-        let scene = Scene::new(&origin).await;
+        let scene = Scene::new(on, &origin).await;
         let reply = scene.get("/p/").await;
         assert_eq!(reply.status(), status, "{}", said.escape_ascii());
         if status == 200 {

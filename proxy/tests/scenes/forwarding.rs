@@ -1,12 +1,21 @@
 //! What the proxy forwards to the origin, and what an untrusted client cannot forge.
 
-use crate::support::{Origin, RULES, Scene, Script, page};
+use crate::support::{Origin, RULES, Scene, Script, Setup, page};
 use proxy::MemoryStore;
 
-#[tokio::test]
-async fn a_foreign_host_never_changes_the_pages_of_the_site() {
+scenes! {
+    a_foreign_host_never_changes_the_pages_of_the_site
+    forwarded_headers_of_an_untrusted_client_never_reach_the_origin
+    hop_by_hop_headers_are_not_forwarded
+    ambiguous_requests_are_refused
+    of_two_framings_only_chunks_are_forwarded
+    an_absolute_target_gets_the_same_page
+    oversized_heads_are_refused
+}
+
+async fn a_foreign_host_never_changes_the_pages_of_the_site(on: Setup) {
     let origin = Origin::new(|seen, _| Script::Answer(page("", seen.header("host").unwrap()))).await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let from = |host: &str| format!("GET /p/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
     assert_eq!(scene.send(&from("evil.example")).await.text(), "evil.example");
     assert_eq!(scene.get("/p/").await.text(), "localhost:8000");
@@ -21,10 +30,9 @@ async fn a_foreign_host_never_changes_the_pages_of_the_site() {
     }
 }
 
-#[tokio::test]
-async fn forwarded_headers_of_an_untrusted_client_never_reach_the_origin() {
+async fn forwarded_headers_of_an_untrusted_client_never_reach_the_origin(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let lies = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\n\
                 Forwarded: for=6.6.6.6;host=evil.example\r\nX-Real-IP: 6.6.6.6\r\nX-Original-URL: /admin\r\n";
     for target in ["/p/", "/pass"] {
@@ -56,10 +64,9 @@ async fn the_scheme_of_a_trusted_proxy_has_its_own_pages() {
     assert_eq!(origin.count(), 2);
 }
 
-#[tokio::test]
-async fn hop_by_hop_headers_are_not_forwarded() {
+async fn hop_by_hop_headers_are_not_forwarded(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let hops = "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: websocket\r\n\
                 Proxy-Connection: x\r\nAccept: a/b\r\n";
     scene.get_with("/pass", hops).await;
@@ -71,8 +78,7 @@ async fn hop_by_hop_headers_are_not_forwarded() {
 }
 
 /// Inputs 1 to 9 and 14 to 17 of docs/hostile.md: an ambiguous request is refused and does not reach the origin.
-#[tokio::test]
-async fn ambiguous_requests_are_refused() {
+async fn ambiguous_requests_are_refused(on: Setup) {
     for (request, status) in [
         ("POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
         ("POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", 400),
@@ -95,7 +101,7 @@ async fn ambiguous_requests_are_refused() {
         ("TRACE /p/ HTTP/1.1\r\nHost: a\r\n\r\n", 405),
     ] {
         let origin = Origin::pages("").await;
-        let scene = Scene::new(&origin).await;
+        let scene = Scene::new(on, &origin).await;
         let mut client = scene.connect().await;
         client.write(request.as_bytes()).await;
         assert_eq!(client.reply(true).await.status(), status, "{}", request.escape_debug());
@@ -105,10 +111,9 @@ async fn ambiguous_requests_are_refused() {
 }
 
 /// Input 1 of docs/hostile.md: if any such request is forwarded, it has only the chunks and no length.
-#[tokio::test]
-async fn of_two_framings_only_chunks_are_forwarded() {
+async fn of_two_framings_only_chunks_are_forwarded(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for framing in [
         "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
@@ -124,20 +129,18 @@ async fn of_two_framings_only_chunks_are_forwarded() {
     }
 }
 
-#[tokio::test]
-async fn an_absolute_target_gets_the_same_page() {
+async fn an_absolute_target_gets_the_same_page(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     scene.get("/p/").await;
     let hit = scene.send("GET http://LOCALHOST:8000/p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").await;
     assert_eq!(hit.header("x-cache"), "HIT");
 }
 
 /// Inputs 23 and 24 of docs/hostile.md.
-#[tokio::test]
-async fn oversized_heads_are_refused() {
+async fn oversized_heads_are_refused(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for (request, status) in [
         (format!("GET /p/ HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(10_000)), 431),
         (format!("GET /p/ HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(1 << 20)), 431),

@@ -7,29 +7,38 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use proxy::{Key, MemoryStore, Values as _, Write};
 use tokio::time::{Duration, Instant};
 
-use crate::support::{Origin, PATIENCE, Scene, Script, answer, page};
+use crate::support::{Origin, PATIENCE, Scene, Script, Setup, answer, page};
 
-const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
+scenes! {
+    pages_are_stored_as_long_as_they_may_be_served_stale
+}
 
-fn rule(options: &str) -> String {
+pub(crate) const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
+
+pub(crate) fn rule(options: &str) -> String {
     format!("[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n{options}\n")
 }
 
-/// A store whose page expired this many seconds ago or, if negative, expires in so many seconds.
+/// A stored page that expired this many seconds ago or, if negative, expires in so many seconds.
 #[allow(clippy::disallowed_methods, reason = "the test sets the expiry of a page relative to now")]
-async fn aged(seconds: i64, lines: &str) -> MemoryStore {
-    let store = MemoryStore::new(1 << 20);
+pub(crate) fn old(seconds: i64, lines: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let expires = i64::try_from(now.as_secs()).unwrap() - seconds;
-    let value = format!(
+    format!(
         "HTTP/1.1 200 OK\r\nCachepage-Expires: {expires}\r\nCachepage-Key: {KEY}\r\n{lines}Content-Length: 3\r\n\r\nold"
-    );
-    store.put(vec![Write::Set(Key::new(KEY), value.into())], Duration::from_secs(600)).await.unwrap();
+    )
+}
+
+/// A store with such a page.
+pub(crate) async fn aged(seconds: i64, lines: &str) -> MemoryStore {
+    let store = MemoryStore::new(1 << 20);
+    let page = Write::Set(Key::new(KEY), old(seconds, lines).into());
+    store.put(vec![page], Duration::from_secs(600)).await.unwrap();
     store
 }
 
 /// Sends requests until the page has this text.
-async fn until(scene: &Scene, text: &str) {
+pub(crate) async fn until(scene: &Scene, text: &str) {
     let started = Instant::now();
     while scene.get("/p/").await.text() != text {
         assert!(started.elapsed() < PATIENCE);
@@ -141,11 +150,10 @@ async fn a_costly_page_is_refreshed_before_it_expires() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn pages_are_stored_as_long_as_they_may_be_served_stale() {
+async fn pages_are_stored_as_long_as_they_may_be_served_stale(on: Setup) {
     let redis = stack::Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, &rule("grace = 30\nstale_if_error = 300")).await;
+    let scene = Scene::over(on, &redis.url(), &origin, &rule("grace = 30\nstale_if_error = 300")).await;
     assert_eq!(scene.get("/p/").await.header("cache-control"), "max-age=60");
     let ttl: u64 = redis.cli(&["TTL", KEY]).unwrap().parse().unwrap();
     assert!((350..=360).contains(&ttl), "{ttl}");

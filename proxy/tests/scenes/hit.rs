@@ -1,11 +1,22 @@
 //! A page is fetched once, and all clients get it.
 
-use crate::support::{Origin, Scene, Script, answer, page};
+use crate::support::{Origin, Scene, Script, Setup, answer, page};
 
-#[tokio::test]
-async fn a_miss_is_stored_and_the_next_request_is_a_hit() {
+scenes! {
+    a_miss_is_stored_and_the_next_request_is_a_hit
+    a_hit_is_identical_to_the_origins_answer
+    each_query_has_its_own_page_and_an_empty_query_is_no_query
+    queries_whose_md5_collides_never_share_a_page
+    head_is_answered_from_a_stored_get
+    cache_control_and_range_of_a_client_are_ignored_as_in_django
+    a_conditional_request_still_stores_the_page
+    the_body_of_a_get_is_not_read_as_a_request
+    fifty_concurrent_requests_for_a_stored_page_are_hits
+}
+
+async fn a_miss_is_stored_and_the_next_request_is_a_hit(on: Setup) {
     let origin = Origin::pages("X-One: 1\r\n").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let miss = scene.get("/p/").await;
     let hit = scene.get("/p/").await;
     assert_eq!((miss.cache().as_str(), miss.text()), ("MISS fwd=uri-miss; stored", "page 1"));
@@ -13,14 +24,13 @@ async fn a_miss_is_stored_and_the_next_request_is_a_hit() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn a_hit_is_identical_to_the_origins_answer() {
+async fn a_hit_is_identical_to_the_origins_answer(on: Setup) {
     let origin = Origin::new(|_, _| {
         let headers = "X-Two: 1\r\nETag: \"v1\"\r\nX-Two: 2\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nConnection: x-hop\r\n";
         Script::Answer(answer("200 Fine", headers, "\u{e9}\0\r\n\r\n"))
     })
     .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let miss = scene.get("/p/").await;
     let hit = scene.get("/p/").await;
     assert_eq!((&miss.line, &hit.line), (&"HTTP/1.1 200 Fine".to_owned(), &miss.line));
@@ -40,10 +50,9 @@ async fn a_hit_is_identical_to_the_origins_answer() {
     assert_eq!((miss.header("age"), hit.header("age")), ("", "0"));
 }
 
-#[tokio::test]
-async fn each_query_has_its_own_page_and_an_empty_query_is_no_query() {
+async fn each_query_has_its_own_page_and_an_empty_query_is_no_query(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for (target, text) in [
         ("/p/", "page 1"),
         ("/p/?", "page 1"),
@@ -59,21 +68,19 @@ async fn each_query_has_its_own_page_and_an_empty_query_is_no_query() {
 }
 
 /// Two texts with the same md5, found by Marc Stevens in 2024.
-#[tokio::test]
-async fn queries_whose_md5_collides_never_share_a_page() {
+async fn queries_whose_md5_collides_never_share_a_page(on: Setup) {
     let one = "TEXTCOLLBYfGiJUETHQ4hAcKSMd5zYpgqf1YRDhkmxHkhPWptrkoyz28wnI9V0aHeAuaKnak";
     let other = "TEXTCOLLBYfGiJUETHQ4hEcKSMd5zYpgqf1YRDhkmxHkhPWptrkoyz28wnI9V0aHeAuaKnak";
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     assert_eq!(scene.get(&format!("/p/?{one}")).await.text(), "page 1");
     let collided = scene.get(&format!("/p/?{other}")).await;
     assert_eq!((collided.text(), collided.cache().as_str()), ("page 2", "MISS fwd=miss; stored"));
 }
 
-#[tokio::test]
-async fn head_is_answered_from_a_stored_get() {
+async fn head_is_answered_from_a_stored_get(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let head = "HEAD /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
     assert_eq!(scene.send(head).await.cache(), "BYPASS fwd=bypass; detail=head");
     assert_eq!(scene.get("/p/").await.cache(), "MISS fwd=uri-miss; stored");
@@ -82,10 +89,9 @@ async fn head_is_answered_from_a_stored_get() {
     assert_eq!(origin.count(), 2);
 }
 
-#[tokio::test]
-async fn cache_control_and_range_of_a_client_are_ignored_as_in_django() {
+async fn cache_control_and_range_of_a_client_are_ignored_as_in_django(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     scene.get("/p/").await;
     for headers in [
         "Cache-Control: no-cache\r\nPragma: no-cache\r\n",
@@ -97,8 +103,7 @@ async fn cache_control_and_range_of_a_client_are_ignored_as_in_django() {
     }
 }
 
-#[tokio::test]
-async fn a_conditional_request_still_stores_the_page() {
+async fn a_conditional_request_still_stores_the_page(on: Setup) {
     let origin = Origin::new(|seen, _| {
         let conditional =
             seen.header("if-none-match").is_some() || seen.header("if-modified-since").is_some();
@@ -109,17 +114,16 @@ async fn a_conditional_request_still_stores_the_page() {
         })
     })
     .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let conditions = "If-None-Match: \"v1\"\r\nIf-Modified-Since: Tue, 24 Nov 2026 12:00:00 GMT\r\n";
     let miss = scene.get_with("/p/", conditions).await;
     assert_eq!((miss.status(), miss.cache().as_str()), (200, "MISS fwd=uri-miss; stored"));
     assert_eq!(scene.get("/p/").await.header("x-cache"), "HIT");
 }
 
-#[tokio::test]
-async fn the_body_of_a_get_is_not_read_as_a_request() {
+async fn the_body_of_a_get_is_not_read_as_a_request(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     scene.get("/p/").await;
     let mut client = scene.connect().await;
     client.write(b"GET /p/ HTTP/1.1\r\nHost: localhost:8000\r\nContent-Length: 44\r\n\r\n").await;
@@ -128,10 +132,9 @@ async fn the_body_of_a_get_is_not_read_as_a_request() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn fifty_concurrent_requests_for_a_stored_page_are_hits() {
+async fn fifty_concurrent_requests_for_a_stored_page_are_hits(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     scene.get("/p/").await;
     let mut clients = Vec::new();
     for _ in 0..50 {

@@ -1,20 +1,43 @@
 //! Scenes: a client, a proxy and an origin, and what each of them sees.
+//!
+//! A scene whose proxy may have a near cache is a function of its [`support::Setup`], and `scenes!` makes a test of it for
+//! each. Other scenes are plain tests: those whose store is in memory, and those about the near cache itself.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
+/// A test for each of these scenes over each set-up. A failure names both.
+macro_rules! scenes {
+    ($($scene:ident)*) => {
+        mod plain {
+            $(#[tokio::test]
+            async fn $scene() {
+                super::$scene(crate::support::Setup::Plain).await;
+            })*
+        }
+
+        mod near {
+            $(#[tokio::test]
+            async fn $scene() {
+                super::$scene(crate::support::Setup::Near).await;
+            })*
+        }
+    };
+}
+
 mod admission;
+mod answered;
 mod article;
 mod collapse;
 mod explain;
 mod failure;
 mod faults;
 mod forwarding;
+mod front;
 mod grace;
 mod hit;
 mod hostile;
 mod near;
 mod pass;
 mod program;
-mod recall;
 mod redis;
 mod semantics;
 mod streaming;

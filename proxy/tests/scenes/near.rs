@@ -13,9 +13,8 @@ use stack::Redis;
 use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{NEAR, Origin, PATIENCE, Reply, Scene, Script, page};
+use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, page};
 
-const RULES: &str = "near = \"64MiB\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
 const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
 
 /// No proxy may serve an older page later than this after its change was acknowledged.
@@ -47,25 +46,11 @@ async fn until(scene: &Scene, target: &str, expected: impl Fn(&Reply) -> bool) -
     start.elapsed()
 }
 
-/// All scenes once more: nothing that the near cache does may be seen but by `detail=near`.
-#[test]
-fn every_scene_passes_with_the_near_cache_on() {
-    if std::env::var_os(NEAR).is_some() {
-        return;
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--skip", "near::", "--skip", "program::"])
-        .env(NEAR, "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
 #[tokio::test]
 async fn a_near_hit_is_the_same_page_and_asks_redis_nothing() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("ETag: \"1\"\r\n").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(Setup::Near, &redis.url(), &origin, RULES).await;
     scene.get("/p/").await;
     let stored = scene.get("/p/").await;
     let near = get_near(&scene, "/p/", "").await;
@@ -99,9 +84,9 @@ async fn what_changes_in_redis_by_any_way_is_seen_by_all_proxies() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let scenes = [
-        Scene::over(&redis.url(), &origin, RULES).await,
-        Scene::over(&redis.url(), &origin, RULES).await,
-        Scene::over(&redis.url(), &origin, RULES).await,
+        Scene::over(Setup::Near, &redis.url(), &origin, RULES).await,
+        Scene::over(Setup::Near, &redis.url(), &origin, RULES).await,
+        Scene::over(Setup::Near, &redis.url(), &origin, RULES).await,
     ];
     let value = stored(KEY, "elsewhere");
     for change in [
@@ -129,7 +114,7 @@ async fn what_changes_in_redis_by_any_way_is_seen_by_all_proxies() {
 async fn a_page_that_varies_and_its_marker_are_both_near_and_both_followed() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("Vary: Accept\r\n").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(Setup::Near, &redis.url(), &origin, RULES).await;
     for (accept, text) in [("Accept: a/b\r\n", "page 1"), ("Accept: c/d\r\n", "page 2")] {
         scene.get_with("/p/", accept).await;
         assert_eq!(get_near(&scene, "/p/", accept).await.text(), text);
@@ -150,7 +135,7 @@ async fn with_djangos_keys_both_reads_are_saved() {
     let settings = format!(
         "keys = \"django\"\n{RULES}[django]\nversion = \"5.2.19\"\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n"
     );
-    let scene = Scene::over(&redis.url(), &origin, &settings).await;
+    let scene = Scene::over(Setup::Near, &redis.url(), &origin, &settings).await;
     scene.get("/p/").await;
     assert_eq!(get_near(&scene, "/p/", "").await.text(), "page 1");
     redis.cli(&["FLUSHALL"]).unwrap();
@@ -161,7 +146,7 @@ async fn with_djangos_keys_both_reads_are_saved() {
 async fn a_page_does_not_outlive_its_time_in_redis() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(Setup::Near, &redis.url(), &origin, RULES).await;
     // It says of itself that it has a minute; Redis has it for less.
     let start = Instant::now();
     redis.cli(&["PSETEX", KEY, "700", &stored(KEY, "short")]).unwrap();
@@ -178,7 +163,7 @@ async fn a_redis_that_falls_silent_is_not_near() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
     let store = RedisStore::new(&redis.url(), BOUND).unwrap();
-    let scene = Scene::with(origin.address, store, RULES).await;
+    let scene = Scene::with(origin.address, store, &Setup::Near.settings(RULES)).await;
     scene.get("/p/").await;
     get_near(&scene, "/p/", "").await;
     let signal =
@@ -200,7 +185,7 @@ async fn a_redis_that_falls_silent_is_not_near() {
 async fn without_the_invalidations_it_is_off_and_begins_empty_again() {
     let mut redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(Setup::Near, &redis.url(), &origin, RULES).await;
     scene.get("/p/").await;
     get_near(&scene, "/p/", "").await;
     // All connections are cut, and what is changed before they are back is not heard of.
@@ -355,7 +340,7 @@ async fn coherence() {
     let origin = Origin::new(|_, _| Script::Answer(page("Cache-Control: private\r\n", "origin"))).await;
     let mut scenes = Vec::new();
     for _ in 0..3 {
-        scenes.push(Scene::over(&redis.url(), &origin, RULES).await);
+        scenes.push(Scene::over(Setup::Near, &redis.url(), &origin, RULES).await);
     }
     let laboratory = Arc::new(Laboratory {
         client: Client::open(redis.url()).unwrap(),

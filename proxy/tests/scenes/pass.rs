@@ -1,9 +1,17 @@
 //! Requests that bypass the cache.
 
-use crate::support::{Origin, Scene, Script};
+use crate::support::{Origin, Scene, Script, Setup};
 
-#[tokio::test]
-async fn other_methods_pass_and_change_no_page() {
+scenes! {
+    other_methods_pass_and_change_no_page
+    paths_without_a_rule_pass_unchanged
+    targets_are_forwarded_byte_for_byte
+    a_chunked_upload_is_forwarded
+    a_connection_to_the_origin_is_reused_for_one_request_after_the_other
+    a_connection_with_an_unread_answer_is_not_reused
+}
+
+async fn other_methods_pass_and_change_no_page(on: Setup) {
     let origin = Origin::new(|seen, number| {
         let method = seen.line.split(' ').next().unwrap();
         Script::Answer(crate::support::page(
@@ -12,7 +20,7 @@ async fn other_methods_pass_and_change_no_page() {
         ))
     })
     .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     assert_eq!(scene.get("/p/").await.text(), "GET 1 ");
     for (number, method) in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"].iter().enumerate() {
         let request =
@@ -28,10 +36,9 @@ async fn other_methods_pass_and_change_no_page() {
     assert_eq!((hit.header("x-cache"), hit.text()), ("HIT", "GET 1 "));
 }
 
-#[tokio::test]
-async fn paths_without_a_rule_pass_unchanged() {
+async fn paths_without_a_rule_pass_unchanged(on: Setup) {
     let origin = Origin::pages("X-Mine: 1\r\n").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for text in ["page 1", "page 2"] {
         let reply = scene.get("/other").await;
         assert_eq!((reply.cache().as_str(), reply.text()), ("BYPASS fwd=bypass; detail=no-rule", text));
@@ -42,10 +49,9 @@ async fn paths_without_a_rule_pass_unchanged() {
     }
 }
 
-#[tokio::test]
-async fn targets_are_forwarded_byte_for_byte() {
+async fn targets_are_forwarded_byte_for_byte(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let targets = [
         "//a//b",
         "/p/./b/../c",
@@ -62,18 +68,16 @@ async fn targets_are_forwarded_byte_for_byte() {
     assert_eq!(seen, targets.map(|target| format!("GET {target} HTTP/1.1")));
 }
 
-#[tokio::test]
-async fn a_chunked_upload_is_forwarded() {
+async fn a_chunked_upload_is_forwarded(on: Setup) {
     let origin =
         Origin::new(|seen, _| Script::Answer(crate::support::page("", &String::from_utf8_lossy(&seen.body))))
             .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let request = "POST /p/ HTTP/1.1\r\nHost: localhost:8000\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbod\r\n1\r\ny\r\n0\r\n\r\n";
     assert_eq!(scene.send(request).await.text(), "body");
 }
 
-#[tokio::test]
-async fn a_connection_to_the_origin_is_reused_for_one_request_after_the_other() {
+async fn a_connection_to_the_origin_is_reused_for_one_request_after_the_other(on: Setup) {
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     let origin = Origin::new(move |seen, _| {
         Script::Answer(match seen.line.split(' ').nth(1).unwrap() {
@@ -85,7 +89,7 @@ async fn a_connection_to_the_origin_is_reused_for_one_request_after_the_other() 
         })
     })
     .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let ask = async |method: &str, target: &str, more: &str| {
         scene.send(&format!("{method} {target} HTTP/1.1\r\nHost: localhost:8000\r\n{more}\r\n")).await
     };
@@ -102,10 +106,9 @@ async fn a_connection_to_the_origin_is_reused_for_one_request_after_the_other() 
     assert_eq!((origin.connections(), origin.count()), (1, 24));
 }
 
-#[tokio::test]
-async fn a_connection_with_an_unread_answer_is_not_reused() {
+async fn a_connection_with_an_unread_answer_is_not_reused(on: Setup) {
     let (origin, mut requests) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut client = scene.connect().await;
     client.write(b"GET /other HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").await;
     let first = requests.recv().await.unwrap();

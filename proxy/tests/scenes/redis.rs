@@ -5,10 +5,9 @@ use std::process::{Child, Command, Stdio};
 
 use stack::Redis;
 
-use crate::support::{Origin, Scene};
+use crate::support::{Origin, RULES, Scene, Setup};
 
-const ARTICLE: &str = "near = \"off\"\n[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
-const RULES: &str = "near = \"off\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
+const ARTICLE: &str = "[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
 const KEY: &str =
     ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.d41d8cd98f00b204e9800998ecf8427e";
 
@@ -51,7 +50,7 @@ impl Drop for Monitor {
 async fn monitor_shows_the_commands_of_the_article() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, ARTICLE).await;
+    let scene = Scene::over(Setup::Plain, &redis.url(), &origin, ARTICLE).await;
     let mut monitor = Monitor::start(&redis);
 
     scene.get("/api/properties/cached/").await;
@@ -90,7 +89,7 @@ async fn monitor_shows_the_commands_of_the_article() {
 async fn the_stored_value_is_readable_text() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let scene = Scene::over(&redis.url(), &origin, ARTICLE).await;
+    let scene = Scene::over(Setup::Plain, &redis.url(), &origin, ARTICLE).await;
     let miss = scene.get("/api/properties/cached/").await;
     let value = redis.cli(&["GET", KEY]).unwrap();
     let lines: Vec<_> = value.lines().map(|line| line.trim_end_matches('\r')).collect();
@@ -115,7 +114,7 @@ async fn the_stored_value_is_readable_text() {
 async fn a_variant_takes_one_round_trip_once_its_marker_is_known() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("Vary: Accept\r\n").await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(Setup::Plain, &redis.url(), &origin, RULES).await;
     let mut monitor = Monitor::start(&redis);
     scene.get_with("/p/", "Accept: a/b\r\n").await;
     let first = monitor.commands(&redis);
@@ -151,7 +150,7 @@ async fn a_purge_during_a_fill_is_not_undone() {
         crate::support::Script::Answer(crate::support::page("Vary: Accept\r\n", &format!("page {number}")))
     })
     .await;
-    let scene = Scene::over(&redis.url(), &origin, RULES).await;
+    let scene = Scene::over(Setup::Plain, &redis.url(), &origin, RULES).await;
     for (accept, text) in [("a/b", "page 1"), ("c/d", "page 2"), ("a/b", "page 3")] {
         assert_eq!(scene.get_with("/p/", &format!("Accept: {accept}\r\n")).await.text(), text);
     }

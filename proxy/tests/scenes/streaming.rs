@@ -1,14 +1,21 @@
 //! Bodies are forwarded as they arrive, and a truncated body is never taken as complete.
 
-use crate::support::{Origin, RULES, Scene, Script};
+use crate::support::{Origin, RULES, Scene, Script, Setup};
 use proxy::MemoryStore;
+
+scenes! {
+    a_page_reaches_the_client_piece_by_piece_and_is_stored
+    an_event_stream_under_a_rule_is_forwarded_at_once
+    a_truncated_answer_is_a_broken_transfer_and_never_stored
+    a_client_that_disconnects_early_ends_the_fetch_of_a_large_body
+    a_shutdown_lets_a_transfer_finish
+}
 
 const GET: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
 
-#[tokio::test]
-async fn a_page_reaches_the_client_piece_by_piece_and_is_stored() {
+async fn a_page_reaches_the_client_piece_by_piece_and_is_stored(on: Setup) {
     let (origin, mut starts) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut client = scene.connect().await;
     client.write(GET).await;
     let origins = starts.recv().await.unwrap();
@@ -22,10 +29,9 @@ async fn a_page_reaches_the_client_piece_by_piece_and_is_stored() {
     assert_eq!((hit.header("x-cache"), hit.text()), ("HIT", "onetwoend"));
 }
 
-#[tokio::test]
-async fn an_event_stream_under_a_rule_is_forwarded_at_once() {
+async fn an_event_stream_under_a_rule_is_forwarded_at_once(on: Setup) {
     let (origin, mut starts) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut client = scene.connect().await;
     client.write(GET).await;
     let origins = starts.recv().await.unwrap();
@@ -44,15 +50,14 @@ async fn an_event_stream_under_a_rule_is_forwarded_at_once() {
 }
 
 /// Answers truncated in different ways: the client sees a broken transfer, and the next request asks the origin.
-#[tokio::test]
-async fn a_truncated_answer_is_a_broken_transfer_and_never_stored() {
+async fn a_truncated_answer_is_a_broken_transfer_and_never_stored(on: Setup) {
     for cut in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
     ] {
         let origin = Origin::new(|_, _| Script::Close(cut.to_vec())).await;
-        let scene = Scene::new(&origin).await;
+        let scene = Scene::new(on, &origin).await;
         for count in 1..=2 {
             let reply = scene.get("/p/").await;
             assert_eq!(
@@ -82,10 +87,9 @@ async fn an_origin_that_stalls_in_the_body_is_a_broken_transfer() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_disconnects_early_ends_the_fetch_of_a_large_body() {
+async fn a_client_that_disconnects_early_ends_the_fetch_of_a_large_body(on: Setup) {
     let (origin, mut starts) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut client = scene.connect().await;
     client.write(GET).await;
     let origins = starts.recv().await.unwrap();
@@ -96,10 +100,9 @@ async fn a_client_that_disconnects_early_ends_the_fetch_of_a_large_body() {
     tokio::time::timeout(crate::support::PATIENCE, left).await.expect("the proxy hangs up");
 }
 
-#[tokio::test]
-async fn a_shutdown_lets_a_transfer_finish() {
+async fn a_shutdown_lets_a_transfer_finish(on: Setup) {
     let (origin, mut starts) = Origin::piecewise().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut client = scene.connect().await;
     client.write(GET).await;
     let origins = starts.recv().await.unwrap();

@@ -271,12 +271,31 @@ fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
+/// Over what the proxy of a scene runs. A client may see the near cache by `detail=near`, and by nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Setup {
+    /// A store alone.
+    Plain,
+    /// Redis, with a near cache before it.
+    Near,
+}
+
+impl Setup {
+    /// These settings, and that of the near cache.
+    pub(crate) fn settings(self, settings: &str) -> String {
+        match self {
+            Self::Plain => settings.to_owned(),
+            Self::Near => format!("near = \"64MiB\"\n{settings}"),
+        }
+    }
+}
+
 /// A running proxy.
 pub(crate) struct Scene {
     pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
-    /// Its own, in the scenes that are played a second time with a near cache.
+    /// Its own, if there is to be one.
     redis: Option<Redis>,
 }
 
@@ -284,22 +303,24 @@ pub(crate) struct Scene {
 pub(crate) const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
 
 impl Scene {
-    /// A proxy with a memory store and the usual rule: `/p/*`, 60 seconds.
-    pub(crate) async fn new(origin: &Origin) -> Self {
-        if !near_is_on() {
-            return Self::with(origin.address, MemoryStore::new(64 << 20), RULES).await;
+    /// A proxy with a store of its own, in memory if the set-up allows it, and the usual rule: `/p/*`, 60 seconds.
+    pub(crate) async fn new(on: Setup, origin: &Origin) -> Self {
+        match on {
+            Setup::Plain => Self::with(origin.address, MemoryStore::new(64 << 20), RULES).await,
+            Setup::Near => {
+                let redis = Redis::start().unwrap();
+                let scene = Self::over(on, &redis.url(), origin, RULES).await;
+                Self { redis: Some(redis), ..scene }
+            }
         }
-        let redis = Redis::start().unwrap();
-        let scene = Self::over(&redis.url(), origin, RULES).await;
-        Self { redis: Some(redis), ..scene }
     }
 
-    /// A proxy over Redis.
-    pub(crate) async fn over(redis: &str, origin: &Origin, settings: &str) -> Self {
-        Self::with(origin.address, redis_store(redis), settings).await
+    /// A proxy over this Redis.
+    pub(crate) async fn over(on: Setup, redis: &str, origin: &Origin, settings: &str) -> Self {
+        Self::with(origin.address, redis_store(redis), &on.settings(settings)).await
     }
 
-    /// A proxy with any store and any settings; its site is `localhost:8000`.
+    /// A proxy with any store and exactly these settings; its site is `localhost:8000`.
     pub(crate) async fn with<S: Store>(origin: SocketAddr, store: S, settings: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -310,9 +331,7 @@ impl Scene {
             "--listen",
             "127.0.0.1:0",
         ]);
-        let near = if near_is_on() && !settings.contains("near =") { "near = \"64MiB\"\n" } else { "" };
-        let config =
-            Config::parse(&args.unwrap(), Some(("scene.toml", &format!("{near}{settings}")))).unwrap();
+        let config = Config::parse(&args.unwrap(), Some(("scene.toml", settings))).unwrap();
         let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
@@ -350,24 +369,17 @@ impl Scene {
 pub(crate) async fn exchange(server: SocketAddr, request: &[u8]) -> Reply {
     let mut client = Client::connect(server).await;
     client.write(request).await;
-    client.reply(!request.starts_with(b"HEAD ")).await
+    client.reply(!request.trim_ascii_start().starts_with(b"HEAD ")).await
 }
 
-/// Waits until a change in Redis that is not the proxy's has been heard of by its near cache, if it has one. It promises
-/// that for 50 ms and not for at once.
-pub(crate) async fn heard() {
-    if near_is_on() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+/// Waits until the near cache, if there is one, has heard of a change in Redis that another client made. The near cache
+/// promises to hear of it within 50 ms.
+pub(crate) async fn heard(on: Setup) {
+    match on {
+        Setup::Plain => {}
+        Setup::Near => tokio::time::sleep(Duration::from_millis(50)).await,
     }
 }
-
-/// Whether all scenes are played with a near cache: see `near.rs`.
-fn near_is_on() -> bool {
-    std::env::var_os(NEAR).is_some()
-}
-
-/// The variable that says so.
-pub(crate) const NEAR: &str = "CACHEPAGE_TEST_NEAR";
 
 pub(crate) fn redis_store(url: &str) -> RedisStore {
     // Far above what a busy test machine needs, far below what a test waits.

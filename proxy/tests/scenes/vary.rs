@@ -2,7 +2,14 @@
 
 use proxy::{Key, MemoryStore, Values as _, Write};
 
-use crate::support::{Origin, RULES, Scene, Script, page};
+use crate::support::{Origin, RULES, Scene, Script, Setup, page};
+
+scenes! {
+    each_variant_has_its_own_page
+    values_that_concatenate_alike_are_different_variants
+    the_vary_of_the_last_fill_counts
+    a_header_that_connection_names_selects_no_variant
+}
 
 const BASE: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
 
@@ -11,10 +18,9 @@ async fn varying() -> Origin {
     Origin::pages("Vary: X-A, X-B\r\n").await
 }
 
-#[tokio::test]
-async fn each_variant_has_its_own_page() {
+async fn each_variant_has_its_own_page(on: Setup) {
     let origin = varying().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for (headers, cache, text) in [
         ("X-A: 1\r\n", "MISS fwd=uri-miss; stored", "page 1"),
         ("X-A: 1\r\n", "HIT hit; ttl=60", "page 1"),
@@ -29,10 +35,9 @@ async fn each_variant_has_its_own_page() {
 
 /// Django joins the values without a separator and serves the wrong page (`vary-concatenation-collision` in
 /// `semantics.json`).
-#[tokio::test]
-async fn values_that_concatenate_alike_are_different_variants() {
+async fn values_that_concatenate_alike_are_different_variants(on: Setup) {
     let origin = varying().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for (number, headers) in [
         "X-A: 1\r\nX-B: 23\r\n",
         "X-A: 12\r\nX-B: 3\r\n",
@@ -78,14 +83,13 @@ async fn proxies_on_one_store_share_the_variants() {
     assert_eq!(one.get_with("/p/", "X-A: 2\r\n").await.cache(), "HIT hit; ttl=60");
 }
 
-#[tokio::test]
-async fn the_vary_of_the_last_fill_counts() {
+async fn the_vary_of_the_last_fill_counts(on: Setup) {
     let origin = Origin::new(|_, number| {
         let vary = ["Vary: X-A\r\n", "Vary: X-B\r\n", ""][(number - 1).min(2)];
         Script::Answer(page(vary, &format!("page {number}")))
     })
     .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for (headers, text) in [
         ("X-A: 1\r\n", "page 1"),
         ("X-A: 1\r\nX-B: 1\r\n", "page 1"),
@@ -99,12 +103,11 @@ async fn the_vary_of_the_last_fill_counts() {
 }
 
 /// Input 25 of docs/hostile.md: a header that the proxy removes before the origin sees it must not select a variant.
-#[tokio::test]
-async fn a_header_that_connection_names_selects_no_variant() {
+async fn a_header_that_connection_names_selects_no_variant(on: Setup) {
     let origin =
         Origin::new(|seen, _| Script::Answer(page("Vary: X-A\r\n", seen.header("x-a").unwrap_or("none"))))
             .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     assert_eq!(scene.get_with("/p/", "X-A: fr\r\nConnection: X-A\r\n").await.text(), "none");
     assert_eq!(scene.get_with("/p/", "X-A: fr\r\n").await.text(), "fr");
     assert_eq!(scene.get("/p/").await.text(), "none");

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::connection::End;
 use super::front::{Front, Passed};
-use super::guard::Guarded;
+use super::guard::{Guarded, text_of};
 use super::inlet::Inlet;
 use super::rest::{Counted, Rest};
 use super::socket::Socket;
@@ -57,9 +57,9 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
         debug!(%peer, %error, ?refused, "connection ended");
     }
     match (refused, ended) {
-        (Some(refusal), _) => handler.refused(refusal.code(), peer),
+        (Some(fault), _) => handler.refused(fault.code(), text_of(fault.code()).len() as u64, peer),
         // hyper has told the client.
-        (None, Err(error)) if error.is_parse() => handler.refused(400, peer),
+        (None, Err(error)) if error.is_parse() => handler.refused(400, 0, peer),
         _ => {}
     }
     stream.say_why(H::REFUSED).await;
@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::ClientDeadlines;
-    use crate::http1::testing::{Client, PEER, Scene, Scripted, get, post, settle};
+    use crate::http1::testing::{PEER, Scene, Scripted, TestClient, get, post, settle};
     use crate::stopping::Order;
 
     #[tokio::test(start_paused = true)]
@@ -173,7 +173,7 @@ mod tests {
             let served = serve(&mut front, passed, &mut stopping);
             let start = Instant::now();
             let asked = async {
-                let mut client = Client(theirs);
+                let mut client = TestClient(theirs);
                 sleep(5 * SECOND).await;
                 handler.open(1);
                 assert_eq!(client.page().await, "/wait");

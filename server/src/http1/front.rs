@@ -143,7 +143,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
         self.at_rest_since = now;
         let passed = |decision| Passed { bytes: Bytes::copy_from_slice(bytes), decision };
         let Some(head) = RequestHead::read(bytes, &self.clients.limits) else { return Ok(Err(passed(None))) };
-        Ok(match self.handler.decide(&head, *self.peer, now) {
+        Ok(match self.handler.answer(&head, *self.peer, now) {
             Decided::Answer(answer) => Ok(self.send(answer, cx)?),
             Decided::Lookup(lookup) => {
                 Ok(Step::Lookup(Box::pin(look_up(self.handler, lookup, head.keep(), *self.peer))))

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::ClientDeadlines;
 use crate::http1::rest::Rest;
-use crate::http1::scan::{Heads, Refusal};
+use crate::http1::scan::{HeadFault, Heads};
 use crate::limits::{ClientLimits, Full};
 
 /// How long a client that was refused has to read why. Closing at once, with some of its bytes unread, would reset the
@@ -24,7 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) struct Guarded<T> {
     inner: T,
     heads: Heads,
-    refused: Option<Refusal>,
+    refused: Option<HeadFault>,
     deadlines: ClientDeadlines,
     rest: Rest,
     /// Set while a head has begun and not ended: most come whole.
@@ -39,7 +39,7 @@ impl<T> Guarded<T> {
     }
 
     /// Why its client is refused, if it is.
-    pub(crate) fn refused(&self) -> Option<Refusal> {
+    pub(crate) fn refused(&self) -> Option<HeadFault> {
         self.refused
     }
 
@@ -66,7 +66,7 @@ impl<T> Guarded<T> {
     fn poll_lateness(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.head.as_mut().map(|head| head.as_mut().poll(cx)) {
             Some(Poll::Ready(())) => {
-                self.refused = Some(Refusal::Late);
+                self.refused = Some(HeadFault::Late);
                 Poll::Ready(Err(refused()))
             }
             _ => Poll::Pending,
@@ -113,10 +113,15 @@ pub(crate) async fn turn_away(
     drop(place);
 }
 
+/// The text of an answer that the server gives by itself: its status.
+pub(crate) fn text_of(code: u16) -> String {
+    StatusCode::from_u16(code).map(|status| format!("{status}\n")).unwrap_or_default()
+}
+
 /// Sends a last answer and waits, for a moment, until it was read.
 async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), code: u16, headers: &str) {
-    let status = StatusCode::from_u16(code).map(|status| status.to_string()).unwrap_or_default();
-    let body = format!("{status}\n");
+    let body = text_of(code);
+    let status = body.trim_end();
     let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
@@ -132,7 +137,7 @@ async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), code: u16,
     let _ = timeout(FAREWELL, said).await;
 }
 
-impl Refusal {
+impl HeadFault {
     /// The status code.
     pub(crate) fn code(self) -> u16 {
         match self {
@@ -213,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::Clients;
-    use crate::http1::testing::{Client, Scene, get, page, post, settle};
+    use crate::http1::testing::{Scene, TestClient, get, page, post, settle};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -325,7 +330,7 @@ mod tests {
         {
             for stays in [true, false] {
                 let (ours, theirs) = duplex(1000);
-                let (mut client, start) = (Client(theirs), Instant::now());
+                let (mut client, start) = (TestClient(theirs), Instant::now());
                 let turned = tokio::spawn(turn_away(ours, full, "", ()));
                 // It has asked something meanwhile.
                 client.send(&get("/now")).await;

@@ -102,7 +102,7 @@ mod tests {
 
     use super::{AsyncRead, AsyncWrite};
     use crate::Clients;
-    use crate::http1::testing::{Client, Scene, Scripted, get, page, post};
+    use crate::http1::testing::{Scene, Scripted, TestClient, get, page, post};
 
     struct Asked {
         text: String,
@@ -136,7 +136,7 @@ mod tests {
                 (0..random.random_range(1..20)).map(|index| Asked::any(index, &mut random)).collect();
             let scene = Scene::new(Clients::default());
             let (reader, writer) = split(scene.connect_over(random.random_range(200..100_000)).0);
-            let mut client = Client(join(reader, sink()));
+            let mut client = TestClient(join(reader, sink()));
             let heard = async {
                 for request in &requests {
                     hear(&mut client, request).await;
@@ -175,7 +175,7 @@ mod tests {
             );
             heard.unwrap();
             scene.closed().await;
-            let mut client = Client(join(&answers[..], sink()));
+            let mut client = TestClient(join(&answers[..], sink()));
             let mut answered = 0;
             while !client.0.reader().is_empty() {
                 hear(&mut client, &requests[answered]).await;
@@ -254,7 +254,7 @@ mod tests {
         }
     }
 
-    async fn hear<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, request: &Asked) {
+    async fn hear<S: AsyncRead + AsyncWrite + Unpin>(client: &mut TestClient<S>, request: &Asked) {
         let page = page(&request.target);
         if request.is_head() {
             assert!(client.head().await.contains(&format!("\r\nContent-Length: {}\r\n", page.len())));

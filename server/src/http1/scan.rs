@@ -14,7 +14,7 @@ const KEPT: usize = 64;
 
 /// Why a head is refused. What follows it on the connection is nobody's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum HeadFault {
     /// It could mean two things.
     Ambiguous,
     /// Its end did not come in time.
@@ -82,7 +82,7 @@ impl Heads {
     }
 
     /// Takes what came. An error says why a head is refused, and where in these bytes it begins, if it does.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), (Option<usize>, Refusal)> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), (Option<usize>, HeadFault)> {
         let (mut at, mut head_at) = (0, None);
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -110,17 +110,17 @@ impl Heads {
     }
 
     /// Takes a line, or what there is of it, and gives its length.
-    fn piece(&mut self, rest: &[u8]) -> Result<usize, Refusal> {
+    fn piece(&mut self, rest: &[u8]) -> Result<usize, HeadFault> {
         let (piece, is_end) = match memchr(b'\n', rest) {
             Some(end) => (&rest[..=end], true),
             None => (rest, false),
         };
         self.head.bytes += piece.len();
         if self.head.lines == 0 && self.head.bytes > self.limits.request_line {
-            return Err(Refusal::Target);
+            return Err(HeadFault::Target);
         }
         if self.head.bytes > self.limits.head {
-            return Err(Refusal::TooLarge);
+            return Err(HeadFault::TooLarge);
         }
         if is_end && self.line.length == 0 {
             self.line_ends(piece)?;
@@ -135,18 +135,18 @@ impl Heads {
         Ok(piece.len())
     }
 
-    fn line_ends(&mut self, line: &[u8]) -> Result<(), Refusal> {
+    fn line_ends(&mut self, line: &[u8]) -> Result<(), HeadFault> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match (line.is_empty(), self.head.lines) {
             // One empty line before a request is from old clients, after a POST (RFC 9112 §2.2). More are from nobody.
             (true, 0) if self.head.bytes <= 2 => Ok(()),
-            (true, 0) => Err(Refusal::Ambiguous),
+            (true, 0) => Err(HeadFault::Ambiguous),
             (true, _) => self.head_ends(),
             (false, lines) => {
                 // The first is the request line.
                 if lines > self.limits.headers {
-                    return Err(Refusal::TooLarge);
+                    return Err(HeadFault::TooLarge);
                 }
                 self.head.lines += 1;
                 self.head.header(line)
@@ -154,11 +154,11 @@ impl Heads {
         }
     }
 
-    fn head_ends(&mut self) -> Result<(), Refusal> {
+    fn head_ends(&mut self) -> Result<(), HeadFault> {
         self.ended += 1;
         let head = std::mem::take(&mut self.head);
         self.place = match (head.is_chunked, head.length) {
-            (true, Some(_)) => return Err(Refusal::Ambiguous),
+            (true, Some(_)) => return Err(HeadFault::Ambiguous),
             (true, None) => Place::Chunks,
             (false, None | Some(0)) => Place::Head,
             (false, Some(length)) => Place::Body(length),
@@ -168,14 +168,14 @@ impl Heads {
 }
 
 impl Head {
-    fn header(&mut self, line: &[u8]) -> Result<(), Refusal> {
+    fn header(&mut self, line: &[u8]) -> Result<(), HeadFault> {
         // A letter tells most lines apart from these two.
         match line.first() {
             Some(b'c' | b'C') => {
                 if let Some(value) = value_of(line, b"content-length:") {
-                    let length = number(value).ok_or(Refusal::Ambiguous)?;
+                    let length = number(value).ok_or(HeadFault::Ambiguous)?;
                     if self.length.replace(length).is_some_and(|before| before != length) {
-                        return Err(Refusal::Ambiguous);
+                        return Err(HeadFault::Ambiguous);
                     }
                 }
             }
@@ -217,7 +217,7 @@ mod tests {
         ClientLimits { request_line: 40, head: 200, headers: 4, connections: 1, connections_per_address: 0 };
 
     /// What becomes of bytes that come at once, and that come one by one.
-    fn taken(bytes: &[u8]) -> (Result<u64, Refusal>, Result<u64, Refusal>) {
+    fn taken(bytes: &[u8]) -> (Result<u64, HeadFault>, Result<u64, HeadFault>) {
         let mut whole = Heads::new(LIMITS);
         let at_once = whole.take(bytes).map(|()| whole.ended()).map_err(|(_, refusal)| refusal);
         let mut heads = Heads::new(LIMITS);
@@ -260,7 +260,7 @@ mod tests {
             b"POST / HTTP/1.1\r\nContent-Length: 0000000000000000000000000000000000000000000000000000000000005\r\n",
             b"\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         ] {
-            let refused = Err(Refusal::Ambiguous);
+            let refused = Err(HeadFault::Ambiguous);
             assert_eq!(taken(bytes), (refused, refused), "{}", bytes.escape_ascii());
         }
     }
@@ -272,12 +272,12 @@ mod tests {
         let lines = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
         for (text, result) in [
             (line(40) + "\r\n", Ok(1)),
-            (line(41), Err(Refusal::Target)),
-            ("x".repeat(41), Err(Refusal::Target)),
+            (line(41), Err(HeadFault::Target)),
+            ("x".repeat(41), Err(HeadFault::Target)),
             (head(200), Ok(1)),
-            (head(201), Err(Refusal::TooLarge)),
+            (head(201), Err(HeadFault::TooLarge)),
             (lines(4), Ok(1)),
-            (lines(5), Err(Refusal::TooLarge)),
+            (lines(5), Err(HeadFault::TooLarge)),
         ] {
             assert_eq!(taken(text.as_bytes()), (result, result), "{text}");
         }
@@ -290,11 +290,11 @@ mod tests {
         let bad = "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n";
         assert_eq!(
             heads.take(format!("{good}{bad}").as_bytes()),
-            Err((Some(good.len()), Refusal::Ambiguous))
+            Err((Some(good.len()), HeadFault::Ambiguous))
         );
         let mut heads = Heads::new(LIMITS);
         heads.take(b"POST / HTTP/1.1\r\nContent").unwrap();
         assert!(heads.is_inside());
-        assert_eq!(heads.take(b"-Length: x\r\n\r\n"), Err((None, Refusal::Ambiguous)));
+        assert_eq!(heads.take(b"-Length: x\r\n\r\n"), Err((None, HeadFault::Ambiguous)));
     }
 }

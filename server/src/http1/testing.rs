@@ -79,7 +79,7 @@ impl Handler for Scripted {
 
     const REFUSED: &'static str = "Via: scripted\r\n";
 
-    fn decide(self: &Arc<Self>, head: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
         self.note(format!("decide {} {}", head.method(), head.target()));
         match first_segment(head.target()) {
             "now" => Decided::Answer(self.answer(head)),
@@ -117,7 +117,7 @@ impl Handler for Scripted {
         (Response::new(page(&target).into()), record)
     }
 
-    fn refused(&self, status: u16, _: SocketAddr) {
+    fn refused(&self, status: u16, _: u64, _: SocketAddr) {
         self.note(format!("refuse {status}"));
     }
 }
@@ -166,12 +166,12 @@ impl Scene {
         Self { handler, clients: Arc::new(clients), connections, order: Some(Order::default()) }
     }
 
-    pub(crate) fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> TestClient {
         self.connect_over(1 << 20)
     }
 
     /// Over a stream that holds so many bytes that are not read yet.
-    pub(crate) fn connect_over(&self, size: usize) -> Client {
+    pub(crate) fn connect_over(&self, size: usize) -> TestClient {
         let (ours, theirs) = duplex(size);
         let start = Start {
             peer: PEER,
@@ -181,7 +181,7 @@ impl Scene {
             _admitted: self.connections.admit(PEER.ip()).unwrap(),
         };
         tokio::spawn(converse(ours, Ok, start));
-        Client(theirs)
+        TestClient(theirs)
     }
 
     /// Gives the order to stop.
@@ -200,9 +200,9 @@ impl Scene {
 }
 
 /// One end of a connection.
-pub(crate) struct Client<S = DuplexStream>(pub(crate) S);
+pub(crate) struct TestClient<S = DuplexStream>(pub(crate) S);
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> TestClient<S> {
     pub(crate) async fn send(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }

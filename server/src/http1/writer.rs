@@ -9,11 +9,17 @@ use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::socket::{TOGETHER, together};
 use crate::Record;
 use crate::alarm::Alarm;
 
+/// Up to here a head and its body are put together and written as one, which costs less than to have the kernel gather
+/// them: 0.2 to 0.3 us less of 9 with 14 KB. Of a larger body the copy would cost more and more.
+pub(crate) const TOGETHER: usize = 32 * 1024;
+
 thread_local! {
+    /// One for all connections of a worker, so that it stays in the processor's cache and costs idle ones nothing.
+    static ANSWER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(TOGETHER));
+
     /// The `Date` line and the empty line after it, with the second that they are of.
     static DATE: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
@@ -98,6 +104,15 @@ fn poll_write<I: AsyncWrite + Unpin>(
         ..=TOGETHER => together(&parts, |bytes| Pin::new(stream).poll_write(cx, bytes)),
         _ => Pin::new(stream).poll_write_vectored(cx, &parts),
     }
+}
+
+/// Has a few parts, together no more than [`TOGETHER`], written as one.
+pub(crate) fn together<R>(parts: &[IoSlice<'_>], write: impl FnOnce(&[u8]) -> R) -> R {
+    ANSWER.with_borrow_mut(|answer| {
+        answer.clear();
+        parts.iter().for_each(|part| answer.extend_from_slice(part));
+        write(answer)
+    })
 }
 
 /// Appends `Date`, as hyper writes it, and the empty line.

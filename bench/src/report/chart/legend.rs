@@ -10,17 +10,17 @@ pub(super) struct Legend {
     pub(super) height: f64,
 }
 
-/// A line of it.
+/// The height of a line.
 const LINE: f64 = 20.0;
 
-/// Where its lines begin.
+/// The left edge of the lines.
 const LEFT: f64 = 4.0;
 
-/// Between the beginnings of a sample and of its name.
+/// The distance from the beginning of a sample to its name.
 const SAMPLE: f64 = 28.0;
 
 impl Legend {
-    /// Of the series that have a label, in as many lines as they need.
+    /// The legend of the series that have a label, in as many lines as it needs.
     pub(super) fn new(series: &[Series], frame: Frame) -> Self {
         const GAP: f64 = 16.0;
         let (mut x, mut y, mut height) = (LEFT, 0.0, 0.0);

@@ -1,26 +1,26 @@
-//! Axes: from numbers to places, and the numbers that are marked.
+//! Axes: the positions of numbers, and the numbers that are marked.
 
 use crate::run::thousands;
 
-/// An axis, with what it measures and in which unit.
+/// An axis, with a label of what it measures and in which unit.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Axis {
     pub(in crate::report) label: &'static str,
     pub(in crate::report) scale: Scale,
 }
 
-/// Where a number lies on an axis.
+/// How numbers are placed on an axis.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::report) enum Scale {
     /// From 0.
     Linear { to: f64 },
-    /// From a power of ten to another.
+    /// From one power of ten to another.
     Log { from: i32, to: i32 },
     /// A row for each name, from the top down; the first is number 0.
     Rows(Vec<String>),
 }
 
-/// A place that is marked on an axis.
+/// A mark on an axis.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mark {
     /// From 0 to 1.
@@ -29,20 +29,20 @@ pub(super) struct Mark {
 }
 
 impl Axis {
-    /// A y axis of rows: their names say what they are.
+    /// A y axis of rows, which needs no label.
     pub(in crate::report) fn rows(names: impl IntoIterator<Item = String>) -> Self {
         Self { label: "", scale: Scale::Rows(names.into_iter().collect()) }
     }
 }
 
 impl Scale {
-    /// From 0 to the next mark after a number.
+    /// From 0 to the first mark above the number.
     pub(in crate::report) fn to(most: f64) -> Self {
         let step = step(most);
         Self::Linear { to: (most / step).ceil().max(1.0) * step }
     }
 
-    /// From 0 just to a number.
+    /// From 0 to exactly the number.
     pub(in crate::report) fn just(most: f64) -> Self {
         Self::Linear { to: if most > 0.0 { most } else { 1.0 } }
     }
@@ -60,7 +60,7 @@ impl Scale {
         Self::Log { from, to: (most.log10().ceil() as i32).max(from + 1) }
     }
 
-    /// 0 at the axis' begin, 1 at its end; what lies beyond is drawn at the edge.
+    /// 0 at the beginning of the axis, 1 at its end; numbers beyond it are drawn at the edge.
     pub(super) fn position(&self, number: f64) -> f64 {
         let position = match self {
             Self::Linear { to } => number / to,
@@ -71,12 +71,12 @@ impl Scale {
         position.clamp(0.0, 1.0)
     }
 
-    /// Whether names are marked, and not numbers.
+    /// Whether the marks are names and not numbers.
     pub(super) fn are_rows(&self) -> bool {
         matches!(self, Self::Rows(_))
     }
 
-    /// What to mark.
+    /// The marks.
     pub(super) fn marks(&self) -> Vec<Mark> {
         let text = |tick| match self {
             Self::Rows(names) => names[tick as usize].clone(),
@@ -100,7 +100,7 @@ impl Scale {
     }
 }
 
-/// About five to the number, each a 1, 2 or 5 with zeros.
+/// The distance of about five marks up to the number: 1, 2 or 5 times a power of ten.
 fn step(most: f64) -> f64 {
     let rough = (most / 5.0).max(1e-9);
     let unit = 10f64.powi(rough.log10().floor() as i32);
@@ -111,7 +111,7 @@ fn step(most: f64) -> f64 {
         .unwrap_or(rough)
 }
 
-/// As short as it can be said: `0.05`, `12.5`, `1,000`.
+/// A number in its shortest form: `0.05`, `12.5`, `1,000`.
 pub(super) fn number(number: f64) -> String {
     if number >= 1e6 {
         return format!("{}M", number / 1e6);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beyond_is_at_the_edge() {
+    fn numbers_beyond_the_axis_are_at_the_edge() {
         let scale = Scale::Log { from: 0, to: 2 };
         for (number, position) in [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (10.0, 0.5), (1e6, 1.0)] {
             assert_eq!(scale.position(number), position, "{number}");

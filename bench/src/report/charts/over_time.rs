@@ -7,7 +7,7 @@ use super::{Axis, Figure, Scale, Series, Shape};
 use crate::run::{self, Scenario};
 use crate::spread::Spread;
 
-/// Two charts.
+/// The two charts of a scenario: response times, and throughput.
 pub(super) fn scenario(scenario: &Scenario) -> [Figure; 2] {
     [response_times(scenario), throughput(scenario)]
 }
@@ -43,7 +43,7 @@ fn response_times(scenario: &Scenario) -> Figure {
     Figure::new(format!("{}: response time", scenario.name), caption, time(scenario), y, series)
 }
 
-/// Of requests and users; both are counts, and one axis does for both.
+/// Requests per second and users: both are counts, and share one axis.
 fn throughput(scenario: &Scenario) -> Figure {
     let rates = scenario.series.iter().map(|kind| Series {
         shape: Shape::Line,
@@ -61,7 +61,7 @@ fn throughput(scenario: &Scenario) -> Figure {
     Figure::new(format!("{}: throughput", scenario.name), caption, time(scenario), y, series)
 }
 
-/// Where they come one after the other.
+/// The number of users over time, if they start one after the other.
 fn users(scenario: &Scenario) -> Option<Series> {
     let (seconds, rate) = (scenario.seconds, scenario.spawn_rate?);
     let full = (scenario.users as f64 / rate).min(seconds);
@@ -69,7 +69,7 @@ fn users(scenario: &Scenario) -> Option<Series> {
     Some(Series { shape: Shape::Area, class: "cold", label: Some("users".to_owned()), points })
 }
 
-/// The times of each second in which there are any.
+/// The times of each second that has any.
 fn by_second(series: &run::Series) -> impl Iterator<Item = (f64, Vec<f64>)> {
     let mut seconds = BTreeMap::<u64, Vec<f64>>::new();
     for (due, took) in series.points() {

@@ -1,25 +1,26 @@
-//! What a page varies on: the list that Django keeps of it, and the digest of the values.
+//! The list of headers that Django stores for a page that varies, and the digest of their values.
 
 use hyper::header::{HOST, HeaderName};
 use md5::{Digest as _, Md5};
 
 use crate::request::Lines;
 
-/// The generations of Django's digest.
+/// How a Django release digests the values of the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
-    /// Up to 5.2.18 and 6.0.9: the values joined, an absent one adds nothing.
+    /// Up to 5.2.18 and 6.0.9: the values joined; an absent header adds nothing.
     Joined,
-    /// 5.2.19, 6.0.10: the values joined, an absent one adds `-,`.
+    /// From 5.2.19 and 6.0.10: the values joined; an absent header adds `-,`.
     JoinedMarked,
-    /// 6.1 to 6.1.2: netstrings, an absent one is an empty one.
+    /// 6.1 to 6.1.2: netstrings; an absent header counts as an empty one.
     Netstrings,
-    /// From 6.1.3 on: netstrings, an absent one adds `-,`.
+    /// From 6.1.3: netstrings; an absent header adds `-,`.
     NetstringsMarked,
 }
 
 impl Generation {
-    /// The generation of a release, as `django.get_version()` says it: the first of a series has no third number.
+    /// The generation of a release, in the format of `django.get_version()`: the first release of a series has no third
+    /// number.
     pub(crate) fn of(version: &str) -> Option<Self> {
         let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
         let (major, minor) = (parts.next()??, parts.next()??);
@@ -41,12 +42,12 @@ impl Generation {
         matches!(self, Self::Netstrings | Self::NetstringsMarked)
     }
 
-    /// The md5 of the values that a request has for a list of headers (`_generate_cache_key`).
+    /// The md5 of a request's values for a list of headers (`_generate_cache_key`).
     pub(crate) fn digest(self, list: &[String], lines: Lines<'_>) -> [u8; 16] {
         Md5::digest(self.hashed(list, lines)).into()
     }
 
-    /// What is digested.
+    /// The text that is digested.
     pub(crate) fn hashed(self, list: &[String], lines: Lines<'_>) -> Vec<u8> {
         let mut text = Vec::new();
         for name in list {
@@ -67,8 +68,7 @@ impl Generation {
     }
 }
 
-/// The list that Django makes of a `Vary` (`learn_cache_key`). `Accept-Language` is redundant where the key has a
-/// language.
+/// The list that Django makes of a `Vary` (`learn_cache_key`). It leaves out `Accept-Language` if the key has a language.
 pub(crate) fn header_list(vary: &str, generation: Generation, language_in_key: bool) -> Vec<String> {
     let mut list: Vec<_> = split(vary, generation)
         .map(|name| name.to_uppercase().replace('-', "_"))
@@ -79,7 +79,7 @@ pub(crate) fn header_list(vary: &str, generation: Generation, language_in_key: b
     list
 }
 
-/// Before 6.1 blanks at both ends and empty items stay: the split is at commas with the blanks around them.
+/// Before 6.1, Django splits at commas and the blanks around them, so blanks at both ends and empty items stay.
 fn split(vary: &str, generation: Generation) -> impl Iterator<Item = &str> {
     let last = vary.matches(',').count();
     vary.split(',').enumerate().filter_map(move |(index, item)| {
@@ -91,11 +91,11 @@ fn split(vary: &str, generation: Generation) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `request.META.get(name)` as the origin will have it: a header's values joined with commas, each byte a character
-/// of Latin-1, here as UTF-8. What no header can be called is absent.
+/// `request.META.get(name)` in the origin: a header's values joined with commas, decoded as Latin-1, here in UTF-8. A
+/// name that cannot be a header's is absent.
 pub(crate) fn meta_value(name: &str, lines: Lines<'_>) -> Option<Vec<u8>> {
     let name = name.strip_prefix("HTTP_")?;
-    // A server puts these two under their own names, without HTTP_.
+    // WSGI has these two under their own names, without HTTP_.
     if name == "CONTENT_TYPE" || name == "CONTENT_LENGTH" {
         return None;
     }
@@ -108,7 +108,7 @@ pub(crate) fn meta_value(name: &str, lines: Lines<'_>) -> Option<Vec<u8>> {
     Some(characters.collect::<String>().into_bytes())
 }
 
-/// What the proxy tells the origin in a client's stead (`request::receive::announce`).
+/// The value of a header that the proxy itself sets for the origin (`request::receive::announce`).
 fn announced(header: &HeaderName, lines: Lines<'_>) -> Option<Vec<u8>> {
     match header.as_str() {
         "x-forwarded-proto" => Some(b"http".to_vec()),
@@ -132,7 +132,7 @@ mod tests {
         generation.digest(&list, Lines::Map(&map)).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// DESIGN §2, by real Django.
+    /// The digests were computed by real Django.
     #[test]
     fn each_generation_has_its_digest() {
         let accept = [("accept", "*/*")];
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_made_as_each_generation_does() {
+    fn each_generation_has_its_list() {
         use Generation::{JoinedMarked, NetstringsMarked};
         for (vary, before, since) in [
             ("Cookie, Accept", &["HTTP_ACCEPT", "HTTP_COOKIE"][..], &["HTTP_ACCEPT", "HTTP_COOKIE"][..]),

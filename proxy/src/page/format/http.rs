@@ -1,18 +1,18 @@
-//! The stored value of a page: the HTTP response itself (RFC 9112), which a person can read in the store.
+//! The readable format: the stored value of a page is the HTTP response itself (RFC 9112).
 //!
 //! ```text
 //! HTTP/1.1 200 OK
 //! Cachepage-Expires: 1795378206
-//! Cachepage-Key: :1:views.… 0f3b… (its own key, and the proof of what selects the page beside the path, if anything)
-//! Cachepage-Cost: 120 (milliseconds of the origin; only if the rule has `early_refresh`)
+//! Cachepage-Key: :1:views.… 0f3b… (its key, and a digest of what selects the page besides the path, if anything)
+//! Cachepage-Cost: 120 (milliseconds that the origin took; only if the rule has `early_refresh`)
 //! Content-Type: application/json
 //! Content-Length: 14022
 //!
 //! {"count":5000,…
 //! ```
 //!
-//! Lines that begin with `Cachepage-` are the store's own and never leave the proxy. `Content-Length` is always there
-//! and always right, so that a value that was cut short is known from its head.
+//! Lines that begin with `Cachepage-` are never sent to clients. `Content-Length` is always present and right, so that a
+//! truncated value is recognised.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const OWN: &str = "cachepage-";
 /// More header lines than an origin may send (hyper's limit is 100) plus ours.
 const MAX_HEADERS: usize = 128;
 
-/// Writes an entry. `Date`, `Server` and what only looks like our own lines are left out.
+/// Writes an entry, without `Date`, `Server` and any `Cachepage-` line of the origin.
 pub(crate) fn encode(entry: &Entry) -> Bytes {
     let mut value = Vec::with_capacity(entry.body.len() + 64 * (entry.headers.len() + 4));
     value.extend_from_slice(b"HTTP/1.1 200 ");
@@ -61,8 +61,8 @@ fn is_stored(name: &HeaderName) -> bool {
     *name != DATE && *name != SERVER && !name.as_str().starts_with(OWN)
 }
 
-/// Reads a value; `None` for all that `encode` did not write whole. The body is a slice of what came from the store,
-/// the headers are slices of one copy of the head: who keeps a head does not keep the body with it.
+/// Reads a value; `None` for any value that `encode` did not write whole. The body is a slice of the value. The headers
+/// are slices of one copy of the head, so that a head that is kept does not keep the body alive.
 pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut lines);
@@ -78,7 +78,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         body,
         expires: None,
         cost: Duration::ZERO,
-        // Without a line for it, it was stored for nobody.
+        // An entry without the line has an empty proof, which matches no request.
         proof: Some(Bytes::new()),
     };
     entry.reason = head
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_can_read_it() {
+    fn the_value_is_readable_text() {
         let mut page = entry();
         page.headers.remove("x-name");
         let text = "HTTP/1.1 200 OK\r\nCachepage-Expires: 1795378206\r\nCachepage-Key: :1:page\r\n\
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_back_as_it_was_and_copies_no_body() {
+    fn an_entry_reads_back_unchanged_and_its_body_is_not_copied() {
         let page = Entry {
             reason: Some(ReasonPhrase::from_static(b"Fine")),
             cost: Duration::from_millis(120),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn date_server_and_lines_like_our_own_are_not_stored() {
+    fn date_server_and_cachepage_lines_of_the_origin_are_not_stored() {
         let mut page = entry();
         for name in ["date", "server", "cachepage-expires", "cachepage-key", "cachepage-x"] {
             page.headers.insert(HeaderName::from_static(name), HeaderValue::from_static("7"));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_that_of_the_body_at_the_place_of_the_origins() {
+    fn content_length_is_corrected_in_place() {
         let mut page = entry();
         page.headers.insert("content-type", HeaderValue::from_static("a/b"));
         page.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("999"));
@@ -242,7 +242,7 @@ mod tests {
         ) {
             let mut page = Entry { headers: HeaderMap::new(), body: Bytes::from(body), expires: Some(expires), ..entry() };
             for (index, value) in values.iter().enumerate() {
-                // A header value has no blanks at its ends: that is how it came over the wire.
+                // A header value that came over the wire has no blanks at its ends.
                 page.headers.append(format!("x-{}", index % 7).parse::<HeaderName>().unwrap(), value.trim().parse().unwrap());
             }
             let back = decode(&encode(&page)).unwrap();

@@ -1,4 +1,4 @@
-//! The values of a Django that shares the cache: its pickles, and what its outer middleware adds to them on each hit.
+//! The format of a Django that shares the cache: pickles, and the headers that Django's outer middleware adds on each hit.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::text::title_case;
 /// How pages are shared with a Django.
 #[derive(Clone, Debug)]
 pub struct Pickled {
-    /// `COMPRESSOR` of django-redis. Whatever it is, all of them are read.
+    /// `COMPRESSOR` of django-redis, for writing. Values of every compressor are read.
     pub compressor: Compressor,
-    /// What the middleware outside of `cache_page` adds to each answer: hits get it, entries do not hold it.
+    /// The headers that the middleware outside of `cache_page` adds to each answer. They are added to hits and not stored.
     pub hit_headers: HeaderMap,
-    /// The largest value that is read, in bytes, once it is decompressed.
+    /// The largest value that is read, in bytes after decompression.
     pub limit: usize,
 }
 
@@ -33,13 +33,13 @@ impl Pickled {
             frame_exempt: !entry.headers.contains_key(X_FRAME_OPTIONS),
             note: Some(note(entry)),
         };
-        // The oldest protocol that both of Django's backends write.
+        // The oldest protocol that both of Django's Redis backends write.
         let value = pickle::write_page(&page, Protocol::Four)?;
         Some(pickle::compress(self.compressor, &value))
     }
 
-    /// Django keeps one value a name. Lines of one name are a list (RFC 9110 §5.3); cookies, which are none, are never
-    /// stored.
+    /// Django keeps one value for each name, so lines of one name are joined to a list (RFC 9110 §5.3). `Set-Cookie`, which
+    /// is no list, is never stored.
     fn stored_headers(&self, headers: &HeaderMap) -> Vec<(String, String)> {
         let made_on_each_hit = |name: &HeaderName| {
             [DATE, SERVER, CONTENT_LENGTH].contains(name) || self.hit_headers.get(name) == headers.get(name)
@@ -60,14 +60,14 @@ impl Pickled {
         for (name, value) in page.headers {
             headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, header_value(&value)?);
         }
-        // What a page may be exempt from is decided by its view, so that it is stored with it.
+        // The view decides whether its page is exempt, so the exemption is stored with the page.
         let is_exempt = |name: &HeaderName| page.frame_exempt && *name == X_FRAME_OPTIONS;
         for (name, value) in self.hit_headers.iter().filter(|(name, _)| !is_exempt(name)) {
             headers.entry(name).or_insert_with(|| value.clone());
         }
         headers.insert(CONTENT_LENGTH, HeaderValue::from(page.body.len()));
         let (expires, proof) = match page.note.as_deref().map(read_note) {
-            // Ours, but not by a version that we understand.
+            // Written by another version of the proxy.
             Some(None) => return None,
             Some(Some((expires, proof))) => (Some(expires), Some(proof)),
             None => (None, None),
@@ -93,7 +93,7 @@ impl Pickled {
     }
 }
 
-/// `EXPIRES SELECTION`, which the readable format has in lines of its own.
+/// The expiry and the proof, as `EXPIRES PROOF`.
 fn note(entry: &Entry) -> String {
     let proof = entry.proof.as_deref().unwrap_or_default();
     format!("{} {}", entry.expires.unwrap_or_default(), String::from_utf8_lossy(proof))
@@ -104,12 +104,12 @@ fn read_note(note: &str) -> Option<(u64, Bytes)> {
     Some((expires.parse().ok()?, Bytes::copy_from_slice(proof.as_bytes())))
 }
 
-/// Each byte a character.
+/// Each byte becomes one character.
 fn latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// Each character a byte; `None` for what is not Latin-1.
+/// Each character becomes one byte; `None` if the text is not Latin-1.
 fn bytes_of(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()
 }

@@ -1,4 +1,4 @@
-//! Connections to Redis, by bb8, and whether it is up.
+//! Connections to Redis, pooled by bb8, and the state of Redis: up or down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,22 +14,22 @@ use tracing::{info, warn};
 use crate::store::StoreError;
 use crate::store::breaker::Breaker;
 
-/// For each worker: a connection carries the commands of many requests at once, and the more of them share one, the
-/// fewer system calls each costs.
+/// For each worker. Many requests share a connection, and the more of them share it, the fewer system calls each one
+/// costs.
 const CONNECTIONS: u32 = 1;
 
-/// A connection is made in the background and may take longer than a request waits for the store.
+/// bb8 connects in the background, so this may be longer than a request waits for the store.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 pub(super) fn pool(client: Client, deadline: Duration, health: &Arc<Health>) -> Pool<Manager> {
     Pool::builder()
         .max_size(CONNECTIONS)
-        // One that is in order stays: to close it for its age would be a miss for all who wait for the next.
+        // A working connection is never closed for its age: every request that waits for the next one would be a miss.
         .max_lifetime(None)
         .idle_timeout(None)
         .connection_timeout(deadline)
         .retry_connection(false)
-        // A ping before each command would double the round trips; a broken connection is marked when it breaks.
+        // A ping before each command would double the round trips. Instead, a connection is marked when it breaks.
         .test_on_check_out(false)
         .error_sink(Box::new(ConnectFailures(health.clone())))
         .build_unchecked(Manager(client))
@@ -58,7 +58,7 @@ impl ManageConnection for Manager {
     async fn connect(&self) -> Result<Handle, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_DEADLINE))
-            // The deadline is ours, for checkout and command together.
+            // `RedisStore::run_until` has one deadline for checkout and command together.
             .set_response_timeout(None);
         let multiplexed = self.0.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(Handle { multiplexed, broken: Arc::default() })
@@ -73,7 +73,7 @@ impl ManageConnection for Manager {
     }
 }
 
-/// Whether Redis answers: said once when it changes, not at each request.
+/// Whether Redis answers. Logged when it changes, not for each request.
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) connect_failed: Notify,
@@ -89,11 +89,11 @@ impl Health {
     pub(super) fn note<T>(&self, result: &Result<T, StoreError>) {
         match result {
             Err(error) if error.is_outage() => self.breaker.failed(Instant::now(), rand::random()),
-            // A refusal is an answer.
+            // A refusal counts as a success: the store answered.
             Ok(_) | Err(_) => self.breaker.succeeded(),
         }
         let outage = result.as_ref().err().filter(|error| error.is_outage());
-        // Read first: a line that all workers write at each request would travel between their cores.
+        // Loaded first: a write for each request would move the cache line between the workers' cores.
         let is_up = outage.is_none();
         if self.is_up.load(Ordering::Relaxed) == is_up || self.is_up.swap(is_up, Ordering::Relaxed) == is_up {
             return;

@@ -1,9 +1,9 @@
-//! Reads of many requests, sent as few.
+//! Batches the reads of many requests.
 //!
-//! A worker has one batch of reads under way, and one that waits for it: a request that comes meanwhile joins that one. A batch
-//! is closed after each of its requests came, so that none sees an older value than it would have seen alone, and it is never
-//! joined once it was closed. Requests for the same keys share a read. The more requests there are, the more of them share
-//! the system calls, wake-ups and commands that a hit costs most for, and Redis has less to do, too.
+//! A worker has one batch of reads under way, and one that waits for it: requests that arrive meanwhile join the waiting
+//! batch. A batch is closed before it is sent, and a closed batch is never joined, so that no request sees an older value
+//! than it would have seen alone. Requests for the same keys share a read. The busier the proxy, the more requests share
+//! the system calls, wake-ups and commands, which are most of the cost of a hit; Redis has less work, too.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use server::in_time;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
@@ -21,11 +21,14 @@ use crate::store::StoreError;
 /// The keys of one read.
 pub(super) type KeyList = SmallVec<[Key; 2]>;
 
+/// The reads of a batch. A few need no allocation.
+pub(super) type ReadList = SmallVec<[KeyList; 4]>;
+
 /// The values of a read, in the order of its keys.
 pub(super) type ReadOutcome = Result<SmallVec<[Option<Bytes>; 2]>, StoreError>;
 
 /// The outcomes of a batch, in the order of its reads.
-type Outcomes = Vec<ReadOutcome>;
+pub(super) type Outcomes = SmallVec<[ReadOutcome; 1]>;
 
 /// The reads of one worker. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -33,13 +36,13 @@ pub(super) struct Reads(Arc<Mutex<Batches>>);
 
 #[derive(Debug, Default)]
 struct Batches {
-    /// Under way.
+    /// The batch under way.
     closed: Option<Arc<Batch>>,
-    /// Not yet sent, with its reads.
-    open: Option<(Arc<Batch>, Vec<KeyList>)>,
+    /// The waiting batch, with its reads.
+    open: Option<(Arc<Batch>, ReadList)>,
 }
 
-/// Reads that are sent together, and their outcomes: none if the leader was dropped.
+/// The outcomes of reads that are sent together; `None` if the leader was dropped.
 #[derive(Debug, Default)]
 pub(super) struct Batch(SetOnce<Option<Outcomes>>);
 
@@ -47,15 +50,15 @@ pub(super) struct Batch(SetOnce<Option<Outcomes>>);
 pub(super) struct Part {
     batch: Arc<Batch>,
     index: usize,
-    /// The right to send the batch, for the read that has opened it.
+    /// The right to send the batch; only the read that opened it has it.
     pub(super) leader: Option<ReadLeader>,
 }
 
-/// The right to send a batch, and the duty to tell the other requests of its outcomes.
+/// The right to send a batch, and the duty to pass its outcomes to the other requests.
 pub(super) struct ReadLeader {
     all: Reads,
     batch: Arc<Batch>,
-    /// The batch that is under way.
+    /// The batch that was under way when this one was opened.
     before: Option<Arc<Batch>>,
 }
 
@@ -71,7 +74,7 @@ impl Reads {
             return Part { batch: batch.clone(), index, leader: None };
         }
         let batch = Arc::new(Batch::default());
-        batches.open = Some((batch.clone(), vec![keys]));
+        batches.open = Some((batch.clone(), smallvec![keys]));
         let leader = ReadLeader { all: self.clone(), batch: batch.clone(), before: batches.closed.clone() };
         Part { batch, index: 0, leader: Some(leader) }
     }
@@ -82,16 +85,16 @@ impl Reads {
 }
 
 impl Part {
-    /// The outcome of the read; none if the leader was dropped before it had any.
+    /// The outcome of the read; `None` if the leader was dropped first.
     pub(super) async fn outcome(&self) -> Option<&ReadOutcome> {
         self.batch.0.wait().await.as_ref()?.get(self.index)
     }
 }
 
 impl ReadLeader {
-    /// Lets other requests join until the batch may be sent: while another is under way, or else the tasks that are ready
-    /// to run. The reads, or none at the deadline.
-    pub(super) async fn close(&mut self, deadline: Instant) -> Option<Vec<KeyList>> {
+    /// Lets other requests join, then closes the batch and returns its reads. Waits for the batch under way to end or, if
+    /// there is none, for the tasks that are ready to run. Returns `None` at the deadline.
+    pub(super) async fn close(&mut self, deadline: Instant) -> Option<ReadList> {
         match self.before.take() {
             Some(before) => drop(in_time(deadline, before.0.wait()).await?),
             None => let_pass().await,
@@ -102,9 +105,9 @@ impl ReadLeader {
         Some(reads)
     }
 
-    /// Tells all requests of the batch.
+    /// Passes the outcomes to all requests of the batch.
     pub(super) fn answer(self, outcomes: Outcomes) {
-        // Only the leader sets it, and only here.
+        // This cannot fail: only the leader sets the outcomes, once.
         let _ = self.batch.0.set(Some(outcomes));
     }
 }
@@ -115,13 +118,13 @@ impl Drop for ReadLeader {
         batches.closed.take_if(|batch| Arc::ptr_eq(batch, &self.batch));
         batches.open.take_if(|(batch, _)| Arc::ptr_eq(batch, &self.batch));
         drop(batches);
-        // It stays as it is if the leader has answered.
+        // Has no effect if the leader has answered.
         let _ = self.batch.0.set(None);
     }
 }
 
-/// Lets the tasks go on that are ready to. Unlike [`tokio::task::yield_now`] it does not look for more of them, which is
-/// a system call.
+/// Lets the tasks run that are ready now. [`tokio::task::yield_now`] would also poll for new events, which is a system
+/// call.
 async fn let_pass() {
     let mut has_passed = false;
     poll_fn(|cx| match std::mem::replace(&mut has_passed, true) {
@@ -141,17 +144,16 @@ mod tests {
     use super::*;
 
     fn join(reads: &Reads, key: &str) -> Part {
-        reads.join(smallvec::smallvec![Key::new(key)])
+        reads.join(smallvec![Key::new(key)])
     }
 
-    async fn close(part: &mut Part) -> Option<Vec<KeyList>> {
+    async fn close(part: &mut Part) -> Option<ReadList> {
         let leader = part.leader.as_mut().expect("the part has opened the batch");
         leader.close(Instant::now() + Duration::from_secs(5)).await
     }
 
     fn answer(part: &mut Part, texts: &[&'static str]) {
-        let outcomes =
-            texts.iter().map(|text| Ok(smallvec::smallvec![Some(Bytes::from_static(text.as_bytes()))]));
+        let outcomes = texts.iter().map(|text| Ok(smallvec![Some(Bytes::from_static(text.as_bytes()))]));
         part.leader.take().unwrap().answer(outcomes.collect());
     }
 
@@ -160,13 +162,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_that_come_before_a_batch_is_sent_share_it_and_equal_ones_share_a_read() {
+    async fn requests_that_arrive_before_a_batch_is_sent_share_it_and_equal_requests_share_a_read() {
         let reads = Reads::default();
         let mut first = join(&reads, "a");
         let (same, other) = (join(&reads, "a"), join(&reads, "b"));
         assert!(same.leader.is_none() && other.leader.is_none());
         let keys = close(&mut first).await.unwrap();
-        assert_eq!(keys.concat(), [Key::new("a"), Key::new("b")]);
+        assert_eq!(keys.into_iter().flatten().collect::<Vec<_>>(), [Key::new("a"), Key::new("b")]);
         answer(&mut first, &["page a", "page b"]);
         for (part, text) in [(&first, "page a"), (&same, "page a"), (&other, "page b")] {
             assert_eq!(got(part).await.unwrap(), text);
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_leader_that_is_dropped_tells_the_requests_that_joined() {
+    async fn a_leader_that_is_dropped_releases_the_requests_that_joined() {
         let reads = Reads::default();
         for is_sent in [false, true] {
             let mut first = join(&reads, "a");

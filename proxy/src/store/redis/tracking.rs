@@ -1,15 +1,16 @@
-//! Redis tells what changes (CLIENT TRACKING), so that what is kept near is as good as what Redis has, and so that who
-//! waits for another proxy's fill hears of it.
+//! The feed of changes in Redis (CLIENT TRACKING). The near cache drops what has changed, and a request that waits for
+//! another proxy's fill is woken.
 //!
-//! By prefix (`BCAST PREFIX`) and not key by key: Redis then remembers nothing for the keys that each proxy has read (it
-//! would forget some of a million, and each read would have to be announced anew), and one connection beside those that
-//! read is enough. Its price, to hear of every page that anybody stores, is a hundred bytes a fill, and fills are few.
+//! Tracking is by prefix (`BCAST PREFIX`) and not by key. By key, Redis would have to remember what each proxy has read
+//! (and would forget some of a million keys), and each read would have to register its key again. By prefix, one
+//! connection besides those that read is enough. Its price is an invalidation for every page that any proxy stores: a
+//! hundred bytes for each fill, and fills are few.
 //!
-//! That the invalidations come on a connection of their own does no harm: an invalidation leaves Redis after the change,
-//! so what was read before the change is not kept if it comes before the value, and taken out if it comes after
-//! ([`Near::ticket`](crate::near::Near::ticket)).
+//! Invalidations may arrive before or after a value that was read on another connection. Redis sends an invalidation
+//! after the change. If it arrives before a value from before the change, the value is not kept; if it arrives after,
+//! the value is removed ([`Near::ticket`](crate::near::Near::ticket)).
 //!
-//! A thread of its own, so that a change is heard of at once, whatever the workers have to do.
+//! The feed has its own thread, so that a change arrives at once even while the workers are busy.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -26,30 +27,30 @@ use tracing::{info, warn};
 use crate::store::Listener;
 use crate::store::feed::Listeners;
 
-/// An answer to a beat says that all changes that were acknowledged before the beat have been heard of. From the beat on
-/// that is good for so long: no page is served near later than this after its change, with 5 ms to spare for the 50 that
-/// are promised, whatever keeps the invalidations away: a cut cable, or a machine that has no time for this thread.
+/// The answer to a beat shows that all changes from before the beat have arrived. It is valid for this time from the
+/// beat on, so the near cache serves no page later than this after its change, even if invalidations are held up by a
+/// cut cable or a busy machine. The promise is 50 ms; 5 ms are in reserve.
 const CERTAIN_FOR: Duration = Duration::from_millis(45);
 
-/// Three beats may be late before anything is asked of Redis instead. 100 beats a second cost 0.4% of a
-/// core here, and half of that in Redis.
+/// Three beats may be late before lookups go to Redis again. 100 beats a second cost 0.4% of a core here, and half of
+/// that in Redis.
 const BEAT: Duration = Duration::from_millis(10);
 
-/// While nobody asks, to hear of those who do.
+/// The beat while the near cache is not used.
 const IDLE_BEAT: Duration = Duration::from_millis(100);
 
-/// How long nobody must have asked for that.
+/// How long after the last use of the near cache the slower beat begins.
 const WATCHFUL: Duration = Duration::from_secs(1);
 
-/// A connection that has no answer for so long is given up.
+/// A connection without an answer for this time is given up.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// Before the next try to connect.
+/// The pause before the next try to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Tells of all changes of keys with this prefix, until who hears of them is dropped.
+/// Reports all changes of keys with this prefix until the listeners are dropped.
 pub(super) fn follow(client: &Client, prefix: &[u8], listeners: &Arc<Listeners>) -> Result<(), RedisError> {
     let info = client.get_connection_info().clone();
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -69,13 +70,13 @@ struct Tracking {
     listeners: Weak<Listeners>,
 }
 
-/// A connection that tells of changes, and whether it still does.
+/// A connection that reports changes, and whether it is still open.
 struct Stream {
     connection: MultiplexedConnection,
     is_open: Arc<AtomicBool>,
 }
 
-/// Why changes are not heard of.
+/// Why changes no longer arrive.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error(transparent)]
@@ -97,15 +98,15 @@ impl Tracking {
             let Some(listeners) = self.listeners.upgrade() else { return };
             listeners.lost();
             drop(listeners);
-            // Once, not at each try.
+            // Logged once, not for each try.
             if std::mem::replace(&mut was_on, false) {
-                warn!(%lost, "changes in Redis are not heard of: near cache off");
+                warn!(%lost, "changes in Redis do not arrive: near cache off");
             }
             sleep(PAUSE).await;
         }
     }
 
-    /// A connection that tells of all changes from here on.
+    /// Opens a connection that reports all changes from now on.
     async fn connect(&self) -> Result<Stream, Lost> {
         let (listeners, is_open) = (self.listeners.clone(), Arc::new(AtomicBool::new(true)));
         let open = is_open.clone();
@@ -128,7 +129,7 @@ impl Tracking {
         Ok(Stream { connection, is_open })
     }
 
-    /// Until changes are not heard of any more.
+    /// Sends beats until changes no longer arrive.
     async fn listen(&self, mut stream: Stream, was_on: &mut bool) -> Lost {
         let mut asked = Instant::now();
         loop {
@@ -136,7 +137,7 @@ impl Tracking {
             if let Err(lost) = answered(cmd("PING").exec_async(&mut stream.connection)).await {
                 return lost;
             }
-            // The stream may have ended after the answer; nothing else runs on this thread from here to `certain`.
+            // The stream may have ended after the answer. Nothing else runs on this thread between here and `certain`.
             let Some(listeners) = self.listeners.upgrade().filter(|_| stream.is_open.load(Ordering::Relaxed))
             else {
                 return Lost::Goodbye;
@@ -147,7 +148,7 @@ impl Tracking {
             }
             drop(listeners);
             if !std::mem::replace(was_on, true) {
-                info!("changes in Redis are heard of again");
+                info!("changes in Redis arrive again: near cache on");
             }
             sleep(if sent - asked < WATCHFUL { BEAT } else { IDLE_BEAT }).await;
         }
@@ -158,12 +159,12 @@ async fn answered(answer: impl Future<Output = Result<(), RedisError>>) -> Resul
     timeout(SILENCE, answer).await.map_err(|_| Lost::Silence)?.map_err(Lost::Redis)
 }
 
-/// One message, in the order in which Redis sent them.
+/// Passes a message to the listeners. Called in the order in which Redis sent the messages.
 fn hear(listeners: &Listeners, push: &PushInfo) {
     match (&push.kind, push.data.as_slice()) {
         (PushKind::Invalidate, [Value::Array(keys)]) => keys.iter().for_each(|key| match key {
             Value::BulkString(key) => listeners.changed(key),
-            // No key can be told: any may have changed.
+            // Not a key: any key may have changed.
             _ => listeners.all_changed(),
         }),
         // FLUSHALL, FLUSHDB.

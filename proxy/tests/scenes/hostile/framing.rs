@@ -2,11 +2,27 @@
 //! docs/hostile.md).
 
 use super::{all_refused, echo, everything, is_well, last_words};
-use crate::support::{Origin, Scene};
+use crate::support::{Origin, Scene, Setup};
 
-#[tokio::test]
-async fn h1_a_length_and_chunks_are_refused() {
+scenes! {
+    h1_a_length_and_chunks_are_refused
+    h1_a_length_and_chunks_are_refused_however_they_arrive
+    h1_no_request_is_read_after_a_chunked_request
+    h2_h3_invalid_lengths_are_refused
+    h4_h5_h6_other_transfer_codings_than_chunked_are_refused
+    h4_h8_variants_of_framing_are_forwarded_in_one_form
+    h7_h8_invalid_chunks_are_refused
+    h9_h10_h11_invalid_bytes_in_a_head_are_refused
+    h12_one_empty_line_before_a_request_is_accepted_and_no_more
+    h13_the_body_of_a_get_is_dropped
+    h14_the_bytes_after_an_upgrade_are_an_ordinary_request
+    h42_h49_other_protocols_are_refused
+    h52_trailers_are_dropped
+}
+
+async fn h1_a_length_and_chunks_are_refused(on: Setup) {
     all_refused(
+        on,
         400,
         &[
             b"POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
@@ -19,10 +35,9 @@ async fn h1_a_length_and_chunks_are_refused() {
 }
 
 /// The head arrives byte by byte, and together with a valid request before it.
-#[tokio::test]
-async fn h1_a_length_and_chunks_are_refused_however_they_arrive() {
+async fn h1_a_length_and_chunks_are_refused_however_they_arrive(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let good = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
     let bad =
         b"POST /evil HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
@@ -43,10 +58,9 @@ async fn h1_a_length_and_chunks_are_refused_however_they_arrive() {
 }
 
 /// The proxy closes a connection after a chunked request, so it never reads a head that it has not checked.
-#[tokio::test]
-async fn h1_no_request_is_read_after_a_chunked_request() {
+async fn h1_no_request_is_read_after_a_chunked_request(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut client = scene.connect().await;
     let chunked = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
     client.write(&[&chunked[..], b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n"].concat()).await;
@@ -56,9 +70,9 @@ async fn h1_no_request_is_read_after_a_chunked_request() {
     assert_eq!(origin.count(), 1);
 }
 
-#[tokio::test]
-async fn h2_h3_invalid_lengths_are_refused() {
+async fn h2_h3_invalid_lengths_are_refused(on: Setup) {
     all_refused(
+        on,
         400,
         &[
             b"POST /p/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
@@ -76,9 +90,9 @@ async fn h2_h3_invalid_lengths_are_refused() {
 }
 
 /// A tab before the value is not among these: it is white space like a space (RFC 9110 §5.6.3), as the next test shows.
-#[tokio::test]
-async fn h4_h5_h6_other_transfer_codings_than_chunked_are_refused() {
+async fn h4_h5_h6_other_transfer_codings_than_chunked_are_refused(on: Setup) {
     all_refused(
+        on,
         400,
         &[
             b"POST /p/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
@@ -96,10 +110,9 @@ async fn h4_h5_h6_other_transfer_codings_than_chunked_are_refused() {
     .await;
 }
 
-#[tokio::test]
-async fn h4_h8_variants_of_framing_are_forwarded_in_one_form() {
+async fn h4_h8_variants_of_framing_are_forwarded_in_one_form(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for request in [
         &b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tchunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"[..],
         b"POST /x HTTP/1.1\nHost: a\nTransfer-Encoding: Chunked\n\n2\r\nab\r\n0\r\n\r\n",
@@ -113,10 +126,9 @@ async fn h4_h8_variants_of_framing_are_forwarded_in_one_form() {
 }
 
 /// An invalid chunk ends the request.
-#[tokio::test]
-async fn h7_h8_invalid_chunks_are_refused() {
+async fn h7_h8_invalid_chunks_are_refused(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for chunks in [
         &b"10000000000000000\r\nab\r\n0\r\n\r\n"[..],
         b"fffffffffffffffff\r\nab\r\n0\r\n\r\n",
@@ -140,9 +152,9 @@ async fn h7_h8_invalid_chunks_are_refused() {
     assert!(origin.seen().iter().all(|seen| !seen.line.contains("evil")));
 }
 
-#[tokio::test]
-async fn h9_h10_h11_invalid_bytes_in_a_head_are_refused() {
+async fn h9_h10_h11_invalid_bytes_in_a_head_are_refused(on: Setup) {
     all_refused(
+        on,
         400,
         &[
             b"GET /p/ HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
@@ -161,10 +173,9 @@ async fn h9_h10_h11_invalid_bytes_in_a_head_are_refused() {
     .await;
 }
 
-#[tokio::test]
-async fn h12_one_empty_line_before_a_request_is_accepted_and_no_more() {
+async fn h12_one_empty_line_before_a_request_is_accepted_and_no_more(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let get = "GET /p/well HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
     assert_eq!(scene.send(&format!("\r\n{get}")).await.text(), "page 1");
     for lines in ["\r\n\r\n", "\n\n\n", &"\r\n".repeat(100_000)] {
@@ -175,10 +186,9 @@ async fn h12_one_empty_line_before_a_request_is_accepted_and_no_more() {
 
 /// The body of a GET does not select a page, so the proxy drops it: it must influence no shared page, reach no origin,
 /// and not be read as the next request.
-#[tokio::test]
-async fn h13_the_body_of_a_get_is_dropped() {
+async fn h13_the_body_of_a_get_is_dropped(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let smuggled = "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
     let with_length = format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len());
     let chunked =
@@ -201,10 +211,9 @@ async fn h13_the_body_of_a_get_is_dropped() {
 }
 
 /// The proxy does not forward an upgrade, so the bytes after it are the next request.
-#[tokio::test]
-async fn h14_the_bytes_after_an_upgrade_are_an_ordinary_request() {
+async fn h14_the_bytes_after_an_upgrade_are_an_ordinary_request(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let mut client = scene.connect().await;
     client
         .write(
@@ -224,8 +233,7 @@ async fn h14_the_bytes_after_an_upgrade_are_an_ordinary_request() {
 }
 
 /// The proxy does not speak the PROXY protocol, HTTP/2 or TLS here: their first bytes are not a request.
-#[tokio::test]
-async fn h42_h49_other_protocols_are_refused() {
+async fn h42_h49_other_protocols_are_refused(on: Setup) {
     for preface in [
         &b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET /p/ HTTP/1.1\r\nHost: a\r\n\r\n"[..],
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff\xc0\0\x02\x01\xc0\0\x02\x02\0\x01\0\x02",
@@ -235,7 +243,7 @@ async fn h42_h49_other_protocols_are_refused() {
         b"GET /p/ HTTP/3.0\r\nHost: a\r\n\r\n",
     ] {
         let origin = Origin::pages("").await;
-        let scene = Scene::new(&origin).await;
+        let scene = Scene::new(on, &origin).await;
         let mut client = scene.connect().await;
         client.write(preface).await;
         let said = everything(&mut client).await;
@@ -245,10 +253,9 @@ async fn h42_h49_other_protocols_are_refused() {
     }
 }
 
-#[tokio::test]
-async fn h52_trailers_are_dropped() {
+async fn h52_trailers_are_dropped(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let request = b"POST /x HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n\
                     2\r\nab\r\n0\r\nContent-Length: 5\r\nTransfer-Encoding: x\r\nHost: evil\r\nX-T: 1\r\n\r\n";
     let reply = last_words(&scene, request).await;

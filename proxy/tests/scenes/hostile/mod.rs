@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proxy::MemoryStore;
 
-use crate::support::{Client, Origin, RULES, Reply, Scene, Script, page};
+use crate::support::{Client, Origin, RULES, Reply, Scene, Script, Setup, page};
 
 /// A proxy with these settings in front of this origin.
 async fn with(origin: &Origin, settings: &str) -> Scene {
@@ -34,9 +34,9 @@ async fn last_words(scene: &Scene, bytes: &[u8]) -> Reply {
 
 /// Checks that each request gets this status, that its connection is closed, that it does not reach the origin, and
 /// that other clients are served.
-async fn all_refused(status: u16, requests: &[&[u8]]) {
+async fn all_refused(on: Setup, status: u16, requests: &[&[u8]]) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     is_well(&scene).await;
     for request in requests {
         assert_eq!(last_words(&scene, request).await.status(), status, "{}", request.escape_ascii());

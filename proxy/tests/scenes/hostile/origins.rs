@@ -4,7 +4,16 @@
 use tokio::sync::mpsc;
 
 use super::{is_well, with};
-use crate::support::{Client, Origin, Scene, Script, answer, page};
+use crate::support::{Client, Origin, Scene, Script, Setup, answer, page};
+
+scenes! {
+    h33_malformed_or_unrequested_answers_are_502
+    h33_a_conditional_request_may_get_a_304
+    h33_interim_answers_are_skipped
+    h34_bytes_after_an_answer_are_dropped
+    an_idempotent_request_is_sent_again_if_the_origin_closes_an_idle_connection
+    an_origin_that_never_answers_is_asked_once
+}
 
 /// Sends a request without waiting for the answer.
 async fn ask(scene: &Scene, target: &str) -> Client {
@@ -92,8 +101,7 @@ async fn h31_a_slow_answer_ends_at_the_total_deadline() {
     }
 }
 
-#[tokio::test]
-async fn h33_malformed_or_unrequested_answers_are_502() {
+async fn h33_malformed_or_unrequested_answers_are_502(on: Setup) {
     for (said, status) in [
         (answer("304 Not Modified", "ETag: \"v\"\r\n", ""), 502),
         (b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n".to_vec(), 502),
@@ -116,7 +124,7 @@ async fn h33_malformed_or_unrequested_answers_are_502() {
             false => Script::Close(said.clone()),
         })
         .await;
-        let scene = Scene::new(&origin).await;
+        let scene = Scene::new(on, &origin).await;
         for target in ["/p/", "/x"] {
             let reply = scene.get(target).await;
             assert_eq!(reply.status(), status, "{target} {shown}");
@@ -127,10 +135,9 @@ async fn h33_malformed_or_unrequested_answers_are_502() {
 }
 
 /// Outside the cache a conditional request gets the origin's 304.
-#[tokio::test]
-async fn h33_a_conditional_request_may_get_a_304() {
+async fn h33_a_conditional_request_may_get_a_304(on: Setup) {
     let origin = Origin::new(|_, _| Script::Answer(answer("304 Not Modified", "", ""))).await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for condition in ["If-None-Match: \"v\"\r\n", "If-Modified-Since: Tue, 24 Nov 2026 12:00:00 GMT\r\n"] {
         let mut client = scene.connect().await;
         client.write(format!("GET /x HTTP/1.1\r\nHost: a\r\n{condition}\r\n").as_bytes()).await;
@@ -138,13 +145,12 @@ async fn h33_a_conditional_request_may_get_a_304() {
     }
 }
 
-#[tokio::test]
-async fn h33_interim_answers_are_skipped() {
+async fn h33_interim_answers_are_skipped(on: Setup) {
     let early =
         b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n".repeat(1_000);
     let whole = [early.clone(), page("", "x")].concat();
     let origin = Origin::new(move |_, _| Script::Answer(whole.clone())).await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for target in ["/p/", "/x"] {
         let reply = scene.get(target).await;
         assert_eq!((reply.status(), reply.text(), reply.header("link")), (200, "x", ""));
@@ -161,8 +167,7 @@ async fn h33_interim_answers_are_skipped() {
 }
 
 /// Bytes that an origin sends after its answer are never the answer to another request.
-#[tokio::test]
-async fn h34_bytes_after_an_answer_are_dropped() {
+async fn h34_bytes_after_an_answer_are_dropped(on: Setup) {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     for said in [
         format!("HTTP/1.1 204 No Content\r\nContent-Length: {}\r\n\r\n{evil}", evil.len()),
@@ -178,7 +183,7 @@ async fn h34_bytes_after_an_answer_are_dropped() {
             false => Script::Answer(page("", "good")),
         })
         .await;
-        let scene = Scene::new(&origin).await;
+        let scene = Scene::new(on, &origin).await;
         for (method, target) in [("GET", "/lie"), ("GET", "/p/lie"), ("HEAD", "/lie"), ("POST", "/lie")] {
             let lie = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
             let mut client = scene.connect().await;
@@ -193,8 +198,7 @@ async fn h34_bytes_after_an_answer_are_dropped() {
 
 /// An origin that closes an idle connection when a request arrives has probably not seen the request. An idempotent
 /// request is sent again, once, and only if the connection had worked before.
-#[tokio::test]
-async fn an_idempotent_request_is_sent_again_if_the_origin_closes_an_idle_connection() {
+async fn an_idempotent_request_is_sent_again_if_the_origin_closes_an_idle_connection(on: Setup) {
     for (request, status, count) in [
         ("GET /x HTTP/1.1\r\nHost: a\r\n\r\n", 200, 3),
         ("GET /p/x HTTP/1.1\r\nHost: a\r\n\r\n", 200, 3),
@@ -210,7 +214,7 @@ async fn an_idempotent_request_is_sent_again_if_the_origin_closes_an_idle_connec
             _ => Script::Answer(page("", "page")),
         })
         .await;
-        let scene = Scene::new(&origin).await;
+        let scene = Scene::new(on, &origin).await;
         assert_eq!(scene.get("/first").await.status(), 200);
         let reply = scene.send(request).await;
         assert_eq!((reply.status(), origin.count()), (status, count), "{request}");
@@ -218,10 +222,9 @@ async fn an_idempotent_request_is_sent_again_if_the_origin_closes_an_idle_connec
     }
 }
 
-#[tokio::test]
-async fn an_origin_that_never_answers_is_asked_once() {
+async fn an_origin_that_never_answers_is_asked_once(on: Setup) {
     let origin = Origin::new(|_, _| Script::Close(Vec::new())).await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     assert_eq!(scene.get("/x").await.status(), 502);
     assert_eq!(origin.count(), 1);
 
@@ -231,7 +234,7 @@ async fn an_origin_that_never_answers_is_asked_once() {
         _ => Script::Close(Vec::new()),
     })
     .await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     assert_eq!(scene.get("/x").await.status(), 200);
     assert_eq!((scene.get("/x").await.status(), origin.count()), (502, 3));
 }

@@ -3,11 +3,22 @@
 use proxy::MemoryStore;
 
 use super::{all_refused, echo, is_well, last_words, with};
-use crate::support::{Origin, Scene, Script, page};
+use crate::support::{Origin, Scene, Script, Setup, page};
 
-#[tokio::test]
-async fn h15_unsupported_methods_and_targets_are_refused() {
+scenes! {
+    h15_unsupported_methods_and_targets_are_refused
+    h16_h17_ambiguous_or_invalid_hosts_are_refused
+    h19_forwarded_headers_of_an_untrusted_client_are_replaced
+    h20_targets_are_not_normalized
+    h21_a_file_extension_makes_no_page_cacheable
+    h22_h23_queries_are_neither_parsed_nor_sorted_nor_stripped
+    h25_connection_cannot_hide_a_selecting_header
+    h48_clients_cannot_purge
+}
+
+async fn h15_unsupported_methods_and_targets_are_refused(on: Setup) {
     all_refused(
+        on,
         405,
         &[
             b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
@@ -17,6 +28,7 @@ async fn h15_unsupported_methods_and_targets_are_refused() {
     )
     .await;
     all_refused(
+        on,
         400,
         &[
             b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -30,9 +42,9 @@ async fn h15_unsupported_methods_and_targets_are_refused() {
     .await;
 }
 
-#[tokio::test]
-async fn h16_h17_ambiguous_or_invalid_hosts_are_refused() {
+async fn h16_h17_ambiguous_or_invalid_hosts_are_refused(on: Setup) {
     all_refused(
+        on,
         400,
         &[
             b"GET http://b/p/ HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -77,10 +89,9 @@ async fn h18_case_and_default_port_of_a_host_do_not_matter() {
 }
 
 /// A header that does not select a page must not reach the origin, whose answer is shared with other clients.
-#[tokio::test]
-async fn h19_forwarded_headers_of_an_untrusted_client_are_replaced() {
+async fn h19_forwarded_headers_of_an_untrusted_client_are_replaced(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for name in [
         "X-Forwarded-Host",
         "X-Forwarded-Server",
@@ -104,10 +115,9 @@ async fn h19_forwarded_headers_of_an_untrusted_client_are_replaced() {
     }
 }
 
-#[tokio::test]
-async fn h20_targets_are_not_normalized() {
+async fn h20_targets_are_not_normalized(on: Setup) {
     let origin = Origin::new(|seen, _| Script::Answer(page("", &seen.line))).await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let targets = [
         "/p/a",
         "/p//a",
@@ -142,10 +152,9 @@ async fn h20_targets_are_not_normalized() {
     }
 }
 
-#[tokio::test]
-async fn h21_a_file_extension_makes_no_page_cacheable() {
+async fn h21_a_file_extension_makes_no_page_cacheable(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for target in
         ["/account/x.css", "/account/%23.css", "/account/;x.js", "/account?x.png", "/account%2fp/x.css"]
     {
@@ -156,10 +165,9 @@ async fn h21_a_file_extension_makes_no_page_cacheable() {
 }
 
 /// An origin may parse a query in its own way (`;` as `&`), so the key and the forwarded request have it unchanged.
-#[tokio::test]
-async fn h22_h23_queries_are_neither_parsed_nor_sorted_nor_stripped() {
+async fn h22_h23_queries_are_neither_parsed_nor_sorted_nor_stripped(on: Setup) {
     let origin = Origin::new(|seen, _| Script::Answer(page("", &seen.line))).await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     for target in [
         "/p/?q=1",
         "/p/?q=1&utm_source=x;callback=evil",
@@ -229,10 +237,9 @@ async fn h24_the_limits_of_a_head_are_settings() {
 }
 
 /// Headers that `Connection` names are removed before any decision, so the stored page was selected without them.
-#[tokio::test]
-async fn h25_connection_cannot_hide_a_selecting_header() {
+async fn h25_connection_cannot_hide_a_selecting_header(on: Setup) {
     let origin = echo().await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     let cut = "Authorization: Basic eA==\r\nCookie: sid=1\r\nConnection: Authorization, cookie, Host, Content-Length\r\n";
     let stored = scene.get_with("/p/", cut).await;
     assert_eq!(stored.cache(), "MISS fwd=uri-miss; stored");
@@ -245,10 +252,9 @@ async fn h25_connection_cannot_hide_a_selecting_header() {
 }
 
 /// The cache has no commands over HTTP: PURGE is an ordinary method, and the page stays stored.
-#[tokio::test]
-async fn h48_clients_cannot_purge() {
+async fn h48_clients_cannot_purge(on: Setup) {
     let origin = Origin::pages("").await;
-    let scene = Scene::new(&origin).await;
+    let scene = Scene::new(on, &origin).await;
     scene.get("/p/").await;
     for method in ["PURGE", "BAN", "REFRESH", "DELETE"] {
         let reply = scene.send(&format!("{method} /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n")).await;

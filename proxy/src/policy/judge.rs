@@ -1,36 +1,47 @@
-//! Whether a stored page may still be served, and whether it is time for a new one.
+//! Judges a stored page: which requests it may answer, whether it is still fresh, and whether to fetch a new one.
 //!
-//! By default the store's time alone decides, as in Django: what is there is fresh. Rules with `grace`, `stale_if_error`
-//! or `early_refresh` keep pages longer and look at the clock.
+//! By default a page is fresh as long as it is in the store, as in Django. Rules with `grace`, `stale_if_error` or
+//! `early_refresh` also compare its end with the clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Rule;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+
+use super::{Authorization, CacheControl, Rule};
+use crate::request::Lines;
 
 /// What to do with a page that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
     /// Serve it.
     Fresh,
-    /// Serve it, and have a new one fetched meanwhile: it will end soon.
+    /// It ends soon: serve it, and fetch a new one meanwhile.
     Early,
-    /// The same for one that has just ended.
+    /// It has ended, within the grace: serve it, and fetch a new one meanwhile.
     Grace,
-    /// Serve it only if no new one can be had.
+    /// It has ended: serve it only if the fetch fails.
     IfError,
 }
 
 impl Rule {
-    /// How long pages are kept in the store: past their time, if they may be served then.
+    /// Whether `Authorization` allows a page to answer a request: a `public` page answers every request, any other page
+    /// only requests without credentials (RFC 9111 §3.5), unless the rule varies on them and this page does so (`is_apart`).
+    pub(crate) fn serves(&self, request: Lines<'_>, page: &HeaderMap, is_apart: bool) -> bool {
+        !has_authorization(request)
+            || CacheControl::of(page).is_public()
+            || (self.authorization == Authorization::Vary && is_apart)
+    }
+
+    /// How long pages are kept in the store: their ttl, and the time that they may be served stale.
     pub(crate) fn keep(&self) -> Duration {
         self.timeout + self.grace.max(self.stale_if_error)
     }
 
-    /// Judges a page that ends at `expires`, in seconds since 1970, and took the origin `cost` to make. `chance` gives
-    /// a number between 0 and 1, another for each request.
+    /// Judges a page that ends at `expires`, in seconds since 1970, and took the origin `cost` to make. `chance` returns
+    /// a random number between 0 and 1.
     ///
     /// Early refreshes are XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention,
-    /// 2015): the longer a page takes and the nearer its end, the more likely; `early_refresh` is its beta.
+    /// 2015): the longer a page takes and the nearer its end is, the more likely the refresh; `early_refresh` is its beta.
     pub(crate) fn freshness(
         &self,
         expires: Option<u64>,
@@ -42,7 +53,7 @@ impl Rule {
         let expires = UNIX_EPOCH + Duration::from_secs(expires);
         match now.duration_since(expires) {
             Ok(past) if past < self.grace => Freshness::Grace,
-            // Kept by another rule for longer, or by a clock that is ahead of ours: no worse than this.
+            // It may have been kept longer by another rule, or by a clock that is ahead of ours.
             Ok(_) => Freshness::IfError,
             Err(left) => {
                 let ahead = cost.as_secs_f64() * self.early_refresh * -chance().max(f64::MIN_POSITIVE).ln();
@@ -51,10 +62,15 @@ impl Rule {
         }
     }
 
-    /// Whether a page that is in the store may need to be judged.
+    /// Whether a stored page can be anything but fresh.
     pub(crate) fn looks_at_the_clock(&self) -> bool {
         !self.grace.is_zero() || !self.stale_if_error.is_zero() || self.early_refresh > 0.0
     }
+}
+
+/// Whether a request has credentials. An empty `Authorization` holds none.
+pub(crate) fn has_authorization(lines: Lines<'_>) -> bool {
+    lines.get(&AUTHORIZATION).is_some_and(|value| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -68,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_counts_only_where_the_rule_says_so() {
+    fn pages_are_compared_with_the_clock_only_if_the_rule_asks_for_it() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         for (rule, now, expected) in [
             (rule(0, 0, 0.0), 99, Freshness::Fresh),

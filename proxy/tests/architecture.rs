@@ -1,0 +1,147 @@
+//! The layers of the proxy, as its `use` lines show them: which room may name which, and what pure rooms may not name.
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room, a file or a folder of `src`, and the rooms that it may name. A room names only rooms above it.
+const ROOMS: [(&str, &[&str]); 20] = [
+    ("args", &[]),
+    ("text", &[]),
+    ("pickle", &[]),
+    ("request", &["text"]),
+    ("policy", &["request"]),
+    ("key", &["policy", "request", "text"]),
+    ("status", &["policy", "text"]),
+    ("page", &["key", "pickle", "policy", "status", "text"]),
+    ("weight", &["key"]),
+    ("variants", &["key"]),
+    ("head_cache", &["key", "page", "weight"]),
+    ("store", &["key", "weight"]),
+    ("near", &["key", "page", "policy", "request", "store", "weight"]),
+    ("origin", &["policy", "request"]),
+    ("error", &["origin", "request"]),
+    ("share", &["error", "key", "page", "store"]),
+    ("config", &["args", "key", "origin", "page", "pickle", "policy", "request"]),
+    (
+        "way",
+        &[
+            "args",
+            "config",
+            "error",
+            "head_cache",
+            "key",
+            "near",
+            "origin",
+            "page",
+            "policy",
+            "request",
+            "share",
+            "status",
+            "store",
+            "text",
+            "variants",
+        ],
+    ),
+    ("main", &[]),
+    ("lib", &["args", "config", "key", "near", "origin", "page", "policy", "request", "store", "way"]),
+];
+
+/// Rooms of values, decisions and formats: the same input gives the same output.
+const PURE: [&str; 7] = ["key", "page", "pickle", "policy", "request", "status", "text"];
+
+/// A store, the network, the clock, chance, the log: a pure room names none of them. Of the server it may name the borrowed
+/// head of a request.
+const IMPURE: [&str; 13] = [
+    "tokio",
+    "bb8",
+    "use rand",
+    "rand::random",
+    "tracing",
+    "std::fs",
+    "std::thread",
+    "hyper::body",
+    "hyper::client",
+    "hyper_util",
+    "TcpStream",
+    "Instant",
+    "::now()",
+];
+
+/// The sources without comments and tests, by room.
+fn sources() -> Vec<(String, PathBuf, String)> {
+    fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    files.retain(|file| file.file_name().unwrap() != "fuzzing.rs");
+    let read = |file: PathBuf| {
+        let room = file.strip_prefix(&root).unwrap().iter().next().unwrap();
+        let room = room.to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        (room, file, lines.collect::<Vec<_>>().join("\n"))
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// The rooms that a source names: `crate::room` in `use` lines and elsewhere; in `lib.rs` also `pub use room`.
+fn named(room: &str, code: &str) -> BTreeSet<String> {
+    let after =
+        |text: &str| text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
+    let mut named: BTreeSet<_> = code.split("crate::").skip(1).map(after).collect();
+    if room == "lib" {
+        named.extend(code.split("pub use ").skip(1).map(after));
+    }
+    named.remove("");
+    named.remove(room);
+    named
+}
+
+#[test]
+fn each_room_names_only_the_rooms_that_it_may_name() {
+    for (room, file, code) in sources() {
+        let allowed = ROOMS.iter().find(|(name, _)| *name == room);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{room} is not among the rooms of this test"));
+        for other in named(&room, &code) {
+            assert!(allowed.contains(&other.as_str()), "{} names {other}", file.display());
+        }
+    }
+}
+
+#[test]
+fn no_rooms_name_each_other_in_a_circle() {
+    let rooms: Vec<_> = ROOMS.iter().map(|(name, _)| *name).collect();
+    for (index, (room, allowed)) in ROOMS.iter().enumerate() {
+        for other in *allowed {
+            let at = rooms.iter().position(|name| name == other).unwrap();
+            assert!(at < index, "{room} may name {other}, which stands below it");
+        }
+    }
+}
+
+#[test]
+fn pure_rooms_name_no_store_no_network_no_clock_and_no_chance() {
+    for (room, file, code) in sources() {
+        if !PURE.contains(&room.as_str()) {
+            continue;
+        }
+        for word in IMPURE {
+            assert!(!code.contains(word), "{} names {word}", file.display());
+        }
+        for named in code.split("server::").skip(1) {
+            assert!(named.starts_with("RequestHead"), "{} names the server", file.display());
+        }
+    }
+}
