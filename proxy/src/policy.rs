@@ -255,6 +255,7 @@ mod tests {
     use hyper::{Request, Response};
 
     use super::*;
+    use crate::request::Question;
 
     const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";
 
