@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use http1::connection::{Start, converse};
-use http1::guard::turn_away;
+use http1::guard::{text_of, turn_away};
 use limits::Connections;
 use stopping::{Order, Stopping};
 
@@ -118,8 +118,8 @@ pub trait Handler: Send + Sync + 'static {
         decision: Option<Self::Decision>,
     ) -> impl Future<Output = (Response<Self::Body>, Self::Record)> + Send;
 
-    /// Takes note that the server has refused a peer by itself, with this status.
-    fn refused(&self, _status: u16, _peer: SocketAddr) {}
+    /// Takes note that the server has refused a peer by itself, with this status and so many bytes of text.
+    fn refused(&self, _status: u16, _bytes: u64, _peer: SocketAddr) {}
 }
 
 /// What a handler says of a plain request.
@@ -185,8 +185,10 @@ pub async fn serve_on<H: Handler>(
             }
             Err(full) => {
                 debug!(%peer, ?full, "connection refused");
-                handler.refused(full.code(), peer);
-                if let Some(place) = connections.farewell() {
+                let place = connections.farewell();
+                let bytes = if place.is_some() { text_of(full.code()).len() as u64 } else { 0 };
+                handler.refused(full.code(), bytes, peer);
+                if let Some(place) = place {
                     tokio::spawn(turn_away(stream, full, H::REFUSED, place));
                 }
             }

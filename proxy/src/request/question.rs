@@ -20,6 +20,8 @@ pub(crate) struct Question<'a> {
     pub(crate) scheme: &'static str,
     /// The Host, as sent.
     pub(crate) authority: &'a [u8],
+    /// Path and query, as sent.
+    pub(crate) target: &'a str,
     /// The path, as sent.
     pub(crate) path: &'a str,
     /// The query, as sent, without the `?`; empty if there is none.
@@ -40,7 +42,8 @@ impl<'a> Question<'a> {
         // `RequestHead` has checked that there is exactly one Host.
         let authority = head.values(HOST.as_str()).next().unwrap_or_default();
         check_host(authority)?;
-        Ok(Self { method: head.method(), scheme: scheme(lines), authority, path, query, peer, lines })
+        let target = head.target();
+        Ok(Self { method: head.method(), scheme: scheme(lines), authority, target, path, query, peer, lines })
     }
 
     /// The question of a request that hyper read and [`super::receive::receive`] checked.
@@ -50,6 +53,7 @@ impl<'a> Question<'a> {
             method: &parts.method,
             scheme: scheme(lines),
             authority: lines.get(&HOST).unwrap_or_default(),
+            target: parts.uri.path_and_query().map_or("/", |target| target.as_str()),
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             peer,
@@ -62,12 +66,8 @@ impl<'a> Question<'a> {
     pub(crate) fn get(path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Self {
         let (lines, peer) = (Lines::Map(headers), SocketAddr::from(([127, 0, 0, 1], 1)));
         let authority = lines.get(&HOST).unwrap_or_default();
-        Self { method: &Method::GET, scheme: scheme(lines), authority, path, query, peer, lines }
-    }
-
-    /// The `?` between path and query, if there is a query.
-    pub(crate) fn mark(&self) -> &'static str {
-        if self.query.is_empty() { "" } else { "?" }
+        let (method, scheme) = (&Method::GET, scheme(lines));
+        Self { method, scheme, authority, target: path, path, query, peer, lines }
     }
 
     /// An owned copy of the request, for a fetch that outlives the question.
@@ -75,8 +75,8 @@ impl<'a> Question<'a> {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = self.method.clone();
         parts.headers = self.lines.to_map();
-        // This cannot fail: both were part of a valid target.
-        parts.uri = format!("{}{}{}", self.path, self.mark(), self.query).parse().unwrap_or_default();
+        // This cannot fail: it was a valid target.
+        parts.uri = self.target.parse().unwrap_or_default();
         parts
     }
 }

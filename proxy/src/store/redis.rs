@@ -191,8 +191,9 @@ impl Values for RedisStore {
         }
         let deadline = Instant::now() + self.deadline;
         let replies = self.run_until(&Commands::Many(pipeline, writes.len()), deadline).await;
-        let result = replies
-            .and_then(|replies| replies.into_iter().try_for_each(|reply| Ok(drop(reply.extract_error()?))));
+        let result = replies.and_then(|replies| {
+            replies.into_iter().try_for_each(|reply| Ok(reply.extract_error().map(drop)?))
+        });
         writes.iter().for_each(|write| self.listeners.changed(write.key().as_bytes()));
         result
     }

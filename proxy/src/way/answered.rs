@@ -9,6 +9,9 @@ use tracing::{Level, debug};
 
 use crate::status::CacheStatus;
 
+/// The status of a request whose client left before its answer began, as in nginx's log.
+const CLIENT_GONE: u16 = 499;
+
 /// The record of a request, from its beginning to the last byte of its answer. Dropping it writes the line.
 #[derive(Debug)]
 pub struct Answered(Option<Box<Fields>>);
@@ -20,7 +23,7 @@ struct Fields {
     target: String,
     status: StatusCode,
     cache: CacheStatus,
-    /// Of the body, as they were handed on.
+    /// Of the body, as they were handed to hyper or, by the front, to the kernel.
     bytes: u64,
     began: Instant,
 }
@@ -31,7 +34,7 @@ impl Answered {
         let fields = || Fields {
             method: method.clone(),
             target: target.to_string(),
-            status: StatusCode::default(),
+            status: StatusCode::from_u16(CLIENT_GONE).unwrap_or_default(),
             cache: CacheStatus::Failed("unanswered"),
             bytes: 0,
             began,

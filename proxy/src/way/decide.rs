@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
-use server::{Answer, Decided, RequestHead};
+use server::{Answer, Decided, Record as _, RequestHead};
 use tokio::time::Instant;
 
 use super::answered::Answered;
@@ -73,6 +73,13 @@ pub struct WantedPage {
     pub(super) old: Option<StoredPage>,
 }
 
+/// A decision as far as it can be made without waiting.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+pub(super) enum Begun {
+    Decided(Decision),
+    Pending(PendingLookup),
+}
+
 /// A decision that waits for the store.
 #[derive(Clone, Debug)]
 pub struct PendingLookup {
@@ -87,6 +94,9 @@ impl PendingLookup {
     }
 }
 
+/// A decision that goes on to hyper, with the time when its request was read.
+type Early = (Decision, Instant);
+
 /// An answer that leaves without hyper.
 type Immediate = Answer<StoredPage, Answered>;
 
@@ -94,7 +104,7 @@ impl<S: Store> server::Handler for Proxy<S> {
     type Body = Body;
     type Page = StoredPage;
     type Lookup = PendingLookup;
-    type Decision = Decision;
+    type Decision = Early;
     type Record = Answered;
 
     const REFUSED: &'static str = status::REFUSED;
@@ -102,11 +112,11 @@ impl<S: Store> server::Handler for Proxy<S> {
     fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
         let question = match self.question(head, peer) {
             Ok(question) => question,
-            Err(refusal) => return Decided::Decision(Decision::Refuse(refusal)),
+            Err(refusal) => return Decided::Decision((Decision::Refuse(refusal), now)),
         };
         let decision = match self.begin(&question, now) {
-            Ok(decision) => decision,
-            Err(pending) => match self.finish_at_once(&pending, &question) {
+            Begun::Decided(decision) => decision,
+            Begun::Pending(pending) => match self.finish_at_once(&pending, &question) {
                 Some(decision) => decision,
                 None => return Decided::Lookup(pending),
             },
@@ -119,9 +129,9 @@ impl<S: Store> server::Handler for Proxy<S> {
         lookup: PendingLookup,
         head: &RequestHead<'_>,
         peer: SocketAddr,
-    ) -> Result<Immediate, Decision> {
-        let question = self.question(head, peer).map_err(Decision::Refuse)?;
+    ) -> Result<Immediate, Early> {
         let began = lookup.began();
+        let question = self.question(head, peer).map_err(|refusal| (Decision::Refuse(refusal), began))?;
         let decision = self.finish_decision(lookup, &question, &self.store).await;
         self.immediate(decision, &question, began)
     }
@@ -130,15 +140,16 @@ impl<S: Store> server::Handler for Proxy<S> {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
-        decision: Option<Decision>,
+        early: Option<Early>,
     ) -> (Response<Body>, Answered) {
-        self.serve(request, peer, decision).await
+        self.serve(request, peer, early).await
     }
 
-    fn refused(&self, status: u16, _: SocketAddr) {
+    fn refused(&self, status: u16, bytes: u64, _: SocketAddr) {
         let method = Method::from_bytes(b"-").unwrap_or_default();
         let status = StatusCode::from_u16(status).unwrap_or_default();
-        drop(Answered::begin(&method, "-", Instant::now()).with(status, CacheStatus::Failed("refused")));
+        let answered = Answered::begin(&method, "-", Instant::now());
+        answered.with(status, CacheStatus::Failed("refused")).sent(bytes);
     }
 }
 
@@ -151,24 +162,24 @@ impl<S: Store> Proxy<S> {
         values: &V,
     ) -> Decision {
         match self.begin(question, began) {
-            Ok(decision) => decision,
-            Err(pending) => self.finish_decision(pending, question, values).await,
+            Begun::Decided(decision) => decision,
+            Begun::Pending(pending) => self.finish_decision(pending, question, values).await,
         }
     }
 
     /// Decides as far as that can be done without waiting: a pass, or a page that is near.
-    pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Result<Decision, PendingLookup> {
+    pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Begun {
         let rule = match self.policy.rules().disposition(question) {
             Disposition::Lookup(rule) => rule,
-            Disposition::Pass(pass) => return Ok(Decision::Pass(pass)),
+            Disposition::Pass(pass) => return Begun::Decided(Decision::Pass(pass)),
         };
         let id = PageId::of(question, rule, &self.keys, &self.site);
         match self.near.as_ref().and_then(|near| near.page(&id, rule, question, began)) {
             Some((page, marker)) => {
                 let found = Found { page, source: Source::Near, marker };
-                Ok(judge(Lookup::Hit(found), id, rule, began))
+                Begun::Decided(judge(Lookup::Hit(found), id, rule, began))
             }
-            None => Err(PendingLookup { id, rule: rule.clone(), began }),
+            None => Begun::Pending(PendingLookup { id, rule: rule.clone(), began }),
         }
     }
 
@@ -206,17 +217,16 @@ impl<S: Store> Proxy<S> {
         decision: Decision,
         question: &Question<'_>,
         began: Instant,
-    ) -> Result<Immediate, Decision> {
+    ) -> Result<Immediate, Early> {
         let mut serving = match decision {
             // What hyper frames otherwise is left to it.
             Decision::Serve(serving) if serving.page.status() == StatusCode::OK => serving,
-            other => return Err(other),
+            other => return Err((other, began)),
         };
         self.refresh(&mut serving, || question.to_parts(), question.peer);
         let cache = serving.cache();
         let Serving { page, now: at, .. } = serving;
-        let target = format_args!("{}{}{}", question.path, question.mark(), question.query);
-        let record = Answered::begin(question.method, target, began).with(StatusCode::OK, cache);
+        let record = Answered::begin(question.method, question.target, began).with(StatusCode::OK, cache);
         let head = page.write_head(at, cache);
         let body = (*question.method != Method::HEAD).then_some(page);
         Ok(Answer { head, body, at, record })

@@ -60,10 +60,13 @@ struct ExplainedPage {
     written_by: &'static str,
 }
 
+/// A key that was read, and its value.
+type Note = (Key, Result<Option<Bytes>, StoreError>);
+
 /// The values of a store, with a note of each that is read.
 struct NotedValues<'a, S> {
     store: &'a S,
-    notes: Mutex<Vec<(Key, Result<Option<Bytes>, StoreError>)>>,
+    notes: Mutex<Vec<Note>>,
 }
 
 impl<S: Store> Values for NotedValues<'_, S> {

@@ -19,7 +19,7 @@ use crate::store::Store;
 pub(super) enum FleetTurn<S: Store> {
     Ours(Lease<S>),
     /// Another proxy has fetched the page.
-    Done(Reply),
+    Done(Box<Reply>),
     Alone,
 }
 
@@ -38,7 +38,7 @@ impl<S: Store> Flight<S> {
             let Some(claim) = claim else { return FleetTurn::Alone };
             // Also with the lease: its last holder may have filled the store since we looked.
             let own = match self.look_again().await {
-                Ok(reply) => return FleetTurn::Done(reply),
+                Ok(reply) => return FleetTurn::Done(Box::new(reply)),
                 Err(own) => own,
             };
             match claim {

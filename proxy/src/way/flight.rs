@@ -86,10 +86,10 @@ impl<S: Store> Proxy<S> {
     }
 
     /// Has a new page fetched while the old one is served, unless a flight is under way already.
-    pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: Parts, peer: SocketAddr) {
-        let key = wanted.variant(wanted.marker.as_deref(), &Question::of_parts(&request, peer)).key();
+    pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: &Parts, peer: SocketAddr) {
+        let key = wanted.variant(wanted.marker.as_deref(), &Question::of_parts(request, peer)).key();
         if let Role::Leader(leader) = self.flights.join(&key, wanted.began) {
-            let mut flight = Flight::of(self, wanted, &request, peer, Some(leader));
+            let mut flight = Flight::of(self, wanted, request, peer, Some(leader));
             // A HEAD finds the page of a GET, and has that refreshed.
             flight.request.method = Method::GET;
             self.tasks.spawn(async { drop(flight.fly().await) });
@@ -138,7 +138,7 @@ impl<S: Store> Flight<S> {
         if self.leader.is_some() && self.wanted.rule.coalesce == Coalesce::Fleet && is_reachable {
             match self.turn_in_fleet().await {
                 FleetTurn::Ours(lease) => self.lease = Some(lease),
-                FleetTurn::Done(reply) => return Ok(reply),
+                FleetTurn::Done(reply) => return Ok(*reply),
                 FleetTurn::Alone => {}
             }
         }

