@@ -79,7 +79,7 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     idle: bool,
 
-    /// The program to measure as the proxy [default: the one beside this program]
+    /// The program to measure as the proxy [default: the one next to this program]
     #[arg(long, value_name = "PROGRAM")]
     proxy: Option<PathBuf>,
 
@@ -207,7 +207,7 @@ fn turns<'a>(
         let fault = |fault| println!("{}: {fault}", peer.entrant);
         run(peer, Duration::from_secs(seconds)).map_err(fault).ok()
     };
-    // In the first turns servers open files and grow buffers.
+    // In their first turns, servers open files and grow buffers.
     for peer in peers {
         let _ = turn(peer, 1);
     }

@@ -50,7 +50,7 @@ pub(crate) struct Run {
     /// The load loop itself: as many requests as it can make.
     #[serde(default)]
     pub(crate) limits: Vec<Limit>,
-    /// What Redis saw.
+    /// The commands that Redis saw.
     #[serde(default)]
     pub(crate) redis: Option<RedisSight>,
 }
@@ -216,7 +216,7 @@ pub(crate) struct Limit {
     pub(crate) summary: Summary,
 }
 
-/// What Redis saw of a miss and a hit.
+/// The commands that Redis saw for a miss and a hit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RedisSight {
     pub(crate) key: String,

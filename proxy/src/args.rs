@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
                   proxy --origin http://127.0.0.1:8001 --cache /api/properties/cached/=60 --cache '/blog/*=300'"
 )]
 pub struct Args {
-    /// What to do instead of serving.
+    /// A command to run instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -62,7 +62,7 @@ pub struct Args {
     pub cache: Vec<String>,
 }
 
-/// What a proxy can do besides serving.
+/// The commands besides serving.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Say what the proxy would do with a request, and why: its rule, its keys, what is stored under them. Only reads

@@ -13,9 +13,9 @@ pub(crate) enum Kind {
     Varnish,
     Bloom,
     Django,
-    /// What hyper costs alone.
+    /// hyper alone, to show its cost.
     Hyper,
-    /// What the kernel and tokio cost alone.
+    /// tokio alone, to show the cost of tokio and the kernel.
     Raw,
 }
 
@@ -62,7 +62,7 @@ impl Setup {
         if self == Self::DjangoKeys { "django" } else { "path" }
     }
 
-    /// The rules that stand before those of all cases.
+    /// Additional rules, before those of all cases.
     pub(crate) fn rules(self) -> String {
         let rule = |path: String| format!("[[cache_page]]\npath = \"{path}\"\ntimeout = 60\n");
         let pair = |n| rule(format!("/shop/page-{n}")) + &rule(format!("/shop/section-{n}/*"));

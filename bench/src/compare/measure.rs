@@ -45,7 +45,7 @@ pub(crate) enum Fault {
 }
 
 impl Measured {
-    /// The median of each figure for itself.
+    /// The median of each figure.
     pub(crate) fn medians(runs: &[Self]) -> Self {
         let median = |of: fn(&Self) -> f64| median(runs.iter().map(of));
         Self {
@@ -59,7 +59,7 @@ impl Measured {
     }
 }
 
-/// The median, the greater one of two, or 0 of nothing.
+/// The median; of an even number the greater of the two in the middle, of none 0.
 pub(crate) fn median(of: impl Iterator<Item = f64>) -> f64 {
     let mut all: Vec<_> = of.collect();
     all.sort_by(f64::total_cmp);

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::entrant::{Entrant, Kind, Setup};
 use super::head::SITE;
 
-/// Why a server is not among the compared.
+/// Why a server is not compared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Absent {
     #[error("{0} is not installed")]

@@ -23,9 +23,9 @@ pub(crate) struct Row {
     pub(crate) idle: Option<Idle>,
 }
 
-/// Figures as ratios to nginx's.
+/// The figures of a server as ratios to nginx's.
 ///
-/// Each is the median of the ratios of all rounds: what the machine did besides was the same for both in one round.
+/// Each is the median of the ratios of all rounds: within a round, other load of the machine affects both servers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Ratios {
     cpu: f64,
@@ -34,7 +34,7 @@ pub(crate) struct Ratios {
 }
 
 impl Ratios {
-    /// `None` if there is no round that both have.
+    /// `None` if no round has figures of both.
     fn new(runs: &[Option<Measured>], nginx: &[Option<Measured>]) -> Option<Self> {
         let rounds: Vec<_> = runs.iter().zip(nginx).filter_map(|(run, nginx)| run.zip(*nginx)).collect();
         let ratio = |of: fn(&Measured) -> f64| median(rounds.iter().map(|(run, nginx)| of(run) / of(nginx)));

@@ -7,7 +7,7 @@ use crate::args::ExperimentArgs;
 use crate::mixed::Mixed;
 use crate::tables::{Indexes, Tables};
 
-/// What is measured.
+/// The parts of an experiment.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) quick: bool,

@@ -108,7 +108,7 @@ fn redis(run: &Run) -> Markup {
     }
 }
 
-/// What was measured on each of the tables.
+/// The measurements on each of the tables.
 fn tables(run: &Run) -> Markup {
     let heads = [
         "tables",

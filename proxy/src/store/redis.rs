@@ -250,10 +250,10 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// The replies to commands, in their order.
+/// The replies to commands, in order.
 type Replies = SmallVec<[Value; 1]>;
 
-/// What goes out in one round trip.
+/// The commands of one round trip.
 enum Commands {
     One(Cmd),
     /// A pipeline and the number of its commands.
@@ -261,9 +261,9 @@ enum Commands {
 }
 
 impl Commands {
-    /// The replies. Each may be an error of its own.
+    /// Sends the commands. Each reply may be an error.
     async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Replies, RedisError> {
-        // Not by query_async, which boxes its future.
+        // query_async would box its future.
         match self {
             Self::One(command) => connection.send_packed_command(command).await.map(|value| smallvec![value]),
             Self::Many(pipeline, count) => {

@@ -21,7 +21,7 @@ use crate::store::StoreError;
 /// The keys of one read.
 pub(super) type KeyList = SmallVec<[Key; 2]>;
 
-/// The reads of a batch. A few need no allocation.
+/// The reads of a batch. A small batch needs no allocation.
 pub(super) type ReadList = SmallVec<[KeyList; 4]>;
 
 /// The values of a read, in the order of its keys.
