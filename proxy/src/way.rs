@@ -1,4 +1,4 @@
-//! The way of a request: question, decision, answer. What is to be fetched takes a flight, through admission and fill.
+//! The path of a request: question, decision, answer. A miss takes a flight, through admission and fill.
 
 mod answered;
 mod body;
@@ -34,7 +34,7 @@ use crate::variants::Variants;
 
 /// A cache in front of one origin.
 ///
-/// What holds for every request:
+/// Holds for every request:
 /// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
 ///   write is a page not stored and a warning.
 /// * A key is a function of request and vary list alone.
@@ -45,7 +45,7 @@ pub struct Proxy<S> {
     policy: Policy,
     keys: Keys,
     format: Arc<Format>,
-    /// Whether pages are written at all, or only read.
+    /// Whether pages are stored, or only read.
     writes: bool,
     site: Site,
     trusted: TrustedProxies,
@@ -55,16 +55,16 @@ pub struct Proxy<S> {
     /// Requests that wait for a page that another proxy of the fleet fetches.
     waiters: Arc<Waiters>,
     variants: Variants,
-    /// Fills: they go on when their clients have left.
+    /// Flights and fills, which continue after their clients have left.
     tasks: TaskTracker,
     max_entry: u64,
     heads: HeadCache,
-    /// What was read and has not changed since, if the store tells of changes.
+    /// The near cache, if it is on and the store reports its changes.
     near: Option<Arc<Near>>,
 }
 
 impl<S: Store> Proxy<S> {
-    /// A proxy with these settings over this store. `site` is where clients are expected.
+    /// A proxy with these settings in front of this store. `site` is the Host that is not part of keys.
     pub fn new(config: &Config, site: Site, store: S) -> Self {
         let waiters = Arc::new(Waiters::new());
         Self {
@@ -86,14 +86,14 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Waits for the fills under way: their clients may be gone, but others will ask.
+    /// Waits for the fills under way: even if their clients left, later requests need the pages.
     pub async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 }
 
-/// Hears of the store's changes, if there is any use for that; with the near cache, if there is to be one.
+/// Follows the store's changes if the near cache or a lease needs them. Returns the near cache, if it is on.
 fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Option<Arc<Near>> {
     let near = config.near.map(|limit| Arc::new(Near::new(limit)));
     if near.is_none() && config.rules.iter().all(|rule| rule.coalesce == Coalesce::Process) {
@@ -104,7 +104,7 @@ fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Optio
     near.filter(|_| store.follow(&config.keys.prefix(), listeners))
 }
 
-/// The clock, read once a request: at the hit, or when the origin has answered.
+/// The clock, read once for each request: at the hit, or when the origin has answered.
 #[allow(clippy::disallowed_methods, reason = "the edge, where time becomes an argument")]
 fn now() -> SystemTime {
     SystemTime::now()

@@ -1,4 +1,4 @@
-//! What became of a request: one value, and the one place that writes the log line of it.
+//! The record of a request, and the only place that writes its log line.
 
 use std::fmt::Display;
 
@@ -16,7 +16,7 @@ const CLIENT_GONE: u16 = 499;
 #[derive(Debug)]
 pub struct Answered(Option<Box<Fields>>);
 
-/// The same for every outcome.
+/// The fields of the log line, the same for every outcome.
 #[derive(Debug)]
 struct Fields {
     method: Method,
@@ -29,7 +29,7 @@ struct Fields {
 }
 
 impl Answered {
-    /// Begins a record, if it would be written at all.
+    /// Begins a record; an empty one if the log level would drop it.
     pub(super) fn begin(method: &Method, target: impl Display, began: Instant) -> Self {
         let fields = || Fields {
             method: method.clone(),
@@ -42,7 +42,7 @@ impl Answered {
         Self(tracing::enabled!(Level::DEBUG).then(|| Box::new(fields())))
     }
 
-    /// The same with its answer.
+    /// Adds the status of the answer.
     pub(super) fn with(mut self, status: StatusCode, cache: CacheStatus) -> Self {
         if let Some(fields) = &mut self.0 {
             (fields.status, fields.cache) = (status, cache);

@@ -16,9 +16,9 @@ use crate::origin::{BodyError, Download};
 pub enum Body {
     /// In memory: a hit, or an error's text.
     Stored(Full<Bytes>),
-    /// On its way from the origin.
+    /// Relayed from the origin.
     Relayed(Download),
-    /// On its way from the origin through a fill.
+    /// Relayed from the origin by a fill.
     Filled(FillBody),
 }
 
@@ -26,20 +26,20 @@ pub enum Body {
 #[derive(Debug)]
 pub struct FillBody {
     pieces: mpsc::UnboundedReceiver<Piece>,
-    /// The rest of the announced length.
+    /// The bytes still to come, if the length is known.
     left: Option<u64>,
 }
 
-/// What a fill hands to the client. The end is said, so that a fill that dies is never taken for one that is done.
+/// A part of a fill's body. The end is explicit, so that a fill that dies is not mistaken for a complete one.
 #[derive(Debug)]
 enum Piece {
-    /// With its part of the window, which is free again when the client has taken the data.
+    /// Data, and its share of the window, which is freed when the client takes the data.
     Data(Bytes, OwnedSemaphorePermit),
     End,
 }
 
-/// A fill's way to its client: a window of bytes that may be under way. A page that is captured fits into it, so that a
-/// slow client does not hold up the page; what is larger goes at the client's pace.
+/// The fill's end of the body, with a window of bytes that may be unread. A page that is captured fits into the window,
+/// so a slow client does not delay its storing. A larger page is relayed at the client's pace.
 #[derive(Debug)]
 pub(crate) struct Client {
     pieces: mpsc::UnboundedSender<Piece>,
@@ -48,24 +48,24 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Sends a piece, once there is room for it. Whether the client is still there.
+    /// Sends data when there is room for it. Returns whether the client is still there.
     pub(crate) async fn send(&self, data: Bytes) -> bool {
         let room = u32::try_from(data.len()).unwrap_or(u32::MAX).min(self.size);
         let Ok(permit) = self.window.clone().acquire_many_owned(room).await else { return false };
         self.pieces.send(Piece::Data(data, permit)).is_ok()
     }
 
-    /// Says that all was sent.
+    /// Marks the body as complete.
     pub(crate) fn end(self) {
-        // Who left does not need to know.
+        // A client that left does not need it.
         let _ = self.pieces.send(Piece::End);
     }
 }
 
 impl FillBody {
-    /// A body of this length, if it is known, and the way to it.
+    /// Both ends of a body, with its length if that is known.
     pub(crate) fn new(length: Option<u64>, window: u64) -> (Client, Self) {
-        // As many as a semaphore takes; more than anybody lets a page be.
+        // The most permits that a semaphore takes, which is more than any limit for a page.
         let size = u32::try_from(window).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
         let (sender, pieces) = mpsc::unbounded_channel();
         let window = Arc::new(Semaphore::new(size as usize));

@@ -1,7 +1,7 @@
-//! The decision on a request: its rule, its key, a look for its page, and whether that may be served.
+//! The decision on a request: find its rule, make its key, look up its page, judge the page.
 //!
-//! Serving and `proxy explain` both come here. What can be decided at once is ([`Proxy::begin`]); the rest waits for the
-//! store ([`Proxy::finish_decision`]).
+//! Serving and `proxy explain` share this code. [`Proxy::begin`] decides without waiting if it can;
+//! [`Proxy::finish_decision`] waits for the store.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -25,16 +25,16 @@ use crate::request::{Question, Refusal};
 use crate::status::{self, CacheStatus, Hit, Miss, Source};
 use crate::store::{Store, Values};
 
-/// What is to become of a request.
+/// How a request is answered.
 #[derive(Debug)]
 pub enum Decision {
-    /// It gets a stored page.
+    /// With a stored page.
     Serve(Serving),
-    /// It gets a page of the origin, which may be stored.
+    /// With a page from the origin, which may be stored.
     Fetch(Box<WantedPage>),
-    /// It goes to the origin, and the cache has no part in it.
+    /// By the origin, without the cache.
     Pass(Pass),
-    /// It gets an error.
+    /// With an error.
     Refuse(Refusal),
 }
 
@@ -46,20 +46,20 @@ pub struct Serving {
     pub(super) hit: Hit,
     /// The marker that lies under the page's key, if there is one.
     pub(super) marker: Option<Arc<VaryMarker>>,
-    /// When that was decided.
+    /// The time of the decision.
     pub(super) now: SystemTime,
-    /// What is fetched meanwhile, if it is time for that.
+    /// The page to fetch meanwhile, if a refresh is due.
     pub(super) refresh: Option<Box<WantedPage>>,
 }
 
 impl Serving {
-    /// What the answer says of it.
+    /// The cache status of the answer.
     pub(super) fn cache(&self) -> CacheStatus {
         CacheStatus::Hit(self.hit, self.source, self.page.ttl(self.now))
     }
 }
 
-/// A page that is to be had from the origin.
+/// A page to fetch from the origin.
 #[derive(Clone, Debug)]
 pub struct WantedPage {
     pub(super) id: PageId,
@@ -69,7 +69,7 @@ pub struct WantedPage {
     pub(super) marker: Option<Arc<VaryMarker>>,
     /// When the lookup began.
     pub(super) began: Instant,
-    /// A page past its time that is served if no other can be had.
+    /// The stale page to serve if the fetch fails.
     pub(super) old: Option<StoredPage>,
 }
 
@@ -97,7 +97,7 @@ impl PendingLookup {
 /// A decision that goes on to hyper, with the time when its request was read.
 type Early = (Decision, Instant);
 
-/// An answer that leaves without hyper.
+/// An answer that is sent without hyper.
 type Immediate = Answer<StoredPage, Answered>;
 
 impl<S: Store> server::Handler for Proxy<S> {
@@ -154,7 +154,7 @@ impl<S: Store> server::Handler for Proxy<S> {
 }
 
 impl<S: Store> Proxy<S> {
-    /// Decides on a question, with a look into these values if there is need for one.
+    /// Decides on a question, and reads from `values` if needed.
     pub(super) async fn decide<V: Values>(
         &self,
         question: &Question<'_>,
@@ -167,7 +167,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Decides as far as that can be done without waiting: a pass, or a page that is near.
+    /// Decides without waiting, for a pass or a page in the near cache.
     pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Begun {
         let rule = match self.policy.rules().disposition(question) {
             Disposition::Lookup(rule) => rule,
@@ -183,7 +183,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Decides by what the store holds.
+    /// Looks the page up in the store, and decides.
     pub(super) async fn finish_decision<V: Values>(
         &self,
         pending: PendingLookup,
@@ -199,7 +199,7 @@ impl<S: Store> Proxy<S> {
         Question::of_head(head, peer, &self.trusted)
     }
 
-    /// The decision of a store that does not have to be waited for.
+    /// Decides at once if the store answers without waiting.
     fn finish_at_once(&self, pending: &PendingLookup, question: &Question<'_>) -> Option<Decision> {
         if !S::IS_IMMEDIATE {
             return None;
@@ -211,7 +211,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// The answer to a plain request that gets a stored page.
+    /// The answer without hyper, if a stored page is served.
     fn immediate(
         self: &Arc<Self>,
         decision: Decision,
@@ -219,7 +219,7 @@ impl<S: Store> Proxy<S> {
         began: Instant,
     ) -> Result<Immediate, Early> {
         let mut serving = match decision {
-            // What hyper frames otherwise is left to it.
+            // Other statuses are left to hyper, which frames some of them differently.
             Decision::Serve(serving) if serving.page.status() == StatusCode::OK => serving,
             other => return Err((other, began)),
         };
@@ -233,7 +233,7 @@ impl<S: Store> Proxy<S> {
     }
 }
 
-/// Decides by what was found.
+/// Decides on the outcome of a lookup.
 fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, began: Instant) -> Decision {
     let Found { page, source, marker } = match lookup {
         Lookup::Hit(found) => found,

@@ -1,5 +1,5 @@
-//! `proxy explain`: what the proxy would do with a request, and why. It takes the way of a request up to the decision, over
-//! a store that notes what is read; the origin is not asked.
+//! `proxy explain`: shows what the proxy would do with a request, and why. It makes the same decision as for a request,
+//! with a store that records the reads; the origin is not asked.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
@@ -25,27 +25,27 @@ use crate::request::{Lines, Question};
 use crate::status::CacheStatus;
 use crate::store::{Store, StoreError, Values, Write};
 
-/// All there is to say of a request.
+/// What the proxy would do with a request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     request: String,
     host: String,
     rule: Option<String>,
     keys: &'static str,
-    /// What is read from the store, in order.
+    /// The reads from the store, in order.
     reads: Vec<ExplainedRead>,
     page: Option<ExplainedPage>,
-    /// As Cache-Status would say it.
+    /// The value of Cache-Status.
     outcome: String,
     /// Whether an answer of the origin would be stored.
     stored: &'static str,
 }
 
-/// One key, and what lies under it.
+/// One key, and what is stored under it.
 #[derive(Clone, Debug, Serialize)]
 struct ExplainedRead {
     key: String,
-    /// What its digests are made of.
+    /// The texts that its digests are made of.
     hashed: Vec<Hashed>,
     holds: String,
     ttl_seconds: Option<u64>,
@@ -63,7 +63,7 @@ struct ExplainedPage {
 /// A key that was read, and its value.
 type Note = (Key, Result<Option<Bytes>, StoreError>);
 
-/// The values of a store, with a note of each that is read.
+/// The values of a store, with a record of each read.
 struct NotedValues<'a, S> {
     store: &'a S,
     notes: Mutex<Vec<Note>>,
@@ -94,7 +94,7 @@ impl<S: Store> Values for NotedValues<'_, S> {
 }
 
 impl<S: Store> Proxy<S> {
-    /// Says what would become of a request of this peer.
+    /// Explains a request of this peer.
     pub async fn explain(&self, asked: &Explain, peer: IpAddr) -> Result<Explanation, String> {
         let peer = SocketAddr::new(peer, 0);
         let mut request = self.request(asked)?;
@@ -155,7 +155,7 @@ impl<S: Store> Proxy<S> {
         Ok(request.into_parts().0)
     }
 
-    /// What the request alone tells of the answer's way into the store.
+    /// Whether an answer would be stored, as far as the request alone determines it.
     fn would_be_stored(&self, rule: &Rule, request: &HeaderMap) -> &'static str {
         match () {
             () if !self.writes => "no: [django] write = false, only Django fills the store",
@@ -167,7 +167,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// What a read has brought.
+    /// Explains the outcome of one read.
     async fn explain_read(
         &self,
         key: &Key,

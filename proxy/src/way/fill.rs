@@ -1,4 +1,4 @@
-//! A fill: the origin's body goes to the client as it comes, and is captured on the way into the store.
+//! A fill relays the origin's body to the client as it arrives, captures it, and puts it into the store.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,14 +22,14 @@ use crate::store::{Store, Write};
 pub(crate) struct Plan {
     pub(crate) key: Key,
     pub(crate) format: Arc<Format>,
-    /// That the page was stored for this very request (see [`crate::key`]).
+    /// Proves which request the page was stored for (see [`crate::key`]).
     pub(crate) proof: Bytes,
-    /// What goes before the page: its marker, new or extended.
+    /// The write of its marker, which comes before the page.
     pub(crate) marker: Option<Write>,
     pub(crate) lifetime: Lifetime,
 }
 
-/// How long a page is stored, from when on.
+/// How long a page is stored, and since when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
     /// How long it is fresh.
@@ -37,7 +37,7 @@ pub(crate) struct Lifetime {
     /// How long it is kept.
     pub(crate) keep: Duration,
     pub(crate) now: SystemTime,
-    /// How long the origin took to make it, if that matters.
+    /// How long the origin took to make it; zero unless the rule has `early_refresh`.
     pub(crate) cost: Duration,
 }
 
@@ -47,21 +47,21 @@ impl Lifetime {
     }
 }
 
-/// What came of a fill.
+/// The outcome of a fill.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is made, and not stored")]
 pub(crate) enum FillOutcome {
-    /// The page, whole. It is in the store, if the store took it.
+    /// The complete page. It is in the store, unless the store failed.
     Whole(Entry),
-    /// More than the limit, and handed on to the client only.
+    /// Larger than the limit: relayed to the client, and not stored.
     TooLarge,
-    /// The origin broke off, or a page past the limit has lost its client.
+    /// The origin's body broke off, or the client of a page beyond the limit left.
     Broken,
 }
 
-/// A page on its way.
+/// A page that is being filled.
 pub(crate) struct Filling<S> {
-    /// `None` if it cannot be reached anyway.
+    /// `None` if the store cannot be reached.
     pub(crate) store: Option<S>,
     pub(crate) plan: Plan,
     pub(crate) head: Parts,
@@ -80,23 +80,22 @@ enum Stopped {
     Client,
 }
 
-/// What has come of a page so far.
+/// The part of a page that has arrived.
 struct Capture {
     pieces: Vec<Bytes>,
     size: u64,
 }
 
 impl<S: Store> Filling<S> {
-    /// Hands the page to the client and puts it into the store. A client that leaves has its page stored all the same;
-    /// one that stays gets the last piece when the store has answered, so that whoever has seen the page's end and asks
-    /// again gets a hit.
+    /// Relays the page to the client and puts it into the store. If the client leaves, the page is still stored. The
+    /// client gets the last part after the store has answered, so that its next request for the page is a hit.
     pub(crate) async fn run(mut self) -> FillOutcome {
         let mut capture = Some(Capture { pieces: Vec::new(), size: 0 });
         let last = match self.pump(&mut capture).await {
             Ok(last) => last,
             Err(stopped) => {
                 match stopped {
-                    // The client's end is dropped without its `End`: it sees a broken transfer.
+                    // The client's end is dropped without `End`, so the client sees a broken transfer.
                     Stopped::Origin(error) => {
                         warn!(key = %self.plan.key, %error, stored = false, "origin broke off")
                     }
@@ -116,7 +115,7 @@ impl<S: Store> Filling<S> {
         filled
     }
 
-    /// Hands on piece after piece. Gives back the last one, if the announced length tells that it is the last.
+    /// Relays the body, except the last part if the announced length shows which one is last. Returns that part.
     async fn pump(&mut self, capture: &mut Option<Capture>) -> Result<Option<Bytes>, Stopped> {
         let mut left = self.length.known();
         if left == Some(0) {
@@ -139,7 +138,7 @@ impl<S: Store> Filling<S> {
         Ok(None)
     }
 
-    /// Puts the page. Within the store's deadline in any case, and a failure is only a page not stored.
+    /// Puts the page into the store, within the store's deadline. After a failure the page is just not stored.
     async fn store(&mut self, body: Bytes) -> Entry {
         let Plan { key, format, proof, marker, lifetime } = &mut self.plan;
         let entry = Entry {
@@ -166,7 +165,7 @@ impl<S: Store> Filling<S> {
 }
 
 impl Capture {
-    /// Keeps a piece, unless it is too much.
+    /// Adds data. Returns false if the page is beyond the limit.
     fn add(&mut self, data: &Bytes, limit: u64) -> bool {
         self.size += data.len() as u64;
         self.pieces.push(data.clone());

@@ -1,4 +1,4 @@
-//! The turn of a flight in a fleet: of all proxies that miss a page at once, one asks the origin.
+//! The lease of a flight: when several proxies of a fleet miss a page at once, one of them fetches it.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::share::lease::{Claim, Lease};
 use crate::status::{CacheStatus, Fill, Hit};
 use crate::store::Store;
 
-/// What becomes of a flight in a fleet.
+/// Whether this proxy fetches the page.
 pub(super) enum FleetTurn<S: Store> {
     Ours(Lease<S>),
     /// Another proxy has fetched the page.
@@ -24,9 +24,10 @@ pub(super) enum FleetTurn<S: Store> {
 }
 
 impl<S: Store> Flight<S> {
-    /// Waits until the page is there, or no other proxy is fetching it.
+    /// Waits until the page is in the store, or no other proxy is fetching it.
     pub(super) async fn turn_in_fleet(&mut self) -> FleetTurn<S> {
-        /// Until the next look, in case that nothing is heard of the lease: little beside what the wait has taken so far.
+        /// The pause until the next lookup, if no change of the lease arrives: a quarter of the wait so far, within these
+        /// bounds.
         const PAUSES: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(500);
         let began = Instant::now();
         let deadline = began + self.proxy.upstream.patience();
@@ -36,18 +37,18 @@ impl<S: Store> Flight<S> {
         while Instant::now() < deadline {
             let claim = Lease::claim(&self.proxy.store, &self.proxy.waiters, &key).await;
             let Some(claim) = claim else { return FleetTurn::Alone };
-            // Also with the lease: its last holder may have filled the store since we looked.
+            // Even with the lease: its last holder may have stored the page after our lookup.
             let own = match self.look_again().await {
                 Ok(reply) => return FleetTurn::Done(Box::new(reply)),
                 Err(own) => own,
             };
             match claim {
-                // It was the lease of another variant, as has shown by now.
+                // A new marker shows that this was the lease of another variant.
                 _ if own != key => key = own,
                 Claim::Ours(lease) => return FleetTurn::Ours(lease),
                 Claim::Theirs(changed) => {
                     let pause = (began.elapsed() / 4).clamp(*PAUSES.start(), *PAUSES.end());
-                    // One look for all that wait here.
+                    // The flight's followers all wait for this one lookup.
                     let _ = timeout(pause, changed).await;
                 }
             }
@@ -55,8 +56,8 @@ impl<S: Store> Flight<S> {
         FleetTurn::Alone
     }
 
-    /// The page, if another proxy has put it into the store, for the followers as well; else its key, which a new marker may
-    /// have changed.
+    /// Looks the page up again. If another proxy has stored it, lands with it and returns the answer; else returns the
+    /// page's key, which a new marker may have changed.
     async fn look_again(&mut self) -> Result<Reply, Key> {
         let proxy = self.proxy.clone();
         let question = self.question();
@@ -67,7 +68,7 @@ impl<S: Store> Flight<S> {
             Decision::Pass(_) | Decision::Refuse(_) => None,
         };
         let key = self.wanted.variant(marker.as_deref(), &question).key();
-        // A page in grace is not what another proxy has just fetched. One to be refreshed early may be.
+        // A page in grace was not fetched just now by another proxy. A page that is due for an early refresh may have been.
         if let Decision::Serve(serving) = &decision
             && serving.hit == Hit::Fresh
         {

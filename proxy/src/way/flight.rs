@@ -1,4 +1,4 @@
-//! The flight of a miss: to the origin, through admission, into the store; one flight for all requests for the same page.
+//! The flight of a miss: fetch, admission, fill. Simultaneous requests for one page share a flight.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,23 +25,23 @@ use crate::share::lease::Lease;
 use crate::status::{CacheStatus, Fill, Miss};
 use crate::store::{Store, Write};
 
-/// How many flights a request follows at the most: one that turns out to be for another variant, and one that breaks.
+/// The most flights that a request joins: one may turn out to be for another variant, and one may break.
 const FLIGHTS: usize = 3;
 
-/// A request on its way to the origin, with all that it needs: it may outlive the connection it came by.
+/// A fetch and everything that it needs, owned, since it may outlive the client's connection.
 pub(super) struct Flight<S: Store> {
     pub(super) proxy: Arc<Proxy<S>>,
     pub(super) wanted: WantedPage,
     pub(super) request: Parts,
     peer: SocketAddr,
-    /// The right to land for the followers.
+    /// The right to pass the outcome to the followers.
     pub(super) leader: Option<Leader>,
     /// Held until the page is in the store.
     lease: Option<Lease<S>>,
 }
 
 impl<S: Store> Proxy<S> {
-    /// Gets a page from the origin, alone or together with others.
+    /// Fetches a page, by itself or in a flight with other requests.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         wanted: &WantedPage,
@@ -52,7 +52,7 @@ impl<S: Store> Proxy<S> {
         self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional)
     }
 
-    /// Asks the origin, or waits for the request that is asking it already.
+    /// Fetches as the leader, or waits for the leader as a follower.
     async fn lead_or_follow(
         self: &Arc<Self>,
         wanted: &WantedPage,
@@ -67,7 +67,7 @@ impl<S: Store> Proxy<S> {
             match self.flights.join(&key, wanted.began) {
                 Role::HitForMiss => break,
                 Role::Leader(leader) => {
-                    // In a task of its own: it goes on for the others when its client leaves.
+                    // In its own task, which continues for the followers if the client leaves.
                     let flight = Flight::of(self, wanted, request, peer, Some(leader));
                     return self.tasks.spawn(flight.fly()).await.unwrap_or(Err(Error::Broken));
                 }
@@ -85,12 +85,12 @@ impl<S: Store> Proxy<S> {
         Flight::of(self, wanted, request, peer, None).fly().await
     }
 
-    /// Has a new page fetched while the old one is served, unless a flight is under way already.
+    /// Fetches a new page in the background, unless a flight is under way.
     pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: &Parts, peer: SocketAddr) {
         let key = wanted.variant(wanted.marker.as_deref(), &Question::of_parts(request, peer)).key();
         if let Role::Leader(leader) = self.flights.join(&key, wanted.began) {
             let mut flight = Flight::of(self, wanted, request, peer, Some(leader));
-            // A HEAD finds the page of a GET, and has that refreshed.
+            // A HEAD was answered with the page of a GET, so the GET is refreshed.
             flight.request.method = Method::GET;
             self.tasks.spawn(async { drop(flight.fly().await) });
         }
@@ -98,12 +98,12 @@ impl<S: Store> Proxy<S> {
 }
 
 impl WantedPage {
-    /// The page itself, or, under a marker, its variant for this question.
+    /// The page or, with a marker, its variant for this question.
     pub(super) fn variant(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> PageId {
         marker.map_or_else(|| self.id.clone(), |marker| self.id.variant(marker, question, &self.rule))
     }
 
-    /// The page of another request, if it is the wanted one; else the key of the wanted one.
+    /// The answer, if the shared page is the wanted one; else the key of the wanted page.
     fn answer(&self, shared: &SharedPage, question: &Question<'_>) -> Result<Reply, Key> {
         let id = self.variant(shared.marker.as_deref(), question);
         let SharedPage { key, entry, .. } = shared;
@@ -132,7 +132,7 @@ impl<S: Store> Flight<S> {
         Question::of_parts(&self.request, self.peer)
     }
 
-    /// Asks the fleet, where the rule says so, and then the origin.
+    /// Claims the lease if the rule is for the fleet, then fetches.
     async fn fly(mut self) -> Result<Reply, Error> {
         let is_reachable = self.wanted.miss != Miss::Store;
         if self.leader.is_some() && self.wanted.rule.coalesce == Coalesce::Fleet && is_reachable {
@@ -154,12 +154,12 @@ impl<S: Store> Flight<S> {
         if !self.proxy.writes {
             return Ok(Reply::relayed(fetched, CacheStatus::Miss(self.wanted.miss, Fill::ReadOnly)));
         }
-        // Not before: a page is as fresh as the origin's answer, however long the origin took for it.
+        // Read after the answer: the age of a page counts from then, however long the origin took.
         let now = now();
         let (head, length) = (&mut fetched.head, fetched.length);
         match self.proxy.policy.admission(&self.wanted.rule, &self.request, head, length, now) {
             Admission::Decline(decline) => {
-                // A failure may well be over in a moment.
+                // A failure of the origin may be over in a moment.
                 let is_lasting = !policy::is_failure(fetched.head.status);
                 self.land_unshared(is_lasting);
                 Ok(Reply::relayed(fetched, CacheStatus::Declined(decline)))
@@ -173,7 +173,7 @@ impl<S: Store> Flight<S> {
         }
     }
 
-    /// Answers with the page while a task captures and stores it, and lands when it is whole.
+    /// Answers with the page, while a task captures and stores it and then lands.
     fn fill(mut self, fetched: Fetched, vary: VaryList, lifetime: Lifetime) -> Reply {
         let (plan, marker) = self.plan(vary, &fetched.head.headers, lifetime);
         if !self.is_one_of_few(&plan) {
@@ -201,14 +201,14 @@ impl<S: Store> Flight<S> {
                     self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry })))
                 }
                 FillOutcome::TooLarge => self.land_unshared(true),
-                // Dropped without landing: one of the followers asks again for all.
+                // The leader is dropped without landing, and one of the followers leads a new flight.
                 FillOutcome::Broken => drop(self.leader.take()),
             }
         });
         reply
     }
 
-    /// Whether the page may have one variant more. Its marker's write names it; a page without one does not vary.
+    /// Whether one more variant of the page may be stored. A page without a marker does not vary.
     fn is_one_of_few(&self, plan: &Plan) -> bool {
         let Some(marker) = &plan.marker else { return true };
         let variants = &self.proxy.variants;
@@ -218,7 +218,7 @@ impl<S: Store> Flight<S> {
         variants.admit(marker.key(), &plan.key, plan.lifetime.keep, Instant::now())
     }
 
-    /// Where an admitted page goes, under which marker, and for how long.
+    /// Plans where an admitted page is stored, under which marker, and for how long.
     fn plan(
         &self,
         vary: VaryList,
@@ -243,14 +243,14 @@ impl<S: Store> Flight<S> {
         (Plan { key: to.id.key(), format: format.clone(), proof, marker: write, lifetime }, marker)
     }
 
-    /// Tells the followers, if there may be any.
+    /// Passes the outcome to the followers, if this is a leader.
     pub(super) fn land(&mut self, outcome: FlightOutcome) {
         if let Some(leader) = self.leader.take() {
             leader.land(outcome);
         }
     }
 
-    /// Tells that the answer was for this client alone, and that the next will be, if that is lasting.
+    /// Lands with an answer for this client only. If that is lasting, requests do not wait for the page for a while.
     fn land_unshared(&mut self, is_lasting: bool) {
         if let Some(leader) = self.leader.as_ref().filter(|_| is_lasting) {
             self.proxy.flights.mark_hit_for_miss(leader.key().clone());

@@ -1,4 +1,4 @@
-//! The lookup of a page: near, then in the store.
+//! The lookup of a page in the store.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use crate::request::Question;
 use crate::status::{Miss, Source};
 use crate::store::{Store, StoreError, Values};
 
-/// What was found for a request.
+/// The outcome of a lookup.
 pub(super) enum Lookup {
     Hit(Found),
-    /// Also the marker that lies under the page's key, if there is one.
+    /// Why, and the marker under the page's key, if there is one.
     Miss(Miss, Option<Arc<VaryMarker>>),
 }
 
-/// A page that may answer the request, unless it is too old.
+/// A page that may answer the request, unless it is too stale.
 pub(super) struct Found {
     pub(super) page: StoredPage,
     pub(super) source: Source,
@@ -54,7 +54,7 @@ impl<S: Store> Proxy<S> {
     }
 }
 
-/// One look into the store.
+/// One lookup in the store.
 struct Look<'a, S, V> {
     proxy: &'a Proxy<S>,
     rule: &'a Rule,
@@ -63,7 +63,7 @@ struct Look<'a, S, V> {
     values: &'a V,
 }
 
-/// A variant that was read before its marker was known for certain.
+/// A variant that was read together with its marker, chosen by the marker that was last seen.
 struct Guess {
     marker: Arc<VaryMarker>,
     variant: PageId,
@@ -72,7 +72,8 @@ struct Guess {
 }
 
 impl<S: Store, V: Values> Look<'_, S, V> {
-    /// Reads the page, or the marker of its variants and the variant: both in one round trip if the marker is known.
+    /// Reads the page, or the marker of its variants and the variant. If the marker was seen before, both are read in one
+    /// round trip.
     async fn page(&self, id: &PageId) -> Result<Lookup, StoreError> {
         let ticket = self.ticket(id);
         let seen = self.proxy.heads.get(id.key_text());
@@ -91,7 +92,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         }
     }
 
-    /// Reads what lies under the page's own key, and the variant if the last marker seen there tells which.
+    /// Reads the base key, and also the variant that the last seen marker selects.
     async fn base(
         &self,
         id: &PageId,
@@ -134,7 +135,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         let seen = self.proxy.heads.get(variant.key_text());
         seen.and_then(|seen| seen.page(value)).or_else(|| {
             let mut entry = self.proxy.format.decode(value)?;
-            // Django adds the language outside of what it stores; our entries have it.
+            // Django adds these headers on each hit; entries of ours have them.
             if entry.proof.is_none() {
                 variant.add_language(&mut entry.headers);
             }
@@ -142,7 +143,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         })
     }
 
-    /// A stored page as a hit, if it can be read, was stored for this very request, and may go to this client.
+    /// A hit, if the page could be decoded, was stored for this very request, and may be served to this client.
     async fn found(
         &self,
         id: &PageId,
@@ -164,8 +165,8 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         self.proxy.near.as_ref()?.ticket(id.key_text(), self.began)
     }
 
-    /// Keeps near what was read, for as long as the store says that it has it: what the value itself says of that came
-    /// from another's clock, and may have been changed by hand.
+    /// Puts what was read into the near cache, until the store's own entry ends. The expiry in the value is not used: it
+    /// comes from another proxy's clock, and the store's ttl may have been changed by hand.
     async fn keep(&self, id: &PageId, kept: impl FnOnce() -> Kept, ticket: Option<Ticket>) {
         let (Some(near), Some(ticket)) = (&self.proxy.near, ticket) else { return };
         let before = Instant::now();

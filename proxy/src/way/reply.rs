@@ -1,4 +1,4 @@
-//! What a client gets through hyper, and what the cache did for it.
+//! Answers that hyper writes, with their cache status.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,7 +14,7 @@ use crate::page::stored::response;
 use crate::request::Refusal;
 use crate::status::CacheStatus;
 
-/// An answer that says in its headers what the cache did.
+/// An answer, with the cache status in its headers.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) response: Response<Body>,
@@ -34,18 +34,18 @@ impl Reply {
         Self { response, cache }
     }
 
-    /// The page as it came from the origin, for another request.
+    /// The leader's page, for a follower.
     pub(super) fn collapsed(entry: Entry, cache: CacheStatus) -> Self {
         let Entry { status, headers, reason, body, .. } = entry;
         Self::new(response(status, headers, reason, body).map(stored), cache)
     }
 
-    /// The origin's answer as it comes.
+    /// The origin's answer, relayed.
     pub(super) fn relayed(fetched: Fetched, cache: CacheStatus) -> Self {
         Self::new(Response::from_parts(fetched.head, Body::Relayed(fetched.body)), cache)
     }
 
-    /// A short plain answer. It says no more than a stranger may know: not which origin, nor why.
+    /// A short answer in plain text. It does not reveal the origin or the source of the error.
     pub(super) fn of_error(error: &Error) -> Self {
         let (status, name) = error.kind();
         let mut response = Response::new(stored(format!("{}: {error}\n", status.as_str()).into()));
@@ -59,14 +59,14 @@ impl Reply {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status.is_client_error() {
-            // What comes next on this connection may be the rest of what was not understood.
+            // The next bytes on this connection may belong to the refused request.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Self::new(response, CacheStatus::Failed(name))
     }
 
-    /// The answer, unless it is one to another question: no client asked to switch protocols, since nobody forwards that,
-    /// and "not modified" says nothing to one that has no page.
+    /// Refuses an answer that does not fit the request: a 1xx (an `Upgrade` is never forwarded), or a 304 to a request
+    /// without conditions.
     pub(super) fn if_asked_for(self, is_conditional: bool) -> Result<Self, Error> {
         match self.response.status() {
             status if status.is_informational() => Err(OriginError::Unasked(status).into()),
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_error_has_its_status_and_says_no_secrets() {
+    fn each_error_has_its_status_and_does_not_reveal_the_origin() {
         let source = || Arc::from(Box::<dyn StdError + Send + Sync>::from("refused by 10.1.2.3:8001"));
         let errors: [(Error, u16, &str); 9] = [
             (Refusal::BadRequest("two Host headers").into(), 400, "bad-request"),

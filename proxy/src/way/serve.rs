@@ -1,4 +1,4 @@
-//! The answer to a request that hyper has read, by the decision on it.
+//! Answers a request that hyper has read, by the decision on it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::status::{CacheStatus, Hit, Source};
 use crate::store::Store;
 
 impl<S: Store> Proxy<S> {
-    /// Answers a request that hyper has read. The one place where an error becomes a response and a line in the log.
+    /// Answers a request. Only here does an error become a response and a log line.
     pub(super) async fn serve(
         self: &Arc<Self>,
         request: Request<Incoming>,
@@ -70,7 +70,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Has a new page fetched while the old one is served, if it is time for that.
+    /// Fetches a new page in the background, if a refresh is due.
     pub(super) fn refresh(
         self: &Arc<Self>,
         serving: &mut Serving,
@@ -82,7 +82,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// A new page, or the old one if none can be had.
+    /// The new page, or the stale one if the fetch fails.
     async fn new_or_old(
         self: &Arc<Self>,
         wanted: &WantedPage,
