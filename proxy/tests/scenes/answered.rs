@@ -7,6 +7,7 @@ use proxy::{MemoryStore, RedisStore};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
+use tracing::callsite::rebuild_interest_cache;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{DefaultGuard, set_default};
@@ -35,7 +36,10 @@ impl Log {
         let (sender, events) = mpsc::unbounded_channel();
         let subscriber =
             tracing_subscriber::registry().with(Listener(sender).with_filter(LevelFilter::DEBUG));
-        Self { events, _guard: set_default(subscriber) }
+        let guard = set_default(subscriber);
+        // Another test may just now have recorded that nobody listens.
+        rebuild_interest_cache();
+        Self { events, _guard: guard }
     }
 
     /// What the next event says. It is written when the last byte of an answer was handed on, which may be after the client
