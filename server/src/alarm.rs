@@ -1,4 +1,4 @@
-//! Deadlines, of which each request sets some and hardly ever reaches one.
+//! Deadlines: each request sets some, and hardly ever reaches one.
 //!
 //! tokio's own timer enters and leaves the runtime's wheel for each request, 0.4 us of 9; and if it is the first that is
 //! due, as a store's deadline is, it also wakes the runtime that sets it, by a system call. An alarm is set once and let
@@ -74,7 +74,7 @@ fn spare() -> Option<Pin<Box<Sleep>>> {
     })
 }
 
-/// What comes of a future, if it comes before the deadline.
+/// The output of a future, if it is ready before the deadline.
 pub async fn in_time<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let (mut future, mut alarm) = (pin!(future), Alarm::default());
     poll_fn(|cx| match future.as_mut().poll(cx) {

@@ -6,7 +6,7 @@ use tracing::warn;
 use crate::limits::{ClientLimits, FAREWELLS};
 use crate::workers::cores;
 
-/// What a process has open for itself: its port, its log, its signals, and for each worker its runtime and a store.
+/// The files that a process opens for itself: its port, its log, its signals, and for each worker its runtime and a store.
 const OWN: usize = 32;
 const OF_A_WORKER: usize = 8;
 
@@ -30,7 +30,7 @@ impl ClientLimits {
     }
 }
 
-/// How many files may be open, if there is a bound. Many systems say 1,024 for the sake of old programs, and grant more to who asks.
+/// How many files may be open, if there is a bound. Many systems say 1,024 for the sake of old programs, and grant more on request.
 fn granted() -> Option<usize> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // A system that does not grant what it says that it would leaves things as they were.
@@ -44,7 +44,7 @@ fn within(files: usize, connections: usize, beside: usize) -> usize {
     connections.min(files - beside.min(files / 2)).max(1)
 }
 
-/// What is open whoever asks, with those who are told that there is no place.
+/// The files that are open without any client, and those for clients that are turned away.
 fn own() -> usize {
     OWN + OF_A_WORKER * cores() + FAREWELLS
 }

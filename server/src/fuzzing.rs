@@ -1,4 +1,4 @@
-//! What holds for whatever clients send. `fuzz/` looks for bytes that break it, and the tests here replay what it has kept.
+//! Properties of the readers, for any bytes. `fuzz/` looks for bytes that violate them, and the tests here replay its corpus.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fuzzing_has_kept_breaks_nothing() {
+    fn the_fuzzing_corpus_violates_no_property() {
         replay("heads", heads);
         replay("front", front);
     }

@@ -1,4 +1,4 @@
-//! What `origin` and `proxy` have in common as programs.
+//! The parts that the programs `origin` and `proxy` share.
 //!
 //! [`serve_on`] accepts connections and deals them out to [`Workers`], a runtime a core. A connection speaks HTTP/1.1
 //! (`http1`): its front reads plain requests and asks the [`Handler`] to answer them; what the handler answers at once is
@@ -70,7 +70,7 @@ impl Default for ClientDeadlines {
     }
 }
 
-/// What a server grants its clients.
+/// The deadlines and limits of clients.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clients {
     /// How long it waits for them.
@@ -90,7 +90,7 @@ pub trait Handler: Send + Sync + 'static {
     type Page: AsRef<[u8]> + Send + 'static;
     /// A look into a store that a decision waits for.
     type Lookup: Send + 'static;
-    /// What is to become of a request that is not answered at once.
+    /// The decision on a request that hyper reads.
     type Decision: Send + 'static;
     /// The record of a request.
     type Record: Record;
@@ -122,7 +122,7 @@ pub trait Handler: Send + Sync + 'static {
     fn refused(&self, _status: u16, _bytes: u64, _peer: SocketAddr) {}
 }
 
-/// What a handler says of a plain request.
+/// The result of [`Handler::answer`].
 pub enum Decided<H: Handler + ?Sized> {
     /// The answer.
     Answer(Answer<H::Page, H::Record>),
@@ -132,7 +132,7 @@ pub enum Decided<H: Handler + ?Sized> {
     Decision(H::Decision),
 }
 
-/// Keeps what is to be known of a request. Dropping it ends the request.
+/// The record of a request. Dropping it ends the request.
 pub trait Record: Send + Unpin + 'static {
     /// So many bytes of the answer's body were handed on.
     fn sent(&mut self, bytes: u64);

@@ -25,7 +25,7 @@ pub struct ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// What nginx, gunicorn and HAProxy let pass, about. No bound for an address: behind a load balancer all have one.
+    /// About the limits of nginx, gunicorn and HAProxy. No bound for an address: behind a load balancer all clients have one.
     fn default() -> Self {
         Self {
             request_line: 8 << 10,
@@ -51,7 +51,7 @@ pub(crate) enum Full {
 pub(crate) struct Connections {
     limits: ClientLimits,
     open: Mutex<OpenConnections>,
-    /// That none is open.
+    /// Signalled when the last connection closes.
     none_open: Notify,
     farewells: Arc<Semaphore>,
 }
@@ -124,7 +124,7 @@ impl Connections {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenConnections> {
-        // Numbers are whole whoever panicked beside them.
+        // A panic elsewhere leaves the numbers whole.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -145,7 +145,7 @@ impl Drop for Admitted {
     }
 }
 
-/// Whom an address belongs to: in IPv6 a host has a whole /64 of them. One of IPv4 is itself.
+/// The network that an address belongs to: in IPv6 a host has a whole /64. An IPv4 address stands for itself.
 fn network(address: IpAddr) -> Ipv6Addr {
     match address.to_canonical() {
         IpAddr::V6(address) => (u128::from(address) & !u128::from(u64::MAX)).into(),

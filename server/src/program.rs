@@ -15,7 +15,7 @@ use tracing_subscriber::prelude::*;
 pub const USAGE: u8 = 2;
 
 /// How many connections may wait to be accepted, if the system lets so many. The 1,024 of `TcpListener::bind` are fewer
-/// than a burst brings, and whoever finds no room tries again only after a second.
+/// than a burst brings, and a client that finds no room tries again only after a second.
 const BACKLOG: u32 = 4096;
 
 /// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`); a filter that is none is `info`.
@@ -29,7 +29,7 @@ pub fn start_log() {
 /// Says on standard error what the user can mend, a line each.
 pub fn refuse(faults: &impl Display) -> ExitCode {
     for line in faults.to_string().lines() {
-        // Who closed our standard error does not want to know.
+        // If standard error is closed, there is nowhere to report this.
         let _ = writeln!(io::stderr(), "error: {line}");
     }
     ExitCode::from(USAGE)
@@ -57,7 +57,7 @@ pub fn announce(name: &str, address: SocketAddr) {
     let _ = writeln!(io::stdout(), "{name} listening on http://{address}");
 }
 
-/// Completes at SIGTERM or SIGINT; who sends another does not want to wait, and the program exits at once. Fails if
+/// Completes at SIGTERM or SIGINT; at a second signal the program exits at once. Fails if
 /// signals cannot be had, before the server starts.
 pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut stops =

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-/// Who may give the order. Dropped is given.
+/// The right to order the shutdown. Dropping it gives the order.
 #[derive(Default)]
 pub(crate) struct Order(Arc<Given>);
 

@@ -1,7 +1,7 @@
 //! Taking a port over: a new process gets the listening socket of the old one, with all connections that wait in it.
 //!
 //! The old process offers its socket at a file. The new one connects there, gets it, and says when it is ready; only then
-//! does the old one stop accepting. It is one and the same socket: there is always somebody who listens, and no connection
+//! does the old one stop accepting. It is one and the same socket: a process always listens on it, and no connection
 //! waits in a queue that is closed. With SO_REUSEPORT each process would have a queue of its own, Linux would reset what
 //! waits in the one that closes, and two servers could share a port by mistake.
 
@@ -29,7 +29,7 @@ const HANDOVER: Duration = Duration::from_secs(2);
 /// For the new process to get ready. One that is not by then is not waited for: the old one goes on.
 const GETTING_READY: Duration = Duration::from_secs(10);
 
-/// What both say; SCM_RIGHTS needs a byte to go with, and so does "ready".
+/// The one byte of both messages. SCM_RIGHTS needs a byte to travel with.
 const WORD: &[u8] = b"!";
 
 /// The process that had the socket before. It goes on serving until it is told, or when this is dropped.
@@ -82,7 +82,7 @@ impl Predecessor {
 }
 
 impl Offer {
-    /// Offers a socket at a file, in place of whoever did so before.
+    /// Offers a socket at a file, in place of any earlier offer there.
     pub fn at(path: &Path, listener: &TcpListener) -> io::Result<Self> {
         // Made aside and moved there, so that there is no moment without one.
         let aside = aside(path);

@@ -1,7 +1,7 @@
 //! A client's connection, from its first request to its end.
 //!
-//! At rest it is a stream and the front that reads it, no more: idle connections are many. hyper comes when something is
-//! asked that the front does not answer, and leaves when the connection has been at rest for a while.
+//! A connection at rest is a stream and the front that reads it, and no more, since most connections are idle. hyper serves the
+//! requests that the front does not answer, and is dropped when the connection has been at rest for a while.
 
 use std::future::poll_fn;
 use std::io;
@@ -32,14 +32,14 @@ pub(crate) enum End {
     Closed,
 }
 
-/// What ends the rest of a connection.
+/// An event that ends the rest of a connection.
 enum Event<H: Handler> {
     Passed(Passed<H>),
     Idle,
     Stopping,
 }
 
-/// What a connection begins with, beside its stream.
+/// The parts of a new connection, beside its stream.
 pub(crate) struct Start<H> {
     pub(crate) peer: SocketAddr,
     pub(crate) handler: Arc<H>,

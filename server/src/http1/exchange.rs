@@ -1,4 +1,4 @@
-//! A connection while hyper has it: for what the front does not answer.
+//! A connection while hyper serves it: for requests that the front does not answer.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -45,7 +45,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     let mut connection = http(clients).serve_connection(socket, service);
     let ended = match exchange.until_rest(&mut connection, stopping, clients.deadlines.idle).await {
         Pause::AtRest(since) => {
-            // What is left unread can be nobody's: all that came has been answered.
+            // Unread bytes would belong to no request: all that came has been answered.
             let is_clean = connection.into_parts().read_buf.is_empty();
             return if is_clean { End::Rest(since) } else { End::Closed };
         }
@@ -66,16 +66,16 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     End::Closed
 }
 
-/// What hyper asks the handler while it has a connection.
+/// The requests that hyper reads on a connection, and the handler that answers them.
 struct Exchange<'a, H: Handler> {
     handler: &'a Arc<H>,
     peer: SocketAddr,
-    /// On the next request.
+    /// The decision on the next request.
     decision: Mutex<Option<H::Decision>>,
     rest: Rest,
 }
 
-/// Why hyper's turn may be over.
+/// Why hyper stops serving a connection.
 enum Pause {
     /// With the time of the last answer.
     AtRest(Instant),
@@ -201,7 +201,7 @@ mod tests {
                 sleep(pause).await;
                 client.send(&get("/now")).await;
                 assert_eq!(client.page().await, "/now");
-                // What was decided on the request before is not this one's.
+                // The decision on the request before does not reach this one.
                 client.send(&post("/post", "abc")).await;
                 assert_eq!(client.page().await, "/post");
                 assert_eq!(

@@ -1,8 +1,8 @@
 //! The front of a connection: it reads what comes while the connection is at rest, and answers plain requests by itself.
 //!
-//! What the handler answers at once, or after a look into its store, never reaches hyper: no map of headers is made, and the
-//! answer leaves in one write. All else goes on to hyper ([`super::exchange`]) with the bytes that were read and what the
-//! handler has decided by then.
+//! A request that the handler answers at once, or after a look into its store, never reaches hyper: no map of headers is made, and
+//! the answer leaves in one write. All other requests go on to hyper ([`super::exchange`]), with the bytes that were read and the
+//! decision of the handler.
 
 use std::cell::RefCell;
 use std::io;
@@ -47,13 +47,13 @@ enum Step<'a, H: Handler> {
     Sending(Box<Unsent<H::Page, H::Record>>),
 }
 
-/// What a lookup came to: an answer, or what goes on to hyper.
+/// The result of a lookup: an answer, or bytes for hyper.
 type Looked<H> = Result<Answer<<H as Handler>::Page, <H as Handler>::Record>, Passed<H>>;
 
-/// What the front does not answer: bytes for hyper, none at the end of the stream.
+/// Bytes for hyper, which the front does not answer. Empty at the end of the stream.
 pub(crate) struct Passed<H: Handler> {
     pub(crate) bytes: Bytes,
-    /// What the handler has decided on the one request that these bytes are.
+    /// The decision on the one request in these bytes, if they are one.
     pub(crate) decision: Option<H::Decision>,
 }
 

@@ -1,4 +1,4 @@
-//! A client's connection, with an eye on how it is used.
+//! The limits on a client's connection: no bad head reaches hyper, and a slow client is given up.
 
 use std::io;
 use std::pin::Pin;
@@ -73,7 +73,7 @@ impl<T> Guarded<T> {
         }
     }
 
-    /// What a write came to; one that can do nothing for too long is an error.
+    /// The result of a write. A write that makes no progress for too long is an error.
     fn poll_stall<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if written.is_ready() {
             self.stalled = None;
@@ -88,7 +88,7 @@ impl<T> Guarded<T> {
     }
 }
 
-/// The error that ends hyper's part of a connection. Nobody sees it: [`Guarded::say_why`] says it.
+/// The error that makes hyper end a connection. It is not shown: [`Guarded::say_why`] tells the client.
 fn refused() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "refused")
 }
@@ -133,7 +133,7 @@ async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), code: u16,
         while stream.read(&mut rest).await? > 0 {}
         io::Result::Ok(())
     };
-    // Who has gone, or does not read, has no answer.
+    // A client that has gone, or does not read, gets no answer.
     let _ = timeout(FAREWELL, said).await;
 }
 

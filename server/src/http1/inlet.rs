@@ -1,4 +1,4 @@
-//! What hyper reads of a connection: what the front passes on.
+//! The stream that hyper reads: the bytes that the front passes on.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

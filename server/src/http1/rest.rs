@@ -9,7 +9,7 @@ use hyper::body::{Body, Buf as _, Frame, SizeHint};
 
 use crate::Record;
 
-/// What has come and gone on a connection. All of it is counted on the one task that has the connection.
+/// The requests and answers of a connection, counted on the one task that serves it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rest(Arc<Counts>);
 

@@ -1,7 +1,7 @@
 //! The heads of requests as they come over the wire, line by line, before hyper reads them.
 //!
 //! hyper refuses most of what is wrong with a head. Three things it does not: of a length and chunks together it drops
-//! the length without a word, where RFC 9112 §6.1 would have the request refused, since whoever stands in front may
+//! the length without a word, where RFC 9112 §6.1 would have the request refused, since a proxy in front may
 //! have read the other; it has one measure for targets and heads; and a head has no time of its own. So heads are
 //! followed here, as far as that takes: where lines end, how many there are, and what frames the body.
 
@@ -12,7 +12,7 @@ use crate::limits::ClientLimits;
 /// Of a line this much is kept when it comes in pieces: a Content-Length with its number is far shorter.
 const KEPT: usize = 64;
 
-/// Why a head is refused. What follows it on the connection is nobody's request.
+/// Why a head is refused. The bytes that follow it on the connection are no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadFault {
     /// It could mean two things.
@@ -44,7 +44,7 @@ enum Place {
     Chunks,
 }
 
-/// What has come of a head.
+/// The part of a head that has arrived.
 #[derive(Debug, Default)]
 struct Head {
     bytes: usize,
@@ -139,7 +139,7 @@ impl Heads {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match (line.is_empty(), self.head.lines) {
-            // One empty line before a request is from old clients, after a POST (RFC 9112 §2.2). More are from nobody.
+            // One empty line before a request is from old clients, after a POST (RFC 9112 §2.2). No client sends more.
             (true, 0) if self.head.bytes <= 2 => Ok(()),
             (true, 0) => Err(HeadFault::Ambiguous),
             (true, _) => self.head_ends(),
@@ -216,7 +216,7 @@ mod tests {
     const LIMITS: ClientLimits =
         ClientLimits { request_line: 40, head: 200, headers: 4, connections: 1, connections_per_address: 0 };
 
-    /// What becomes of bytes that come at once, and that come one by one.
+    /// The results for bytes that come at once, and for the same bytes one by one.
     fn taken(bytes: &[u8]) -> (Result<u64, HeadFault>, Result<u64, HeadFault>) {
         let mut whole = Heads::new(LIMITS);
         let at_once = whole.take(bytes).map(|()| whole.ended()).map_err(|(_, refusal)| refusal);

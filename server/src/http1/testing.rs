@@ -1,4 +1,4 @@
-//! What the tests of connections share: a handler that does as a request's path says and notes what happens, and clients
+//! Shared by the tests of connections: a handler that does as a request's path says and notes what happens, and clients
 //! of it over streams in memory.
 
 use std::io::{self, IoSlice};
@@ -42,7 +42,7 @@ impl Scripted {
         self.gate.add_permits(count);
     }
 
-    /// What has happened since the last look.
+    /// The events since the last look.
     pub(crate) fn notes(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap())
     }
