@@ -69,6 +69,17 @@ const IMPURE: [&str; 13] = [
     "::now()",
 ];
 
+/// Files that may not name a neighbour in their own room: a page does not know how it is written, a body on its way to the
+/// origin does not know the connections there.
+const APART: [(&str, &str); 6] = [
+    ("page/entry.rs", "format"),
+    ("page/stored.rs", "format"),
+    ("origin/upload.rs", "gate"),
+    ("origin/upload.rs", "link"),
+    ("origin/gate.rs", "link"),
+    ("origin/silence.rs", "link"),
+];
+
 /// The sources without comments and tests, by room.
 fn sources() -> Vec<(String, PathBuf, String)> {
     fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -143,5 +154,14 @@ fn pure_rooms_name_no_store_no_network_no_clock_and_no_chance() {
         for named in code.split("server::").skip(1) {
             assert!(named.starts_with("RequestHead"), "{} names the server", file.display());
         }
+    }
+}
+
+#[test]
+fn files_that_are_kept_apart_do_not_name_each_other() {
+    for (file, other) in APART {
+        let (_, path, code) = sources().into_iter().find(|(_, path, _)| path.ends_with(file)).unwrap();
+        let is_named = code.contains(&format!("super::{other}")) || code.contains(&format!("{other}::"));
+        assert!(!is_named, "{} names {other}", path.display());
     }
 }
