@@ -101,7 +101,8 @@ fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Optio
     }
     let mut listeners: Vec<Arc<dyn Listener>> = vec![waiters.clone()];
     listeners.extend(near.clone().map(|near| near as Arc<dyn Listener>));
-    near.filter(|_| store.follow(&config.keys.prefix(), listeners))
+    let follows = store.follow(&config.keys.prefix(), listeners);
+    near.filter(|_| follows)
 }
 
 /// The clock, read once for each request: at the hit, or when the origin has answered.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use server::RequestHead;
 
 use super::Refusal;
-use super::receive::{X_FORWARDED_PROTO, is_forwarded};
+use super::receive::X_FORWARDED_PROTO;
 
 /// A checked request: it has exactly one valid Host, and its target is a path.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +182,38 @@ fn is_port(port: &[u8]) -> bool {
     !port.is_empty()
         && std::str::from_utf8(port).is_ok_and(|digits| digits.parse::<u16>().is_ok() && digits.len() < 6)
         && port.iter().all(u8::is_ascii_digit)
+}
+
+/// Whether lines of this name are forwarded to the origin. Those that `Connection` names are not forwarded either, but
+/// `server`'s reader leaves a request with such a `Connection` to hyper.
+fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
+    !is_hop_by_hop(name) && (is_trusted || !describes_client(name))
+}
+
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    const NAMES: [&str; 10] = [
+        "connection",
+        // hyper itself sends the 100 that this asks for.
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.contains(&name.as_str())
+}
+
+/// Headers in which a proxy describes its client. They are removed from requests of peers that are not trusted, and are
+/// therefore in no key.
+pub(super) fn describes_client(name: &HeaderName) -> bool {
+    const OTHERS: [&str; 6] =
+        ["forwarded", "x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url", "x-host"];
+    let name = name.as_str();
+    name.starts_with("x-forwarded") || OTHERS.contains(&name)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Version};
 
 use super::Refusal;
-use super::question::check_host;
+use super::question::{check_host, describes_client, is_hop_by_hop};
 use super::site::Site;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -28,7 +28,7 @@ pub(crate) fn receive(request: &mut Parts, is_trusted: bool, site: &Site) -> Res
     check_target(request, site)?;
     remove_hop_by_hop(&mut request.headers);
     if !is_trusted {
-        retain(&mut request.headers, |name| !says_for_whom(name));
+        retain(&mut request.headers, |name| !describes_client(name));
     }
     Ok(())
 }
@@ -127,29 +127,6 @@ pub(crate) fn remove_content_length(headers: &mut HeaderMap) {
     retain(headers, |name| *name != CONTENT_LENGTH);
 }
 
-/// Whether lines of this name are forwarded to the origin. Those that `Connection` names are not forwarded either, but
-/// `server`'s reader leaves a request with such a `Connection` to hyper.
-pub(crate) fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
-    !is_hop_by_hop(name) && (is_trusted || !says_for_whom(name))
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    const NAMES: [&str; 10] = [
-        "connection",
-        // hyper itself sends the 100 that this asks for.
-        "expect",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    NAMES.contains(&name.as_str())
-}
-
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let lines = headers.get_all(CONNECTION).iter();
     let items = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
@@ -157,15 +134,6 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .filter_map(|item| HeaderName::from_bytes(item.trim_ascii()).ok())
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
         .collect()
-}
-
-/// Headers in which a proxy describes its client. They are removed from requests of peers that are not trusted, and are
-/// therefore in no key.
-fn says_for_whom(name: &HeaderName) -> bool {
-    const OTHERS: [&str; 6] =
-        ["forwarded", "x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url", "x-host"];
-    let name = name.as_str();
-    name.starts_with("x-forwarded") || OTHERS.contains(&name)
 }
 
 /// Keeps some headers, in order (`HeaderMap::remove` moves the last one into the gap).

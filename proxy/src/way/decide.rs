@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use server::{Answer, Decided, Record as _, RequestHead};
 use tokio::time::Instant;
@@ -230,6 +231,18 @@ impl<S: Store> Proxy<S> {
         let head = page.write_head(at, cache);
         let body = (*question.method != Method::HEAD).then_some(page);
         Ok(Answer { head, body, at, record })
+    }
+
+    /// Fetches a new page in the background, if a refresh is due.
+    pub(super) fn refresh(
+        self: &Arc<Self>,
+        serving: &mut Serving,
+        request: impl FnOnce() -> Parts,
+        peer: SocketAddr,
+    ) {
+        if let Some(wanted) = serving.refresh.take() {
+            self.fetch_aside(&wanted, &request(), peer);
+        }
     }
 }
 

@@ -70,18 +70,6 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Fetches a new page in the background, if a refresh is due.
-    pub(super) fn refresh(
-        self: &Arc<Self>,
-        serving: &mut Serving,
-        request: impl FnOnce() -> Parts,
-        peer: SocketAddr,
-    ) {
-        if let Some(wanted) = serving.refresh.take() {
-            self.fetch_aside(&wanted, &request(), peer);
-        }
-    }
-
     /// The new page, or the stale one if the fetch fails.
     async fn new_or_old(
         self: &Arc<Self>,

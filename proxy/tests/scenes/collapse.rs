@@ -23,6 +23,7 @@ scenes! {
     an_uncacheable_answer_releases_the_fleet
     the_lease_of_a_dead_proxy_is_taken_over
     a_fleet_without_redis_sends_one_origin_request_per_proxy
+    a_fleet_follows_the_changes_in_redis
 }
 
 const FLEET: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ncoalesce = \"fleet\"\n";
@@ -292,4 +293,22 @@ async fn a_fleet_without_redis_sends_one_origin_request_per_proxy(on: Setup) {
     }
     assert_all(&replies(all).await, 200, "once");
     assert_eq!(origin.count(), 3);
+}
+
+/// A waiting proxy hears of the fill, with and without a near cache, and does not only look by itself.
+async fn a_fleet_follows_the_changes_in_redis(on: Setup) {
+    let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
+    let _scenes = fleet(on, &redis, &origin).await;
+    let followed = async {
+        loop {
+            // `B`: the client tracks all keys with its prefix.
+            let clients = redis.cli(&["CLIENT", "LIST"]).unwrap();
+            let flags = clients.lines().filter_map(|line| line.split(" flags=").nth(1)?.split(' ').next());
+            if flags.filter(|flags| flags.contains('B')).count() == 3 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, followed).await.expect("each proxy follows Redis");
 }

@@ -18,7 +18,7 @@ use crate::limits::{ClientLimits, Full};
 /// connection, and it might never see the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A connection that gives hyper no head that is refused (see [`crate::heads`]), and ends when its client takes too long
+/// A connection that gives hyper no head that is refused (see [`super::scan`]), and ends when its client takes too long
 /// over a head, or does not read.
 #[derive(Debug)]
 pub(crate) struct Guarded<T> {
