@@ -2,16 +2,16 @@
 //! what the client saw.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use proxy::{MemoryStore, RedisStore};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
-use tracing::callsite::rebuild_interest_cache;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{DefaultGuard, set_default};
-use tracing::{Event, Subscriber};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
@@ -36,10 +36,12 @@ impl Log {
         let (sender, events) = mpsc::unbounded_channel();
         let subscriber =
             tracing_subscriber::registry().with(Listener(sender).with_filter(LevelFilter::DEBUG));
-        let guard = set_default(subscriber);
-        // Another test may just now have recorded that nobody listens.
-        rebuild_interest_cache();
-        Self { events, _guard: guard }
+        // While tracing has one subscriber alone, a thread without one that is the first to come to an event marks the event as
+        // of no interest to any. A second subscriber keeps it from that.
+        static SECOND: LazyLock<Dispatch> =
+            LazyLock::new(|| Dispatch::new(tracing_subscriber::registry().with(LevelFilter::DEBUG)));
+        LazyLock::force(&SECOND);
+        Self { events, _guard: set_default(subscriber) }
     }
 
     /// What the next event says. It is written when the last byte of an answer was handed on, which may be after the client
