@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, global = true, value_name = "URL|memory", env = "REDIS_URL", hide_env_values = true)]
     pub store: Option<String>,
 
-    /// How keys are made: readable, or those of a Django that shares the cache (see [django] in the file) [default: path]
+    /// How keys are made: readable, or those of a Django that shares the cache (the file has a section for it) [default: path]
     #[arg(long, global = true, value_name = "path|django", env = "PROXY_KEYS", hide_env_values = true)]
     pub keys: Option<String>,
 
