@@ -16,9 +16,9 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 use md5::{Digest as _, Md5};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
-use sha2::Sha256;
 use smallvec::SmallVec;
 
+use super::sha256_hex;
 use crate::policy::{Authorization, Rule, VaryList, has_authorization};
 use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request::site::Site;
@@ -151,10 +151,9 @@ pub(crate) struct Digests {
 
 impl Digests {
     fn of(text: &[u8]) -> Self {
-        let mut digests = Self { md5: [0; 32], sha256: [0; 64] };
-        hex(&Md5::digest(text), &mut digests.md5);
-        hex(&Sha256::digest(text), &mut digests.sha256);
-        digests
+        let mut md5 = [0; 32];
+        hex(&Md5::digest(text), &mut md5);
+        Self { md5, sha256: sha256_hex(text) }
     }
 }
 

@@ -187,7 +187,8 @@ fn is_port(port: &[u8]) -> bool {
 /// Whether lines of this name are forwarded to the origin. Those that `Connection` names are not forwarded either, but
 /// `server`'s reader leaves a request with such a `Connection` to hyper.
 fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
-    !is_hop_by_hop(name) && (is_trusted || !describes_client(name))
+    // Each request of a stranger is asked for `X-Forwarded` lines: the check that refuses them comes first.
+    (is_trusted || !describes_client(name)) && !is_hop_by_hop(name)
 }
 
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
