@@ -41,7 +41,6 @@ mod weight;
 pub use args::{Args, Command, Explain};
 pub use config::{Config, Deadlines, Faults, Limits, StoreUrl};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
-pub use near::Near;
 pub use origin::{Origin, OriginDeadlines, OriginLimits};
 pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, Coalesce, Rule};

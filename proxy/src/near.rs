@@ -27,7 +27,7 @@ use crate::weight::{ByBytes, Weigh};
 const GROUPS: usize = 1024;
 
 /// What was read from a store that reports its changes, up to a limit in bytes.
-pub struct Near {
+pub(crate) struct Near {
     kept: Cache<Key, Timed, ByBytes>,
     hasher: RandomState,
     /// The number of changes in each group of keys.

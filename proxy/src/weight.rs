@@ -2,8 +2,6 @@
 
 use quick_cache::Weighter;
 
-use crate::key::Key;
-
 /// A value whose approximate size in memory is known.
 pub(crate) trait Weigh {
     /// The size in bytes, without the key and the cache's own overhead.
@@ -14,10 +12,10 @@ pub(crate) trait Weigh {
 #[derive(Clone, Debug)]
 pub(crate) struct ByBytes;
 
-impl<V: Weigh> Weighter<Key, V> for ByBytes {
-    fn weight(&self, key: &Key, value: &V) -> u64 {
+impl<K: AsRef<[u8]>, V: Weigh> Weighter<K, V> for ByBytes {
+    fn weight(&self, key: &K, value: &V) -> u64 {
         /// What the cache itself keeps for an entry, about.
         const OVERHEAD: usize = 192;
-        (key.as_bytes().len() + value.weigh() + OVERHEAD) as u64
+        (key.as_ref().len() + value.weigh() + OVERHEAD) as u64
     }
 }

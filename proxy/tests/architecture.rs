@@ -12,10 +12,10 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("pickle", &[]),
     ("request", &["text"]),
     ("policy", &["request"]),
-    ("key", &["policy", "request", "text"]),
+    ("weight", &[]),
+    ("key", &["policy", "request", "text", "weight"]),
     ("status", &["policy", "text"]),
     ("page", &["key", "pickle", "policy", "status", "text"]),
-    ("weight", &["key"]),
     ("variants", &["key"]),
     ("head_cache", &["key", "page", "weight"]),
     ("store", &["key", "weight"]),
@@ -45,7 +45,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
         ],
     ),
     ("main", &[]),
-    ("lib", &["args", "config", "key", "near", "origin", "page", "policy", "request", "store", "way"]),
+    ("lib", &["args", "config", "key", "origin", "page", "policy", "request", "store", "way"]),
 ];
 
 /// Rooms of values, decisions and formats: the same input gives the same output.

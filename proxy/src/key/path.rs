@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, HeaderName};
 use md5::{Digest as _, Md5};
-use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use smallvec::SmallVec;
 
@@ -24,6 +23,7 @@ use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request::site::Site;
 use crate::request::{Lines, Question};
 use crate::text::hex;
+use crate::weight::{ByBytes, Weigh};
 
 /// The defaults of Django's KEY_PREFIX and VERSION, and the name of the decorator.
 pub(super) const START: &[u8] = b":1:views.decorators.cache.cache_page.";
@@ -49,6 +49,12 @@ impl Key {
 
     /// The bytes of the key, as the store gets them.
     pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
@@ -135,8 +141,8 @@ const NOTHING: &[u8; 32] = b"d41d8cd98f00b204e9800998ecf8427e";
 const REMEMBERED: u64 = 4 << 20;
 
 thread_local! {
-    static DIGESTS: RefCell<Cache<Box<[u8]>, Digests, ByLength>> =
-        RefCell::new(Cache::with_weighter(1 << 10, REMEMBERED, ByLength));
+    static DIGESTS: RefCell<Cache<Box<[u8]>, Digests, ByBytes>> =
+        RefCell::new(Cache::with_weighter(1 << 10, REMEMBERED, ByBytes));
 }
 
 /// The digests of a selection: one is in the key, the other in the proof that is stored with an entry.
@@ -157,14 +163,9 @@ impl Digests {
     }
 }
 
-#[derive(Clone, Debug)]
-struct ByLength;
-
-impl Weighter<Box<[u8]>, Digests> for ByLength {
-    fn weight(&self, text: &Box<[u8]>, _: &Digests) -> u64 {
-        /// What the cache itself keeps for an entry, about.
-        const OVERHEAD: usize = 64;
-        (text.len() + size_of::<Digests>() + OVERHEAD) as u64
+impl Weigh for Digests {
+    fn weigh(&self) -> usize {
+        size_of::<Self>()
     }
 }
 
