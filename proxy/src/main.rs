@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
     }
     match &config.store {
         StoreUrl::Memory => run(&config, MemoryStore::new(config.memory_limit)).await,
-        StoreUrl::Redis(url) => match RedisStore::new(url, config.deadlines.store) {
+        StoreUrl::Redis(url) => match RedisStore::new(url, config.deadlines.store, config.max_entry) {
             Ok(store) => run(&config, store).await,
             Err(error) => refuse(&format!("--store (REDIS_URL): {error}")),
         },
@@ -120,7 +120,7 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
             &"--store (REDIS_URL): explain needs Redis: a memory store belongs to the process that serves",
         );
     };
-    let store = match RedisStore::new(url, PATIENCE) {
+    let store = match RedisStore::new(url, PATIENCE, config.max_entry) {
         Ok(store) => store,
         Err(error) => return refuse(&format!("--store (REDIS_URL): {error}")),
     };

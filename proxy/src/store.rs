@@ -21,6 +21,21 @@ pub use redis::RedisStore;
 pub trait Store: Values + Locks + Feed + Clone + 'static {
     /// Connects the calling worker, if the store has connections, so that the first request does not wait for it.
     fn connect(&self) -> impl Future<Output = ()> + Send;
+
+    /// Tries each command that the proxy needs on a key under this prefix, changing nothing, and returns what the store has
+    /// refused so far.
+    fn refusals(&self, _prefix: &[u8]) -> impl Future<Output = Vec<Refusal>> + Send {
+        async { Vec::new() }
+    }
+}
+
+/// A command that a store refuses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// Its name.
+    pub command: &'static str,
+    /// What the store says.
+    pub reply: String,
 }
 
 /// Values that expire. One test suite checks this contract for each store:
@@ -107,11 +122,14 @@ pub enum StoreError {
     /// The store answered with an error: wrong type, read-only, out of memory, loading.
     #[error("the store refused: {0}")]
     Refused(String),
+    /// A value is longer than any page can be. It has not been read.
+    #[error("the stored value has {0} bytes, more than any page can have")]
+    TooLong(usize),
 }
 
 impl StoreError {
-    /// Whether another try at once would fail, too.
+    /// Whether the store cannot be reached or is silent. What it says, even if it is an error, is an answer.
     pub(crate) fn is_outage(&self) -> bool {
-        !matches!(self, Self::Refused(_))
+        matches!(self, Self::Unreachable(_) | Self::Deadline(_))
     }
 }

@@ -129,7 +129,7 @@ async fn the_memory_store_keeps_the_contract() {
 #[tokio::test]
 async fn the_redis_store_keeps_the_contract() {
     let redis = Redis::start().unwrap();
-    let store = RedisStore::new(&redis.url(), PATIENCE).unwrap();
+    let store = RedisStore::new(&redis.url(), PATIENCE, 1 << 20).unwrap();
     keeps_the_contract(InRedis(redis, store)).await;
 }
 
@@ -166,7 +166,7 @@ impl Listener for Told {
 #[tokio::test]
 async fn a_listener_hears_of_each_change_in_redis() {
     let mut redis = Redis::start().unwrap();
-    let store = RedisStore::new(&redis.url(), PATIENCE).unwrap();
+    let store = RedisStore::new(&redis.url(), PATIENCE, 1 << 20).unwrap();
     let told = Arc::new(Told(Notify::new()));
     assert!(store.follow(b"a", vec![told.clone()]));
     followed(&redis, &told).await;

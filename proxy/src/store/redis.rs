@@ -1,150 +1,135 @@
 //! The store in Redis, which a fleet of proxies shares.
 
-mod connect;
-mod reads;
+mod batch;
+mod connection;
+mod health;
+mod pool;
+mod resp;
+mod tls;
 mod tracking;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bb8::Pool;
-use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{Client, Cmd, Pipeline, RedisError, Value, cmd, pipe};
+use bb8_redis::redis::{Client, RedisError};
 use bytes::Bytes;
-use server::{PerWorker, in_time};
-use smallvec::{SmallVec, smallvec};
+use server::PerWorker;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use connect::{Handle, Health, Manager, pool};
-use reads::{KeyList, Outcomes, ReadOutcome, Reads};
+use batch::Batches;
+use connection::Bounds;
+use health::Health;
+use pool::{Commands, Connections};
+use resp::Reply;
 
 use super::feed::Listeners;
-use super::{Feed, Listener, Locks, Store, StoreError, Values, Write};
+use super::{Feed, Listener, Locks, Refusal, Store, StoreError, Values, Write};
 use crate::key::Key;
+
+/// Beside the body, a value has a head, and a pickle the names of its classes.
+const BESIDE_THE_BODY: usize = 1 << 20;
 
 /// Pages in Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisStore {
     client: Client,
     workers: Arc<PerWorker<Worker>>,
-    deadline: Duration,
     health: Arc<Health>,
     /// They also get the writes of this process, at once and not by way of Redis.
     listeners: Arc<Listeners>,
 }
 
-/// The state of one worker.
+/// The connections of one worker. What takes long to write holds up no read.
 struct Worker {
-    pool: Pool<Manager>,
-    reads: Reads,
+    connections: Arc<Connections>,
+    reads: Batches,
+    writes: Batches,
+}
+
+impl Worker {
+    fn new(connections: Connections) -> Self {
+        let connections = Arc::new(connections);
+        let (reads, writes) = (Batches::new(connections.clone()), Batches::new(connections.clone()));
+        Self { connections, reads, writes }
+    }
 }
 
 impl RedisStore {
-    /// A store at a Redis URL. Connects on first use; while Redis is down, every lookup is a miss.
-    pub fn new(url: &str, deadline: Duration) -> Result<Self, RedisError> {
+    /// A store at a Redis URL. Connects on first use; while Redis is down, every lookup is a miss. `deadline` is how long
+    /// Redis may be silent; a value that is much longer than `max_entry` bytes is not read.
+    pub fn new(url: &str, deadline: Duration, max_entry: u64) -> Result<Self, RedisError> {
         let health = Arc::new(Health::new());
         let client = Client::open(url)?;
-        let workers = PerWorker::new(|_| Worker {
-            pool: pool(client.clone(), deadline, &health),
-            reads: Reads::default(),
+        let longest_value = usize::try_from(max_entry).unwrap_or(usize::MAX).saturating_add(BESIDE_THE_BODY);
+        let bounds = Bounds { silence: deadline, longest_value };
+        let workers =
+            PerWorker::new(|_| Worker::new(Connections::new(client.get_connection_info(), bounds, &health)));
+        Ok(Self { client, workers: Arc::new(workers), health, listeners: Arc::default() })
+    }
+
+    /// Sends a read with those of other requests.
+    async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> Result<Reply, StoreError> {
+        self.allowed()?;
+        // A batch dies only with the runtime of another request.
+        for _ in 0..2 {
+            let part = self.workers.own().reads.read(name, arguments);
+            if let Some([outcome]) = part.outcomes().await {
+                return outcome.clone();
+            }
+        }
+        Err(unanswered())
+    }
+
+    /// Sends a command that changes something with those of other requests.
+    async fn write(&self, name: &'static str, arguments: &[&[u8]]) -> Result<Reply, StoreError> {
+        self.write_all(|batch| batch.push(name, arguments)).await?.pop().ok_or_else(unanswered)
+    }
+
+    /// Sends the commands that `add` pushes in one round trip. Returns their replies, or the first error.
+    async fn write_all(&self, add: impl FnOnce(&mut Commands)) -> Result<Vec<Reply>, StoreError> {
+        self.allowed()?;
+        let part = self.workers.own().writes.join(|batch| {
+            let first = batch.len();
+            add(batch);
+            (first, batch.len() - first)
         });
-        Ok(Self { client, workers: Arc::new(workers), deadline, health, listeners: Arc::default() })
+        part.outcomes().await.ok_or_else(unanswered)?.iter().cloned().collect()
     }
 
-    /// Reads values, in one batch with other requests that read now.
-    async fn read<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
-        let deadline = Instant::now() + self.deadline;
-        let keys: KeyList = keys.into_iter().map(Key::from).collect();
-        let mut part = self.workers.own().reads.join(keys.clone());
-        if let Some(mut leader) = part.leader.take() {
-            let Some(reads) = leader.close(deadline).await else {
-                return Err(StoreError::Deadline(self.deadline));
-            };
-            let outcomes = self.read_batch(&reads, deadline).await;
-            leader.answer(outcomes);
-        }
-        // No deadline is needed here: the leader began earlier and answers by its own deadline.
-        match part.outcome().await {
-            Some(outcome) => values_of(outcome),
-            None => self.read_batch(&[keys], deadline).await.first().map_or_else(unanswered, values_of),
-        }
-    }
-
-    async fn read_batch(&self, reads: &[KeyList], deadline: Instant) -> Outcomes {
-        if let [keys] = reads {
-            let replies = self.run_until(&Commands::One(read(keys)), deadline).await;
-            return smallvec![replies.and_then(|mut replies| replies.pop().map_or_else(unanswered, values))];
-        }
-        let mut pipeline = Pipeline::with_capacity(reads.len());
-        for keys in reads {
-            pipeline.add_command(read(keys));
-        }
-        match self.run_until(&Commands::Many(pipeline, reads.len()), deadline).await {
-            Ok(replies) => replies.into_iter().map(values).collect(),
-            Err(error) => smallvec![Err(error); reads.len()],
-        }
-    }
-
-    /// Runs one command. An error reply becomes a `StoreError`.
-    async fn run(&self, command: Cmd) -> Result<Value, StoreError> {
-        let replies = self.run_until(&Commands::One(command), Instant::now() + self.deadline).await?;
-        replies.into_iter().next().map_or_else(unanswered, |reply| Ok(reply.extract_error()?))
-    }
-
-    /// Runs commands within the deadline, checkout included, and marks a connection that broke.
-    async fn run_until(&self, commands: &Commands, deadline: Instant) -> Result<Replies, StoreError> {
-        if !self.health.breaker.allows(Instant::now()) {
-            return Err(StoreError::Unreachable("it has just failed and is skipped for a moment".to_owned()));
-        }
-        let result = match in_time(deadline, self.connection()).await {
-            Some(Ok(connection)) => self.send(connection, commands, deadline).await,
-            Some(Err(error)) => Err(error),
-            None => Err(StoreError::Deadline(self.deadline)),
-        };
-        self.health.note(&result);
-        result
-    }
-
-    /// Runs a script on a lock if it has this token. Returns whether it had.
-    async fn if_held(&self, script: &str, key: &Key, token: &Bytes, ttl: u64) -> Result<bool, StoreError> {
-        let mut command = cmd("EVAL");
-        command.arg(script).arg(1).arg(key.as_bytes()).arg(token.as_ref()).arg(ttl);
-        Ok(matches!(self.run(command).await?, Value::Int(1)))
-    }
-
-    async fn send(
-        &self,
-        mut connection: Handle,
-        commands: &Commands,
-        deadline: Instant,
-    ) -> Result<Replies, StoreError> {
-        let result = match in_time(deadline, commands.query(&mut connection.multiplexed)).await {
-            Some(result) => result.map_err(StoreError::from),
-            None => Err(StoreError::Deadline(self.deadline)),
-        };
-        if result.as_ref().is_err_and(StoreError::is_outage) {
-            connection.broken.store(true, Ordering::Relaxed);
-        }
-        result
-    }
-
-    /// A handle on a working connection. The checkout ends at once, since many requests share the connection.
-    async fn connection(&self) -> Result<Handle, StoreError> {
-        loop {
-            // When bb8 cannot connect, its waiters wait on; this notification ends their wait.
-            let connect_failed = self.health.connect_failed.notified();
-            let checkout = tokio::select! {
-                biased;
-                checkout = self.workers.own().pool.get() => checkout.map_err(|error| StoreError::Unreachable(error.to_string()))?,
-                () = connect_failed => return Err(StoreError::Unreachable("cannot connect".to_owned())),
-            };
-            if !checkout.is_broken() {
-                return Ok(checkout.clone());
+    fn allowed(&self) -> Result<(), StoreError> {
+        match self.health.breaker.allows(Instant::now()) {
+            true => Ok(()),
+            false => {
+                Err(StoreError::Unreachable("it has just failed and is skipped for a moment".to_owned()))
             }
         }
     }
+
+    /// Runs a script on a lock if it has this token. Returns whether it had.
+    async fn if_held(&self, held: &Held, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
+        let (key, ttl) = (key.as_bytes(), held.ttl.to_string());
+        let script = self.write("EVAL", &[held.script.as_bytes(), b"1", key, token, ttl.as_bytes()]).await;
+        if !matches!(script, Err(StoreError::Refused(_))) {
+            return Ok(matches!(script?, Reply::Number(1)));
+        }
+        // A user without EVAL: another proxy may claim the lock between the two commands, and fetch the page once more.
+        let [value] = self.get([key]).await?;
+        if value.as_ref() != Some(token) {
+            return Ok(false);
+        }
+        let arguments: &[&[u8]] = if held.command == "DEL" { &[key] } else { &[key, ttl.as_bytes()] };
+        Ok(matches!(self.write(held.command, arguments).await?, Reply::Number(1)))
+    }
+}
+
+/// A change of a lock that only the holder of its token may make: another proxy may have claimed it meanwhile.
+struct Held {
+    script: &'static str,
+    /// The command in the script.
+    command: &'static str,
+    /// In milliseconds.
+    ttl: u64,
 }
 
 impl Store for RedisStore {
@@ -153,47 +138,70 @@ impl Store for RedisStore {
         const PATIENCE: Duration = Duration::from_millis(250);
         const PAUSE: Duration = Duration::from_millis(10);
         let connected = async {
-            while self.connection().await.is_err() {
+            while self.workers.own().connections.connect().await.is_err() {
                 sleep(PAUSE).await;
             }
         };
         // After a timeout, the first request tries again.
         let _ = timeout(PATIENCE, connected).await;
     }
+
+    async fn refusals(&self, prefix: &[u8]) -> Vec<Refusal> {
+        let key = [prefix, b"none"].concat();
+        let mut commands = Commands::default();
+        // None of these changes anything: the key does not exist, and no value may live for 0 seconds.
+        commands.push("GET", &[&key]);
+        commands.push("MGET", &[&key, &key]);
+        commands.push("PTTL", &[&key]);
+        commands.push("SETEX", &[&key, b"0", b""]);
+        commands.push("EXPIRE", &[&key, b"1"]);
+        commands.push("PEXPIRE", &[&key, b"1"]);
+        commands.push("DEL", &[&key]);
+        commands.push("SET", &[&key, b"", b"XX", b"PX", b"1"]);
+        commands.push("EVAL", &[RENEW.as_bytes(), b"1", &key, b"", b"1"]);
+        let outcomes = self.workers.own().connections.ask(&commands).await;
+        for (name, outcome) in commands.names().zip(outcomes) {
+            if let Ok(Reply::Error(text)) = outcome
+                && !text.starts_with("ERR invalid expire time")
+            {
+                self.health.refused(name, &text);
+            }
+        }
+        self.health.refusals()
+    }
 }
 
 impl Values for RedisStore {
     async fn get<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
-        self.read(keys).await
+        // A GET for one key, as people expect in MONITOR.
+        match self.read(if N == 1 { "GET" } else { "MGET" }, &keys).await? {
+            Reply::Values(mut values) if values.len() == N => {
+                Ok(std::array::from_fn(|index| values[index].take()))
+            }
+            _ => Err(unanswered()),
+        }
     }
 
     async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
-        let mut command = cmd("PTTL");
-        command.arg(key);
         // Negative: the key does not exist, or never expires.
-        let milliseconds = match self.run(command).await? {
-            Value::Int(milliseconds) => u64::try_from(milliseconds).ok(),
+        let milliseconds = match self.read("PTTL", &[key]).await? {
+            Reply::Number(milliseconds) => u64::try_from(milliseconds).ok(),
             _ => None,
         };
         Ok(milliseconds.map(Duration::from_millis))
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
-        let seconds = ttl.as_secs().max(1);
-        let mut pipeline = pipe();
-        for write in &writes {
-            match write {
-                Write::Set(key, value) => {
-                    pipeline.cmd("SETEX").arg(key.as_bytes()).arg(seconds).arg(value.as_ref())
+        let ttl = ttl.as_secs().max(1).to_string();
+        let add = |batch: &mut Commands| {
+            for write in &writes {
+                match write {
+                    Write::Set(key, value) => batch.push("SETEX", &[key.as_bytes(), ttl.as_bytes(), value]),
+                    Write::Extend(key) => batch.push("EXPIRE", &[key.as_bytes(), ttl.as_bytes()]),
                 }
-                Write::Extend(key) => pipeline.cmd("EXPIRE").arg(key.as_bytes()).arg(seconds),
-            };
-        }
-        let deadline = Instant::now() + self.deadline;
-        let replies = self.run_until(&Commands::Many(pipeline, writes.len()), deadline).await;
-        let result = replies.and_then(|replies| {
-            replies.into_iter().try_for_each(|reply| Ok(reply.extract_error().map(drop)?))
-        });
+            }
+        };
+        let result = self.write_all(add).await.map(drop);
         writes.iter().for_each(|write| self.listeners.changed(write.key().as_bytes()));
         result
     }
@@ -202,11 +210,8 @@ impl Values for RedisStore {
         if keys.is_empty() {
             return Ok(());
         }
-        let mut command = cmd("DEL");
-        for key in keys {
-            command.arg(key.as_bytes());
-        }
-        let result = self.run(command).await.map(drop);
+        let arguments: Vec<_> = keys.iter().map(Key::as_bytes).collect();
+        let result = self.write("DEL", &arguments).await.map(drop);
         keys.iter().for_each(|key| self.listeners.changed(key.as_bytes()));
         result
     }
@@ -214,17 +219,18 @@ impl Values for RedisStore {
 
 impl Locks for RedisStore {
     async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
-        let mut command = cmd("SET");
-        command.arg(key.as_bytes()).arg(token.as_ref()).arg("NX").arg("PX").arg(milliseconds(ttl));
-        Ok(matches!(self.run(command).await?, Value::Okay))
+        let ttl = milliseconds(ttl).to_string();
+        let arguments: &[&[u8]] = &[key.as_bytes(), token, b"NX", b"PX", ttl.as_bytes()];
+        Ok(matches!(self.write("SET", arguments).await?, Reply::Status))
     }
 
     async fn renew(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
-        self.if_held(RENEW, key, token, milliseconds(ttl)).await
+        let held = Held { script: RENEW, command: "PEXPIRE", ttl: milliseconds(ttl) };
+        self.if_held(&held, key, token).await
     }
 
     async fn release(&self, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
-        self.if_held(RELEASE, key, token, 0).await
+        self.if_held(&Held { script: RELEASE, command: "DEL", ttl: 0 }, key, token).await
     }
 }
 
@@ -241,7 +247,6 @@ impl Feed for RedisStore {
     }
 }
 
-/// Only the holder of the token may renew: another proxy may have claimed the lock meanwhile.
 const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 const RELEASE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
@@ -250,69 +255,6 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// The replies to commands, in order.
-type Replies = SmallVec<[Value; 1]>;
-
-/// The commands of one round trip.
-enum Commands {
-    One(Cmd),
-    /// A pipeline and the number of its commands.
-    Many(Pipeline, usize),
-}
-
-impl Commands {
-    /// Sends the commands. Each reply may be an error.
-    async fn query(&self, connection: &mut MultiplexedConnection) -> Result<Replies, RedisError> {
-        // query_async would box its future.
-        match self {
-            Self::One(command) => connection.send_packed_command(command).await.map(|value| smallvec![value]),
-            Self::Many(pipeline, count) => {
-                connection.send_packed_commands(pipeline, 0, *count).await.map(Replies::from_vec)
-            }
-        }
-    }
-}
-
-/// A read of one key is a GET, as people expect in MONITOR; a read of two keys is an MGET.
-fn read(keys: &KeyList) -> Cmd {
-    let name = if keys.len() == 1 { "GET" } else { "MGET" };
-    let length = keys.iter().map(|key| key.as_bytes().len()).sum::<usize>();
-    let mut command = Cmd::with_capacity(1 + keys.len(), name.len() + length);
-    command.arg(name);
-    for key in keys {
-        command.arg(key.as_bytes());
-    }
-    command
-}
-
-/// The values of a reply, moved out of it without a copy.
-fn values(reply: Value) -> ReadOutcome {
-    let value = |value| match value {
-        Value::BulkString(bytes) => Some(Bytes::from(bytes)),
-        _ => None,
-    };
-    match reply.extract_error()? {
-        Value::Array(replies) => Ok(replies.into_iter().map(value).collect()),
-        reply => Ok(smallvec![value(reply)]),
-    }
-}
-
-/// Copies the values of a shared read.
-fn values_of<const N: usize>(outcome: &ReadOutcome) -> Result<[Option<Bytes>; N], StoreError> {
-    let values = outcome.as_ref().map_err(Clone::clone)?;
-    Ok(std::array::from_fn(|index| values.get(index).cloned().flatten()))
-}
-
-fn unanswered<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unreachable("it sent no reply".to_owned()))
-}
-
-impl From<RedisError> for StoreError {
-    fn from(error: RedisError) -> Self {
-        // After an error reply the connection is usable; any other error may have left half a reply on it.
-        if error.code().is_some() && !error.is_unrecoverable_error() {
-            return Self::Refused(error.to_string());
-        }
-        Self::Unreachable(error.to_string())
-    }
+fn unanswered() -> StoreError {
+    StoreError::Unreachable("it sent no reply of use".to_owned())
 }

@@ -415,7 +415,7 @@ async fn the_time_of_a_miss_includes_the_look_into_the_store() {
     // A store that never answers.
     let store = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}/1", store.local_addr().unwrap());
-    let store = RedisStore::new(&url, Duration::from_millis(200)).unwrap();
+    let store = RedisStore::new(&url, Duration::from_millis(200), 1 << 20).unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::with(origin.address, store, RULES).await;
     assert_eq!(scene.get("/p/").await.cache(), "MISS fwd=miss; detail=store-unreachable");

@@ -38,7 +38,7 @@ async fn hits_come_back(scene: &Scene) -> Reply {
 /// A proxy whose store has the default deadline of 50 ms. It has no near cache, from which hits would continue for half a
 /// second after Redis hangs.
 async fn impatient(redis: &Redis, origin: &Origin) -> Scene {
-    let store = RedisStore::new(&redis.url(), Duration::from_millis(50)).unwrap();
+    let store = RedisStore::new(&redis.url(), Duration::from_millis(50), 1 << 20).unwrap();
     Scene::with(origin.address, store, RULES).await
 }
 
@@ -165,7 +165,8 @@ async fn a_store_that_answers_garbage_is_a_miss(on: Setup) {
             }
         });
         let origin = Origin::pages("").await;
-        let store = RedisStore::new(&format!("redis://{address}/1"), Duration::from_millis(50)).unwrap();
+        let store =
+            RedisStore::new(&format!("redis://{address}/1"), Duration::from_millis(50), 1 << 20).unwrap();
         let scene = Scene::with(origin.address, store, &on.settings(RULES)).await;
         for number in 1..=3 {
             let reply = scene.get("/p/").await;

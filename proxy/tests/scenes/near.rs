@@ -162,7 +162,7 @@ async fn a_page_does_not_outlive_its_time_in_redis() {
 async fn a_redis_that_falls_silent_is_not_near() {
     let redis = Redis::start().unwrap();
     let origin = Origin::pages("").await;
-    let store = RedisStore::new(&redis.url(), BOUND).unwrap();
+    let store = RedisStore::new(&redis.url(), BOUND, 1 << 20).unwrap();
     let scene = Scene::with(origin.address, store, &Setup::Near.settings(RULES)).await;
     scene.get("/p/").await;
     get_near(&scene, "/p/", "").await;

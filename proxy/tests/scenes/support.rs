@@ -383,7 +383,7 @@ pub(crate) async fn heard(on: Setup) {
 
 pub(crate) fn redis_store(url: &str) -> RedisStore {
     // Far above what a busy test machine needs, far below what a test waits.
-    RedisStore::new(url, Duration::from_secs(2)).unwrap()
+    RedisStore::new(url, Duration::from_secs(2), 1 << 20).unwrap()
 }
 
 /// A connection to the proxy.

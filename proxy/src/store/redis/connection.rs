@@ -1,0 +1,227 @@
+//! One connection to Redis: commands go out together, their replies come back in order.
+//!
+//! It belongs to one batch of commands at a time. With the library's shared connection, a value that takes its time on
+//! the wire would hold up all others, and a deadline could not tell a slow value from a silent Redis.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bb8_redis::redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
+use server::Alarm;
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use super::resp::{Reply, read_reply, write_command};
+use super::tls;
+
+/// For replies. A value that is longer is read into its own memory without passing through here.
+const BUFFER: usize = 32 << 10;
+
+/// The slowest transfer that counts as one, in bytes a second: 64 connections may share 100 Mbit/s.
+const SLOWEST: u32 = 256 << 10;
+
+/// The bytes that are on their way at once; only what exceeds them takes time to send.
+const IN_FLIGHT: usize = 64 << 10;
+
+/// Replies to commands, in their order.
+pub(super) type Replies = SmallVec<[Reply; 4]>;
+
+/// The bounds of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// How long Redis may be silent.
+    pub(super) silence: Duration,
+    /// The length of the longest value that is read.
+    pub(super) longest_value: usize,
+}
+
+/// A connection that is logged in.
+pub(super) struct Connection {
+    stream: BufReader<Watched>,
+    bounds: Bounds,
+    /// False while replies are outstanding.
+    is_at_rest: bool,
+    pub(super) was_used: bool,
+}
+
+impl Connection {
+    /// Connects and logs in. The name is resolved anew each time.
+    pub(super) async fn open(info: &ConnectionInfo, bounds: Bounds) -> io::Result<Self> {
+        let stream = connect(info.addr()).await?;
+        let stream = BufReader::with_capacity(BUFFER, Watched::new(stream));
+        let mut connection = Self { stream, bounds, is_at_rest: true, was_used: false };
+        connection.log_in(info.redis_settings()).await?;
+        Ok(connection)
+    }
+
+    async fn log_in(&mut self, settings: &RedisConnectionInfo) -> io::Result<()> {
+        let mut commands = Vec::new();
+        let mut names = SmallVec::<[&str; 2]>::new();
+        if let Some(password) = settings.password() {
+            let user = settings.username().map(str::as_bytes);
+            let words: SmallVec<[&[u8]; 2]> = user.into_iter().chain([password.as_bytes()]).collect();
+            write_command(&mut commands, "AUTH", &words);
+            names.push("AUTH");
+        }
+        if settings.db() != 0 {
+            write_command(&mut commands, "SELECT", &[settings.db().to_string().as_bytes()]);
+            names.push("SELECT");
+        }
+        let mut replies = Replies::new();
+        self.exchange(&commands, names.len(), &mut replies).await?;
+        self.was_used = false;
+        match replies.into_iter().zip(names).find(|(reply, _)| matches!(reply, Reply::Error(_))) {
+            Some((Reply::Error(error), name)) => Err(io::Error::other(format!("{name}: {error}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends commands and appends their replies. After an error, or if it is dropped before its end, the connection is
+    /// not at rest and cannot be used any more.
+    pub(super) async fn exchange(
+        &mut self,
+        commands: &[u8],
+        count: usize,
+        replies: &mut Replies,
+    ) -> io::Result<()> {
+        let Bounds { silence, longest_value } = self.bounds;
+        self.is_at_rest = count == 0;
+        let sending = transfer(commands.len().saturating_sub(IN_FLIGHT));
+        self.watch().allow(silence, sending);
+        self.watch().write_all(commands).await?;
+        self.watch().flush().await?;
+        self.watch().allow(silence + sending, transfer(longest_value.saturating_mul(count)));
+        for _ in 0..count {
+            let reply = read_reply(&mut self.stream, longest_value).await?;
+            self.was_used = true;
+            let is_last = matches!(reply, Reply::TooLong(_));
+            replies.push(reply);
+            if is_last {
+                return Err(io::Error::new(ErrorKind::FileTooLarge, "a value is longer than any page"));
+            }
+        }
+        self.is_at_rest = true;
+        Ok(())
+    }
+
+    /// Whether the connection can take commands: no replies are outstanding, and Redis has not closed it. Costs no system
+    /// call while it is open.
+    pub(super) fn is_usable(&mut self) -> bool {
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(Waker::noop());
+        // Redis never speaks first: whatever can be read announces the end.
+        let is_silent = self.stream.buffer().is_empty();
+        self.is_at_rest
+            && is_silent
+            && Pin::new(&mut self.watch().stream).poll_read(&mut cx, &mut byte).is_pending()
+    }
+
+    /// Whether it broke, or was left in the middle of an exchange.
+    pub(super) fn is_broken(&self) -> bool {
+        !self.is_at_rest
+    }
+
+    fn watch(&mut self) -> &mut Watched {
+        self.stream.get_mut()
+    }
+}
+
+/// How long bytes may take.
+fn transfer(bytes: usize) -> Duration {
+    Duration::from_secs(bytes as u64) / SLOWEST
+}
+
+async fn connect(address: &ConnectionAddr) -> io::Result<Box<dyn Stream>> {
+    match address {
+        ConnectionAddr::Tcp(host, port) => Ok(Box::new(connect_tcp(host, *port).await?)),
+        ConnectionAddr::TcpTls { host, port, insecure: false, .. } => {
+            Ok(Box::new(tls::connect(host, connect_tcp(host, *port).await?).await?))
+        }
+        ConnectionAddr::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        _ => Err(io::Error::new(
+            ErrorKind::Unsupported,
+            "rediss:// without #insecure, redis:// and unix:// are supported",
+        )),
+    }
+}
+
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    /// Below the idle time of usual balancers and firewalls.
+    const KEEPALIVE: Duration = Duration::from_secs(30);
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(&stream)
+        .set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+    Ok(stream)
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+
+/// A stream that fails if nothing moves on it for too long.
+struct Watched {
+    stream: Box<dyn Stream>,
+    alarm: Alarm,
+    silence: Duration,
+    /// When silence becomes an error. Each byte moves it, up to `end`.
+    until: Instant,
+    end: Instant,
+}
+
+impl Watched {
+    fn new(stream: Box<dyn Stream>) -> Self {
+        let now = Instant::now();
+        Self { stream, alarm: Alarm::default(), silence: Duration::ZERO, until: now, end: now }
+    }
+
+    /// From now on allows so much silence, and so much time for bytes that move.
+    fn allow(&mut self, silence: Duration, transfer: Duration) {
+        let now = Instant::now();
+        (self.silence, self.until, self.end) = (silence, now + silence, now + silence + transfer);
+    }
+
+    /// Takes the outcome of a try to move bytes.
+    fn watch<T>(&mut self, moved: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if moved.is_ready() {
+            self.until = self.end.min(Instant::now() + self.silence);
+            return moved;
+        }
+        std::task::ready!(self.alarm.poll(cx, self.until));
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        this.watch(read, cx)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.watch(written, cx)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        this.watch(flushed, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
