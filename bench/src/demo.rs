@@ -8,6 +8,7 @@
 mod step;
 mod walk;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use self::step::Steps;
@@ -41,7 +42,8 @@ async fn play(args: &DemoArgs) -> Result<(), LabError> {
     tokio::select! {
         dead = laboratory.death() => Err(dead),
         () = stop.recv() => {
-            println!("\nStopping.");
+            // Nobody reads this if the terminal has closed.
+            let _ = writeln!(io::stdout(), "\nStopping.");
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! Stops work at Ctrl-C or SIGTERM.
+//! Stops work when the user asks for it or the terminal closes.
 
 use std::io;
 
@@ -6,19 +6,32 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::laboratory::LabError;
 
-/// Receives Ctrl-C and SIGTERM.
+/// Receives the signals that ask a program to stop: SIGTERM, SIGINT (Ctrl-C), SIGQUIT (Ctrl-\), and SIGHUP, which a
+/// terminal that closes sends.
 pub(crate) struct Stop {
-    interrupt: Signal,
     terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
     pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     pub(crate) async fn recv(&mut self) {
-        tokio::select! { _ = self.interrupt.recv() => (), _ = self.terminate.recv() => () }
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+            _ = self.quit.recv() => (),
+            _ = self.hangup.recv() => (),
+        }
     }
 
     /// Does the work. A signal drops the work, which ends everything that it started.

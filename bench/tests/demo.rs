@@ -5,8 +5,9 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -40,6 +41,16 @@ fn sigterm_ends_the_demo_in_order() {
     demo.lines_until("Serving until Ctrl-C");
     demo.signal(Signal::TERM);
     assert_eq!(demo.end().code(), Some(0), "{}", demo.stderr());
+    demo.assert_gone();
+}
+
+#[test]
+fn a_terminal_that_closes_ends_the_demo_in_order() {
+    let mut demo = Demo::start(&[]);
+    demo.lines_until("Serving until Ctrl-C");
+    demo.close_output();
+    demo.signal(Signal::HUP);
+    assert_eq!(demo.end().code(), Some(0));
     demo.assert_gone();
 }
 
@@ -92,6 +103,8 @@ static TURN: Mutex<()> = Mutex::new(());
 struct Demo {
     child: Child,
     lines: Receiver<String>,
+    /// The thread that reads the output, a line at a time as they are received.
+    reader: Option<JoinHandle<()>>,
     stderr: String,
     folder: TempDir,
     /// The processes of its programs, from the demo's output.
@@ -117,12 +130,12 @@ impl Demo {
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        let (sender, lines) = sync_channel(0);
+        let reader = std::thread::spawn(move || {
+            let _ = output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line));
         });
-        let stderr = String::new();
-        Self { child, lines, stderr, folder, pids: Vec::new(), ports: Vec::new(), _turn: turn }
+        let (reader, stderr) = (Some(reader), String::new());
+        Self { child, lines, reader, stderr, folder, pids: Vec::new(), ports: Vec::new(), _turn: turn }
     }
 
     /// The output up to a line that contains `last`.
@@ -143,6 +156,13 @@ impl Demo {
             }
         }
         panic!("the demo did not print {last:?}: {lines:#?} {}", self.stderr());
+    }
+
+    /// Closes the other end of the demo's output, so that writing to it fails.
+    fn close_output(&mut self) {
+        self.lines = sync_channel(0).1;
+        self.reader.take().unwrap().join().unwrap();
+        drop(self.child.stderr.take());
     }
 
     fn proxy(&self) -> Pid {

@@ -57,34 +57,55 @@ pub fn announce(name: &str, address: SocketAddr) {
     let _ = writeln!(io::stdout(), "{name} listening on http://{address}");
 }
 
-/// Completes at SIGTERM or SIGINT; at a second signal the program exits at once. Fails if
-/// signals cannot be had, before the server starts.
+/// Completes at SIGTERM, SIGINT or SIGQUIT; at a second of them the program exits at once. SIGHUP, SIGUSR1 and SIGUSR2
+/// are only logged. Fails if the handlers cannot be installed, before the server starts.
 pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut stops =
-        Stops { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut signals = Signals::install()?;
     Ok(async move {
-        stops.next().await;
+        signals.stop().await;
         info!("stopping");
         tokio::spawn(async move {
-            let kind = stops.next().await;
+            let kind = signals.stop().await;
             warn!("stopped at once");
-            // As a shell would say it: 130 for Ctrl-C, 143 for SIGTERM.
+            // As a shell reports it: 130 for Ctrl-C, 143 for SIGTERM.
             std::process::exit(128 + kind.as_raw_value());
         });
     })
 }
 
-/// The signals that ask a program to stop.
-struct Stops {
+/// The signals that a server handles. Without a handler each of them would end it at once.
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
 }
 
-impl Stops {
-    async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.terminate.recv() => SignalKind::terminate(),
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Waits for a signal that asks the program to stop, and logs the others.
+    async fn stop(&mut self) -> SignalKind {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return SignalKind::terminate(),
+                _ = self.interrupt.recv() => return SignalKind::interrupt(),
+                _ = self.quit.recv() => return SignalKind::quit(),
+                _ = self.hangup.recv() => warn!("SIGHUP ignored: settings are read at the start, and only a restart changes them"),
+                _ = self.user1.recv() => warn!("SIGUSR1 ignored: it has no meaning here"),
+                _ = self.user2.recv() => warn!("SIGUSR2 ignored: it has no meaning here"),
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ async fn answer(mut stream: TcpStream, path: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_signal_lets_requests_and_fills_finish() {
     let redis = block_in_place(Redis::start).unwrap();
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "QUIT"] {
         let (mut proxy, origin) = start(&redis.url()).await;
         let address = proxy.address;
         let client =
@@ -67,7 +67,7 @@ async fn the_first_signal_lets_requests_and_fills_finish() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_signal_ends_the_program_at_once() {
-    for (first, second, status) in [("TERM", "TERM", 143), ("TERM", "INT", 130), ("INT", "INT", 130)] {
+    for (first, second, status) in [("TERM", "TERM", 143), ("TERM", "INT", 130), ("INT", "QUIT", 131)] {
         let (mut proxy, origin) = start("memory").await;
         let address = proxy.address;
         let client = tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/").await });
@@ -77,6 +77,28 @@ async fn the_second_signal_ends_the_program_at_once() {
         proxy.signal(second);
         assert_eq!(block_in_place(|| proxy.wait()), Some(status), "{first}, {second}");
         assert!(client.await.unwrap().is_err());
+    }
+}
+
+/// Before the shutdown and during it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_without_a_meaning_is_logged_and_cuts_no_request() {
+    for signal in ["HUP", "USR1", "USR2"] {
+        let (mut proxy, origin) = start("memory").await;
+        let address = proxy.address;
+        let client = tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/").await });
+        let under_way = request_at(&origin).await;
+        let ignored = format!("SIG{signal} ignored");
+        proxy.signal(signal);
+        block_in_place(|| proxy.says(&ignored));
+        proxy.signal("TERM");
+        block_in_place(|| proxy.says("stopping"));
+        proxy.signal(signal);
+        block_in_place(|| proxy.says(&ignored));
+        answer(under_way, "/p/").await;
+        let reply = client.await.unwrap().unwrap();
+        assert_eq!((reply.status, reply.body), (200, origin::body("/p/")), "{signal}");
+        assert_eq!(block_in_place(|| proxy.wait()), Some(0), "{signal}");
     }
 }
 
