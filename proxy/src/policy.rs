@@ -405,6 +405,20 @@ mod tests {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "BREW"] {
             assert_eq!(disposition(method, "/p/"), Err(Pass::Method), "{method}");
         }
+        let rules = vec![Rule::off("/p/off/*").unwrap(), Rule::new("/p/*", 1).unwrap()];
+        let policy = Policy::new(rules, 1000);
+        for (method, target, expected) in [
+            ("GET", "/p/on", None),
+            ("GET", "/p/off/", Some(Pass::Off)),
+            ("POST", "/p/off/", Some(Pass::Off)),
+        ] {
+            let request = Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
+            let pass = match policy.rules().disposition(&Question::of_parts(&request, peer)) {
+                Disposition::Lookup(_) => None,
+                Disposition::Pass(pass) => Some(pass),
+            };
+            assert_eq!(pass, expected, "{method} {target}");
+        }
         let nothing = Policy::new(Vec::new(), 1000);
         assert!(matches!(
             nothing.rules().disposition(&Question::of_parts(&request("POST", &[]), peer)),

@@ -229,6 +229,7 @@ mod tests {
             (CacheStatus::Declined(Decline::SetCookie), "BYPASS", "cachepage; fwd=bypass; detail=set-cookie"),
             (CacheStatus::Passed(Pass::Method), "BYPASS", "cachepage; fwd=method"),
             (CacheStatus::Passed(Pass::Rule), "BYPASS", "cachepage; fwd=bypass; detail=no-rule"),
+            (CacheStatus::Passed(Pass::Off), "BYPASS", "cachepage; fwd=bypass; detail=rule-off"),
             (CacheStatus::Failed("bad-request"), "BYPASS", "cachepage; fwd=bypass; detail=bad-request"),
         ] {
             let mut headers = HeaderMap::new();

@@ -3,10 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+/// Encoded in the path of a URL by browsers, besides what is not ASCII. What they encode further, others send raw.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
+
 /// One `[[cache_page]]` of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub(crate) path: PathPattern,
+    /// Whether the pages of the path are left to the origin. Then nothing else of the rule counts.
+    pub is_off: bool,
     /// How long a page is stored.
     pub timeout: Duration,
     /// Part of the key, so that two rules (or two sites on one Redis) don't share pages.
@@ -49,11 +56,50 @@ pub(crate) enum PathPattern {
     Prefix(String),
 }
 
+impl PathPattern {
+    fn of(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.to_owned()),
+            None => Self::Exact(text.to_owned()),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) => text,
+        }
+    }
+
+    /// The paths that clients send for it: as written, and percent-encoded as browsers do (WHATWG URL, path state).
+    pub(crate) fn spellings(&self) -> impl Iterator<Item = String> {
+        let encoded = utf8_percent_encode(self.text(), ENCODED).to_string();
+        let is_other = encoded != self.text();
+        [Some(self.text().to_owned()), is_other.then_some(encoded)].into_iter().flatten()
+    }
+
+    /// Whether it matches every path that the other one matches.
+    fn covers(&self, other: &Self) -> bool {
+        match self {
+            Self::Exact(_) => self == other,
+            Self::Prefix(prefix) => other.text().starts_with(prefix),
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(path) => write!(f, "{path}*"),
+        }
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            PathPattern::Exact(path) => write!(f, "{path}, {} s", self.timeout.as_secs()),
-            PathPattern::Prefix(path) => write!(f, "{path}*, {} s", self.timeout.as_secs()),
+        match self.is_off {
+            true => write!(f, "{}, off", self.path),
+            false => write!(f, "{}, {} s", self.path, self.timeout.as_secs()),
         }
     }
 }
@@ -61,21 +107,11 @@ impl fmt::Display for Rule {
 impl Rule {
     /// A rule for one path or, with `*` at its end, for all paths that begin with it. Paths are compared byte for byte.
     pub fn new(path: &str, seconds: u64) -> Result<Self, &'static str> {
-        let (text, path) = match path.strip_suffix('*') {
-            Some(prefix) => (prefix, PathPattern::Prefix(prefix.to_owned())),
-            None => (path, PathPattern::Exact(path.to_owned())),
-        };
-        if !text.starts_with('/') {
-            return Err("a path must begin with /");
-        }
-        if text.contains('*') {
-            return Err("* may only stand at the end");
-        }
-        if text.contains(['?', '#']) {
-            return Err("a rule names a path, without a query: each query has its own pages");
-        }
+        let path = PathPattern::of(path);
+        check(&path)?;
         Ok(Self {
             path,
+            is_off: false,
             timeout: Duration::from_secs(seconds),
             key_prefix: String::new(),
             authorization: Authorization::Pass,
@@ -86,6 +122,16 @@ impl Rule {
         })
     }
 
+    /// A rule for paths that are not cached.
+    pub fn off(path: &str) -> Result<Self, &'static str> {
+        Ok(Self { is_off: true, ..Self::new(path, 0)? })
+    }
+
+    /// Whether this rule, which comes first, leaves no path to the other one.
+    pub(crate) fn hides(&self, other: &Self) -> bool {
+        self.path.covers(&other.path)
+    }
+
     /// Whether pages for requests with `Authorization` are stored.
     pub(crate) fn tells_credentials_apart(&self) -> bool {
         self.authorization == Authorization::Vary
@@ -93,11 +139,34 @@ impl Rule {
 
     #[cfg(test)]
     pub(crate) fn matches(&self, path: &str) -> bool {
-        match &self.path {
-            PathPattern::Exact(exact) => path == exact,
-            PathPattern::Prefix(prefix) => path.starts_with(prefix),
-        }
+        self.path.spellings().any(|text| match self.path {
+            PathPattern::Exact(_) => path == text,
+            PathPattern::Prefix(_) => path.starts_with(&text),
+        })
     }
+}
+
+/// Refuses a path that no client sends.
+fn check(pattern: &PathPattern) -> Result<(), &'static str> {
+    let path = pattern.text();
+    if !path.starts_with('/') {
+        return Err("a path must begin with /");
+    }
+    if path.contains('*') {
+        return Err("* may only stand at the end");
+    }
+    if path.contains(['?', '#']) {
+        return Err("a rule names a path, without a query: each query has its own pages");
+    }
+    if path.contains(char::is_control) {
+        return Err("a path has no control characters");
+    }
+    // The last segment of a prefix goes on.
+    let open = usize::from(matches!(pattern, PathPattern::Prefix(_)));
+    if path.rsplit('/').skip(open).any(|segment| segment == "." || segment == "..") {
+        return Err("clients resolve . and .. before they ask: write the path that remains");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -116,6 +185,13 @@ mod tests {
             ("/p/*", "/p/q/r", true),
             ("/p/*", "/p", false),
             ("/*", "//x", true),
+            ("/\u{fc}/*", "/%C3%BC/a", true),
+            ("/\u{fc}/*", "/\u{fc}/a", true),
+            ("/\u{fc}/*", "/%FC/a", false),
+            ("/a b", "/a%20b", true),
+            ("/.*", "/.env", true),
+            ("/%C3%BC", "/%C3%BC", true),
+            ("/%C3%BC", "/%25C3%25BC", false),
         ] {
             assert_eq!(Rule::new(pattern, 60).unwrap().matches(path), expected, "{pattern} {path}");
         }
@@ -123,8 +199,38 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_a_pattern_is_refused() {
-        for pattern in ["", "p/", "*", "/a*b", "/a**", "/p/?page=2", "/p#x"] {
+        for pattern in [
+            "",
+            "p/",
+            "*",
+            "/a*b",
+            "/a**",
+            "/p/?page=2",
+            "/p#x",
+            "http://a/",
+            "/a\nb",
+            "/\u{85}",
+            "/a/../b",
+            "/./*",
+            "/..",
+        ] {
             assert!(Rule::new(pattern, 60).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_rule_hides_a_later_one_if_it_matches_all_its_paths() {
+        for (first, later, expected) in [
+            ("/a/", "/a/", true),
+            ("/a/*", "/a/", true),
+            ("/a/*", "/a/b/*", true),
+            ("/*", "/\u{fc}", true),
+            ("/a/", "/a/*", false),
+            ("/a/b/*", "/a/*", false),
+            ("/a/*", "/a", false),
+        ] {
+            let [first, later] = [first, later].map(|path| Rule::new(path, 60).unwrap());
+            assert_eq!(first.hides(&later), expected, "{first} {later}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Pass {
     Method,
     /// No rule matches the path.
     Rule,
+    /// The rule of the path is off.
+    Off,
 }
 
 /// The rules, in order. The first that matches a path counts.
@@ -48,9 +50,11 @@ impl Rules {
         let mut exact = HashMap::new();
         let mut prefixes = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
-            match &rule.path {
-                PathPattern::Exact(path) => drop(exact.entry(path.clone()).or_insert(index)),
-                PathPattern::Prefix(prefix) => prefixes.push((prefix.clone(), index)),
+            for text in rule.path.spellings() {
+                match rule.path {
+                    PathPattern::Exact(_) => drop(exact.entry(text).or_insert(index)),
+                    PathPattern::Prefix(_) => prefixes.push((text, index)),
+                }
             }
         }
         Self { all: rules.into_iter().map(Arc::new).collect(), exact, prefixes: nested(prefixes) }
@@ -60,6 +64,7 @@ impl Rules {
     pub(crate) fn disposition(&self, question: &Question<'_>) -> Disposition<'_> {
         match self.find(question.path) {
             None => Disposition::Pass(Pass::Rule),
+            Some(rule) if rule.is_off => Disposition::Pass(Pass::Off),
             Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
                 Disposition::Pass(Pass::Method)
             }
@@ -68,7 +73,7 @@ impl Rules {
     }
 
     /// The first rule that matches a path.
-    fn find(&self, path: &str) -> Option<&Arc<Rule>> {
+    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Rule>> {
         let exact = self.exact.get(path).copied();
         let first = [exact, self.first_prefix(path)].into_iter().flatten().min()?;
         self.all.get(first)
@@ -106,6 +111,7 @@ impl Pass {
         match self {
             Self::Method => "method",
             Self::Rule => "no-rule",
+            Self::Off => "rule-off",
         }
     }
 }

@@ -113,8 +113,8 @@ impl<S: Store> Proxy<S> {
             return Ok(explanation);
         }
         let question = Question::of_parts(&request, peer);
+        explanation.rule = self.policy.rules().find(question.path).map(|rule| rule.to_string());
         if let Disposition::Lookup(rule) = self.policy.rules().disposition(&question) {
-            explanation.rule = Some(rule.to_string());
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
         let values = NotedValues { store: &self.store, notes: Mutex::default() };
