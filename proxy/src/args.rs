@@ -12,9 +12,13 @@ use clap::{Parser, Subcommand};
     version,
     max_term_width = 100,
     after_help = "Flags win over the environment, the environment over the file, the file over the defaults.\n\
+                  PROXY_CACHE holds any number of rules, with blanks or commas between them.\n\
+                  The file has further settings: deadlines, limits, the near cache, more for each rule, and the Django\n\
+                  that shares the cache. README.md lists them all, under \"In front of your own site\".\n\
                   RUST_LOG sets what is logged; RUST_LOG=debug logs a line for each request.\n\n\
                   Example:\n  \
-                  proxy --origin http://127.0.0.1:8001 --cache /api/properties/cached/=60 --cache '/blog/*=300'"
+                  proxy --origin http://127.0.0.1:8001 --cache /api/properties/cached/=60 --cache '/blog/*=300'\n  \
+                  PROXY_CACHE='/blog/drafts/*=off,/blog/*=300' proxy"
 )]
 pub struct Args {
     /// A command to run instead of serving.
@@ -49,14 +53,23 @@ pub struct Args {
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "PROXY_SITE", hide_env_values = true)]
     pub site: Option<String>,
 
-    /// A path to cache, and for how long (60 seconds by default); a trailing * makes it a prefix. Repeatable;
-    /// these rules come before those of the file
+    /// Proxies in front, such as nginx with TLS, whose X-Forwarded headers are believed; with commas between them
     #[arg(
         long,
         global = true,
-        value_name = "PATH[=SECONDS]",
+        value_name = "ADDRESS|NETWORK,...",
+        env = "PROXY_TRUSTED_PROXIES",
+        hide_env_values = true
+    )]
+    pub trusted_proxies: Option<String>,
+
+    /// A path to cache, and for how long (60 seconds by default) or off; a trailing * makes it a prefix. Repeatable, the
+    /// first match counts; these rules come before those of the file
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH[=SECONDS|=off]",
         env = "PROXY_CACHE",
-        value_delimiter = ' ',
         hide_env_values = true
     )]
     pub cache: Vec<String>,

@@ -1,9 +1,11 @@
 //! The settings of a proxy, parsed once into the types that use them. All faults are reported together, each with its
 //! place.
 
+mod address;
 mod django;
 mod limits;
 mod parse;
+mod rules;
 mod settings;
 
 use std::fmt;
@@ -19,6 +21,7 @@ use crate::origin::{Origin, OriginDeadlines, OriginLimits};
 use crate::page::format::Format;
 use crate::policy::Rule;
 use crate::request::site::Site;
+pub use address::StoreUrl;
 use parse::Scheme;
 use settings::{File, Setting, Settings};
 
@@ -59,15 +62,6 @@ pub struct Config {
     pub clients: server::Clients,
     /// Settings that are valid but probably a mistake, to be logged.
     pub warnings: Vec<String>,
-}
-
-/// Where pages are kept.
-#[derive(Clone, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// In this process.
-    Memory,
-    /// In Redis, at this URL.
-    Redis(String),
 }
 
 /// The deadlines for the origin and the store.
@@ -116,7 +110,8 @@ impl Config {
     pub fn parse(args: &Args, file: Option<(&str, &str)>) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let file = file.map_or_else(File::default, |(name, text)| File::parse(name, text, &mut faults));
-        let rules = rules(&args.cache, file.rules, &mut faults);
+        let mut warnings = Vec::new();
+        let rules = rules::rules(&args.cache, file.rules, &mut faults, &mut warnings);
         let config = config(args, Settings::new(file.settings, &mut faults));
         if let (Some(Keys::Django(_)), Some(rules)) = (config.as_ref().map(|config| &config.keys), &rules)
             && rules.iter().any(Rule::looks_at_the_clock)
@@ -127,13 +122,16 @@ impl Config {
             );
         }
         match (config, rules) {
-            (Some(config), Some(rules)) if faults.is_empty() => Ok(Self { rules, ..config }),
+            (Some(config), Some(rules)) if faults.is_empty() => {
+                warnings.extend(config.warnings);
+                Ok(Self { rules, warnings, ..config })
+            }
             _ => Err(Faults(faults)),
         }
     }
 }
 
-/// The settings that have flags: where to listen, the origin, the store, and how keys are made.
+/// The settings that have flags, but for the rules.
 struct Flagged {
     listen: Option<SocketAddr>,
     takeover: Option<Option<PathBuf>>,
@@ -141,6 +139,7 @@ struct Flagged {
     store: Option<StoreUrl>,
     keys: Option<Scheme>,
     site: Option<Option<Site>>,
+    trusted_proxies: Option<Vec<IpNet>>,
 }
 
 fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
@@ -153,25 +152,30 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
     let store = flag("--store (REDIS_URL)", &args.store);
     let keys = flag("--keys (PROXY_KEYS)", &args.keys);
     let site = flag("--site (PROXY_SITE)", &args.site);
+    let trusted = flag("--trusted-proxies (PROXY_TRUSTED_PROXIES)", &args.trusted_proxies);
     let flagged = Flagged {
-        listen: settings.take("listen", listen, "127.0.0.1:8000", parse::listen),
-        takeover: settings.take("takeover", takeover, "", parse::path),
-        origin: settings.take("origin", origin, "http://127.0.0.1:8001", parse::origin),
-        store: settings.take("store", store, parse::DEFAULT_STORE, parse::store),
+        listen: settings.take("listen", listen, "127.0.0.1:8000", address::listen),
+        takeover: settings.take("takeover", takeover, "", parse::socket),
+        origin: settings.take("origin", origin, "http://127.0.0.1:8001", address::origin),
+        store: settings.take("store", store, address::DEFAULT_STORE, address::store),
         keys: settings.take("keys", keys, "path", parse::keys),
-        site: settings.take("site", site, "", parse::site),
+        site: settings.take("site", site, "", address::site),
+        trusted_proxies: settings.take("trusted_proxies", trusted, "", address::networks),
     };
     if let (Some(listen), Some(origin)) = (&flagged.listen, &flagged.origin)
-        && origin.to_string() == format!("http://{listen}")
+        && origin.is_at(*listen)
     {
-        settings.fault(format!("origin: {origin} is where the proxy itself listens"));
+        settings.fault(format!(
+            "origin: {origin} is where the proxy itself listens: change --origin or --listen"
+        ));
     }
     flagged
 }
 
 /// Parses everything except the rules; `None` if there is a fault, which is then in the list.
 fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
-    let Flagged { listen, takeover, origin, store, keys, site } = flagged(args, &mut settings);
+    let Flagged { listen, takeover, origin, store, keys, site, trusted_proxies } =
+        flagged(args, &mut settings);
     let mut warnings = Vec::new();
     let sharing = match keys {
         Some(Scheme::Django) => django::django(&mut settings, &mut warnings),
@@ -180,7 +184,6 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
             other.map(|_| (Keys::Path, Format::Http, true))
         }
     };
-    let trusted_proxies = settings.take("trusted_proxies", None, "", parse::networks);
     let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
     let memory_limit = settings.take("memory_limit", None, "64MiB", parse::size);
     let near = settings.take("near", None, "off", parse::near);
@@ -211,65 +214,6 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         clients: server::Clients { deadlines: client_deadlines, limits: client_limits },
         warnings,
     })
-}
-
-/// The rules of the flags, followed by those of the file.
-fn rules(flags: &[String], tables: Vec<settings::Table>, faults: &mut Vec<String>) -> Option<Vec<Rule>> {
-    let mut rules = Vec::new();
-    for text in flags.iter().filter(|text| !text.is_empty()) {
-        let rule = parse::cache_flag(text)
-            .map_err(|fault| faults.push(format!("--cache (PROXY_CACHE) {text}: {fault}")));
-        rules.push(rule.ok());
-    }
-    rules.extend(tables.into_iter().map(|table| rule(Settings::new(table, faults))));
-    rules.into_iter().collect()
-}
-
-fn rule(mut settings: Settings<'_>) -> Option<Rule> {
-    let path = settings.take("path", None, "", |path| Rule::new(path, 0).map_err(str::to_owned));
-    let timeout = settings.take("timeout", None, "60", parse::seconds);
-    let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
-    let authorization = settings.take("authorization", None, "pass", parse::authorization);
-    let coalesce = settings.take("coalesce", None, "process", parse::coalesce);
-    let grace = settings.take("grace", None, "0", parse::seconds);
-    let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
-    let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
-    settings.finish();
-    Some(Rule {
-        coalesce: coalesce?,
-        grace: grace?,
-        stale_if_error: stale_if_error?,
-        early_refresh: early_refresh?,
-        timeout: timeout?,
-        key_prefix: key_prefix?,
-        authorization: authorization?,
-        ..path?
-    })
-}
-
-impl StoreUrl {
-    /// The URL without user and password, fit for a log.
-    fn without_secrets(&self) -> String {
-        match self {
-            Self::Memory => "memory".to_owned(),
-            Self::Redis(url) => match (url.split_once("://"), url.rsplit_once('@')) {
-                (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{address}"),
-                _ => url.clone(),
-            },
-        }
-    }
-}
-
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.without_secrets())
-    }
-}
-
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 #[cfg(test)]
@@ -479,15 +423,68 @@ mod tests {
     #[test]
     fn a_proxy_that_is_its_own_origin_is_a_fault() {
         let faults = parse(&["--listen", "127.0.0.1:8001"], "").unwrap_err();
-        assert_eq!(faults, ["origin: http://127.0.0.1:8001 is where the proxy itself listens"]);
+        assert_eq!(
+            faults,
+            ["origin: http://127.0.0.1:8001 is where the proxy itself listens: change --origin or --listen"]
+        );
     }
 
     #[test]
-    fn passwords_do_not_reach_the_log() {
-        let config = parse(&["--store", "redis://user:secret@host:1/2"], "").unwrap();
-        assert_eq!(format!("{} {config:?}", config.store).matches("secret").count(), 0);
-        assert_eq!(config.store.to_string(), "redis://host:1/2");
-        let faults = parse(&["--store", "http://user:secret@host"], "").unwrap_err();
-        assert!(!faults[0].contains("secret"), "{faults:?}");
+    fn numbers_sizes_and_times_are_checked_whole() {
+        for (name, faults) in [
+            (
+                "max_entry",
+                &["\"-1\"", "\"1M B\"", "\"1MiBx\"", "\"\"", "true", "0x10", "\"99999999999GiB\""][..],
+            ),
+            ("near", &["\"on\"", "\"99999999999999999999999\"", "-1"]),
+            (
+                "deadlines.store",
+                &[
+                    "0",
+                    "\"-1s\"",
+                    "\"5 parsecs\"",
+                    "\"50msx\"",
+                    "1.5",
+                    "\"\"",
+                    "\"400d\"",
+                    "99999999999999999999",
+                    "\"99999999999999999999s\"",
+                ],
+            ),
+            ("deadlines.origin_total", &["\"-1s\"", "\"x\""]),
+            ("limits.head", &["0", "\"17MiB\""]),
+            ("limits.headers", &["0", "10001", "-1"]),
+            ("limits.connections", &["0", "-1", "1.5", "\"1k\"", "1000000001", "99999999999999999999"]),
+            ("trusted_proxies", &["[\"10.0.0.0/8\", \"\"]", "[\"10.0.0.0/8,,::1\"]", "[[\"::1\"]]"]),
+            ("takeover", &["\"/run/\""]),
+            ("listen", &["[\"127.0.0.1:0\", \"[::1]:0\"]", "8000"]),
+        ] {
+            for text in faults {
+                let said = parse(&[], &format!("{name} = {text}\n"));
+                assert!(said.as_ref().is_err_and(|said| said[0].contains(name)), "{name} = {text}: {said:?}");
+            }
+        }
+        let file = "max_entry = 1_000\ndeadlines.origin_total = \"0ms\"\nlimits.headers = 10000\n";
+        let config = parse(&[], file).unwrap();
+        assert_eq!((config.max_entry, config.deadlines.origin.total), (1000, None));
+    }
+
+    #[test]
+    fn a_rule_in_single_brackets_is_a_fault_that_says_so() {
+        let faults = parse(&[], "[cache_page]\npath = \"/a/\"\n").unwrap_err();
+        assert_eq!(faults, ["cachepage.toml:1: a rule is written [[cache_page]], with two brackets"]);
+    }
+
+    #[test]
+    fn trusted_proxies_are_named_by_flag_or_file() {
+        let file = "trusted_proxies = [\"10.0.0.0/8\"]\n";
+        for (flags, expected) in
+            [(&["--trusted-proxies", "127.0.0.1,::1"][..], "127.0.0.1/32 ::1/128"), (&[], "10.0.0.0/8")]
+        {
+            let networks = parse(flags, file).unwrap().trusted_proxies;
+            assert_eq!(networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(" "), expected);
+        }
+        let said = parse(&["--trusted-proxies", "localhost"], file).unwrap_err();
+        assert!(said[0].starts_with("--trusted-proxies (PROXY_TRUSTED_PROXIES): \"localhost\""), "{said:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! The upstream: the proxy's side towards the origin.
 
+mod address;
 mod download;
 mod error;
 mod gate;
@@ -8,22 +9,21 @@ mod silence;
 mod upload;
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use hyper::http::uri::{Authority, Scheme};
+use hyper::http::uri::Scheme;
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use server::{PerWorker, in_time};
 use tokio::time::Instant;
 
+pub use address::Origin;
 pub(crate) use download::Download;
 pub(crate) use error::BodyError;
 pub(crate) use error::OriginError;
@@ -34,37 +34,6 @@ use upload::{Progress, Upload};
 
 use crate::policy::Length;
 use crate::request::receive;
-
-/// The service behind the proxy: `http://host[:port]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin(Authority);
-
-impl FromStr for Origin {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let uri: Uri = text.parse().map_err(|_| "not a URL")?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("https to the origin is not supported; http is"),
-            _ => return Err("not a URL like http://127.0.0.1:8001"),
-        }
-        if uri.path() != "/" || uri.query().is_some() {
-            return Err("the origin must be a URL without a path: requests keep theirs");
-        }
-        let authority = uri.into_parts().authority.filter(|authority| !authority.host().is_empty());
-        match authority.ok_or("a URL without a host")? {
-            authority if authority.as_str().contains('@') => Err("the origin must be a URL without a user"),
-            authority => Ok(Self(authority)),
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
-    }
-}
 
 /// How long each step of a fetch may take.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +85,11 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(deadlines.connect));
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(origin.0.clone()).path_and_query("/").build();
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(origin.authority().clone())
+            .path_and_query("/")
+            .build();
         // This cannot fail: the authority was part of a valid URI.
         let uri = uri.unwrap_or_default();
         let links = PerWorker::new(|_| Links::new(connector.clone(), uri.clone()));
@@ -260,29 +233,4 @@ fn is_closed(error: &(dyn StdError + 'static)) -> bool {
 /// Idempotent methods may be sent twice (RFC 9110 §9.2.2).
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins_are_http_urls_without_a_path() {
-        for good in ["http://127.0.0.1:8001", "http://origin", "http://[::1]:80/"] {
-            assert!(good.parse::<Origin>().is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "127.0.0.1:8001",
-            "https://a",
-            "ftp://a",
-            "http://",
-            "http://a/b",
-            "http://a?b",
-            "http://u:p@a",
-            "nonsense",
-        ] {
-            assert!(bad.parse::<Origin>().is_err(), "{bad}");
-        }
-    }
 }

@@ -51,7 +51,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct ClientDeadlines {
     /// For the head of a request, from its first byte on.
     pub head: Duration,
-    /// For the next request.
+    /// For the next request. More than the 60 s after which most load balancers close a connection: if the server closes
+    /// it first, a request that is on its way is lost.
     pub idle: Duration,
     /// For a client to take anything of an answer at all.
     pub write: Duration,
@@ -63,7 +64,7 @@ impl Default for ClientDeadlines {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_secs(75),
             write: Duration::from_secs(30),
             shutdown: Duration::from_secs(10),
         }

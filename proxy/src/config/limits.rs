@@ -14,7 +14,7 @@ pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, serve
     let queue = take("origin_queue", "5s");
     let idle = take("body_idle", "30s");
     let client_head = take("client_head", "10s");
-    let client_idle = take("client_idle", "60s");
+    let client_idle = take("client_idle", "75s");
     let client_write = take("client_write", "30s");
     let store = take("store", "50ms");
     let shutdown = take("shutdown", "10s");
@@ -36,9 +36,9 @@ pub(super) fn limits(settings: &mut Settings<'_>) -> Option<(Limits, server::Cli
         |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::buffer);
     let request_line = size("request_line", "8KiB");
     let head = size("head", "32KiB");
+    let headers = settings.take("limits.headers", None, "100", parse::lines);
     let mut count =
         |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::count);
-    let headers = count("headers", "100");
     let connections = count("connections", "10000");
     let origin_requests = count("origin_requests", "1000");
     let variants = count("variants", "1000");

@@ -1,45 +1,28 @@
-//! Parses the text of each setting into its type, or says what is wrong with it.
+//! Parses the text of each setting into its type, or says what is wrong with it. `address` has those of the network.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bb8_redis::redis::IntoConnectionInfo as _;
 use bytesize::ByteSize;
-use ipnet::IpNet;
 
-use super::StoreUrl;
 use crate::key::Generation;
-use crate::origin::Origin;
 use crate::pickle::Compressor;
-use crate::policy::{Authorization, Coalesce, Rule};
-use crate::request::site::Site;
-
-pub(super) const DEFAULT_STORE: &str = "redis://127.0.0.1:6379/1";
+use crate::policy::{Authorization, Coalesce};
 
 /// One year. A longer time is probably given in milliseconds by mistake.
 const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
 
-pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is not an address and port like 127.0.0.1:8000"))
-}
-
-pub(super) fn path(text: &str) -> Result<Option<PathBuf>, String> {
-    Ok(Some(PathBuf::from(text)).filter(|path| !path.as_os_str().is_empty()))
-}
-
-pub(super) fn origin(text: &str) -> Result<Origin, String> {
-    text.parse().map_err(|fault| format!("{text:?}: {fault}"))
-}
-
-/// The URL may hold a password and is not repeated.
-pub(super) fn store(text: &str) -> Result<StoreUrl, String> {
-    if text == "memory" {
-        return Ok(StoreUrl::Memory);
-    }
-    match text.into_connection_info() {
-        Ok(_) => Ok(StoreUrl::Redis(text.to_owned())),
-        Err(_) => Err(format!("neither memory nor a Redis URL like {DEFAULT_STORE}")),
+/// The file of a Unix socket, or none.
+pub(super) fn socket(text: &str) -> Result<Option<PathBuf>, String> {
+    /// What fits into the address of a socket (unix(7)), with the end of the name under which it is made.
+    const LONGEST: usize = 100;
+    match text {
+        "" => Ok(None),
+        text if text.ends_with('/') => Err(format!("{text:?} is a folder: add the name of a file")),
+        text if text.len() > LONGEST => {
+            Err(format!("longer than the {LONGEST} bytes that a socket's name may have"))
+        }
+        text => Ok(Some(PathBuf::from(text))),
     }
 }
 
@@ -64,7 +47,7 @@ pub(super) fn generation(text: &str) -> Result<Generation, String> {
 }
 
 pub(super) fn number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a number"))
+    text.parse().map_err(|_| format!("{text:?} is not a number like 1"))
 }
 
 pub(super) fn truth(text: &str) -> Result<bool, String> {
@@ -80,9 +63,10 @@ pub(super) fn time_zone(text: &str) -> Result<Option<String>, String> {
 }
 
 pub(super) fn script_name(text: &str) -> Result<String, String> {
-    match text.is_empty() || text.starts_with('/') {
+    let is_path = text.starts_with('/') && !text.contains(['?', '#', ' ']);
+    match text.is_empty() || is_path {
         true => Ok(text.to_owned()),
-        false => Err(format!("{text:?} does not begin with /")),
+        false => Err(format!("{text:?} is not a path like /app")),
     }
 }
 
@@ -96,7 +80,7 @@ pub(super) fn language(text: &str) -> Result<Option<String>, String> {
 
 /// Codes separated by commas, in the order of the site's LANGUAGES.
 pub(super) fn languages(text: &str) -> Result<Vec<String>, String> {
-    let codes = text.split(',').map(str::trim).filter(|code| !code.is_empty());
+    let codes = members(text)?.into_iter();
     codes.map(|code| language(code).map(|code| code.unwrap_or_default().to_lowercase())).collect()
 }
 
@@ -112,28 +96,24 @@ pub(super) fn compressor(text: &str) -> Result<Compressor, String> {
     }
 }
 
-pub(super) fn site(text: &str) -> Result<Option<Site>, String> {
-    match text {
-        "" => Ok(None),
-        text => text.parse().map(Some).map_err(|fault| format!("{text:?} is {fault}")),
+/// The members of a list, separated by commas.
+pub(super) fn members(text: &str) -> Result<Vec<&str>, String> {
+    let members: Vec<_> = text.split(',').map(str::trim).collect();
+    match members[..] {
+        [""] => Ok(Vec::new()),
+        _ if members.contains(&"") => Err(format!("{text:?} has an empty member: remove a comma")),
+        _ => Ok(members),
     }
 }
 
-/// Networks or single addresses, separated by commas.
-pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-    items
-        .map(|item| {
-            let single = || item.parse::<IpAddr>().map(IpNet::from);
-            item.parse()
-                .or_else(|_| single())
-                .map_err(|_| format!("{item:?} is not an address or a network like 10.0.0.0/8"))
-        })
-        .collect()
-}
-
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    text.parse().map(|ByteSize(bytes)| bytes).map_err(|_| format!("{text:?} is not a size like 1MiB"))
+    /// No machine has more memory: it is a slip, or too much for a number.
+    const LARGEST: u64 = 1 << 50;
+    match text.parse() {
+        Ok(ByteSize(bytes)) if bytes <= LARGEST => Ok(bytes),
+        Ok(_) => Err(format!("{text:?} is more than 1PiB")),
+        Err(_) => Err(format!("{text:?} is not a size like 1MiB")),
+    }
 }
 
 /// A size, or `off`.
@@ -162,13 +142,29 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn count_or_none(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| format!("{text:?} is not a number like 100"))
+    count_up_to(1_000_000_000, text)
+}
+
+/// The header lines of a request. More than this do not fit into hyper's map of them.
+pub(super) fn lines(text: &str) -> Result<usize, String> {
+    match count_up_to(10_000, text)? {
+        0 => Err("must be more than 0".to_owned()),
+        count => Ok(count),
+    }
+}
+
+fn count_up_to(most: usize, text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count <= most => Ok(count),
+        Ok(_) => Err(format!("{text:?} is more than {most}")),
+        Err(_) => Err(format!("{text:?} is not a number like 100")),
+    }
 }
 
 /// A duration, or 0 for none.
 pub(super) fn duration_if_any(text: &str) -> Result<Option<Duration>, String> {
     match text {
-        "0" | "0s" => Ok(None),
+        "0" | "0s" | "0ms" => Ok(None),
         text => duration(text).map(Some),
     }
 }
@@ -188,7 +184,18 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) if seconds <= MAX_SECONDS => Ok(Duration::from_secs(seconds)),
         Ok(_) => Err("more than a year".to_owned()),
-        Err(_) => Err(format!("{text:?} is not a number of seconds")),
+        Err(_) => match humantime::parse_duration(text) {
+            Ok(duration) => Err(format!("{text:?} has a unit: write the seconds, {}", duration.as_secs())),
+            Err(_) => Err(format!("{text:?} is not a number of seconds like 60")),
+        },
+    }
+}
+
+/// The seconds that a page is stored, or `off`.
+pub(super) fn timeout(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "off" => Ok(None),
+        text => seconds(text).map(Some).map_err(|fault| format!("{fault}, or off")),
     }
 }
 
@@ -221,13 +228,4 @@ pub(super) fn coalesce(text: &str) -> Result<Coalesce, String> {
         "fleet" => Ok(Coalesce::Fleet),
         other => Err(format!("{other:?} is neither process nor fleet")),
     }
-}
-
-/// `PATH` or `PATH=SECONDS`; the path itself may contain `=`.
-pub(super) fn cache_flag(text: &str) -> Result<Rule, String> {
-    let (path, timeout) = match text.rsplit_once('=') {
-        Some((path, number)) if !number.contains('/') => (path, seconds(number)?),
-        _ => (text, Duration::from_secs(60)),
-    };
-    Rule::new(path, timeout.as_secs()).map_err(str::to_owned)
 }

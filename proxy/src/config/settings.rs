@@ -45,6 +45,10 @@ impl File {
                 DeValue::Array(rules) if key.get_ref() == "cache_page" => {
                     file.rules.extend(rules.iter().map(|rule| Table::of(rule, &place)));
                 }
+                DeValue::Table(_) if key.get_ref() == "cache_page" => {
+                    let place = place(key.span().start);
+                    faults.push(format!("{place}: a rule is written [[cache_page]], with two brackets"));
+                }
                 _ if errors.is_empty() => file.settings.add(key.get_ref(), key.span().start, value, &place),
                 // After a syntax error, the parser's guesses would only cause further faults.
                 _ => {}
@@ -90,7 +94,8 @@ impl Table {
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(number) => Some(number.as_str().to_owned()),
+        // With its prefix if it is not decimal, which no setting takes.
+        DeValue::Integer(number) => Some(number.to_string()),
         DeValue::Float(number) => Some(number.as_str().to_owned()),
         DeValue::Boolean(truth) => Some(truth.to_string()),
         _ => None,
@@ -143,11 +148,21 @@ impl<'a> Settings<'a> {
 
     /// Reports each setting that was not taken as a fault.
     pub(super) fn finish(self) {
-        let unknown = self.table.given.into_iter();
-        self.faults.extend(unknown.map(|(name, given)| format!("{}: {name}: no such setting", given.place)));
+        self.refuse_rest("no such setting; README.md lists them");
+    }
+
+    /// Reports each setting that was not taken as a fault, for this reason.
+    pub(super) fn refuse_rest(self, why: &str) {
+        let rest = self.table.given.into_iter();
+        self.faults.extend(rest.map(|(name, given)| format!("{}: {name}: {why}", given.place)));
         let wrong = self.table.wrong.into_iter();
         self.faults.extend(
             wrong.map(|(given, kind)| format!("{}: {}: cannot be of type {kind}", given.place, given.text)),
         );
+    }
+
+    /// Where the table begins.
+    pub(super) fn start(&self) -> &str {
+        &self.table.start
     }
 }

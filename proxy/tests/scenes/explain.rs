@@ -20,6 +20,8 @@ scenes! {
 const DJANGO: &str = "keys = \"django\"\n[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n";
 const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
 
+const OFF: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = \"off\"\n";
+
 /// Runs `proxy explain` with these settings, and returns its output.
 fn explain(redis: &Redis, settings: &str, args: &[&str]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -91,6 +93,7 @@ async fn explain_says_why_a_page_would_not_be_stored() {
         ),
         (&read_only, &["/p/"], "cachepage; fwd=uri-miss", "no: [django] write = false"),
         (RULES, &["/p/"], "cachepage; fwd=uri-miss", "if the answer is a 200"),
+        (OFF, &["/p/"], "cachepage; fwd=bypass; detail=rule-off", "no: nothing is cached here"),
     ] {
         let said = json(&redis, settings, args);
         assert_eq!(said["outcome"], outcome, "{said}");
@@ -101,6 +104,12 @@ async fn explain_says_why_a_page_would_not_be_stored() {
 #[tokio::test]
 async fn the_text_of_explain_is_readable() {
     let redis = Redis::start().unwrap();
+    let expected = "request   GET /p/  Host: localhost:8000\n\
+                    rule      /p/*, off\n\
+                    keys      path\n\
+                    outcome   cachepage; fwd=bypass; detail=rule-off\n\
+                    stored    no: nothing is cached here\n";
+    assert_eq!(explain(&redis, OFF, &["/p/"]), expected);
     redis
         .cli(&["SET", ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e", "x"])
         .unwrap();

@@ -5,6 +5,7 @@ use crate::support::{Origin, Scene, Script, Setup};
 scenes! {
     other_methods_pass_and_change_no_page
     paths_without_a_rule_pass_unchanged
+    a_rule_that_is_off_changes_no_header
     targets_are_forwarded_byte_for_byte
     a_chunked_upload_is_forwarded
     a_connection_to_the_origin_is_reused_for_one_request_after_the_other
@@ -47,6 +48,29 @@ async fn paths_without_a_rule_pass_unchanged(on: Setup) {
             ("1", "scripted", "")
         );
     }
+}
+
+async fn a_rule_that_is_off_changes_no_header(on: Setup) {
+    let headers = "X-Mine: 1\r\nCache-Control: private, max-age=7\r\nAge: 3\r\nSet-Cookie: a=b\r\n";
+    let origin = Origin::pages(headers).await;
+    let redis = stack::Redis::start().unwrap();
+    let rules = "[[cache_page]]\npath = \"/p/admin/*\"\ntimeout = \"off\"\n[[cache_page]]\npath = \"/p/*\"\n";
+    let scene = Scene::over(on, &redis.url(), &origin, rules).await;
+    for text in ["page 1", "page 2"] {
+        let reply = scene.get("/p/admin/x").await;
+        assert_eq!((reply.cache().as_str(), reply.text()), ("BYPASS fwd=bypass; detail=rule-off", text));
+        let own = ["x-cache", "cache-status"];
+        let sent = crate::support::page(headers, text);
+        let sent = String::from_utf8(sent).unwrap();
+        let lines: Vec<_> =
+            reply.without(&own).iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let sent: Vec<_> = sent.split("\r\n\r\n").next().unwrap().split("\r\n").skip(1).collect();
+        assert_eq!(lines, sent);
+    }
+    let reply =
+        scene.send("POST /p/admin/x HTTP/1.1\r\nHost: localhost:8000\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(reply.cache(), "BYPASS fwd=bypass; detail=rule-off");
+    assert_eq!(redis.cli(&["DBSIZE"]).unwrap(), "0");
 }
 
 async fn targets_are_forwarded_byte_for_byte(on: Setup) {

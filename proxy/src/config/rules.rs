@@ -1,0 +1,199 @@
+//! The rules: those of the flags, followed by those of the file.
+
+use super::parse;
+use super::settings::{Settings, Table};
+use crate::policy::Rule;
+
+/// For how long a flag without seconds stores pages.
+const SECONDS: &str = "60";
+
+/// A rule and its place.
+type Placed = (String, Rule);
+
+/// Parses all rules; `None` if there is a fault, which is then in the list. A rule that is never used is a warning.
+pub(super) fn rules(
+    flags: &[String],
+    tables: Vec<Table>,
+    faults: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Option<Vec<Rule>> {
+    let before = faults.len();
+    let mut rules = of_flags(flags, faults);
+    refuse_repeated(&rules, faults);
+    let of_file: Vec<_> = tables.into_iter().filter_map(|table| rule(Settings::new(table, faults))).collect();
+    refuse_repeated(&of_file, faults);
+    rules.extend(of_file);
+    warnings.extend(hidden(&rules));
+    (faults.len() == before).then(|| rules.into_iter().map(|(_, rule)| rule).collect())
+}
+
+/// The rules of the flags or of the variable, separated by blanks or commas.
+fn of_flags(flags: &[String], faults: &mut Vec<String>) -> Vec<Placed> {
+    let mut rules = Vec::new();
+    let texts = flags.iter().flat_map(|text| text.split(|c: char| c == ',' || c.is_whitespace()));
+    for text in texts.filter(|text| !text.is_empty()) {
+        let place = format!("--cache (PROXY_CACHE) {text}");
+        match flag(text) {
+            Ok(rule) => rules.push((place, rule)),
+            Err(fault) => faults.push(format!("{place}: {fault}")),
+        }
+    }
+    rules
+}
+
+/// `PATH`, `PATH=SECONDS` or `PATH=off`; the path itself may contain `=`.
+fn flag(text: &str) -> Result<Rule, String> {
+    let (path, timeout) = match text.rsplit_once('=') {
+        Some((path, timeout)) if !timeout.contains('/') => (path, timeout),
+        _ => (text, SECONDS),
+    };
+    if !path.starts_with('/') {
+        return Err(
+            "a path must begin with /; blanks and commas stand between rules, and a path that has one is a \
+                    [[cache_page]] of the file"
+                .to_owned(),
+        );
+    }
+    let rule = match parse::timeout(timeout)? {
+        Some(timeout) => Rule::new(path, timeout.as_secs()),
+        None => Rule::off(path),
+    };
+    rule.map_err(str::to_owned)
+}
+
+/// One `[[cache_page]]`.
+fn rule(mut settings: Settings<'_>) -> Option<Placed> {
+    let place = settings.start().to_owned();
+    let path = settings.take("path", None, "", |path| Rule::new(path, 0).map_err(str::to_owned));
+    let rule = match settings.take("timeout", None, SECONDS, parse::timeout) {
+        Some(None) => {
+            settings.refuse_rest("has no effect with timeout = \"off\"");
+            Rule { is_off: true, ..path? }
+        }
+        timeout => Rule { timeout: timeout.flatten()?, ..options(path, settings)? },
+    };
+    Some((place, rule))
+}
+
+/// What a rule says besides its path and timeout.
+fn options(path: Option<Rule>, mut settings: Settings<'_>) -> Option<Rule> {
+    let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
+    let authorization = settings.take("authorization", None, "pass", parse::authorization);
+    let coalesce = settings.take("coalesce", None, "process", parse::coalesce);
+    let grace = settings.take("grace", None, "0", parse::seconds);
+    let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
+    let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
+    settings.finish();
+    Some(Rule {
+        key_prefix: key_prefix?,
+        authorization: authorization?,
+        coalesce: coalesce?,
+        grace: grace?,
+        stale_if_error: stale_if_error?,
+        early_refresh: early_refresh?,
+        ..path?
+    })
+}
+
+/// Of two rules for one path in one place, one is a mistake.
+fn refuse_repeated(rules: &[Placed], faults: &mut Vec<String>) {
+    for (index, (place, rule)) in rules.iter().enumerate() {
+        if rules[..index].iter().any(|(_, earlier)| earlier.path == rule.path) {
+            faults
+                .push(format!("{place}: {} has a rule already, and the first counts: remove one", rule.path));
+        }
+    }
+}
+
+/// A warning for each rule that an earlier one leaves no path to.
+fn hidden(rules: &[Placed]) -> impl Iterator<Item = String> {
+    rules.iter().enumerate().filter_map(|(index, (place, rule))| {
+        let (_, earlier) = rules[..index].iter().find(|(_, earlier)| earlier.hides(rule))?;
+        Some(format!(
+            "{place}: the rule {rule} is never used: {earlier} comes before it and matches all its paths"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::File;
+    use super::*;
+
+    /// The rules as texts, and the warnings; or the faults.
+    fn parsed(flags: &[&str], file: &str) -> Result<(Vec<String>, Vec<String>), Vec<String>> {
+        let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+        let flags: Vec<_> = flags.iter().map(|&text| text.to_owned()).collect();
+        let tables = File::parse("f", file, &mut faults).rules;
+        match rules(&flags, tables, &mut faults, &mut warnings) {
+            Some(rules) => Ok((rules.iter().map(Rule::to_string).collect(), warnings)),
+            None => Err(faults),
+        }
+    }
+
+    #[test]
+    fn blanks_and_commas_stand_between_the_rules_of_flags() {
+        for flags in
+            [&["/a/=60,/b/*=30"][..], &["/a/ /b/*=30"], &["/a/=60,\n /b/*=30,"], &["/a/", "", "/b/*=30"]]
+        {
+            assert_eq!(parsed(flags, "").unwrap().0, ["/a/, 60 s", "/b/*, 30 s"], "{flags:?}");
+        }
+        assert_eq!(parsed(&["/a=/b/=5 /c/=off"], "").unwrap().0, ["/a=/b/, 5 s", "/c/, off"]);
+    }
+
+    #[test]
+    fn each_bad_rule_of_the_flags_is_a_fault_that_names_it() {
+        let bad = [
+            ("a/=60", "must begin with /"),
+            ("/a/=60s", "write the seconds, 60, or off"),
+            ("/a/=1h", "write the seconds, 3600, or off"),
+            ("/a/=-1", "not a number of seconds"),
+            ("/a/=1.5", "not a number of seconds"),
+            ("/a/=", "not a number of seconds"),
+            ("/a/=OFF", "not a number of seconds"),
+            ("/a/=99999999999999999999", "not a number of seconds"),
+            ("/a/=40000000", "more than a year"),
+            ("/a/?b=1", "without a query"),
+        ];
+        let said = parsed(&[&bad.map(|(text, _)| text).join(",")], "").unwrap_err();
+        assert_eq!(said.len(), bad.len(), "{said:#?}");
+        for (said, (text, fault)) in said.iter().zip(bad) {
+            assert!(
+                said.starts_with(&format!("--cache (PROXY_CACHE) {text}: ")) && said.contains(fault),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_has_one_rule() {
+        let said = parsed(
+            &["/a/ /b/=5 /a/=5"],
+            "[[cache_page]]\npath = \"/c/*\"\n[[cache_page]]\npath = \"/c/*\"\ntimeout = \"off\"\n",
+        );
+        let why = "has a rule already, and the first counts: remove one";
+        let expected = [format!("--cache (PROXY_CACHE) /a/=5: /a/ {why}"), format!("f:3: /c/* {why}")];
+        assert_eq!(said.unwrap_err(), expected);
+    }
+
+    #[test]
+    fn a_rule_that_is_never_used_is_a_warning() {
+        let (_, warnings) = parsed(&["/a/*", "/a/b/=off"], "[[cache_page]]\npath = \"/a/*\"\n").unwrap();
+        let why = "is never used: /a/*, 60 s comes before it and matches all its paths";
+        let expected = [
+            format!("--cache (PROXY_CACHE) /a/b/=off: the rule /a/b/, off {why}"),
+            format!("f:1: the rule /a/*, 60 s {why}"),
+        ];
+        assert_eq!(warnings, expected);
+    }
+
+    #[test]
+    fn a_rule_that_is_off_has_no_other_options() {
+        let off = "[[cache_page]]\npath = \"/a/*\"\ntimeout = \"off\"\n";
+        assert_eq!(parsed(&[], off).unwrap().0, ["/a/*, off"]);
+        let said = parsed(&[], &format!("{off}grace = 5\ncolour = 1\n")).unwrap_err();
+        let expected = ["f:5: colour: ", "f:4: grace: "]
+            .map(|place| format!("{place}has no effect with timeout = \"off\""));
+        assert_eq!(said, expected);
+    }
+}
