@@ -11,7 +11,7 @@ mod lookup;
 mod reply;
 mod serve;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::SystemTime;
 
 use tokio_util::task::TaskTracker;
@@ -49,6 +49,8 @@ pub struct Proxy<S> {
     writes: bool,
     site: Site,
     trusted: TrustedProxies,
+    /// Whether the log has named a peer that is probably to be trusted.
+    untrusted_is_logged: Once,
     store: S,
     upstream: Upstream,
     flights: Flights,
@@ -74,6 +76,7 @@ impl<S: Store> Proxy<S> {
             writes: config.writes,
             site,
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+            untrusted_is_logged: Once::new(),
             near: follow(&store, config, &waiters),
             waiters,
             store,

@@ -51,6 +51,11 @@ pub(crate) fn announce(headers: &mut HeaderMap, peer: SocketAddr) {
     }
 }
 
+/// Whether a peer that is not trusted names another scheme than [`announce`] will.
+pub(crate) fn names_other_scheme(headers: &HeaderMap) -> bool {
+    headers.get(X_FORWARDED_PROTO).is_some_and(|named| !named.as_bytes().eq_ignore_ascii_case(b"http"))
+}
+
 /// IPv4 is written without `format!`, which saves 0.1 µs of each request to the origin.
 fn push_address(text: &mut Vec<u8>, address: IpAddr) {
     match address {

@@ -1,6 +1,6 @@
 //! Answers a request that hyper has read, by the decision on it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use super::{Proxy, now};
 use crate::error::Error;
 use crate::policy;
 use crate::request::Question;
-use crate::request::receive::receive;
+use crate::request::receive::{names_other_scheme, receive};
 use crate::status::{CacheStatus, Hit, Source};
 use crate::store::Store;
 
@@ -50,7 +50,11 @@ impl<S: Store> Proxy<S> {
         began: Instant,
     ) -> Result<Reply, Error> {
         let (mut request, body) = request.into_parts();
-        receive(&mut request, self.trusted.contains(peer.ip()), &self.site)?;
+        let is_trusted = self.trusted.contains(peer.ip());
+        if !is_trusted && names_other_scheme(&request.headers) {
+            self.log_untrusted(peer.ip());
+        }
+        receive(&mut request, is_trusted, &self.site)?;
         let decision = match decision {
             Some(decision) => decision,
             None => self.decide(&Question::of_parts(&request, peer), began, &self.store).await,
@@ -87,6 +91,19 @@ impl<S: Store> Proxy<S> {
         }
         let (page, source, hit) = (old.clone(), Source::Store, Hit::StaleIfError);
         Ok(Reply::stored(&Serving { page, source, hit, marker: None, now: now(), refresh: None }))
+    }
+
+    /// Logs once that a peer's scheme is not believed: it may be the user's own proxy with TLS, and then the origin
+    /// redirects every request to https for ever.
+    fn log_untrusted(&self, peer: IpAddr) {
+        self.untrusted_is_logged.call_once(|| {
+            let peer = peer.to_canonical();
+            warn!(
+                %peer,
+                "X-Forwarded-Proto is replaced by http, since this peer is not trusted; if it is your own proxy, \
+                 --trusted-proxies {peer} (PROXY_TRUSTED_PROXIES) believes it"
+            );
+        });
     }
 
     fn log(&self, error: &Error, peer: SocketAddr) {
