@@ -64,6 +64,7 @@ fn answered_in_both_ways_alike(headers: HeaderMap) {
         reason: None,
         body: Bytes::from_static(b"page"),
         expires: Some(1_800_000_000),
+        born: Some(1_799_999_000),
         cost: std::time::Duration::ZERO,
         proof: None,
     };

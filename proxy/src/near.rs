@@ -208,6 +208,7 @@ mod tests {
             reason: None,
             body: Bytes::from(vec![b'x'; size]),
             expires: None,
+            born: None,
             cost: Duration::ZERO,
             proof: None,
         };

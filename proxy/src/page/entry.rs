@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
-use hyper::header::HeaderMap;
+use hyper::header::{AGE, HeaderMap};
 
 /// A stored response and its metadata.
 #[derive(Clone, Debug)]
@@ -17,10 +17,21 @@ pub(crate) struct Entry {
     pub(crate) body: Bytes,
     /// When it stops being fresh, in seconds since 1970; unknown for entries that Django wrote.
     pub(crate) expires: Option<u64>,
+    /// When it was made, in seconds since 1970, if a cache behind the proxy has sent an `Age`.
+    pub(crate) born: Option<i64>,
     /// How long the origin took to make it; zero unless the rule has `early_refresh`.
     pub(crate) cost: Duration,
     /// Proves which request it was stored for (see [`crate::key::PageId::proof`]); absent in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
+}
+
+/// When a page was made that arrives now, by its `Age` (RFC 9111 §5.1); `None` without one.
+pub(crate) fn born(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+    /// What a larger number counts as (RFC 9111 §1.2.2).
+    const OLDEST: i64 = 1 << 31;
+    let age = headers.get(AGE)?.to_str().ok()?.split(',').next()?.trim();
+    let is_number = !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| seconds(now) - age.parse().unwrap_or(OLDEST).min(OLDEST))
 }
 
 /// Parses a date, with any day of the week: Django does not check that.
@@ -41,4 +52,31 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
 /// Whole seconds since 1970; an earlier time counts as 1970.
 pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
     u64::try_from(seconds(time)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn an_age_is_a_number_of_seconds() {
+        let now = UNIX_EPOCH + Duration::from_secs(5_000_000_000);
+        for (age, expected) in [
+            ("0", Some(0)),
+            ("30", Some(30)),
+            ("30, 7", Some(30)),
+            ("99999999999999999999", Some(1 << 31)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("young", None),
+        ] {
+            let headers = HeaderMap::from_iter([(AGE, HeaderValue::from_static(age))]);
+            assert_eq!(born(&headers, now).map(|born| seconds(now) - born), expected, "{age}");
+        }
+        assert_eq!(born(&HeaderMap::new(), now), None);
+    }
 }

@@ -45,11 +45,13 @@ struct HeadText {
     after_age: Vec<u8>,
 }
 
-/// The age of a page is computed from its `Expires`, in seconds since 1970, and its `max-age`, in seconds.
+/// What the age of a page is computed from.
 #[derive(Clone, Copy, Debug)]
 struct Aging {
-    expires: i64,
-    max_age: i64,
+    /// Its `Expires`, in seconds since 1970, and its `max-age`, in seconds, if it has both.
+    lifetime: Option<(i64, i64)>,
+    /// When it was made, in seconds since 1970, if a cache behind the proxy has said so.
+    born: Option<i64>,
 }
 
 impl AsRef<[u8]> for StoredPage {
@@ -61,8 +63,8 @@ impl AsRef<[u8]> for StoredPage {
 
 impl From<Entry> for StoredPage {
     fn from(entry: Entry) -> Self {
-        let Entry { status, mut headers, reason, body, expires, cost, proof } = entry;
-        let aging = Aging::of(&headers);
+        let Entry { status, mut headers, reason, body, expires, born, cost, proof } = entry;
+        let aging = Aging::of(&headers, born);
         // Room for the headers that a hit adds, so that its copy of the map does not grow.
         headers.reserve(3);
         if aging.is_some() {
@@ -143,15 +145,20 @@ impl StoredPage {
         text
     }
 
-    /// The entry without the headers of a hit, for followers.
-    pub(crate) fn entry(&self) -> Entry {
-        let PageHead { status, headers, reason, expires, cost, proof, .. } = &**self.head();
+    /// The entry without the headers of a hit, for followers. The age that a cache behind the proxy has sent goes on.
+    pub(crate) fn entry(&self, now: SystemTime) -> Entry {
+        let PageHead { status, headers, reason, expires, cost, proof, aging, .. } = &**self.head();
         let mut headers = headers.clone();
         // The last header goes first, so that the others keep their order.
         CacheStatus::unname(&mut headers);
-        headers.remove(AGE);
+        let told = aging.filter(|aging| aging.born.is_some());
+        match told {
+            Some(aging) => drop(headers.insert(AGE, aging.age(now).into())),
+            None => drop(headers.remove(AGE)),
+        }
         let (status, reason, proof) = (*status, reason.clone(), proof.clone());
-        Entry { status, headers, reason, body: self.body().clone(), expires: *expires, cost: *cost, proof }
+        let (born, body) = (told.and_then(|aging| aging.born), self.body().clone());
+        Entry { status, headers, reason, body, expires: *expires, born, cost: *cost, proof }
     }
 
     /// About what it holds, in bytes.
@@ -208,17 +215,24 @@ impl PageHead {
 }
 
 impl Aging {
-    /// `None` without both headers, and if `Expires` is no date.
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
-        let max_age = CacheControl::of(headers).max_age()?;
-        Some(Self { expires: seconds(expires), max_age })
+    /// `None` if nothing is known of the age.
+    fn of(headers: &HeaderMap, born: Option<i64>) -> Option<Self> {
+        let lifetime = || {
+            let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
+            Some((seconds(expires), CacheControl::of(headers).max_age()?))
+        };
+        let aging = Self { lifetime: lifetime(), born };
+        (aging.lifetime.is_some() || born.is_some()).then_some(aging)
     }
 
-    /// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it.
+    /// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it, and no less than the time
+    /// since the page was made.
     fn age(self, now: SystemTime) -> u64 {
-        let remaining = self.expires.saturating_sub(seconds(now));
-        u64::try_from(self.max_age.saturating_sub(remaining)).unwrap_or(0)
+        let now = seconds(now);
+        let of_django =
+            self.lifetime.map(|(expires, max_age)| max_age.saturating_sub(expires.saturating_sub(now)));
+        let since_born = self.born.map(|born| now.saturating_sub(born));
+        of_django.max(since_born).and_then(|age| u64::try_from(age).ok()).unwrap_or(0)
     }
 }
 
@@ -259,11 +273,31 @@ mod tests {
             ("Sun, 22 Nov 2026 20:10:06 GMT", "public", None),
         ] {
             assert_eq!(
-                Aging::of(&headers(&[("expires", expires), ("cache-control", control)]))
+                Aging::of(&headers(&[("expires", expires), ("cache-control", control)]), None)
                     .map(|aging| aging.age(now)),
                 age_expected,
                 "{expires} {control}"
             );
+        }
+    }
+
+    #[test]
+    fn a_page_is_no_younger_than_the_cache_behind_the_proxy_says() {
+        let now = httpdate::parse_http_date(NOW).unwrap();
+        for (born, lines, expected) in [
+            // 30 s old at the fetch, which was 30 s ago.
+            (60, &[("expires", "Sun, 22 Nov 2026 20:09:36 GMT"), ("cache-control", "max-age=60")][..], 60),
+            // The inner cache has set Expires: its 40 s are counted in it.
+            (40, &[("expires", "Sun, 22 Nov 2026 20:09:26 GMT"), ("cache-control", "max-age=60")], 40),
+            (40, &[("expires", "Wed, 21 Oct 2099 07:28:00 GMT"), ("cache-control", "max-age=60")], 40),
+            (40, &[("expires", "0"), ("cache-control", "max-age=60")], 40),
+            (40, &[("expires", "Sun, 22 Nov 2026 20:02:13 GMT"), ("cache-control", "max-age=60")], 473),
+            (40, &[], 40),
+            // The clocks of two proxies differ.
+            (-5, &[], 0),
+        ] {
+            let aging = Aging::of(&headers(lines), Some(seconds(now) - born)).unwrap();
+            assert_eq!(aging.age(now), expected, "{born} {lines:?}");
         }
     }
 
@@ -282,6 +316,7 @@ mod tests {
             reason: Some(ReasonPhrase::from_static(b"Fine")),
             body: Bytes::from_static(b"body"),
             expires: Some(unix_seconds(now + Duration::from_secs(30))),
+            born: None,
             cost: Duration::ZERO,
             proof: None,
         };
@@ -301,6 +336,7 @@ mod tests {
             reason: None,
             body: Bytes::new(),
             expires: Some(expires),
+            born: None,
             cost: Duration::ZERO,
             proof: None,
         };

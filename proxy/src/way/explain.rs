@@ -214,7 +214,7 @@ impl<S: Store> Proxy<S> {
 
 impl ExplainedPage {
     fn of(serving: &Serving) -> Self {
-        let page = serving.page.entry();
+        let page = serving.page.entry(serving.now);
         let headers = page.headers.iter().map(|(name, value)| (name.to_string(), printed(value)));
         Self {
             status: page.status.as_u16(),

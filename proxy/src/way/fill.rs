@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::body::Client;
 use crate::key::Key;
 use crate::origin::{BodyError, Download};
-use crate::page::entry::{Entry, unix_seconds};
+use crate::page::entry::{Entry, born, unix_seconds};
 use crate::page::format::Format;
 use crate::policy::Length;
 use crate::store::{Store, Write};
@@ -142,6 +142,7 @@ impl<S: Store> Filling<S> {
     async fn store(&mut self, body: Bytes) -> Entry {
         let Plan { key, format, proof, marker, lifetime } = &mut self.plan;
         let entry = Entry {
+            born: born(&self.head.headers, lifetime.now),
             status: self.head.status,
             headers: std::mem::take(&mut self.head.headers),
             reason: self.head.extensions.remove::<ReasonPhrase>(),

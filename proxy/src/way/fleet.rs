@@ -72,7 +72,7 @@ impl<S: Store> Flight<S> {
         if let Decision::Serve(serving) = &decision
             && serving.hit == Hit::Fresh
         {
-            let entry = serving.page.entry();
+            let entry = serving.page.entry(serving.now);
             self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry: entry.clone() })));
             return Ok(Reply::collapsed(entry, CacheStatus::Miss(self.wanted.miss, Fill::Collapsed)));
         }

@@ -63,6 +63,19 @@ async fn in_grace_the_stale_page_is_served_while_one_request_refreshes_it() {
     assert_eq!((scene.get("/p/").await.cache().as_str(), origin.count()), ("HIT hit; ttl=60", 1));
 }
 
+/// Issue 14, point 17.
+#[tokio::test]
+async fn the_age_that_an_inner_cache_has_sent_counts_on_in_grace() {
+    // It was 30 s old when it was stored, 65 s ago.
+    let lines = old(95, "").split("\r\n").nth(1).unwrap().replace("Expires", "Born");
+    let origin = Origin::new(|_, _| Script::Silent).await;
+    let scene =
+        Scene::with(origin.address, aged(5, &format!("{lines}\r\n")).await, &rule("grace = 30")).await;
+    let reply = scene.get("/p/").await;
+    assert!(reply.cache().ends_with("; detail=grace"), "{}", reply.cache());
+    assert!((95..105).contains(&reply.header("age").parse().unwrap()), "{}", reply.header("age"));
+}
+
 #[tokio::test]
 async fn after_its_grace_a_page_is_fetched_again() {
     let origin = Origin::pages("").await;

@@ -1,10 +1,11 @@
 //! A page is fetched once, and all clients get it.
 
-use crate::support::{Origin, Scene, Script, Setup, answer, page};
+use crate::support::{Origin, RULES, Scene, Script, Setup, answer, page};
 
 scenes! {
     a_miss_is_stored_and_the_next_request_is_a_hit
     a_hit_is_identical_to_the_origins_answer
+    the_age_that_an_inner_cache_has_sent_counts_on
     each_query_has_its_own_page_and_an_empty_query_is_no_query
     queries_whose_md5_collides_never_share_a_page
     head_is_answered_from_a_stored_get
@@ -48,6 +49,23 @@ async fn a_hit_is_identical_to_the_origins_answer(on: Setup) {
     assert_eq!((miss.header("server"), hit.header("server")), ("scripted", ""));
     assert_eq!((hit.header("expires"), hit.header("cache-control")), (miss.header("expires"), "max-age=60"));
     assert_eq!((miss.header("age"), hit.header("age")), ("", "0"));
+}
+
+/// Issue 14, point 17. With Django's keys it is forgotten, as by Django.
+async fn the_age_that_an_inner_cache_has_sent_counts_on(on: Setup) {
+    const DJANGO: &str = "keys = \"django\"\n[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n";
+    let origin = Origin::pages("Age: 30\r\nCache-Control: max-age=600\r\n").await;
+    let redis = stack::Redis::start().unwrap();
+    for (settings, ages) in [(RULES.to_owned(), 30..40), (format!("{DJANGO}{RULES}"), 0..10)] {
+        let scene = Scene::over(on, &redis.url(), &origin, &settings).await;
+        assert_eq!(scene.get("/p/").await.header("age"), "30");
+        // The second is from the near cache, if there is one.
+        for _ in 0..2 {
+            let hit = scene.get("/p/").await;
+            assert_eq!(hit.cache(), "HIT hit; ttl=60");
+            assert!(ages.contains(&hit.header("age").parse().unwrap()), "{}: {settings}", hit.header("age"));
+        }
+    }
 }
 
 async fn each_query_has_its_own_page_and_an_empty_query_is_no_query(on: Setup) {

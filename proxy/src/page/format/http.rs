@@ -4,6 +4,7 @@
 //! HTTP/1.1 200 OK
 //! Cachepage-Expires: 1795378206
 //! Cachepage-Key: :1:views.… 0f3b… (its key, and a digest of what selects the page besides the path, if anything)
+//! Cachepage-Born: 1795378116 (when it was made; only if a cache behind the proxy has sent an `Age`)
 //! Cachepage-Cost: 120 (milliseconds that the origin took; only if the rule has `early_refresh`)
 //! Content-Type: application/json
 //! Content-Length: 14022
@@ -14,6 +15,7 @@
 //! Lines that begin with `Cachepage-` are never sent to clients. `Content-Length` is always present and right, so that a
 //! truncated value is recognised.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +29,7 @@ use crate::text::push_line;
 
 const EXPIRES: &str = "cachepage-expires";
 const KEY: &str = "cachepage-key";
+const BORN: &str = "cachepage-born";
 const COST: &str = "cachepage-cost";
 const OWN: &str = "cachepage-";
 
@@ -41,6 +44,9 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
     value.extend_from_slice(b"\r\n");
     push_line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
     push_line(&mut value, KEY, entry.proof.as_deref().unwrap_or_default());
+    if let Some(born) = entry.born {
+        push_line(&mut value, BORN, born.to_string().as_bytes());
+    }
     if !entry.cost.is_zero() {
         push_line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
     }
@@ -77,6 +83,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         reason: None,
         body,
         expires: None,
+        born: None,
         cost: Duration::ZERO,
         // An entry without the line has an empty proof, which matches no request.
         proof: Some(Bytes::new()),
@@ -97,6 +104,7 @@ fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     match name.as_str() {
         EXPIRES => entry.expires = Some(number(&content)?),
+        BORN => entry.born = Some(number(&content)?),
         COST => entry.cost = Duration::from_millis(number(&content)?),
         KEY => entry.proof = Some(content),
         _ => drop(entry.headers.append(name, HeaderValue::from_maybe_shared(content).ok()?)),
@@ -104,7 +112,7 @@ fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
     Some(())
 }
 
-fn number(text: &[u8]) -> Option<u64> {
+fn number<N: FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
@@ -131,6 +139,7 @@ mod tests {
             reason: None,
             body: Bytes::from_static(b"<p>hi</p>\r\n\r\n"),
             expires: Some(1_795_378_206),
+            born: None,
             cost: Duration::ZERO,
             proof: Some(Bytes::from_static(b":1:page")),
         }
@@ -149,6 +158,7 @@ mod tests {
     fn an_entry_reads_back_unchanged_and_its_body_is_not_copied() {
         let page = Entry {
             reason: Some(ReasonPhrase::from_static(b"Fine")),
+            born: Some(1_795_378_116),
             cost: Duration::from_millis(120),
             proof: Some(Bytes::from_static(b":1:page 0123abcd")),
             ..entry()
@@ -159,8 +169,8 @@ mod tests {
         expected.insert(CONTENT_LENGTH, HeaderValue::from(13));
         assert_eq!(back.headers, expected);
         assert_eq!(
-            (back.reason, &back.body, back.expires, back.cost, &back.proof),
-            (page.reason, &page.body, page.expires, page.cost, &page.proof)
+            (back.reason, &back.body, back.expires, back.born, back.cost, &back.proof),
+            (page.reason, &page.body, page.expires, page.born, page.cost, &page.proof)
         );
         let range = value.as_ptr_range();
         assert!(range.contains(&back.body.as_ptr()));

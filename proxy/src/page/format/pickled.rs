@@ -79,6 +79,8 @@ impl Pickled {
             reason,
             body: page.body,
             expires,
+            // As in Django, which forgets the `Age` of an inner cache.
+            born: None,
             cost: Duration::ZERO,
             proof,
         })
