@@ -58,7 +58,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     };
     let site = site(config, address);
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
-    if config.rules.is_empty() {
+    if config.rules.iter().all(|rule| rule.is_off) {
         warn!("no rule: every request passes through; --cache PATH=SECONDS or [[cache_page]] makes one");
     }
     let (origin, rules) = (&config.origin, config.rules.len());
@@ -72,6 +72,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     // Each request to the origin takes a file descriptor, too.
     let clients =
         Clients { limits: config.clients.limits.affordable(config.limits.origin.requests), ..config.clients };
+    warn_of_scheme(config, &store);
     server::announce("proxy", address);
     let proxy = Arc::new(Proxy::new(config, site, store));
     if let Some(predecessor) = predecessor {
@@ -111,6 +112,25 @@ async fn taken(offer: Option<Offer>) {
     }
 }
 
+/// Logs a wrong scheme in the store's URL, without delaying the start.
+fn warn_of_scheme<S: Store>(config: &Config, store: &S) {
+    let (url, store) = (config.store.clone(), store.clone());
+    tokio::spawn(async move {
+        if let Some(fault) = scheme_fault(&url, &store).await {
+            warn!(store = %url, "{fault}");
+        }
+    });
+}
+
+/// Why a store that does not answer never will, if its URL has the wrong scheme.
+async fn scheme_fault<S: Store>(url: &StoreUrl, store: &S) -> Option<&'static str> {
+    let StoreUrl::Redis(url) = url else { return None };
+    match store.ttl(b"").await {
+        Ok(_) => None,
+        Err(_) => proxy::wrong_scheme(url).await,
+    }
+}
+
 /// Prints what the proxy would do with a request.
 async fn explain(config: &Config, asked: &Explain) -> ExitCode {
     /// A person at a terminal can wait longer than a client.
@@ -124,6 +144,9 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
         Ok(store) => store,
         Err(error) => return refuse(&format!("--store (REDIS_URL): {error}")),
     };
+    if let Some(fault) = scheme_fault(&config.store, &store).await {
+        return refuse(&format!("--store (REDIS_URL): {fault}"));
+    }
     let site = site(config, config.listen);
     let explanation = match Proxy::new(config, site, store).explain(asked, Ipv4Addr::LOCALHOST.into()).await {
         Ok(explanation) => explanation,

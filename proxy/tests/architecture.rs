@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, a file or a folder of `src`, and the rooms that it may name. A room names only rooms above it.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("args", &[]),
     ("text", &[]),
     ("pickle", &[]),
@@ -44,8 +44,9 @@ const ROOMS: [(&str, &[&str]); 20] = [
             "variants",
         ],
     ),
+    ("probe", &[]),
     ("main", &[]),
-    ("lib", &["args", "config", "key", "origin", "page", "policy", "request", "store", "way"]),
+    ("lib", &["args", "config", "key", "origin", "page", "policy", "probe", "request", "store", "way"]),
 ];
 
 /// Rooms of values, decisions and formats: the same input gives the same output.

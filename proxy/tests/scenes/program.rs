@@ -21,6 +21,7 @@ fn command(args: &[&str]) -> Command {
         "REDIS_URL",
         "PROXY_KEYS",
         "PROXY_SITE",
+        "PROXY_TRUSTED_PROXIES",
         "PROXY_CACHE",
         "RUST_LOG",
     ];
@@ -99,6 +100,15 @@ fn all_bad_settings_are_reported_at_once_with_status_2() {
 }
 
 #[test]
+fn one_variable_holds_all_rules() {
+    let said = refused(&command(&[]).env("PROXY_CACHE", "/a/=60,/b/*=off c/ /d=1m").output().unwrap());
+    assert_eq!(said.lines().count(), 2, "{said}");
+    for place in ["--cache (PROXY_CACHE) c/: ", "--cache (PROXY_CACHE) /d=1m: "] {
+        assert!(said.contains(place), "{said}");
+    }
+}
+
+#[test]
 fn an_unknown_flag_is_refused_with_a_suggestion() {
     let said = refused(&run(&["--orgin", "http://127.0.0.1:1"]));
     assert!(said.contains("--orgin") && said.contains("--origin") && said.contains("--help"), "{said}");
@@ -157,6 +167,10 @@ fn help_lists_flags_with_their_variables_and_defaults() {
         "--keys",
         "--site",
         "--cache",
+        "--trusted-proxies",
+        "PROXY_TRUSTED_PROXIES",
+        "PROXY_CACHE holds any number of rules, with blanks or commas between them",
+        "README.md lists them all",
     ] {
         assert!(help.contains(words), "{words} is not in\n{help}");
     }
@@ -193,6 +207,19 @@ async fn an_unfinished_request_delays_the_shutdown_no_longer_than_its_deadline()
     assert!(log.contains("their deadline has passed"), "{log}");
 }
 
+/// Issue 14, point 15: all that was said is "Timed out in bb8".
+#[test]
+fn the_log_says_that_a_redis_url_has_the_wrong_scheme() {
+    let redis = stack::Redis::start().unwrap();
+    let url = redis.url().replace("redis://", "rediss://");
+    let said = "plain Redis answers at this port, and rediss:// speaks TLS: write redis://";
+    let mut running = Running::start(&["--store", &url]);
+    let mut lines = BufReader::new(running.child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains(said)));
+    let explained = refused(&run(&["--store", &url, "explain", "/p/"]));
+    assert!(explained.ends_with(&format!("error: --store (REDIS_URL): {said}\n")), "{explained}");
+}
+
 #[tokio::test]
 async fn the_log_names_an_origin_that_is_down() {
     let running = Running::start(&["--store", "memory", "--origin", "http://127.0.0.1:1"]);
@@ -204,6 +231,39 @@ async fn the_log_names_an_origin_that_is_down() {
             && log.contains("Connection refused"),
         "{log}"
     );
+}
+
+/// Issue 14, point 14: an origin behind a proxy with TLS would redirect for ever, and nothing would say why.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_once_that_the_scheme_of_an_untrusted_peer_is_not_believed() {
+    let origin = Origin::pages("").await;
+    let url = format!("http://{}", origin.address);
+    let ask = |running: &Running, scheme: &str| {
+        let mut stream = TcpStream::connect(&running.address).unwrap();
+        write!(
+            stream,
+            "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-Proto: {scheme}\r\n\r\n"
+        )
+        .unwrap();
+        std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+    };
+    for (trusted, schemes, lines) in [
+        ("", &["https", "https"][..], 1),
+        ("", &["http", "HTTP"], 0),
+        ("10.0.0.0/8, 127.0.0.1", &["https"], 0),
+    ] {
+        let running = Running::start(&["--store", "memory", "--origin", &url, "--trusted-proxies", trusted]);
+        schemes.iter().for_each(|scheme| ask(&running, scheme));
+        let (_, log) = running.end("-TERM");
+        assert_eq!(
+            log.matches("--trusted-proxies 127.0.0.1 (PROXY_TRUSTED_PROXIES)").count(),
+            lines,
+            "{log}"
+        );
+    }
+    let seen: Vec<_> =
+        origin.seen().iter().map(|seen| seen.header("x-forwarded-proto").unwrap().to_owned()).collect();
+    assert_eq!(seen, ["http", "http", "http", "http", "https"]);
 }
 
 /// Requests a page, and returns its status and the length of its body.
