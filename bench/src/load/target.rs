@@ -97,9 +97,19 @@ impl FromStr for Target {
             return Err(TargetError::Scheme);
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or(TargetError::Host)?;
+        let port = port(&uri, host).ok_or(TargetError::Port)?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        let port = uri.port_u16().unwrap_or(80);
         Ok(Self { uri, host, port })
+    }
+}
+
+/// The port after the host, or HTTP's own. `Uri` takes any text for a port, and then says that there is none.
+fn port(uri: &Uri, host: &str) -> Option<u16> {
+    let authority = uri.authority()?.as_str();
+    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    match address.strip_prefix(host)?.strip_prefix(':') {
+        None => Some(80),
+        Some(text) => text.parse().ok().filter(|&port| port > 0),
     }
 }
 
@@ -112,6 +122,8 @@ pub(crate) enum TargetError {
     Scheme,
     #[error("it names no host")]
     Host,
+    #[error("its port must be a number from 1 to 65535")]
+    Port,
 }
 
 #[cfg(test)]
@@ -127,6 +139,9 @@ mod tests {
             ("http:///api/", "it is not a URL"),
             ("http://a b/", "it is not a URL"),
             ("http://:80/", "it names no host"),
+            ("http://a:99999/", "its port must be"),
+            ("http://a:abc/", "its port must be"),
+            ("http://80:0/", "its port must be"),
         ] {
             let error = Target::from_str(text).unwrap_err().to_string();
             assert!(error.starts_with(fault), "{text}: {error}");
