@@ -75,6 +75,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     warn_of_scheme(config, &store);
     server::announce("proxy", address);
     let proxy = Arc::new(Proxy::new(config, site, store));
+    proxy.check_store().await;
     if let Some(predecessor) = predecessor {
         predecessor.relieve().await;
     }

@@ -69,6 +69,8 @@ pub(crate) enum Fill {
     Streamed,
     /// The store cannot be reached, so nothing is stored.
     Skipped,
+    /// The store refused the last write.
+    Refused,
     /// The proxy only reads the store: Django fills it.
     ReadOnly,
     /// The page came from the leader of a flight.
@@ -177,6 +179,7 @@ impl Fill {
             Self::Stored => "; stored",
             Self::Streamed => "; detail=length-unknown",
             Self::Skipped => "; detail=store-unreachable",
+            Self::Refused => "; detail=store-refuses",
             Self::ReadOnly => "; detail=read-only",
             Self::Collapsed => "; collapsed",
         }
@@ -219,6 +222,11 @@ mod tests {
                 CacheStatus::Miss(Miss::Store, Fill::Skipped),
                 "MISS",
                 "cachepage; fwd=miss; detail=store-unreachable",
+            ),
+            (
+                CacheStatus::Miss(Miss::Uri, Fill::Refused),
+                "MISS",
+                "cachepage; fwd=uri-miss; detail=store-refuses",
             ),
             (
                 CacheStatus::Miss(Miss::Uri, Fill::ReadOnly),

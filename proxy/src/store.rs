@@ -30,7 +30,8 @@ pub trait Store: Values + Locks + Feed + Clone + 'static {
 }
 
 /// A command that a store refuses.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{command}: {reply}")]
 pub struct Refusal {
     /// Its name.
     pub command: &'static str,
@@ -58,6 +59,11 @@ pub trait Values: Send + Sync {
 
     /// Writes in one round trip. `ttl` counts in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Whether a write would be taken, as far as is known.
+    fn takes_writes(&self) -> bool {
+        true
+    }
 
     /// Deletes keys in one round trip.
     fn delete(&self, keys: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -125,6 +131,9 @@ pub enum StoreError {
     /// A value is longer than any page can be. It has not been read.
     #[error("the stored value has {0} bytes, more than any page can have")]
     TooLong(usize),
+    /// A value comes, but too slowly to wait for.
+    #[error("the stored value comes too slowly")]
+    TooSlow,
 }
 
 impl StoreError {

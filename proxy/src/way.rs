@@ -36,7 +36,7 @@ use crate::variants::Variants;
 ///
 /// Holds for every request:
 /// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
-///   write is a page not stored and a warning.
+///   write is a page not stored.
 /// * A key is a function of request and vary list alone.
 /// * What was not admitted is never stored.
 /// * A hit never contacts the origin; a pass never touches the store.
@@ -87,6 +87,11 @@ impl<S: Store> Proxy<S> {
             max_entry: config.max_entry,
             heads: HeadCache::new(),
         }
+    }
+
+    /// Tries each command that the proxy needs of the store. The store warns of those that it refuses.
+    pub async fn check_store(&self) {
+        self.store.refusals(&self.keys.prefix()).await;
     }
 
     /// Waits for the fills under way: even if their clients left, later requests need the pages.

@@ -3,6 +3,7 @@
 mod batch;
 mod connection;
 mod health;
+mod oversized;
 mod pool;
 mod resp;
 mod tls;
@@ -20,8 +21,9 @@ use tracing::warn;
 use batch::Batches;
 use connection::Bounds;
 use health::Health;
+use oversized::Oversized;
 use pool::{Commands, Connections};
-use resp::Reply;
+use resp::{Reply, Unread};
 
 use super::feed::Listeners;
 use super::{Feed, Listener, Locks, Refusal, Store, StoreError, Values, Write};
@@ -36,6 +38,7 @@ pub struct RedisStore {
     client: Client,
     workers: Arc<PerWorker<Worker>>,
     health: Arc<Health>,
+    oversized: Arc<Oversized>,
     /// They also get the writes of this process, at once and not by way of Redis.
     listeners: Arc<Listeners>,
 }
@@ -65,7 +68,13 @@ impl RedisStore {
         let bounds = Bounds { silence: deadline, longest_value };
         let workers =
             PerWorker::new(|_| Worker::new(Connections::new(client.get_connection_info(), bounds, &health)));
-        Ok(Self { client, workers: Arc::new(workers), health, listeners: Arc::default() })
+        Ok(Self {
+            client,
+            workers: Arc::new(workers),
+            health,
+            oversized: Arc::default(),
+            listeners: Arc::default(),
+        })
     }
 
     /// Sends a read with those of other requests.
@@ -173,11 +182,17 @@ impl Store for RedisStore {
 
 impl Values for RedisStore {
     async fn get<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
+        self.oversized.check(&keys)?;
         // A GET for one key, as people expect in MONITOR.
         match self.read(if N == 1 { "GET" } else { "MGET" }, &keys).await? {
             Reply::Values(mut values) if values.len() == N => {
                 Ok(std::array::from_fn(|index| values[index].take()))
             }
+            Reply::Unread(Unread::TooLong { index, length }) => {
+                self.oversized.remember(keys[index], length);
+                Err(StoreError::TooLong(length))
+            }
+            Reply::Unread(Unread::TooSlow) => Err(StoreError::TooSlow),
             _ => Err(unanswered()),
         }
     }
@@ -202,8 +217,16 @@ impl Values for RedisStore {
             }
         };
         let result = self.write_all(add).await.map(drop);
+        self.health.wrote(matches!(result, Err(StoreError::Refused(_))));
+        if result.is_ok() {
+            self.oversized.forget(&writes);
+        }
         writes.iter().for_each(|write| self.listeners.changed(write.key().as_bytes()));
         result
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.health.takes_writes()
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {

@@ -39,6 +39,8 @@ pub struct Explanation {
     outcome: String,
     /// Whether an answer of the origin would be stored.
     stored: &'static str,
+    /// What the store refuses: each command, and the store's reply.
+    store_refuses: Vec<String>,
 }
 
 /// One key, and what is stored under it.
@@ -107,6 +109,7 @@ impl<S: Store> Proxy<S> {
             page: None,
             outcome: String::new(),
             stored: "no: nothing is cached here",
+            store_refuses: Vec::new(),
         };
         if let Err(refusal) = receive(&mut request, self.trusted.contains(peer.ip()), &self.site) {
             explanation.outcome = CacheStatus::Failed(Error::from(refusal).kind().1).to_string();
@@ -123,6 +126,8 @@ impl<S: Store> Proxy<S> {
         for (key, value) in notes {
             explanation.reads.push(self.explain_read(&key, value, &decision, &question).await);
         }
+        let refusals = self.store.refusals(&self.keys.prefix()).await;
+        explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
         (explanation.outcome, explanation.page) = match &decision {
             Decision::Serve(serving) => (serving.cache().to_string(), Some(ExplainedPage::of(serving))),
             Decision::Fetch(wanted) => (format!("cachepage; fwd={}", wanted.miss.fwd()), None),
@@ -253,6 +258,7 @@ impl Display for Explanation {
             }
         }
         writeln!(f, "outcome   {}", self.outcome)?;
-        write!(f, "stored    {}", self.stored)
+        write!(f, "stored    {}", self.stored)?;
+        self.store_refuses.iter().try_for_each(|refusal| write!(f, "\nrefused   {refusal}"))
     }
 }

@@ -159,7 +159,8 @@ impl<S: Store> Filling<S> {
         let writes = marker.take().into_iter().chain([Write::Set(key.clone(), value)]).collect();
         match store.put(writes, lifetime.keep).await {
             Ok(()) => debug!(%key, stored = true, "filled"),
-            Err(error) => warn!(%key, %error, stored = false, "page not stored"),
+            // The store warns of an outage, and of each kind of refusal, once.
+            Err(error) => debug!(%key, %error, stored = false, "page not stored"),
         }
         entry
     }

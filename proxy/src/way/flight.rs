@@ -183,6 +183,7 @@ impl<S: Store> Flight<S> {
         let is_reachable = self.wanted.miss != Miss::Store;
         let promise = match fetched.length {
             _ if !is_reachable => Fill::Skipped,
+            _ if !self.proxy.store.takes_writes() => Fill::Refused,
             Length::Known(_) => Fill::Stored,
             Length::Chunked | Length::UntilClose => Fill::Streamed,
         };

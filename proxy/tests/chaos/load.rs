@@ -67,7 +67,7 @@ pub(crate) struct Figures {
     pub(crate) hits: usize,
     seconds: f64,
     p50: Duration,
-    p99: Duration,
+    pub(crate) p99: Duration,
     longest: Duration,
 }
 

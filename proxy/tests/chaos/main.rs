@@ -7,7 +7,9 @@
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 
 mod crowd;
+mod link;
 mod load;
+mod odd_redis;
 mod origin;
 mod origin_fails;
 mod program;

@@ -76,11 +76,14 @@ async fn converse(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
         }
         asked.fetch_add(1, Ordering::Relaxed);
         let head = String::from_utf8(std::mem::take(&mut buffer)).unwrap();
-        let body = body(head.split(' ').nth(1).unwrap());
+        let path = head.split(' ').nth(1).unwrap();
+        let body = body(path);
+        // A page that may not be stored, so that whatever lies under its key stays there.
+        let kind =
+            if path.ends_with("poison") { "Set-Cookie: a=b\r\n" } else { "Content-Type: text/plain\r\n" };
         tokio::time::sleep(COST).await;
         let mut answer =
-            format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len())
-                .into_bytes();
+            format!("HTTP/1.1 200 OK\r\n{kind}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
         answer.extend(body);
         if stream.write_all(&answer).await.is_err() {
             return;

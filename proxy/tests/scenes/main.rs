@@ -39,6 +39,7 @@ mod near;
 mod pass;
 mod program;
 mod redis;
+mod refusals;
 mod semantics;
 mod streaming;
 mod support;

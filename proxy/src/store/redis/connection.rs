@@ -15,14 +15,17 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use super::resp::{Reply, read_reply, write_command};
+use super::resp::{Reply, Unread, read_reply, write_command};
 use super::tls;
 
 /// For replies. A value that is longer is read into its own memory without passing through here.
 const BUFFER: usize = 32 << 10;
 
-/// The slowest transfer that counts as one, in bytes a second: 64 connections may share 100 Mbit/s.
-const SLOWEST: u32 = 256 << 10;
+/// The slowest transfer that is waited for, in bytes a second.
+const SLOWEST: u32 = 2 << 20;
+
+/// A value may take this time, however short it is.
+const TRANSFER: Duration = Duration::from_secs(1);
 
 /// The bytes that are on their way at once; only what exceeds them takes time to send.
 const IN_FLIGHT: usize = 64 << 10;
@@ -91,17 +94,20 @@ impl Connection {
         let Bounds { silence, longest_value } = self.bounds;
         self.is_at_rest = count == 0;
         let sending = transfer(commands.len().saturating_sub(IN_FLIGHT));
-        self.watch().allow(silence, sending);
+        self.watch().allow(silence, TRANSFER + sending);
         self.watch().write_all(commands).await?;
         self.watch().flush().await?;
-        self.watch().allow(silence + sending, transfer(longest_value.saturating_mul(count)));
         for _ in 0..count {
-            let reply = read_reply(&mut self.stream, longest_value).await?;
+            self.watch().allow(silence + sending, TRANSFER.max(transfer(longest_value)));
+            let reply = match read_reply(&mut self.stream, longest_value).await {
+                Err(_) if self.watch().is_too_slow => Reply::Unread(Unread::TooSlow),
+                reply => reply?,
+            };
             self.was_used = true;
-            let is_last = matches!(reply, Reply::TooLong(_));
+            let is_last = matches!(reply, Reply::Unread(_));
             replies.push(reply);
             if is_last {
-                return Err(io::Error::new(ErrorKind::FileTooLarge, "a value is longer than any page"));
+                return Err(io::Error::other("a value was not read"));
             }
         }
         self.is_at_rest = true;
@@ -171,12 +177,21 @@ struct Watched {
     /// When silence becomes an error. Each byte moves it, up to `end`.
     until: Instant,
     end: Instant,
+    /// Whether bytes moved until the end.
+    is_too_slow: bool,
 }
 
 impl Watched {
     fn new(stream: Box<dyn Stream>) -> Self {
         let now = Instant::now();
-        Self { stream, alarm: Alarm::default(), silence: Duration::ZERO, until: now, end: now }
+        Self {
+            stream,
+            alarm: Alarm::default(),
+            silence: Duration::ZERO,
+            until: now,
+            end: now,
+            is_too_slow: false,
+        }
     }
 
     /// From now on allows so much silence, and so much time for bytes that move.
@@ -192,6 +207,7 @@ impl Watched {
             return moved;
         }
         std::task::ready!(self.alarm.poll(cx, self.until));
+        self.is_too_slow = self.until == self.end;
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 }

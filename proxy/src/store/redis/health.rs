@@ -1,6 +1,6 @@
 //! The state of Redis: whether it answers, whether it is still the right one, and which commands it refuses.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,9 +11,6 @@ use tracing::{info, warn};
 
 use crate::store::breaker::Breaker;
 use crate::store::{Refusal, StoreError};
-
-/// A refusal that goes on is logged again after this time.
-const LOGGED_EVERY: Duration = Duration::from_secs(600);
 
 /// More kinds of refusals than Redis has are not remembered.
 const KINDS: usize = 64;
@@ -32,7 +29,10 @@ pub(super) struct Health {
     /// Connections of an older generation are replaced.
     generation: AtomicU32,
     replacement: Mutex<Replacement>,
-    refusals: Mutex<HashMap<Kind, Refused>>,
+    /// Whether the last write was refused.
+    refuses_writes: AtomicBool,
+    /// What Redis said, for each command and first word of the reply.
+    refusals: Mutex<BTreeMap<Kind, String>>,
 }
 
 /// When the connections may be replaced again.
@@ -45,14 +45,6 @@ struct Replacement {
 /// A command, and the first word of the error that it got.
 type Kind = (&'static str, Box<str>);
 
-#[derive(Debug)]
-struct Refused {
-    text: String,
-    logged: Instant,
-    /// How many there were since.
-    more: u64,
-}
-
 impl Health {
     pub(super) fn new() -> Self {
         Self {
@@ -61,6 +53,7 @@ impl Health {
             is_up: AtomicBool::new(true),
             generation: AtomicU32::new(0),
             replacement: Mutex::new(Replacement { due: None, pause: FIRST_PAUSE }),
+            refuses_writes: AtomicBool::new(false),
             refusals: Mutex::default(),
         }
     }
@@ -92,7 +85,7 @@ impl Health {
         }
     }
 
-    /// Notes an error reply. It is logged once for each command and kind. A reply that comes from the wrong Redis has the
+    /// Notes an error reply. It is logged once for each command and first word. A reply that comes from the wrong Redis has the
     /// connections replaced.
     pub(super) fn refused(&self, command: &'static str, text: &str) {
         let now = Instant::now();
@@ -101,31 +94,31 @@ impl Health {
             self.replace_connections(now);
         }
         let mut refusals = lock(&self.refusals);
-        let is_full = refusals.len() >= KINDS;
-        match refusals.get_mut(&(command, Box::from(word)) as &Kind) {
-            Some(refused) if now < refused.logged + LOGGED_EVERY => refused.more += 1,
-            Some(refused) => {
-                warn!(command, reply = text, more = refused.more, "Redis still refuses a command");
-                *refused = Refused { text: text.to_owned(), logged: now, more: 0 };
-            }
-            None if is_full => {}
-            None => {
-                warn!(command, reply = text, "Redis refuses a command");
-                refusals
-                    .insert((command, word.into()), Refused { text: text.to_owned(), logged: now, more: 0 });
-            }
+        let kind = (command, Box::from(word));
+        if refusals.len() < KINDS && !refusals.contains_key(&kind) {
+            warn!(command, reply = text, "Redis refuses a command");
+            refusals.insert(kind, text.to_owned());
         }
+    }
+
+    /// Notes whether Redis has taken a write.
+    pub(super) fn wrote(&self, is_refused: bool) {
+        if self.refuses_writes.load(Ordering::Relaxed) != is_refused {
+            self.refuses_writes.store(is_refused, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether Redis took the last write.
+    pub(super) fn takes_writes(&self) -> bool {
+        !self.refuses_writes.load(Ordering::Relaxed)
     }
 
     /// The commands that Redis has refused so far.
     pub(super) fn refusals(&self) -> Vec<Refusal> {
-        let refusals = lock(&self.refusals);
-        let mut refusals: Vec<_> = refusals
+        lock(&self.refusals)
             .iter()
-            .map(|((command, _), refused)| Refusal { command, reply: refused.text.clone() })
-            .collect();
-        refusals.sort_unstable_by(|a, b| (a.command, &a.reply).cmp(&(b.command, &b.reply)));
-        refusals
+            .map(|((command, _), reply)| Refusal { command, reply: reply.clone() })
+            .collect()
     }
 
     /// The generation of connections that are opened now.

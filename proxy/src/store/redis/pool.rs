@@ -128,7 +128,7 @@ impl Connections {
     }
 
     /// What one connection leaves unanswered goes on another if Redis is not to blame: the connection was closed while it
-    /// was idle, or a value was too long to be read.
+    /// was idle, or a value was not read.
     async fn answer(&self, commands: &Commands, replies: &mut Replies) -> Result<(), StoreError> {
         let mut was_repeated = false;
         while replies.len() < commands.len() {
@@ -139,7 +139,7 @@ impl Connections {
             *self.moved() = Instant::now();
             match exchange {
                 Ok(()) => {}
-                Err(_) if matches!(replies[answered..].last(), Some(Reply::TooLong(_))) => {}
+                Err(_) if matches!(replies[answered..].last(), Some(Reply::Unread(_))) => {}
                 // Redis, or a balancer, closed it as the commands were sent.
                 Err(error) if was_used && replies.len() == answered && !was_repeated && is_closed(&error) => {
                     was_repeated = true;
@@ -203,13 +203,9 @@ impl Run for Connections {
     async fn run(&self, commands: &Commands) -> Outcomes {
         let mut outcomes = self.ask(commands).await;
         for (outcome, name) in outcomes.iter_mut().zip(commands.names()) {
-            match outcome {
-                Ok(Reply::Error(text)) => {
-                    self.health.refused(name, text);
-                    *outcome = Err(StoreError::Refused(format!("{name}: {text}")));
-                }
-                Ok(Reply::TooLong(length)) => *outcome = Err(StoreError::TooLong(*length)),
-                _ => {}
+            if let Ok(Reply::Error(text)) = outcome {
+                self.health.refused(name, text);
+                *outcome = Err(StoreError::Refused(format!("{name}: {text}")));
             }
         }
         outcomes

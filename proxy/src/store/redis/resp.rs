@@ -27,8 +27,17 @@ pub(super) enum Reply {
     Values(Found),
     /// An error: a word in capitals and a text, as Redis says it.
     Error(String),
-    /// A value has so many bytes, and has not been read. Nothing more can be read from the stream.
-    TooLong(usize),
+    /// A value that has not been read. Nothing more can be read from the stream.
+    Unread(Unread),
+}
+
+/// Why a value has not been read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Unread {
+    /// The value of the key at this index has so many bytes.
+    TooLong { index: usize, length: usize },
+    /// It came too slowly.
+    TooSlow,
 }
 
 /// Appends a command.
@@ -57,7 +66,7 @@ pub(super) async fn read_reply<R: AsyncBufRead + Unpin>(input: &mut R, limit: us
         b':' => Ok(Reply::Number(parse(rest)?)),
         b'$' => Ok(match read_value(input, parse(rest)?, limit).await? {
             Ok(value) => Reply::Values(SmallVec::from_iter([value])),
-            Err(length) => Reply::TooLong(length),
+            Err(length) => Reply::Unread(Unread::TooLong { index: 0, length }),
         }),
         b'*' => read_array(input, parse(rest)?, limit).await,
         _ => Err(malformed("an unknown type")),
@@ -75,7 +84,9 @@ async fn read_array<R: AsyncBufRead + Unpin>(input: &mut R, length: i64, limit: 
         };
         match read_value(input, parse(rest)?, limit).await? {
             Ok(value) => values.push(value),
-            Err(length) => return Ok(Reply::TooLong(length)),
+            Err(length) => {
+                return Ok(Reply::Unread(Unread::TooLong { index: values.len(), length }));
+            }
         }
     }
     Ok(Reply::Values(values))
@@ -165,8 +176,11 @@ mod tests {
             ("$5\r\nfi\r\nv\r\n", values(&[Some("fi\r\nv")])),
             ("*2\r\n$1\r\na\r\n$-1\r\n", values(&[Some("a"), None])),
             ("*0\r\n", values(&[])),
-            ("$11\r\n", Reply::TooLong(11)),
-            ("*2\r\n$1\r\na\r\n$99999999999\r\n", Reply::TooLong(99_999_999_999)),
+            ("$11\r\n", Reply::Unread(Unread::TooLong { index: 0, length: 11 })),
+            (
+                "*2\r\n$1\r\na\r\n$99999999999\r\n",
+                Reply::Unread(Unread::TooLong { index: 1, length: 99_999_999_999 }),
+            ),
         ] {
             assert_eq!(read(input.as_bytes()).await.unwrap(), reply, "{input}");
         }

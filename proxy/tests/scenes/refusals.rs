@@ -1,0 +1,261 @@
+//! Redis answers with errors. An error reply is an answer: what is stored stays a hit, and no connection is dropped, but
+//! for errors that come from the wrong Redis.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use stack::Redis;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Origin, Scene, Setup};
+
+const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ncoalesce = \"fleet\"\n";
+
+/// Which commands get an error instead of the reply of Redis.
+#[derive(Clone, Default)]
+struct Fault {
+    command: &'static str,
+    /// Words that the command contains.
+    key: String,
+    reply: String,
+}
+
+/// A Redis that answers some commands with errors.
+struct Grumpy {
+    address: SocketAddr,
+    fault: Arc<Mutex<Option<Fault>>>,
+    /// How many connections the proxy has given up.
+    ended: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Grumpy {
+    async fn before(redis: &Redis) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, redis) = (listener.local_addr().unwrap(), redis.port());
+        let (fault, ended, refused) =
+            (Arc::<Mutex<_>>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (faults, gone, errors) = (fault.clone(), ended.clone(), refused.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (faults, gone, errors) = (faults.clone(), gone.clone(), errors.clone());
+                tokio::spawn(async move {
+                    let server = TcpStream::connect(("127.0.0.1", redis)).await.unwrap();
+                    if converse(client, server, &faults, &errors).await.is_none() {
+                        gone.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        Self { address, fault, ended, refused }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://{}/1", self.address)
+    }
+
+    fn set(&self, fault: Option<Fault>) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    fn ended(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// Passes commands on to Redis, and its replies back, until one side leaves. The feed of changes speaks another protocol
+/// and counts for nothing.
+async fn converse(
+    client: TcpStream,
+    server: TcpStream,
+    fault: &Mutex<Option<Fault>>,
+    refused: &AtomicUsize,
+) -> Option<()> {
+    let (client, mut answers) = client.into_split();
+    let (server, mut commands) = server.into_split();
+    let (mut client, mut server) = (BufReader::new(client), BufReader::new(server));
+    loop {
+        let command = message(&mut client).await?;
+        let text = String::from_utf8_lossy(&command).into_owned();
+        if text.contains("\r\nHELLO\r\n") {
+            commands.write_all(&command).await.ok()?;
+            let _ = tokio::join!(copy(&mut client, &mut commands), copy(&mut server, &mut answers));
+            return Some(());
+        }
+        let fault = fault.lock().unwrap().clone();
+        let strikes =
+            |fault: &Fault| text.contains(&format!("\r\n{}\r\n", fault.command)) && text.contains(&fault.key);
+        let answer = match fault.filter(strikes) {
+            Some(fault) => {
+                refused.fetch_add(1, Ordering::Relaxed);
+                format!("-{}\r\n", fault.reply).into_bytes()
+            }
+            None => {
+                commands.write_all(&command).await.ok()?;
+                message(&mut server).await?
+            }
+        };
+        answers.write_all(&answer).await.ok()?;
+    }
+}
+
+/// Reads a command or a reply.
+async fn message(input: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut missing = 1;
+    while missing > 0 {
+        let start = bytes.len();
+        (input.read_until(b'\n', &mut bytes).await.ok()? > 0).then_some(())?;
+        let length = || std::str::from_utf8(&bytes[start + 1..]).unwrap().trim().parse::<i64>().unwrap();
+        missing -= 1;
+        match bytes[start] {
+            b'*' => missing += length().max(0),
+            b'$' if length() >= 0 => {
+                let end = bytes.len() + length() as usize + 2;
+                bytes.resize(end, 0);
+                let from = end - length_of(&bytes, start) - 2;
+                input.read_exact(&mut bytes[from..]).await.ok()?;
+            }
+            _ => {}
+        }
+    }
+    Some(bytes)
+}
+
+fn length_of(bytes: &[u8], start: usize) -> usize {
+    let line = bytes[start + 1..].split(|byte| *byte == b'\r').next().unwrap();
+    std::str::from_utf8(line).unwrap().parse().unwrap()
+}
+
+/// The errors of Redis, and some that it does not have.
+fn error(random: &mut StdRng) -> String {
+    const KNOWN: [&str; 24] = [
+        "ERR unknown command",
+        "WRONGTYPE Operation against a key",
+        "OOM command not allowed",
+        "LOADING Redis is loading",
+        "MISCONF Errors writing to disk",
+        "NOREPLICAS Not enough good replicas",
+        "NOPERM this user has no permissions",
+        "BUSY Redis is busy running a script",
+        "NOSCRIPT No matching script",
+        "UNKILLABLE Sorry",
+        "EXECABORT discarded",
+        "MOVED 3999 127.0.0.1:6381",
+        "ASK 3999 127.0.0.1:6381",
+        "TRYAGAIN Multiple keys",
+        "CROSSSLOT Keys",
+        "CLUSTERDOWN The cluster is down",
+        "NOTBUSY No scripts",
+        "BUSYKEY Target key",
+        "BUSYGROUP Group",
+        "NOGROUP No such",
+        "NOPROTO unsupported",
+        "INPROG Failover already",
+        "NOQUORUM No",
+        "IOERR error",
+    ];
+    match random.random_range(0..4) {
+        0 => format!("E{} {}", random.random_range(0..1_000_000), "x".repeat(random.random_range(0..300))),
+        _ => (*KNOWN.choose(random).unwrap()).to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn an_error_reply_costs_no_stored_page_but_its_own_and_no_connection() {
+    const PAGES: usize = 8;
+    let redis = Redis::start().unwrap();
+    let grumpy = Grumpy::before(&redis).await;
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(Setup::Plain, &grumpy.url(), &origin, RULES).await;
+    for page in 0..PAGES {
+        scene.get(&format!("/p/{page}/")).await;
+    }
+    let mut random = StdRng::seed_from_u64(14);
+    for round in 0..200 {
+        let command = *["GET", "SETEX", "SET", "EVAL", "DEL"].choose(&mut random).unwrap();
+        let struck = random.random_range(0..PAGES);
+        // A refused read concerns one page, a refused write all that are filled.
+        let key = if command == "GET" { format!("/p/{struck}/.") } else { String::new() };
+        let reply = error(&mut random);
+        grumpy.set(Some(Fault { command, key, reply: reply.clone() }));
+        for page in 0..PAGES {
+            let answer = scene.get(&format!("/p/{page}/")).await;
+            let is_struck = command == "GET" && page == struck;
+            let expected = if is_struck { "MISS" } else { "HIT" };
+            assert_eq!(answer.header("x-cache"), expected, "{command} {reply}, page {page}");
+            assert_eq!(answer.status(), 200);
+        }
+        // A page that is filled meanwhile.
+        let new = scene.get(&format!("/p/new{round}/")).await;
+        assert_eq!((new.status(), new.header("x-cache")), (200, "MISS"));
+        grumpy.set(None);
+        assert_eq!(grumpy.ended(), 0, "{command} {reply}");
+        // The page that was struck is stored once more by its miss.
+        assert_eq!(scene.get(&format!("/p/{struck}/")).await.header("x-cache"), "HIT", "{command} {reply}");
+    }
+    assert!(grumpy.refused.load(Ordering::Relaxed) > 100);
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_that_means_another_redis_has_the_name_resolved_and_connected_anew() {
+    let redis = Redis::start().unwrap();
+    let grumpy = Grumpy::before(&redis).await;
+    let origin = Origin::pages("").await;
+    for reply in
+        ["READONLY You can't write", "MASTERDOWN Link with MASTER is down", "NOAUTH Authentication required"]
+    {
+        let scene = Scene::over(
+            Setup::Plain,
+            &grumpy.url(),
+            &origin,
+            "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n",
+        )
+        .await;
+        scene.get("/p/1/").await;
+        let ended = grumpy.ended();
+        grumpy.set(Some(Fault { command: "SETEX", key: String::new(), reply: reply.to_owned() }));
+        let miss = scene.get(&format!("/p/{}/", &reply[..6])).await;
+        assert_eq!(
+            miss.header("cache-status"),
+            "cachepage; fwd=uri-miss; stored",
+            "not known before the first refusal"
+        );
+        let miss = scene.get(&format!("/p/{}/", &reply[..6])).await;
+        assert_eq!(miss.header("cache-status"), "cachepage; fwd=uri-miss; detail=store-refuses", "{reply}");
+        grumpy.set(None);
+        assert_eq!(scene.get("/p/1/").await.header("x-cache"), "HIT", "{reply}");
+        assert!(grumpy.ended() > ended, "{reply}");
+        scene.get(&format!("/p/{}/", &reply[..6])).await;
+        let miss = scene.get(&format!("/p/{}/2", &reply[..6])).await;
+        assert_eq!(miss.header("cache-status"), "cachepage; fwd=uri-miss; stored", "{reply}");
+        scene.stop().await;
+        redis.cli(&["FLUSHALL"]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lease_without_eval_is_released_all_the_same() {
+    let redis = Redis::start().unwrap();
+    let grumpy = Grumpy::before(&redis).await;
+    grumpy.set(Some(Fault { command: "EVAL", key: String::new(), reply: "NOPERM no EVAL".to_owned() }));
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(Setup::Plain, &grumpy.url(), &origin, RULES).await;
+    scene.get("/p/1/").await;
+    let lease = ":1:views.decorators.cache.cache_page.GET./p/1/.d41d8cd98f00b204e9800998ecf8427e.lease";
+    let released = async {
+        while redis.cli(&["EXISTS", lease]).unwrap() != "0" {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let second = std::time::Duration::from_secs(1);
+    tokio::time::timeout(second, released).await.expect("before it expires");
+    scene.stop().await;
+}
