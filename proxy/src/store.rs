@@ -24,7 +24,7 @@ pub trait Store: Values + Locks + Feed + Clone + 'static {
 
     /// Tries each command that the proxy needs on a key under this prefix, changing nothing, and returns what the store has
     /// refused so far.
-    fn refusals(&self, _prefix: &[u8]) -> impl Future<Output = Vec<Refusal>> + Send {
+    fn refusals(&self, _prefix: &[u8]) -> impl Future<Output = Vec<RefusedCommand>> + Send {
         async { Vec::new() }
     }
 }
@@ -32,7 +32,7 @@ pub trait Store: Values + Locks + Feed + Clone + 'static {
 /// A command that a store refuses.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{command}: {reply}")]
-pub struct Refusal {
+pub struct RefusedCommand {
     /// Its name.
     pub command: &'static str,
     /// What the store says.

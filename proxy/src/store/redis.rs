@@ -22,11 +22,11 @@ use batch::Batches;
 use connection::Bounds;
 use health::Health;
 use oversized::Oversized;
-use pool::{Commands, Connections};
-use resp::{Reply, Unread};
+use pool::{Commands, ConnectionPool};
+use resp::{RedisReply, Unread};
 
 use super::feed::Listeners;
-use super::{Feed, Listener, Locks, Refusal, Store, StoreError, Values, Write};
+use super::{Feed, Listener, Locks, RefusedCommand, Store, StoreError, Values, Write};
 use crate::key::Key;
 
 /// Beside the body, a value has a head, and a pickle the names of its classes.
@@ -45,13 +45,13 @@ pub struct RedisStore {
 
 /// The connections of one worker. What takes long to write holds up no read.
 struct Worker {
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionPool>,
     reads: Batches,
     writes: Batches,
 }
 
 impl Worker {
-    fn new(connections: Connections) -> Self {
+    fn new(connections: ConnectionPool) -> Self {
         let connections = Arc::new(connections);
         let (reads, writes) = (Batches::new(connections.clone()), Batches::new(connections.clone()));
         Self { connections, reads, writes }
@@ -66,8 +66,9 @@ impl RedisStore {
         let client = Client::open(url)?;
         let longest_value = usize::try_from(max_entry).unwrap_or(usize::MAX).saturating_add(BESIDE_THE_BODY);
         let bounds = Bounds { silence: deadline, longest_value };
-        let workers =
-            PerWorker::new(|_| Worker::new(Connections::new(client.get_connection_info(), bounds, &health)));
+        let workers = PerWorker::new(|_| {
+            Worker::new(ConnectionPool::new(client.get_connection_info(), bounds, &health))
+        });
         Ok(Self {
             client,
             workers: Arc::new(workers),
@@ -78,7 +79,7 @@ impl RedisStore {
     }
 
     /// Sends a read with those of other requests.
-    async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> Result<Reply, StoreError> {
+    async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> Result<RedisReply, StoreError> {
         self.allowed()?;
         // A batch dies only with the runtime of another request.
         for _ in 0..2 {
@@ -91,12 +92,12 @@ impl RedisStore {
     }
 
     /// Sends a command that changes something with those of other requests.
-    async fn write(&self, name: &'static str, arguments: &[&[u8]]) -> Result<Reply, StoreError> {
+    async fn write(&self, name: &'static str, arguments: &[&[u8]]) -> Result<RedisReply, StoreError> {
         self.write_all(|batch| batch.push(name, arguments)).await?.pop().ok_or_else(unanswered)
     }
 
     /// Sends the commands that `add` pushes in one round trip. Returns their replies, or the first error.
-    async fn write_all(&self, add: impl FnOnce(&mut Commands)) -> Result<Vec<Reply>, StoreError> {
+    async fn write_all(&self, add: impl FnOnce(&mut Commands)) -> Result<Vec<RedisReply>, StoreError> {
         self.allowed()?;
         let part = self.workers.own().writes.join(|batch| {
             let first = batch.len();
@@ -120,7 +121,7 @@ impl RedisStore {
         let (key, ttl) = (key.as_bytes(), held.ttl.to_string());
         let script = self.write("EVAL", &[held.script.as_bytes(), b"1", key, token, ttl.as_bytes()]).await;
         if !matches!(script, Err(StoreError::Refused(_))) {
-            return Ok(matches!(script?, Reply::Number(1)));
+            return Ok(matches!(script?, RedisReply::Number(1)));
         }
         // A user without EVAL: another proxy may claim the lock between the two commands, and fetch the page once more.
         let [value] = self.get([key]).await?;
@@ -128,7 +129,7 @@ impl RedisStore {
             return Ok(false);
         }
         let arguments: &[&[u8]] = if held.command == "DEL" { &[key] } else { &[key, ttl.as_bytes()] };
-        Ok(matches!(self.write(held.command, arguments).await?, Reply::Number(1)))
+        Ok(matches!(self.write(held.command, arguments).await?, RedisReply::Number(1)))
     }
 }
 
@@ -155,7 +156,7 @@ impl Store for RedisStore {
         let _ = timeout(PATIENCE, connected).await;
     }
 
-    async fn refusals(&self, prefix: &[u8]) -> Vec<Refusal> {
+    async fn refusals(&self, prefix: &[u8]) -> Vec<RefusedCommand> {
         let key = [prefix, b"none"].concat();
         let mut commands = Commands::default();
         // None of these changes anything: the key does not exist, and no value may live for 0 seconds.
@@ -170,7 +171,7 @@ impl Store for RedisStore {
         commands.push("EVAL", &[RENEW.as_bytes(), b"1", &key, b"", b"1"]);
         let outcomes = self.workers.own().connections.ask(&commands).await;
         for (name, outcome) in commands.names().zip(outcomes) {
-            if let Ok(Reply::Error(text)) = outcome
+            if let Ok(RedisReply::Error(text)) = outcome
                 && !text.starts_with("ERR invalid expire time")
             {
                 self.health.refused(name, &text);
@@ -185,14 +186,14 @@ impl Values for RedisStore {
         self.oversized.check(&keys)?;
         // A GET for one key, as people expect in MONITOR.
         match self.read(if N == 1 { "GET" } else { "MGET" }, &keys).await? {
-            Reply::Values(mut values) if values.len() == N => {
+            RedisReply::Values(mut values) if values.len() == N => {
                 Ok(std::array::from_fn(|index| values[index].take()))
             }
-            Reply::Unread(Unread::TooLong { index, length }) => {
+            RedisReply::Unread(Unread::TooLong { index, length }) => {
                 self.oversized.remember(keys[index], length);
                 Err(StoreError::TooLong(length))
             }
-            Reply::Unread(Unread::TooSlow) => Err(StoreError::TooSlow),
+            RedisReply::Unread(Unread::TooSlow) => Err(StoreError::TooSlow),
             _ => Err(unanswered()),
         }
     }
@@ -200,7 +201,7 @@ impl Values for RedisStore {
     async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
         // Negative: the key does not exist, or never expires.
         let milliseconds = match self.read("PTTL", &[key]).await? {
-            Reply::Number(milliseconds) => u64::try_from(milliseconds).ok(),
+            RedisReply::Number(milliseconds) => u64::try_from(milliseconds).ok(),
             _ => None,
         };
         Ok(milliseconds.map(Duration::from_millis))
@@ -244,7 +245,7 @@ impl Locks for RedisStore {
     async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
         let ttl = milliseconds(ttl).to_string();
         let arguments: &[&[u8]] = &[key.as_bytes(), token, b"NX", b"PX", ttl.as_bytes()];
-        Ok(matches!(self.write("SET", arguments).await?, Reply::Status))
+        Ok(matches!(self.write("SET", arguments).await?, RedisReply::Status))
     }
 
     async fn renew(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {

@@ -17,19 +17,19 @@ use server::in_time;
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
-use super::pool::{Commands, Connections, Outcomes};
+use super::pool::{Commands, ConnectionPool, Outcomes};
 
 /// How long a batch waits for the one before it; then it takes another connection.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Runs a batch of commands.
-pub(super) trait Run: Send + Sync + 'static {
+pub(super) trait RunCommands: Send + Sync + 'static {
     fn run(&self, commands: &Commands) -> impl Future<Output = Outcomes> + Send;
 }
 
 /// The batches of one worker.
 #[derive(Debug)]
-pub(super) struct Batches<R = Connections>(Arc<Shared<R>>);
+pub(super) struct Batches<R = ConnectionPool>(Arc<Shared<R>>);
 
 #[derive(Debug)]
 struct Shared<R> {
@@ -58,7 +58,7 @@ pub(super) struct Part {
     count: usize,
 }
 
-impl<R: Run> Batches<R> {
+impl<R: RunCommands> Batches<R> {
     pub(super) fn new(connections: Arc<R>) -> Self {
         Self(Arc::new(Shared { connections, state: Mutex::default() }))
     }
@@ -98,7 +98,7 @@ impl Part {
 type Outcome = <Outcomes as IntoIterator>::Item;
 
 /// The duty to take the batch that waits.
-struct Runner<R: Run> {
+struct Runner<R: RunCommands> {
     shared: Arc<Shared<R>>,
     is_on_duty: bool,
 }
@@ -106,7 +106,7 @@ struct Runner<R: Run> {
 /// A batch under way. Dropping it releases the requests that wait for it.
 struct Closed(Arc<Batch>);
 
-impl<R: Run> Runner<R> {
+impl<R: RunCommands> Runner<R> {
     fn start(shared: Arc<Shared<R>>) {
         tokio::spawn(Self { shared, is_on_duty: true }.run());
     }
@@ -155,7 +155,7 @@ impl<R: Run> Runner<R> {
     }
 }
 
-impl<R: Run> Drop for Runner<R> {
+impl<R: RunCommands> Drop for Runner<R> {
     fn drop(&mut self) {
         if !self.is_on_duty {
             return;
@@ -202,7 +202,7 @@ mod tests {
     use tokio::sync::{Semaphore, mpsc};
 
     use super::*;
-    use crate::store::redis::resp::Reply;
+    use crate::store::redis::resp::RedisReply;
 
     /// A Redis that notes how many commands come together, and answers when it is allowed to.
     struct Scripted {
@@ -210,11 +210,12 @@ mod tests {
         allowed: Semaphore,
     }
 
-    impl Run for Scripted {
+    impl RunCommands for Scripted {
         async fn run(&self, commands: &Commands) -> Outcomes {
             self.sent.send(commands.len()).unwrap();
             self.allowed.acquire().await.unwrap().forget();
-            let value = |index: usize| Ok(Reply::Values(smallvec![Some(Bytes::from(index.to_string()))]));
+            let value =
+                |index: usize| Ok(RedisReply::Values(smallvec![Some(Bytes::from(index.to_string()))]));
             (0..commands.len()).map(value).collect()
         }
     }
@@ -229,7 +230,7 @@ mod tests {
     }
 
     async fn got(part: &Part) -> Option<Bytes> {
-        let [Ok(Reply::Values(values))] = part.outcomes().await? else { panic!("one value") };
+        let [Ok(RedisReply::Values(values))] = part.outcomes().await? else { panic!("one value") };
         values[0].clone()
     }
 

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use super::resp::{Reply, Unread, read_reply, write_command};
+use super::resp::{RedisReply, Unread, read_reply, write_command};
 use super::tls;
 
 /// For replies. A value that is longer is read into its own memory without passing through here.
@@ -31,7 +31,7 @@ const TRANSFER: Duration = Duration::from_secs(1);
 const IN_FLIGHT: usize = 64 << 10;
 
 /// Replies to commands, in their order.
-pub(super) type Replies = SmallVec<[Reply; 4]>;
+pub(super) type Replies = SmallVec<[RedisReply; 4]>;
 
 /// The bounds of an exchange.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +77,8 @@ impl Connection {
         let mut replies = Replies::new();
         self.exchange(&commands, names.len(), &mut replies).await?;
         self.was_used = false;
-        match replies.into_iter().zip(names).find(|(reply, _)| matches!(reply, Reply::Error(_))) {
-            Some((Reply::Error(error), name)) => Err(io::Error::other(format!("{name}: {error}"))),
+        match replies.into_iter().zip(names).find(|(reply, _)| matches!(reply, RedisReply::Error(_))) {
+            Some((RedisReply::Error(error), name)) => Err(io::Error::other(format!("{name}: {error}"))),
             _ => Ok(()),
         }
     }
@@ -100,11 +100,11 @@ impl Connection {
         for _ in 0..count {
             self.watch().allow(silence + sending, TRANSFER.max(transfer(longest_value)));
             let reply = match read_reply(&mut self.stream, longest_value).await {
-                Err(_) if self.watch().is_too_slow => Reply::Unread(Unread::TooSlow),
+                Err(_) if self.watch().is_too_slow => RedisReply::Unread(Unread::TooSlow),
                 reply => reply?,
             };
             self.was_used = true;
-            let is_last = matches!(reply, Reply::Unread(_));
+            let is_last = matches!(reply, RedisReply::Unread(_));
             replies.push(reply);
             if is_last {
                 return Err(io::Error::other("a value was not read"));
@@ -142,7 +142,7 @@ fn transfer(bytes: usize) -> Duration {
     Duration::from_secs(bytes as u64) / SLOWEST
 }
 
-async fn connect(address: &ConnectionAddr) -> io::Result<Box<dyn Stream>> {
+async fn connect(address: &ConnectionAddr) -> io::Result<Box<dyn ByteStream>> {
     match address {
         ConnectionAddr::Tcp(host, port) => Ok(Box::new(connect_tcp(host, *port).await?)),
         ConnectionAddr::TcpTls { host, port, insecure: false, .. } => {
@@ -166,12 +166,12 @@ async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> ByteStream for S {}
 
 /// A stream that fails if nothing moves on it for too long.
 struct Watched {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn ByteStream>,
     alarm: Alarm,
     silence: Duration,
     /// When silence becomes an error. Each byte moves it, up to `end`.
@@ -182,7 +182,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(stream: Box<dyn Stream>) -> Self {
+    fn new(stream: Box<dyn ByteStream>) -> Self {
         let now = Instant::now();
         Self {
             stream,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::store::breaker::Breaker;
-use crate::store::{Refusal, StoreError};
+use crate::store::{RefusedCommand, StoreError};
 
 /// More kinds of refusals than Redis has are not remembered.
 const KINDS: usize = 64;
@@ -114,10 +114,10 @@ impl Health {
     }
 
     /// The commands that Redis has refused so far.
-    pub(super) fn refusals(&self) -> Vec<Refusal> {
+    pub(super) fn refusals(&self) -> Vec<RefusedCommand> {
         lock(&self.refusals)
             .iter()
-            .map(|((command, _), reply)| Refusal { command, reply: reply.clone() })
+            .map(|((command, _), reply)| RefusedCommand { command, reply: reply.clone() })
             .collect()
     }
 

@@ -10,10 +10,10 @@ use bb8_redis::redis::ConnectionInfo;
 use server::in_time;
 use tokio::time::Instant;
 
-use super::batch::Run;
+use super::batch::RunCommands;
 use super::connection::{Bounds, Connection, Replies};
 use super::health::Health;
-use super::resp::{Reply, write_command};
+use super::resp::{RedisReply, write_command};
 use crate::store::StoreError;
 
 /// For each worker. One is enough while Redis is quick, since batches share it; the others carry what comes while a large
@@ -32,7 +32,7 @@ pub(super) struct Commands {
 }
 
 /// The outcomes of commands, in their order.
-pub(super) type Outcomes = Vec<Result<Reply, StoreError>>;
+pub(super) type Outcomes = Vec<Result<RedisReply, StoreError>>;
 
 impl Commands {
     pub(super) fn push(&mut self, name: &'static str, arguments: &[&[u8]]) {
@@ -84,7 +84,7 @@ impl Commands {
 
 /// The connections of one worker.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct ConnectionPool {
     pool: Pool<Manager>,
     health: Arc<Health>,
     silence: Duration,
@@ -92,7 +92,7 @@ pub(super) struct Connections {
     moved: Mutex<Instant>,
 }
 
-impl Connections {
+impl ConnectionPool {
     pub(super) fn new(info: &ConnectionInfo, bounds: Bounds, health: &Arc<Health>) -> Self {
         let manager = Manager { info: info.clone(), bounds, health: health.clone() };
         let pool = Pool::builder()
@@ -139,7 +139,7 @@ impl Connections {
             *self.moved() = Instant::now();
             match exchange {
                 Ok(()) => {}
-                Err(_) if matches!(replies[answered..].last(), Some(Reply::Unread(_))) => {}
+                Err(_) if matches!(replies[answered..].last(), Some(RedisReply::Unread(_))) => {}
                 // Redis, or a balancer, closed it as the commands were sent.
                 Err(error) if was_used && replies.len() == answered && !was_repeated && is_closed(&error) => {
                     was_repeated = true;
@@ -199,11 +199,11 @@ impl Connections {
     }
 }
 
-impl Run for Connections {
+impl RunCommands for ConnectionPool {
     async fn run(&self, commands: &Commands) -> Outcomes {
         let mut outcomes = self.ask(commands).await;
         for (outcome, name) in outcomes.iter_mut().zip(commands.names()) {
-            if let Ok(Reply::Error(text)) = outcome {
+            if let Ok(RedisReply::Error(text)) = outcome {
                 self.health.refused(name, text);
                 *outcome = Err(StoreError::Refused(format!("{name}: {text}")));
             }

@@ -20,7 +20,7 @@ pub(super) type Found = SmallVec<[Option<Bytes>; 2]>;
 
 /// A reply to one command.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Reply {
+pub(super) enum RedisReply {
     /// A simple string, like `OK`.
     Status,
     Number(i64),
@@ -57,23 +57,23 @@ fn write_length(output: &mut Vec<u8>, sign: u8, length: usize) {
 }
 
 /// Reads the reply to one command. `limit` is the length of the longest value that is read.
-pub(super) async fn read_reply<R: AsyncBufRead + Unpin>(input: &mut R, limit: usize) -> Result<Reply> {
+pub(super) async fn read_reply<R: AsyncBufRead + Unpin>(input: &mut R, limit: usize) -> Result<RedisReply> {
     let line = read_line(input).await?;
     let (sign, rest) = line.split_first().ok_or_else(|| malformed("an empty line"))?;
     match sign {
-        b'+' => Ok(Reply::Status),
-        b'-' => Ok(Reply::Error(String::from_utf8_lossy(rest).into_owned())),
-        b':' => Ok(Reply::Number(parse(rest)?)),
+        b'+' => Ok(RedisReply::Status),
+        b'-' => Ok(RedisReply::Error(String::from_utf8_lossy(rest).into_owned())),
+        b':' => Ok(RedisReply::Number(parse(rest)?)),
         b'$' => Ok(match read_value(input, parse(rest)?, limit).await? {
-            Ok(value) => Reply::Values(SmallVec::from_iter([value])),
-            Err(length) => Reply::Unread(Unread::TooLong { index: 0, length }),
+            Ok(value) => RedisReply::Values(SmallVec::from_iter([value])),
+            Err(length) => RedisReply::Unread(Unread::TooLong { index: 0, length }),
         }),
         b'*' => read_array(input, parse(rest)?, limit).await,
         _ => Err(malformed("an unknown type")),
     }
 }
 
-async fn read_array<R: AsyncBufRead + Unpin>(input: &mut R, length: i64, limit: usize) -> Result<Reply> {
+async fn read_array<R: AsyncBufRead + Unpin>(input: &mut R, length: i64, limit: usize) -> Result<RedisReply> {
     let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST_ARRAY);
     let length = length.ok_or_else(|| malformed("a list of a length that nobody asked for"))?;
     let mut values = Found::new();
@@ -85,11 +85,11 @@ async fn read_array<R: AsyncBufRead + Unpin>(input: &mut R, length: i64, limit: 
         match read_value(input, parse(rest)?, limit).await? {
             Ok(value) => values.push(value),
             Err(length) => {
-                return Ok(Reply::Unread(Unread::TooLong { index: values.len(), length }));
+                return Ok(RedisReply::Unread(Unread::TooLong { index: values.len(), length }));
             }
         }
     }
-    Ok(Reply::Values(values))
+    Ok(RedisReply::Values(values))
 }
 
 /// Reads a value of this length; `Err` has the length of one that is too long.
@@ -157,29 +157,29 @@ mod tests {
 
     use super::*;
 
-    async fn read(mut input: &[u8]) -> Result<Reply> {
+    async fn read(mut input: &[u8]) -> Result<RedisReply> {
         read_reply(&mut input, 10).await
     }
 
-    fn values(values: &[Option<&'static str>]) -> Reply {
-        Reply::Values(values.iter().map(|value| value.map(Bytes::from)).collect())
+    fn values(values: &[Option<&'static str>]) -> RedisReply {
+        RedisReply::Values(values.iter().map(|value| value.map(Bytes::from)).collect())
     }
 
     #[tokio::test]
     async fn each_kind_of_reply_is_read() {
         for (input, reply) in [
-            ("+OK\r\n", Reply::Status),
-            (":-2\r\n", Reply::Number(-2)),
-            ("-OOM not allowed\r\n", Reply::Error("OOM not allowed".to_owned())),
+            ("+OK\r\n", RedisReply::Status),
+            (":-2\r\n", RedisReply::Number(-2)),
+            ("-OOM not allowed\r\n", RedisReply::Error("OOM not allowed".to_owned())),
             ("$-1\r\n", values(&[None])),
             ("$0\r\n\r\n", values(&[Some("")])),
             ("$5\r\nfi\r\nv\r\n", values(&[Some("fi\r\nv")])),
             ("*2\r\n$1\r\na\r\n$-1\r\n", values(&[Some("a"), None])),
             ("*0\r\n", values(&[])),
-            ("$11\r\n", Reply::Unread(Unread::TooLong { index: 0, length: 11 })),
+            ("$11\r\n", RedisReply::Unread(Unread::TooLong { index: 0, length: 11 })),
             (
                 "*2\r\n$1\r\na\r\n$99999999999\r\n",
-                Reply::Unread(Unread::TooLong { index: 1, length: 99_999_999_999 }),
+                RedisReply::Unread(Unread::TooLong { index: 1, length: 99_999_999_999 }),
             ),
         ] {
             assert_eq!(read(input.as_bytes()).await.unwrap(), reply, "{input}");
@@ -213,7 +213,7 @@ mod tests {
         let input = b"$5\r\nvalue\r\n*2\r\n$-1\r\n$3\r\nabc\r\n:7\r\n";
         for piece in 1..input.len() {
             let mut input = BufReader::with_capacity(piece, &input[..]);
-            for reply in [values(&[Some("value")]), values(&[None, Some("abc")]), Reply::Number(7)] {
+            for reply in [values(&[Some("value")]), values(&[None, Some("abc")]), RedisReply::Number(7)] {
                 assert_eq!(read_reply(&mut input, 10).await.unwrap(), reply, "{piece}");
             }
         }
