@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use proxy::Store as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -13,7 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Origin, Scene, Setup};
+use crate::support::{Origin, Scene, Setup, redis_store};
 
 const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ncoalesce = \"fleet\"\n";
 
@@ -258,4 +259,33 @@ async fn a_lease_without_eval_is_released_all_the_same() {
     let second = std::time::Duration::from_secs(1);
     tokio::time::timeout(second, released).await.expect("before it expires");
     scene.stop().await;
+}
+
+#[tokio::test]
+async fn the_user_of_the_docs_may_do_all_that_is_needed() {
+    let redis = Redis::start().unwrap();
+    let docs = include_str!("../../../docs/redis.md");
+    let user = docs.lines().find(|line| line.starts_with("ACL SETUSER")).unwrap();
+    assert_eq!(redis.cli(&user.split(' ').collect::<Vec<_>>()).unwrap(), "OK");
+    let url = redis.url().replace("redis://", "redis://cachepage:SECRET@");
+    let origin = Origin::pages("Vary: Accept\r\n").await;
+    let scene = Scene::over(Setup::Near, &url, &origin, RULES).await;
+    for expected in ["MISS", "HIT"] {
+        for accept in ["a/b", "c/d"] {
+            let answer = scene.get_with("/p/1/", &format!("Accept: {accept}\r\n")).await;
+            assert_eq!(answer.header("x-cache"), expected, "{}", redis.cli(&["ACL", "LOG"]).unwrap());
+        }
+    }
+    scene.stop().await;
+    let store = redis_store(&url);
+    assert_eq!(store.refusals(b":1:views.decorators.cache.").await, []);
+    // The feed of changes and the releases of leases are in the log, too.
+    assert_eq!(redis.cli(&["ACL", "LOG"]).unwrap(), "");
+
+    redis.cli(&["ACL", "SETUSER", "cachepage", "-eval", "-mget"]).unwrap();
+    let refused = store.refusals(b":1:views.decorators.cache.").await;
+    assert_eq!(refused.iter().map(|refused| refused.command).collect::<Vec<_>>(), ["EVAL", "MGET"]);
+    assert!(refused[0].reply.starts_with("NOPERM"), "{refused:?}");
+    // Of a user without access to the keys, each command is refused.
+    assert_eq!(store.refusals(b"other.").await.len(), 9);
 }

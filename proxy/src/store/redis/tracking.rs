@@ -53,7 +53,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// Reports all changes of keys with this prefix until the listeners are dropped.
 pub(super) fn follow(client: &Client, prefix: &[u8], listeners: &Arc<Listeners>) -> Result<(), RedisError> {
     let info = client.get_connection_info().clone();
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    // Without the names of the library, which a user may not set who has only the rights that are needed.
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     let tracking = Tracking {
         client: Client::open(info.set_redis_settings(settings))?,
         prefix: prefix.to_vec(),
