@@ -12,6 +12,7 @@ pub mod fuzzing;
 mod http1;
 mod limits;
 mod program;
+mod seldom;
 mod stopping;
 mod takeover;
 mod workers;
@@ -40,6 +41,7 @@ pub use http1::head::RequestHead;
 pub use http1::writer::Answer;
 pub use limits::ClientLimits;
 pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
+pub use seldom::Seldom;
 pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
 
