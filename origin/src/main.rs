@@ -7,13 +7,17 @@ use std::time::Duration;
 use clap::Parser as _;
 use origin::{Args, Config, Database, Origin};
 use server::{ClientDeadlines, ClientLimits, Clients, refuse};
+use tokio::runtime::Builder;
 use tracing::info;
 
 /// A naive page of a large table can take many seconds.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    server::run(Builder::new_multi_thread(), start())
+}
+
+async fn start() -> ExitCode {
     let config = match Config::parse(&Args::parse()) {
         Ok(config) => config,
         Err(faults) => return refuse(&faults),

@@ -12,14 +12,18 @@ use mimalloc::MiMalloc;
 use proxy::{Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore, Site, Store, StoreUrl};
 use server::{Clients, Offer, Predecessor, Workers, refuse};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    server::run(Builder::new_current_thread(), start())
+}
+
+async fn start() -> ExitCode {
     let args = Args::parse();
     let config = match Config::load(&args) {
         Ok(config) => config,

@@ -40,7 +40,7 @@ pub use alarm::{Alarm, in_time};
 pub use http1::head::RequestHead;
 pub use http1::writer::Answer;
 pub use limits::ClientLimits;
-pub use program::{USAGE, announce, bind, refuse, start_log, stop_signal};
+pub use program::{USAGE, announce, bind, refuse, run, start_log, stop_signal};
 pub use seldom::Seldom;
 pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};

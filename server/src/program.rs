@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -24,6 +25,18 @@ pub fn start_log() {
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+/// Runs a program to its end, and waits for nothing that it leaves behind: the lookup of a name can take as long as the name
+/// servers are silent.
+pub fn run(mut runtime: Builder, program: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = match runtime.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&format!("cannot start: {error}")),
+    };
+    let status = runtime.block_on(program);
+    runtime.shutdown_background();
+    status
 }
 
 /// Says on standard error what the user can mend, a line each.
@@ -112,7 +125,28 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn the_end_of_a_program_waits_for_no_lookup() {
+        for runtime in [Builder::new_current_thread(), Builder::new_multi_thread()] {
+            let (answer, asked) = mpsc::channel::<()>();
+            let (ended, end) = mpsc::channel();
+            thread::spawn(move || {
+                let program = async move {
+                    drop(tokio::task::spawn_blocking(move || asked.recv()));
+                    ExitCode::SUCCESS
+                };
+                ended.send(run(runtime, program)).unwrap();
+            });
+            assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(ExitCode::SUCCESS));
+            drop(answer);
+        }
+    }
 
     #[tokio::test]
     async fn an_address_is_bound_once() {

@@ -59,6 +59,8 @@ impl Workers {
             WORKER.set(index);
             // Its sender is dropped to stop it.
             let _ = runtime.block_on(stopped);
+            // The end of the worker waits for no lookup of a name.
+            runtime.shutdown_background();
         })?;
         self.threads.push(Thread { stop: Some(stop), thread: Some(thread) });
         Ok(())
@@ -116,7 +118,26 @@ pub(crate) fn cores() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_worker_waits_for_no_lookup() {
+        let mut workers = Workers::here();
+        workers.start(1).unwrap();
+        let (answer, asked) = mpsc::channel::<()>();
+        let lookup = async { drop(tokio::task::spawn_blocking(move || asked.recv())) };
+        workers.runtimes[1].spawn(lookup).await.unwrap();
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || {
+            drop(workers);
+            ended.send(()).unwrap();
+        });
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(()));
+        drop(answer);
+    }
 
     #[tokio::test]
     async fn each_worker_has_its_own_and_its_turn() {
