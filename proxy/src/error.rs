@@ -48,9 +48,10 @@ impl Error {
         self.kind().0.is_server_error()
     }
 
-    /// Whether an operator should know: the proxy or the origin failed, and this is not a follower's copy.
-    pub(crate) fn is_origins(&self) -> bool {
-        !matches!(self, Self::Collapsed(_)) && self.is_failure()
+    /// Whether an operator should know: the proxy or the origin failed, and this is not a follower's copy. A connection that
+    /// fails has a line in the log already, which says that the origin is away.
+    pub(crate) fn is_news(&self) -> bool {
+        !matches!(self, Self::Collapsed(_) | Self::Origin(OriginError::Connect(_))) && self.is_failure()
     }
 
     /// The error with all its sources, on one line.

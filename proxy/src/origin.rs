@@ -1,10 +1,13 @@
 //! The upstream: the proxy's side towards the origin.
 
 mod address;
+mod connector;
 mod download;
 mod error;
 mod gate;
 mod link;
+mod presence;
+mod resolver;
 mod silence;
 mod upload;
 
@@ -16,16 +19,16 @@ use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use hyper::http::uri::Scheme;
 use hyper::http::{request, response};
-use hyper::{Method, Request, Response, Uri};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper::{Method, Request, Response};
 use server::{PerWorker, in_time};
 use tokio::time::Instant;
 
 pub use address::Origin;
+use connector::Connector;
 pub(crate) use download::Download;
 pub(crate) use error::BodyError;
+use error::Cause;
 pub(crate) use error::OriginError;
 pub use gate::OriginLimits;
 use gate::{Admitted, Gate};
@@ -38,7 +41,7 @@ use crate::request::receive;
 /// How long each step of a fetch may take.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginDeadlines {
-    /// To accept a connection.
+    /// To look up the origin's name and connect.
     pub connect: Duration,
     /// Between the last part of the request and the head of the answer.
     pub head: Duration,
@@ -63,7 +66,7 @@ pub(crate) struct Upstream {
 /// Why a request got no answer.
 #[derive(Debug)]
 enum Failure {
-    Connect(Arc<dyn StdError + Send + Sync>),
+    Connect(Cause),
     /// The connection broke. If it was used before and brought no answer now, the origin had closed it while it was
     /// idle.
     Sent {
@@ -82,17 +85,8 @@ pub(crate) struct Fetched {
 
 impl Upstream {
     pub(crate) fn new(origin: Origin, deadlines: OriginDeadlines, limits: OriginLimits) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(deadlines.connect));
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(origin.authority().clone())
-            .path_and_query("/")
-            .build();
-        // This cannot fail: the authority was part of a valid URI.
-        let uri = uri.unwrap_or_default();
-        let links = PerWorker::new(|_| Links::new(connector.clone(), uri.clone()));
+        let connector = Connector::new(&origin, deadlines.connect);
+        let links = PerWorker::new(|_| Links::new(connector.clone()));
         Self { links, origin, deadlines, gate: Gate::new(limits, deadlines.queue) }
     }
 

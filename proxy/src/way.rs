@@ -14,6 +14,7 @@ mod serve;
 use std::sync::{Arc, Once};
 use std::time::SystemTime;
 
+use server::Seldom;
 use tokio_util::task::TaskTracker;
 
 pub use explain::Explanation;
@@ -53,6 +54,8 @@ pub struct Proxy<S> {
     untrusted_is_logged: Once,
     store: S,
     upstream: Upstream,
+    /// The faults of the origin, for the log.
+    faults: Arc<Seldom>,
     flights: Flights,
     /// Requests that wait for a page that another proxy of the fleet fetches.
     waiters: Arc<Waiters>,
@@ -81,6 +84,7 @@ impl<S: Store> Proxy<S> {
             waiters,
             store,
             upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
+            faults: Arc::default(),
             flights: Flights::new(config.deadlines.store),
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),

@@ -4,30 +4,26 @@
 //! cost of a pass. With a single origin a list is enough.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::{Request, Response, Uri};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Request, Response};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
-use tower_service::Service as _;
-use tracing::debug;
 
 use super::Failure;
+use super::connector::Connector;
 use super::upload::Upload;
 
 /// An idle connection is closed after this time, before most origins would close it.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// Makes the connections of one worker and keeps them while they are idle.
+/// The connections of one worker.
 #[derive(Debug)]
 pub(super) struct Links {
-    connector: HttpConnector,
-    origin: Uri,
+    connector: Connector,
     idle: Arc<Idle>,
 }
 
@@ -50,8 +46,8 @@ struct Waiting {
 }
 
 impl Links {
-    pub(super) fn new(connector: HttpConnector, origin: Uri) -> Self {
-        Self { connector, origin, idle: Arc::default() }
+    pub(super) fn new(connector: Connector) -> Self {
+        Self { connector, idle: Arc::default() }
     }
 
     /// Sends a request, on the connection that was used last, or on a new one. If the origin had closed that connection
@@ -63,7 +59,7 @@ impl Links {
         loop {
             let (mut sender, was_used) = match self.idle.take() {
                 Some(sender) => (sender, true),
-                None => (self.connect().await?, false),
+                None => (self.connector.connect().await.map_err(Failure::Connect)?, false),
             };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, Link { sender, idle: Arc::downgrade(&self.idle) })),
@@ -73,23 +69,6 @@ impl Links {
                 },
             }
         }
-    }
-
-    async fn connect(&self) -> Result<SendRequest<Upload>, Failure> {
-        let mut connector = self.connector.clone();
-        let connected = async {
-            poll_fn(|cx| connector.poll_ready(cx)).await?;
-            connector.call(self.origin.clone()).await
-        };
-        let stream = connected.await.map_err(|error| Failure::Connect(Arc::new(error)))?;
-        let handshake = Builder::new().title_case_headers(true).writev(false).handshake(stream).await;
-        let (sender, connection) = handshake.map_err(|error| Failure::Connect(Arc::new(error)))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "connection to the origin ended");
-            }
-        });
-        Ok(sender)
     }
 }
 
@@ -159,6 +138,7 @@ async fn watch(idle: Weak<Idle>) {
 
 #[cfg(test)]
 mod tests {
+    use hyper::client::conn::http1::Builder;
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt as _, duplex};
     use tokio::time::sleep;

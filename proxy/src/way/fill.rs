@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::ext::ReasonPhrase;
 use hyper::http::response::Parts;
+use server::Seldom;
 use tracing::{debug, warn};
 
 use super::body::Client;
@@ -69,6 +70,8 @@ pub(crate) struct Filling<S> {
     pub(crate) length: Length,
     pub(crate) limit: u64,
     pub(crate) client: Client,
+    /// The faults of the origin, for the log.
+    pub(crate) faults: Arc<Seldom>,
 }
 
 /// Why a fill stopped before the page's end.
@@ -97,7 +100,9 @@ impl<S: Store> Filling<S> {
                 match stopped {
                     // The client's end is dropped without `End`, so the client sees a broken transfer.
                     Stopped::Origin(error) => {
-                        warn!(key = %self.plan.key, %error, stored = false, "origin broke off")
+                        if let Some(left_out) = self.faults.turn("broke-off") {
+                            warn!(key = %self.plan.key, %error, stored = false, left_out, "origin broke off");
+                        }
                     }
                     Stopped::Client => debug!(key = %self.plan.key, stored = false, "client left"),
                 }

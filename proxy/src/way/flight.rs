@@ -194,8 +194,8 @@ impl<S: Store> Flight<S> {
         let key = plan.key.clone();
         let Fetched { head, body, length } = fetched;
         let store = is_reachable.then(|| self.proxy.store.clone());
-        let filling = Filling { store, plan, head, body, length, limit, client };
-        let tasks = self.proxy.tasks.clone();
+        let (tasks, faults) = (self.proxy.tasks.clone(), self.proxy.faults.clone());
+        let filling = Filling { store, plan, head, body, length, limit, client, faults };
         tasks.spawn(async move {
             match filling.run().await {
                 FillOutcome::Whole(entry) => {

@@ -107,10 +107,10 @@ mod tests {
             assert_eq!(response.status().as_u16(), status);
             assert_eq!(response.headers()["cache-status"], format!("cachepage; fwd=bypass; detail={detail}"));
             assert!(!error.to_string().contains("10.1.2.3"));
-            assert_eq!(error.is_origins(), status >= 500);
+            assert_eq!(error.is_news(), status >= 500 && detail != "origin-connect");
         }
         let collapsed = Error::Collapsed(Box::new(OriginError::Connect(source()).into()));
-        assert_eq!((collapsed.kind().0.as_u16(), collapsed.is_origins()), (502, false));
+        assert_eq!((collapsed.kind().0.as_u16(), collapsed.is_news()), (502, false));
         assert_eq!(
             Error::from(OriginError::Connect(source())).chain(),
             "cannot connect to the origin: refused by 10.1.2.3:8001"

@@ -107,8 +107,10 @@ impl<S: Store> Proxy<S> {
     }
 
     fn log(&self, error: &Error, peer: SocketAddr) {
-        if error.is_origins() {
-            warn!(origin = %self.upstream.origin(), error = error.chain(), "origin failed");
+        if error.is_news() {
+            if let Some(left_out) = self.faults.turn(error.kind().1) {
+                warn!(origin = %self.upstream.origin(), error = error.chain(), left_out, "origin failed");
+            }
         } else {
             debug!(%peer, error = error.chain(), "request refused");
         }

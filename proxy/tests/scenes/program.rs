@@ -266,6 +266,27 @@ async fn the_log_says_once_that_the_scheme_of_an_untrusted_peer_is_not_believed(
     assert_eq!(seen, ["http", "http", "http", "http", "https"]);
 }
 
+#[tokio::test]
+async fn the_log_has_a_line_when_the_origin_is_away_and_one_when_it_is_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let origin = format!("http://{address}");
+    let running = Running::start(&["--store", "memory", "--origin", &origin]);
+    for _ in 0..20 {
+        assert_eq!(read_all(&running.address, "/x").0, 502);
+    }
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let _origin = Origin::on(listener, |_, _| Script::Answer(crate::support::page("", "x")));
+    let asked = running.address.clone();
+    let status = tokio::task::spawn_blocking(move || read_all(&asked, "/x").0).await.unwrap();
+    assert_eq!(status, 200);
+    let (_, log) = running.end("-TERM");
+    let lines = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!((lines(" WARN "), lines("no rule"), lines("origin away")), (2, 1, 1), "{log}");
+    assert_eq!((lines("origin back"), lines("failed=20")), (1, 1), "{log}");
+}
+
 /// Requests a page, and returns its status and the length of its body.
 fn read_all(address: &str, target: &str) -> (u16, u64) {
     let mut stream = TcpStream::connect(address).unwrap();

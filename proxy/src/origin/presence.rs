@@ -1,0 +1,58 @@
+//! Whether the origin can be reached, as the log says it: a line when it is away, and one when it is back.
+
+use std::sync::{Mutex, PoisonError};
+
+use server::Seldom;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::error::Cause;
+use super::sources;
+
+/// What became of the connections to the origin. One for all workers.
+#[derive(Debug)]
+pub(super) struct Presence {
+    /// For the log.
+    origin: String,
+    absence: Mutex<Option<Absence>>,
+    /// Of an origin that takes some connections and refuses others.
+    log: Seldom,
+}
+
+/// The time in which no connection was made.
+#[derive(Debug)]
+struct Absence {
+    since: Instant,
+    /// Connections that failed.
+    failed: u64,
+}
+
+impl Presence {
+    pub(super) fn new(origin: String) -> Self {
+        Self { origin, absence: Mutex::default(), log: Seldom::new() }
+    }
+
+    /// Notes what became of a connection.
+    pub(super) fn note<T>(&self, connected: &Result<T, Cause>) {
+        // A panic elsewhere leaves the absence whole.
+        let mut absence = self.absence.lock().unwrap_or_else(PoisonError::into_inner);
+        match (connected, &mut *absence) {
+            (Ok(_), None) => {}
+            (Ok(_), Some(Absence { since, failed })) => {
+                if let Some(left_out) = self.log.turn("back") {
+                    let seconds = since.elapsed().as_secs();
+                    info!(origin = self.origin, seconds, failed, left_out, "origin back");
+                }
+                *absence = None;
+            }
+            (Err(_), Some(absence)) => absence.failed += 1,
+            (Err(error), None) => {
+                if let Some(left_out) = self.log.turn("away") {
+                    let causes: Vec<_> = sources(&**error).map(ToString::to_string).collect();
+                    warn!(origin = self.origin, error = causes.join(": "), left_out, "origin away");
+                }
+                *absence = Some(Absence { since: Instant::now(), failed: 1 });
+            }
+        }
+    }
+}

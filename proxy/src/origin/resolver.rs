@@ -1,0 +1,149 @@
+//! Looks up the name of the origin.
+//!
+//! `getaddrinfo` blocks for as long as the name servers are silent, 10 s and more, and cannot be stopped. So it has a thread of
+//! its own: the end of the process would wait for one of tokio's.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+use std::vec;
+
+use hyper_util::client::legacy::connect::dns::Name;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tower_service::Service;
+
+type Addresses = Result<Vec<SocketAddr>, Arc<io::Error>>;
+
+/// Finds the addresses of a name, and blocks meanwhile.
+type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// Shares a lookup between the connections that are made at the same time: an outage of the name servers must not take a
+/// thread for each request. One that has taken longer than `patience` is not shared any more, so that the next one finds
+/// what has changed.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    ask: Arc<Ask>,
+    patience: Duration,
+    last: Arc<Mutex<Option<NameLookup>>>,
+}
+
+/// A lookup of the one name.
+struct NameLookup {
+    began: Instant,
+    /// `None` while it is under way.
+    found: watch::Receiver<Option<Addresses>>,
+}
+
+impl Resolver {
+    /// Asks the system.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self::with(patience, |name| (name, 0).to_socket_addrs().map(Iterator::collect))
+    }
+
+    fn with(
+        patience: Duration,
+        ask: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { ask: Arc::new(ask), patience, last: Arc::default() }
+    }
+
+    /// Joins the lookup that is under way, or begins one.
+    fn join(&self, name: Name) -> io::Result<watch::Receiver<Option<Addresses>>> {
+        // A panic elsewhere leaves the lookup whole.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(NameLookup { began, found }) = &*last
+            && found.borrow().is_none()
+            && began.elapsed() < self.patience
+        {
+            return Ok(found.clone());
+        }
+        let (sender, found) = watch::channel(None);
+        let ask = self.ask.clone();
+        thread::Builder::new()
+            .name("lookup".to_owned())
+            // Nobody waits for it any more, if this fails.
+            .spawn(move || sender.send(Some(ask(name.as_str()).map_err(Arc::new))))?;
+        *last = Some(NameLookup { began: Instant::now(), found: found.clone() });
+        Ok(found)
+    }
+}
+
+impl Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = Arc<io::Error>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let joined = self.join(name);
+        Box::pin(async move {
+            let mut found = joined?;
+            let found = found.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
+            found.unwrap_or_else(|| Ok(Vec::new())).map(Vec::into_iter)
+        })
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::mpsc;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// A lookup that has begun. Sending the answer ends it; dropping it is a name that does not resolve.
+    pub(in super::super) type Asked = mpsc::Sender<SocketAddr>;
+
+    /// A resolver whose lookups the test answers.
+    pub(in super::super) fn scripted() -> (Resolver, mpsc::Receiver<Asked>) {
+        let (begin, begun) = mpsc::channel();
+        let resolver = Resolver::with(PATIENCE, move |_| {
+            let (asked, answer) = mpsc::channel();
+            begin.send(asked).unwrap();
+            answer.recv().map(|address| vec![address]).map_err(|_| io::Error::other("no such name"))
+        });
+        (resolver, begun)
+    }
+
+    fn look_up(resolver: &Resolver) -> <Resolver as Service<Name>>::Future {
+        resolver.clone().call("origin".parse().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_share_a_lookup_until_it_has_an_answer_or_takes_too_long() {
+        let (resolver, begun) = scripted();
+        let address = SocketAddr::from(([192, 0, 2, 1], 0));
+        let shared = [look_up(&resolver), look_up(&resolver)];
+        let first = begun.recv().unwrap();
+        advance(PATIENCE).await;
+        let late = look_up(&resolver);
+        begun.recv().unwrap().send(address).unwrap();
+        assert_eq!(late.await.unwrap().collect::<Vec<_>>(), [address]);
+        drop(first);
+        for lookup in shared {
+            assert_eq!(lookup.await.unwrap_err().to_string(), "no such name");
+        }
+        let after = look_up(&resolver);
+        begun.recv().unwrap().send(address).unwrap();
+        assert_eq!(after.await.unwrap().collect::<Vec<_>>(), [address]);
+        assert!(begun.try_recv().is_err(), "four lookups asked three times");
+    }
+}
