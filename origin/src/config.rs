@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bb8_postgres::tokio_postgres::Config as DatabaseConfig;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// The property listings of the article, uncached, from PostgreSQL.
 ///
@@ -20,9 +20,14 @@ use clap::Parser;
                   Example:\n  origin --database-url postgres://user:password@127.0.0.1:5432/housing_db"
 )]
 pub struct Args {
+    /// A command to run instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Address to listen on; port 0 takes a free one
     #[arg(
         long,
+        global = true,
         value_name = "ADDRESS:PORT",
         env = "ORIGIN_LISTEN",
         default_value = "127.0.0.1:8001",
@@ -33,6 +38,7 @@ pub struct Args {
     /// Database of the listings; `seed` fills it
     #[arg(
         long,
+        global = true,
         value_name = "URL",
         env = "DATABASE_URL",
         default_value = "postgres://user:password@127.0.0.1:5432/housing_db",
@@ -43,6 +49,7 @@ pub struct Args {
     /// Maximum number of connections to the database
     #[arg(
         long,
+        global = true,
         value_name = "COUNT",
         env = "ORIGIN_POOL_SIZE",
         default_value = "10",
@@ -53,12 +60,20 @@ pub struct Args {
     /// Seconds that a request waits for a connection before it is answered with 503
     #[arg(
         long,
+        global = true,
         value_name = "SECONDS",
         env = "ORIGIN_POOL_WAIT",
         default_value = "10",
         hide_env_values = true
     )]
     pub pool_wait: String,
+}
+
+/// The commands besides serving.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Ask the origin that runs here whether it answers, and exit with 0 or 1. The database is not asked
+    Health,
 }
 
 /// The settings of an origin.

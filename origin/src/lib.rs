@@ -26,6 +26,6 @@ mod routes;
 mod row;
 mod session_cookie;
 
-pub use config::{Args, Config, Faults};
+pub use config::{Args, Command, Config, Faults};
 pub use database::Database;
 pub use routes::Origin;

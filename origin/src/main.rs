@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use origin::{Args, Config, Database, Origin};
+use origin::{Args, Command, Config, Database, Origin};
 use server::{ClientDeadlines, ClientLimits, Clients, refuse};
 use tokio::runtime::Builder;
 use tracing::info;
@@ -18,10 +18,14 @@ fn main() -> ExitCode {
 }
 
 async fn start() -> ExitCode {
-    let config = match Config::parse(&Args::parse()) {
+    let args = Args::parse();
+    let config = match Config::parse(&args) {
         Ok(config) => config,
         Err(faults) => return refuse(&faults),
     };
+    if let Some(Command::Health) = args.command {
+        return server::health("origin", config.listen, "GET /healthz HTTP/1.1\r\n").await;
+    }
     server::start_log();
     let (listener, address) = match server::bind(config.listen) {
         Ok(bound) => bound,

@@ -166,6 +166,20 @@ async fn connections_that_the_server_closed_are_replaced() {
     assert!(answers.iter().all(|answer| [200, 503].contains(&status(answer))), "{answers:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn health_asks_the_origin_and_not_its_database() {
+    let address = start("postgres://u:secret@127.0.0.1:1/d", &[]).await.to_string();
+    let health = |address: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_origin"));
+        command.arg("health").env("ORIGIN_LISTEN", address).output().unwrap()
+    };
+    let healthy = health(&address);
+    let said = String::from_utf8(healthy.stdout).unwrap();
+    assert_eq!((healthy.status.code(), said.trim()), (Some(0), &*format!("origin on {address} is healthy")));
+    let away = health("127.0.0.1:1");
+    assert_eq!(away.status.code(), Some(1), "{away:?}");
+}
+
 #[tokio::test]
 async fn a_database_that_is_down_is_503_and_one_that_is_not_seeded_is_500() {
     let nobody = start("postgres://u:secret@127.0.0.1:1/d", &["--pool-wait", "1"]).await;

@@ -80,6 +80,8 @@ pub struct Args {
 pub enum Command {
     /// Say what the proxy would do with a request, and why: its rule, its keys, what is stored under them. Only reads
     Explain(Explain),
+    /// Ask the proxy that runs here whether it answers, and exit with 0 or 1. Neither the origin nor the store is asked
+    Health,
 }
 
 /// A request to explain.

@@ -19,6 +19,9 @@ use tracing::{info, warn};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// The proxy answers this by itself: it may not be forwarded (RFC 9110 §7.6.2).
+const HEALTH: &str = "OPTIONS / HTTP/1.1\r\nMax-Forwards: 0\r\n";
+
 fn main() -> ExitCode {
     server::run(Builder::new_current_thread(), start())
 }
@@ -30,8 +33,10 @@ async fn start() -> ExitCode {
         Err(faults) => return refuse(&faults),
     };
     server::start_log();
-    if let Some(Command::Explain(asked)) = &args.command {
-        return explain(&config, asked).await;
+    match &args.command {
+        Some(Command::Explain(asked)) => return explain(&config, asked).await,
+        Some(Command::Health) => return server::health("proxy", config.listen, HEALTH).await,
+        None => {}
     }
     match &config.store {
         StoreUrl::Memory => run(&config, MemoryStore::new(config.memory_limit)).await,

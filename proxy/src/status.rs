@@ -23,7 +23,7 @@ pub(crate) enum CacheStatus {
     Declined(Decline),
     /// Neither looked up nor stored.
     Passed(Pass),
-    /// Answered by the proxy itself with an error of this name.
+    /// Answered by the proxy itself: an error of this name, or `max-forwards`.
     Failed(&'static str),
 }
 

@@ -9,6 +9,7 @@ mod alarm;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod health;
 mod http1;
 mod limits;
 mod program;
@@ -37,6 +38,7 @@ use limits::Connections;
 use stopping::{Order, Stopping};
 
 pub use alarm::{Alarm, in_time};
+pub use health::health;
 pub use http1::head::RequestHead;
 pub use http1::writer::Answer;
 pub use limits::ClientLimits;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hyper::Uri;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TRANSFER_ENCODING,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
@@ -31,6 +31,18 @@ pub(crate) fn receive(request: &mut Parts, is_trusted: bool, site: &Site) -> Res
         retain(&mut request.headers, |name| !describes_client(name));
     }
     Ok(())
+}
+
+/// Whether the proxy answers an OPTIONS by itself, since `Max-Forwards` forbids to forward it. Else counts this forward
+/// (RFC 9110 §7.6.2).
+pub(crate) fn is_for_proxy(request: &mut Parts) -> bool {
+    let allowed = request.headers.get(MAX_FORWARDS).filter(|_| request.method == Method::OPTIONS);
+    let allowed = allowed.and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let Some(allowed) = allowed else { return false };
+    if allowed > 0 {
+        request.headers.insert(MAX_FORWARDS, (allowed - 1).into());
+    }
+    allowed == 0
 }
 
 /// Sets the headers that tell the origin the client's address, scheme and host. Those of a trusted proxy are kept, and

@@ -14,6 +14,9 @@ use crate::page::stored::response;
 use crate::request::Refusal;
 use crate::status::CacheStatus;
 
+/// The methods that the proxy forwards or answers.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
 /// An answer, with the cache status in its headers.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -45,6 +48,13 @@ impl Reply {
         Self::new(Response::from_parts(fetched.head, Body::Relayed(fetched.body)), cache)
     }
 
+    /// The answer to an OPTIONS for the proxy itself.
+    pub(super) fn unforwarded() -> Self {
+        let mut response = Response::new(stored(Bytes::new()));
+        response.headers_mut().insert(ALLOW, METHODS);
+        Self::new(response, CacheStatus::Failed("max-forwards"))
+    }
+
     /// A short answer in plain text. It does not reveal the origin or the source of the error.
     pub(super) fn of_error(error: &Error) -> Self {
         let (status, name) = error.kind();
@@ -53,7 +63,7 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if matches!(error, Error::Refused(Refusal::Method)) {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            headers.insert(ALLOW, METHODS);
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

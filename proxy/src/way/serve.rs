@@ -17,7 +17,7 @@ use super::{Proxy, now};
 use crate::error::Error;
 use crate::policy;
 use crate::request::Question;
-use crate::request::receive::{names_other_scheme, receive};
+use crate::request::receive::{is_for_proxy, names_other_scheme, receive};
 use crate::status::{CacheStatus, Hit, Source};
 use crate::store::Store;
 
@@ -55,6 +55,9 @@ impl<S: Store> Proxy<S> {
             self.log_untrusted(peer.ip());
         }
         receive(&mut request, is_trusted, &self.site)?;
+        if is_for_proxy(&mut request) {
+            return Ok(Reply::unforwarded());
+        }
         let decision = match decision {
             Some(decision) => decision,
             None => self.decide(&Question::of_parts(&request, peer), began, &self.store).await,

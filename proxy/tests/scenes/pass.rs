@@ -10,6 +10,32 @@ scenes! {
     a_chunked_upload_is_forwarded
     a_connection_to_the_origin_is_reused_for_one_request_after_the_other
     a_connection_with_an_unread_answer_is_not_reused
+    an_options_that_may_not_be_forwarded_is_answered_by_the_proxy
+}
+
+/// RFC 9110 §7.6.2. It is how `proxy health` asks.
+async fn an_options_that_may_not_be_forwarded_is_answered_by_the_proxy(on: Setup) {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(on, &origin).await;
+    let ask = async |method: &str, max: &str| {
+        let max = format!("Max-Forwards: {max}\r\n");
+        scene.send(&format!("{method} /p/ HTTP/1.1\r\nHost: localhost:8000\r\n{max}\r\n")).await
+    };
+    let reply = ask("OPTIONS", "0").await;
+    assert_eq!((reply.status(), reply.text(), origin.count()), (200, "", 0));
+    assert_eq!(reply.cache(), "BYPASS fwd=bypass; detail=max-forwards");
+    assert!(reply.header("allow").contains("OPTIONS"));
+    // Only OPTIONS is counted, and only by a number.
+    for (method, max, seen) in [
+        ("OPTIONS", "5", "4"),
+        ("OPTIONS", "1", "0"),
+        ("OPTIONS", "-1", "-1"),
+        ("GET", "0", "0"),
+        ("POST", "3", "3"),
+    ] {
+        assert_eq!(ask(method, max).await.status(), 200);
+        assert_eq!(origin.seen().last().unwrap().header("max-forwards"), Some(seen), "{method} {max}");
+    }
 }
 
 async fn other_methods_pass_and_change_no_page(on: Setup) {

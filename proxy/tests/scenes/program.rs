@@ -220,6 +220,24 @@ fn the_log_says_that_a_redis_url_has_the_wrong_scheme() {
     assert!(explained.ends_with(&format!("error: --store (REDIS_URL): {said}\n")), "{explained}");
 }
 
+#[test]
+fn health_asks_the_proxy_and_neither_its_origin_nor_its_store() {
+    let running = Running::start(&["--store", "redis://127.0.0.1:1/1", "--origin", "http://127.0.0.1:1"]);
+    let address = running.address.clone();
+    let healthy = command(&["health"]).env("PROXY_LISTEN", &address).output().unwrap();
+    let said = String::from_utf8(healthy.stdout).unwrap();
+    assert_eq!((healthy.status.code(), said.trim()), (Some(0), &*format!("proxy on {address} is healthy")));
+    let (_, log) = running.end("-TERM");
+    assert!(!log.contains("origin away"), "{log}");
+    let away = run(&["health", "--listen", &address]);
+    let said = String::from_utf8(away.stderr).unwrap();
+    assert_eq!(away.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with(&format!("error: proxy on {address} is not healthy: Connection refused")),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn the_log_names_an_origin_that_is_down() {
     let running = Running::start(&["--store", "memory", "--origin", "http://127.0.0.1:1"]);

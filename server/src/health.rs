@@ -1,0 +1,115 @@
+//! The command `health` of a program: it asks the server that runs on this machine, as a client would.
+
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::program::refuse;
+
+/// Less than what asks for health mostly waits: 5 s in compose.yaml.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// More than a status line takes.
+const LINE: u64 = 1024;
+
+/// Asks the server that listens on an address, and says whether the answer is a 200. The request is a line and further
+/// header lines, each with its end.
+pub async fn health(program: &str, listen: SocketAddr, request: &str) -> ExitCode {
+    if listen.port() == 0 {
+        return refuse(&format!("{program} chose its port by itself; --listen names it"));
+    }
+    let address = SocketAddr::new(reachable(listen.ip()), listen.port());
+    let silent = |_| Err(format!("no answer within {} s", PATIENCE.as_secs()));
+    match timeout(PATIENCE, ask(address, request)).await.unwrap_or_else(silent) {
+        Ok(()) => {
+            // If standard output is closed, the exit status says it.
+            let _ = writeln!(io::stdout(), "{program} on {address} is healthy");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            let _ = refuse(&format!("{program} on {address} is not healthy: {fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn ask(address: SocketAddr, request: &str) -> Result<(), String> {
+    let away = |error: io::Error| format!("{error}; --listen names the address of another");
+    let broken = |error: io::Error| format!("the connection broke: {error}");
+    let mut stream = TcpStream::connect(address).await.map_err(away)?;
+    let request = format!("{request}Host: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE)).read_line(&mut line).await.map_err(broken)?;
+    match line.starts_with("HTTP/1.1 200 ") {
+        true => Ok(()),
+        false => Err(format!("it answers {:?}", line.trim_end())),
+    }
+}
+
+/// A server that listens on all addresses is reached by the loopback.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        one => one,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_is_healthy_if_it_answers_200() {
+        for (answer, expected) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", None),
+            (
+                "HTTP/1.1 503 Service Unavailable\r\n\r\n",
+                Some("it answers \"HTTP/1.1 503 Service Unavailable\""),
+            ),
+            ("", Some("it answers \"\"")),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = async {
+                let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    stream.read_line(&mut head).await.unwrap();
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                head
+            };
+            let (head, asked) = tokio::join!(server, ask(address, "GET /healthz HTTP/1.1\r\n"));
+            assert_eq!(head, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            assert_eq!(asked.err().as_deref(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_silent_or_away_is_not_healthy() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(health("it", address, "GET / HTTP/1.1\r\n").await, ExitCode::FAILURE);
+        drop(listener);
+        assert_eq!(health("it", address, "GET / HTTP/1.1\r\n").await, ExitCode::FAILURE);
+        assert_eq!(health("it", "127.0.0.1:0".parse().unwrap(), "").await, ExitCode::from(2));
+    }
+
+    #[test]
+    fn a_server_on_all_addresses_is_asked_by_the_loopback() {
+        for (listens, asked) in
+            [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.0.2.1", "192.0.2.1"), ("fd00::1", "fd00::1")]
+        {
+            assert_eq!(reachable(listens.parse().unwrap()), asked.parse::<IpAddr>().unwrap());
+        }
+    }
+}
