@@ -41,6 +41,10 @@ pub struct Args {
     /// Indexes besides the primary keys: none, django (foreign keys) or optimized (also created_at) [default: none]
     #[arg(long, value_name = "none|django|optimized", env = "SEED_INDEXES", hide_env_values = true)]
     pub indexes: Option<String>,
+
+    /// Leave the tables alone if one of them has rows
+    #[arg(long, env = "SEED_IF_EMPTY", hide_env_values = true)]
+    pub if_empty: bool,
 }
 
 /// The settings of a load.
@@ -54,6 +58,8 @@ pub struct Config {
     pub seed: u64,
     /// The indexes besides the primary keys.
     pub indexes: Indexes,
+    /// Whether rows that are there stay.
+    pub if_empty: bool,
 }
 
 /// All faults of the command line.
@@ -81,7 +87,7 @@ impl Config {
             indexes(args.indexes.as_deref()).map_err(|fault| note("--indexes (SEED_INDEXES)", fault));
         match (database, properties, seed, indexes) {
             (Ok(database), Ok(properties), Ok(seed), Ok(indexes)) => {
-                Ok(Self { database, properties, seed, indexes })
+                Ok(Self { database, properties, seed, indexes, if_empty: args.if_empty })
             }
             _ => Err(Faults(faults)),
         }
@@ -135,6 +141,7 @@ mod tests {
             properties: given(properties),
             seed: given(seed),
             indexes: given(indexes),
+            if_empty: false,
         };
         Config::parse(&args).map_err(|Faults(faults)| faults)
     }

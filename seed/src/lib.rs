@@ -19,5 +19,5 @@ pub mod schema;
 pub use config::{Args, Config};
 pub use error::Error;
 pub use generate::Rows;
-pub use load::{Database, Progress};
+pub use load::{Database, Loaded, Progress};
 pub use schema::Indexes;

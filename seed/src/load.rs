@@ -27,6 +27,15 @@ pub enum Progress {
     Rows(u64),
 }
 
+/// What a load has done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Loaded {
+    /// The tables hold the new rows.
+    Replaced,
+    /// The tables hold what they held: so many rows in each of [`TABLES`].
+    Left([i64; TABLES.len()]),
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub struct Database {
@@ -58,20 +67,29 @@ impl Database {
         self.client.cancel_token()
     }
 
-    /// Replaces the rows of all tables and creates missing tables. Dropping the future before its end keeps the old
-    /// rows.
+    /// Replaces the rows of all tables and creates missing tables; with `if_empty` only if no table has rows. Dropping the
+    /// future before its end keeps the old rows.
     pub async fn load(
         &mut self,
         rows: &Rows,
         indexes: Indexes,
+        if_empty: bool,
         progress: impl Fn(Progress),
-    ) -> Result<(), Error> {
+    ) -> Result<Loaded, Error> {
         let transaction = self.client.transaction().await;
         let transaction = transaction.map_err(|source| failed(&self.target, "BEGIN", source))?;
         let load = Load { transaction, target: &self.target, progress };
+        load.lock().await?;
+        if if_empty {
+            let found = load.count().await?;
+            if found.iter().any(|count| *count > 0) {
+                return Ok(Loaded::Left(found));
+            }
+        }
         load.prepare().await?;
         load.fill(rows).await?;
-        load.finish(rows, indexes).await
+        load.finish(rows, indexes).await?;
+        Ok(Loaded::Replaced)
     }
 
     /// Runs ANALYZE, so that PostgreSQL plans well from the first query on.
@@ -90,9 +108,9 @@ struct Load<'a, P> {
 }
 
 impl<P: Fn(Progress)> Load<'_, P> {
-    /// Empties the four tables, and drops the indexes and foreign keys that would slow down the load.
-    async fn prepare(&self) -> Result<(), Error> {
-        const DOING: &str = "preparing the tables";
+    /// Waits until no other seed is at work.
+    async fn lock(&self) -> Result<(), Error> {
+        const DOING: &str = "waiting for the tables";
         (self.progress)(Progress::Stage(DOING));
         // A forgotten transaction elsewhere must not block us for ever. A limit that the user has set is kept.
         self.run(
@@ -100,7 +118,32 @@ impl<P: Fn(Progress)> Load<'_, P> {
             "SELECT set_config('lock_timeout', '10s', true) WHERE current_setting('lock_timeout') = '0'",
         )
         .await?;
-        self.run(DOING, &format!("SELECT pg_advisory_xact_lock({LOCK})")).await?;
+        self.run(DOING, &format!("SELECT pg_advisory_xact_lock({LOCK})")).await
+    }
+
+    /// Counts the rows of each table; a table that does not exist has none.
+    async fn count(&self) -> Result<[i64; TABLES.len()], Error> {
+        const DOING: &str = "counting the rows";
+        (self.progress)(Progress::Stage(DOING));
+        let mut counts = [0; TABLES.len()];
+        for (table, count) in TABLES.iter().zip(&mut counts) {
+            let counted = self.rows_of(table).await;
+            *count = counted.map_err(|source| failed(self.target, DOING, source))?;
+        }
+        Ok(counts)
+    }
+
+    async fn rows_of(&self, table: &Table) -> Result<i64, tokio_postgres::Error> {
+        if self.columns(table).await?.is_empty() {
+            return Ok(0);
+        }
+        self.transaction.query_one(&format!("SELECT count(*) FROM {}", table.name), &[]).await?.try_get(0)
+    }
+
+    /// Empties the four tables, and drops the indexes and foreign keys that would slow down the load.
+    async fn prepare(&self) -> Result<(), Error> {
+        const DOING: &str = "preparing the tables";
+        (self.progress)(Progress::Stage(DOING));
         let mut differences = Vec::new();
         for table in TABLES {
             let found = self.columns(table).await.map_err(|source| failed(self.target, DOING, source))?;

@@ -9,7 +9,7 @@ use bb8_postgres::tokio_postgres::NoTls;
 use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use seed::schema::{AGENT, LOCATION, OFFICE, PROPERTY, TABLES};
-use seed::{Args, Config, Database, Error, Progress, Rows};
+use seed::{Args, Config, Database, Error, Loaded, Progress, Rows};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
@@ -60,10 +60,15 @@ async fn seed(config: &Config, stop: &mut Stop) -> Result<String, End> {
     let cancel = database.cancel_token();
     let rows = Rows::new(config.seed, config.properties);
     let bar = bar(&rows);
-    let loaded = stop.or(database.load(&rows, config.indexes, |progress| show(&bar, progress))).await;
+    let show = |progress| show(&bar, progress);
+    let loaded = stop.or(database.load(&rows, config.indexes, config.if_empty, show)).await;
     bar.finish_and_clear();
     match loaded {
-        Ok(loaded) => loaded?,
+        Ok(loaded) => {
+            if let Loaded::Left(found) = loaded? {
+                return Ok(left(&database, found));
+            }
+        }
         Err(by) => {
             let _ = timeout(CANCEL_TIMEOUT, cancel.cancel_query(NoTls)).await;
             return Err(End::Stopped(by, UNCHANGED));
@@ -86,6 +91,12 @@ fn summary(config: &Config, rows: &Rows, database: &Database, took: Duration) ->
         config.indexes,
         took.as_secs_f64()
     )
+}
+
+fn left(database: &Database, found: [i64; TABLES.len()]) -> String {
+    let rows: Vec<_> =
+        TABLES.iter().zip(found).map(|(table, count)| format!("{} has {count} rows", table.name)).collect();
+    format!("{}: {}; nothing was changed (--if-empty)", database.target(), rows.join(", "))
 }
 
 /// A progress bar, which is hidden unless standard error is a terminal.
