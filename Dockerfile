@@ -5,11 +5,15 @@ WORKDIR /cachepage
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/cachepage/target \
     cargo build --release --locked -p origin -p proxy -p seed && \
-    cp target/release/origin target/release/proxy target/release/seed /usr/local/bin/
+    install -D --target-directory /image/usr/local/bin target/release/origin target/release/proxy target/release/seed
+# The programs' libraries, each at its place.
+RUN ldd /image/usr/local/bin/* | grep --only-matching '/lib[^ ]*' | sort --unique | \
+    xargs cp --parents --dereference --target-directory /image
 
-FROM debian:bookworm-slim
-# curl for the health checks, and the CA certificates for rediss://.
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl && rm -rf /var/lib/apt/lists/* && \
-    useradd --system --no-create-home --shell /usr/sbin/nologin cachepage
-COPY --from=build /usr/local/bin/origin /usr/local/bin/proxy /usr/local/bin/seed /usr/local/bin/
-USER cachepage
+# Nothing else: no shell, no package, no user but a number. `proxy health` and `origin health` need no curl.
+FROM scratch
+COPY --from=build /image /
+# For rediss://.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+USER 65532:65532
+CMD ["proxy"]
