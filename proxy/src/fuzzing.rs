@@ -14,7 +14,7 @@ use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker};
 use crate::page::entry::{Entry, parse_date};
 use crate::page::format::{Format, http};
 use crate::page::stored::StoredPage;
-use crate::policy::{CacheControl, Rule, VaryList};
+use crate::policy::{CacheControl, Part, Rule, VaryList};
 use crate::request::Question;
 use crate::status::{CacheStatus, Hit, Source};
 use crate::text::title_case;
@@ -71,8 +71,8 @@ fn answered_in_both_ways_alike(headers: HeaderMap) {
     let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_799_999_990);
     let page = StoredPage::from(entry);
     let cache = CacheStatus::Hit(Hit::Fresh, Source::Near, page.ttl(now));
-    let head = page.write_head(now, cache);
-    let response = page.response(now, cache);
+    let head = page.write_head(now, cache, &Part::Whole);
+    let response = page.response(now, cache, &Part::Whole);
     let mut written = b"HTTP/1.1 200 OK\r\n".to_vec();
     for (name, value) in response.headers() {
         written.extend(title_case(name.as_str()));

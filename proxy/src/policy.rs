@@ -5,6 +5,7 @@
 
 mod cache_control;
 mod judge;
+mod part;
 mod rule;
 mod rules;
 mod vary;
@@ -22,6 +23,7 @@ use hyper::http::{request, response};
 pub(crate) use cache_control::CacheControl;
 use cache_control::{Forbidden, forbidden};
 pub(crate) use judge::{Freshness, has_authorization};
+pub(crate) use part::{Part, Whole, ask_for_whole};
 pub use rule::{Authorization, Coalesce, Rule};
 pub(crate) use rules::Disposition;
 pub(crate) use rules::Pass;
@@ -162,13 +164,6 @@ fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -
         return Err(Decline::Authorization);
     }
     Ok(vary)
-}
-
-/// Removes the conditions from a request, so that the origin sends the page and not a 304.
-pub(crate) fn without_conditions(mut request: request::Parts) -> request::Parts {
-    request.headers.remove(IF_NONE_MATCH);
-    request.headers.remove(IF_MODIFIED_SINCE);
-    request
 }
 
 /// Whether a status means that the origin failed, so that a stale page is better (RFC 5861 §4).

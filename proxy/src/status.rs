@@ -31,6 +31,8 @@ pub(crate) enum CacheStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hit {
     Fresh,
+    /// Some of its bytes are served.
+    Range,
     /// It has ended, and a new one is being fetched.
     Grace,
     /// It has ended, and the origin failed.
@@ -136,11 +138,13 @@ impl std::fmt::Display for CacheStatus {
         f.write_str("cachepage; ")?;
         match self {
             Self::Hit(Hit::Fresh, source, None) => write!(f, "hit{}", source.parameters()),
+            Self::Hit(Hit::Range, _, None) => f.write_str("hit; detail=range"),
             Self::Hit(_, _, None) => f.write_str("hit"),
             // The store's clock decides whether a page is there; ours may be a little ahead of it.
             Self::Hit(Hit::Fresh, source, Some(ttl)) => {
                 write!(f, "hit; ttl={}{}", ttl.max(&0), source.parameters())
             }
+            Self::Hit(Hit::Range, _, Some(ttl)) => write!(f, "hit; ttl={}; detail=range", ttl.max(&0)),
             Self::Hit(Hit::Grace, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=grace"),
             Self::Hit(Hit::StaleIfError, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
             Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
@@ -210,6 +214,11 @@ mod tests {
                 CacheStatus::Hit(Hit::StaleIfError, Source::Store, Some(-3)),
                 "HIT",
                 "cachepage; hit; ttl=-3; detail=stale-if-error",
+            ),
+            (
+                CacheStatus::Hit(Hit::Range, Source::Near, Some(42)),
+                "HIT",
+                "cachepage; hit; ttl=42; detail=range",
             ),
             (CacheStatus::Miss(Miss::Uri, Fill::Stored), "MISS", "cachepage; fwd=uri-miss; stored"),
             (CacheStatus::Miss(Miss::Vary, Fill::Stored), "MISS", "cachepage; fwd=vary-miss; stored"),

@@ -1,21 +1,26 @@
 //! A stored page, ready to be served. Work that all hits of a page share is done once.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{AGE, EXPIRES, HeaderMap, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::header::{
+    AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPIRES, HeaderMap,
+    HeaderValue,
+};
+use hyper::{Method, Response, StatusCode};
 
 use super::entry::{Entry, parse_date, seconds};
-use crate::policy::CacheControl;
+use crate::policy::{CacheControl, Part, Whole};
+use crate::request::Lines;
 use crate::status::CacheStatus;
 use crate::text::push_line;
 
 /// A stored page. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct StoredPage(Arc<Parts>);
+pub(crate) struct StoredPage(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
@@ -54,10 +59,16 @@ struct Aging {
     born: Option<i64>,
 }
 
-impl AsRef<[u8]> for StoredPage {
-    /// The body.
+/// Some bytes of a page's body, or all of them.
+#[derive(Clone, Debug)]
+pub struct PageBytes {
+    page: StoredPage,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for PageBytes {
     fn as_ref(&self) -> &[u8] {
-        &self.0.body
+        self.page.body().get(self.range.clone()).unwrap_or_default()
     }
 }
 
@@ -117,8 +128,25 @@ impl StoredPage {
         Some(expires.saturating_sub(seconds(now)))
     }
 
+    /// The part of this page that a request asks for.
+    pub(crate) fn part(&self, method: &Method, lines: Lines<'_>) -> Part {
+        let length = Some(self.body().len() as u64);
+        Part::asked_for(method, lines, Whole { status: self.status(), headers: self.headers(), length })
+    }
+
+    /// The bytes of a part.
+    pub(crate) fn bytes(self, part: &Part) -> PageBytes {
+        let range = match part {
+            Part::Whole => 0..self.body().len(),
+            // A range is within the body, whose length is one of a slice.
+            Part::Bytes(range) => range.start as usize..range.end as usize,
+            Part::NotModified | Part::Unsatisfiable => 0..0,
+        };
+        PageBytes { page: self, range }
+    }
+
     /// The answer to one client, for hyper to write.
-    pub(crate) fn response(&self, now: SystemTime, cache: CacheStatus) -> Response<Bytes> {
+    pub(crate) fn response(&self, now: SystemTime, cache: CacheStatus, part: &Part) -> Response<Bytes> {
         let PageHead { status, headers, reason, aging, .. } = &**self.head();
         // hyper takes the map, so each hit needs its own copy.
         let mut headers = headers.clone();
@@ -126,11 +154,15 @@ impl StoredPage {
             headers.insert(AGE, HeaderValue::from(aging.age(now)));
         }
         cache.append(&mut headers);
-        response(*status, headers, reason.clone(), self.body().clone())
+        let whole = response(*status, headers, reason.clone(), self.body().clone());
+        cut(whole, part, self.body().len() as u64, |body, range| body.slice(range))
     }
 
     /// The head of the answer to one client, as [`response`](Self::response) and hyper would write it, without `Date`.
-    pub(crate) fn write_head(&self, now: SystemTime, cache: CacheStatus) -> Vec<u8> {
+    pub(crate) fn write_head(&self, now: SystemTime, cache: CacheStatus, part: &Part) -> Vec<u8> {
+        if *part != Part::Whole {
+            return head_text(&self.response(now, cache, part));
+        }
         /// Room for the headers that are added here and by the server.
         const MORE: usize = 192;
         let head = self.head();
@@ -165,6 +197,50 @@ impl StoredPage {
     pub(crate) fn size(&self) -> usize {
         self.head().size() + self.body().len()
     }
+}
+
+/// Makes an answer with a whole page of this length one with a part of it. `slice` cuts the body.
+pub(crate) fn cut<B: Default>(
+    mut response: Response<B>,
+    part: &Part,
+    length: u64,
+    slice: impl FnOnce(B, Range<usize>) -> B,
+) -> Response<B> {
+    let (status, content) = match part {
+        Part::Whole => return response,
+        Part::NotModified => (StatusCode::NOT_MODIFIED, None),
+        Part::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+        Part::Bytes(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
+    };
+    *response.status_mut() = status;
+    response.extensions_mut().remove::<ReasonPhrase>();
+    let headers = response.headers_mut();
+    if let Some(range) = content {
+        let text = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+        headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
+        headers.extend(HeaderValue::try_from(text).map(|text| (CONTENT_RANGE, text)));
+        let range = range.start as usize..range.end as usize;
+        return response.map(|body| slice(body, range));
+    }
+    // What describes the content does not describe its absence (RFC 9110 §15.4.5).
+    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE] {
+        headers.remove(name);
+    }
+    if *part == Part::Unsatisfiable {
+        let text = HeaderValue::try_from(format!("bytes */{length}"));
+        headers.extend(text.map(|text| (CONTENT_RANGE, text)));
+    }
+    response.map(|_| B::default())
+}
+
+/// The status line and the header lines of a response.
+fn head_text(response: &Response<Bytes>) -> Vec<u8> {
+    let reason = response.status().canonical_reason().unwrap_or_default();
+    let mut text = format!("HTTP/1.1 {} {reason}\r\n", response.status().as_str()).into_bytes();
+    for (name, value) in response.headers() {
+        push_line(&mut text, name.as_str(), value.as_bytes());
+    }
+    text
 }
 
 /// Builds a response.
@@ -246,7 +322,7 @@ mod tests {
 
     fn hit(entry: Entry, now: SystemTime, hit: Hit) -> Response<Bytes> {
         let page = StoredPage::from(entry);
-        page.response(now, CacheStatus::Hit(hit, Source::Store, page.ttl(now)))
+        page.response(now, CacheStatus::Hit(hit, Source::Store, page.ttl(now)), &Part::Whole)
     }
 
     const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";

@@ -122,6 +122,16 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// Whether there is a line of one of these names.
+    pub(crate) fn has_any(self, names: &[HeaderName]) -> bool {
+        match self {
+            Self::Map(map) => names.iter().any(|name| map.contains_key(name)),
+            Self::Head { head, .. } => head.lines().any(|(name, _)| {
+                names.iter().any(|other| other.as_str().as_bytes().eq_ignore_ascii_case(name))
+            }),
+        }
+    }
+
     /// The lines as an owned map.
     pub(crate) fn to_map(self) -> HeaderMap {
         match self {

@@ -1,10 +1,11 @@
 //! The bodies of answers.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -20,6 +21,50 @@ pub enum Body {
     Relayed(Download),
     /// Relayed from the origin by a fill.
     Filled(FillBody),
+    /// Some bytes of one of the others.
+    Part(Box<PartBody>),
+}
+
+/// Some bytes of a body. What comes behind them is not waited for.
+#[derive(Debug)]
+pub struct PartBody {
+    whole: Body,
+    /// The bytes to leave out, and then the bytes to send.
+    skip: usize,
+    left: usize,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Stored(Full::default())
+    }
+}
+
+impl Body {
+    /// Some bytes of this body.
+    pub(crate) fn part(self, range: Range<usize>) -> Self {
+        Self::Part(Box::new(PartBody { whole: self, skip: range.start, left: range.len() }))
+    }
+}
+
+impl PartBody {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        while self.left > 0 {
+            let Some(frame) = ready!(Pin::new(&mut self.whole).poll_frame(cx)?) else {
+                return Poll::Ready(Some(Err(BodyError::Fill)));
+            };
+            let Ok(mut piece) = frame.into_data() else { continue };
+            let skipped = self.skip.min(piece.len());
+            piece.advance(skipped);
+            self.skip -= skipped;
+            piece.truncate(self.left);
+            self.left -= piece.len();
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+        }
+        Poll::Ready(None)
+    }
 }
 
 /// The client's end of a fill.
@@ -108,6 +153,7 @@ impl HttpBody for Body {
             Self::Stored(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
             Self::Relayed(download) => Pin::new(download).poll_frame(cx),
             Self::Filled(filled) => Pin::new(filled).poll_frame(cx),
+            Self::Part(part) => part.poll_part(cx),
         }
     }
 
@@ -116,6 +162,7 @@ impl HttpBody for Body {
             Self::Stored(full) => full.is_end_stream(),
             Self::Relayed(download) => download.is_end_stream(),
             Self::Filled(filled) => filled.is_end_stream(),
+            Self::Part(part) => part.left == 0,
         }
     }
 
@@ -124,6 +171,7 @@ impl HttpBody for Body {
             Self::Stored(full) => full.size_hint(),
             Self::Relayed(download) => download.size_hint(),
             Self::Filled(filled) => filled.size_hint(),
+            Self::Part(part) => SizeHint::with_exact(part.left as u64),
         }
     }
 }

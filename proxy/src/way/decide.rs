@@ -20,8 +20,8 @@ use super::body::Body;
 use super::lookup::{Found, Lookup};
 use super::{Proxy, now};
 use crate::key::{PageId, VaryMarker};
-use crate::page::stored::StoredPage;
-use crate::policy::{Disposition, Freshness, Pass, Rule};
+use crate::page::stored::{PageBytes, StoredPage};
+use crate::policy::{Disposition, Freshness, Part, Pass, Rule};
 use crate::request::{Question, Refusal};
 use crate::status::{self, CacheStatus, Hit, Miss, Source};
 use crate::store::{Store, Values};
@@ -45,6 +45,8 @@ pub struct Serving {
     pub(super) page: StoredPage,
     pub(super) source: Source,
     pub(super) hit: Hit,
+    /// The part of the page that is asked for.
+    pub(super) part: Part,
     /// The marker that lies under the page's key, if there is one.
     pub(super) marker: Option<Arc<VaryMarker>>,
     /// The time of the decision.
@@ -56,7 +58,11 @@ pub struct Serving {
 impl Serving {
     /// The cache status of the answer.
     pub(super) fn cache(&self) -> CacheStatus {
-        CacheStatus::Hit(self.hit, self.source, self.page.ttl(self.now))
+        let hit = match (&self.part, self.hit) {
+            (Part::Bytes(_), Hit::Fresh) => Hit::Range,
+            (_, hit) => hit,
+        };
+        CacheStatus::Hit(hit, self.source, self.page.ttl(self.now))
     }
 }
 
@@ -99,11 +105,11 @@ impl PendingLookup {
 type Early = (Decision, Instant);
 
 /// An answer that is sent without hyper.
-type Immediate = Answer<StoredPage, Answered>;
+type Immediate = Answer<PageBytes, Answered>;
 
 impl<S: Store> server::Handler for Proxy<S> {
     type Body = Body;
-    type Page = StoredPage;
+    type Page = PageBytes;
     type Lookup = PendingLookup;
     type Decision = Early;
     type Record = Answered;
@@ -178,7 +184,7 @@ impl<S: Store> Proxy<S> {
         match self.near.as_ref().and_then(|near| near.page(&id, rule, question, began)) {
             Some((page, marker)) => {
                 let found = Found { page, source: Source::Near, marker };
-                Begun::Decided(judge(Lookup::Hit(found), id, rule, began))
+                Begun::Decided(judge(Lookup::Hit(found), id, rule, question, began))
             }
             None => Begun::Pending(PendingLookup { id, rule: rule.clone(), began }),
         }
@@ -193,7 +199,7 @@ impl<S: Store> Proxy<S> {
     ) -> Decision {
         let PendingLookup { id, rule, began } = pending;
         let lookup = self.stored_page(&id, &rule, question, began, values).await;
-        judge(lookup, id, &rule, began)
+        judge(lookup, id, &rule, question, began)
     }
 
     fn question<'a>(&self, head: &'a RequestHead<'a>, peer: SocketAddr) -> Result<Question<'a>, Refusal> {
@@ -219,18 +225,23 @@ impl<S: Store> Proxy<S> {
         question: &Question<'_>,
         began: Instant,
     ) -> Result<Immediate, Early> {
-        let mut serving = match decision {
-            // Other statuses are left to hyper, which frames some of them differently.
-            Decision::Serve(serving) if serving.page.status() == StatusCode::OK => serving,
+        let (mut serving, status) = match decision {
+            Decision::Serve(serving) => match (serving.page.status(), &serving.part) {
+                (StatusCode::OK, Part::Whole) => (serving, StatusCode::OK),
+                (_, Part::Bytes(_)) => (serving, StatusCode::PARTIAL_CONTENT),
+                (_, Part::NotModified) => (serving, StatusCode::NOT_MODIFIED),
+                // hyper frames some statuses differently, and a 416 has a body of its own.
+                _ => return Err((Decision::Serve(serving), began)),
+            },
             other => return Err((other, began)),
         };
         self.refresh(&mut serving, || question.to_parts(), question.peer);
         let cache = serving.cache();
-        let Serving { page, now: at, .. } = serving;
-        let record = Answered::begin(question.method, question.target, began).with(StatusCode::OK, cache);
-        let head = page.write_head(at, cache);
-        let body = (*question.method != Method::HEAD).then_some(page);
-        Ok(Answer { head, body, at, record })
+        let Serving { page, part, now: at, .. } = serving;
+        let record = Answered::begin(question.method, question.target, began).with(status, cache);
+        let head = page.write_head(at, cache, &part);
+        let has_body = *question.method != Method::HEAD && part != Part::NotModified;
+        Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), at, record })
     }
 
     /// Fetches a new page in the background, if a refresh is due.
@@ -247,7 +258,7 @@ impl<S: Store> Proxy<S> {
 }
 
 /// Decides on the outcome of a lookup.
-fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, began: Instant) -> Decision {
+fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, began: Instant) -> Decision {
     let Found { page, source, marker } = match lookup {
         Lookup::Hit(found) => found,
         Lookup::Miss(miss, marker) => {
@@ -267,5 +278,6 @@ fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, began: Instant) -> Decisi
         Freshness::Grace => (Hit::Grace, Some(wanted(None))),
         Freshness::IfError => return Decision::Fetch(wanted(Some(page))),
     };
-    Decision::Serve(Serving { page, source, hit, marker, now, refresh })
+    let part = page.part(question.method, question.lines);
+    Decision::Serve(Serving { page, source, hit, part, marker, now, refresh })
 }

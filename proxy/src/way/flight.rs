@@ -49,7 +49,8 @@ impl<S: Store> Proxy<S> {
         peer: SocketAddr,
     ) -> Result<Reply, Error> {
         let is_conditional = policy::is_conditional(&request.headers);
-        self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional)
+        let reply = self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional)?;
+        Ok(reply.part_for(request))
     }
 
     /// Fetches as the leader, or waits for the leader as a follower.
@@ -89,9 +90,10 @@ impl<S: Store> Proxy<S> {
     pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: &Parts, peer: SocketAddr) {
         let key = wanted.variant(wanted.marker.as_deref(), &Question::of_parts(request, peer)).key();
         if let Role::Leader(leader) = self.flights.join(&key, wanted.began) {
-            let mut flight = Flight::of(self, wanted, request, peer, Some(leader));
             // A HEAD was answered with the page of a GET, so the GET is refreshed.
-            flight.request.method = Method::GET;
+            let mut request = request.clone();
+            request.method = Method::GET;
+            let flight = Flight::of(self, wanted, &request, peer, Some(leader));
             self.tasks.spawn(async { drop(flight.fly().await) });
         }
     }
@@ -124,7 +126,7 @@ impl<S: Store> Flight<S> {
         peer: SocketAddr,
         leader: Option<Leader>,
     ) -> Self {
-        let request = policy::without_conditions(request.clone());
+        let request = policy::ask_for_whole(request.clone());
         Self { proxy: proxy.clone(), wanted: wanted.clone(), request, peer, leader, lease: None }
     }
 

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Body as _;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::http::request;
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
@@ -10,12 +12,16 @@ use super::decide::Serving;
 use crate::error::Error;
 use crate::origin::{Fetched, OriginError};
 use crate::page::entry::Entry;
-use crate::page::stored::response;
-use crate::request::Refusal;
+use crate::page::stored::{cut, response};
+use crate::policy::{Part, Whole};
+use crate::request::{Lines, Refusal};
 use crate::status::CacheStatus;
 
 /// The methods that the proxy forwards or answers.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// The type of the texts that the proxy writes itself.
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// An answer, with the cache status in its headers.
 #[derive(Debug)]
@@ -33,8 +39,27 @@ impl Reply {
     /// A stored page.
     pub(super) fn stored(serving: &Serving) -> Self {
         let cache = serving.cache();
-        let response = serving.page.response(serving.now, cache).map(stored);
-        Self { response, cache }
+        let response = serving.page.response(serving.now, cache, &serving.part).map(stored);
+        Self { response, cache }.explained(&serving.part)
+    }
+
+    /// The part of a whole page that a request asks for.
+    pub(super) fn part_for(self, request: &request::Parts) -> Self {
+        let head = &self.response;
+        let length = head.body().size_hint().exact();
+        let page = Whole { status: head.status(), headers: head.headers(), length };
+        let part = Part::asked_for(&request.method, Lines::Map(&request.headers), page);
+        let response = cut(self.response, &part, length.unwrap_or_default(), Body::part);
+        Self { response, ..self }.explained(&part)
+    }
+
+    /// Gives a 416 its body.
+    fn explained(mut self, part: &Part) -> Self {
+        if *part == Part::Unsatisfiable {
+            self.response.headers_mut().insert(CONTENT_TYPE, TEXT);
+            *self.response.body_mut() = stored("416: the range begins behind the end of the page\n".into());
+        }
+        self
     }
 
     /// The leader's page, for a follower.
@@ -61,7 +86,7 @@ impl Reply {
         let mut response = Response::new(stored(format!("{}: {error}\n", status.as_str()).into()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, TEXT);
         if matches!(error, Error::Refused(Refusal::Method)) {
             headers.insert(ALLOW, METHODS);
         }

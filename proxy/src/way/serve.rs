@@ -16,8 +16,8 @@ use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
 use crate::policy;
-use crate::request::Question;
 use crate::request::receive::{is_for_proxy, names_other_scheme, receive};
+use crate::request::{Lines, Question};
 use crate::status::{CacheStatus, Hit, Source};
 use crate::store::Store;
 
@@ -92,8 +92,9 @@ impl<S: Store> Proxy<S> {
             Err(error) => self.log(&error, peer),
             Ok(_) => {}
         }
+        let part = old.part(&request.method, Lines::Map(&request.headers));
         let (page, source, hit) = (old.clone(), Source::Store, Hit::StaleIfError);
-        Ok(Reply::stored(&Serving { page, source, hit, marker: None, now: now(), refresh: None }))
+        Ok(Reply::stored(&Serving { page, source, hit, part, marker: None, now: now(), refresh: None }))
     }
 
     /// Logs once that a peer's scheme is not believed: it may be the user's own proxy with TLS, and then the origin

@@ -36,6 +36,7 @@ mod grace;
 mod hit;
 mod hostile;
 mod near;
+mod parts;
 mod pass;
 mod program;
 mod redis;
