@@ -15,7 +15,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("weight", &[]),
     ("key", &["policy", "request", "text", "weight"]),
     ("status", &["policy", "text"]),
-    ("page", &["key", "pickle", "policy", "status", "text"]),
+    ("page", &["key", "pickle", "policy", "request", "status", "text"]),
     ("variants", &["key"]),
     ("head_cache", &["key", "page", "weight"]),
     ("store", &["key", "weight"]),

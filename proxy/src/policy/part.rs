@@ -79,9 +79,15 @@ fn names(tags: &[u8], etag: Option<&[u8]>) -> bool {
     if tags.trim_ascii() == b"*" {
         return true;
     }
-    let Some(etag) = etag.map(opaque) else { return false };
+    let Some(etag) = etag.and_then(opaque) else { return false };
     // A tag has no quotes inside, so every second piece between quotes is one.
-    etag.is_some_and(|etag| tags.split(|byte| *byte == b'"').skip(1).step_by(2).any(|tag| tag == etag))
+    let mut pieces = tags.split(|byte| *byte == b'"').skip(1);
+    while let (Some(tag), Some(_)) = (pieces.next(), pieces.next()) {
+        if tag == etag {
+            return true;
+        }
+    }
+    false
 }
 
 /// A tag without its quotes and its `W/`.
@@ -107,8 +113,9 @@ fn range_of(range: &[u8], length: u64) -> Part {
         Some((Some(first), last)) if first < length => {
             Part::Bytes(first..last.map_or(length, |last| length.min(last.saturating_add(1))))
         }
-        // The last bytes. A page shorter than that is sent whole, and is a range all the same.
-        Some((None, Some(suffix @ 1..))) if length > 0 => Part::Bytes(length.saturating_sub(suffix)..length),
+        // More bytes than the page has are all of it, for which no range is needed.
+        Some((None, Some(suffix))) if suffix > length => Part::Whole,
+        Some((None, Some(suffix @ 1..))) => Part::Bytes(length - suffix..length),
         Some(_) => Part::Unsatisfiable,
     }
 }
@@ -182,6 +189,7 @@ mod tests {
             (&[("if-none-match", " * ")], dated, NotModified),
             (&[("if-none-match", "\"b\"")], strong, Whole),
             (&[("if-none-match", "a")], strong, Whole),
+            (&[("if-none-match", "\"a")], strong, Whole),
             (&[("if-none-match", "\"a\"")], dated, Whole),
             // The date does not count beside a tag.
             (&[("if-none-match", "\"b\""), ("if-modified-since", AFTER)], strong, Whole),
@@ -209,7 +217,8 @@ mod tests {
             ("bytes=9-9", Bytes(9..10)),
             ("bytes=5-99", Bytes(5..10)),
             ("bytes=-3", Bytes(7..10)),
-            ("bytes=-99", Bytes(0..10)),
+            ("bytes=-10", Bytes(0..10)),
+            ("bytes=-99", Whole),
             ("BYTES= 0-0", Bytes(0..1)),
             ("bytes=0-99999999999999999999999", Bytes(0..10)),
             ("bytes=10-", Unsatisfiable),

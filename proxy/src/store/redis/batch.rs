@@ -52,7 +52,7 @@ struct State {
 struct Batch(SetOnce<Option<Outcomes>>);
 
 /// One request's commands in a batch.
-pub(super) struct Part {
+pub(super) struct BatchPart {
     batch: Arc<Batch>,
     first: usize,
     count: usize,
@@ -64,17 +64,17 @@ impl<R: RunCommands> Batches<R> {
     }
 
     /// Adds a read to the batch that waits, unless it is there already.
-    pub(super) fn read(&self, name: &'static str, arguments: &[&[u8]]) -> Part {
+    pub(super) fn read(&self, name: &'static str, arguments: &[&[u8]]) -> BatchPart {
         self.join(|commands| (commands.share(name, arguments), 1))
     }
 
     /// Adds commands to the batch that waits. `add` returns the index of the first and their number.
-    pub(super) fn join(&self, add: impl FnOnce(&mut Commands) -> (usize, usize)) -> Part {
+    pub(super) fn join(&self, add: impl FnOnce(&mut Commands) -> (usize, usize)) -> BatchPart {
         let state = &mut *self.0.lock();
         let (batch, commands) =
             state.open.get_or_insert_with(|| (Arc::default(), state.spare.take().unwrap_or_default()));
         let (first, count) = add(commands);
-        let part = Part { batch: batch.clone(), first, count };
+        let part = BatchPart { batch: batch.clone(), first, count };
         if !std::mem::replace(&mut state.has_runner, true) {
             Runner::start(self.0.clone());
         }
@@ -88,7 +88,7 @@ impl<R> Shared<R> {
     }
 }
 
-impl Part {
+impl BatchPart {
     /// The outcomes of the commands; `None` if the task that ran them has died.
     pub(super) async fn outcomes(&self) -> Option<&[Outcome]> {
         self.batch.0.wait().await.as_ref()?.get(self.first..self.first + self.count)
@@ -225,11 +225,11 @@ mod tests {
         (Batches::new(Arc::new(Scripted { sent, allowed: Semaphore::new(allowed) })), sizes)
     }
 
-    fn read(batches: &Batches<Scripted>, key: &str) -> Part {
+    fn read(batches: &Batches<Scripted>, key: &str) -> BatchPart {
         batches.read("GET", &[key.as_bytes()])
     }
 
-    async fn got(part: &Part) -> Option<Bytes> {
+    async fn got(part: &BatchPart) -> Option<Bytes> {
         let [Ok(RedisReply::Values(values))] = part.outcomes().await? else { panic!("one value") };
         values[0].clone()
     }
