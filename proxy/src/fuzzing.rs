@@ -24,13 +24,13 @@ use crate::{Args, Config, Site};
 pub fn entry(value: &[u8]) {
     let value = Bytes::copy_from_slice(value);
     let _ = Format::Http.base(&value);
-    if let Some(entry) = http::decode(&value) {
+    if let Some(entry) = Format::Http.decode(&value) {
         let written = http::encode(&entry);
-        let again = http::decode(&written).expect("what was written is an entry");
+        let again = Format::Http.decode(&written).expect("what was written is an entry");
         assert_eq!(again.body, entry.body);
         assert_eq!(http::encode(&again), written);
         (1..=written.len())
-            .for_each(|end| assert!(http::decode(&written.slice(..written.len() - end)).is_none()));
+            .for_each(|end| assert!(Format::Http.decode(&written.slice(..written.len() - end)).is_none()));
     }
     if let Some(marker) = PathMarker::decode(&value) {
         assert_eq!(PathMarker::decode(&marker.encode()), Some(marker));

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use hyper::Method;
 use hyper::StatusCode;
 use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, HeaderMap, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, SET_COOKIE, VARY,
+    AUTHORIZATION, CACHE_CONTROL, EXPIRES, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    SET_COOKIE, VARY,
 };
 use hyper::http::{request, response};
 
@@ -185,11 +185,6 @@ pub(crate) fn is_conditional(headers: &HeaderMap) -> bool {
 /// Whether a page has `Authorization` in its `Vary`.
 pub(crate) fn varies_on_authorization(page: &HeaderMap) -> bool {
     VaryList::of(page).is_ok_and(|list| list.names().contains(&AUTHORIZATION))
-}
-
-/// The `Content-Length`, if it is one number.
-pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn dress(headers: &mut HeaderMap, timeout: Duration, now: SystemTime) {

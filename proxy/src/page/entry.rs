@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{AGE, HeaderMap};
+use hyper::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderValue};
+
+use crate::request::is_hop_by_hop;
 
 /// A stored response and its metadata.
 #[derive(Clone, Debug)]
@@ -23,6 +25,19 @@ pub(crate) struct Entry {
     pub(crate) cost: Duration,
     /// Proves which request it was stored for (see [`crate::key::PageId::proof`]); absent in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
+}
+
+impl Entry {
+    /// Whether HTTP can send this entry as it is. Others write into the store, too: a status without a body, a header of
+    /// the connection, or a wrong length would break the connection of each client that gets the page. Names and values
+    /// are valid by their types.
+    pub(crate) fn is_sendable(&self) -> bool {
+        const BODILESS: [StatusCode; 3] =
+            [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+        let has_body = !self.status.is_informational() && !BODILESS.contains(&self.status);
+        let is_whole = self.headers.get_all(CONTENT_LENGTH).iter().eq([&HeaderValue::from(self.body.len())]);
+        has_body && is_whole && !self.headers.keys().any(is_hop_by_hop)
+    }
 }
 
 /// When a page was made that arrives now, by its `Age` (RFC 9111 §5.1); `None` without one.
@@ -56,9 +71,53 @@ pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use hyper::header::HeaderName;
 
     use super::*;
+
+    fn entry(status: u16, lines: &[(&str, &str)]) -> Entry {
+        let line =
+            |&(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        Entry {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: lines.iter().map(line).collect(),
+            reason: None,
+            body: Bytes::from_static(b"body"),
+            expires: None,
+            born: None,
+            cost: Duration::ZERO,
+            proof: None,
+        }
+    }
+
+    #[test]
+    fn an_entry_is_sendable_if_nothing_in_it_breaks_a_connection() {
+        const LENGTH: (&str, &str) = ("content-length", "4");
+        for (status, lines, expected) in [
+            (200, &[LENGTH][..], true),
+            (999, &[("x-odd", "caf\u{e9}"), LENGTH], true),
+            (100, &[LENGTH], false),
+            (101, &[LENGTH], false),
+            (204, &[LENGTH], false),
+            (205, &[LENGTH], false),
+            (304, &[LENGTH], false),
+            (200, &[], false),
+            (200, &[("content-length", "3")], false),
+            (200, &[("content-length", "5")], false),
+            (200, &[("content-length", "+4")], false),
+            (200, &[("content-length", "4, 4")], false),
+            (200, &[LENGTH, LENGTH], false),
+            (200, &[LENGTH, ("transfer-encoding", "chunked")], false),
+            (200, &[LENGTH, ("transfer-encoding", "")], false),
+            (200, &[LENGTH, ("connection", "close")], false),
+            (200, &[LENGTH, ("keep-alive", "timeout=5")], false),
+            (200, &[LENGTH, ("upgrade", "h2c")], false),
+            (200, &[LENGTH, ("trailer", "etag")], false),
+            (200, &[LENGTH, ("proxy-authenticate", "Basic")], false),
+        ] {
+            assert_eq!(entry(status, lines).is_sendable(), expected, "{status} {lines:?}");
+        }
+    }
 
     #[test]
     fn an_age_is_a_number_of_seconds() {

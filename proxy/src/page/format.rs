@@ -34,12 +34,13 @@ impl Format {
         }
     }
 
-    /// The entry of a value.
+    /// The entry of a value, if HTTP can send it as it is.
     pub(crate) fn decode(&self, value: &Bytes) -> Option<Entry> {
-        match self {
+        let entry = match self {
             Self::Http => http::decode(value),
             Self::Pickled(pickled) => pickled.decode(value),
-        }
+        };
+        entry.filter(Entry::is_sendable)
     }
 
     /// The part of a value before the body, in a format that stores the body unchanged at its end.
@@ -64,7 +65,7 @@ impl Format {
         let found = match self {
             Self::Http => PathMarker::decode(value)
                 .map(|marker| Base::Marker(VaryMarker::Path(marker)))
-                .or_else(|| http::decode(value).map(Base::Page)),
+                .or_else(|| self.decode(value).map(Base::Page)),
             Self::Pickled(pickled) => {
                 pickled.decode_list(value).map(|list| Base::Marker(VaryMarker::Django(list)))
             }

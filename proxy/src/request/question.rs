@@ -201,7 +201,8 @@ fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
     (is_trusted || !describes_client(name)) && !is_hop_by_hop(name)
 }
 
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+/// Whether headers of this name are about one connection, and not about the page (RFC 9110 §7.6.1).
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     const NAMES: [&str; 10] = [
         "connection",
         // hyper itself sends the 100 that this asks for.

@@ -44,4 +44,5 @@ mod refusals;
 mod semantics;
 mod streaming;
 mod support;
+mod unsendable;
 mod vary;

@@ -12,8 +12,8 @@
 //! {"count":5000,…
 //! ```
 //!
-//! Lines that begin with `Cachepage-` are never sent to clients. `Content-Length` is always present and right, so that a
-//! truncated value is recognised.
+//! Lines that begin with `Cachepage-` are never sent to clients. `Content-Length` is always present and right, so that
+//! [`Entry::is_sendable`] recognises a truncated value.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,7 +24,6 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
 
 use crate::page::entry::Entry;
-use crate::policy::content_length;
 use crate::text::push_line;
 
 const EXPIRES: &str = "cachepage-expires";
@@ -33,8 +32,11 @@ const BORN: &str = "cachepage-born";
 const COST: &str = "cachepage-cost";
 const OWN: &str = "cachepage-";
 
-/// More header lines than an origin may send (hyper's limit is 100) plus ours.
-const MAX_HEADERS: usize = 128;
+/// As many header lines are read on the stack. Of a head with more the lines are counted.
+const FEW: usize = 128;
+
+/// More header lines than an origin may send, with ours.
+const MAX_LINES: usize = (8 << 10) + 16;
 
 /// Writes an entry, without `Date`, `Server` and any `Cachepage-` line of the origin.
 pub(crate) fn encode(entry: &Entry) -> Bytes {
@@ -67,12 +69,21 @@ fn is_stored(name: &HeaderName) -> bool {
     *name != DATE && *name != SERVER && !name.as_str().starts_with(OWN)
 }
 
-/// Reads a value; `None` for any value that `encode` did not write whole. The body is a slice of the value. The headers
+/// Reads a value; `None` for a value that `encode` did not write. The body is a slice of the value. The headers
 /// are slices of one copy of the head, so that a head that is kept does not keep the body alive.
 pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
-    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut head = httparse::Response::new(&mut lines);
-    let httparse::Status::Complete(length) = head.parse(value).ok()? else { return None };
+    let mut few = [httparse::EMPTY_HEADER; FEW];
+    let mut many;
+    let mut head = httparse::Response::new(&mut few);
+    let parsed = match head.parse(value) {
+        Err(httparse::Error::TooManyHeaders) => {
+            many = vec![httparse::EMPTY_HEADER; lines_of(value).min(MAX_LINES)];
+            head = httparse::Response::new(&mut many);
+            head.parse(value)
+        }
+        parsed => parsed,
+    };
+    let httparse::Status::Complete(length) = parsed.ok()? else { return None };
     if head.code != Some(StatusCode::OK.as_u16()) {
         return None;
     }
@@ -96,8 +107,12 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         let at = header.value.as_ptr().addr() - value.as_ptr().addr();
         take(&mut entry, header.name, text.slice(at..at + header.value.len()))?;
     }
-    let whole = content_length(&entry.headers) == u64::try_from(entry.body.len()).ok();
-    (whole && entry.expires.is_some_and(|expires| expires > 0)).then_some(entry)
+    entry.expires.is_some_and(|expires| expires > 0).then_some(entry)
+}
+
+/// How many lines the head of a value has.
+fn lines_of(value: &[u8]) -> usize {
+    value.split(|&byte| byte == b'\n').take_while(|line| !matches!(line, [] | [b'\r'])).count()
 }
 
 fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
@@ -121,6 +136,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::page::format::Format;
+
+    fn decode(value: &Bytes) -> Option<Entry> {
+        Format::Http.decode(value)
+    }
 
     fn entry() -> Entry {
         let mut headers = HeaderMap::new();
@@ -174,6 +194,18 @@ mod tests {
         );
         let range = value.as_ptr_range();
         assert!(range.contains(&back.body.as_ptr()));
+    }
+
+    #[test]
+    fn an_entry_of_many_lines_reads_back() {
+        let mut page = entry();
+        for number in 0..5_000 {
+            page.headers
+                .insert(HeaderName::try_from(format!("x-{number}")).unwrap(), HeaderValue::from(number));
+        }
+        let back = decode(&encode(&page)).unwrap();
+        page.headers.insert(CONTENT_LENGTH, HeaderValue::from(page.body.len()));
+        assert_eq!(back.headers, page.headers);
     }
 
     #[test]
@@ -233,7 +265,7 @@ mod tests {
         }
         let many = format!(
             "HTTP/1.1 200 OK\r\nCachepage-Expires: 1\r\n{}Content-Length: 0\r\n\r\n",
-            "A: b\r\n".repeat(200)
+            "A: b\r\n".repeat(MAX_LINES)
         );
         assert!(decode(&Bytes::from(many)).is_none());
     }

@@ -65,7 +65,7 @@ impl Pickled {
         for (name, value) in self.hit_headers.iter().filter(|(name, _)| !is_exempt(name)) {
             headers.entry(name).or_insert_with(|| value.clone());
         }
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(page.body.len()));
+        headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(page.body.len()));
         let (expires, proof) = match page.note.as_deref().map(read_note) {
             // Written by another version of the proxy.
             Some(None) => return None,
