@@ -32,7 +32,7 @@ impl Error {
                 OriginError::BrokenRequest => (StatusCode::BAD_REQUEST, "bad-request"),
                 OriginError::RequestBody(_) => (StatusCode::REQUEST_TIMEOUT, "request-body"),
                 OriginError::Connect(_) => (StatusCode::BAD_GATEWAY, "origin-connect"),
-                OriginError::Answer(_) | OriginError::Unasked(_) => {
+                OriginError::Answer(_) | OriginError::Head { .. } | OriginError::Unasked(_) => {
                     (StatusCode::BAD_GATEWAY, "origin-answer")
                 }
                 OriginError::Silent(_) => (StatusCode::GATEWAY_TIMEOUT, "origin-silent"),

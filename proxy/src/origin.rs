@@ -10,6 +10,7 @@ mod presence;
 mod resolver;
 mod silence;
 mod upload;
+mod wire;
 
 use std::error::Error as StdError;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ use server::{PerWorker, in_time};
 use tokio::time::Instant;
 
 pub use address::Origin;
-use connector::Connector;
+use connector::{Connector, MAX_LINES};
 pub(crate) use download::Download;
 pub(crate) use error::BodyError;
 use error::Cause;
@@ -60,6 +61,8 @@ pub(crate) struct Upstream {
     links: PerWorker<Links>,
     origin: Origin,
     deadlines: OriginDeadlines,
+    /// The limit of an answer's head.
+    head: usize,
     gate: Gate,
 }
 
@@ -85,9 +88,9 @@ pub(crate) struct Fetched {
 
 impl Upstream {
     pub(crate) fn new(origin: Origin, deadlines: OriginDeadlines, limits: OriginLimits) -> Self {
-        let connector = Connector::new(&origin, deadlines.connect);
+        let connector = Connector::new(&origin, deadlines.connect, limits.head);
         let links = PerWorker::new(|_| Links::new(connector.clone()));
-        Self { links, origin, deadlines, gate: Gate::new(limits, deadlines.queue) }
+        Self { links, origin, deadlines, head: limits.head, gate: Gate::new(limits, deadlines.queue) }
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -120,8 +123,10 @@ impl Upstream {
             (Err(failure), Some(head)) if failure.is_closed() => self.ask(head, None, until).await?,
             (answer, _) => answer,
         };
-        let (response, link) = answer?;
-        Ok(self.received(response, until, (link, place)))
+        let (response, link) = answer.map_err(|failure| self.error(failure))?;
+        let mut fetched = self.received(response, until, (link, place));
+        fetched.body.begin().await.map_err(|error| OriginError::Answer(Arc::new(error)))?;
+        Ok(fetched)
     }
 
     /// Sends a request. The outer error is a timeout, after which the request is never repeated.
@@ -157,6 +162,21 @@ impl Upstream {
         }
     }
 
+    /// Why there is no answer. The error of a request's body comes from its client.
+    fn error(&self, failure: Failure) -> OriginError {
+        let error = match failure {
+            Failure::Connect(error) => return OriginError::Connect(error),
+            Failure::Sent { error, .. } => error,
+        };
+        let of_body = sources(&error).find_map(|source| source.downcast_ref());
+        match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
+            Some(true) => OriginError::BrokenRequest,
+            Some(false) => OriginError::RequestBody(Arc::new(error)),
+            None if error.is_parse_too_large() => OriginError::Head { bytes: self.head, lines: MAX_LINES },
+            None => OriginError::Answer(Arc::new(error)),
+        }
+    }
+
     fn received(
         &self,
         response: Response<Incoming>,
@@ -173,6 +193,9 @@ impl Upstream {
         if chunked {
             // If an origin sends both, the chunks count (RFC 9112 §6.3).
             head.headers.remove(CONTENT_LENGTH);
+        } else if let Some(length) = head.headers.get(CONTENT_LENGTH).cloned() {
+            // Equal ones may be repeated.
+            head.headers.insert(CONTENT_LENGTH, length);
         }
         receive::remove_hop_by_hop(&mut head.headers);
         Fetched { head, body: Download::new(body, self.deadlines.idle, until, held), length }
@@ -184,21 +207,6 @@ impl Failure {
     /// before, and nothing now.
     fn is_closed(&self) -> bool {
         matches!(self, Self::Sent { error, was_used: true } if sources(error).any(is_closed))
-    }
-}
-
-impl From<Failure> for OriginError {
-    fn from(failure: Failure) -> Self {
-        let error = match failure {
-            Failure::Connect(error) => return Self::Connect(error),
-            Failure::Sent { error, .. } => error,
-        };
-        let of_body = sources(&error).find_map(|source| source.downcast_ref());
-        match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
-            Some(true) => Self::BrokenRequest,
-            Some(false) => Self::RequestBody(Arc::new(error)),
-            None => Self::Answer(Arc::new(error)),
-        }
     }
 }
 

@@ -4,7 +4,7 @@ mod question;
 pub(crate) mod receive;
 pub(crate) mod site;
 
-pub(crate) use question::{Lines, Question, TrustedProxies, is_hop_by_hop, is_host};
+pub(crate) use question::{Lines, Question, TrustedProxies, is_hop_by_hop, is_host, target_of};
 
 /// Why a request is refused before any decision is made.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]

@@ -9,9 +9,6 @@ use crate::policy::{Decline, Pass};
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The header lines of [`CacheStatus::Failed`] for input that is refused before it is a request.
-pub(crate) const REFUSED: &str = "X-Cache: BYPASS\r\nCache-Status: cachepage; fwd=bypass; detail=refused\r\n";
-
 /// What the cache did with one request. Every answer has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
@@ -122,6 +119,11 @@ impl CacheStatus {
             _ => text.extend_from_slice(self.to_string().as_bytes()),
         }
         text.extend_from_slice(b"\r\n");
+    }
+
+    /// Both header lines as text, each with its end, for an answer that the server writes.
+    pub(crate) fn lines(self) -> String {
+        format!("X-Cache: {}\r\nCache-Status: {self}\r\n", self.x_cache())
     }
 
     fn x_cache(self) -> &'static str {
@@ -259,11 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn the_constant_for_refused_input_matches_the_written_status() {
-        let status = CacheStatus::Failed("refused");
+    fn the_lines_of_a_status_match_the_written_ones() {
+        let status = CacheStatus::Failed("not-http");
         let mut lines = format!("X-Cache: {}\r\n", status.x_cache()).into_bytes();
         status.write(&mut lines);
-        assert_eq!(lines, REFUSED.as_bytes());
+        assert_eq!(lines, status.lines().as_bytes());
     }
 
     #[test]

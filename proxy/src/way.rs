@@ -54,7 +54,7 @@ pub struct Proxy<S> {
     untrusted_is_logged: Once,
     store: S,
     upstream: Upstream,
-    /// The faults of the origin, for the log.
+    /// The faults of the origin and of clients, for the log.
     faults: Arc<Seldom>,
     flights: Flights,
     /// Requests that wait for a page that another proxy of the fleet fetches.

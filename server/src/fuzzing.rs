@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::http1::exchange::http;
 use crate::http1::head::RequestHead;
 use crate::http1::scan::{HeadFault, Heads};
+use crate::http1::target::HiddenBytes;
 use crate::limits::ClientLimits;
 use crate::{ClientDeadlines, Clients};
 
@@ -30,8 +31,12 @@ pub fn heads(bytes: &[u8]) {
 }
 
 fn taken(bytes: &[u8], size: usize) -> Result<(u64, bool), HeadFault> {
-    let mut heads = Heads::new(LIMITS);
-    bytes.chunks(size).try_for_each(|piece| heads.take(piece)).map_err(|(_, refusal)| refusal)?;
+    let mut heads = Heads::new(LIMITS, HiddenBytes::default());
+    bytes
+        .to_vec()
+        .chunks_mut(size)
+        .try_for_each(|piece| heads.take(piece))
+        .map_err(|(_, refusal)| refusal)?;
     Ok((heads.ended(), heads.is_within()))
 }
 
@@ -41,8 +46,9 @@ pub fn front(bytes: &[u8]) {
     let clients = Clients { deadlines: ClientDeadlines::default(), limits: ClientLimits::default() };
     for limits in [LIMITS, clients.limits] {
         if RequestHead::read(bytes, &limits).is_some() {
-            let mut heads = Heads::new(limits);
-            assert_eq!(heads.take(bytes), Ok(()));
+            let (mut heads, mut seen) = (Heads::new(limits, HiddenBytes::default()), bytes.to_vec());
+            assert_eq!(heads.take(&mut seen), Ok(()));
+            assert_eq!(seen, bytes);
             assert_eq!((heads.ended(), heads.is_within()), (1, false));
         }
     }

@@ -13,6 +13,7 @@ mod health;
 mod http1;
 mod limits;
 mod program;
+mod refused;
 mod seldom;
 mod stopping;
 mod takeover;
@@ -33,16 +34,18 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use http1::connection::{Start, converse};
-use http1::guard::{text_of, turn_away};
+use http1::farewell::farewell;
 use limits::Connections;
 use stopping::{Order, Stopping};
 
 pub use alarm::{Alarm, in_time};
 pub use health::health;
 pub use http1::head::RequestHead;
+pub use http1::target::SentTarget;
 pub use http1::writer::Answer;
 pub use limits::ClientLimits;
 pub use program::{USAGE, announce, bind, refuse, run, start_log, stop_signal};
+pub use refused::Refused;
 pub use seldom::Seldom;
 pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
@@ -90,7 +93,7 @@ pub struct Clients {
 /// [`handle`](Self::handle) with the decision.
 pub trait Handler: Send + Sync + 'static {
     /// The body of the answers that hyper writes.
-    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
+    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + Unpin + 'static;
     /// The body of an answer without hyper, whole and in memory.
     type Page: AsRef<[u8]> + Send + 'static;
     /// A look into a store that a decision waits for.
@@ -99,10 +102,6 @@ pub trait Handler: Send + Sync + 'static {
     type Decision: Send + 'static;
     /// The record of a request.
     type Record: Record;
-
-    /// Header lines, each with its end, of the answers that the server gives by itself: to what is no request, or has no
-    /// place.
-    const REFUSED: &'static str = "";
 
     /// Answers a plain request at once, as far as that can be done without waiting.
     fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self>;
@@ -123,8 +122,11 @@ pub trait Handler: Send + Sync + 'static {
         decision: Option<Self::Decision>,
     ) -> impl Future<Output = (Response<Self::Body>, Self::Record)> + Send;
 
-    /// Takes note that the server has refused a peer by itself, with this status and so many bytes of text.
-    fn refused(&self, _status: u16, _bytes: u64, _peer: SocketAddr) {}
+    /// Takes note that the server refuses a peer by itself, with so many bytes of text. Gives further header lines of its
+    /// answer, each with its end.
+    fn refused(&self, _refused: Refused, _bytes: u64, _peer: SocketAddr) -> String {
+        String::new()
+    }
 }
 
 /// The result of [`Handler::answer`].
@@ -191,10 +193,11 @@ pub async fn serve_on<H: Handler>(
             Err(full) => {
                 debug!(%peer, ?full, "connection refused");
                 let place = connections.farewell();
-                let bytes = if place.is_some() { text_of(full.code()).len() as u64 } else { 0 };
-                handler.refused(full.code(), bytes, peer);
+                let refused = Refused::from(full);
+                let bytes = if place.is_some() { refused.text().len() as u64 } else { 0 };
+                let headers = format!("Retry-After: 1\r\n{}", handler.refused(refused, bytes, peer));
                 if let Some(place) = place {
-                    tokio::spawn(turn_away(stream, full, H::REFUSED, place));
+                    tokio::spawn(turn_away(stream, refused, headers, place));
                 }
             }
         }
@@ -202,6 +205,12 @@ pub async fn serve_on<H: Handler>(
     // The port closes first, so that another server can have it.
     drop(listener);
     drain(order, &connections, patience).await;
+}
+
+/// Answers a connection for which there is no place but one to say so.
+async fn turn_away(mut stream: TcpStream, refused: Refused, headers: String, place: impl Sized) {
+    farewell(&mut stream, refused, &headers).await;
+    drop(place);
 }
 
 /// A connection was accepted on the first worker; from here on its events come to this one.

@@ -36,6 +36,7 @@ pub(super) fn limits(settings: &mut Settings<'_>) -> Option<(Limits, server::Cli
         |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::buffer);
     let request_line = size("request_line", "8KiB");
     let head = size("head", "32KiB");
+    let origin_head = size("origin_head", "64KiB");
     let headers = settings.take("limits.headers", None, "100", parse::lines);
     let mut count =
         |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::count);
@@ -46,7 +47,7 @@ pub(super) fn limits(settings: &mut Settings<'_>) -> Option<(Limits, server::Cli
         |name: &str, default| settings.take(&format!("limits.{name}"), None, default, parse::count_or_none);
     let connections_per_address = count_or_none("connections_per_address", "0");
     let origin_queue = count_or_none("origin_queue", "1000");
-    let origin = OriginLimits { requests: origin_requests?, queue: origin_queue? };
+    let origin = OriginLimits { head: origin_head?, requests: origin_requests?, queue: origin_queue? };
     let client = server::ClientLimits {
         request_line: request_line?,
         head: head?,

@@ -8,6 +8,7 @@ use hyper::Uri;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::http::uri::Scheme;
 use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tower_service::Service as _;
 use tracing::debug;
@@ -17,6 +18,17 @@ use super::error::Cause;
 use super::presence::Presence;
 use super::resolver::Resolver;
 use super::upload::Upload;
+use super::wire::{NextTarget, Wire};
+
+/// The least that a connection may buffer.
+const BUFFER: usize = 64 << 10;
+
+/// The shortest header line.
+const SHORTEST_LINE: usize = "a:\n".len();
+
+/// The most header lines, whatever their length. hyper reserves 64 bytes a line for each answer, whatever it has: 0.1 us up
+/// to here, and ten times as much beyond.
+pub(super) const MAX_LINES: usize = 8 << 10;
 
 /// A connection took too long.
 #[derive(Debug, thiserror::Error)]
@@ -26,22 +38,33 @@ struct Late(Duration);
 /// Makes the connections of all workers. Clones share the lookups and the lines in the log.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    http: HttpConnector<Resolver>,
+    tcp: HttpConnector<Resolver>,
+    http: Builder,
     origin: Uri,
     deadline: Duration,
     presence: Arc<Presence>,
 }
 
+/// A connection as its requests see it.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) sender: SendRequest<Upload>,
+    pub(super) target: NextTarget,
+    /// The task that reads and writes.
+    pub(super) task: AbortHandle,
+}
+
 impl Connector {
-    pub(super) fn new(origin: &Origin, deadline: Duration) -> Self {
-        Self::with(Resolver::new(deadline), origin, deadline)
+    /// Makes connections on which the origin sends heads of at most so many bytes.
+    pub(super) fn new(origin: &Origin, deadline: Duration, head: usize) -> Self {
+        Self::with(Resolver::new(deadline), origin, deadline, head)
     }
 
-    fn with(resolver: Resolver, origin: &Origin, deadline: Duration) -> Self {
-        let mut http = HttpConnector::new_with_resolver(resolver);
-        http.set_nodelay(true);
+    fn with(resolver: Resolver, origin: &Origin, deadline: Duration, head: usize) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
+        tcp.set_nodelay(true);
         // Divided among the addresses of the name, so that the second is tried although the first is silent.
-        http.set_connect_timeout(Some(deadline));
+        tcp.set_connect_timeout(Some(deadline));
         let uri = Uri::builder()
             .scheme(Scheme::HTTP)
             .authority(origin.authority().clone())
@@ -49,33 +72,44 @@ impl Connector {
             .build();
         // This cannot fail: the authority was part of a valid URI.
         let uri = uri.unwrap_or_default();
-        Self { http, origin: uri, deadline, presence: Arc::new(Presence::new(origin.to_string())) }
+        let presence = Arc::new(Presence::new(origin.to_string()));
+        Self { tcp, http: http(head), origin: uri, deadline, presence }
     }
 
     /// Looks the name up, connects, and speaks HTTP.
-    pub(super) async fn connect(&self) -> Result<SendRequest<Upload>, Cause> {
+    pub(super) async fn connect(&self) -> Result<Channel, Cause> {
         let late = |_| Err(Arc::new(Late(self.deadline)) as Cause);
         let connected = timeout(self.deadline, self.try_connect()).await.unwrap_or_else(late);
         self.presence.note(&connected);
         connected
     }
 
-    async fn try_connect(&self) -> Result<SendRequest<Upload>, Cause> {
-        let mut http = self.http.clone();
+    async fn try_connect(&self) -> Result<Channel, Cause> {
+        let mut tcp = self.tcp.clone();
         let connected = async {
-            poll_fn(|cx| http.poll_ready(cx)).await?;
-            http.call(self.origin.clone()).await
+            poll_fn(|cx| tcp.poll_ready(cx)).await?;
+            tcp.call(self.origin.clone()).await
         };
         let stream = connected.await.map_err(|error| Arc::new(error) as Cause)?;
-        let handshake = Builder::new().title_case_headers(true).writev(false).handshake(stream).await;
+        let target = NextTarget::default();
+        let handshake = self.http.handshake(Wire::new(stream, target.clone())).await;
         let (sender, connection) = handshake.map_err(|error| Arc::new(error) as Cause)?;
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%error, "connection to the origin ended");
             }
         });
-        Ok(sender)
+        Ok(Channel { sender, target, task: task.abort_handle() })
     }
+}
+
+/// hyper, as it speaks to the origin.
+fn http(head: usize) -> Builder {
+    let mut http = Builder::new();
+    // Not writev: a head leaves in one piece.
+    http.title_case_headers(true).writev(false).max_header_size(head).max_buf_size(head.max(BUFFER));
+    http.max_headers((head / SHORTEST_LINE).min(MAX_LINES));
+    http
 }
 
 #[cfg(test)]
@@ -91,7 +125,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(2);
 
     fn connector(origin: &str, resolver: Resolver) -> Connector {
-        Connector::with(resolver, &origin.parse().unwrap(), DEADLINE)
+        Connector::with(resolver, &origin.parse().unwrap(), DEADLINE, BUFFER)
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! The body of an origin's answer.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,6 +19,8 @@ use super::silence::{Silence, next_data};
 pub struct Download {
     incoming: Incoming,
     silence: Silence,
+    /// The first part, if it has been read ahead.
+    first: Option<Bytes>,
     /// The connection and the slot, held until the end of the body.
     held: Option<(Link, Admitted)>,
 }
@@ -29,7 +32,17 @@ impl Download {
         until: Option<Instant>,
         held: (Link, Admitted),
     ) -> Self {
-        Self { incoming, silence: Silence::new(idle, until), held: Some(held) }
+        Self { incoming, silence: Silence::new(idle, until), first: None, held: Some(held) }
+    }
+
+    /// Reads the first part ahead if it has come, without waiting: a body that breaks before its first byte is no answer,
+    /// and the client can still be told.
+    pub(crate) async fn begin(&mut self) -> Result<(), BodyError> {
+        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut *self).poll_frame(cx))).await;
+        if let Poll::Ready(Some(first)) = first {
+            self.first = first?.into_data().ok();
+        }
+        Ok(())
     }
 
     /// Releases the connection. It is reused only if the body was read to its end.
@@ -58,6 +71,9 @@ impl Body for Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         let frame = ready!(next_data(&mut this.incoming, &mut this.silence, cx));
         if frame.is_none() {
             this.end(true);
@@ -66,10 +82,14 @@ impl Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.first.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let left = self.incoming.size_hint();
+        match (&self.first, left.exact()) {
+            (Some(first), Some(left)) => SizeHint::with_exact(left + first.len() as u64),
+            _ => left,
+        }
     }
 }

@@ -22,6 +22,11 @@ pub(crate) enum OriginError {
     Connect(#[source] Cause),
     #[error("the origin broke off, or its answer is not HTTP")]
     Answer(#[source] Cause),
+    /// The head of the answer is beyond the limit.
+    #[error(
+        "the head of the origin's answer is larger than {bytes} bytes (limits.origin_head sets another limit), or has more than {lines} lines"
+    )]
+    Head { bytes: usize, lines: usize },
     #[error("the origin did not answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
     /// The answer does not fit the request.

@@ -9,9 +9,11 @@ use tokio::time::timeout;
 
 use super::OriginError;
 
-/// How many requests the origin gets at a time.
+/// How many requests the origin gets at a time, and how large the heads of its answers are.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginLimits {
+    /// Bytes of an answer's head.
+    pub head: usize,
     /// Requests that the origin has at a time, each until the end of its answer.
     pub requests: usize,
     /// Requests that wait for a free slot.
@@ -54,7 +56,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_for_a_free_slot_until_its_deadline() {
-        let gate = Arc::new(Gate::new(OriginLimits { requests: 1, queue: 1 }, Duration::from_secs(5)));
+        let gate =
+            Arc::new(Gate::new(OriginLimits { head: 1, requests: 1, queue: 1 }, Duration::from_secs(5)));
         let first = gate.enter().await.unwrap();
         let waiting = tokio::spawn({
             let gate = gate.clone();

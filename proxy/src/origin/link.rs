@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
 use super::Failure;
-use super::connector::Connector;
-use super::upload::Upload;
+use super::connector::{Channel, Connector};
+use super::upload::{Pace, Upload};
 
 /// An idle connection is closed after this time, before most origins would close it.
 const IDLE: Duration = Duration::from_secs(15);
@@ -29,7 +28,9 @@ pub(super) struct Links {
 
 /// A connection whose answer has begun. It can take the next request when the body of the answer has ended.
 pub(crate) struct Link {
-    sender: SendRequest<Upload>,
+    connection: Channel,
+    /// Of the request's body.
+    pace: Pace,
     idle: Weak<Idle>,
 }
 
@@ -40,7 +41,7 @@ struct Idle(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     /// Each with the time since when it is idle, the latest last.
-    links: Vec<(SendRequest<Upload>, Instant)>,
+    links: Vec<(Channel, Instant)>,
     /// Whether a task runs that closes the old ones.
     is_watched: bool,
 }
@@ -57,12 +58,18 @@ impl Links {
         mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Link), Failure> {
         loop {
-            let (mut sender, was_used) = match self.idle.take() {
-                Some(sender) => (sender, true),
+            let (mut connection, was_used) = match self.idle.take() {
+                Some(connection) => (connection, true),
                 None => (self.connector.connect().await.map_err(Failure::Connect)?, false),
             };
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, Link { sender, idle: Arc::downgrade(&self.idle) })),
+            if let Some(target) = request.extensions().get() {
+                connection.target.set(request.method().as_str(), target);
+            }
+            let pace = request.body().pace();
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => {
+                    return Ok((response, Link { connection, pace, idle: Arc::downgrade(&self.idle) }));
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if was_used => request = unsent,
                     _ => return Err(Failure::Sent { error: failed.into_error(), was_used }),
@@ -74,15 +81,19 @@ impl Links {
 
 impl Link {
     /// Keeps the connection for the next request. Its answer has been read to the end.
-    pub(crate) fn give_back(mut self) {
+    pub(crate) fn give_back(self) {
         // The worker or the runtime is gone.
         let (Some(idle), Ok(runtime)) = (self.idle.upgrade(), Handle::try_current()) else { return };
-        if self.sender.is_ready() {
-            return idle.put(self.sender, &runtime);
+        if self.connection.sender.is_ready() {
+            return idle.put(self.connection, &runtime);
         }
         runtime.spawn(async move {
-            if self.sender.ready().await.is_ok() {
-                idle.put(self.sender, &Handle::current());
+            let Self { mut connection, pace, .. } = self;
+            match pace.keep(connection.sender.ready()).await {
+                Some(Ok(())) => idle.put(connection, &Handle::current()),
+                // The origin has closed it, or it has answered and takes no more of the request: the client, which may
+                // read nothing before it has sent all, must not wait for it.
+                _ => connection.task.abort(),
             }
         });
     }
@@ -95,19 +106,19 @@ impl fmt::Debug for Link {
 }
 
 impl Idle {
-    fn take(&self) -> Option<SendRequest<Upload>> {
+    fn take(&self) -> Option<Channel> {
         let mut waiting = self.lock();
-        while let Some((sender, _)) = waiting.links.pop() {
-            if sender.is_ready() {
-                return Some(sender);
+        while let Some((connection, _)) = waiting.links.pop() {
+            if connection.sender.is_ready() {
+                return Some(connection);
             }
         }
         None
     }
 
-    fn put(self: &Arc<Self>, sender: SendRequest<Upload>, runtime: &Handle) {
+    fn put(self: &Arc<Self>, connection: Channel, runtime: &Handle) {
         let mut waiting = self.lock();
-        waiting.links.push((sender, Instant::now()));
+        waiting.links.push((connection, Instant::now()));
         if !std::mem::replace(&mut waiting.is_watched, true) {
             runtime.spawn(watch(Arc::downgrade(self)));
         }
@@ -144,6 +155,8 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::origin::upload::Progress;
+    use crate::origin::wire::NextTarget;
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_and_the_watching_task_ends() {
@@ -152,8 +165,10 @@ mod tests {
         for _ in 0..2 {
             let (ours, theirs) = duplex(1024);
             let (sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
-            tokio::spawn(connection);
-            Link { sender, idle: Arc::downgrade(&idle) }.give_back();
+            let task = tokio::spawn(connection).abort_handle();
+            let connection = Channel { sender, target: NextTarget::default(), task };
+            let pace = Upload::new(None, IDLE, Progress::new()).pace();
+            Link { connection, pace, idle: Arc::downgrade(&idle) }.give_back();
             origins.push((theirs, Instant::now()));
             sleep(IDLE / 2).await;
         }

@@ -1,12 +1,13 @@
 //! The body of a request to the origin.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use server::in_time;
 use tokio::time::Instant;
 
 use super::error::BodyError;
@@ -18,7 +19,14 @@ pub(crate) struct Upload {
     /// `None` for a request whose body is not forwarded.
     incoming: Option<Incoming>,
     silence: Silence,
+    pace: Pace,
+}
+
+/// How far a body has been sent, and how long it may stand still.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
     progress: Progress,
+    idle: Duration,
 }
 
 /// When the last part of a body was sent. Shared with the fetch, which waits for the answer.
@@ -41,7 +49,25 @@ impl Progress {
 
 impl Upload {
     pub(crate) fn new(incoming: Option<Incoming>, idle: Duration, progress: Progress) -> Self {
-        Self { incoming, silence: Silence::new(idle, None), progress }
+        Self { incoming, silence: Silence::new(idle, None), pace: Pace { progress, idle } }
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        self.pace.clone()
+    }
+}
+
+impl Pace {
+    /// The output of a future, unless it comes only after the body has stood still for too long.
+    pub(super) async fn keep<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        loop {
+            let due = self.progress.last() + self.idle;
+            match in_time(due, &mut future).await {
+                None if self.progress.last() + self.idle > due => {}
+                output => return output,
+            }
+        }
     }
 }
 
@@ -57,7 +83,7 @@ impl Body for Upload {
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         let frame = next_data(incoming, &mut this.silence, cx);
         if frame.is_ready() {
-            this.progress.mark();
+            this.pace.progress.mark();
         }
         frame
     }

@@ -6,8 +6,10 @@ use hyper::Method;
 use hyper::Request;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::{Extensions, Uri};
 use ipnet::IpNet;
 use server::RequestHead;
+use server::SentTarget;
 
 use super::Refusal;
 use super::receive::X_FORWARDED_PROTO;
@@ -49,16 +51,10 @@ impl<'a> Question<'a> {
     /// The question of a request that hyper read and [`super::receive::receive`] checked.
     pub(crate) fn of_parts(parts: &'a Parts, peer: SocketAddr) -> Self {
         let lines = Lines::Map(&parts.headers);
-        Self {
-            method: &parts.method,
-            scheme: scheme(lines),
-            authority: lines.get(&HOST).unwrap_or_default(),
-            target: parts.uri.path_and_query().map_or("/", |target| target.as_str()),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            peer,
-            lines,
-        }
+        let authority = lines.get(&HOST).unwrap_or_default();
+        let target = target_of(&parts.uri, &parts.extensions);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Self { method: &parts.method, scheme: scheme(lines), authority, target, path, query, peer, lines }
     }
 
     /// The question of a GET with these headers.
@@ -79,6 +75,12 @@ impl<'a> Question<'a> {
         parts.uri = self.target.parse().unwrap_or_default();
         parts
     }
+}
+
+/// Path and query of a request, as the client sent them.
+pub(crate) fn target_of<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
+    let of_uri = || uri.path_and_query().map_or("/", |target| target.as_str());
+    extensions.get().map_or_else(of_uri, SentTarget::as_str)
 }
 
 /// The scheme in the `X-Forwarded-Proto` of a trusted peer (another peer's is not among the lines): the first of the

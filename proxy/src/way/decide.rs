@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use server::{Answer, Decided, Record as _, RequestHead};
+use server::{Answer, Decided, Record as _, Refused, RequestHead};
 use tokio::time::Instant;
 
 use super::answered::Answered;
@@ -23,7 +23,7 @@ use crate::key::{PageId, VaryMarker};
 use crate::page::stored::{PageBytes, StoredPage};
 use crate::policy::{Disposition, Freshness, Part, Pass, Rule};
 use crate::request::{Question, Refusal};
-use crate::status::{self, CacheStatus, Hit, Miss, Source};
+use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::{Store, Values};
 
 /// How a request is answered.
@@ -114,8 +114,6 @@ impl<S: Store> server::Handler for Proxy<S> {
     type Decision = Early;
     type Record = Answered;
 
-    const REFUSED: &'static str = status::REFUSED;
-
     fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
         let question = match self.question(head, peer) {
             Ok(question) => question,
@@ -152,11 +150,13 @@ impl<S: Store> server::Handler for Proxy<S> {
         self.serve(request, peer, early).await
     }
 
-    fn refused(&self, status: u16, bytes: u64, _: SocketAddr) {
+    fn refused(&self, refused: Refused, bytes: u64, peer: SocketAddr) -> String {
+        self.log_refusal(refused.name, refused.reason, peer);
         let method = Method::from_bytes(b"-").unwrap_or_default();
-        let status = StatusCode::from_u16(status).unwrap_or_default();
-        let answered = Answered::begin(&method, "-", Instant::now());
-        answered.with(status, CacheStatus::Failed("refused")).sent(bytes);
+        let status = StatusCode::from_u16(refused.status).unwrap_or_default();
+        let cache = CacheStatus::Failed(refused.name);
+        Answered::begin(&method, "-", Instant::now()).with(status, cache).sent(bytes);
+        cache.lines()
     }
 }
 

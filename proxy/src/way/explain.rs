@@ -11,6 +11,7 @@ use hyper::Request;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use serde::Serialize;
+use server::SentTarget;
 use tokio::time::Instant;
 
 use super::Proxy;
@@ -21,7 +22,7 @@ use crate::key::{Hashed, Key, PageId, VaryMarker};
 use crate::page::format::Base;
 use crate::policy::{self, Disposition, Rule};
 use crate::request::receive::receive;
-use crate::request::{Lines, Question};
+use crate::request::{Lines, Question, target_of};
 use crate::status::CacheStatus;
 use crate::store::{Store, StoreError, Values, Write};
 
@@ -101,7 +102,7 @@ impl<S: Store> Proxy<S> {
         let peer = SocketAddr::new(peer, 0);
         let mut request = self.request(asked)?;
         let mut explanation = Explanation {
-            request: format!("{} {}", request.method, request.uri),
+            request: format!("{} {}", request.method, target_of(&request.uri, &request.extensions)),
             host: request.headers.get(HOST).map(printed).unwrap_or_default(),
             rule: None,
             keys: self.keys.name(),
@@ -141,8 +142,9 @@ impl<S: Store> Proxy<S> {
 
     /// The request as it would come from a client.
     fn request(&self, asked: &Explain) -> Result<Parts, String> {
+        let readable = SentTarget::stand_in(&asked.url);
         let mut request =
-            Request::get(&asked.url).body(()).map_err(|error| format!("{}: {error}", asked.url))?;
+            Request::get(&readable).body(()).map_err(|error| format!("{}: {error}", asked.url))?;
         for line in &asked.headers {
             let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is not NAME: VALUE"))?;
             let fault = |error: &dyn Display| format!("{line:?}: {error}");
@@ -156,7 +158,14 @@ impl<S: Store> Proxy<S> {
             request.headers_mut().insert(HOST, host);
         }
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        // The path is the end of both texts, which are equally long.
+        let sent =
+            asked.url.get(asked.url.len().saturating_sub(path.len())..).filter(|_| readable != asked.url);
+        let sent = sent.map(SentTarget::from);
         *request.uri_mut() = path.parse().map_err(|error| format!("{}: {error}", asked.url))?;
+        if let Some(sent) = sent {
+            request.extensions_mut().insert(sent);
+        }
         Ok(request.into_parts().0)
     }
 

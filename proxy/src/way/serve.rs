@@ -6,8 +6,9 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
+use server::SentTarget;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::answered::Answered;
 use super::body::Body;
@@ -33,7 +34,10 @@ impl<S: Store> Proxy<S> {
             Some((decision, began)) => (Some(decision), began),
             None => (None, Instant::now()),
         };
-        let answered = Answered::begin(request.method(), request.uri(), began);
+        let answered = match request.extensions().get::<SentTarget>() {
+            Some(sent) => Answered::begin(request.method(), sent.as_str(), began),
+            None => Answered::begin(request.method(), request.uri(), began),
+        };
         let reply = self.try_serve(request, peer, decision, began).await.unwrap_or_else(|error| {
             self.log(&error, peer);
             Reply::of_error(&error)
@@ -115,8 +119,17 @@ impl<S: Store> Proxy<S> {
             if let Some(left_out) = self.faults.turn(error.kind().1) {
                 warn!(origin = %self.upstream.origin(), error = error.chain(), left_out, "origin failed");
             }
+        } else if error.is_failure() {
+            debug!(%peer, error = error.chain(), "request failed");
         } else {
-            debug!(%peer, error = error.chain(), "request refused");
+            self.log_refusal(error.kind().1, &error.chain(), peer);
+        }
+    }
+
+    /// Logs what the proxy answers by itself to a client's fault.
+    pub(super) fn log_refusal(&self, name: &'static str, reason: &str, peer: SocketAddr) {
+        if let Some(left_out) = self.faults.turn(name) {
+            info!(%peer, name, reason, left_out, "request refused");
         }
     }
 }

@@ -102,6 +102,20 @@ async fn explain_says_why_a_page_would_not_be_stored() {
 }
 
 #[tokio::test]
+async fn explain_takes_a_target_as_clients_send_it() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(Setup::Plain, &redis.url(), &origin, RULES).await;
+    let target = "/p/<a>?filter={\"id\":1}";
+    scene.get(target).await;
+    for url in [target.to_owned(), format!("http://localhost:8000{target}")] {
+        let said = json(&redis, RULES, &[&url]);
+        assert!(said["outcome"].as_str().unwrap().starts_with("cachepage; hit; ttl="), "{said}");
+        assert_eq!(said["request"], format!("GET {target}"));
+    }
+}
+
+#[tokio::test]
 async fn the_text_of_explain_is_readable() {
     let redis = Redis::start().unwrap();
     let expected = "request   GET /p/  Host: localhost:8000\n\

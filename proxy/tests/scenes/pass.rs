@@ -164,7 +164,7 @@ async fn a_connection_with_an_unread_answer_is_not_reused(on: Setup) {
     let first = requests.recv().await.unwrap();
     first.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf".to_vec()).await.unwrap();
     client.peek().await;
-    drop(client);
+    client.reset();
     // Send until the proxy has closed the connection.
     while first.send(b"x".to_vec()).await.is_ok() {
         tokio::task::yield_now().await;

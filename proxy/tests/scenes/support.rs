@@ -406,6 +406,16 @@ impl Client {
         self.stream.write_all(bytes).await.is_ok()
     }
 
+    /// Ends its side, and can still read.
+    pub(crate) async fn end(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// Resets the connection: the client has really gone.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
     /// Reads one answer; `body` says whether it may have one.
     pub(crate) async fn reply(&mut self, body: bool) -> Reply {
         timeout(PATIENCE, self.read_reply(body)).await.expect("an answer in time")

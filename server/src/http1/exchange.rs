@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -19,11 +20,14 @@ use tracing::debug;
 
 use super::connection::End;
 use super::front::{Front, Passed};
-use super::guard::{Guarded, text_of};
+use super::guard::Guarded;
 use super::inlet::Inlet;
 use super::rest::{Counted, Rest};
+use super::scan::HeadFault;
 use super::socket::Socket;
+use super::target::HiddenBytes;
 use crate::alarm::{Alarm, LazyTimer};
+use crate::refused::Refused;
 use crate::stopping::Stopping;
 use crate::{Clients, Handler};
 
@@ -37,9 +41,12 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     stopping: &mut Stopping,
 ) -> End {
     let (handler, clients, peer) = (front.handler, front.clients, *front.peer);
-    let exchange = Exchange { handler, peer, decision: Mutex::default(), rest: Rest::default() };
+    let (rest, hidden) = (Rest::default(), HiddenBytes::default());
+    let exchange =
+        Exchange { handler, peer, decision: Mutex::default(), rest, hidden, asked: AtomicU64::new(0) };
     let inlet = Inlet::new(front, passed, &exchange.decision, exchange.rest.clone());
-    let stream = Guarded::new(inlet, clients.limits, clients.deadlines, exchange.rest.clone());
+    let (rest, hidden) = (exchange.rest.clone(), exchange.hidden.clone());
+    let stream = Guarded::new(inlet, clients.limits, clients.deadlines, rest, hidden);
     let service = service_fn(|request| exchange.answer(request));
     let socket = Socket::new(stream, exchange.rest.clone());
     let mut connection = http(clients).serve_connection(socket, service);
@@ -52,17 +59,17 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
         Pause::Ended(ended) => ended,
     };
     let stream = connection.into_parts().io.into_inner();
-    let refused = stream.refused();
+    let fault = match &ended {
+        // hyper tells a client nothing that speaks HTTP/2.
+        Err(error) if error.is_parse() => Some(stream.refused().unwrap_or(HeadFault::NotHttp)),
+        _ => stream.refused(),
+    };
     if let Err(error) = &ended {
-        debug!(%peer, %error, ?refused, "connection ended");
+        debug!(%peer, %error, ?fault, "connection ended");
     }
-    match (refused, ended) {
-        (Some(fault), _) => handler.refused(fault.code(), text_of(fault.code()).len() as u64, peer),
-        // hyper has told the client.
-        (None, Err(error)) if error.is_parse() => handler.refused(400, 0, peer),
-        _ => {}
-    }
-    stream.say_why(H::REFUSED).await;
+    let refused = fault.map(Refused::from);
+    let told = refused.map(|refused| (refused, handler.refused(refused, refused.text().len() as u64, peer)));
+    stream.part(told).await;
     End::Closed
 }
 
@@ -73,6 +80,9 @@ struct Exchange<'a, H: Handler> {
     /// The decision on the next request.
     decision: Mutex<Option<H::Decision>>,
     rest: Rest,
+    hidden: HiddenBytes,
+    /// How many requests hyper has read.
+    asked: AtomicU64,
 }
 
 /// Why hyper stops serving a connection.
@@ -85,8 +95,9 @@ enum Pause {
 impl<H: Handler> Exchange<'_, H> {
     async fn answer(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<Counted<H::Body, H::Record>>, Infallible> {
+        self.hidden.restore(self.asked.fetch_add(1, Relaxed) + 1, &mut request);
         let decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner).take();
         let is_chunked = request.body().size_hint().exact().is_none();
         let (mut response, record) = self.handler.clone().handle(request, self.peer, decision).await;
@@ -140,6 +151,7 @@ pub(crate) fn http(clients: &Clients) -> http1::Builder {
     let Clients { deadlines, limits } = clients;
     let mut http = http1::Builder::new();
     // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
+    http.half_close(true);
     http.timer(LazyTimer::default()).title_case_headers(true).max_buf_size(BUFFER.max(limits.head));
     // Between two requests, that is: a head that has begun has a deadline of its own.
     http.header_read_timeout(deadlines.idle.max(deadlines.head));
@@ -274,6 +286,8 @@ mod tests {
             client.send(&get(target)).await;
             settle().await;
             drop(client);
+            // The end of the client's side alone does not tell that it has gone.
+            scene.handler.open(1);
             scene.closed().await;
             let notes = scene.handler.notes();
             assert_eq!(notes.iter().filter(|note| note.starts_with("end")).count(), 1, "{notes:?}");

@@ -3,28 +3,32 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use hyper::StatusCode;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::ClientDeadlines;
+use crate::http1::farewell::{drain, farewell};
 use crate::http1::rest::Rest;
 use crate::http1::scan::{HeadFault, Heads};
-use crate::limits::{ClientLimits, Full};
+use crate::http1::target::HiddenBytes;
+use crate::limits::ClientLimits;
+use crate::refused::Refused;
 
-/// How long a client that was refused has to read why. Closing at once, with some of its bytes unread, would reset the
-/// connection, and it might never see the answer.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How much is read ahead while hyper does not read.
+const AHEAD: usize = 4096;
 
 /// A connection that gives hyper no head that is refused (see [`super::scan`]), and ends when its client takes too long
-/// over a head, or does not read.
+/// over a head, does not read, or resets it.
+///
+/// A client that only ends its side waits for its answer (RFC 9112 §9.6).
 #[derive(Debug)]
 pub(crate) struct Guarded<T> {
     inner: T,
     heads: Heads,
     refused: Option<HeadFault>,
+    /// Read while hyper waits for an answer.
+    ahead: Vec<u8>,
     deadlines: ClientDeadlines,
     rest: Rest,
     /// Set while a head has begun and not ended: most come whole.
@@ -34,8 +38,15 @@ pub(crate) struct Guarded<T> {
 }
 
 impl<T> Guarded<T> {
-    pub(crate) fn new(inner: T, limits: ClientLimits, deadlines: ClientDeadlines, rest: Rest) -> Self {
-        Self { inner, heads: Heads::new(limits), refused: None, deadlines, rest, head: None, stalled: None }
+    pub(crate) fn new(
+        inner: T,
+        limits: ClientLimits,
+        deadlines: ClientDeadlines,
+        rest: Rest,
+        hidden: HiddenBytes,
+    ) -> Self {
+        let (heads, ahead) = (Heads::new(limits, hidden), Vec::new());
+        Self { inner, heads, refused: None, ahead, deadlines, rest, head: None, stalled: None }
     }
 
     /// Why its client is refused, if it is.
@@ -47,7 +58,7 @@ impl<T> Guarded<T> {
     /// it asks for more when it is done with the request before, and not earlier.
     fn take(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let ended = self.heads.ended();
-        if let Err((head_at, refusal)) = self.heads.take(&buf.filled()[before..]) {
+        if let Err((head_at, refusal)) = self.heads.take(&mut buf.filled_mut()[before..]) {
             self.refused = Some(refusal);
             self.rest.took(ended, true);
             let Some(head_at) = head_at else { return Err(refused()) };
@@ -88,73 +99,65 @@ impl<T> Guarded<T> {
     }
 }
 
-/// The error that makes hyper end a connection. It is not shown: [`Guarded::say_why`] tells the client.
+/// The error that makes hyper end a connection. It is not shown: [`Guarded::part`] tells the client.
 fn refused() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "refused")
 }
 
+impl<T: AsyncRead + Unpin> Guarded<T> {
+    /// Reads ahead while hyper waits for an answer, since only a read shows that the client has reset the connection.
+    fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.rest.is_asked() || !self.ahead.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = [0; AHEAD];
+        let mut buf = ReadBuf::new(&mut bytes);
+        if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
+            read?;
+            self.ahead.extend_from_slice(buf.filled());
+            self.rest.ahead(!self.ahead.is_empty());
+        }
+        Ok(())
+    }
+
+    /// Reads what was read ahead, or what comes.
+    fn poll_next(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        let count = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..count]);
+        self.ahead.drain(..count);
+        self.rest.ahead(!self.ahead.is_empty());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T> Guarded<T> {
+    /// Keeps back what hyper writes by itself to a client whose head it cannot read: it has no body.
+    fn keeps_back(&mut self, written: &[u8]) -> bool {
+        const VERSION: usize = "HTTP/1.1".len();
+        let fault = match written.get(VERSION..).unwrap_or_default() {
+            [b' ', b'4', b'1', b'4', ..] => HeadFault::TargetTooLong,
+            [b' ', b'4', ..] => HeadFault::NotHttp,
+            _ => return false,
+        };
+        let is_hypers = !self.rest.is_answering() && written.starts_with(b"HTTP/1.");
+        if is_hypers {
+            self.refused.get_or_insert(fault);
+        }
+        is_hypers
+    }
+}
+
 impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
-    /// Tells the client why its request was refused, if it was. hyper is done with the connection then.
-    pub(crate) async fn say_why(mut self, headers: &str) {
-        if let Some(refusal) = self.refused {
-            farewell(&mut self.inner, refusal.code(), headers).await;
-        }
-    }
-}
-
-/// Answers a connection for which there is no place but one to say so.
-pub(crate) async fn turn_away(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    full: Full,
-    headers: &str,
-    place: impl Sized,
-) {
-    farewell(&mut stream, full.code(), &format!("Retry-After: 1\r\n{headers}")).await;
-    drop(place);
-}
-
-/// The text of an answer that the server gives by itself: its status.
-pub(crate) fn text_of(code: u16) -> String {
-    StatusCode::from_u16(code).map(|status| format!("{status}\n")).unwrap_or_default()
-}
-
-/// Sends a last answer and waits, for a moment, until it was read.
-async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), code: u16, headers: &str) {
-    let body = text_of(code);
-    let status = body.trim_end();
-    let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let said = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 4096];
-        while stream.read(&mut rest).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // A client that has gone, or does not read, gets no answer.
-    let _ = timeout(FAREWELL, said).await;
-}
-
-impl HeadFault {
-    /// The status code.
-    pub(crate) fn code(self) -> u16 {
-        match self {
-            Self::Ambiguous => 400,
-            Self::Late => 408,
-            Self::Target => 414,
-            Self::TooLarge => 431,
-        }
-    }
-}
-
-impl Full {
-    /// The status code.
-    pub(crate) fn code(self) -> u16 {
-        match self {
-            Self::All => 503,
-            Self::Address => 429,
+    /// Parts from the client when hyper is done with the connection: tells it why its request was refused, if it was, and
+    /// reads the rest of what it sends, so that it can read its answer.
+    pub(crate) async fn part(mut self, refused: Option<(Refused, String)>) {
+        match refused {
+            Some((refused, headers)) => farewell(&mut self.inner, refused, &headers).await,
+            None if self.heads.is_within() => drain(&mut self.inner).await,
+            None => {}
         }
     }
 }
@@ -166,7 +169,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
             return Poll::Ready(Err(refused()));
         }
         let before = buf.filled().len();
-        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+        match this.poll_next(cx, buf) {
             Poll::Ready(Ok(())) => Poll::Ready(this.take(buf, before)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => this.poll_lateness(cx),
@@ -174,9 +177,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.keeps_back(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let written = Pin::new(&mut this.inner).poll_write(cx, buf);
         this.poll_stall(cx, written)
     }
@@ -187,6 +193,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        // It is one small piece.
+        if bufs.first().is_some_and(|buf| this.keeps_back(buf)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
         this.poll_stall(cx, written)
     }
@@ -197,6 +207,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.watch(cx)?;
         let flushed = Pin::new(&mut this.inner).poll_flush(cx);
         this.poll_stall(cx, flushed)
     }
@@ -214,19 +225,26 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use std::time::Duration;
+
+    use hyper::StatusCode;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::Clients;
-    use crate::http1::testing::{Scene, TestClient, get, page, post, settle};
+    use crate::http1::farewell::FAREWELL;
+    use crate::http1::testing::{Scene, get, page, post, settle};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn refusal(status: &str) -> String {
+    /// The answer to a bad head.
+    fn refusal(fault: HeadFault) -> String {
+        let refused = Refused::from(fault);
+        let (status, text) = (StatusCode::from_u16(refused.status).unwrap(), refused.text());
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nVia: scripted\r\nConnection: close\r\n\
-             Content-Length: {}\r\n\r\n{status}\n",
-            status.len() + 1
+             Content-Length: {}\r\n\r\n{text}",
+            text.len()
         )
     }
 
@@ -247,7 +265,7 @@ mod tests {
                 sleep(3 * SECOND).await;
                 client.send(piece).await;
             }
-            assert_eq!(client.rest().await, refusal("408 Request Timeout"), "after {before:?}");
+            assert_eq!(client.rest().await, refusal(HeadFault::Late), "after {before:?}");
             assert_eq!(start.elapsed(), 10 * SECOND);
             assert_eq!(scene.handler.notes(), ["refuse 408"]);
             scene.closed().await;
@@ -258,21 +276,23 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_reaches_the_client_and_the_handler() {
         let long = "x".repeat(40_000);
-        for (text, status) in [
-            (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", &long[..9000]), "414 URI Too Long"),
-            (
-                format!("GET / HTTP/1.1\r\nHost: a\r\nA: {long}\r\n\r\n"),
-                "431 Request Header Fields Too Large",
-            ),
-            (
-                format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(100)),
-                "431 Request Header Fields Too Large",
-            ),
+        for (text, fault) in [
+            (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", &long[..9000]), HeadFault::TargetTooLong),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\nA: {long}\r\n\r\n"), HeadFault::TooLarge),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(100)), HeadFault::TooMany),
             (
                 "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
-                "400 Bad Request",
+                HeadFault::Ambiguous,
             ),
-            (format!("\r\n\r\n{}", get("/now")), "400 Bad Request"),
+            (format!("\r\n\r\n{}", get("/now")), HeadFault::Ambiguous),
+            (get("/#a"), HeadFault::BadTarget),
+            // What hyper refuses.
+            (get("/ a"), HeadFault::NotHttp),
+            ("GET / HTTP/9.9\r\n\r\n".to_owned(), HeadFault::NotHttp),
+            ("GET / HTTP/1.1\r\nA : b\r\n\r\n".to_owned(), HeadFault::NotHttp),
+            ("GET / HTTP/1.1\r\nA: \0\r\n\r\n".to_owned(), HeadFault::NotHttp),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n".to_owned(), HeadFault::NotHttp),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), HeadFault::NotHttp),
         ] {
             for before in ["", "/now", "/hyper"] {
                 let scene = Scene::new(Clients::default());
@@ -283,9 +303,33 @@ mod tests {
                     scene.handler.notes();
                 }
                 client.send(&text).await;
-                assert_eq!(client.rest().await, refusal(status), "after {before:?}");
-                assert_eq!(scene.handler.notes(), [format!("refuse {}", &status[..3])]);
+                assert_eq!(client.rest().await, refusal(fault), "after {before:?}");
+                assert_eq!(scene.handler.notes(), [format!("refuse {}", Refused::from(fault).status)]);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_ended_its_side_gets_its_answer_and_the_connection_is_closed() {
+        let chunked =
+            "POST /wait HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+        for text in [
+            get("/now"),
+            get("/later"),
+            get("/undecided"),
+            get("/wait"),
+            post("/wait", "abc"),
+            chunked.into(),
+        ] {
+            let scene = Scene::new(Clients::default());
+            let mut client = scene.connect();
+            client.send(&text).await;
+            client.0.shutdown().await.unwrap();
+            settle().await;
+            scene.handler.open(1);
+            let answer = client.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{text}: {answer:?}");
+            scene.closed().await;
         }
     }
 
@@ -299,7 +343,7 @@ mod tests {
         assert_eq!(scene.handler.notes(), ["handle POST /wait, 2 lines, 3 bytes, None"]);
         scene.handler.open(1);
         assert_eq!([client.page().await, client.page().await], ["/wait", "/now"]);
-        assert_eq!(client.rest().await, refusal("400 Bad Request"));
+        assert_eq!(client.rest().await, refusal(HeadFault::Ambiguous));
         let notes = scene.handler.notes();
         assert_eq!((notes.len(), notes[3].as_str()), (4, "refuse 400"), "{notes:?}");
     }
@@ -321,30 +365,5 @@ mod tests {
         scene.closed().await;
         assert_eq!(start.elapsed(), (29 + 29 + 30) * SECOND);
         assert_eq!(scene.handler.notes().last().unwrap(), "end /slow?5000, 5000 bytes");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_is_turned_away_has_a_moment_to_read_why() {
-        for (full, status) in
-            [(Full::All, "503 Service Unavailable"), (Full::Address, "429 Too Many Requests")]
-        {
-            for stays in [true, false] {
-                let (ours, theirs) = duplex(1000);
-                let (mut client, start) = (TestClient(theirs), Instant::now());
-                let turned = tokio::spawn(turn_away(ours, full, "", ()));
-                // It has asked something meanwhile.
-                client.send(&get("/now")).await;
-                let told = client.rest().await;
-                assert!(told.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{told}");
-                assert!(
-                    told.contains("\r\nRetry-After: 1\r\n") && told.ends_with(&format!("\r\n\r\n{status}\n"))
-                );
-                if !stays {
-                    drop(client);
-                }
-                turned.await.unwrap();
-                assert_eq!(start.elapsed(), if stays { FAREWELL } else { Duration::ZERO });
-            }
-        }
     }
 }

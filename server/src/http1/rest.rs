@@ -21,6 +21,10 @@ struct Counts {
     asked: AtomicU64,
     /// Whether something is under way from the client: a part of a head, or a body.
     is_within: AtomicBool,
+    /// Whether something has come that hyper does not read yet.
+    is_ahead: AtomicBool,
+    /// Answers whose head hyper has got.
+    begun: AtomicU64,
     /// Answers whose body hyper has taken whole.
     answered: AtomicU64,
     /// Of these, how many are in the kernel's hands.
@@ -37,6 +41,21 @@ impl Rest {
     pub(crate) fn took(&self, asked: u64, is_within: bool) {
         self.0.asked.store(asked, Relaxed);
         self.0.is_within.store(is_within, Relaxed);
+    }
+
+    /// Something has come, or is read, while hyper waits for an answer.
+    pub(crate) fn ahead(&self, is_ahead: bool) {
+        self.0.is_ahead.store(is_ahead, Relaxed);
+    }
+
+    /// Whether a request has come that has not had its whole answer.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.asked.load(Relaxed) > self.answered()
+    }
+
+    /// Whether an answer has begun that is not sent.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.0.begun.load(Relaxed) > self.0.flushed.load(Relaxed)
     }
 
     /// hyper flushes what it has written, all of it, before it flushes what is below.
@@ -60,30 +79,37 @@ impl Rest {
 
     pub(crate) fn is_now(&self) -> bool {
         let asked = self.0.asked.load(Relaxed);
-        let is_under_way = self.0.is_passed.load(Relaxed) || self.0.is_within.load(Relaxed);
+        let is_under_way =
+            [&self.0.is_passed, &self.0.is_within, &self.0.is_ahead].iter().any(|it| it.load(Relaxed));
         !is_under_way && asked == self.answered() && asked == self.0.flushed.load(Relaxed)
     }
 }
 
 /// The body of an answer. The answer is counted when hyper is done with its body, and its record ends.
 #[derive(Debug)]
-pub(crate) struct Counted<B, R> {
+pub(crate) struct Counted<B: Body, R> {
     body: B,
     record: R,
     rest: Rest,
+    /// The failure of the body, while hyper sends what came before it, the head at least. hyper would drop that.
+    failed: Option<B::Error>,
 }
 
-impl<B, R> Counted<B, R> {
+impl<B: Body, R> Counted<B, R> {
     pub(crate) fn new(body: B, record: R, rest: Rest) -> Self {
-        Self { body, record, rest }
+        rest.0.begun.fetch_add(1, Relaxed);
+        Self { body, record, rest, failed: None }
     }
 }
 
-impl<B, R> Drop for Counted<B, R> {
+impl<B: Body, R> Drop for Counted<B, R> {
     fn drop(&mut self) {
         self.rest.0.answered.fetch_add(1, Relaxed);
     }
 }
+
+/// Its error is never pinned.
+impl<B: Body + Unpin, R: Unpin> Unpin for Counted<B, R> {}
 
 impl<B: Body + Unpin, R: Record> Body for Counted<B, R> {
     type Data = B::Data;
@@ -93,7 +119,15 @@ impl<B: Body + Unpin, R: Record> Body for Counted<B, R> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Err(error)) = frame.take_if(|frame| frame.is_err()) {
+            self.failed = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
             let bytes = data.remaining() as u64;
             self.record.sent(bytes);
@@ -129,6 +163,21 @@ mod tests {
         }
     }
 
+    /// A body that fails.
+    struct Broken;
+
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Ready(Some(Err("broken")))
+        }
+    }
+
     fn answer(rest: &Rest) -> Counted<Full<Bytes>, ()> {
         Counted::new(Full::default(), (), rest.clone())
     }
@@ -154,6 +203,17 @@ mod tests {
         assert!(!rest.is_now(), "hyper has not read what came");
         rest.passed(false);
         assert!(rest.is_now());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_fails_lets_hyper_send_what_came_before_first() {
+        let mut answer = Counted::new(Broken, (), Rest::default());
+        let mut polls = 0;
+        let frame = poll_fn(|cx| {
+            polls += 1;
+            Pin::new(&mut answer).poll_frame(cx)
+        });
+        assert_eq!((frame.await.unwrap().unwrap_err(), polls), ("broken", 2));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! hyper refuses most of what is wrong with a head. Three things it does not: of a length and chunks together it drops
 //! the length without a word, where RFC 9112 §6.1 would have the request refused, since a proxy in front may
-//! have read the other; it has one measure for targets and heads; and a head has no time of its own. So heads are
-//! followed here, as far as that takes: where lines end, how many there are, and what frames the body.
+//! have read the other; it has one measure for targets and heads; and a head has no time of its own. And it refuses
+//! targets that clients do send. So heads are followed here, as far as that takes: where lines end, how many there are,
+//! what frames the body, and which bytes of a target hyper may see.
 
 use memchr::memchr;
 
+use super::target::{FirstLine, HiddenBytes};
 use crate::limits::ClientLimits;
 
 /// Of a line this much is kept when it comes in pieces: a Content-Length with its number is far shorter.
@@ -17,12 +19,18 @@ const KEPT: usize = 64;
 pub(crate) enum HeadFault {
     /// It could mean two things.
     Ambiguous,
+    /// hyper cannot read it.
+    NotHttp,
+    /// The target has bytes that no target may have.
+    BadTarget,
     /// Its end did not come in time.
     Late,
     /// The first line is too long.
-    Target,
-    /// There is too much of it.
+    TargetTooLong,
+    /// It has too many bytes.
     TooLarge,
+    /// It has too many lines.
+    TooMany,
 }
 
 /// Where in a connection's requests its client is.
@@ -30,9 +38,11 @@ pub(crate) enum HeadFault {
 pub(crate) struct Heads {
     limits: ClientLimits,
     place: Place,
+    first: FirstLine,
     head: Head,
     line: Line,
     ended: u64,
+    hidden: HiddenBytes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +71,11 @@ struct Line {
 }
 
 impl Heads {
-    pub(crate) fn new(limits: ClientLimits) -> Self {
+    /// Keeps the bytes of targets that hyper does not see in `hidden`.
+    pub(crate) fn new(limits: ClientLimits, hidden: HiddenBytes) -> Self {
         let line = Line { start: [0; KEPT], length: 0 };
-        Self { limits, place: Place::Head, head: Head::default(), line, ended: 0 }
+        let (first, head) = (FirstLine::default(), Head::default());
+        Self { limits, place: Place::Head, first, head, line, ended: 0, hidden }
     }
 
     /// How many heads have ended.
@@ -82,10 +94,10 @@ impl Heads {
     }
 
     /// Takes what came. An error says why a head is refused, and where in these bytes it begins, if it does.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), (Option<usize>, HeadFault)> {
+    pub(crate) fn take(&mut self, bytes: &mut [u8]) -> Result<(), (Option<usize>, HeadFault)> {
         let (mut at, mut head_at) = (0, None);
         while at < bytes.len() {
-            let rest = &bytes[at..];
+            let rest = &mut bytes[at..];
             at += match self.place {
                 Place::Chunks => return Ok(()),
                 Place::Body(left) => self.skip(left, rest.len()),
@@ -110,17 +122,20 @@ impl Heads {
     }
 
     /// Takes a line, or what there is of it, and gives its length.
-    fn piece(&mut self, rest: &[u8]) -> Result<usize, HeadFault> {
+    fn piece(&mut self, rest: &mut [u8]) -> Result<usize, HeadFault> {
         let (piece, is_end) = match memchr(b'\n', rest) {
-            Some(end) => (&rest[..=end], true),
+            Some(end) => (&mut rest[..=end], true),
             None => (rest, false),
         };
         self.head.bytes += piece.len();
         if self.head.lines == 0 && self.head.bytes > self.limits.request_line {
-            return Err(HeadFault::Target);
+            return Err(HeadFault::TargetTooLong);
         }
         if self.head.bytes > self.limits.head {
             return Err(HeadFault::TooLarge);
+        }
+        if self.head.lines == 0 {
+            self.first.take(piece)?;
         }
         if is_end && self.line.length == 0 {
             self.line_ends(piece)?;
@@ -144,9 +159,11 @@ impl Heads {
             (true, 0) => Err(HeadFault::Ambiguous),
             (true, _) => self.head_ends(),
             (false, lines) => {
-                // The first is the request line.
+                if lines == 0 {
+                    self.first.end(self.ended + 1, &self.hidden);
+                }
                 if lines > self.limits.headers {
-                    return Err(HeadFault::TooLarge);
+                    return Err(HeadFault::TooMany);
                 }
                 self.head.lines += 1;
                 self.head.header(line)
@@ -216,12 +233,16 @@ mod tests {
     const LIMITS: ClientLimits =
         ClientLimits { request_line: 40, head: 200, headers: 4, connections: 1, connections_per_address: 0 };
 
+    fn heads() -> Heads {
+        Heads::new(LIMITS, HiddenBytes::default())
+    }
+
     /// The results for bytes that come at once, and for the same bytes one by one.
     fn taken(bytes: &[u8]) -> (Result<u64, HeadFault>, Result<u64, HeadFault>) {
-        let mut whole = Heads::new(LIMITS);
-        let at_once = whole.take(bytes).map(|()| whole.ended()).map_err(|(_, refusal)| refusal);
-        let mut heads = Heads::new(LIMITS);
-        let one_by_one = bytes.chunks(1).try_for_each(|byte| heads.take(byte));
+        let mut whole = heads();
+        let at_once = whole.take(&mut bytes.to_vec()).map(|()| whole.ended()).map_err(|(_, refusal)| refusal);
+        let mut heads = heads();
+        let one_by_one = bytes.to_vec().chunks_mut(1).try_for_each(|byte| heads.take(byte));
         (at_once, one_by_one.map(|()| heads.ended()).map_err(|(_, refusal)| refusal))
     }
 
@@ -272,12 +293,12 @@ mod tests {
         let lines = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
         for (text, result) in [
             (line(40) + "\r\n", Ok(1)),
-            (line(41), Err(HeadFault::Target)),
-            ("x".repeat(41), Err(HeadFault::Target)),
+            (line(41), Err(HeadFault::TargetTooLong)),
+            ("x".repeat(41), Err(HeadFault::TargetTooLong)),
             (head(200), Ok(1)),
             (head(201), Err(HeadFault::TooLarge)),
             (lines(4), Ok(1)),
-            (lines(5), Err(HeadFault::TooLarge)),
+            (lines(5), Err(HeadFault::TooMany)),
         ] {
             assert_eq!(taken(text.as_bytes()), (result, result), "{text}");
         }
@@ -285,16 +306,16 @@ mod tests {
 
     #[test]
     fn what_came_before_a_refused_head_is_told_from_it() {
-        let mut heads = Heads::new(LIMITS);
+        let mut heads = heads();
         let good = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
         let bad = "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n";
         assert_eq!(
-            heads.take(format!("{good}{bad}").as_bytes()),
+            heads.take(&mut format!("{good}{bad}").into_bytes()),
             Err((Some(good.len()), HeadFault::Ambiguous))
         );
-        let mut heads = Heads::new(LIMITS);
-        heads.take(b"POST / HTTP/1.1\r\nContent").unwrap();
+        let mut heads = Heads::new(LIMITS, HiddenBytes::default());
+        heads.take(&mut b"POST / HTTP/1.1\r\nContent".to_vec()).unwrap();
         assert!(heads.is_inside());
-        assert_eq!(heads.take(b"-Length: x\r\n\r\n"), Err((None, HeadFault::Ambiguous)));
+        assert_eq!(heads.take(&mut b"-Length: x\r\n\r\n".to_vec()), Err((None, HeadFault::Ambiguous)));
     }
 }

@@ -19,13 +19,13 @@ use tokio::time::Instant;
 use super::connection::{Start, converse};
 use crate::limits::Connections;
 use crate::stopping::{Order, Stopping};
-use crate::{Answer, Clients, Decided, Handler, Record, RequestHead};
+use crate::{Answer, Clients, Decided, Handler, Record, Refused, RequestHead};
 
 pub(crate) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// Decides by the beginning of a path: `/now` is answered at once, `/later` after a lookup; `/undecided` has a lookup that
 /// ends in a decision; anything else is decided at once and handled. Lookups, and what is handled at `/wait`, wait at a
-/// gate. Each answer is its target, filled up to as many bytes as the query says.
+/// gate; at `/early` a request is answered without its body. Each answer is its target, filled up to as many bytes as the query says.
 #[derive(Debug)]
 pub(crate) struct Scripted {
     notes: Mutex<Vec<String>>,
@@ -77,8 +77,6 @@ impl Handler for Scripted {
     type Decision = String;
     type Record = Noted;
 
-    const REFUSED: &'static str = "Via: scripted\r\n";
-
     fn answer(self: &Arc<Self>, head: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
         self.note(format!("decide {} {}", head.method(), head.target()));
         match first_segment(head.target()) {
@@ -108,6 +106,10 @@ impl Handler for Scripted {
         let (head, body) = request.into_parts();
         let target = head.uri.to_string();
         let record = self.record(&target);
+        if first_segment(&target) == "early" {
+            drop(body);
+            return (Response::new(page(&target).into()), record);
+        }
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let (method, lines) = (head.method, head.headers.len());
         self.note(format!("handle {method} {target}, {lines} lines, {} bytes, {decision:?}", body.len()));
@@ -117,8 +119,9 @@ impl Handler for Scripted {
         (Response::new(page(&target).into()), record)
     }
 
-    fn refused(&self, status: u16, _: u64, _: SocketAddr) {
-        self.note(format!("refuse {status}"));
+    fn refused(&self, refused: Refused, _: u64, _: SocketAddr) -> String {
+        self.note(format!("refuse {}", refused.status));
+        "Via: scripted\r\n".to_owned()
     }
 }
 

@@ -144,7 +144,10 @@ async fn once(scene: &Scene, target: &str) -> Client {
 #[tokio::test]
 async fn h51_a_connection_beyond_the_limit_gets_an_error() {
     let origin = Origin::pages("").await;
-    for (setting, status) in [("connections", 503), ("connections_per_address", 429)] {
+    for (setting, status, name) in [
+        ("connections", 503, "too-many-connections"),
+        ("connections_per_address", 429, "too-many-connections-of-address"),
+    ] {
         let scene = with(&origin, &format!("limits.{setting} = 2\n")).await;
         let mut clients = [scene.connect().await, scene.connect().await];
         for client in &mut clients {
@@ -156,7 +159,7 @@ async fn h51_a_connection_beyond_the_limit_gets_an_error() {
             third.try_write(request.as_bytes()).await;
             let reply = third.reply(true).await;
             assert_eq!((reply.status(), reply.header("retry-after")), (status, "1"));
-            assert_eq!(reply.cache(), "BYPASS fwd=bypass; detail=refused");
+            assert_eq!(reply.cache(), format!("BYPASS fwd=bypass; detail={name}"));
             assert!(third.is_closed().await);
         }
         drop(clients);

@@ -10,7 +10,9 @@ scenes! {
     h33_malformed_or_unrequested_answers_are_502
     h33_a_conditional_request_may_get_a_304
     h33_interim_answers_are_skipped
+    h33_a_body_that_breaks_before_its_first_byte_is_502
     h34_bytes_after_an_answer_are_dropped
+    an_origin_may_send_many_short_header_lines
     an_idempotent_request_is_sent_again_if_the_origin_closes_an_idle_connection
     an_origin_that_never_answers_is_asked_once
 }
@@ -112,7 +114,7 @@ async fn h33_malformed_or_unrequested_answers_are_502(on: Setup) {
         (b"HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n".to_vec(), 502),
         (b"HTTP/1.1 200 O\rK\r\nContent-Length: 0\r\n\r\n".to_vec(), 502),
         (b"\0".repeat(100), 502),
-        (b"HTTP/1.1 200 OK\r\n".iter().copied().chain(b"X: y\r\n".repeat(10_000)).collect(), 502),
+        (b"HTTP/1.1 200 OK\r\n".iter().copied().chain(b"X: y\r\n".repeat(20_000)).collect(), 502),
         (b"HTTP/1.1 200 OK\r\nX: ".iter().copied().chain(b"y".repeat(2 << 20)).collect(), 502),
         (answer("200 OK", "Content-Range: bytes 5-1/x\r\n", "x"), 200),
         (answer("206 Partial Content", "Content-Range: \r\n", "x"), 206),
@@ -146,9 +148,8 @@ async fn h33_a_conditional_request_may_get_a_304(on: Setup) {
 }
 
 async fn h33_interim_answers_are_skipped(on: Setup) {
-    let early =
-        b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n".repeat(1_000);
-    let whole = [early.clone(), page("", "x")].concat();
+    let early = b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
+    let whole = [early.repeat(1_000), page("", "x")].concat();
     let origin = Origin::new(move |_, _| Script::Answer(whole.clone())).await;
     let scene = Scene::new(on, &origin).await;
     for target in ["/p/", "/x"] {
@@ -161,7 +162,7 @@ async fn h33_interim_answers_are_skipped(on: Setup) {
     let scene = with(&origin, "deadlines.origin_head = \"200ms\"\n").await;
     let mut client = ask(&scene, "/x").await;
     let sender = requests.recv().await.unwrap();
-    let flood = tokio::spawn(async move { while sender.send(early.clone()).await.is_ok() {} });
+    let flood = tokio::spawn(async move { while sender.send(early.to_vec()).await.is_ok() {} });
     assert_eq!(client.reply(true).await.status(), 504);
     flood.await.unwrap();
 }
@@ -237,4 +238,75 @@ async fn an_origin_that_never_answers_is_asked_once(on: Setup) {
     let scene = Scene::new(on, &origin).await;
     assert_eq!(scene.get("/x").await.status(), 200);
     assert_eq!((scene.get("/x").await.status(), origin.count()), (502, 3));
+}
+
+/// Before the head has been sent the client is told; after it the client sees a broken transfer.
+async fn h33_a_body_that_breaks_before_its_first_byte_is_502(on: Setup) {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (origin, mut requests) = controlled().await;
+    let scene = Scene::new(on, &origin).await;
+    for (target, detail) in [("/x", "origin-answer"), ("/p/", "origin-answer")] {
+        // One leads, the other follows or asks for itself.
+        let mut clients = [ask(&scene, target).await, ask(&scene, target).await];
+        let first = requests.recv().await.unwrap();
+        let broken = format!("{head}zz\r\n").into_bytes();
+        first.send(broken.clone()).await.unwrap();
+        let serve = async {
+            while let Some(next) = requests.recv().await {
+                // The proxy may have left.
+                let _ = next.send(broken.clone()).await;
+            }
+        };
+        let asked = async {
+            for client in &mut clients {
+                let reply = client.reply(true).await;
+                assert_eq!((reply.status(), reply.whole), (502, true), "{target}");
+                assert!(reply.header("cache-status").ends_with(detail), "{}", reply.cache());
+            }
+        };
+        tokio::select! { () = asked => (), () = serve => unreachable!() }
+    }
+    for target in ["/x", "/p/"] {
+        let mut client = ask(&scene, target).await;
+        let sender = requests.recv().await.unwrap();
+        sender.send(head.into()).await.unwrap();
+        assert_eq!(client.head().await.status(), 200);
+        sender.send(b"zz\r\n".to_vec()).await.unwrap();
+        assert_eq!(client.rest().await, b"", "{target}: no last chunk");
+    }
+}
+
+async fn an_origin_may_send_many_short_header_lines(on: Setup) {
+    let origin = Origin::new(|seen, _| {
+        let count = seen.line.split(['/', ' ']).filter_map(|word| word.parse().ok()).next_back().unwrap_or(0);
+        let lines: String = (0..count).map(|number: u32| format!("X-{number}: v\r\n")).collect();
+        Script::Answer(page(&lines, "page"))
+    })
+    .await;
+    let scene = Scene::new(on, &origin).await;
+    for count in [99, 120, 1_000, 5_000] {
+        for target in [format!("/x/{count}"), format!("/p/{count}"), format!("/p/{count}")] {
+            let reply = scene.get(&target).await;
+            assert_eq!((reply.status(), reply.text()), (200, "page"), "{target}");
+            let lines = reply.headers.iter().filter(|(_, value)| value == "v").count();
+            assert_eq!((lines, reply.header("x-3")), (count, "v"), "{target}");
+        }
+        assert_eq!(scene.get(&format!("/p/{count}")).await.header("x-cache"), "HIT", "{count}");
+    }
+    // 64 KiB by default.
+    let reply = scene.get("/p/9000").await;
+    assert_eq!(reply.status(), 502);
+    assert!(reply.text().contains("larger than 65536 bytes (limits.origin_head"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn the_limit_of_an_origins_head_is_a_setting() {
+    let origin =
+        Origin::new(|_, _| Script::Answer(page(&format!("X: {}\r\n", "y".repeat(2_000)), "x"))).await;
+    for (limit, status) in [("4KiB", 200), ("2KiB", 502), ("100", 502)] {
+        let scene = with(&origin, &format!("limits.origin_head = \"{limit}\"\n")).await;
+        for target in ["/x", "/p/"] {
+            assert_eq!(scene.get(target).await.status(), status, "{limit}");
+        }
+    }
 }

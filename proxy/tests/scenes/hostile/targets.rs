@@ -10,6 +10,8 @@ scenes! {
     h16_h17_ambiguous_or_invalid_hosts_are_refused
     h19_forwarded_headers_of_an_untrusted_client_are_replaced
     h20_targets_are_not_normalized
+    h20_raw_characters_in_paths_and_queries_are_passed_as_they_came
+    h20_targets_that_cannot_be_passed_are_refused_with_a_reason
     h21_a_file_extension_makes_no_page_cacheable
     h22_h23_queries_are_neither_parsed_nor_sorted_nor_stripped
     h25_connection_cannot_hide_a_selecting_header
@@ -152,6 +154,58 @@ async fn h20_targets_are_not_normalized(on: Setup) {
     }
 }
 
+/// One rule for paths and queries: visible ASCII and UTF-8 pass, byte for byte.
+async fn h20_raw_characters_in_paths_and_queries_are_passed_as_they_came(on: Setup) {
+    let origin = Origin::new(|seen, _| Script::Answer(page("", &seen.line))).await;
+    let scene = Scene::new(on, &origin).await;
+    let raw = "\"<>^`{|}\\[]'_~!$&()*+,;=:@%";
+    let targets = ["/p/", "/p/?", "/x/", "/x/?a="].map(|before| format!("{before}{raw}22\u{e9}"));
+    let each = raw.chars().flat_map(|c| [format!("/p/{c}"), format!("/p/?{c}"), format!("/x/?{c}")]);
+    for target in each.chain(targets) {
+        // The origin's reader takes each byte for a character.
+        let expected: String = format!("GET {target} HTTP/1.1").bytes().map(char::from).collect();
+        for round in 0..2 {
+            let reply = scene.get(&target).await;
+            let is_hit = round == 1 && target.starts_with("/p/");
+            assert_eq!((reply.text(), reply.header("x-cache") == "HIT"), (&*expected, is_hit), "{target}");
+        }
+    }
+    let mut client = scene.connect().await;
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost:8000\r\n\r\n");
+    client.write(["/x/1\"", "/x/2", "/x/<3>"].map(get).concat().as_bytes()).await;
+    for target in ["/x/1\"", "/x/2", "/x/<3>"] {
+        assert_eq!(client.reply(true).await.text(), format!("GET {target} HTTP/1.1"));
+    }
+}
+
+async fn h20_targets_that_cannot_be_passed_are_refused_with_a_reason(on: Setup) {
+    let origin = Origin::pages("").await;
+    let scene = Scene::new(on, &origin).await;
+    is_well(&scene).await;
+    for (target, name) in [
+        (&b"/p/#a"[..], "bad-target"),
+        (b"/p/?a#b", "bad-target"),
+        (b"/p/\x01", "bad-target"),
+        (b"/p/?\x7f", "bad-target"),
+        (b"http://localhost:8000/p/?\"", "bad-target"),
+        (b"http://localhost:8000/p/\"", "bad-target"),
+        (b"/p/caf\xe9", "not-http"),
+        (b"/p/?caf\xe9", "not-http"),
+        (b"/p/ a", "not-http"),
+    ] {
+        let request = [b"GET ", target, b" HTTP/1.1\r\nHost: localhost:8000\r\n\r\n"].concat();
+        let reply = last_words(&scene, &request).await;
+        let shown = target.escape_ascii();
+        assert_eq!(
+            (reply.status(), reply.cache()),
+            (400, format!("BYPASS fwd=bypass; detail={name}")),
+            "{shown}"
+        );
+        assert!(reply.text().starts_with("400: ") && reply.text().len() > 20, "{}", reply.text());
+    }
+    assert_eq!(origin.count(), 1);
+}
+
 async fn h21_a_file_extension_makes_no_page_cacheable(on: Setup) {
     let origin = Origin::pages("").await;
     let scene = Scene::new(on, &origin).await;
@@ -212,7 +266,13 @@ async fn h23_h24_oversized_heads_are_refused() {
         let reply = client.reply(true).await;
         assert_eq!(reply.status(), status, "{}", &request[..100]);
         if status != 200 {
-            assert_eq!(reply.cache(), "BYPASS fwd=bypass; detail=refused");
+            let (name, limit) = match status {
+                414 => ("target-too-long", "request_line"),
+                _ if request.contains("X: y\r\nX: y") => ("too-many-headers", "headers"),
+                _ => ("head-too-large", "head"),
+            };
+            assert_eq!(reply.cache(), format!("BYPASS fwd=bypass; detail={name}"));
+            assert!(reply.text().contains(&format!("`{limit}`")), "{}", reply.text());
             assert!(client.is_closed().await);
         }
         is_well(&scene).await;
