@@ -37,6 +37,14 @@ impl Rule {
         self.timeout + self.grace.max(self.stale_if_error)
     }
 
+    /// `now` by the clock that stored a page, which ends at `expires`, in seconds since 1970: clocks of proxies differ, but
+    /// by the store's own clock the page is no younger than new, and no older than it is kept.
+    pub(crate) fn time_of_page(&self, expires: Option<u64>, now: SystemTime) -> SystemTime {
+        let Some(expires) = expires else { return now };
+        let stored = UNIX_EPOCH + Duration::from_secs(expires).saturating_sub(self.timeout);
+        now.clamp(stored, stored + self.keep())
+    }
+
     /// Judges a page that ends at `expires`, in seconds since 1970, and took the origin `cost` to make. `chance` returns
     /// a random number between 0 and 1.
     ///
@@ -99,6 +107,18 @@ mod tests {
             assert_eq!(rule.freshness(Some(100), Duration::ZERO, at(now), || 0.5), expected, "{now}");
         }
         assert_eq!(rule(10, 0, 0.0).freshness(None, Duration::ZERO, at(5000), || 0.5), Freshness::Fresh);
+    }
+
+    #[test]
+    fn a_page_is_no_younger_than_new_and_no_older_than_it_is_kept_whatever_the_clocks() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let rule = rule(10, 0, 0.0);
+        for (now, expected) in
+            [(940, 940), (939, 940), (100, 940), (1000, 1000), (1010, 1010), (1011, 1010), (9000, 1010)]
+        {
+            assert_eq!(rule.time_of_page(Some(1000), at(now)), at(expected), "{now}");
+        }
+        assert_eq!(rule.time_of_page(None, at(7)), at(7));
     }
 
     #[test]

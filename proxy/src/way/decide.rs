@@ -51,6 +51,8 @@ pub struct Serving {
     pub(super) marker: Option<Arc<VaryMarker>>,
     /// The time of the decision.
     pub(super) now: SystemTime,
+    /// The same time by the clock that stored the page.
+    pub(super) time_of_page: SystemTime,
     /// The page to fetch meanwhile, if a refresh is due.
     pub(super) refresh: Option<Box<WantedPage>>,
 }
@@ -62,7 +64,7 @@ impl Serving {
             (Part::Bytes(_), Hit::Fresh) => Hit::Range,
             (_, hit) => hit,
         };
-        CacheStatus::Hit(hit, self.source, self.page.ttl(self.now))
+        CacheStatus::Hit(hit, self.source, self.page.ttl(self.time_of_page))
     }
 }
 
@@ -237,9 +239,9 @@ impl<S: Store> Proxy<S> {
         };
         self.refresh(&mut serving, || question.to_parts(), question.peer);
         let cache = serving.cache();
-        let Serving { page, part, now: at, .. } = serving;
+        let Serving { page, part, now: at, time_of_page, .. } = serving;
         let record = Answered::begin(question.method, question.target, began).with(status, cache);
-        let head = page.write_head(at, cache, &part);
+        let head = page.write_head(time_of_page, cache, &part);
         let has_body = *question.method != Method::HEAD && part != Part::NotModified;
         Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), at, record })
     }
@@ -267,7 +269,8 @@ fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, 
         }
     };
     let now = now();
-    let freshness = rule.freshness(page.expires(), page.cost(), now, rand::random);
+    let time_of_page = rule.time_of_page(page.expires(), now);
+    let freshness = rule.freshness(page.expires(), page.cost(), time_of_page, rand::random);
     let wanted = |old| {
         let rule = rule.clone();
         Box::new(WantedPage { id, rule, miss: Miss::Stale, marker: marker.clone(), began, old })
@@ -279,5 +282,5 @@ fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, 
         Freshness::IfError => return Decision::Fetch(wanted(Some(page))),
     };
     let part = page.part(question.method, question.lines);
-    Decision::Serve(Serving { page, source, hit, part, marker, now, refresh })
+    Decision::Serve(Serving { page, source, hit, part, marker, now, time_of_page, refresh })
 }

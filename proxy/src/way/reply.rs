@@ -39,7 +39,7 @@ impl Reply {
     /// A stored page.
     pub(super) fn stored(serving: &Serving) -> Self {
         let cache = serving.cache();
-        let response = serving.page.response(serving.now, cache, &serving.part).map(stored);
+        let response = serving.page.response(serving.time_of_page, cache, &serving.part).map(stored);
         Self { response, cache }.explained(&serving.part)
     }
 

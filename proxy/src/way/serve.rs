@@ -97,8 +97,10 @@ impl<S: Store> Proxy<S> {
             Ok(_) => {}
         }
         let part = old.part(&request.method, Lines::Map(&request.headers));
-        let (page, source, hit) = (old.clone(), Source::Store, Hit::StaleIfError);
-        Ok(Reply::stored(&Serving { page, source, hit, part, marker: None, now: now(), refresh: None }))
+        let (page, source, hit, now) = (old.clone(), Source::Store, Hit::StaleIfError, now());
+        let time_of_page = wanted.rule.time_of_page(page.expires(), now);
+        let serving = Serving { page, source, hit, part, marker: None, now, time_of_page, refresh: None };
+        Ok(Reply::stored(&serving))
     }
 
     /// Logs once that a peer's scheme is not believed: it may be the user's own proxy with TLS, and then the origin

@@ -155,3 +155,31 @@ async fn a_purge_during_a_fill_is_not_undone() {
         assert_eq!(scene.get_with("/p/", &format!("Accept: {accept}\r\n")).await.text(), text);
     }
 }
+
+#[tokio::test]
+async fn clocks_that_differ_make_no_page_younger_than_new_or_older_than_its_rule() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(Setup::Plain, &redis.url(), &origin, ARTICLE).await;
+    scene.get("/api/properties/cached/").await;
+    let value = redis.cli(&["GET", KEY]).unwrap();
+    let line = |name: &str| value.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    let (end, date) = (line("Cachepage-Expires: ").parse::<i64>().unwrap(), line("\nExpires: ".trim_start()));
+    // Another proxy, whose clock is two minutes ahead or behind, has stored the page just now.
+    for (minutes, ages, ttls) in [(2, 0..=0, 60..=60), (-2, 60..=60, 0..=0), (0, 0..=10, 50..=60)] {
+        let shifted = end + 60 * minutes;
+        let expires = std::time::UNIX_EPOCH + std::time::Duration::from_secs(shifted as u64);
+        let skewed = value
+            .replace(&format!("Cachepage-Expires: {end}"), &format!("Cachepage-Expires: {shifted}"))
+            .replace(
+                &format!("\nExpires: {date}"),
+                &format!("\nExpires: {}", httpdate::fmt_http_date(expires)),
+            );
+        redis.cli(&["SETEX", KEY, "60", &skewed]).unwrap();
+        let hit = scene.get("/api/properties/cached/").await;
+        let ttl =
+            hit.header("cache-status").strip_prefix("cachepage; hit; ttl=").unwrap().parse::<i64>().unwrap();
+        let age = hit.header("age").parse::<i64>().unwrap();
+        assert!(ages.contains(&age) && ttls.contains(&ttl), "{minutes} minutes: {age} {ttl}");
+    }
+}
