@@ -16,7 +16,7 @@ const STORED_BY_4: [&str; 3] = ["not-stored", "never", "vary-star"];
 const REQUEST_HEADERS: &[&[u8]] = &[
     b"",
     b"X-A: 1\r\nX-B: 23\r\nAccept: */*\r\nCookie: a=1; b=2\r\nAccept-Language: de\r\n",
-    b"X-A: caf\xe9\r\nX-B: \r\nContent-Type: x/y\r\nIf-None-Match: *\r\nCache-Control: no-cache\r\n",
+    b"X-A: caf\xe9\r\nX-B: \r\nContent-Type: x/y\r\nIf-None-Match: \"none\"\r\nCache-Control: no-cache\r\n",
 ];
 
 /// The names of the pages in `pages.py`.
