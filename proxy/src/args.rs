@@ -63,6 +63,16 @@ pub struct Args {
     )]
     pub trusted_proxies: Option<String>,
 
+    /// Address or unix:FILE of the listener for operators: health, metrics, status [default: off]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS:PORT|unix:FILE",
+        env = "PROXY_ADMIN",
+        hide_env_values = true
+    )]
+    pub admin: Option<String>,
+
     /// A path to cache, and for how long (60 seconds by default) or off; a trailing * makes it a prefix. Repeatable, the
     /// first match counts; these rules come before those of the file
     #[arg(

@@ -2,6 +2,7 @@
 //! place.
 
 mod address;
+mod admin;
 mod django;
 mod limits;
 mod parse;
@@ -22,6 +23,7 @@ use crate::page::format::Format;
 use crate::policy::Rule;
 use crate::request::site::Site;
 pub use address::StoreUrl;
+pub use admin::{Admin, AdminAddress, Token};
 use parse::Scheme;
 use settings::{File, Setting, Settings};
 
@@ -60,6 +62,10 @@ pub struct Config {
     pub limits: Limits,
     /// The deadlines and limits for clients.
     pub clients: server::Clients,
+    /// The listener for operators; `None` if it is off.
+    pub admin: Option<Admin>,
+    /// How long the port stays open after a signal to stop, while `/readyz` says that the proxy drains.
+    pub pre_stop_delay: Duration,
     /// Settings that are valid but probably a mistake, to be logged.
     pub warnings: Vec<String>,
 }
@@ -140,6 +146,7 @@ struct Flagged {
     keys: Option<Scheme>,
     site: Option<Option<Site>>,
     trusted_proxies: Option<Vec<IpNet>>,
+    admin: Option<Option<Admin>>,
 }
 
 fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
@@ -153,6 +160,7 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
     let keys = flag("--keys (PROXY_KEYS)", &args.keys);
     let site = flag("--site (PROXY_SITE)", &args.site);
     let trusted = flag("--trusted-proxies (PROXY_TRUSTED_PROXIES)", &args.trusted_proxies);
+    let admin = flag("--admin (PROXY_ADMIN)", &args.admin);
     let flagged = Flagged {
         listen: settings.take("listen", listen, "127.0.0.1:8000", address::listen),
         takeover: settings.take("takeover", takeover, "", parse::socket),
@@ -161,6 +169,7 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
         keys: settings.take("keys", keys, "path", parse::keys),
         site: settings.take("site", site, "", address::site),
         trusted_proxies: settings.take("trusted_proxies", trusted, "", address::networks),
+        admin: admin::admin(admin, settings),
     };
     if let (Some(listen), Some(origin)) = (&flagged.listen, &flagged.origin)
         && origin.is_at(*listen)
@@ -174,7 +183,7 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
 
 /// Parses everything except the rules; `None` if there is a fault, which is then in the list.
 fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
-    let Flagged { listen, takeover, origin, store, keys, site, trusted_proxies } =
+    let Flagged { listen, takeover, origin, store, keys, site, trusted_proxies, admin } =
         flagged(args, &mut settings);
     let mut warnings = Vec::new();
     let sharing = match keys {
@@ -190,6 +199,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
     if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
         warnings.push("near has no effect with store = \"memory\"".to_owned());
     }
+    let pre_stop_delay = settings.take("admin.pre_stop_delay", None, "0s", parse::duration_if_any);
     let deadlines = limits::deadlines(&mut settings);
     let limits = limits::limits(&mut settings);
     settings.finish();
@@ -212,6 +222,8 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         deadlines,
         limits,
         clients: server::Clients { deadlines: client_deadlines, limits: client_limits },
+        admin: admin?,
+        pre_stop_delay: pre_stop_delay?.unwrap_or_default(),
         warnings,
     })
 }

@@ -19,6 +19,7 @@
 
 mod args;
 mod config;
+mod counts;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -40,7 +41,7 @@ mod way;
 mod weight;
 
 pub use args::{Args, Command, Explain};
-pub use config::{Config, Deadlines, Faults, Limits, StoreUrl};
+pub use config::{Admin, AdminAddress, Config, Deadlines, Faults, Limits, StoreUrl, Token};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use origin::{Origin, OriginDeadlines, OriginLimits};
 pub use page::format::{Format, Pickled};

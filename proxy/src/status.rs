@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::{Decline, Pass};
@@ -22,6 +23,43 @@ pub(crate) enum CacheStatus {
     Passed(Pass),
     /// Answered by the proxy itself: an error of this name, or `max-forwards`.
     Failed(&'static str),
+}
+
+/// What became of a request, for those that count. Each request has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Answered with a stored page that is fresh.
+    Hit,
+    /// Answered with a stored page past its end.
+    Stale,
+    /// Looked up, fetched and admitted to the store.
+    Miss,
+    /// Answered with the page of a flight that another request led.
+    Collapsed,
+    /// Answered by the origin without the cache.
+    Bypass,
+    /// The origin failed, or the proxy.
+    Error,
+    /// Refused for a fault of the client, or at a limit.
+    Refused,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Hit, Self::Stale, Self::Miss, Self::Collapsed, Self::Bypass, Self::Error, Self::Refused];
+
+    /// The fixed name in metrics and logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Bypass => "bypass",
+            Self::Error => "error",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// Why a stored page may be served.
@@ -126,6 +164,32 @@ impl CacheStatus {
         format!("X-Cache: {}\r\nCache-Status: {self}\r\n", self.x_cache())
     }
 
+    /// What became of the request whose answer has this status.
+    pub(crate) fn outcome(self, status: StatusCode) -> Outcome {
+        match self {
+            Self::Hit(Hit::Fresh | Hit::Range, ..) => Outcome::Hit,
+            Self::Hit(Hit::Grace | Hit::StaleIfError, ..) => Outcome::Stale,
+            Self::Miss(_, Fill::Collapsed) => Outcome::Collapsed,
+            Self::Miss(..) => Outcome::Miss,
+            Self::Declined(_) | Self::Passed(_) => Outcome::Bypass,
+            // 503 is the answer at a limit; 500, 502 and 504 are failures.
+            Self::Failed(_) if status == StatusCode::SERVICE_UNAVAILABLE => Outcome::Refused,
+            Self::Failed(_) if status.is_server_error() => Outcome::Error,
+            Self::Failed(_) if status.is_client_error() => Outcome::Refused,
+            Self::Failed(_) => Outcome::Bypass,
+        }
+    }
+
+    /// The fixed name of the reason why the cache was left out, if it was.
+    pub(crate) fn bypass(self) -> Option<&'static str> {
+        match self {
+            Self::Hit(..) | Self::Miss(..) => None,
+            Self::Declined(decline) => Some(decline.name()),
+            Self::Passed(pass) => Some(pass.name()),
+            Self::Failed(name) => Some(name),
+        }
+    }
+
     fn x_cache(self) -> &'static str {
         match self {
             Self::Hit(..) => "HIT",
@@ -150,10 +214,10 @@ impl std::fmt::Display for CacheStatus {
             Self::Hit(Hit::Grace, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=grace"),
             Self::Hit(Hit::StaleIfError, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
             Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
-            Self::Declined(decline) => write!(f, "fwd=bypass; detail={}", decline.name()),
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
-            Self::Passed(pass) => write!(f, "fwd=bypass; detail={}", pass.name()),
-            Self::Failed(name) => write!(f, "fwd=bypass; detail={name}"),
+            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) => {
+                write!(f, "fwd=bypass; detail={}", self.bypass().unwrap_or_default())
+            }
         }
     }
 }
@@ -257,6 +321,34 @@ mod tests {
                 (&headers[X_CACHE], &headers[CACHE_STATUS]),
                 (&x_cache.parse().unwrap(), &cache_status.parse().unwrap())
             );
+        }
+    }
+
+    #[test]
+    fn each_request_has_one_outcome() {
+        for (cache, status, outcome) in [
+            (CacheStatus::Hit(Hit::Fresh, Source::Near, Some(42)), 200, Outcome::Hit),
+            (CacheStatus::Hit(Hit::Fresh, Source::Store, Some(42)), 304, Outcome::Hit),
+            (CacheStatus::Hit(Hit::Range, Source::Store, None), 206, Outcome::Hit),
+            (CacheStatus::Hit(Hit::Grace, Source::Near, Some(-3)), 200, Outcome::Stale),
+            (CacheStatus::Hit(Hit::StaleIfError, Source::Store, Some(-3)), 200, Outcome::Stale),
+            (CacheStatus::Miss(Miss::Uri, Fill::Stored), 200, Outcome::Miss),
+            (CacheStatus::Miss(Miss::Stale, Fill::Skipped), 200, Outcome::Miss),
+            (CacheStatus::Miss(Miss::Vary, Fill::Collapsed), 200, Outcome::Collapsed),
+            (CacheStatus::Declined(Decline::Status), 500, Outcome::Bypass),
+            (CacheStatus::Passed(Pass::Method), 201, Outcome::Bypass),
+            (CacheStatus::Failed("max-forwards"), 200, Outcome::Bypass),
+            (CacheStatus::Failed("origin-connect"), 502, Outcome::Error),
+            (CacheStatus::Failed("origin-silent"), 504, Outcome::Error),
+            (CacheStatus::Failed("broken"), 500, Outcome::Error),
+            (CacheStatus::Failed("origin-busy"), 503, Outcome::Refused),
+            (CacheStatus::Failed("bad-request"), 400, Outcome::Refused),
+            (CacheStatus::Failed("unanswered"), 499, Outcome::Refused),
+        ] {
+            assert_eq!(cache.outcome(StatusCode::from_u16(status).unwrap()), outcome, "{cache} {status}");
+        }
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index, "{}", outcome.name());
         }
     }
 

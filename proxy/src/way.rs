@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 pub use explain::Explanation;
 
 use crate::config::Config;
+use crate::counts::RequestCounts;
 use crate::head_cache::HeadCache;
 use crate::key::Keys;
 use crate::near::Near;
@@ -62,6 +63,8 @@ pub struct Proxy<S> {
     variants: Variants,
     /// Flights and fills, which continue after their clients have left.
     tasks: TaskTracker,
+    /// The figures of the requests, if the settings want them.
+    counts: Option<RequestCounts>,
     max_entry: u64,
     heads: HeadCache,
     /// The near cache, if it is on and the store reports its changes.
@@ -88,6 +91,7 @@ impl<S: Store> Proxy<S> {
             flights: Flights::new(config.deadlines.store),
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
+            counts: config.admin.is_some().then(|| RequestCounts::new(config.rules.len())),
             max_entry: config.max_entry,
             heads: HeadCache::new(),
         }

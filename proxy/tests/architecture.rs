@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, a file or a folder of `src`, and the rooms that it may name. A room names only rooms above it.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("args", &[]),
     ("text", &[]),
     ("pickle", &[]),
@@ -15,6 +15,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("weight", &[]),
     ("key", &["policy", "request", "text", "weight"]),
     ("status", &["policy", "text"]),
+    ("counts", &["status"]),
     ("page", &["key", "pickle", "policy", "request", "status", "text"]),
     ("variants", &["key"]),
     ("head_cache", &["key", "page", "weight"]),
@@ -29,6 +30,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
         &[
             "args",
             "config",
+            "counts",
             "error",
             "head_cache",
             "key",

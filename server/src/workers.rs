@@ -105,6 +105,11 @@ impl<T> PerWorker<T> {
         Self((0..cores()).map(make).collect())
     }
 
+    /// Those of all workers.
+    pub fn all(&self) -> &[T] {
+        &self.0
+    }
+
     /// The calling worker's own.
     pub fn own(&self) -> &T {
         &self.0[WORKER.get() % self.0.len()]

@@ -74,9 +74,18 @@ impl Rules {
 
     /// The first rule that matches a path.
     pub(crate) fn find(&self, path: &str) -> Option<&Arc<Rule>> {
+        self.all.get(self.position(path)?)
+    }
+
+    /// The place of the first rule that matches a path, among [`all`](Self::all).
+    pub(crate) fn position(&self, path: &str) -> Option<usize> {
         let exact = self.exact.get(path).copied();
-        let first = [exact, self.first_prefix(path)].into_iter().flatten().min()?;
-        self.all.get(first)
+        [exact, self.first_prefix(path)].into_iter().flatten().min()
+    }
+
+    /// The rules, in order.
+    pub(crate) fn all(&self) -> &[Arc<Rule>] {
+        &self.all
     }
 
     fn first_prefix(&self, path: &str) -> Option<usize> {

@@ -157,7 +157,7 @@ impl<S: Store> server::Handler for Proxy<S> {
         let method = Method::from_bytes(b"-").unwrap_or_default();
         let status = StatusCode::from_u16(refused.status).unwrap_or_default();
         let cache = CacheStatus::Failed(refused.name);
-        Answered::begin(&method, "-", Instant::now()).with(status, cache).sent(bytes);
+        self.record(&method, "-", "-", Instant::now()).with(status, cache).sent(bytes);
         cache.lines()
     }
 }
@@ -240,7 +240,7 @@ impl<S: Store> Proxy<S> {
         self.refresh(&mut serving, || question.to_parts(), question.peer);
         let cache = serving.cache();
         let Serving { page, part, now: at, time_of_page, .. } = serving;
-        let record = Answered::begin(question.method, question.target, began).with(status, cache);
+        let record = self.record(question.method, question.target, question.path, began).with(status, cache);
         let head = page.write_head(time_of_page, cache, &part);
         let has_body = *question.method != Method::HEAD && part != Part::NotModified;
         Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), at, record })

@@ -34,9 +34,10 @@ impl<S: Store> Proxy<S> {
             Some((decision, began)) => (Some(decision), began),
             None => (None, Instant::now()),
         };
+        let (method, uri) = (request.method(), request.uri());
         let answered = match request.extensions().get::<SentTarget>() {
-            Some(sent) => Answered::begin(request.method(), sent.as_str(), began),
-            None => Answered::begin(request.method(), request.uri(), began),
+            Some(sent) => self.record(method, sent.as_str(), uri.path(), began),
+            None => self.record(method, uri, uri.path(), began),
         };
         let reply = self.try_serve(request, peer, decision, began).await.unwrap_or_else(|error| {
             self.log(&error, peer);

@@ -1,0 +1,211 @@
+//! The figures of a proxy: counted by each worker in cells of its own, and added up when they are read.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use server::PerWorker;
+
+use crate::status::Outcome;
+
+/// The bounds of the histograms of durations, in microseconds. From 5 ms on they are those of OpenTelemetry; the lower ones
+/// tell hits apart.
+pub(crate) const BOUNDS: [u64; 19] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 75_000, 100_000, 250_000, 500_000,
+    750_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
+
+const OUTCOMES: usize = Outcome::ALL.len();
+
+/// What is counted of one request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CountedRequest {
+    pub(crate) outcome: Outcome,
+    pub(crate) status: StatusCode,
+    /// The place of its rule, if it has one.
+    pub(crate) rule: Option<usize>,
+    /// Why the cache was left out, if it was.
+    pub(crate) detail: Option<&'static str>,
+    /// Of the answer's body.
+    pub(crate) bytes: u64,
+    pub(crate) took: Duration,
+}
+
+/// The cells of all workers.
+#[derive(Debug)]
+pub(crate) struct RequestCounts(PerWorker<Arc<Cells>>);
+
+/// The cells of one worker. No other thread writes them, so that counting never waits.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    /// By rule, then by outcome; the last is for requests without a rule.
+    requests: Box<[[AtomicU64; OUTCOMES]]>,
+    /// From 1xx to 5xx.
+    classes: [AtomicU64; 5],
+    /// By the fixed names of [`CacheStatus`](crate::status::CacheStatus). Only requests that are no hit take the lock.
+    details: Mutex<BTreeMap<&'static str, u64>>,
+    bytes: AtomicU64,
+    durations: [Histogram; OUTCOMES],
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    /// One for each bound, and one for what is longer.
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    microseconds: AtomicU64,
+}
+
+/// The sum over all workers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) requests: Vec<[u64; OUTCOMES]>,
+    pub(crate) classes: [u64; 5],
+    pub(crate) details: BTreeMap<&'static str, u64>,
+    pub(crate) bytes: u64,
+    pub(crate) durations: [Durations; OUTCOMES],
+}
+
+/// How long the requests of one outcome took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Durations {
+    /// One for each bound, and one for what is longer; none includes another.
+    pub(crate) buckets: [u64; BOUNDS.len() + 1],
+    pub(crate) microseconds: u64,
+}
+
+impl RequestCounts {
+    /// For so many rules.
+    pub(crate) fn new(rules: usize) -> Self {
+        Self(PerWorker::new(|_| Arc::new(Cells::new(rules))))
+    }
+
+    /// The cells of the calling worker.
+    pub(crate) fn own(&self) -> &Arc<Cells> {
+        self.0.own()
+    }
+
+    /// Adds up the cells of all workers.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.0.all().iter().for_each(|cells| cells.add_to(&mut totals));
+        totals
+    }
+}
+
+impl Totals {
+    /// The requests of each outcome.
+    pub(crate) fn by_outcome(&self) -> [u64; OUTCOMES] {
+        let mut sums = [0; OUTCOMES];
+        self.requests.iter().for_each(|row| add_all(&mut sums, row.iter().copied()));
+        sums
+    }
+}
+
+impl Cells {
+    fn new(rules: usize) -> Self {
+        Self {
+            requests: (0..=rules).map(|_| Default::default()).collect(),
+            classes: Default::default(),
+            details: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            durations: Default::default(),
+        }
+    }
+
+    /// Counts a request.
+    pub(crate) fn count(&self, request: &CountedRequest) {
+        let outcome = request.outcome as usize;
+        let rule = request.rule.unwrap_or(self.requests.len() - 1);
+        if let Some(row) = self.requests.get(rule) {
+            row[outcome].fetch_add(1, Relaxed);
+        }
+        let class = usize::from(request.status.as_u16() / 100);
+        if let Some(class) = self.classes.get(class.wrapping_sub(1)) {
+            class.fetch_add(1, Relaxed);
+        }
+        if let Some(detail) = request.detail {
+            *self.details.lock().unwrap_or_else(PoisonError::into_inner).entry(detail).or_default() += 1;
+        }
+        self.bytes.fetch_add(request.bytes, Relaxed);
+        self.durations[outcome].count(request.took);
+    }
+
+    fn add_to(&self, totals: &mut Totals) {
+        totals.requests.resize(self.requests.len(), Default::default());
+        for (sums, row) in totals.requests.iter_mut().zip(&self.requests) {
+            add_all(sums, loaded(row));
+        }
+        add_all(&mut totals.classes, loaded(&self.classes));
+        for (&detail, count) in &*self.details.lock().unwrap_or_else(PoisonError::into_inner) {
+            *totals.details.entry(detail).or_default() += count;
+        }
+        totals.bytes += self.bytes.load(Relaxed);
+        for (sums, histogram) in totals.durations.iter_mut().zip(&self.durations) {
+            add_all(&mut sums.buckets, loaded(&histogram.buckets));
+            sums.microseconds += histogram.microseconds.load(Relaxed);
+        }
+    }
+}
+
+impl Histogram {
+    fn count(&self, took: Duration) {
+        let microseconds = took.as_micros() as u64;
+        // From below, because most requests are hits.
+        let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound).unwrap_or(BOUNDS.len());
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.microseconds.fetch_add(microseconds, Relaxed);
+    }
+}
+
+fn loaded(cells: &[AtomicU64]) -> impl Iterator<Item = u64> {
+    cells.iter().map(|cell| cell.load(Relaxed))
+}
+
+fn add_all(sums: &mut [u64], added: impl Iterator<Item = u64>) {
+    sums.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(outcome: Outcome, rule: Option<usize>, took: u64) -> CountedRequest {
+        let (status, took) = (StatusCode::OK, Duration::from_micros(took));
+        CountedRequest { outcome, status, rule, detail: None, bytes: 10, took }
+    }
+
+    #[test]
+    fn the_cells_of_all_workers_are_added_up() {
+        let counts = RequestCounts::new(2);
+        for cells in counts.0.all() {
+            cells.count(&event(Outcome::Hit, Some(1), 50));
+            cells.count(&CountedRequest { detail: Some("no-rule"), ..event(Outcome::Bypass, None, 51) });
+            cells.count(&CountedRequest {
+                status: StatusCode::BAD_GATEWAY,
+                ..event(Outcome::Error, Some(0), 20_000_000)
+            });
+        }
+        let workers = counts.0.all().len() as u64;
+        let totals = counts.totals();
+        let expected = [(0, Outcome::Error), (1, Outcome::Hit), (2, Outcome::Bypass)];
+        for (rule, outcome) in expected {
+            assert_eq!(totals.requests[rule][outcome as usize], workers);
+        }
+        assert_eq!(totals.by_outcome().iter().sum::<u64>(), 3 * workers);
+        assert_eq!((totals.classes, totals.bytes), ([0, 2 * workers, 0, 0, workers], 30 * workers));
+        assert_eq!(totals.details, BTreeMap::from([("no-rule", workers)]));
+        for (outcome, bucket) in [(Outcome::Hit, 0), (Outcome::Bypass, 1), (Outcome::Error, BOUNDS.len())] {
+            assert_eq!(totals.durations[outcome as usize].buckets[bucket], workers);
+        }
+        assert_eq!(totals.durations[Outcome::Bypass as usize].microseconds, 51 * workers);
+    }
+
+    #[test]
+    fn a_rule_without_a_cell_leaves_the_other_figures_right() {
+        let counts = RequestCounts::new(0);
+        counts.own().count(&event(Outcome::Hit, Some(7), 1));
+        assert_eq!((counts.totals().by_outcome(), counts.totals().bytes), ([0; OUTCOMES], 10));
+    }
+}
