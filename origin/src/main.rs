@@ -27,7 +27,7 @@ async fn start() -> ExitCode {
         return server::health("origin", config.listen, "GET /healthz HTTP/1.1\r\n").await;
     }
     server::start_log();
-    let (listener, address) = match server::bind(config.listen) {
+    let (listener, address) = match server::bind(config.listen, "--listen") {
         Ok(bound) => bound,
         Err(fault) => return refuse(&fault),
     };
@@ -36,7 +36,7 @@ async fn start() -> ExitCode {
         Err(error) => return refuse(&format!("cannot listen for signals: {error}")),
     };
     info!(%address, pool_size = config.pool_size, "listening");
-    server::announce("origin", address);
+    server::announce("origin", format_args!("http://{address}"));
     let deadlines = ClientDeadlines { shutdown: SHUTDOWN, ..ClientDeadlines::default() };
     let limits = ClientLimits::default().affordable(config.pool_size as usize);
     let clients = Clients { deadlines, limits };

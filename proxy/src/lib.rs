@@ -17,6 +17,7 @@
 //!
 //! Not supported: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 
+mod admin;
 mod args;
 mod config;
 mod counts;
@@ -40,6 +41,7 @@ mod variants;
 mod way;
 mod weight;
 
+pub use admin::{AdminPort, AdminServer, RunningAdmin};
 pub use args::{Args, Command, Explain};
 pub use config::{Admin, AdminAddress, Config, Deadlines, Faults, Limits, StoreUrl, Token};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};

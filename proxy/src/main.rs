@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use mimalloc::MiMalloc;
-use proxy::{Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore, Site, Store, StoreUrl};
+use proxy::{
+    Admin, AdminPort, AdminServer, Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore,
+    RunningAdmin, Site, Store, StoreUrl,
+};
 use server::{Clients, Offer, Predecessor, Workers, refuse};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 #[global_allocator]
@@ -48,8 +51,8 @@ async fn start() -> ExitCode {
 }
 
 async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
-    let (listener, address, predecessor) = match port(config).await {
-        Ok(port) => port,
+    let Ports { listener, address, predecessor, admin } = match ports(config).await {
+        Ok(ports) => ports,
         Err(fault) => return refuse(&fault),
     };
     let stop = match server::stop_signal() {
@@ -57,7 +60,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         Err(error) => return refuse(&format!("cannot install the signal handlers: {error}")),
     };
     let workers = match Workers::one_a_core() {
-        Ok(workers) => workers,
+        Ok(workers) => Arc::new(workers),
         Err(error) => return refuse(&format!("cannot start the workers: {error}")),
     };
     // The last step that may fail: until `relieve`, the predecessor keeps serving.
@@ -82,14 +85,19 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     let clients =
         Clients { limits: config.clients.limits.affordable(config.limits.origin.requests), ..config.clients };
     warn_of_scheme(config, &store);
-    server::announce("proxy", address);
+    server::announce("proxy", format_args!("http://{address}"));
     let proxy = Arc::new(Proxy::new(config, site, store));
     proxy.check_store().await;
     if let Some(predecessor) = predecessor {
         predecessor.relieve().await;
     }
+    let mut admin = start_admin(config, admin, &proxy, &workers).await;
     let stop = async {
-        tokio::select! { () = stop => (), () = taken(offer) => () }
+        tokio::select! {
+            () = stop => drain(admin.as_ref(), config.pre_stop_delay).await,
+            // The next process waits for the address.
+            () = taken(offer) => drop(admin.take()),
+        }
     };
     server::serve_on(&workers, listener, proxy.clone(), clients, stop).await;
     if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
@@ -103,15 +111,68 @@ fn site(config: &Config, address: SocketAddr) -> Site {
     config.site.clone().unwrap_or_else(|| Site::localhost(address.port()))
 }
 
-/// Takes the listening socket over from a running proxy, which serves until it is relieved, or binds the address.
-async fn port(config: &Config) -> Result<(TcpListener, SocketAddr, Option<Predecessor>), String> {
+/// What the proxy listens on.
+struct Ports {
+    listener: TcpListener,
+    address: SocketAddr,
+    predecessor: Option<Predecessor>,
+    /// Not while a predecessor has its address.
+    admin: Option<AdminPort>,
+}
+
+/// Takes the listening socket over from a running proxy, which serves until it is relieved, or binds the addresses.
+async fn ports(config: &Config) -> Result<Ports, String> {
     if let Some(path) = &config.takeover
         && let Some((listener, address, predecessor)) = server::take(path, config.listen).await
     {
-        return Ok((listener, address, Some(predecessor)));
+        return Ok(Ports { listener, address, predecessor: Some(predecessor), admin: None });
     }
-    let (listener, address) = server::bind(config.listen)?;
-    Ok((listener, address, None))
+    let (listener, address) = server::bind(config.listen, "--listen")?;
+    let admin = config.admin.as_ref().map(AdminPort::bind).transpose()?;
+    Ok(Ports { listener, address, predecessor: None, admin })
+}
+
+/// Starts the admin listener, if the settings have one.
+async fn start_admin<S: Store>(
+    config: &Config,
+    port: Option<AdminPort>,
+    proxy: &Arc<Proxy<S>>,
+    workers: &Arc<Workers>,
+) -> Option<RunningAdmin> {
+    let settings = config.admin.as_ref()?;
+    let port = match port {
+        Some(port) => Ok(port),
+        None => admin_after_predecessor(settings).await,
+    };
+    let server = AdminServer::new(settings, config.store.clone(), proxy.clone(), workers.clone());
+    let started = port.and_then(|port| {
+        let at = port.address().clone();
+        let running = port.serve(server).map_err(|error| format!("cannot start a thread: {error}"))?;
+        server::announce("admin", at);
+        Ok(running)
+    });
+    started.map_err(|fault| warn!("no admin listener: {fault}")).ok()
+}
+
+/// Binds the address of the admin listener when the predecessor, which was relieved, has left it.
+async fn admin_after_predecessor(settings: &Admin) -> Result<AdminPort, String> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match AdminPort::bind(settings) {
+            Err(_) if Instant::now() < until => sleep(PAUSE).await,
+            bound => return bound,
+        }
+    }
+}
+
+/// Lets load balancers take the proxy out before its port closes.
+async fn drain(admin: Option<&RunningAdmin>, delay: Duration) {
+    if let Some(admin) = admin {
+        admin.drain();
+    }
+    sleep(delay).await;
 }
 
 /// Completes when another process has taken the port over; never without an offer.

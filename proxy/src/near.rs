@@ -56,6 +56,16 @@ pub(crate) struct Ticket {
     emptied: u64,
 }
 
+/// What a near cache holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NearState {
+    /// Pages and markers.
+    pub(crate) entries: usize,
+    pub(crate) bytes: u64,
+    /// Whether changes are certain to arrive, so that pages are served.
+    pub(crate) is_certain: bool,
+}
+
 #[derive(Clone)]
 struct Timed {
     kept: Kept,
@@ -115,6 +125,15 @@ impl Near {
         }
         let timed = self.is_certain(now).then(|| self.kept.get(key))??;
         (timed.until > now).then_some(timed.kept)
+    }
+
+    /// What it holds now.
+    pub(crate) fn state(&self) -> NearState {
+        NearState {
+            entries: self.kept.len(),
+            bytes: self.kept.weight(),
+            is_certain: self.is_certain(Instant::now()),
+        }
     }
 
     /// The right to keep what will be read under a key. `None` while changes might not arrive.

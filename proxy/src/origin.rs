@@ -97,6 +97,16 @@ impl Upstream {
         &self.origin
     }
 
+    /// Whether the last connection failed.
+    pub(crate) fn is_away(&self) -> bool {
+        self.links.own().is_away()
+    }
+
+    /// How many requests the origin has.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.gate.taken()
+    }
+
     /// How long a follower waits for the leader's answer: as long as it would wait for its own.
     pub(crate) fn patience(&self) -> Duration {
         self.deadlines.queue + self.deadlines.connect + self.deadlines.head

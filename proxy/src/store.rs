@@ -27,6 +27,11 @@ pub trait Store: Values + Locks + Feed + Clone + 'static {
     fn refusals(&self, _prefix: &[u8]) -> impl Future<Output = Vec<RefusedCommand>> + Send {
         async { Vec::new() }
     }
+
+    /// Whether it answers, as far as is known.
+    fn is_up(&self) -> bool {
+        true
+    }
 }
 
 /// A command that a store refuses.

@@ -9,6 +9,7 @@ mod fleet;
 mod flight;
 mod lookup;
 mod reply;
+mod report;
 mod serve;
 
 use std::sync::{Arc, Once};
@@ -18,6 +19,8 @@ use server::Seldom;
 use tokio_util::task::TaskTracker;
 
 pub use explain::Explanation;
+use report::LastErrors;
+pub(crate) use report::Report;
 
 use crate::config::Config;
 use crate::counts::RequestCounts;
@@ -57,6 +60,8 @@ pub struct Proxy<S> {
     upstream: Upstream,
     /// The faults of the origin and of clients, for the log.
     faults: Arc<Seldom>,
+    /// The last errors, for operators.
+    errors: LastErrors,
     flights: Flights,
     /// Requests that wait for a page that another proxy of the fleet fetches.
     waiters: Arc<Waiters>,
@@ -88,6 +93,7 @@ impl<S: Store> Proxy<S> {
             store,
             upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
             faults: Arc::default(),
+            errors: LastErrors::default(),
             flights: Flights::new(config.deadlines.store),
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
@@ -123,6 +129,6 @@ fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Optio
 
 /// The clock, read once for each request: at the hit, or when the origin has answered.
 #[allow(clippy::disallowed_methods, reason = "the edge, where time becomes an argument")]
-fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -46,9 +46,13 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "variants",
         ],
     ),
+    ("admin", &["config", "counts", "status", "store", "way"]),
     ("probe", &[]),
     ("main", &[]),
-    ("lib", &["args", "config", "key", "origin", "page", "policy", "probe", "request", "store", "way"]),
+    (
+        "lib",
+        &["admin", "args", "config", "key", "origin", "page", "policy", "probe", "request", "store", "way"],
+    ),
 ];
 
 /// Rooms of values, decisions and formats: the same input gives the same output.

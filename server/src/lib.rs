@@ -15,6 +15,7 @@ mod limits;
 mod program;
 mod refused;
 mod seldom;
+mod socket_file;
 mod stopping;
 mod takeover;
 mod workers;
@@ -47,6 +48,7 @@ pub use limits::ClientLimits;
 pub use program::{USAGE, announce, bind, refuse, run, start_log, stop_signal};
 pub use refused::Refused;
 pub use seldom::Seldom;
+pub use socket_file::bind_file;
 pub use takeover::{Offer, Predecessor, take};
 pub use workers::{PerWorker, Workers};
 

@@ -48,10 +48,10 @@ pub fn refuse(faults: &impl Display) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Takes an address; what is in the way of it, as a message with the way out.
-pub fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+/// Takes an address; what is in the way of it, as a message with the way out, the flag that names another.
+pub fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), String> {
     let fault =
-        |error: io::Error| format!("cannot listen on {address}: {error}; --listen takes another address");
+        |error: io::Error| format!("cannot listen on {address}: {error}; {flag} takes another address");
     let listener = listen(address).map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
@@ -66,8 +66,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Says on standard output where the server is, for people and for scripts that started it on port 0.
-pub fn announce(name: &str, address: SocketAddr) {
-    let _ = writeln!(io::stdout(), "{name} listening on http://{address}");
+pub fn announce(name: &str, at: impl Display) {
+    let _ = writeln!(io::stdout(), "{name} listening on {at}");
 }
 
 /// Completes at SIGTERM, SIGINT or SIGQUIT; at a second of them the program exits at once. SIGHUP, SIGUSR1 and SIGUSR2
@@ -152,10 +152,10 @@ mod tests {
     async fn an_address_is_bound_once() {
         for any in ["127.0.0.1:0", "[::1]:0"] {
             // Not every system has IPv6.
-            let Ok((listener, address)) = bind(any.parse().unwrap()) else { continue };
+            let Ok((listener, address)) = bind(any.parse().unwrap(), "--listen") else { continue };
             assert_eq!(listener.local_addr().unwrap(), address);
             assert_ne!(address.port(), 0);
-            let message = bind(address).unwrap_err();
+            let message = bind(address, "--listen").unwrap_err();
             assert!(
                 message.starts_with(&format!("cannot listen on {address}: Address already in use")),
                 "{message}"
@@ -166,11 +166,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_can_be_bound_again_at_once() {
-        let (listener, address) = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (listener, address) = bind("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
         let client = tokio::net::TcpStream::connect(address).await.unwrap();
         // Its end is the first to close, and lingers.
         drop(listener.accept().await.unwrap());
         drop((listener, client));
-        bind(address).unwrap();
+        bind(address, "--listen").unwrap();
     }
 }

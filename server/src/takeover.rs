@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{
@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::ACCEPT_PAUSE;
+use crate::socket_file::place;
 
 /// For the old process to hand its socket over. It has nothing else to do for that.
 const HANDOVER: Duration = Duration::from_secs(2);
@@ -84,12 +85,7 @@ impl Predecessor {
 impl Offer {
     /// Offers a socket at a file, in place of any earlier offer there.
     pub fn at(path: &Path, listener: &TcpListener) -> io::Result<Self> {
-        // Made aside and moved there, so that there is no moment without one.
-        let aside = aside(path);
-        let _ = std::fs::remove_file(&aside);
-        let at = UnixListener::bind(&aside)?;
-        std::fs::rename(&aside, path)?;
-        Ok(Self { at, socket: listener.as_fd().try_clone_to_owned()? })
+        Ok(Self { at: place(path, None)?, socket: listener.as_fd().try_clone_to_owned()? })
     }
 
     /// Completes when another process has the socket and is ready. One that is not, or comes to nothing, is forgotten.
@@ -111,13 +107,6 @@ impl Offer {
         timeout(GETTING_READY, stream.read_exact(&mut [0; WORD.len()])).await??;
         Ok(())
     }
-}
-
-/// Beside the file, of this process alone.
-fn aside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    name.into()
 }
 
 /// Ports are taken over from and by the same user only.
@@ -153,6 +142,7 @@ fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::path::PathBuf;
 
     use tempfile::TempDir;
     use tokio::net::TcpStream;

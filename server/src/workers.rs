@@ -66,6 +66,11 @@ impl Workers {
         Ok(())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.runtimes.len()
+    }
+
     /// Runs a task on each worker, and waits for them all.
     pub async fn each<F>(&self, mut task: impl FnMut() -> F)
     where

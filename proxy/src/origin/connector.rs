@@ -76,6 +76,11 @@ impl Connector {
         Self { tcp, http: http(head), origin: uri, deadline, presence }
     }
 
+    /// Whether the last connection failed, of any worker.
+    pub(super) fn is_away(&self) -> bool {
+        self.presence.is_away()
+    }
+
     /// Looks the name up, connects, and speaks HTTP.
     pub(super) async fn connect(&self) -> Result<Channel, Cause> {
         let late = |_| Err(Arc::new(Late(self.deadline)) as Cause);

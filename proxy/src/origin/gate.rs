@@ -24,6 +24,8 @@ pub struct OriginLimits {
 #[derive(Debug)]
 pub(crate) struct Gate {
     places: Arc<Semaphore>,
+    /// How many places there are.
+    count: usize,
     queue: Semaphore,
     wait: Duration,
 }
@@ -33,9 +35,13 @@ pub(crate) type Admitted = OwnedSemaphorePermit;
 
 impl Gate {
     pub(crate) fn new(limits: OriginLimits, wait: Duration) -> Self {
-        let [places, queue] =
-            [limits.requests, limits.queue].map(|count| Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
-        Self { places: Arc::new(places), queue, wait }
+        let [count, queue] = [limits.requests, limits.queue].map(|count| count.min(Semaphore::MAX_PERMITS));
+        Self { places: Arc::new(Semaphore::new(count)), count, queue: Semaphore::new(queue), wait }
+    }
+
+    /// How many places are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.count - self.places.available_permits()
     }
 
     /// Waits for a free slot, in order of arrival, until the deadline.

@@ -51,6 +51,11 @@ impl Links {
         Self { connector, idle: Arc::default() }
     }
 
+    /// Whether the last connection failed, of any worker.
+    pub(super) fn is_away(&self) -> bool {
+        self.connector.is_away()
+    }
+
     /// Sends a request, on the connection that was used last, or on a new one. If the origin had closed that connection
     /// and nothing of the request was written, another connection is tried.
     pub(super) async fn send(

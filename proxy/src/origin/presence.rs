@@ -32,6 +32,11 @@ impl Presence {
         Self { origin, absence: Mutex::default(), log: Seldom::new() }
     }
 
+    /// Whether the last connection failed.
+    pub(super) fn is_away(&self) -> bool {
+        self.absence.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Notes what became of a connection.
     pub(super) fn note<T>(&self, connected: &Result<T, Cause>) {
         // A panic elsewhere leaves the absence whole.

@@ -97,6 +97,11 @@ impl Flights {
         Role::Leader(Leader { key: key.clone(), under_way, sender, linger: self.linger })
     }
 
+    /// How many have not landed.
+    pub(crate) fn count(&self) -> usize {
+        self.under_way.lock().values().filter(|flight| flight.borrow().is_none()).count()
+    }
+
     /// Remembers that a page cannot be shared.
     pub(crate) fn mark_hit_for_miss(&self, key: Key) {
         self.unshared.insert(key, Instant::now() + HIT_FOR_MISS);

@@ -38,7 +38,7 @@ struct OpenState {
 impl Breaker {
     /// Whether the store may be asked now. If the breaker is open and a trial is due, this request is the trial.
     pub(super) fn allows(&self, now: Instant) -> bool {
-        if self.failures.load(Ordering::Relaxed) < FAILURES {
+        if !self.is_open() {
             return true;
         }
         match &mut *self.open() {
@@ -50,6 +50,11 @@ impl Breaker {
                 true
             }
         }
+    }
+
+    /// Whether the last operations have all failed.
+    pub(super) fn is_open(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= FAILURES
     }
 
     /// Counts a success.

@@ -156,6 +156,10 @@ impl Store for RedisStore {
         let _ = timeout(PATIENCE, connected).await;
     }
 
+    fn is_up(&self) -> bool {
+        !self.health.breaker.is_open()
+    }
+
     async fn refusals(&self, prefix: &[u8]) -> Vec<RefusedCommand> {
         let key = [prefix, b"none"].concat();
         let mut commands = Commands::default();

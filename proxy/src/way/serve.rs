@@ -118,6 +118,7 @@ impl<S: Store> Proxy<S> {
     }
 
     fn log(&self, error: &Error, peer: SocketAddr) {
+        self.errors.keep(error);
         if error.is_news() {
             if let Some(left_out) = self.faults.turn(error.kind().1) {
                 warn!(origin = %self.upstream.origin(), error = error.chain(), left_out, "origin failed");

@@ -23,6 +23,7 @@ macro_rules! scenes {
     };
 }
 
+mod admin;
 mod admission;
 mod answered;
 mod article;

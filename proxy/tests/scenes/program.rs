@@ -12,7 +12,7 @@ fn run(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
-fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     let ours = [
         "PROXY_CONFIG",
@@ -23,6 +23,7 @@ fn command(args: &[&str]) -> Command {
         "PROXY_SITE",
         "PROXY_TRUSTED_PROXIES",
         "PROXY_CACHE",
+        "PROXY_ADMIN",
         "RUST_LOG",
     ];
     ours.iter().for_each(|name| {
@@ -32,7 +33,7 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-fn refused(output: &Output) -> String {
+pub(crate) fn refused(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{text}");
     text

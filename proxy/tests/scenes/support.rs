@@ -393,7 +393,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    async fn connect(server: SocketAddr) -> Self {
+    pub(crate) async fn connect(server: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(server).await.unwrap(), buffer: Vec::new() }
     }
 

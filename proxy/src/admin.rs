@@ -1,0 +1,156 @@
+//! The listener for operators: health, metrics and status, and what an operator changes.
+//!
+//! `access` decides on a request by its head alone, in a fixed order; `listener` has the connections, on a thread of their
+//! own, so that no client of theirs holds up a worker; `status` and `metrics` are written from one [`Report`].
+
+mod access;
+mod listener;
+mod metrics;
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Request, Response, StatusCode};
+use server::Workers;
+use tokio::time::{Instant, timeout};
+use tracing::info;
+
+use crate::config::{Admin, StoreUrl};
+use crate::store::Store;
+use crate::way::{Proxy, Report, now};
+use access::{Access, Denied, Route};
+pub use listener::{AdminPort, RunningAdmin};
+use metrics::Exposition;
+use status::Program;
+
+/// A worker that does not come to a task for so long does not answer clients either. Less than the 3 s of `proxy health`.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The largest body of a request.
+const BODY: usize = 1 << 20;
+
+/// For the whole body of a request.
+const BODY_TIME: Duration = Duration::from_secs(5);
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Answers operators.
+pub struct AdminServer {
+    /// Makes the report on the proxy.
+    report: Box<dyn Fn() -> Report + Send + Sync>,
+    workers: Arc<Workers>,
+    access: Access,
+    program: Program,
+    /// Whether load balancers are to take the proxy out.
+    is_draining: AtomicBool,
+}
+
+impl AdminServer {
+    /// For a proxy and the workers that it serves on, as the program starts.
+    pub fn new<S: Store>(
+        admin: &Admin,
+        store: StoreUrl,
+        proxy: Arc<Proxy<S>>,
+        workers: Arc<Workers>,
+    ) -> Self {
+        Self {
+            report: Box::new(move || proxy.report()),
+            workers,
+            access: Access::new(admin),
+            program: Program { started: Instant::now(), loaded_at: now(), store },
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
+    fn drain(&self) {
+        if !self.is_draining.swap(true, Ordering::Relaxed) {
+            info!("draining: /readyz answers 503");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (head, body) = request.into_parts();
+        let route = match self.access.admit(&head) {
+            Ok(route) => route,
+            Err(denied) => return Ok(refusal(denied)),
+        };
+        if route.changes()
+            && let Err(refused) = read(body).await
+        {
+            return Ok(refused);
+        }
+        let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Ok(self.perform(route, accept).await)
+    }
+
+    async fn perform(&self, route: Route, accept: &str) -> Response<Full<Bytes>> {
+        match route {
+            Route::Health => match timeout(ANSWER, self.workers.each(|| async {})).await {
+                Ok(()) => answer(StatusCode::OK, TEXT, "ok\n"),
+                Err(_) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "a worker does not answer\n"),
+            },
+            Route::Ready => match self.is_draining.load(Ordering::Relaxed) {
+                false => answer(StatusCode::OK, TEXT, "ready\n"),
+                true => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            },
+            Route::Metrics => {
+                let exposition = Exposition::accepted(accept);
+                let text = metrics::text(&(self.report)(), &self.program, exposition);
+                answer(StatusCode::OK, exposition.content_type(), text)
+            }
+            Route::Status => {
+                let status = status::json(&(self.report)(), &self.program, self.workers.count());
+                answer(StatusCode::OK, JSON, format!("{status:#}\n"))
+            }
+            Route::Drain => {
+                self.drain();
+                answer(StatusCode::OK, TEXT, "draining\n")
+            }
+        }
+    }
+}
+
+/// Reads a body, within its bounds.
+async fn read(body: Incoming) -> Result<Bytes, Response<Full<Bytes>>> {
+    let too_large = || answer(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "413: a body of more than 1 MiB\n");
+    if body.size_hint().lower() > BODY as u64 {
+        return Err(too_large());
+    }
+    match timeout(BODY_TIME, Limited::new(body, BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(answer(StatusCode::BAD_REQUEST, TEXT, "400: the body broke off\n")),
+        Err(_) => Err(answer(StatusCode::REQUEST_TIMEOUT, TEXT, "408: the body comes too slowly\n")),
+    }
+}
+
+fn answer(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refusal(denied: Denied) -> Response<Full<Bytes>> {
+    let status = denied.status();
+    let mut response = answer(status, TEXT, format!("{}: {denied}\n", status.as_str()));
+    match denied {
+        Denied::Method(route) => {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.allow()));
+        }
+        Denied::Token => {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Denied::Host | Denied::Path | Denied::Origin => {}
+    }
+    response
+}

@@ -1,0 +1,203 @@
+//! The connections of operators, on a thread of their own.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::AdminServer;
+use crate::config::{Admin, AdminAddress};
+
+/// Visits at a time. For one more the oldest idle one goes.
+const CONNECTIONS: usize = 1000;
+
+/// For the head of a request, and between two requests.
+const HEAD: Duration = Duration::from_secs(5);
+
+/// The largest head.
+const HEAD_BYTES: usize = 32 << 10;
+
+/// How long to wait when no connection can be accepted, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// An address that is taken, before connections are accepted.
+#[derive(Debug)]
+pub struct AdminPort {
+    listener: UnservedSocket,
+    at: AdminAddress,
+}
+
+/// Of no runtime yet.
+#[derive(Debug)]
+enum UnservedSocket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+enum AdminSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A listener that accepts connections, until this is dropped.
+pub struct RunningAdmin {
+    server: Arc<AdminServer>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AdminPort {
+    /// Takes the address; what is in the way of it, as a message with the way out.
+    pub fn bind(admin: &Admin) -> Result<Self, String> {
+        const FLAG: &str = "--admin (PROXY_ADMIN)";
+        let fault = |error: io::Error| format!("cannot listen on {}: {error}", admin.listen);
+        let (listener, at) = match &admin.listen {
+            AdminAddress::Tcp(address) => {
+                let (listener, address) = server::bind(*address, FLAG)?;
+                (listener.into_std().map(UnservedSocket::Tcp), AdminAddress::Tcp(address))
+            }
+            AdminAddress::Unix(path) => {
+                let listener = server::bind_file(path, FLAG)?;
+                (listener.into_std().map(UnservedSocket::Unix), AdminAddress::Unix(path.clone()))
+            }
+        };
+        Ok(Self { listener: listener.map_err(fault)?, at })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &AdminAddress {
+        &self.at
+    }
+
+    /// Accepts connections on a thread of its own.
+    pub fn serve(self, admin: AdminServer) -> io::Result<RunningAdmin> {
+        let server = Arc::new(admin);
+        let admin = server.clone();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let listener = {
+            let _context = runtime.enter();
+            match self.listener {
+                UnservedSocket::Tcp(listener) => AdminSocket::Tcp(TcpListener::from_std(listener)?),
+                UnservedSocket::Unix(listener) => AdminSocket::Unix(UnixListener::from_std(listener)?),
+            }
+        };
+        let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(&listener, &admin) => (),
+                    // Its sender is dropped to stop it.
+                    _ = stopped => (),
+                }
+            });
+        })?;
+        Ok(RunningAdmin { server, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl RunningAdmin {
+    /// From now on `/readyz` says that the proxy drains.
+    pub fn drain(&self) {
+        self.server.drain();
+    }
+}
+
+impl Drop for RunningAdmin {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: &AdminSocket, admin: &Arc<AdminServer>) {
+    let mut connections = Visits::default();
+    loop {
+        let accepted = match listener {
+            AdminSocket::Tcp(listener) => {
+                listener.accept().await.map(|(stream, _)| connections.start(stream, admin))
+            }
+            AdminSocket::Unix(listener) => {
+                listener.accept().await.map(|(stream, _)| connections.start(stream, admin))
+            }
+        };
+        if let Err(error) = accepted {
+            warn!(%error, "cannot accept a connection of an operator");
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// The connections that are open. Dropping it closes them.
+#[derive(Default)]
+struct Visits {
+    tasks: JoinSet<()>,
+    /// In the order in which they came.
+    open: VecDeque<Visit>,
+}
+
+struct Visit {
+    task: AbortHandle,
+    /// Whether a request is being answered.
+    is_busy: Arc<AtomicBool>,
+}
+
+impl Visits {
+    fn start(
+        &mut self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        admin: &Arc<AdminServer>,
+    ) {
+        while self.tasks.try_join_next().is_some() {}
+        if self.open.len() >= CONNECTIONS && !self.make_room() {
+            return;
+        }
+        let is_busy = Arc::new(AtomicBool::new(false));
+        let task = self.tasks.spawn(converse(stream, admin.clone(), is_busy.clone()));
+        self.open.push_back(Visit { task, is_busy });
+    }
+
+    /// Forgets the connections that have ended; if none has, closes the oldest idle one. Returns whether there is room.
+    fn make_room(&mut self) -> bool {
+        self.open.retain(|connection| !connection.task.is_finished());
+        if self.open.len() < CONNECTIONS {
+            return true;
+        }
+        let idle = self.open.iter().position(|connection| !connection.is_busy.load(Ordering::Relaxed));
+        let Some(oldest) = idle.and_then(|at| self.open.remove(at)) else { return false };
+        oldest.task.abort();
+        true
+    }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    admin: Arc<AdminServer>,
+    is_busy: Arc<AtomicBool>,
+) {
+    let service = service_fn(|request| async {
+        is_busy.store(true, Ordering::Relaxed);
+        let response = admin.answer(request).await;
+        is_busy.store(false, Ordering::Relaxed);
+        response
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
+    // A client that is slow, or breaks off, is its own affair.
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}

@@ -1,0 +1,72 @@
+//! The status of the proxy, as JSON.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use crate::config::StoreUrl;
+use crate::status::Outcome;
+use crate::way::Report;
+
+/// What does not change while the program runs.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) started: Instant,
+    pub(super) loaded_at: SystemTime,
+    pub(super) store: StoreUrl,
+}
+
+impl Program {
+    pub(super) const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+}
+
+pub(super) fn json(report: &Report, program: &Program, workers: usize) -> Value {
+    let outcomes = Outcome::ALL.map(Outcome::name).into_iter().zip(report.totals.by_outcome());
+    let requests: Map<_, _> = outcomes.map(|(name, count)| (name.to_owned(), count.into())).collect();
+    json!({
+        "version": Program::VERSION,
+        "uptime_seconds": program.started.elapsed().as_secs(),
+        "workers": workers,
+        "requests": requests,
+        "store": store(report, program),
+        "near": report.near.map(|near| json!({
+            "entries": near.entries, "bytes": near.bytes, "certain": near.is_certain,
+        })),
+        "origins": [{
+            "url": report.origin.url,
+            "up": report.origin.is_up,
+            "ejected": false,
+            "inflight": report.origin.in_flight,
+        }],
+        "rules": report.rules.iter().zip(&report.totals.requests).map(|(rule, row)| json!({
+            "path": rule.path,
+            "timeout": rule.timeout.map_or(json!("off"), |timeout| timeout.as_secs().into()),
+            "requests": row.iter().sum::<u64>(),
+            "hits": row[Outcome::Hit as usize] + row[Outcome::Stale as usize],
+        })).collect::<Vec<_>>(),
+        "errors": report.errors.iter().map(|error| json!({
+            "time": time(error.time), "error": error.text,
+        })).collect::<Vec<_>>(),
+        "config": { "generation": 1, "loaded_at": time(program.loaded_at) },
+    })
+}
+
+fn store(report: &Report, program: &Program) -> Value {
+    let kind = match &program.store {
+        StoreUrl::Memory => "memory",
+        StoreUrl::Redis(_) => "redis",
+    };
+    let node = match &program.store {
+        StoreUrl::Memory => None,
+        // Without its password.
+        redis @ StoreUrl::Redis(_) => {
+            Some(json!({ "address": redis.to_string(), "role": "primary", "up": report.store_is_up }))
+        }
+    };
+    json!({ "kind": kind, "nodes": node.into_iter().collect::<Vec<_>>() })
+}
+
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
