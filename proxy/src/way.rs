@@ -21,6 +21,8 @@ use tokio_util::task::TaskTracker;
 pub use explain::Explanation;
 use report::LastErrors;
 pub(crate) use report::Report;
+#[cfg(test)]
+pub(crate) use report::{OriginState, RuleState};
 
 use crate::config::Config;
 use crate::counts::RequestCounts;

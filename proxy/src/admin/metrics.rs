@@ -1,5 +1,6 @@
 //! The figures as Prometheus reads them: its text format 0.0.4, or OpenMetrics 1.0.0 if that is asked for.
 
+use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,7 +38,7 @@ impl Exposition {
 /// All families, each with HELP and TYPE, also where nothing has been counted yet.
 pub(super) fn text(report: &Report, program: &Program, exposition: Exposition) -> String {
     let mut text = Text { written: String::new(), exposition };
-    requests(report, &mut text);
+    requests_of(report, &mut text);
     durations(report, &mut text);
     parts(report, &mut text);
     program_state(program, &mut text);
@@ -48,12 +49,14 @@ pub(super) fn text(report: &Report, program: &Program, exposition: Exposition) -
     text.written
 }
 
-fn requests(report: &Report, text: &mut Text) {
+fn requests_of(report: &Report, text: &mut Text) {
     let totals = &report.totals;
     let requests =
         text.family("cachepage_requests_total", COUNTER, "Requests of clients, by rule and outcome.");
+    let mut named = HashSet::new();
     let paths = report.rules.iter().map(|rule| rule.path.as_str());
-    for (path, row) in paths.chain([""]).zip(&totals.requests) {
+    // Of a path that flag and file have a rule for, the first counts.
+    for (path, row) in paths.chain([""]).zip(&totals.requests).filter(|(path, _)| named.insert(*path)) {
         for (outcome, count) in Outcome::ALL.into_iter().zip(row) {
             text.sample(requests, &[("outcome", outcome.name()), ("rule", path)], count);
         }
@@ -203,6 +206,8 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counts::Totals;
+    use crate::way::{OriginState, RuleState};
 
     #[test]
     fn labels_are_escaped_and_counters_named_as_the_format_wants() {
@@ -215,6 +220,27 @@ mod tests {
             );
             assert_eq!(text.written, expected);
         }
+    }
+
+    #[test]
+    fn a_path_with_a_rule_of_flag_and_file_has_one_series() {
+        let rule = || RuleState { path: "/a/".to_owned(), timeout: None };
+        let origin = OriginState { url: "http://app".to_owned(), is_up: true, in_flight: 0 };
+        let requests = vec![[1; Outcome::ALL.len()], Default::default(), [2; Outcome::ALL.len()]];
+        let report = Report {
+            totals: Totals { requests, ..Totals::default() },
+            rules: vec![rule(), rule()],
+            store_is_up: true,
+            near: None,
+            flights: 0,
+            origin,
+            errors: Vec::new(),
+        };
+        let mut text = Text { written: String::new(), exposition: Exposition::Prometheus };
+        requests_of(&report, &mut text);
+        let samples: Vec<_> = text.written.lines().filter(|line| line.contains("outcome=\"hit\"")).collect();
+        let name = "cachepage_requests_total{outcome=\"hit\",rule=";
+        assert_eq!(samples, [format!("{name}\"/a/\"}} 1"), format!("{name}\"\"}} 2")]);
     }
 
     #[test]
