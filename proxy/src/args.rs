@@ -90,8 +90,18 @@ pub struct Args {
 pub enum Command {
     /// Say what the proxy would do with a request, and why: its rule, its keys, what is stored under them. Only reads
     Explain(Explain),
+    /// Check the settings as the start does, and print what they mean. Exits with 2 if they have faults
+    Check(Check),
     /// Ask the proxy that runs here whether it answers, and exit with 0 or 1. Neither the origin nor the store is asked
     Health,
+}
+
+/// How the settings are printed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Check {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A request to explain.

@@ -8,6 +8,7 @@ mod limits;
 mod parse;
 mod rules;
 mod settings;
+mod summary;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub use address::StoreUrl;
 pub use admin::{Admin, AdminAddress, Token};
 use parse::Scheme;
 use settings::{File, Setting, Settings};
+pub use summary::Summary;
 
 /// All settings of a proxy.
 #[derive(Clone, Debug)]

@@ -42,8 +42,8 @@ mod way;
 mod weight;
 
 pub use admin::{AdminPort, AdminServer, RunningAdmin};
-pub use args::{Args, Command, Explain};
-pub use config::{Admin, AdminAddress, Config, Deadlines, Faults, Limits, StoreUrl, Token};
+pub use args::{Args, Check, Command, Explain};
+pub use config::{Admin, AdminAddress, Config, Deadlines, Faults, Limits, StoreUrl, Summary, Token};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use origin::{Origin, OriginDeadlines, OriginLimits};
 pub use page::format::{Format, Pickled};

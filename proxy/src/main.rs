@@ -1,5 +1,6 @@
 //! The program `proxy`: settings, listener, server, exit status.
 
+use std::fmt::Display;
 use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,9 +11,10 @@ use std::time::Duration;
 use clap::Parser as _;
 use mimalloc::MiMalloc;
 use proxy::{
-    Admin, AdminPort, AdminServer, Args, Command, Config, Explain, MemoryStore, Proxy, RedisStore,
-    RunningAdmin, Site, Store, StoreUrl,
+    Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, MemoryStore, Proxy, RedisStore,
+    RunningAdmin, Site, Store, StoreUrl, Summary,
 };
+use serde::Serialize;
 use server::{Clients, Offer, Predecessor, Workers, refuse};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -38,6 +40,7 @@ async fn start() -> ExitCode {
     server::start_log();
     match &args.command {
         Some(Command::Explain(asked)) => return explain(&config, asked).await,
+        Some(Command::Check(asked)) => return check(&config, asked),
         Some(Command::Health) => return server::health("proxy", config.listen, HEALTH).await,
         None => {}
     }
@@ -223,9 +226,24 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
         Ok(explanation) => explanation,
         Err(fault) => return refuse(&fault),
     };
-    let text = match asked.json {
-        true => serde_json::to_string_pretty(&explanation).map_err(io::Error::from),
-        false => Ok(explanation.to_string()),
+    print(&explanation, asked.json)
+}
+
+/// Prints what is understood of settings that have no fault.
+fn check(config: &Config, asked: &Check) -> ExitCode {
+    if let StoreUrl::Redis(url) = &config.store
+        && let Err(error) = RedisStore::new(url, config.deadlines.store, config.max_entry)
+    {
+        return refuse(&format!("--store (REDIS_URL): {error}"));
+    }
+    print(&Summary::new(config), asked.json)
+}
+
+/// Prints a result as text or as JSON.
+fn print(result: &(impl Display + Serialize), as_json: bool) -> ExitCode {
+    let text = match as_json {
+        true => serde_json::to_string_pretty(result).map_err(io::Error::from),
+        false => Ok(result.to_string()),
     };
     match text.and_then(|text| writeln!(io::stdout(), "{text}")) {
         Ok(()) => ExitCode::SUCCESS,

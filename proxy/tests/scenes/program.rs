@@ -378,3 +378,30 @@ async fn a_hundred_megabytes_pass_with_little_memory() {
     // would take 97,656 KiB.
     assert!(grown < 48 * 1024, "grew by {grown} KiB");
 }
+
+/// Issue 16: `check` finds what the start would find, and says what it understood.
+#[test]
+fn check_says_what_the_settings_mean_and_ends_as_the_start_would() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let settings = "store = \"redis://user:secret@cache:6379/1\"\n[[cache_page]]\npath = \"/blog/*\"\ntimeout = 300\n\
+                    [[cache_page]]\npath = \"/blog/new/\"\n[[cache_page]]\npath = \"/off/\"\ntimeout = \"off\"\n";
+    std::fs::write(file.path(), settings).unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = run(&["check", "--config", path, "--origin", "http://app:9000"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = format!(
+        "listen    http://127.0.0.1:8000\norigin    http://app:9000\nstore     redis://cache:6379/1\nkeys      path\n\
+         site      localhost and the port\nnear      off\nadmin     off\nrule      /blog/*, 300 s\n\
+         rule      /blog/new/, 60 s\nrule      /off/, off\nwarning   {path}:5: "
+    );
+    assert!(output.status.success() && said.starts_with(&expected), "{said}");
+    assert!(!said.contains("secret"), "{said}");
+    let json = run(&["check", "--json", "--config", path]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let rules = serde_json::json!([
+        { "path": "/blog/*", "timeout": 300 }, { "path": "/blog/new/", "timeout": 60 }, { "path": "/off/", "timeout": null },
+    ]);
+    assert_eq!((&json["rules"], json["warnings"].as_array().unwrap().len()), (&rules, 1));
+    let faults = refused(&run(&["check", "--config", path, "--listen", "x", "--site", "a b"]));
+    assert_eq!(faults.lines().count(), 2, "{faults}");
+}
