@@ -8,7 +8,7 @@ use clap::Parser as _;
 use origin::{Args, Command, Config, Database, Origin};
 use server::{ClientDeadlines, ClientLimits, Clients, refuse};
 use tokio::runtime::Builder;
-use tracing::info;
+use tracing::{info, warn};
 
 /// A naive page of a large table can take many seconds.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ async fn start() -> ExitCode {
         Ok(bound) => bound,
         Err(fault) => return refuse(&fault),
     };
-    let stop = match server::stop_signal() {
+    let stop = match server::stop_signal(|| warn!("SIGHUP ignored: it has no meaning here")) {
         Ok(stop) => stop,
         Err(error) => return refuse(&format!("cannot listen for signals: {error}")),
     };

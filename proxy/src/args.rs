@@ -73,6 +73,16 @@ pub struct Args {
     )]
     pub admin: Option<String>,
 
+    /// Where a line is written for each request; the file sets its format [default: off]
+    #[arg(
+        long,
+        global = true,
+        value_name = "off|stdout|stderr|FILE",
+        env = "PROXY_ACCESS_LOG",
+        hide_env_values = true
+    )]
+    pub access_log: Option<String>,
+
     /// A path to cache, and for how long (60 seconds by default) or off; a trailing * makes it a prefix. Repeatable, the
     /// first match counts; these rules come before those of the file
     #[arg(

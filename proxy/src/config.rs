@@ -5,6 +5,7 @@ mod address;
 mod admin;
 mod django;
 mod limits;
+mod log;
 mod parse;
 mod rules;
 mod settings;
@@ -25,6 +26,7 @@ use crate::policy::Rule;
 use crate::request::site::Site;
 pub use address::StoreUrl;
 pub use admin::{Admin, AdminAddress, Token};
+pub use log::{LogFormat, LogSettings, LogTarget};
 use parse::Scheme;
 use settings::{File, Setting, Settings};
 pub use summary::Summary;
@@ -68,6 +70,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// How long the port stays open after a signal to stop, while `/readyz` says that the proxy drains.
     pub pre_stop_delay: Duration,
+    /// The access log; `None` if it is off.
+    pub access_log: Option<LogSettings>,
     /// Settings that are valid but probably a mistake, to be logged.
     pub warnings: Vec<String>,
 }
@@ -149,6 +153,7 @@ struct Flagged {
     site: Option<Option<Site>>,
     trusted_proxies: Option<Vec<IpNet>>,
     admin: Option<Option<Admin>>,
+    access_log: Option<Option<LogSettings>>,
 }
 
 fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
@@ -163,6 +168,7 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
     let site = flag("--site (PROXY_SITE)", &args.site);
     let trusted = flag("--trusted-proxies (PROXY_TRUSTED_PROXIES)", &args.trusted_proxies);
     let admin = flag("--admin (PROXY_ADMIN)", &args.admin);
+    let access_log = flag("--access-log (PROXY_ACCESS_LOG)", &args.access_log);
     let flagged = Flagged {
         listen: settings.take("listen", listen, "127.0.0.1:8000", address::listen),
         takeover: settings.take("takeover", takeover, "", parse::socket),
@@ -172,6 +178,7 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
         site: settings.take("site", site, "", address::site),
         trusted_proxies: settings.take("trusted_proxies", trusted, "", address::networks),
         admin: admin::admin(admin, settings),
+        access_log: log::log(access_log, settings),
     };
     if let (Some(listen), Some(origin)) = (&flagged.listen, &flagged.origin)
         && origin.is_at(*listen)
@@ -185,7 +192,7 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
 
 /// Parses everything except the rules; `None` if there is a fault, which is then in the list.
 fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
-    let Flagged { listen, takeover, origin, store, keys, site, trusted_proxies, admin } =
+    let Flagged { listen, takeover, origin, store, keys, site, trusted_proxies, admin, access_log } =
         flagged(args, &mut settings);
     let mut warnings = Vec::new();
     let sharing = match keys {
@@ -226,6 +233,7 @@ fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
         clients: server::Clients { deadlines: client_deadlines, limits: client_limits },
         admin: admin?,
         pre_stop_delay: pre_stop_delay?.unwrap_or_default(),
+        access_log: access_log?,
         warnings,
     })
 }

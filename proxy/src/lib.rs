@@ -10,13 +10,14 @@
 //!    share the flight (`share`).
 //! 5. `policy` decides whether the answer may be stored. `way/fill.rs` relays it to the client as it arrives, captures it,
 //!    and puts it into the store.
-//! 6. `way/answered.rs` records the outcome and logs it.
+//! 6. `way/answered.rs` records the outcome, and logs it (`access_log`).
 //!
 //! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait
 //! for other programs, with deadlines. `tests/architecture.rs` checks which of these modules may use which.
 //!
 //! Not supported: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 
+mod access_log;
 mod admin;
 mod args;
 mod config;
@@ -41,9 +42,13 @@ mod variants;
 mod way;
 mod weight;
 
+pub use access_log::AccessLog;
 pub use admin::{AdminPort, AdminServer, RunningAdmin};
 pub use args::{Args, Check, Command, Explain};
-pub use config::{Admin, AdminAddress, Config, Deadlines, Faults, Limits, StoreUrl, Summary, Token};
+pub use config::{
+    Admin, AdminAddress, Config, Deadlines, Faults, Limits, LogFormat, LogSettings, LogTarget, StoreUrl,
+    Summary, Token,
+};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use origin::{Origin, OriginDeadlines, OriginLimits};
 pub use page::format::{Format, Pickled};

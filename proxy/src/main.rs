@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::Parser as _;
 use mimalloc::MiMalloc;
 use proxy::{
-    Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, MemoryStore, Proxy, RedisStore,
-    RunningAdmin, Site, Store, StoreUrl, Summary,
+    AccessLog, Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, MemoryStore, Proxy,
+    RedisStore, RunningAdmin, Site, Store, StoreUrl, Summary,
 };
 use serde::Serialize;
 use server::{Clients, Offer, Predecessor, Workers, refuse};
@@ -26,6 +26,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The proxy answers this by itself: it may not be forwarded (RFC 9110 §7.6.2).
 const HEALTH: &str = "OPTIONS / HTTP/1.1\r\nMax-Forwards: 0\r\n";
+
+/// For the last lines of the access log, which a slow pipe may not take.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     server::run(Builder::new_current_thread(), start())
@@ -58,7 +61,11 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         Ok(ports) => ports,
         Err(fault) => return refuse(&fault),
     };
-    let stop = match server::stop_signal() {
+    let access_log = match config.access_log.as_ref().map(AccessLog::open).transpose() {
+        Ok(access_log) => access_log.map(Arc::new),
+        Err(error) => return refuse(&format!("--access-log (PROXY_ACCESS_LOG): {error}")),
+    };
+    let stop = match server::stop_signal(on_hangup(access_log.clone())) {
         Ok(stop) => stop,
         Err(error) => return refuse(&format!("cannot install the signal handlers: {error}")),
     };
@@ -89,7 +96,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         Clients { limits: config.clients.limits.affordable(config.limits.origin.requests), ..config.clients };
     warn_of_scheme(config, &store);
     server::announce("proxy", format_args!("http://{address}"));
-    let proxy = Arc::new(Proxy::new(config, site, store));
+    let proxy = Arc::new(Proxy::new(config, site, store).with_access_log(access_log.clone()));
     proxy.check_store().await;
     if let Some(predecessor) = predecessor {
         predecessor.relieve().await;
@@ -106,7 +113,21 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
         warn!("stopped before all pages were stored: the shutdown deadline has passed");
     }
+    if let Some(access_log) = access_log {
+        access_log.finish(LAST_LINES);
+    }
     ExitCode::SUCCESS
+}
+
+/// The answer to SIGHUP.
+fn on_hangup(access_log: Option<Arc<AccessLog>>) -> impl FnMut() {
+    move || match &access_log {
+        Some(access_log) => {
+            info!("access log opened anew; settings are read at the start, and only a restart changes them");
+            access_log.reopen();
+        }
+        None => warn!("SIGHUP ignored: settings are read at the start, and only a restart changes them"),
+    }
 }
 
 /// The configured site, or `localhost` and the listening port.

@@ -84,6 +84,8 @@ pub(crate) struct Fetched {
     pub(crate) head: response::Parts,
     pub(crate) body: Download,
     pub(crate) length: Length,
+    /// From the wait for a turn to the head of the answer.
+    pub(crate) took: Duration,
 }
 
 impl Upstream {
@@ -120,6 +122,7 @@ impl Upstream {
         body: Option<Incoming>,
         peer: SocketAddr,
     ) -> Result<Fetched, OriginError> {
+        let began = Instant::now();
         let place = self.gate.enter().await?;
         let until = self.deadlines.total.map(|total| Instant::now() + total);
         head.version = hyper::Version::HTTP_11;
@@ -134,7 +137,7 @@ impl Upstream {
             (answer, _) => answer,
         };
         let (response, link) = answer.map_err(|failure| self.error(failure))?;
-        let mut fetched = self.received(response, until, (link, place));
+        let mut fetched = self.received(response, began.elapsed(), until, (link, place));
         fetched.body.begin().await.map_err(|error| OriginError::Answer(Arc::new(error)))?;
         Ok(fetched)
     }
@@ -190,6 +193,7 @@ impl Upstream {
     fn received(
         &self,
         response: Response<Incoming>,
+        took: Duration,
         until: Option<Instant>,
         held: (Link, Admitted),
     ) -> Fetched {
@@ -208,7 +212,7 @@ impl Upstream {
             head.headers.insert(CONTENT_LENGTH, length);
         }
         receive::remove_hop_by_hop(&mut head.headers);
-        Fetched { head, body: Download::new(body, self.deadlines.idle, until, held), length }
+        Fetched { head, body: Download::new(body, self.deadlines.idle, until, held), length, took }
     }
 }
 

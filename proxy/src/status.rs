@@ -180,6 +180,28 @@ impl CacheStatus {
         }
     }
 
+    /// The seconds that the page stays fresh, as the header says them.
+    pub(crate) fn ttl(self) -> Option<i64> {
+        match self {
+            Self::Hit(Hit::Fresh | Hit::Range, _, ttl) => ttl.map(|ttl| ttl.max(0)),
+            Self::Hit(_, _, ttl) => ttl,
+            _ => None,
+        }
+    }
+
+    /// The fixed name of what the header says besides, or of the reason why the cache was left out.
+    pub(crate) fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::Hit(Hit::Fresh, Source::Near, _) => Some("near"),
+            Self::Hit(Hit::Fresh, Source::Store, _) => None,
+            Self::Hit(Hit::Range, ..) => Some("range"),
+            Self::Hit(Hit::Grace, ..) => Some("grace"),
+            Self::Hit(Hit::StaleIfError, ..) => Some("stale-if-error"),
+            Self::Miss(_, fill) => fill.parameters().strip_prefix("; detail="),
+            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) => self.bypass(),
+        }
+    }
+
     /// The fixed name of the reason why the cache was left out, if it was.
     pub(crate) fn bypass(self) -> Option<&'static str> {
         match self {
@@ -321,6 +343,12 @@ mod tests {
                 (&headers[X_CACHE], &headers[CACHE_STATUS]),
                 (&x_cache.parse().unwrap(), &cache_status.parse().unwrap())
             );
+            let parameter = |name: &str| cache_status.split("; ").find_map(|text| text.strip_prefix(name));
+            assert_eq!(status.ttl().map(|ttl| ttl.to_string()).as_deref(), parameter("ttl="));
+            // That of a method has a name of its own in the header.
+            let detail =
+                parameter("detail=").or((status == CacheStatus::Passed(Pass::Method)).then_some("method"));
+            assert_eq!(status.detail(), detail);
         }
     }
 

@@ -24,6 +24,7 @@ pub(crate) use report::Report;
 #[cfg(test)]
 pub(crate) use report::{OriginState, RuleState};
 
+use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::counts::RequestCounts;
 use crate::head_cache::HeadCache;
@@ -72,6 +73,8 @@ pub struct Proxy<S> {
     tasks: TaskTracker,
     /// The figures of the requests, if the settings want them.
     counts: Option<RequestCounts>,
+    /// A line for each request, if the settings want them.
+    access_log: Option<Arc<AccessLog>>,
     max_entry: u64,
     heads: HeadCache,
     /// The near cache, if it is on and the store reports its changes.
@@ -100,9 +103,16 @@ impl<S: Store> Proxy<S> {
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
             counts: config.admin.is_some().then(|| RequestCounts::new(config.rules.len())),
+            access_log: None,
             max_entry: config.max_entry,
             heads: HeadCache::new(),
         }
+    }
+
+    /// Writes a line for each request into this log.
+    #[must_use]
+    pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
+        Self { access_log, ..self }
     }
 
     /// Tries each command that the proxy needs of the store. The store warns of those that it refuses.

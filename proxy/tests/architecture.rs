@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, a file or a folder of `src`, and the rooms that it may name. A room names only rooms above it.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("args", &[]),
     ("text", &[]),
     ("pickle", &[]),
@@ -25,9 +25,11 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("error", &["origin", "request"]),
     ("share", &["error", "key", "page", "store"]),
     ("config", &["args", "key", "origin", "page", "pickle", "policy", "request"]),
+    ("access_log", &["config", "status"]),
     (
         "way",
         &[
+            "access_log",
             "args",
             "config",
             "counts",
@@ -51,7 +53,20 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("main", &[]),
     (
         "lib",
-        &["admin", "args", "config", "key", "origin", "page", "policy", "probe", "request", "store", "way"],
+        &[
+            "access_log",
+            "admin",
+            "args",
+            "config",
+            "key",
+            "origin",
+            "page",
+            "policy",
+            "probe",
+            "request",
+            "store",
+            "way",
+        ],
     ),
 ];
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use clap::Parser as _;
-use proxy::{Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
+use proxy::{AccessLog, Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
 use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,15 +32,16 @@ struct Stand {
 }
 
 impl Stand {
-    fn new<S: Store>(near: &str, store: S) -> Self {
+    fn new<S: Store>(settings: &str, store: S) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let client = runtime.block_on(async {
             let origin = origin().await;
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let args = Args::try_parse_from(["proxy", "--origin", &origin, "--cache", "/p/"]).unwrap();
-            let config = Config::parse(&args, Some(("budget.toml", near))).unwrap();
-            let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
+            let config = Config::parse(&args, Some(("budget.toml", settings))).unwrap();
+            let log = config.access_log.as_ref().map(|log| Arc::new(AccessLog::open(log).unwrap()));
+            let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store).with_access_log(log));
             tokio::spawn(server::serve(listener, proxy, config.clients, std::future::pending()));
             TcpStream::connect(address).await.unwrap()
         });
@@ -123,8 +124,12 @@ fn a_hit_keeps_its_budget() {
     let memory = Stand::new("", MemoryStore::new(64 << 20)).count("X-Cache: HIT");
     let far = Stand::new("", store()).count("X-Cache: HIT");
     let near = Stand::new("near = \"64MiB\"", store()).count("detail=near");
-    println!("memory {memory}, Redis {far}, near {near}");
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let log = format!("near = \"64MiB\"\n[log]\nformat = \"json\"\naccess = {:?}\n", log.path());
+    let logged = Stand::new(&log, store()).count("detail=near");
+    println!("memory {memory}, Redis {far}, near {near}, with a log {logged}");
     keeps("a hit from memory", memory, 2);
     keeps("a hit from Redis", far, 9);
     keeps("a near hit", near, 1);
+    keeps("a near hit with an access log", logged, 3);
 }

@@ -70,15 +70,15 @@ pub fn announce(name: &str, at: impl Display) {
     let _ = writeln!(io::stdout(), "{name} listening on {at}");
 }
 
-/// Completes at SIGTERM, SIGINT or SIGQUIT; at a second of them the program exits at once. SIGHUP, SIGUSR1 and SIGUSR2
-/// are only logged. Fails if the handlers cannot be installed, before the server starts.
-pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+/// Completes at SIGTERM, SIGINT or SIGQUIT; at a second of them the program exits at once. Each SIGHUP calls `hangup`; SIGUSR1
+/// and SIGUSR2 are only logged. Fails if the handlers cannot be installed, before the server starts.
+pub fn stop_signal(mut hangup: impl FnMut() + Send + 'static) -> io::Result<impl Future<Output = ()>> {
     let mut signals = Signals::install()?;
     Ok(async move {
-        signals.stop().await;
+        signals.stop(&mut hangup).await;
         info!("stopping");
         tokio::spawn(async move {
-            let kind = signals.stop().await;
+            let kind = signals.stop(&mut hangup).await;
             warn!("stopped at once");
             // As a shell reports it: 130 for Ctrl-C, 143 for SIGTERM.
             std::process::exit(128 + kind.as_raw_value());
@@ -108,14 +108,14 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that asks the program to stop, and logs the others.
-    async fn stop(&mut self) -> SignalKind {
+    /// Waits for a signal that asks the program to stop, calls `hangup` at each SIGHUP, and logs the others.
+    async fn stop(&mut self, hangup: &mut impl FnMut()) -> SignalKind {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return SignalKind::terminate(),
                 _ = self.interrupt.recv() => return SignalKind::interrupt(),
                 _ = self.quit.recv() => return SignalKind::quit(),
-                _ = self.hangup.recv() => warn!("SIGHUP ignored: settings are read at the start, and only a restart changes them"),
+                _ = self.hangup.recv() => hangup(),
                 _ = self.user1.recv() => warn!("SIGUSR1 ignored: it has no meaning here"),
                 _ = self.user2.recv() => warn!("SIGUSR2 ignored: it has no meaning here"),
             }

@@ -12,7 +12,7 @@ use server::RequestHead;
 use server::SentTarget;
 
 use super::Refusal;
-use super::receive::X_FORWARDED_PROTO;
+use super::receive::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 
 /// A checked request: it has exactly one valid Host, and its target is a path.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,25 @@ impl<'a> Question<'a> {
         let target = target_of(&parts.uri, &parts.extensions);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         Self { method: &parts.method, scheme: scheme(lines), authority, target, path, query, peer, lines }
+    }
+
+    /// The question of a request that hyper read, as it was sent: for its record alone, since
+    /// [`super::receive::receive`] has not checked it.
+    pub(crate) fn as_sent<B>(request: &'a Request<B>, peer: SocketAddr, trusted: &TrustedProxies) -> Self {
+        let (uri, lines) = (request.uri(), Lines::Map(request.headers()));
+        let authority = || uri.authority().map_or("", |authority| authority.as_str());
+        let of_uri = || uri.path_and_query().map_or_else(authority, |target| target.as_str());
+        let target = request.extensions().get().map_or_else(of_uri, SentTarget::as_str);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let scheme = if trusted.contains(peer.ip()) { scheme(lines) } else { "http" };
+        let authority = lines.get(&HOST).unwrap_or_default();
+        Self { method: request.method(), scheme, authority, target, path, query, peer, lines }
+    }
+
+    /// In place of a request that could not be read, for its record alone.
+    pub(crate) fn unread(method: &'a Method, headers: &'a HeaderMap, peer: SocketAddr) -> Self {
+        let (lines, none) = (Lines::Map(headers), "-");
+        Self { method, scheme: "", authority: b"", target: none, path: none, query: "", peer, lines }
     }
 
     /// The question of a GET with these headers.
@@ -163,6 +182,30 @@ impl TrustedProxies {
         let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer))
     }
+
+    /// The client: the peer or, behind trusted proxies, the last address in `X-Forwarded-For` that is not one of theirs.
+    pub(crate) fn client(&self, peer: IpAddr, lines: Lines<'_>) -> IpAddr {
+        let mut client = peer.to_canonical();
+        if !self.contains(client) {
+            return client;
+        }
+        let values: Vec<_> = lines.get_all(&X_FORWARDED_FOR).collect();
+        let members = values.iter().rev().flat_map(|value| value.rsplit(|&byte| byte == b','));
+        for member in members.map_while(address) {
+            client = member;
+            if !self.contains(client) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// An address, with or without a port.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let address = text.parse().or_else(|_| text.parse().map(|address: SocketAddr| address.ip()));
+    address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// Refuses an invalid Host (RFC 9112 §3.2).

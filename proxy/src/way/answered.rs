@@ -1,27 +1,38 @@
 //! The record of a request: the only place that counts it and writes its log line.
 
-use std::fmt::Display;
+use std::io::Write as _;
+use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hyper::{Method, StatusCode};
+use hyper::header::{HeaderName, REFERER, USER_AGENT};
+use hyper::{Method, StatusCode, Version};
 use server::Record;
 use tokio::time::Instant;
 use tracing::{Level, debug};
 
-use super::Proxy;
+use super::{Proxy, now};
+use crate::access_log::{LogLine, Text, WorkerLog};
 use crate::counts::{Cells, CountedRequest};
-use crate::status::CacheStatus;
+use crate::origin::Origin;
+use crate::policy::Rule;
+use crate::request::Question;
+use crate::status::{CacheStatus, Outcome};
 
 /// The status of a request whose client left before its answer began, as in nginx's log.
 const CLIENT_GONE: u16 = 499;
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The record of a request, from its beginning to the last byte of its answer. Dropping it counts the request and writes
-/// the line.
+/// the lines.
 #[derive(Debug)]
 pub struct Answered {
     /// The cells of the worker that the request began on, if requests are counted.
     cells: Option<Arc<Cells>>,
-    /// For the log, if it wants the line.
+    /// For the logs, if one of them wants a line.
     asked: Option<Box<Asked>>,
     /// The place of the rule, if the request has one and requests are counted.
     rule: Option<usize>,
@@ -29,35 +40,89 @@ pub struct Answered {
     cache: CacheStatus,
     /// Of the body, as they were handed to hyper or, by the front, to the kernel.
     bytes: u64,
-    began: Instant,
+    pub(super) began: Instant,
 }
 
-/// The fields of the log line that only the log has.
+/// The fields of the lines that only the logs have.
 #[derive(Debug)]
 struct Asked {
+    /// The access log of the worker that the request began on, if there is one.
+    log: Option<Arc<WorkerLog>>,
     method: Method,
-    target: String,
+    texts: Texts,
+    client: IpAddr,
+    scheme: &'static str,
+    /// `None` if no request was read.
+    version: Option<Version>,
+    /// The origin that was asked, and how long it took for the head.
+    origin: Option<(String, Duration)>,
+    looked: Option<Duration>,
 }
 
+/// The texts of [`Asked`] in one piece of memory, so that a hit allocates little.
+#[derive(Debug)]
+struct Texts {
+    /// At the end, the path of the rule.
+    all: Vec<u8>,
+    ends: [usize; TEXTS],
+}
+
+/// Target, Host, Referer, User-Agent, X-Request-Id and traceparent.
+const TEXTS: usize = 6;
+
+/// Most rules have shorter paths.
+const RULE: usize = 64;
+
 impl<S> Proxy<S> {
-    /// Begins the record of a request. It copies what was asked only if the log level would not drop the line.
+    /// Begins the record of a request. It copies what was asked only if a log wants it.
     pub(super) fn record(
         &self,
-        method: &Method,
-        target: impl Display,
-        path: &str,
+        question: &Question<'_>,
+        version: Option<Version>,
         began: Instant,
     ) -> Answered {
-        let asked = || Box::new(Asked { method: method.clone(), target: target.to_string() });
         let cells = self.counts.as_ref().map(|counts| counts.own().clone());
+        let log = self.access_log.as_ref().map(|log| log.own().clone());
+        let is_logged = log.is_some() || tracing::enabled!(Level::DEBUG);
+        let place = || self.policy.rules().position(question.path);
+        let rule = if cells.is_some() || log.is_some() { place() } else { None };
         Answered {
-            rule: cells.as_ref().and_then(|_| self.policy.rules().position(path)),
+            asked: is_logged.then(|| Box::new(self.asked(question, version, rule, log))),
+            rule,
             cells,
-            asked: tracing::enabled!(Level::DEBUG).then(asked),
             status: StatusCode::from_u16(CLIENT_GONE).unwrap_or_default(),
             cache: CacheStatus::Failed("unanswered"),
             bytes: 0,
             began,
+        }
+    }
+
+    fn asked(
+        &self,
+        question: &Question<'_>,
+        version: Option<Version>,
+        rule: Option<usize>,
+        log: Option<Arc<WorkerLog>>,
+    ) -> Asked {
+        let header = |name: &HeaderName| question.lines.get(name).unwrap_or_default();
+        let rule = rule.and_then(|place| self.policy.rules().all().get(place));
+        let texts = [
+            question.target.as_bytes(),
+            question.authority,
+            header(&REFERER),
+            header(&USER_AGENT),
+            header(&X_REQUEST_ID),
+            header(&TRACEPARENT),
+        ];
+        Asked {
+            log,
+            method: question.method.clone(),
+            texts: Texts::new(texts, rule.map(|rule| &**rule)),
+            client: self.trusted.client(question.peer.ip(), question.lines),
+            scheme: question.scheme,
+            version,
+            origin: None,
+            looked: None,
         }
     }
 }
@@ -67,6 +132,118 @@ impl Answered {
     pub(super) fn with(mut self, status: StatusCode, cache: CacheStatus) -> Self {
         (self.status, self.cache) = (status, cache);
         self
+    }
+
+    /// Adds how long the look into the store took, if that is known.
+    pub(super) fn looked(&mut self, took: Option<Duration>) {
+        if let Some(asked) = &mut self.asked {
+            asked.looked = took;
+        }
+    }
+
+    /// Adds how long the origin took, if it was asked.
+    pub(super) fn fetched(&mut self, took: Option<Duration>, origin: &Origin) {
+        if let (Some(asked), Some(took)) = (&mut self.asked, took) {
+            asked.origin = Some((origin.to_string(), took));
+        }
+    }
+
+    fn count(&self, cells: &Cells, took: Duration) {
+        cells.count(&CountedRequest {
+            outcome: self.cache.outcome(self.status),
+            status: self.status,
+            rule: self.rule,
+            detail: self.cache.bypass(),
+            bytes: self.bytes,
+            took,
+        });
+    }
+
+    /// Writes the line of the log of the program, at its level.
+    fn log(&self, asked: &Asked, took: Duration) {
+        let ([target, ..], _) = asked.texts.get();
+        debug!(
+            method = %asked.method,
+            target = &*String::from_utf8_lossy(target),
+            status = self.status.as_u16(),
+            cache_status = %self.cache,
+            bytes = self.bytes,
+            microseconds = took.as_micros() as u64,
+            "answered"
+        );
+    }
+
+    /// Writes the line of the access log, unless it is that of a hit which is left out.
+    fn log_access(&self, asked: &Asked, log: &WorkerLog, took: Duration) {
+        let (settings, outcome) = (log.settings(), self.cache.outcome(self.status));
+        if outcome == Outcome::Hit
+            && settings.sample_hits < 1.0
+            && rand::random::<f64>() >= settings.sample_hits
+        {
+            return;
+        }
+        let ([target, host, referer, user_agent, request_id, traceparent], rule) = asked.texts.get();
+        // The place of what was not read is taken by a dash, which is for the program's log.
+        let (method, target, protocol) = match asked.version {
+            None => ("", &[][..], ""),
+            Some(Version::HTTP_10) => (asked.method.as_str(), target, "HTTP/1.0"),
+            Some(_) => (asked.method.as_str(), target, "HTTP/1.1"),
+        };
+        let (path, query) = split_query(target);
+        let (target, query, referer) = match settings.redact_query {
+            true => (path, &[][..], split_query(referer).0),
+            false => (target, query, referer),
+        };
+        let (origin, origin_us) =
+            asked.origin.as_ref().map(|(origin, took)| (&**origin, micros(*took))).unzip();
+        log.add(&LogLine {
+            time: now() - took,
+            client: asked.client,
+            method: Text(method.as_bytes()),
+            scheme: Text(asked.scheme.as_bytes()),
+            host: Text(host),
+            path: Text(path),
+            query: Text(query),
+            protocol: Text(protocol.as_bytes()),
+            status: self.status.as_u16(),
+            bytes: self.bytes,
+            duration_us: micros(took),
+            outcome: outcome.name(),
+            detail: self.cache.detail(),
+            ttl: self.cache.ttl(),
+            rule: Text(rule),
+            origin: Text(origin.unwrap_or_default().as_bytes()),
+            origin_us,
+            store_us: asked.looked.map(micros),
+            referer: Text(referer),
+            user_agent: Text(user_agent),
+            request_id: Text(request_id),
+            trace_id: Text(trace_id(traceparent)),
+            target: Text(target),
+            cache_status: self.cache,
+        });
+    }
+}
+
+impl Texts {
+    fn new(texts: [&[u8]; TEXTS], rule: Option<&Rule>) -> Self {
+        let mut all = Vec::with_capacity(texts.iter().map(|text| text.len()).sum::<usize>() + RULE);
+        let ends = texts.map(|text| {
+            all.extend_from_slice(text);
+            all.len()
+        });
+        if let Some(rule) = rule {
+            // A vector takes everything.
+            let _ = write!(all, "{}", rule.path);
+        }
+        Self { all, ends }
+    }
+
+    /// The texts, and the path of the rule.
+    fn get(&self) -> ([&[u8]; TEXTS], &[u8]) {
+        let mut start = 0;
+        let texts = self.ends.map(|end| &self.all[mem::replace(&mut start, end)..end]);
+        (texts, &self.all[start..])
     }
 }
 
@@ -83,25 +260,33 @@ impl Drop for Answered {
         }
         let took = self.began.elapsed();
         if let Some(cells) = &self.cells {
-            cells.count(&CountedRequest {
-                outcome: self.cache.outcome(self.status),
-                status: self.status,
-                rule: self.rule,
-                detail: self.cache.bypass(),
-                bytes: self.bytes,
-                took,
-            });
+            self.count(cells, took);
         }
         if let Some(asked) = &self.asked {
-            debug!(
-                method = %asked.method,
-                target = asked.target,
-                status = self.status.as_u16(),
-                cache_status = %self.cache,
-                bytes = self.bytes,
-                microseconds = took.as_micros() as u64,
-                "answered"
-            );
+            self.log(asked, took);
+            if let Some(log) = &asked.log {
+                self.log_access(asked, log, took);
+            }
         }
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    took.as_micros() as u64
+}
+
+/// A target or a URL before its `?`, and what follows.
+fn split_query(text: &[u8]) -> (&[u8], &[u8]) {
+    match text.iter().position(|&byte| byte == b'?') {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, &[]),
+    }
+}
+
+/// The trace in a `traceparent` (W3C Trace Context §3.2): `VERSION-TRACE-PARENT-FLAGS`.
+fn trace_id(traceparent: &[u8]) -> &[u8] {
+    let trace = traceparent.split(|&byte| byte == b'-').nth(1).unwrap_or_default();
+    let is_trace =
+        trace.len() == 32 && trace.iter().all(u8::is_ascii_hexdigit) && trace.iter().any(|&b| b != b'0');
+    if is_trace { trace } else { &[] }
 }

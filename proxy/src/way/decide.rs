@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use server::{Answer, Decided, Record as _, Refused, RequestHead};
 use tokio::time::Instant;
 
@@ -55,6 +56,29 @@ pub struct Serving {
     pub(super) time_of_page: SystemTime,
     /// The page to fetch meanwhile, if a refresh is due.
     pub(super) refresh: Option<Box<WantedPage>>,
+    /// How long the look into the store took, if the access log says it.
+    pub(super) looked: Option<Duration>,
+}
+
+impl Decision {
+    /// That the look into the store took so long.
+    fn after(mut self, looked: Duration) -> Self {
+        match &mut self {
+            Self::Serve(serving) => serving.looked = Some(looked),
+            Self::Fetch(wanted) => wanted.looked = Some(looked),
+            Self::Pass(_) | Self::Refuse(_) => {}
+        }
+        self
+    }
+
+    /// How long the look into the store took, if that is known.
+    pub(super) fn looked(&self) -> Option<Duration> {
+        match self {
+            Self::Serve(serving) => serving.looked,
+            Self::Fetch(wanted) => wanted.looked,
+            Self::Pass(_) | Self::Refuse(_) => None,
+        }
+    }
 }
 
 impl Serving {
@@ -80,6 +104,8 @@ pub struct WantedPage {
     pub(super) began: Instant,
     /// The stale page to serve if the fetch fails.
     pub(super) old: Option<StoredPage>,
+    /// How long the look into the store took, if the access log says it.
+    pub(super) looked: Option<Duration>,
 }
 
 /// A decision as far as it can be made without waiting.
@@ -157,7 +183,8 @@ impl<S: Store> server::Handler for Proxy<S> {
         let method = Method::from_bytes(b"-").unwrap_or_default();
         let status = StatusCode::from_u16(refused.status).unwrap_or_default();
         let cache = CacheStatus::Failed(refused.name);
-        self.record(&method, "-", "-", Instant::now()).with(status, cache).sent(bytes);
+        let record = self.record(&Question::unread(&method, &HeaderMap::new(), peer), None, Instant::now());
+        record.with(status, cache).sent(bytes);
         cache.lines()
     }
 }
@@ -201,7 +228,8 @@ impl<S: Store> Proxy<S> {
     ) -> Decision {
         let PendingLookup { id, rule, began } = pending;
         let lookup = self.stored_page(&id, &rule, question, began, values).await;
-        judge(lookup, id, &rule, question, began)
+        let decision = judge(lookup, id, &rule, question, began);
+        if self.access_log.is_some() { decision.after(began.elapsed()) } else { decision }
     }
 
     fn question<'a>(&self, head: &'a RequestHead<'a>, peer: SocketAddr) -> Result<Question<'a>, Refusal> {
@@ -239,8 +267,9 @@ impl<S: Store> Proxy<S> {
         };
         self.refresh(&mut serving, || question.to_parts(), question.peer);
         let cache = serving.cache();
-        let Serving { page, part, now: at, time_of_page, .. } = serving;
-        let record = self.record(question.method, question.target, question.path, began).with(status, cache);
+        let Serving { page, part, now: at, time_of_page, looked, .. } = serving;
+        let mut record = self.record(question, Some(Version::HTTP_11), began).with(status, cache);
+        record.looked(looked);
         let head = page.write_head(time_of_page, cache, &part);
         let has_body = *question.method != Method::HEAD && part != Part::NotModified;
         Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), at, record })
@@ -265,7 +294,15 @@ fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, 
         Lookup::Hit(found) => found,
         Lookup::Miss(miss, marker) => {
             let rule = rule.clone();
-            return Decision::Fetch(Box::new(WantedPage { id, rule, miss, marker, began, old: None }));
+            return Decision::Fetch(Box::new(WantedPage {
+                id,
+                rule,
+                miss,
+                marker,
+                began,
+                old: None,
+                looked: None,
+            }));
         }
     };
     let now = now();
@@ -273,7 +310,7 @@ fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, 
     let freshness = rule.freshness(page.expires(), page.cost(), time_of_page, rand::random);
     let wanted = |old| {
         let rule = rule.clone();
-        Box::new(WantedPage { id, rule, miss: Miss::Stale, marker: marker.clone(), began, old })
+        Box::new(WantedPage { id, rule, miss: Miss::Stale, marker: marker.clone(), began, old, looked: None })
     };
     let (hit, refresh) = match freshness {
         Freshness::Fresh => (Hit::Fresh, None),
@@ -282,5 +319,5 @@ fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, 
         Freshness::IfError => return Decision::Fetch(wanted(Some(page))),
     };
     let part = page.part(question.method, question.lines);
-    Decision::Serve(Serving { page, source, hit, part, marker, now, time_of_page, refresh })
+    Decision::Serve(Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked: None })
 }

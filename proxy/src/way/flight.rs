@@ -192,9 +192,9 @@ impl<S: Store> Flight<S> {
         let limit = self.proxy.max_entry;
         let (client, body) = FillBody::new(fetched.length.known(), limit);
         let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
-        let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise));
+        let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise)).after(fetched.took);
         let key = plan.key.clone();
-        let Fetched { head, body, length } = fetched;
+        let Fetched { head, body, length, .. } = fetched;
         let store = is_reachable.then(|| self.proxy.store.clone());
         let (tasks, faults) = (self.proxy.tasks.clone(), self.proxy.faults.clone());
         let filling = Filling { store, plan, head, body, length, limit, client, faults };

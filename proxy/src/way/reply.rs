@@ -1,5 +1,7 @@
 //! Answers that hyper writes, with their cache status.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body as _;
@@ -28,19 +30,26 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(super) struct Reply {
     pub(super) response: Response<Body>,
     pub(super) cache: CacheStatus,
+    /// How long the origin took for the head, if it was asked for this request.
+    pub(super) origin: Option<Duration>,
 }
 
 impl Reply {
     pub(super) fn new(mut response: Response<Body>, cache: CacheStatus) -> Self {
         cache.apply(response.headers_mut());
-        Self { response, cache }
+        Self { response, cache, origin: None }
+    }
+
+    /// That the origin took so long.
+    pub(super) fn after(self, origin: Duration) -> Self {
+        Self { origin: Some(origin), ..self }
     }
 
     /// A stored page.
     pub(super) fn stored(serving: &Serving) -> Self {
         let cache = serving.cache();
         let response = serving.page.response(serving.time_of_page, cache, &serving.part).map(stored);
-        Self { response, cache }.explained(&serving.part)
+        Self { response, cache, origin: None }.explained(&serving.part)
     }
 
     /// The part of a whole page that a request asks for.
@@ -70,7 +79,7 @@ impl Reply {
 
     /// The origin's answer, relayed.
     pub(super) fn relayed(fetched: Fetched, cache: CacheStatus) -> Self {
-        Self::new(Response::from_parts(fetched.head, Body::Relayed(fetched.body)), cache)
+        Self::new(Response::from_parts(fetched.head, Body::Relayed(fetched.body)), cache).after(fetched.took)
     }
 
     /// The answer to an OPTIONS for the proxy itself.
@@ -119,7 +128,6 @@ fn stored(body: Bytes) -> Body {
 mod tests {
     use std::error::Error as StdError;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
 

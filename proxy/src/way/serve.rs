@@ -6,7 +6,6 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
-use server::SentTarget;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -34,15 +33,13 @@ impl<S: Store> Proxy<S> {
             Some((decision, began)) => (Some(decision), began),
             None => (None, Instant::now()),
         };
-        let (method, uri) = (request.method(), request.uri());
-        let answered = match request.extensions().get::<SentTarget>() {
-            Some(sent) => self.record(method, sent.as_str(), uri.path(), began),
-            None => self.record(method, uri, uri.path(), began),
-        };
-        let reply = self.try_serve(request, peer, decision, began).await.unwrap_or_else(|error| {
+        let question = Question::as_sent(&request, peer, &self.trusted);
+        let mut answered = self.record(&question, Some(request.version()), began);
+        let reply = self.try_serve(request, peer, decision, &mut answered).await.unwrap_or_else(|error| {
             self.log(&error, peer);
             Reply::of_error(&error)
         });
+        answered.fetched(reply.origin, self.upstream.origin());
         let answered = answered.with(reply.response.status(), reply.cache);
         (reply.response, answered)
     }
@@ -52,7 +49,7 @@ impl<S: Store> Proxy<S> {
         request: Request<Incoming>,
         peer: SocketAddr,
         decision: Option<Decision>,
-        began: Instant,
+        answered: &mut Answered,
     ) -> Result<Reply, Error> {
         let (mut request, body) = request.into_parts();
         let is_trusted = self.trusted.contains(peer.ip());
@@ -65,8 +62,9 @@ impl<S: Store> Proxy<S> {
         }
         let decision = match decision {
             Some(decision) => decision,
-            None => self.decide(&Question::of_parts(&request, peer), began, &self.store).await,
+            None => self.decide(&Question::of_parts(&request, peer), answered.began, &self.store).await,
         };
+        answered.looked(decision.looked());
         match decision {
             Decision::Serve(mut serving) => {
                 self.refresh(&mut serving, || request, peer);
@@ -100,7 +98,8 @@ impl<S: Store> Proxy<S> {
         let part = old.part(&request.method, Lines::Map(&request.headers));
         let (page, source, hit, now) = (old.clone(), Source::Store, Hit::StaleIfError, now());
         let time_of_page = wanted.rule.time_of_page(page.expires(), now);
-        let serving = Serving { page, source, hit, part, marker: None, now, time_of_page, refresh: None };
+        let (marker, refresh, looked) = (None, None, wanted.looked);
+        let serving = Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked };
         Ok(Reply::stored(&serving))
     }
 

@@ -23,6 +23,7 @@ macro_rules! scenes {
     };
 }
 
+mod access_log;
 mod admin;
 mod admission;
 mod answered;

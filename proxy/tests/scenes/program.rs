@@ -8,7 +8,7 @@ use crate::support::{Origin, PATIENCE, Script};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_proxy");
 
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
@@ -22,6 +22,8 @@ pub(crate) fn command(args: &[&str]) -> Command {
         "PROXY_KEYS",
         "PROXY_SITE",
         "PROXY_TRUSTED_PROXIES",
+        "PROXY_ADMIN",
+        "PROXY_ACCESS_LOG",
         "PROXY_CACHE",
         "PROXY_ADMIN",
         "RUST_LOG",
@@ -40,13 +42,13 @@ pub(crate) fn refused(output: &Output) -> String {
 }
 
 /// A running proxy and its address. Dropping it kills the proxy.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Running {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = command(args)
             .args(["--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
@@ -66,9 +68,14 @@ impl Running {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Sends a signal, and returns exit code and log.
-    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+    }
+
+    /// Sends a signal, and returns exit code and log.
+    pub(crate) fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        self.signal(signal);
         let code = self.child.wait().unwrap().code();
         let mut log = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
@@ -170,6 +177,8 @@ fn help_lists_flags_with_their_variables_and_defaults() {
         "--cache",
         "--trusted-proxies",
         "PROXY_TRUSTED_PROXIES",
+        "--access-log",
+        "PROXY_ACCESS_LOG",
         "PROXY_CACHE holds any number of rules, with blanks or commas between them",
         "README.md lists them all",
     ] {

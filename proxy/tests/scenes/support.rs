@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser as _;
-use proxy::{Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
+use proxy::{AccessLog, Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
 use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -322,17 +322,25 @@ impl Scene {
 
     /// A proxy with any store and exactly these settings; its site is `localhost:8000`.
     pub(crate) async fn with<S: Store>(origin: SocketAddr, store: S, settings: &str) -> Self {
+        let config = parse(origin, settings);
+        let log = config.access_log.as_ref().map(|log| Arc::new(AccessLog::open(log).unwrap()));
+        Self::serve(config, store, log).await
+    }
+
+    /// The same with an access log that is open already.
+    pub(crate) async fn logging<S: Store>(
+        origin: SocketAddr,
+        store: S,
+        settings: &str,
+        log: Arc<AccessLog>,
+    ) -> Self {
+        Self::serve(parse(origin, settings), store, Some(log)).await
+    }
+
+    async fn serve<S: Store>(config: Config, store: S, log: Option<Arc<AccessLog>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let args = Args::try_parse_from([
-            "proxy",
-            "--origin",
-            &format!("http://{origin}"),
-            "--listen",
-            "127.0.0.1:0",
-        ]);
-        let config = Config::parse(&args.unwrap(), Some(("scene.toml", settings))).unwrap();
-        let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store));
+        let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store).with_access_log(log));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         let served = tokio::spawn(server::serve(listener, proxy, config.clients, stopped));
@@ -363,6 +371,12 @@ impl Scene {
         timeout(PATIENCE, self.served).await.expect("the proxy stops in time").unwrap();
         drop(self.redis);
     }
+}
+
+fn parse(origin: SocketAddr, settings: &str) -> Config {
+    let origin = format!("http://{origin}");
+    let args = Args::try_parse_from(["proxy", "--origin", &origin, "--listen", "127.0.0.1:0"]).unwrap();
+    Config::parse(&args, Some(("scene.toml", settings))).unwrap()
 }
 
 /// Sends raw bytes to any server, on a connection of their own, and reads one answer.

@@ -1,0 +1,150 @@
+//! The access log: a line for each request, for people and for the tools that read such lines.
+//!
+//! A worker formats a line into a buffer of its own, and never waits for the disk: one thread takes the buffers and writes
+//! them. Lines that it cannot write, or that find a full buffer, are dropped and counted.
+
+mod line;
+mod output;
+mod writer;
+
+use std::io;
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use server::PerWorker;
+
+use crate::config::LogSettings;
+pub(crate) use line::{LogLine, Text};
+use output::Output;
+use writer::Writer;
+
+/// The most bytes of a worker that wait for the writer. Enough for 10,000 lines, which no worker writes in the 10 ms that the
+/// writer leaves them, and little enough for a writer that waits for its disk.
+const LIMIT: usize = 4 << 20;
+
+/// An access log that is open. Dropping it ends its thread.
+#[derive(Debug)]
+pub struct AccessLog {
+    workers: PerWorker<Arc<WorkerLog>>,
+    orders: Arc<Orders>,
+    writer: Thread,
+    /// Disconnected when the writer has written everything.
+    ended: Mutex<Receiver<()>>,
+}
+
+/// The access log of one worker.
+#[derive(Debug)]
+pub(crate) struct WorkerLog {
+    settings: LogSettings,
+    waiting: Arc<WaitingLines>,
+    writer: Thread,
+    orders: Arc<Orders>,
+}
+
+/// The lines of a worker that wait for the writer.
+#[derive(Debug, Default)]
+struct WaitingLines(Mutex<Vec<u8>>);
+
+/// The orders to the writer, and the lines that were dropped.
+#[derive(Debug, Default)]
+struct Orders {
+    reopen: AtomicBool,
+    end: AtomicBool,
+    dropped: AtomicU64,
+}
+
+impl AccessLog {
+    /// Opens the log. A FIFO that nobody reads yet is opened later.
+    pub fn open(settings: &LogSettings) -> io::Result<Self> {
+        let output = Output::open(settings.access.clone())?;
+        let (orders, waiting) =
+            (Arc::<Orders>::default(), PerWorker::new(|_| Arc::<WaitingLines>::default()));
+        let all = waiting.all().to_vec();
+        let (end, ended) = mpsc::channel();
+        let writer = Writer::new(all.clone(), orders.clone(), output);
+        let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            writer.run();
+            drop(end);
+        })?;
+        let writer = thread.thread().clone();
+        let worker = |index: usize| {
+            let (settings, waiting) = (settings.clone(), all[index].clone());
+            Arc::new(WorkerLog { settings, waiting, writer: writer.clone(), orders: orders.clone() })
+        };
+        Ok(Self { workers: PerWorker::new(worker), orders, writer, ended: Mutex::new(ended) })
+    }
+
+    /// The log of the calling worker.
+    pub(crate) fn own(&self) -> &Arc<WorkerLog> {
+        self.workers.own()
+    }
+
+    /// Opens the file anew, which another program has renamed or deleted.
+    pub fn reopen(&self) {
+        self.orders.reopen.store(true, Ordering::Release);
+        self.writer.unpark();
+    }
+
+    /// How many lines were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.orders.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes what waits, for as long as this at most, and ends the log.
+    pub fn finish(&self, patience: Duration) {
+        self.end();
+        // Nothing is ever sent: the end of the thread, or of the patience, is what comes.
+        let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience);
+    }
+
+    fn end(&self) {
+        self.orders.end.store(true, Ordering::Release);
+        self.writer.unpark();
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl WorkerLog {
+    /// The settings of the log.
+    pub(crate) fn settings(&self) -> &LogSettings {
+        &self.settings
+    }
+
+    /// Adds a line, or drops it if too much waits.
+    pub(crate) fn add(&self, line: &LogLine<'_>) {
+        let add = |lines: &mut Vec<u8>| {
+            let length = lines.len();
+            if length < LIMIT {
+                line.write(self.settings.format, lines);
+            } else {
+                self.orders.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            length == 0
+        };
+        // A writer that is not asleep is not woken, which is a system call.
+        if self.waiting.with(add) {
+            self.writer.unpark();
+        }
+    }
+}
+
+impl WaitingLines {
+    fn with<R>(&self, change: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        // A panic elsewhere leaves whole lines, or a part of one.
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the lines, and leaves an empty buffer.
+    fn take(&self, empty: Vec<u8>) -> Vec<u8> {
+        self.with(|lines| mem::replace(lines, empty))
+    }
+}

@@ -1,0 +1,148 @@
+//! Where the lines go: a file, a FIFO or a standard stream. Nothing waits for a reader for long.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::config::LogTarget;
+
+/// A pipe that has room at all takes so much at once (PIPE_BUF).
+const ROOM: usize = 4096;
+
+/// For room in a standard stream.
+const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+#[derive(Debug)]
+pub(super) struct Output {
+    target: LogTarget,
+    /// `None` while nobody reads the FIFO.
+    file: Option<File>,
+    /// The rest of a line whose beginning is written.
+    torn: Vec<u8>,
+}
+
+/// Lines that could not be written, and why.
+#[derive(Debug)]
+pub(super) struct DroppedLines {
+    pub(super) lines: u64,
+    pub(super) error: io::Error,
+}
+
+impl Output {
+    pub(super) fn open(target: LogTarget) -> io::Result<Self> {
+        let file = match open(&target) {
+            Ok(file) => Some(file),
+            Err(error) if is_unread(&error) => None,
+            Err(error) => {
+                return Err(io::Error::new(error.kind(), format!("{target} cannot be opened: {error}")));
+            }
+        };
+        Ok(Self { target, file, torn: Vec::new() })
+    }
+
+    /// Opens the file anew. If that fails, the old one goes on.
+    pub(super) fn reopen(&mut self) -> Result<(), DroppedLines> {
+        match open(&self.target) {
+            Ok(file) => self.file = Some(file),
+            Err(error) => return Err(DroppedLines { lines: 0, error }),
+        }
+        match mem::take(&mut self.torn).len() {
+            0 => Ok(()),
+            _ => Err(DroppedLines {
+                lines: 1,
+                error: io::Error::other("a line was cut by the end of its file"),
+            }),
+        }
+    }
+
+    /// Whether only a part of a line is written.
+    pub(super) fn is_torn(&self) -> bool {
+        !self.torn.is_empty()
+    }
+
+    /// Writes whole lines. If only a part of one can be written, the next call begins with its rest.
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), DroppedLines> {
+        let torn = mem::take(&mut self.torn);
+        let joined = (!torn.is_empty()).then(|| [&torn, lines].concat());
+        let text = joined.as_deref().unwrap_or(lines);
+        let (written, result) = self.push(text);
+        let Err(error) = result else { return Ok(()) };
+        let is_within_line = match written {
+            0 => !torn.is_empty(),
+            _ => text[written - 1] != b'\n',
+        };
+        let mut lost = &text[written..];
+        if error.kind() == ErrorKind::BrokenPipe {
+            // The reader has left; another may open the FIFO.
+            self.file = None;
+        } else if is_within_line {
+            let end = lost.iter().position(|&byte| byte == b'\n').map_or(lost.len(), |at| at + 1);
+            self.torn = lost[..end].to_vec();
+            lost = &lost[end..];
+        }
+        Err(DroppedLines { lines: lost.iter().filter(|&&byte| byte == b'\n').count() as u64, error })
+    }
+
+    /// Writes as much as there is room for, and returns how much.
+    fn push(&mut self, text: &[u8]) -> (usize, io::Result<()>) {
+        let is_stream = !matches!(self.target, LogTarget::File(_));
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => match open(&self.target) {
+                Ok(file) => none.insert(file),
+                Err(error) => return (0, Err(error)),
+            },
+        };
+        let mut written = 0;
+        while written < text.len() {
+            let rest = &text[written..];
+            let wrote = match is_stream {
+                true => await_room(file).and_then(|()| file.write(&rest[..rest.len().min(ROOM)])),
+                false => file.write(rest),
+            };
+            match wrote {
+                Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+}
+
+fn open(target: &LogTarget) -> io::Result<File> {
+    let copy = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().map(File::from);
+    match target {
+        LogTarget::Stdout => copy(io::stdout().as_fd()),
+        LogTarget::Stderr => copy(io::stderr().as_fd()),
+        LogTarget::File(path) => open_file(path),
+    }
+}
+
+/// Opens a file without waiting for the reader of a FIFO. Addresses of clients are for the owner and the group alone.
+fn open_file(path: &Path) -> io::Result<File> {
+    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(without_waiting).open(path)
+}
+
+/// Whether a FIFO could not be opened because nobody reads it.
+fn is_unread(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
+}
+
+/// Waits for room in a standard stream, for a second at most. Other processes have the same stream, so it cannot be told to
+/// refuse instead of waiting.
+fn await_room(stream: &File) -> io::Result<()> {
+    match poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&PATIENCE))? {
+        0 => Err(ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
+}
