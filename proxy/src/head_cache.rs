@@ -10,13 +10,10 @@ use crate::key::{Key, VaryMarker};
 use crate::page::entry::Entry;
 use crate::page::format::Format;
 use crate::page::stored::{PageHead, StoredPage};
-use crate::weight::{ByBytes, Weigh};
+use crate::weight::{self, ByBytes, Weigh};
 
-/// In bytes: enough for about ten thousand pages.
-const LIMIT: u64 = 16 << 20;
-
-/// Sizes the first table.
-const KEYS: usize = 10_000;
+/// A head of 60 KB takes this much. A larger one is parsed on each hit.
+const LARGEST: u64 = 256 << 10;
 
 /// What was last read under each key.
 #[derive(Debug)]
@@ -35,7 +32,9 @@ impl Weigh for Seen {
     fn weigh(&self) -> usize {
         match self {
             Self::Marker(marker) => marker.size(),
-            Self::Head(head) => head.text.len() + head.head.size(),
+            Self::Head(head) => {
+                weight::counted(size_of::<SeenHead>()) + weight::block(head.text.len()) + head.head.size()
+            }
         }
     }
 }
@@ -50,8 +49,9 @@ pub(crate) struct SeenHead {
 }
 
 impl HeadCache {
-    pub(crate) fn new() -> Self {
-        Self(Cache::with_weighter(KEYS, LIMIT, ByBytes))
+    /// A cache of this many bytes.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self(weight::cache(limit, LARGEST))
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<Seen> {
@@ -88,6 +88,8 @@ impl Seen {
 mod tests {
     use super::*;
 
+    const LIMIT: u64 = 16 << 20;
+
     /// The value of a page with a head of about `head` bytes and a body of `body` bytes.
     fn value(head: usize, body: usize) -> Bytes {
         let (line, body) = ("h".repeat(head), "b".repeat(body));
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_remembered_head_does_not_keep_the_body_alive() {
-        let (cache, key, value) = (HeadCache::new(), Key::new("a"), value(10, 1 << 20));
+        let (cache, key, value) = (HeadCache::new(LIMIT), Key::new("a"), value(10, 1 << 20));
         remember(&cache, &key, &value);
         assert!(matches!(cache.get(key.as_bytes()), Some(Seen::Head(_))));
         assert!(value.is_unique());
@@ -112,20 +114,21 @@ mod tests {
 
     #[test]
     fn the_head_cache_is_bounded_in_bytes() {
-        let cache = HeadCache::new();
+        let cache = HeadCache::new(LIMIT);
         for index in 0..2_000 {
             remember(&cache, &Key::new(index.to_string()), &value(32 << 10, 0));
         }
         assert!(cache.0.weight() <= LIMIT, "{}", cache.0.weight());
-        // Each head counts about three times: the text that is compared, and the parsed head, which holds it twice.
-        assert!((150..=256).contains(&cache.0.len()), "{}", cache.0.len());
+        // Each head is held three times (the text that is compared, the one that the values are parts of, and that of hits)
+        // in blocks of 40 KB.
+        assert!((100..=128).contains(&cache.0.len()), "{}", cache.0.len());
     }
 
     #[test]
     fn a_head_is_reused_only_if_it_is_equal_and_the_body_is_whole() {
         let value =
             Bytes::from_static(b"HTTP/1.1 200 OK\r\nCachepage-Expires: 9\r\nContent-Length: 4\r\n\r\nbody");
-        let (cache, key) = (HeadCache::new(), Key::new("a"));
+        let (cache, key) = (HeadCache::new(LIMIT), Key::new("a"));
         let entry = Format::Http.decode(&value).unwrap();
         cache.keep_head(&key, &value, entry, &Format::Http);
         let Some(text) = cache.get(key.as_bytes()) else { panic!() };

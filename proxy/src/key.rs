@@ -26,6 +26,7 @@ use crate::policy::{self, Rule, VaryList};
 use crate::request::Question;
 use crate::request::site::Site;
 use crate::text::hex;
+use crate::weight;
 
 /// How keys are made.
 #[derive(Clone, Debug)]
@@ -106,12 +107,20 @@ impl Keys {
 }
 
 impl VaryMarker {
-    /// Its approximate size in bytes.
+    /// The memory that it holds in an `Arc`, in bytes.
     pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Path(marker) => marker.nonce.len() + size_of_val(marker.vary.names()),
-            Self::Django(list) => list.iter().map(|name| name.len() + size_of::<String>()).sum(),
-        }
+        let held = match self {
+            Self::Path(marker) => {
+                let names = marker.vary.names();
+                let texts = names.iter().map(|name| weight::shared(name.as_str().len())).sum::<usize>();
+                weight::block(marker.nonce.len()) + weight::block(size_of_val(names)) + texts
+            }
+            Self::Django(list) => {
+                let texts = list.iter().map(|name| weight::block(name.len())).sum::<usize>();
+                weight::block(size_of_val(&list[..])) + texts
+            }
+        };
+        weight::counted(size_of::<Self>()) + held
     }
 }
 

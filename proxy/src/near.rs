@@ -20,7 +20,7 @@ use crate::page::stored::StoredPage;
 use crate::policy::Rule;
 use crate::request::Question;
 use crate::store::Listener;
-use crate::weight::{ByBytes, Weigh};
+use crate::weight::{self, ByBytes, Weigh};
 
 /// Changes are counted for groups of keys. A change of another key in its group keeps a page out once; with this many
 /// groups, a thousand changes a second affect one read in a thousand.
@@ -82,13 +82,10 @@ impl Weigh for Timed {
 }
 
 impl Near {
-    /// A near cache that is off until changes are certain to arrive.
-    pub(crate) fn new(limit: u64) -> Self {
-        /// Only sizes the first table.
-        const TYPICAL_PAGE: u64 = 16 * 1024;
-        let pages = usize::try_from(limit / TYPICAL_PAGE).unwrap_or(usize::MAX);
+    /// A near cache that is off until changes are certain to arrive. It holds pages of up to `largest` bytes.
+    pub(crate) fn new(limit: u64, largest: u64) -> Self {
         Self {
-            kept: Cache::with_weighter(pages.clamp(16, 1 << 20), limit, ByBytes),
+            kept: weight::cache(limit, largest),
             hasher: RandomState::new(),
             changes: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
             emptied: AtomicU64::new(0),
@@ -236,7 +233,7 @@ mod tests {
 
     /// A near cache that is on and holds a page under `a`.
     fn near(now: Instant) -> (Near, Key) {
-        let (near, key) = (Near::new(1 << 20), Key::new("a"));
+        let (near, key) = (Near::new(1 << 20, 16 << 10), Key::new("a"));
         near.certain(now + 2 * MINUTE);
         near.keep(&key, page(10), now + MINUTE, near.ticket(key.as_bytes(), now).unwrap());
         assert!(near.get(key.as_bytes(), now).is_some());

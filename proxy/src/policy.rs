@@ -88,6 +88,8 @@ pub(crate) enum Decline {
     TooLarge,
     /// This process has stored the most variants of the page that it may.
     Variants,
+    /// As many pages are being captured as the limit of memory allows.
+    Room,
     /// Without a length or chunks, a body that broke off looks complete (RFC 9112 §6.3).
     Unframed,
 }
@@ -235,6 +237,7 @@ impl Decline {
             Self::Authorization => "authorization",
             Self::TooLarge => "too-large",
             Self::Variants => "variants",
+            Self::Room => "room",
             Self::Unframed => "unframed",
         }
     }

@@ -13,40 +13,66 @@ use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use crate::key::Key;
+use crate::weight::{self, ByBytes, Weigh};
 
-/// The number of pages whose variants are counted; the least used is forgotten first. A page with a thousand variants
-/// takes about 24 KB.
-const PAGES: usize = 1_000;
+/// The memory for the counts, in bytes; the least used page is forgotten first. A page with a thousand variants takes
+/// about 50 KB, one with a few takes 500 bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// No page's variants take more, with ten times the default limit.
+const LARGEST: u64 = 512 << 10;
 
 /// The variants that this process has stored and that have not ended yet.
 #[derive(Debug)]
 pub(crate) struct Variants {
     limit: usize,
-    pages: Cache<Key, Arc<Ends>>,
+    pages: Cache<Key, PageVariants, ByBytes>,
     hasher: RandomState,
 }
 
 /// When each variant of a page leaves the store.
 type Ends = Mutex<HashMap<u64, Instant>>;
 
+/// The variants of a page, and the room that their map had when it was weighed last.
+#[derive(Clone, Debug, Default)]
+struct PageVariants {
+    ends: Arc<Ends>,
+    room: usize,
+}
+
+impl Weigh for PageVariants {
+    fn weigh(&self) -> usize {
+        /// A hash, a time, and a byte of the map's own. A map leaves an eighth to a half of its places empty.
+        const PLACE: usize = 2 * (size_of::<(u64, Instant)>() + 1);
+        weight::counted(size_of::<Ends>()) + weight::block(self.room * PLACE)
+    }
+}
+
 impl Variants {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, pages: Cache::new(PAGES), hasher: RandomState::new() }
+        Self { limit, pages: weight::cache(LIMIT, LARGEST), hasher: RandomState::new() }
     }
 
     /// Whether a variant may be stored. If so, it is counted for the time `keep`.
     pub(crate) fn admit(&self, page: &Key, variant: &Key, keep: Duration, now: Instant) -> bool {
         let variant = self.hasher.hash_one(variant);
-        let page = self.pages.get_or_insert_with(page, || Ok::<_, std::convert::Infallible>(Arc::default()));
-        let Ok(page) = page;
+        let counted = self
+            .pages
+            .get_or_insert_with(page, || Ok::<_, std::convert::Infallible>(PageVariants::default()));
+        let Ok(PageVariants { ends: shared, room }) = counted;
         // A panic elsewhere cannot leave the map half-changed.
-        let mut ends = page.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ends = shared.lock().unwrap_or_else(PoisonError::into_inner);
         if ends.len() >= self.limit {
             ends.retain(|_, end| *end > now);
         }
         let is_admitted = ends.len() < self.limit || ends.contains_key(&variant);
         if is_admitted {
             ends.insert(variant, now + keep);
+        }
+        if ends.capacity() != room {
+            let room = ends.capacity();
+            drop(ends);
+            self.pages.insert(page.clone(), PageVariants { ends: shared, room });
         }
         is_admitted
     }

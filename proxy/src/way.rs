@@ -2,6 +2,7 @@
 
 mod answered;
 mod body;
+mod capture;
 mod decide;
 mod explain;
 mod fill;
@@ -24,8 +25,10 @@ pub(crate) use report::Report;
 #[cfg(test)]
 pub(crate) use report::{OriginState, RuleState};
 
+use capture::Room;
+
 use crate::access_log::AccessLog;
-use crate::config::Config;
+use crate::config::{Config, StoreUrl};
 use crate::counts::RequestCounts;
 use crate::head_cache::HeadCache;
 use crate::key::Keys;
@@ -39,6 +42,7 @@ use crate::share::flights::Flights;
 use crate::share::waiters::Waiters;
 use crate::store::{Listener, Store};
 use crate::variants::Variants;
+use crate::weight::Shares;
 
 /// A cache in front of one origin.
 ///
@@ -76,6 +80,8 @@ pub struct Proxy<S> {
     /// A line for each request, if the settings want them.
     access_log: Option<Arc<AccessLog>>,
     max_entry: u64,
+    /// The room for pages that are being captured.
+    room: Room,
     heads: HeadCache,
     /// The near cache, if it is on and the store reports its changes.
     near: Option<Arc<Near>>,
@@ -105,7 +111,8 @@ impl<S: Store> Proxy<S> {
             counts: config.admin.is_some().then(|| RequestCounts::new(config.rules.len())),
             access_log: None,
             max_entry: config.max_entry,
-            heads: HeadCache::new(),
+            room: Room::new(captures(config)),
+            heads: HeadCache::new(Shares::of(memory(config)).heads),
         }
     }
 
@@ -127,9 +134,26 @@ impl<S: Store> Proxy<S> {
     }
 }
 
+/// The limit of captures. No limit is set for the memory of those that go to Redis.
+fn captures(config: &Config) -> u64 {
+    match &config.store {
+        StoreUrl::Memory => Shares::of(config.memory_limit).captures,
+        StoreUrl::Redis(_) => u64::MAX,
+    }
+}
+
+/// The limit that the heads are a part of.
+fn memory(config: &Config) -> u64 {
+    match (&config.store, config.near) {
+        (StoreUrl::Memory, _) => config.memory_limit,
+        (StoreUrl::Redis(_), Some(near)) => near,
+        (StoreUrl::Redis(_), None) => u64::MAX,
+    }
+}
+
 /// Follows the store's changes if the near cache or a lease needs them. Returns the near cache, if it is on.
 fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Option<Arc<Near>> {
-    let near = config.near.map(|limit| Arc::new(Near::new(limit)));
+    let near = config.near.map(|limit| Arc::new(Near::new(Shares::of(limit).pages, config.max_entry)));
     if near.is_none() && config.rules.iter().all(|rule| rule.coalesce == Coalesce::Process) {
         return None;
     }

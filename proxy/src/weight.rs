@@ -1,21 +1,161 @@
-//! Weighs cache entries by their bytes, since caches are bounded in bytes.
+//! Weighs cache entries by the memory that they hold, since caches are bounded in bytes. What an allocation costs is
+//! known here and nowhere else.
 
-use quick_cache::Weighter;
+use std::hash::Hash;
+use std::num::NonZero;
 
-/// A value whose approximate size in memory is known.
+use bytes::Bytes;
+use hyper::header::HeaderMap;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+/// A value that knows its allocations.
 pub(crate) trait Weigh {
-    /// The size in bytes, without the key and the cache's own overhead.
+    /// The bytes that it holds besides itself.
     fn weigh(&self) -> usize;
 }
 
-/// Weighs entries by their bytes.
+/// Weighs entries by the memory that they hold: the key, the value, and their slot in the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct ByBytes;
 
 impl<K: AsRef<[u8]>, V: Weigh> Weighter<K, V> for ByBytes {
     fn weight(&self, key: &K, value: &V) -> u64 {
-        /// What the cache itself keeps for an entry, about.
-        const OVERHEAD: usize = 192;
-        (key.as_ref().len() + value.weigh() + OVERHEAD) as u64
+        let held = counted(key.as_ref().len()) + value.weigh() + slot::<K, V>();
+        // While entries come and go, about so many blocks of the allocator are free between those in use.
+        (held + held / 8) as u64
+    }
+}
+
+/// How a limit is divided, so that what stands beside the pages is part of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shares {
+    /// For the heads and markers that were last read.
+    pub(crate) heads: u64,
+    /// For the pages that are being captured.
+    pub(crate) captures: u64,
+    /// For the pages.
+    pub(crate) pages: u64,
+}
+
+impl Shares {
+    pub(crate) fn of(limit: u64) -> Self {
+        /// Enough for about four thousand heads.
+        const HEADS: u64 = 16 << 20;
+        let (heads, captures) = ((limit / 8).min(HEADS), limit / 8);
+        // Digests, counts of variants, and answers under way take the rest.
+        Self { heads, captures, pages: limit - heads - captures - limit / 16 }
+    }
+}
+
+/// A cache of this many bytes, each part of which can hold an entry of `largest` bytes.
+pub(crate) fn cache<K: AsRef<[u8]> + Eq + Hash, V: Weigh + Clone>(
+    limit: u64,
+    largest: u64,
+) -> Cache<K, V, ByBytes> {
+    /// Sizes the memory of what was evicted.
+    const TYPICAL_PAGE: u64 = 16 * 1024;
+    let entries = usize::try_from(limit / TYPICAL_PAGE).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+    let mut options = OptionsBuilder::new();
+    options.weight_capacity(limit).estimated_items_capacity(entries);
+    // With room for its head and slot, and for what the allocator adds.
+    let most = limit / (largest + largest / 8 + TYPICAL_PAGE);
+    let usual = 4 * std::thread::available_parallelism().map_or(1, NonZero::get);
+    // The cache rounds up to a power of two.
+    options.shards(1 << most.clamp(1, usual as u64).ilog2());
+    match options.build() {
+        Ok(options) => {
+            Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), DefaultLifecycle::default())
+        }
+        // Unreachable: both capacities are set.
+        Err(_) => Cache::with_weighter(entries, limit, ByBytes),
+    }
+}
+
+/// The block that the allocator gives for this many bytes: mimalloc has four classes for each power of two, and gives
+/// whole pages of the system beyond 512 KiB.
+pub(crate) const fn block(size: usize) -> usize {
+    const PAGE: usize = 4096;
+    match size {
+        0..=64 => size.next_multiple_of(16),
+        65..=0x80000 => size.next_multiple_of(1 << ((size - 1).ilog2() - 2)),
+        _ => size.next_multiple_of(PAGE),
+    }
+}
+
+/// A value of this size in an `Arc`, which keeps two counters before it.
+pub(crate) const fn counted(size: usize) -> usize {
+    block(2 * size_of::<usize>() + size)
+}
+
+/// A buffer of this length that some `Bytes` share, which keep a counter beside it.
+pub(crate) const fn shared(length: usize) -> usize {
+    block(length) + block(3 * size_of::<usize>())
+}
+
+/// The tables of a map of headers. Its texts are not counted.
+pub(crate) fn tables(headers: &HeaderMap) -> usize {
+    /// A hash, and where the entry is.
+    const INDEX: usize = 4;
+    /// A name, a value, a hash, and the ends of a list of further values.
+    const ENTRY: usize = 104;
+    /// A further value of a name, and its neighbours.
+    const FURTHER: usize = 72;
+    let room = headers.capacity();
+    let further = headers.len() - headers.keys_len();
+    block((room + room / 3).next_power_of_two() * INDEX)
+        + block(room * ENTRY)
+        + block(further.next_power_of_two() * FURTHER * usize::from(further > 0))
+}
+
+/// A text that was copied from a larger one.
+impl Weigh for Bytes {
+    fn weigh(&self) -> usize {
+        shared(self.len())
+    }
+}
+
+/// The slot of an entry: key and value, their neighbours and their state, and an index to it. The cache doubles its slots
+/// when they are used up, so up to half of them are free.
+const fn slot<K, V>() -> usize {
+    const STATE: usize = 24;
+    const INDEX: usize = 8;
+    2 * (size_of::<K>() + size_of::<V>() + STATE + INDEX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As mimalloc's `mi_good_size` gives them.
+    #[test]
+    fn blocks_have_the_sizes_of_mimallocs_classes() {
+        for (size, expected) in [
+            (0, 0),
+            (1, 16),
+            (64, 64),
+            (65, 80),
+            (128, 128),
+            (129, 160),
+            (257, 320),
+            (1024, 1024),
+            (1025, 1280),
+            (14_600, 16_384),
+            (512 << 10, 512 << 10),
+            (900_000, 901_120),
+        ] {
+            assert_eq!(block(size), expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_cache_holds_the_largest_entry() {
+        for (limit, largest) in
+            [(64 << 20, 16 << 20), (64 << 20, 1 << 20), (8 << 20, 4 << 20), (1 << 20, 1 << 20)]
+        {
+            let cache = cache::<Vec<u8>, Bytes>(limit, largest);
+            let part = cache.capacity() / cache.num_shards() as u64;
+            assert!(part >= largest, "{limit} {largest}: {part}");
+        }
     }
 }

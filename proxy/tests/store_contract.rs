@@ -148,6 +148,15 @@ async fn the_memory_store_keeps_its_limit() {
     assert!((1..=104).contains(&kept), "{kept} values of 10 kB in 1 MiB");
 }
 
+#[tokio::test]
+async fn a_memory_store_of_64_mib_holds_a_page_of_16_mib() {
+    let largest = 16 << 20;
+    let store = MemoryStore::of_values(64 << 20, largest as u64);
+    let value = Bytes::from(vec![0; largest]);
+    store.put(vec![Write::Set(key("a"), value.clone())], MINUTE).await.unwrap();
+    assert!(store.get([b"a"]).await.unwrap() == [Some(value)]);
+}
+
 /// Tells the test of each change.
 struct Told(Notify);
 

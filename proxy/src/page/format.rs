@@ -43,6 +43,14 @@ impl Format {
         entry.filter(Entry::is_sendable)
     }
 
+    /// The body, as a slice of its value in a format that stores it unchanged at its end.
+    pub(crate) fn body(&self, value: &Bytes, body: Bytes) -> Bytes {
+        match self {
+            Self::Http => value.slice(value.len() - body.len()..),
+            Self::Pickled(_) => body,
+        }
+    }
+
     /// The part of a value before the body, in a format that stores the body unchanged at its end.
     pub(crate) fn head<'a>(&self, value: &'a Bytes, entry: &Entry) -> Option<&'a [u8]> {
         match self {

@@ -17,6 +17,7 @@ use crate::policy::{CacheControl, Part, Whole};
 use crate::request::Lines;
 use crate::status::CacheStatus;
 use crate::text::push_line;
+use crate::weight;
 
 /// A stored page. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -46,8 +47,8 @@ pub(crate) struct PageHead {
 /// The text of a head, split at the value of `Age`.
 #[derive(Debug)]
 struct HeadText {
-    before_age: Vec<u8>,
-    after_age: Vec<u8>,
+    before_age: Box<[u8]>,
+    after_age: Box<[u8]>,
 }
 
 /// What the age of a page is computed from.
@@ -193,9 +194,10 @@ impl StoredPage {
         Entry { status, headers, reason, body, expires: *expires, born, cost: *cost, proof }
     }
 
-    /// About what it holds, in bytes.
+    /// The memory that it holds, in bytes. Its body is a part of the stored value, which begins with the head.
     pub(crate) fn size(&self) -> usize {
-        self.head().size() + self.body().len()
+        let value = self.head().text_len() + self.body().len();
+        weight::counted(size_of::<Parts>()) + self.head().size() + weight::shared(value)
     }
 }
 
@@ -274,19 +276,31 @@ impl HeadText {
             }
         }
         match before_age {
-            Some(before_age) => Self { before_age, after_age: text },
-            None => Self { before_age: text, after_age: Vec::new() },
+            Some(before_age) => Self { before_age: before_age.into(), after_age: text.into() },
+            None => Self { before_age: text.into(), after_age: Box::default() },
         }
     }
 }
 
 impl PageHead {
-    /// About what it holds, in bytes.
+    /// The memory that it holds, in bytes: itself, its map, the text that it was read from, and the text for hits. Names
+    /// that are not common have allocations of their own.
     pub(crate) fn size(&self) -> usize {
-        /// The map's overhead for each line; the text of the line itself is held twice.
-        const LINE: usize = 96;
-        let lines = self.headers.iter().map(|(name, value)| 2 * (name.as_str().len() + value.len()) + LINE);
-        size_of::<Self>() + lines.sum::<usize>()
+        let uncommon = self.headers.keys().filter(|name| name.as_str().starts_with("x-"));
+        let names = uncommon.map(|name| weight::shared(name.as_str().len())).sum::<usize>();
+        let text = self.text_len();
+        let texts = weight::shared(text) + weight::block(text);
+        weight::counted(size_of::<Self>()) + weight::tables(&self.headers) + names + texts
+    }
+
+    /// About the length of its text, as stored or as sent.
+    fn text_len(&self) -> usize {
+        /// Status line, and the names of what is stored besides the headers.
+        const REST: usize = 80;
+        /// What separates name and value, and ends the line.
+        const LINE: usize = 4;
+        let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+        REST + self.proof.as_ref().map_or(0, Bytes::len) + lines.sum::<usize>()
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Feed, Listener, Locks, Store, StoreError, Values, Write};
 use crate::key::Key;
-use crate::weight::{ByBytes, Weigh};
+use crate::weight::{self, ByBytes, Shares, Weigh};
 
 /// Pages in memory, up to a limit in bytes; beyond it the least used are evicted.
 #[derive(Clone, Debug)]
@@ -23,17 +23,20 @@ struct TimedValue {
 
 impl Weigh for TimedValue {
     fn weigh(&self) -> usize {
-        self.bytes.len()
+        weight::shared(self.bytes.len())
     }
 }
 
 impl MemoryStore {
-    /// A store that holds about this many bytes of keys and values.
+    /// A store that takes about this many bytes, for values of up to 1 MiB.
     pub fn new(limit: u64) -> Self {
-        /// Only sizes the first table.
-        const TYPICAL_PAGE: u64 = 16 * 1024;
-        let pages = usize::try_from(limit / TYPICAL_PAGE).unwrap_or(usize::MAX);
-        Self(Arc::new(Cache::with_weighter(pages.clamp(16, 1 << 20), limit, ByBytes)))
+        Self::of_values(limit, 1 << 20)
+    }
+
+    /// A store that takes about this many bytes, together with what a proxy keeps beside it, for values of up to
+    /// `largest` bytes.
+    pub fn of_values(limit: u64, largest: u64) -> Self {
+        Self(Arc::new(weight::cache(Shares::of(limit).pages, largest)))
     }
 
     fn set(&self, key: &Key, bytes: Bytes, ttl: Duration) {

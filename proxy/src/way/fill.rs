@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::ext::ReasonPhrase;
 use hyper::http::response::Parts;
@@ -11,6 +11,7 @@ use server::Seldom;
 use tracing::{debug, warn};
 
 use super::body::Client;
+use super::capture::Capture;
 use crate::key::Key;
 use crate::origin::{BodyError, Download};
 use crate::page::entry::{Entry, born, unix_seconds};
@@ -56,6 +57,8 @@ pub(crate) enum FillOutcome {
     Whole(Entry),
     /// Larger than the limit: relayed to the client, and not stored.
     TooLarge,
+    /// Too much is captured at the moment: relayed to the client, and not stored.
+    NoRoom,
     /// The origin's body broke off, or the client of a page beyond the limit left.
     Broken,
 }
@@ -83,17 +86,11 @@ enum Stopped {
     Client,
 }
 
-/// The part of a page that has arrived.
-struct Capture {
-    pieces: Vec<Bytes>,
-    size: u64,
-}
-
 impl<S: Store> Filling<S> {
     /// Relays the page to the client and puts it into the store. If the client leaves, the page is still stored. The
     /// client gets the last part after the store has answered, so that its next request for the page is a hit.
-    pub(crate) async fn run(mut self) -> FillOutcome {
-        let mut capture = Some(Capture { pieces: Vec::new(), size: 0 });
+    pub(crate) async fn run(mut self, capture: Capture) -> FillOutcome {
+        let mut capture = Ok(capture);
         let last = match self.pump(&mut capture).await {
             Ok(last) => last,
             Err(stopped) => {
@@ -110,8 +107,11 @@ impl<S: Store> Filling<S> {
             }
         };
         let filled = match capture {
-            Some(capture) => FillOutcome::Whole(self.store(capture.body()).await),
-            None => FillOutcome::TooLarge,
+            Ok(capture) => {
+                let (body, _place) = capture.whole();
+                FillOutcome::Whole(self.store(body).await)
+            }
+            Err(not_captured) => not_captured,
         };
         if let Some(data) = last {
             self.client.send(data).await;
@@ -121,32 +121,42 @@ impl<S: Store> Filling<S> {
     }
 
     /// Relays the body, except the last part if the announced length shows which one is last. Returns that part.
-    async fn pump(&mut self, capture: &mut Option<Capture>) -> Result<Option<Bytes>, Stopped> {
+    async fn pump(&mut self, capture: &mut Result<Capture, FillOutcome>) -> Result<Option<Bytes>, Stopped> {
         let mut left = self.length.known();
         if left == Some(0) {
             return Ok(None);
         }
         while let Some(frame) = self.body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
-            if capture.as_mut().is_some_and(|capture| !capture.add(&data, self.limit)) {
-                debug!(key = %self.plan.key, stored = false, "larger than max_entry");
-                *capture = None;
+            if let Ok(captured) = capture
+                && let Some(outcome) = self.end_of_capture(captured, &data)
+            {
+                debug!(key = %self.plan.key, stored = false, ?outcome, "not captured");
+                *capture = Err(outcome);
             }
             left = left.map(|left| left.saturating_sub(data.len() as u64));
             if left == Some(0) {
                 return Ok(Some(data));
             }
-            if !self.client.send(data).await && capture.is_none() {
+            if !self.client.send(data).await && capture.is_err() {
                 return Err(Stopped::Client);
             }
         }
         Ok(None)
     }
 
+    /// Captures data. Returns the outcome of the fill if the page cannot be stored any more.
+    fn end_of_capture(&self, capture: &mut Capture, data: &Bytes) -> Option<FillOutcome> {
+        if capture.len() + data.len() as u64 > self.limit {
+            return Some(FillOutcome::TooLarge);
+        }
+        (!capture.add(data)).then_some(FillOutcome::NoRoom)
+    }
+
     /// Puts the page into the store, within the store's deadline. After a failure the page is just not stored.
     async fn store(&mut self, body: Bytes) -> Entry {
         let Plan { key, format, proof, marker, lifetime } = &mut self.plan;
-        let entry = Entry {
+        let mut entry = Entry {
             born: born(&self.head.headers, lifetime.now),
             status: self.head.status,
             headers: std::mem::take(&mut self.head.headers),
@@ -161,6 +171,8 @@ impl<S: Store> Filling<S> {
             debug!(%key, stored = false, "the format cannot hold it");
             return entry;
         };
+        // From here on the page is held once: the captured parts go, and followers get what the store keeps.
+        entry.body = format.body(&value, entry.body);
         let writes = marker.take().into_iter().chain([Write::Set(key.clone(), value)]).collect();
         match store.put(writes, lifetime.keep).await {
             Ok(()) => debug!(%key, stored = true, "filled"),
@@ -168,27 +180,5 @@ impl<S: Store> Filling<S> {
             Err(error) => debug!(%key, %error, stored = false, "page not stored"),
         }
         entry
-    }
-}
-
-impl Capture {
-    /// Adds data. Returns false if the page is beyond the limit.
-    fn add(&mut self, data: &Bytes, limit: u64) -> bool {
-        self.size += data.len() as u64;
-        self.pieces.push(data.clone());
-        self.size <= limit
-    }
-
-    fn body(self) -> Bytes {
-        match <[Bytes; 1]>::try_from(self.pieces) {
-            Ok([whole]) => whole,
-            Err(pieces) => pieces
-                .iter()
-                .fold(BytesMut::new(), |mut body, piece| {
-                    body.extend_from_slice(piece);
-                    body
-                })
-                .freeze(),
-        }
     }
 }

@@ -179,9 +179,11 @@ impl<S: Store> Flight<S> {
     fn fill(mut self, fetched: Fetched, vary: VaryList, lifetime: Lifetime) -> Reply {
         let (plan, marker) = self.plan(vary, &fetched.head.headers, lifetime);
         if !self.is_one_of_few(&plan) {
-            self.land_unshared(false);
-            return Reply::relayed(fetched, CacheStatus::Declined(Decline::Variants));
+            return self.relay_alone(fetched, Decline::Variants);
         }
+        let Some(capture) = self.proxy.room.capture(fetched.length.known()) else {
+            return self.relay_alone(fetched, Decline::Room);
+        };
         let is_reachable = self.wanted.miss != Miss::Store;
         let promise = match fetched.length {
             _ if !is_reachable => Fill::Skipped,
@@ -199,16 +201,23 @@ impl<S: Store> Flight<S> {
         let (tasks, faults) = (self.proxy.tasks.clone(), self.proxy.faults.clone());
         let filling = Filling { store, plan, head, body, length, limit, client, faults };
         tasks.spawn(async move {
-            match filling.run().await {
+            match filling.run(capture).await {
                 FillOutcome::Whole(entry) => {
                     self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry })))
                 }
                 FillOutcome::TooLarge => self.land_unshared(true),
+                FillOutcome::NoRoom => self.land_unshared(false),
                 // The leader is dropped without landing, and one of the followers leads a new flight.
                 FillOutcome::Broken => drop(self.leader.take()),
             }
         });
         reply
+    }
+
+    /// Answers this client only. The page may be stored the next time.
+    fn relay_alone(mut self, fetched: Fetched, decline: Decline) -> Reply {
+        self.land_unshared(false);
+        Reply::relayed(fetched, CacheStatus::Declined(decline))
     }
 
     /// Whether one more variant of the page may be stored. A page without a marker does not vary.

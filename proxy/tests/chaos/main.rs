@@ -9,6 +9,7 @@
 mod crowd;
 mod link;
 mod load;
+mod memory;
 mod odd_redis;
 mod origin;
 mod origin_fails;

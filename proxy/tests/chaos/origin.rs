@@ -58,9 +58,16 @@ impl Drop for Origin {
     }
 }
 
-/// The body of the page at a path.
+/// The body of the page at a path. `/size/LENGTH/…` and `/vary/LENGTH/…` have this length.
 pub(crate) fn body(path: &str) -> Vec<u8> {
-    format!("{path} says this. ").into_bytes().into_iter().cycle().take(2000).collect()
+    let length = match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "size" | "vary", length, _] => length.parse().unwrap(),
+        _ => 2000,
+    };
+    let line = format!("{path} says this. ").into_bytes();
+    let mut body = line.repeat(length / line.len() + 1);
+    body.truncate(length);
+    body
 }
 
 async fn converse(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
@@ -79,8 +86,13 @@ async fn converse(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
         let path = head.split(' ').nth(1).unwrap();
         let body = body(path);
         // A page that may not be stored, so that whatever lies under its key stays there.
-        let kind =
-            if path.ends_with("poison") { "Set-Cookie: a=b\r\n" } else { "Content-Type: text/plain\r\n" };
+        let kind = match path {
+            poison if poison.ends_with("poison") => "Set-Cookie: a=b\r\n",
+            varying if varying.starts_with("/vary") => {
+                "Content-Type: text/plain\r\nVary: Accept-Language\r\n"
+            }
+            _ => "Content-Type: text/plain\r\n",
+        };
         tokio::time::sleep(COST).await;
         let mut answer =
             format!("HTTP/1.1 200 OK\r\n{kind}Content-Length: {}\r\n\r\n", body.len()).into_bytes();

@@ -62,6 +62,13 @@ impl Proxy {
         signal(self.child.id(), name);
     }
 
+    /// The memory of the program, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+    }
+
     /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()

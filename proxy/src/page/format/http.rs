@@ -40,7 +40,8 @@ const MAX_LINES: usize = (8 << 10) + 16;
 
 /// Writes an entry, without `Date`, `Server` and any `Cachepage-` line of the origin.
 pub(crate) fn encode(entry: &Entry) -> Bytes {
-    let mut value = Vec::with_capacity(entry.body.len() + 64 * (entry.headers.len() + 4));
+    // The value is kept for long, so it is made without room to spare.
+    let mut value = Vec::with_capacity(64 * (entry.headers.len() + 4));
     value.extend_from_slice(b"HTTP/1.1 200 ");
     value.extend_from_slice(entry.reason.as_ref().map_or(b"OK", ReasonPhrase::as_bytes));
     value.extend_from_slice(b"\r\n");
@@ -61,8 +62,7 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
         push_line(&mut value, CONTENT_LENGTH.as_str(), length.as_bytes());
     }
     value.extend_from_slice(b"\r\n");
-    value.extend_from_slice(&entry.body);
-    Bytes::from(value)
+    Bytes::from([&value[..], &entry.body].concat())
 }
 
 fn is_stored(name: &HeaderName) -> bool {

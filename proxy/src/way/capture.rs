@@ -1,0 +1,105 @@
+//! The capture of a page while it is relayed. All captures of a proxy together have a limit.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The room for captures.
+#[derive(Debug)]
+pub(crate) struct Room {
+    free: Arc<Semaphore>,
+    units: u32,
+}
+
+/// The part of a page that has arrived, and its place in the room.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    body: Vec<u8>,
+    room: Arc<Semaphore>,
+    units: u32,
+    place: OwnedSemaphorePermit,
+}
+
+/// A page is held twice: in its capture, and in what the client has not taken yet or the store gets.
+const HELD: u64 = 2;
+
+/// Room is counted in units of so many bytes, since a semaphore counts to less than the memory of a large machine.
+const UNIT: u64 = 4096;
+
+impl Room {
+    /// Room for this many bytes.
+    pub(crate) fn new(limit: u64) -> Self {
+        let units = u32::try_from(limit / UNIT).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
+        Self { free: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// A capture of a page with this length, if there is room for it now. A page of unknown length takes its room as it
+    /// arrives.
+    pub(crate) fn capture(&self, length: Option<u64>) -> Option<Capture> {
+        let length = length.unwrap_or_default();
+        let place = self.free.clone().try_acquire_many_owned(units(length, self.units)).ok()?;
+        let body = Vec::with_capacity(usize::try_from(length).ok()?);
+        Some(Capture { body, room: self.free.clone(), units: self.units, place })
+    }
+}
+
+/// The units for a page of this length. One that is larger than the room takes all of it.
+fn units(length: u64, most: u32) -> u32 {
+    u32::try_from((length * HELD).div_ceil(UNIT)).unwrap_or(u32::MAX).min(most)
+}
+
+impl Capture {
+    /// Adds data. Returns false if there is no room for it.
+    pub(crate) fn add(&mut self, data: &Bytes) -> bool {
+        let length = (self.body.len() + data.len()) as u64;
+        let more = units(length, self.units).saturating_sub(self.place.num_permits() as u32);
+        if more > 0 {
+            let Ok(more) = self.room.clone().try_acquire_many_owned(more) else { return false };
+            self.place.merge(more);
+        }
+        self.body.extend_from_slice(data);
+        true
+    }
+
+    /// The bytes so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.body.len() as u64
+    }
+
+    /// The body, and its place, which is free when it is dropped.
+    pub(crate) fn whole(self) -> (Bytes, OwnedSemaphorePermit) {
+        (self.body.into(), self.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_end_where_the_room_ends() {
+        let room = Room::new(8 * UNIT);
+        let known = room.capture(Some(2 * UNIT)).unwrap();
+        let mut unknown = room.capture(None).unwrap();
+        let page = Bytes::from(vec![b'x'; UNIT as usize]);
+        assert!(unknown.add(&page) && unknown.add(&page) && !unknown.add(&page));
+        assert!(room.capture(Some(1)).is_none());
+        drop(known);
+        assert!(unknown.add(&page));
+        let (body, place) = unknown.whole();
+        assert_eq!(body.len() as u64, 3 * UNIT);
+        assert!(room.capture(Some(2 * UNIT)).is_none());
+        drop(place);
+        assert!(room.capture(Some(2 * UNIT)).is_some());
+    }
+
+    #[test]
+    fn a_page_that_is_larger_than_the_room_is_captured_alone() {
+        let room = Room::new(UNIT);
+        let large = room.capture(Some(1 << 20)).unwrap();
+        assert!(room.capture(Some(1 << 20)).is_none());
+        drop(large);
+        assert!(room.capture(Some(1 << 20)).is_some());
+    }
+}
