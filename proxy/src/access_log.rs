@@ -18,7 +18,7 @@ use std::time::Duration;
 use server::PerWorker;
 
 use crate::config::LogSettings;
-pub(crate) use line::{LogLine, Text};
+pub(crate) use line::{LineText, LogLine};
 use output::Output;
 use writer::Writer;
 

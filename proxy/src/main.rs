@@ -97,12 +97,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         Err(error) => return refuse(&format!("--takeover (PROXY_TAKEOVER): {error}")),
     };
     let site = site(config, address);
-    config.warnings.iter().for_each(|warning| warn!("{warning}"));
-    if config.rules.iter().all(|rule| rule.is_off) {
-        warn!("no rule: every request passes through; --cache PATH=SECONDS or [[cache_page]] makes one");
-    }
-    let (origin, rules) = (&config.origin, config.rules.len());
-    info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
+    log_start(config, address, &site);
     workers
         .each(|| {
             let store = store.clone();
@@ -135,6 +130,16 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         access_log.finish(LAST_LINES);
     }
     ExitCode::SUCCESS
+}
+
+/// Logs what is served, and what the settings leave to be desired.
+fn log_start(config: &Config, address: SocketAddr, site: &Site) {
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    if config.rules.iter().all(|rule| rule.is_off) {
+        warn!("no rule: every request passes through; --cache PATH=SECONDS or [[cache_page]] makes one");
+    }
+    let (origin, rules) = (&config.origin, config.rules.len());
+    info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
 }
 
 /// The answer to SIGHUP.

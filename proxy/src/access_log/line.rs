@@ -21,20 +21,20 @@ pub(crate) struct LogLine<'a> {
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: SystemTime,
     pub(crate) client: IpAddr,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) method: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) scheme: Text<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) method: LineText<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) scheme: LineText<'a>,
     /// The Host, as sent.
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) host: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) path: Text<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) host: LineText<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) path: LineText<'a>,
     /// Without its `?`.
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) query: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) protocol: Text<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) query: LineText<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) protocol: LineText<'a>,
     pub(crate) status: u16,
     /// Of the body.
     pub(crate) bytes: u64,
@@ -44,28 +44,28 @@ pub(crate) struct LogLine<'a> {
     pub(crate) detail: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ttl: Option<i64>,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) rule: Text<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) rule: LineText<'a>,
     /// The one that was asked for this request.
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) origin: Text<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) origin: LineText<'a>,
     /// Until the head of its answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) origin_us: Option<u64>,
     /// For the look into the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) store_us: Option<u64>,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) referer: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) user_agent: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) request_id: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_unknown")]
-    pub(crate) trace_id: Text<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) referer: LineText<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) user_agent: LineText<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) request_id: LineText<'a>,
+    #[serde(skip_serializing_if = "LineText::is_unknown")]
+    pub(crate) trace_id: LineText<'a>,
     /// Path and query, which JSON has apart.
     #[serde(skip)]
-    pub(crate) target: Text<'a>,
+    pub(crate) target: LineText<'a>,
     /// The value of `Cache-Status`, which JSON has in parts.
     #[serde(skip)]
     pub(crate) cache_status: CacheStatus,
@@ -73,9 +73,9 @@ pub(crate) struct LogLine<'a> {
 
 /// A text as a client sent it; empty if there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Text<'a>(pub(crate) &'a [u8]);
+pub(crate) struct LineText<'a>(pub(crate) &'a [u8]);
 
-impl Text<'_> {
+impl LineText<'_> {
     fn is_unknown(&self) -> bool {
         self.0.is_empty()
     }
@@ -92,7 +92,7 @@ impl Text<'_> {
     }
 }
 
-impl Serialize for Text<'_> {
+impl Serialize for LineText<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&String::from_utf8_lossy(self.0))
     }
@@ -138,7 +138,7 @@ impl LogLine<'_> {
     /// The request line, in double quotes; a dash if none was read.
     fn write_request(&self, line: &mut Vec<u8>) {
         if self.method.is_unknown() {
-            return Text::default().write_quoted(line);
+            return LineText::default().write_quoted(line);
         }
         line.push(b'"');
         escape(self.method.0, line);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{Level, debug};
 
 use super::{Proxy, now};
-use crate::access_log::{LogLine, Text, WorkerLog};
+use crate::access_log::{LineText, LogLine, WorkerLog};
 use crate::counts::{Cells, CountedRequest};
 use crate::origin::Origin;
 use crate::policy::Rule;
@@ -199,27 +199,27 @@ impl Answered {
         log.add(&LogLine {
             time: now() - took,
             client: asked.client,
-            method: Text(method.as_bytes()),
-            scheme: Text(asked.scheme.as_bytes()),
-            host: Text(host),
-            path: Text(path),
-            query: Text(query),
-            protocol: Text(protocol.as_bytes()),
+            method: LineText(method.as_bytes()),
+            scheme: LineText(asked.scheme.as_bytes()),
+            host: LineText(host),
+            path: LineText(path),
+            query: LineText(query),
+            protocol: LineText(protocol.as_bytes()),
             status: self.status.as_u16(),
             bytes: self.bytes,
             duration_us: micros(took),
             outcome: outcome.name(),
             detail: self.cache.detail(),
             ttl: self.cache.ttl(),
-            rule: Text(rule),
-            origin: Text(origin.unwrap_or_default().as_bytes()),
+            rule: LineText(rule),
+            origin: LineText(origin.unwrap_or_default().as_bytes()),
             origin_us,
             store_us: asked.looked.map(micros),
-            referer: Text(referer),
-            user_agent: Text(user_agent),
-            request_id: Text(request_id),
-            trace_id: Text(trace_id(traceparent)),
-            target: Text(target),
+            referer: LineText(referer),
+            user_agent: LineText(user_agent),
+            request_id: LineText(request_id),
+            trace_id: LineText(trace_id(traceparent)),
+            target: LineText(target),
             cache_status: self.cache,
         });
     }
