@@ -21,9 +21,6 @@ pub(crate) struct Capture {
     place: OwnedSemaphorePermit,
 }
 
-/// A page is held twice: in its capture, and in what the client has not taken yet or the store gets.
-const HELD: u64 = 2;
-
 /// Room is counted in units of so many bytes, since a semaphore counts to less than the memory of a large machine.
 const UNIT: u64 = 4096;
 
@@ -46,7 +43,7 @@ impl Room {
 
 /// The units for a page of this length. One that is larger than the room takes all of it.
 fn units(length: u64, most: u32) -> u32 {
-    u32::try_from((length * HELD).div_ceil(UNIT)).unwrap_or(u32::MAX).min(most)
+    u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX).min(most)
 }
 
 impl Capture {
@@ -79,7 +76,7 @@ mod tests {
 
     #[test]
     fn captures_end_where_the_room_ends() {
-        let room = Room::new(8 * UNIT);
+        let room = Room::new(4 * UNIT);
         let known = room.capture(Some(2 * UNIT)).unwrap();
         let mut unknown = room.capture(None).unwrap();
         let page = Bytes::from(vec![b'x'; UNIT as usize]);

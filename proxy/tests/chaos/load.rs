@@ -185,7 +185,7 @@ pub(crate) struct Client {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
-    is_hit: bool,
+    pub(crate) is_hit: bool,
     closes: bool,
 }
 
