@@ -208,16 +208,13 @@ pub(crate) fn cut<B: Default>(
     length: u64,
     slice: impl FnOnce(B, Range<usize>) -> B,
 ) -> Response<B> {
-    let (status, content) = match part {
-        Part::Whole => return response,
-        Part::NotModified => (StatusCode::NOT_MODIFIED, None),
-        Part::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
-        Part::Bytes(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
-    };
-    *response.status_mut() = status;
+    if *part == Part::Whole {
+        return response;
+    }
+    *response.status_mut() = part.status(response.status());
     response.extensions_mut().remove::<ReasonPhrase>();
     let headers = response.headers_mut();
-    if let Some(range) = content {
+    if let Part::Bytes(range) = part {
         let text = format!("bytes {}-{}/{length}", range.start, range.end - 1);
         headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
         headers.extend(HeaderValue::try_from(text).map(|text| (CONTENT_RANGE, text)));

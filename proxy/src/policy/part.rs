@@ -36,6 +36,16 @@ pub(crate) struct Whole<'a> {
 }
 
 impl Part {
+    /// The status of an answer with this part of a page that has `whole`.
+    pub(crate) fn status(&self, whole: StatusCode) -> StatusCode {
+        match self {
+            Self::Whole => whole,
+            Self::NotModified => StatusCode::NOT_MODIFIED,
+            Self::Bytes(_) => StatusCode::PARTIAL_CONTENT,
+            Self::Unsatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+        }
+    }
+
     /// The part of `page` that a request asks for.
     pub(crate) fn asked_for(method: &Method, lines: Lines<'_>, page: Whole<'_>) -> Self {
         if page.status != StatusCode::OK || !lines.has_any(&[IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE]) {

@@ -256,13 +256,13 @@ impl<S: Store> Proxy<S> {
         began: Instant,
     ) -> Result<Immediate, Early> {
         let (mut serving, status) = match decision {
-            Decision::Serve(serving) => match (serving.page.status(), &serving.part) {
-                (StatusCode::OK, Part::Whole) => (serving, StatusCode::OK),
-                (_, Part::Bytes(_)) => (serving, StatusCode::PARTIAL_CONTENT),
-                (_, Part::NotModified) => (serving, StatusCode::NOT_MODIFIED),
-                // hyper frames some statuses differently, and a 416 has a body of its own.
-                _ => return Err((Decision::Serve(serving), began)),
-            },
+            // hyper frames some statuses differently, and a 416 has a body of its own.
+            Decision::Serve(serving)
+                if serving.page.status() == StatusCode::OK && serving.part != Part::Unsatisfiable =>
+            {
+                let status = serving.part.status(StatusCode::OK);
+                (serving, status)
+            }
             other => return Err((other, began)),
         };
         self.refresh(&mut serving, || question.to_parts(), question.peer);
