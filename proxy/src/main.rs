@@ -242,7 +242,11 @@ fn warn_of_scheme<S: Store>(config: &Config, store: &S) {
 
 /// Why a store that does not answer never will, if its URL has the wrong scheme.
 async fn scheme_fault<S: Store>(url: &StoreUrl, store: &S) -> Option<&'static str> {
+    // Only TLS can be the wrong scheme; another URL costs no command.
     let StoreUrl::Redis(url) = url else { return None };
+    if !url.starts_with("rediss:") {
+        return None;
+    }
     match store.ttl(b"").await {
         Ok(_) => None,
         Err(_) => proxy::wrong_scheme(url).await,
