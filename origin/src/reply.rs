@@ -20,6 +20,10 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const COOP: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+/// The tables that a listing shows.
+const TAGS: HeaderValue =
+    HeaderValue::from_static("housing.property housing.agent housing.office housing.location");
 const NO_QUERIES: HeaderValue = HeaderValue::from_static("db;dur=0.0;desc=\"0 queries\"");
 
 /// DRF's body for everything that is not a list.
@@ -50,6 +54,13 @@ fn to_json(value: &impl Serialize, accepted: Accepted) -> String {
     debug_assert!(written.is_ok(), "plain structs serialize into memory");
     let text = String::from_utf8(bytes).unwrap_or_default();
     text.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+}
+
+/// A listing, with the tags by which a cache finds it when a table has changed.
+pub(crate) fn listing(page: &impl Serialize, accepted: Accepted) -> Reply {
+    let mut reply = json(StatusCode::OK, page, accepted);
+    reply.headers_mut().insert(SURROGATE_KEY, TAGS);
+    reply
 }
 
 /// Django's page for a path without a view.

@@ -126,7 +126,7 @@ impl Origin {
     async fn list(&self, view: View, address: &Address, accepted: Accepted) -> Reply {
         let mut session = self.database.session();
         let mut reply = match Page::fetch(&mut session, view, address).await {
-            Ok(page) => reply::json(StatusCode::OK, &page, accepted),
+            Ok(page) => reply::listing(&page, accepted),
             Err(error @ Error::InvalidPage) => {
                 reply::json(error.status(), &Detail { detail: &error.to_string() }, accepted)
             }

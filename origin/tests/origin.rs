@@ -191,3 +191,13 @@ async fn a_database_that_is_down_is_503_and_one_that_is_not_seeded_is_500() {
     assert_eq!(status(&answer), 500);
     assert!(answer.ends_with("the database does not hold the listings\n"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_listing_names_the_tables_that_it_shows() {
+    let address = start(&fixture("tags"), &[]).await;
+    let tags = "Surrogate-Key: housing.property housing.agent housing.office housing.location\r\n";
+    for path in ["live/naive/", "live/optimized/", "cached/", "cached/?page=2"] {
+        assert!(get(address, &format!("/api/properties/{path}")).await.contains(tags), "{path}");
+    }
+    assert!(!get(address, "/api/properties/cached/?page=99").await.contains("Surrogate-Key"));
+}

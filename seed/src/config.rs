@@ -45,6 +45,11 @@ pub struct Args {
     /// Leave the tables alone if one of them has rows
     #[arg(long, env = "SEED_IF_EMPTY", hide_env_values = true)]
     pub if_empty: bool,
+
+    /// Notify the channel cachepage of each change from now on, for a proxy that follows it ([[follow]]). A later load
+    /// keeps this
+    #[arg(long, env = "SEED_FOLLOW", hide_env_values = true)]
+    pub follow: bool,
 }
 
 /// The settings of a load.
@@ -60,6 +65,8 @@ pub struct Config {
     pub indexes: Indexes,
     /// Whether rows that are there stay.
     pub if_empty: bool,
+    /// Whether changes are notified from now on.
+    pub follow: bool,
 }
 
 /// All faults of the command line.
@@ -87,7 +94,8 @@ impl Config {
             indexes(args.indexes.as_deref()).map_err(|fault| note("--indexes (SEED_INDEXES)", fault));
         match (database, properties, seed, indexes) {
             (Ok(database), Ok(properties), Ok(seed), Ok(indexes)) => {
-                Ok(Self { database, properties, seed, indexes, if_empty: args.if_empty })
+                let Args { if_empty, follow, .. } = *args;
+                Ok(Self { database, properties, seed, indexes, if_empty, follow })
             }
             _ => Err(Faults(faults)),
         }
@@ -141,7 +149,7 @@ mod tests {
             properties: given(properties),
             seed: given(seed),
             indexes: given(indexes),
-            if_empty: false,
+            ..Args::default()
         };
         Config::parse(&args).map_err(|Faults(faults)| faults)
     }

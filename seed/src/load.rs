@@ -2,12 +2,14 @@
 
 use std::pin::pin;
 
-use bb8_postgres::tokio_postgres::{self, CancelToken, Client, Config, NoTls, Transaction};
+use bb8_postgres::tokio_postgres::{self, CancelToken, Client, NoTls, Transaction};
 use bytes::BytesMut;
 use futures_util::SinkExt as _;
 
+use crate::config::Config;
 use crate::copy::write_row;
 use crate::error::{Error, Target};
+use crate::follow;
 use crate::generate::Rows;
 use crate::row::Row;
 use crate::schema::{self, Indexes, TABLES, Table};
@@ -45,7 +47,7 @@ pub struct Database {
 
 impl Database {
     /// Connects.
-    pub async fn connect(config: &Config) -> Result<Self, Error> {
+    pub async fn connect(config: &tokio_postgres::Config) -> Result<Self, Error> {
         let target = Target::of(config);
         match config.connect(NoTls).await {
             Ok((client, connection)) => {
@@ -67,29 +69,27 @@ impl Database {
         self.client.cancel_token()
     }
 
-    /// Replaces the rows of all tables and creates missing tables; with `if_empty` only if no table has rows. Dropping the
-    /// future before its end keeps the old rows.
+    /// Replaces the rows of all tables and creates missing tables; with `if_empty` only if no table has rows. Then creates
+    /// the triggers of `follow`. Dropping the future before its end keeps the old rows.
     pub async fn load(
         &mut self,
         rows: &Rows,
-        indexes: Indexes,
-        if_empty: bool,
+        config: &Config,
         progress: impl Fn(Progress),
     ) -> Result<Loaded, Error> {
         let transaction = self.client.transaction().await;
         let transaction = transaction.map_err(|source| failed(&self.target, "BEGIN", source))?;
         let load = Load { transaction, target: &self.target, progress };
         load.lock().await?;
-        if if_empty {
-            let found = load.count().await?;
-            if found.iter().any(|count| *count > 0) {
-                return Ok(Loaded::Left(found));
-            }
+        let loaded = match config.if_empty {
+            true => load.fill_if_empty(rows, config.indexes).await?,
+            false => load.replace(rows, config.indexes).await?,
+        };
+        if config.follow {
+            load.run_all("creating the triggers", follow::triggers()).await?;
         }
-        load.prepare().await?;
-        load.fill(rows).await?;
-        load.finish(rows, indexes).await?;
-        Ok(Loaded::Replaced)
+        load.commit().await?;
+        Ok(loaded)
     }
 
     /// Runs ANALYZE, so that PostgreSQL plans well from the first query on.
@@ -119,6 +119,21 @@ impl<P: Fn(Progress)> Load<'_, P> {
         )
         .await?;
         self.run(DOING, &format!("SELECT pg_advisory_xact_lock({LOCK})")).await
+    }
+
+    async fn fill_if_empty(&self, rows: &Rows, indexes: Indexes) -> Result<Loaded, Error> {
+        let found = self.count().await?;
+        match found.iter().any(|count| *count > 0) {
+            true => Ok(Loaded::Left(found)),
+            false => self.replace(rows, indexes).await,
+        }
+    }
+
+    async fn replace(&self, rows: &Rows, indexes: Indexes) -> Result<Loaded, Error> {
+        self.prepare().await?;
+        self.fill(rows).await?;
+        self.finish(rows, indexes).await?;
+        Ok(Loaded::Replaced)
     }
 
     /// Counts the rows of each table; a table that does not exist has none.
@@ -168,12 +183,15 @@ impl<P: Fn(Progress)> Load<'_, P> {
         self.copy("loading the properties", rows.properties()).await
     }
 
-    async fn finish(self, rows: &Rows, indexes: Indexes) -> Result<(), Error> {
+    async fn finish(&self, rows: &Rows, indexes: Indexes) -> Result<(), Error> {
         const DOING: &str = "building indexes and foreign keys";
         (self.progress)(Progress::Stage(DOING));
         self.run_all(DOING, indexes.create()).await?;
         self.run_all(DOING, schema::foreign_keys()).await?;
-        self.run_all(DOING, TABLES.map(|table| table.restart(rows.count(table) + 1))).await?;
+        self.run_all(DOING, TABLES.map(|table| table.restart(rows.count(table) + 1))).await
+    }
+
+    async fn commit(self) -> Result<(), Error> {
         self.transaction.commit().await.map_err(|source| failed(self.target, "COMMIT", source))
     }
 

@@ -61,12 +61,12 @@ async fn seed(config: &Config, stop: &mut Stop) -> Result<String, End> {
     let rows = Rows::new(config.seed, config.properties);
     let bar = bar(&rows);
     let show = |progress| show(&bar, progress);
-    let loaded = stop.or(database.load(&rows, config.indexes, config.if_empty, show)).await;
+    let loaded = stop.or(database.load(&rows, config, show)).await;
     bar.finish_and_clear();
     match loaded {
         Ok(loaded) => {
             if let Loaded::Left(found) = loaded? {
-                return Ok(left(&database, found));
+                return Ok(left(config, &database, found));
             }
         }
         Err(by) => {
@@ -81,7 +81,7 @@ async fn seed(config: &Config, stop: &mut Stop) -> Result<String, End> {
 
 fn summary(config: &Config, rows: &Rows, database: &Database, took: Duration) -> String {
     format!(
-        "{}: {} properties, {} locations, {} agents, {} offices; seed {}, indexes {}; {:.1} s",
+        "{}: {} properties, {} locations, {} agents, {} offices; seed {}, indexes {}{}; {:.1} s",
         database.target(),
         rows.count(&PROPERTY),
         rows.count(&LOCATION),
@@ -89,14 +89,19 @@ fn summary(config: &Config, rows: &Rows, database: &Database, took: Duration) ->
         rows.count(&OFFICE),
         config.seed,
         config.indexes,
+        if config.follow { ", changes are notified" } else { "" },
         took.as_secs_f64()
     )
 }
 
-fn left(database: &Database, found: [i64; TABLES.len()]) -> String {
+fn left(config: &Config, database: &Database, found: [i64; TABLES.len()]) -> String {
     let rows: Vec<_> =
         TABLES.iter().zip(found).map(|(table, count)| format!("{} has {count} rows", table.name)).collect();
-    format!("{}: {}; nothing was changed (--if-empty)", database.target(), rows.join(", "))
+    let done = match config.follow {
+        true => "only the triggers are new",
+        false => "nothing was changed",
+    };
+    format!("{}: {}; {done} (--if-empty)", database.target(), rows.join(", "))
 }
 
 /// A progress bar, which is hidden unless standard error is a terminal.

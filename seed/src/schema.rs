@@ -8,6 +8,8 @@ use std::str::FromStr;
 pub struct Table {
     /// Its name.
     pub name: &'static str,
+    /// The tag of pages that show its rows.
+    pub tag: &'static str,
     /// Names and types in order. All are NOT NULL; `id` is the identity and primary key.
     pub columns: &'static [(&'static str, &'static str)],
 }
@@ -15,6 +17,7 @@ pub struct Table {
 /// The offices of the agents.
 pub static OFFICE: Table = Table {
     name: "housing_office",
+    tag: "housing.office",
     columns: &[
         ("id", "bigint"),
         ("name", "character varying(200)"),
@@ -26,6 +29,7 @@ pub static OFFICE: Table = Table {
 /// The agents who sell the properties.
 pub static AGENT: Table = Table {
     name: "housing_agent",
+    tag: "housing.agent",
     columns: &[
         ("id", "bigint"),
         ("name", "character varying(200)"),
@@ -38,6 +42,7 @@ pub static AGENT: Table = Table {
 /// The locations of the properties.
 pub static LOCATION: Table = Table {
     name: "housing_location",
+    tag: "housing.location",
     columns: &[
         ("id", "bigint"),
         ("city", "character varying(100)"),
@@ -49,6 +54,7 @@ pub static LOCATION: Table = Table {
 /// The listed properties.
 pub static PROPERTY: Table = Table {
     name: "housing_property",
+    tag: "housing.property",
     columns: &[
         ("id", "bigint"),
         ("title", "character varying(200)"),

@@ -31,3 +31,42 @@ fn rows_that_are_there_stay_with_if_empty_and_are_replaced_without() {
     postgres.psql(&url, "TRUNCATE housing_office CASCADE; TRUNCATE housing_location CASCADE").unwrap();
     assert!(seed(&url, &["--if-empty", "--properties", "10"]).contains(" 10 properties, "));
 }
+
+#[test]
+fn statements_that_change_a_table_notify_its_tag() {
+    let postgres = Postgres::shared();
+    let url = postgres.database("follow").unwrap();
+    // psql prints what is notified to its own session after the statement, or the transaction, that causes it.
+    let notified = |sql: &str| -> Vec<String> {
+        let said = postgres.psql(&url, &format!("LISTEN cachepage;\n{sql};\nSELECT 1")).unwrap();
+        let payloads = said.lines().filter_map(|line| line.split_once(" with payload \""));
+        payloads.map(|(_, rest)| rest.split_once('"').unwrap().0.to_owned()).collect()
+    };
+    assert!(seed(&url, &["--properties", "30"]).contains("indexes none; "));
+    assert!(notified("UPDATE housing_property SET price = 1").is_empty());
+    let said = seed(&url, &["--follow", "--if-empty"]);
+    assert!(said.contains("only the triggers are new (--if-empty)"), "{said}");
+    let location = "housing_location (city, state, zip_code)";
+    for (sql, tags) in [
+        ("UPDATE housing_property SET price = 2", &["housing.property"][..]),
+        (
+            "INSERT INTO housing_location (city, state, zip_code) VALUES ('a', 'b', 'c')",
+            &["housing.location"],
+        ),
+        ("DELETE FROM housing_property WHERE id = 1", &["housing.property"]),
+        ("TRUNCATE housing_property", &["housing.property"]),
+        (&format!("COPY {location} FROM PROGRAM 'printf \"a\\tb\\tc\\n\"'"), &["housing.location"]),
+        (
+            "BEGIN;\nUPDATE housing_office SET city = 'a';\nUPDATE housing_agent SET name = 'b';\nUPDATE housing_office SET city = 'c';\nCOMMIT",
+            &["housing.office", "housing.agent"],
+        ),
+        ("BEGIN;\nUPDATE housing_office SET city = 'a';\nROLLBACK", &[]),
+        ("SELECT * FROM housing_office", &[]),
+    ] {
+        assert_eq!(notified(sql), tags, "{sql}");
+    }
+    // Another load keeps the triggers, and creates them once.
+    seed(&url, &["--properties", "10"]);
+    assert!(seed(&url, &["--follow", "--properties", "10"]).contains("changes are notified"));
+    assert_eq!(notified("UPDATE housing_property SET price = 3"), ["housing.property"]);
+}

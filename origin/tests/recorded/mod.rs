@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 
 use crate::{fixture, send, start, tests_folder};
 
-/// Headers that a server adds for the connection, and our own `Server-Timing`.
-const NOT_COMPARED: [&str; 5] = ["server", "date", "connection", "transfer-encoding", "server-timing"];
+/// Headers that a server adds for the connection, and our own `Server-Timing` and `Surrogate-Key`.
+const NOT_COMPARED: [&str; 6] =
+    ["server", "date", "connection", "transfer-encoding", "server-timing", "surrogate-key"];
 
 /// Headers that `cache_page` added to the recorded answers of the cached view. Here the proxy adds them.
 const OF_CACHE_PAGE: [&str; 3] = ["expires", "cache-control", "age"];

@@ -18,12 +18,13 @@ scenes! {
 }
 
 /// Headers that depend on the server, the connection or the time, and headers that only the proxy or the origin adds.
-const NOT_COMPARED: [&str; 8] = [
+const NOT_COMPARED: [&str; 9] = [
     "server",
     "date",
     "connection",
     "transfer-encoding",
     "server-timing",
+    "surrogate-key",
     "x-cache",
     "cache-status",
     "expires",
