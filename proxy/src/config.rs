@@ -6,6 +6,7 @@ mod admin;
 mod django;
 mod limits;
 mod log;
+mod normaliser;
 mod parse;
 mod rules;
 mod settings;

@@ -1,4 +1,4 @@
-//! Writes digests in hexadecimal, and header lines.
+//! Writes digests in hexadecimal and header lines, and reads the weights in them.
 
 /// Writes two hexadecimal digits for each byte.
 pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
@@ -25,4 +25,18 @@ pub(crate) fn push_line(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     text.extend_from_slice(b": ");
     text.extend_from_slice(value);
     text.extend_from_slice(b"\r\n");
+}
+
+/// The value of a `q=` (RFC 9110 §12.4.2): `0`, `0.` to `0.999`, `1`, `1.` to `1.000`.
+pub(crate) fn thousandths(weight: &str) -> Option<u16> {
+    let (whole, fraction) = weight.split_once('.').unwrap_or((weight, ""));
+    if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(3);
+    match (whole, digits.fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'))) {
+        ("0", thousandths) => Some(thousandths),
+        ("1", 0) => Some(1000),
+        _ => None,
+    }
 }

@@ -9,6 +9,7 @@ mod fill;
 mod fleet;
 mod flight;
 mod lookup;
+mod normal;
 mod reply;
 mod report;
 mod serve;

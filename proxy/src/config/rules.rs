@@ -1,5 +1,6 @@
 //! The rules: those of the flags, followed by those of the file.
 
+use super::normaliser::normaliser;
 use super::parse;
 use super::settings::{Settings, Table};
 use crate::policy::Rule;
@@ -83,6 +84,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>) -> Option<Rule> {
     let grace = settings.take("grace", None, "0", parse::seconds);
     let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
     let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
+    let normaliser = normaliser(&mut settings);
     settings.finish();
     Some(Rule {
         key_prefix: key_prefix?,
@@ -91,6 +93,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>) -> Option<Rule> {
         grace: grace?,
         stale_if_error: stale_if_error?,
         early_refresh: early_refresh?,
+        normaliser: normaliser?,
         ..path?
     })
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use crate::request::Normaliser;
+
 /// Encoded in the path of a URL by browsers, besides what is not ASCII. What they encode further, others send raw.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
 
@@ -18,6 +20,8 @@ pub struct Rule {
     pub timeout: Duration,
     /// Part of the key, so that two rules (or two sites on one Redis) don't share pages.
     pub key_prefix: String,
+    /// The parts of a request that are left out or put in order.
+    pub(crate) normaliser: Normaliser,
     /// What happens to requests with `Authorization`.
     pub authorization: Authorization,
     /// Which simultaneous misses share one fetch.
@@ -114,6 +118,7 @@ impl Rule {
             is_off: false,
             timeout: Duration::from_secs(seconds),
             key_prefix: String::new(),
+            normaliser: Normaliser::default(),
             authorization: Authorization::Pass,
             coalesce: Coalesce::Process,
             grace: Duration::ZERO,

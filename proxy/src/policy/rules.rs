@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::Method;
 
 use super::rule::{PathPattern, Rule};
-use crate::request::Question;
+use crate::request::{Changes, Question};
 
 /// Whether the cache is asked.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Rules {
     exact: HashMap<String, usize>,
     /// Sorted by their texts.
     prefixes: Vec<Prefix>,
+    /// Whether a rule normalises requests. If none does, requests pay nothing for it.
+    any_normalises: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,9 @@ impl Rules {
                 }
             }
         }
-        Self { all: rules.into_iter().map(Arc::new).collect(), exact, prefixes: nested(prefixes) }
+        let any_normalises = rules.iter().any(|rule| !rule.normaliser.is_off());
+        let all = rules.into_iter().map(Arc::new).collect();
+        Self { all, exact, prefixes: nested(prefixes), any_normalises }
     }
 
     /// The first rule whose path matches decides; only GET and HEAD have pages.
@@ -69,6 +73,17 @@ impl Rules {
                 Disposition::Pass(Pass::Method)
             }
             Some(rule) => Disposition::Lookup(rule),
+        }
+    }
+
+    /// What the normal form of a request has in place of what was sent. What passes is not normalised.
+    pub(crate) fn changes(&self, question: &Question<'_>) -> Option<Changes> {
+        if !self.any_normalises {
+            return None;
+        }
+        match self.disposition(question) {
+            Disposition::Lookup(rule) => rule.normaliser.changes(question),
+            Disposition::Pass(_) => None,
         }
     }
 

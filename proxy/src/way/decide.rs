@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::answered::Answered;
 use super::body::Body;
 use super::lookup::{Found, Lookup};
+use super::normal::Plain;
 use super::{Proxy, now};
 use crate::key::{PageId, VaryMarker};
 use crate::page::stored::{PageBytes, StoredPage};
@@ -143,10 +144,11 @@ impl<S: Store> server::Handler for Proxy<S> {
     type Record = Answered;
 
     fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
-        let question = match self.question(head, peer) {
-            Ok(question) => question,
+        let plain = match self.plain(head, peer) {
+            Ok(plain) => plain,
             Err(refusal) => return Decided::Decision((Decision::Refuse(refusal), now)),
         };
+        let question = plain.question();
         let decision = match self.begin(&question, now) {
             Begun::Decided(decision) => decision,
             Begun::Pending(pending) => match self.finish_at_once(&pending, &question) {
@@ -154,7 +156,7 @@ impl<S: Store> server::Handler for Proxy<S> {
                 None => return Decided::Lookup(pending),
             },
         };
-        self.immediate(decision, &question, now).map_or_else(Decided::Decision, Decided::Answer)
+        self.immediate(decision, &plain, now).map_or_else(Decided::Decision, Decided::Answer)
     }
 
     async fn look_up(
@@ -164,9 +166,9 @@ impl<S: Store> server::Handler for Proxy<S> {
         peer: SocketAddr,
     ) -> Result<Immediate, Early> {
         let began = lookup.began();
-        let question = self.question(head, peer).map_err(|refusal| (Decision::Refuse(refusal), began))?;
-        let decision = self.finish_decision(lookup, &question, &self.store).await;
-        self.immediate(decision, &question, began)
+        let plain = self.plain(head, peer).map_err(|refusal| (Decision::Refuse(refusal), began))?;
+        let decision = self.finish_decision(lookup, &plain.question(), &self.store).await;
+        self.immediate(decision, &plain, began)
     }
 
     async fn handle(
@@ -232,10 +234,6 @@ impl<S: Store> Proxy<S> {
         if self.access_log.is_some() { decision.after(began.elapsed()) } else { decision }
     }
 
-    fn question<'a>(&self, head: &'a RequestHead<'a>, peer: SocketAddr) -> Result<Question<'a>, Refusal> {
-        Question::of_head(head, peer, &self.trusted)
-    }
-
     /// Decides at once if the store answers without waiting.
     fn finish_at_once(&self, pending: &PendingLookup, question: &Question<'_>) -> Option<Decision> {
         if !S::IS_IMMEDIATE {
@@ -252,7 +250,7 @@ impl<S: Store> Proxy<S> {
     fn immediate(
         self: &Arc<Self>,
         decision: Decision,
-        question: &Question<'_>,
+        plain: &Plain<'_>,
         began: Instant,
     ) -> Result<Immediate, Early> {
         let (mut serving, status) = match decision {
@@ -265,13 +263,14 @@ impl<S: Store> Proxy<S> {
             }
             other => return Err((other, began)),
         };
-        self.refresh(&mut serving, || question.to_parts(), question.peer);
+        let sent = &plain.sent;
+        self.refresh(&mut serving, || plain.question().to_parts(), sent.peer);
         let cache = serving.cache();
         let Serving { page, part, now: at, time_of_page, looked, .. } = serving;
-        let mut record = self.record(question, Some(Version::HTTP_11), began).with(status, cache);
+        let mut record = self.record(sent, Some(Version::HTTP_11), began).with(status, cache);
         record.looked(looked);
         let head = page.write_head(time_of_page, cache, &part);
-        let has_body = *question.method != Method::HEAD && part != Part::NotModified;
+        let has_body = *sent.method != Method::HEAD && part != Part::NotModified;
         Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), at, record })
     }
 

@@ -116,6 +116,7 @@ impl<S: Store> Proxy<S> {
             explanation.outcome = CacheStatus::Failed(Error::from(refusal).kind().1).to_string();
             return Ok(explanation);
         }
+        self.normalise(&mut request, peer);
         let question = Question::of_parts(&request, peer);
         explanation.rule = self.policy.rules().find(question.path).map(|rule| rule.to_string());
         if let Disposition::Lookup(rule) = self.policy.rules().disposition(&question) {

@@ -60,6 +60,7 @@ impl<S: Store> Proxy<S> {
         if is_for_proxy(&mut request) {
             return Ok(Reply::unforwarded());
         }
+        self.normalise(&mut request, peer);
         let decision = match decision {
             Some(decision) => decision,
             None => self.decide(&Question::of_parts(&request, peer), answered.began, &self.store).await,

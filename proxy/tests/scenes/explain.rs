@@ -142,6 +142,9 @@ async fn the_text_of_explain_is_readable() {
 /// How many random requests are compared.
 const CASES: usize = 2_000;
 
+const NORMALISED: &str = "ignore_query = [\"utm_*\"]\nsort_query = true\nignore_cookies = [\"_ga*\"]\n\
+                          accept_encoding = \"normalise\"\n";
+
 /// A proxy whose store, rules and trusted peers are known, so that a second proxy over the same store can explain.
 struct Pair {
     scene: Scene,
@@ -209,7 +212,7 @@ async fn storable() -> Origin {
     Origin::new(|seen, _| {
         let path = seen.line.split(' ').nth(1).unwrap();
         let headers = match path.as_bytes()[3] {
-            b'v' => "Vary: Accept-Language\r\n",
+            b'v' => "Vary: Accept-Language, Cookie, Accept-Encoding\r\n",
             b'u' => "Cache-Control: public\r\n",
             _ => "",
         };
@@ -226,7 +229,8 @@ fn random_headers(random: &mut StdRng) -> Vec<String> {
         "X-Forwarded-Host: forwarded.example",
         "X-Forwarded-Proto: https",
         "Authorization: Basic eA==",
-        "Cookie: a=b",
+        "Cookie: _ga=1; a=b",
+        "Accept-Encoding: gzip, br",
     ];
     let lines: Vec<_> = lines.into_iter().filter(|_| random.random_bool(0.2)).map(str::to_owned).collect();
     // One language only.
@@ -248,8 +252,8 @@ fn is_the_same(explained: &str, served: &str) -> bool {
     }
 }
 
-/// Random requests over random stores and ages, by rules with and without grace and stale_if_error, of trusted and of other
-/// peers.
+/// Random requests over random stores and ages, by rules with and without grace, stale_if_error and normalising, of trusted
+/// and of other peers.
 #[tokio::test]
 async fn explain_says_the_very_outcome_that_serving_gives() {
     let origin = storable().await;
@@ -258,17 +262,18 @@ async fn explain_says_the_very_outcome_that_serving_gives() {
     for round in 0..CASES / 50 {
         let [grace, stale] = [30 * (round % 2), 300 * (round / 2 % 2)];
         let [trusted, authorization] = [["", "127.0.0.1"][round / 4 % 2], ["pass", "vary"][round / 8 % 2]];
+        let normalised = ["", NORMALISED][round / 2 % 2];
         let pair = Pair::new(
             &origin,
             &format!(
                 "trusted_proxies = [{trusted:?}]\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ngrace = {grace}\n\
-                 stale_if_error = {stale}\nauthorization = {authorization:?}\n"
+                 stale_if_error = {stale}\nauthorization = {authorization:?}\n{normalised}"
             ),
         )
         .await;
         for case in 0..50 {
             let kind = ["p", "v", "u"].choose(&mut random).unwrap();
-            let query = ["", "?a=1", "?a=2"].choose(&mut random).unwrap();
+            let query = ["", "?a=1", "?a=2", "?b&utm_x=1&a=1"].choose(&mut random).unwrap();
             let prefix = if random.random_bool(0.05) { "/x" } else { "/p" };
             let target = format!("{prefix}/{kind}{round}-{case}{query}");
             let headers = random_headers(&mut random);

@@ -40,6 +40,7 @@ mod half_closed;
 mod hit;
 mod hostile;
 mod near;
+mod normalise;
 mod parts;
 mod pass;
 mod program;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::digest::meta_value;
 use crate::request::Lines;
+use crate::text::thousandths;
 
 /// Longer codes and headers are cut at the last separator before this length, as in Django.
 const MAX_LENGTH: usize = 500;
@@ -132,7 +133,7 @@ fn ranges(header: &str) -> Vec<String> {
 /// Parses a range and its quality in thousandths.
 fn range(item: &str) -> Option<(&str, u16)> {
     let (range, quality) = match item.split_once(';') {
-        Some((range, quality)) => (range.trim_end(), quality_of(quality.trim_start().strip_prefix("q=")?)?),
+        Some((range, quality)) => (range.trim_end(), thousandths(quality.trim_start().strip_prefix("q=")?)?),
         None => (item, 1000),
     };
     let mut subtags = range.split('-');
@@ -142,20 +143,6 @@ fn range(item: &str) -> Option<(&str, u16)> {
         && first.bytes().all(|byte| byte.is_ascii_alphabetic())
         && subtags.all(|tag| is_size(tag) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     (range == "*" || is_range).then_some((range, quality))
-}
-
-/// Parses `0`, `0.` to `0.999`, `1`, `1.` to `1.000`.
-fn quality_of(text: &str) -> Option<u16> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let thousandths: u16 = format!("{fraction:0<3}").parse().ok()?;
-    match (whole, thousandths) {
-        ("0", thousandths) => Some(thousandths),
-        ("1", 0) => Some(1000),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

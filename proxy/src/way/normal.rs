@@ -1,0 +1,47 @@
+//! The normal form of a request, from which its key is made and which the origin gets.
+
+use std::net::SocketAddr;
+
+use hyper::http::request::Parts;
+use server::RequestHead;
+
+use super::Proxy;
+use crate::request::{Question, Refusal};
+
+/// A plain request, and its normal form if that is another one.
+pub(super) struct Plain<'a> {
+    /// As the client sent it, for its record.
+    pub(super) sent: Question<'a>,
+    normal: Option<Box<Parts>>,
+}
+
+impl Plain<'_> {
+    /// What is decided on.
+    pub(super) fn question(&self) -> Question<'_> {
+        self.normal.as_ref().map_or(self.sent, |normal| Question::of_parts(normal, self.sent.peer))
+    }
+}
+
+impl<S> Proxy<S> {
+    /// A request that `server` read, with its normal form.
+    pub(super) fn plain<'a>(
+        &self,
+        head: &'a RequestHead<'a>,
+        peer: SocketAddr,
+    ) -> Result<Plain<'a>, Refusal> {
+        let sent = Question::of_head(head, peer, &self.trusted)?;
+        let normal = self.policy.rules().changes(&sent).map(|changes| {
+            let mut normal = sent.to_parts();
+            changes.apply(&mut normal);
+            Box::new(normal)
+        });
+        Ok(Plain { sent, normal })
+    }
+
+    /// Gives a request that hyper read its normal form.
+    pub(super) fn normalise(&self, request: &mut Parts, peer: SocketAddr) {
+        if let Some(changes) = self.policy.rules().changes(&Question::of_parts(request, peer)) {
+            changes.apply(request);
+        }
+    }
+}
