@@ -38,6 +38,7 @@ mod share;
 mod status;
 mod store;
 mod text;
+mod traffic;
 mod variants;
 mod way;
 mod weight;

@@ -18,6 +18,7 @@ use std::sync::{Arc, Once};
 use std::time::SystemTime;
 
 use server::Seldom;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use explain::Explanation;
@@ -42,6 +43,7 @@ use crate::request::site::Site;
 use crate::share::flights::Flights;
 use crate::share::waiters::Waiters;
 use crate::store::{Listener, Store};
+use crate::traffic::Traffic;
 use crate::variants::Variants;
 use crate::weight::Shares;
 
@@ -78,6 +80,8 @@ pub struct Proxy<S> {
     tasks: TaskTracker,
     /// The figures of the requests, if the settings want them.
     counts: Option<RequestCounts>,
+    /// The hottest pages and the slowest answers, if the settings want them.
+    traffic: Option<Traffic>,
     /// A line for each request, if the settings want them.
     access_log: Option<Arc<AccessLog>>,
     max_entry: u64,
@@ -110,6 +114,7 @@ impl<S: Store> Proxy<S> {
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
             counts: config.admin.is_some().then(|| RequestCounts::new(config.rules.len())),
+            traffic: config.admin.is_some().then(|| Traffic::new(Instant::now())),
             access_log: None,
             max_entry: config.max_entry,
             room: Room::new(captures(config)),

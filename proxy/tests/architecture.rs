@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, a file or a folder of `src`, and the rooms that it may name. A room names only rooms above it.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("args", &[]),
     ("text", &[]),
     ("pickle", &[]),
@@ -26,6 +26,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("share", &["error", "key", "page", "store"]),
     ("config", &["args", "key", "origin", "page", "pickle", "policy", "request"]),
     ("access_log", &["config", "status"]),
+    ("traffic", &["request"]),
     (
         "way",
         &[
@@ -45,6 +46,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "status",
             "store",
             "text",
+            "traffic",
             "variants",
             "weight",
         ],

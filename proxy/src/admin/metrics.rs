@@ -235,6 +235,8 @@ mod tests {
             flights: 0,
             origin,
             errors: Vec::new(),
+            hottest: Vec::new(),
+            slowest: Vec::new(),
         };
         let mut text = Text { written: String::new(), exposition: Exposition::Prometheus };
         requests_of(&report, &mut text);

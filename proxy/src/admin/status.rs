@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::config::StoreUrl;
+use crate::counts::BOUNDS;
 use crate::status::Outcome;
-use crate::way::Report;
+use crate::way::{Report, now};
 
 /// What does not change while the program runs.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(super) fn json(report: &Report, program: &Program, workers: usize) -> Value 
     let outcomes = Outcome::ALL.map(Outcome::name).into_iter().zip(report.totals.by_outcome());
     let requests: Map<_, _> = outcomes.map(|(name, count)| (name.to_owned(), count.into())).collect();
     json!({
+        "time": humantime::format_rfc3339_millis(now()).to_string(),
         "version": Program::VERSION,
         "uptime_seconds": program.started.elapsed().as_secs(),
         "workers": workers,
@@ -48,8 +50,30 @@ pub(super) fn json(report: &Report, program: &Program, workers: usize) -> Value 
         "errors": report.errors.iter().map(|error| json!({
             "time": time(error.time), "error": error.text,
         })).collect::<Vec<_>>(),
+        "hottest": report.hottest.iter().map(|page| json!({
+            "url": page.url,
+            "share": page.share,
+            "age_seconds": page.freshness.age,
+            "ttl_seconds": page.freshness.ttl,
+        })).collect::<Vec<_>>(),
+        "slowest": report.slowest.iter().map(|answer| json!({
+            "time": time(answer.time),
+            "method": answer.method,
+            "url": answer.url,
+            "status": answer.status,
+            "origin_us": answer.took.as_micros() as u64,
+        })).collect::<Vec<_>>(),
+        "durations": durations(report),
         "config": { "generation": 1, "loaded_at": time(program.loaded_at) },
     })
+}
+
+/// The histograms of the requests' durations, without their sums. The last bucket is for what is longer than all bounds.
+fn durations(report: &Report) -> Value {
+    let outcomes = Outcome::ALL.map(Outcome::name).into_iter().zip(&report.totals.durations);
+    let buckets: Map<_, _> =
+        outcomes.map(|(name, durations)| (name.to_owned(), json!(durations.buckets))).collect();
+    json!({ "bounds_us": BOUNDS, "buckets": buckets })
 }
 
 fn store(report: &Report, program: &Program) -> Value {

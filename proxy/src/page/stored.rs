@@ -129,6 +129,11 @@ impl StoredPage {
         Some(expires.saturating_sub(seconds(now)))
     }
 
+    /// The `Age` of the page in seconds, if it is known.
+    pub(crate) fn age(&self, now: SystemTime) -> Option<u64> {
+        self.head().aging.map(|aging| aging.age(now))
+    }
+
     /// The part of this page that a request asks for.
     pub(crate) fn part(&self, method: &Method, lines: Lines<'_>) -> Part {
         let length = Some(self.body().len() as u64);

@@ -265,6 +265,7 @@ impl<S: Store> Proxy<S> {
         };
         let sent = &plain.sent;
         self.refresh(&mut serving, || plain.question().to_parts(), sent.peer);
+        self.sample(&serving, began, || plain.question());
         let cache = serving.cache();
         let Serving { page, part, now: at, time_of_page, looked, .. } = serving;
         let mut record = self.record(sent, Some(Version::HTTP_11), began).with(status, cache);

@@ -153,6 +153,7 @@ impl<S: Store> Flight<S> {
                 return Err(error);
             }
         };
+        self.proxy.keep_if_slow(self.proxy.asked_for(&self.question()), &fetched);
         if !self.proxy.writes {
             return Ok(Reply::relayed(fetched, CacheStatus::Miss(self.wanted.miss, Fill::ReadOnly)));
         }

@@ -4,16 +4,24 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use hyper::Method;
+use tokio::time::Instant;
+
+use super::decide::Serving;
 use super::{Proxy, now};
 use crate::counts::Totals;
 use crate::error::Error;
 use crate::near::NearState;
+use crate::origin::Fetched;
+use crate::request::Question;
 use crate::store::Store;
+use crate::traffic::{HotPage, PageFreshness, SlowAnswer, Traffic, url_of};
 
 /// How many of the last errors are kept.
 const ERRORS: usize = 20;
 
-/// What an operator sees. It holds no secret and nothing of any client.
+/// What an operator sees. It holds no secret; of requests it holds only URLs, without their queries if the access log leaves
+/// them out.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     /// The requests of each rule, in the order of `rules`, and then those without a rule.
@@ -26,6 +34,10 @@ pub(crate) struct Report {
     pub(crate) origin: OriginState,
     /// The last errors, oldest first.
     pub(crate) errors: Vec<LastError>,
+    /// The pages that are hit most, the hottest first.
+    pub(crate) hottest: Vec<HotPage>,
+    /// The slowest answers of the origin of late, the slowest first.
+    pub(crate) slowest: Vec<SlowAnswer>,
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +86,7 @@ impl LastErrors {
 
 impl<S: Store> Proxy<S> {
     pub(crate) fn report(&self) -> Report {
+        let traffic = self.traffic.as_ref();
         let rule = |rule: &crate::policy::Rule| RuleState {
             path: rule.path.to_string(),
             timeout: (!rule.is_off).then_some(rule.timeout),
@@ -90,6 +103,42 @@ impl<S: Store> Proxy<S> {
                 in_flight: self.upstream.in_flight(),
             },
             errors: self.errors.all(),
+            hottest: traffic.map(|traffic| traffic.hottest(Instant::now())).unwrap_or_default(),
+            slowest: traffic.map(|traffic| traffic.slowest().all(now())).unwrap_or_default(),
         }
+    }
+
+    /// Counts a hit among those of the hottest pages, if one is due.
+    pub(super) fn sample<'a>(
+        &self,
+        serving: &Serving,
+        began: Instant,
+        question: impl FnOnce() -> Question<'a>,
+    ) {
+        let Some(hits) = self.traffic.as_ref().map(Traffic::own) else { return };
+        if hits.is_due(began) {
+            let Serving { page, time_of_page, .. } = serving;
+            let freshness = PageFreshness { age: page.age(*time_of_page), ttl: page.ttl(*time_of_page) };
+            hits.count(self.url(&question()), freshness, began);
+        }
+    }
+
+    /// Method and URL of what the origin is asked for, if its slowest answers are kept.
+    pub(super) fn asked_for(&self, question: &Question<'_>) -> Option<(Method, String)> {
+        self.traffic.is_some().then(|| (question.method.clone(), self.url(question)))
+    }
+
+    /// Keeps an answer of the origin if it is one of the slowest.
+    pub(super) fn keep_if_slow(&self, asked: Option<(Method, String)>, fetched: &Fetched) {
+        if let (Some(traffic), Some((method, url))) = (&self.traffic, asked) {
+            let (status, took) = (fetched.head.status.as_u16(), fetched.took);
+            traffic.slowest().keep(SlowAnswer { time: now(), method: method.to_string(), url, status, took });
+        }
+    }
+
+    /// The URL of a request, for operators.
+    fn url(&self, question: &Question<'_>) -> String {
+        let log = self.access_log.as_ref().map(|log| log.own().settings());
+        url_of(question, !log.is_some_and(|settings| settings.redact_query))
     }
 }

@@ -68,13 +68,16 @@ impl<S: Store> Proxy<S> {
         answered.looked(decision.looked());
         match decision {
             Decision::Serve(mut serving) => {
+                self.sample(&serving, answered.began, || Question::of_parts(&request, peer));
                 self.refresh(&mut serving, || request, peer);
                 Ok(Reply::stored(&serving))
             }
             Decision::Fetch(wanted) => self.new_or_old(&wanted, &request, peer).await,
             Decision::Pass(pass) => {
                 let is_conditional = policy::is_conditional(&request.headers);
+                let asked = self.asked_for(&Question::of_parts(&request, peer));
                 let fetched = self.upstream.fetch(request, Some(body), peer).await?;
+                self.keep_if_slow(asked, &fetched);
                 Reply::relayed(fetched, CacheStatus::Passed(pass)).if_asked_for(is_conditional)
             }
             Decision::Refuse(refusal) => Err(refusal.into()),
