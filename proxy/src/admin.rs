@@ -1,11 +1,13 @@
 //! The listener for operators: health, metrics and status, and what an operator changes.
 //!
 //! `access` decides on a request by its head alone, in a fixed order; `listener` has the connections, on a thread of their
-//! own, so that no client of theirs holds up a worker; `status` and `metrics` are written from one [`Report`].
+//! own, so that no client of theirs holds up a worker; `status` and `metrics` are written from one [`Report`]; `page` shows
+//! the status to people.
 
 mod access;
 mod listener;
 mod metrics;
+mod page;
 mod status;
 
 use std::convert::Infallible;
@@ -14,10 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Request, Response, StatusCode};
+use serde_json::Value;
 use server::Workers;
 use tokio::time::{Instant, timeout};
 use tracing::info;
@@ -28,6 +31,7 @@ use crate::way::{Proxy, Report, now};
 use access::{Access, Denied, Route};
 pub use listener::{AdminPort, RunningAdmin};
 use metrics::Exposition;
+use page::StatusEvents;
 use status::Program;
 
 /// A worker that does not come to a task for so long does not answer clients either. Less than the 3 s of `proxy health`.
@@ -41,6 +45,10 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// A text, or a stream of events.
+type AdminBody = Either<Full<Bytes>, StatusEvents>;
 
 /// Answers operators.
 pub struct AdminServer {
@@ -76,11 +84,15 @@ impl AdminServer {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    fn status(&self) -> Value {
+        status::json(&(self.report)(), &self.program, self.workers.count())
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<AdminBody>, Infallible> {
         let (head, body) = request.into_parts();
         let route = match self.access.admit(&head) {
             Ok(route) => route,
-            Err(denied) => return Ok(refusal(denied)),
+            Err(denied) => return Ok(refusal(denied, head.uri.path())),
         };
         if route.changes()
             && let Err(refused) = read(body).await
@@ -91,8 +103,9 @@ impl AdminServer {
         Ok(self.perform(route, accept).await)
     }
 
-    async fn perform(&self, route: Route, accept: &str) -> Response<Full<Bytes>> {
+    async fn perform(self: &Arc<Self>, route: Route, accept: &str) -> Response<AdminBody> {
         match route {
+            Route::Page => page::page(StatusCode::OK),
             Route::Health => match timeout(ANSWER, self.workers.each(|| async {})).await {
                 Ok(()) => answer(StatusCode::OK, TEXT, "ok\n"),
                 Err(_) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "a worker does not answer\n"),
@@ -106,9 +119,11 @@ impl AdminServer {
                 let text = metrics::text(&(self.report)(), &self.program, exposition);
                 answer(StatusCode::OK, exposition.content_type(), text)
             }
-            Route::Status => {
-                let status = status::json(&(self.report)(), &self.program, self.workers.count());
-                answer(StatusCode::OK, JSON, format!("{status:#}\n"))
+            Route::Status => answer(StatusCode::OK, JSON, format!("{:#}\n", self.status())),
+            Route::Events => {
+                let mut response = answer(StatusCode::OK, EVENTS, "");
+                *response.body_mut() = Either::Right(StatusEvents::new(self.clone()));
+                response
             }
             Route::Drain => {
                 self.drain();
@@ -119,7 +134,7 @@ impl AdminServer {
 }
 
 /// Reads a body, within its bounds.
-async fn read(body: Incoming) -> Result<Bytes, Response<Full<Bytes>>> {
+async fn read(body: Incoming) -> Result<Bytes, Response<AdminBody>> {
     let too_large = || answer(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "413: a body of more than 1 MiB\n");
     if body.size_hint().lower() > BODY as u64 {
         return Err(too_large());
@@ -132,17 +147,21 @@ async fn read(body: Incoming) -> Result<Bytes, Response<Full<Bytes>>> {
     }
 }
 
-fn answer(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
+fn answer(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<AdminBody> {
+    let mut response = Response::new(Either::Left(Full::new(text.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn refusal(denied: Denied) -> Response<Full<Bytes>> {
+/// The page is also what a browser gets without the token: it asks for it.
+fn refusal(denied: Denied, path: &str) -> Response<AdminBody> {
     let status = denied.status();
-    let mut response = answer(status, TEXT, format!("{}: {denied}\n", status.as_str()));
+    let mut response = match denied {
+        Denied::Token if path == Route::Page.path() => page::page(status),
+        _ => answer(status, TEXT, format!("{}: {denied}\n", status.as_str())),
+    };
     match denied {
         Denied::Method(route) => {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.allow()));

@@ -12,10 +12,12 @@ use crate::config::{Admin, AdminAddress, Token};
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
+    Page,
     Health,
     Ready,
     Metrics,
     Status,
+    Events,
     Drain,
 }
 
@@ -46,16 +48,19 @@ impl Denied {
 }
 
 impl Route {
-    const ALL: [Self; 5] = [Self::Health, Self::Ready, Self::Metrics, Self::Status, Self::Drain];
+    const ALL: [Self; 7] =
+        [Self::Page, Self::Health, Self::Ready, Self::Metrics, Self::Status, Self::Events, Self::Drain];
 
-    const LIST: &'static str = "/healthz, /readyz, /metrics, /status, /drain";
+    const LIST: &'static str = "/, /healthz, /readyz, /metrics, /status, /events, /drain";
 
-    fn path(self) -> &'static str {
+    pub(super) fn path(self) -> &'static str {
         match self {
+            Self::Page => "/",
             Self::Health => "/healthz",
             Self::Ready => "/readyz",
             Self::Metrics => "/metrics",
             Self::Status => "/status",
+            Self::Events => "/events",
             Self::Drain => "/drain",
         }
     }

@@ -15,12 +15,12 @@ use tokio::time::{Instant, timeout};
 use crate::program::{command, refused};
 use crate::support::{Client, Origin, PATIENCE, Reply, Script, answer, exchange, page};
 
-const TOKEN: &str = "Authorization: Bearer s3cret\r\n";
+pub(crate) const TOKEN: &str = "Authorization: Bearer s3cret\r\n";
 
 /// A running proxy with an admin listener. Dropping it kills the proxy.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    proxy: SocketAddr,
+    pub(crate) proxy: SocketAddr,
     /// What it announces, behind `admin listening on `.
     at: String,
     _folder: TempDir,
@@ -28,7 +28,7 @@ struct Running {
 
 impl Running {
     /// With an origin, an address of the admin listener and further lines of `[admin]`. The token is `s3cret`.
-    fn start(origin: &Origin, listen: &str, lines: &str) -> Self {
+    pub(crate) fn start(origin: &Origin, listen: &str, lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (file, token) = (folder.path().join("cachepage.toml"), folder.path().join("token"));
         std::fs::write(&token, "s3cret\n").unwrap();
@@ -50,29 +50,29 @@ impl Running {
         Self { child, proxy, at, _folder: folder }
     }
 
-    async fn over_tcp(origin: &Origin) -> Self {
+    pub(crate) async fn over_tcp(origin: &Origin) -> Self {
         Self::start(origin, "127.0.0.1:0", "")
     }
 
     /// The address of an admin listener over TCP.
-    fn admin(&self) -> SocketAddr {
+    pub(crate) fn admin(&self) -> SocketAddr {
         self.at.strip_prefix("http://").unwrap().parse().unwrap()
     }
 
     /// Asks the admin listener under its own name.
-    async fn ask(&self, method: &str, path: &str, lines: &str) -> Reply {
+    pub(crate) async fn ask(&self, method: &str, path: &str, lines: &str) -> Reply {
         let host = self.admin();
         let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{lines}\r\n");
         exchange(host, request.as_bytes()).await
     }
 
-    async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         let reply = self.ask("GET", "/status", "").await;
         assert_eq!((reply.status(), reply.header("content-type")), (200, "application/json"));
         serde_json::from_str(reply.text()).unwrap()
     }
 
-    async fn get(&self, target: &str, lines: &str) -> Reply {
+    pub(crate) async fn get(&self, target: &str, lines: &str) -> Reply {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n");
         exchange(self.proxy, request.as_bytes()).await
     }

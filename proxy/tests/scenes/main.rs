@@ -25,6 +25,7 @@ macro_rules! scenes {
 
 mod access_log;
 mod admin;
+mod admin_page;
 mod admission;
 mod answered;
 mod article;
