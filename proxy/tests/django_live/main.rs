@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod apart;
+mod contrib;
 mod early;
 mod keys;
 mod odd;
