@@ -25,9 +25,10 @@ DEFAULTS = {
     "IGNORE": ("admin", "contenttypes", "migrations", "sessions"),
 }
 
-# Less than the proxy reads in a body and in a header line.
+# Less than the proxy reads in a body and in a header line, and at once.
 MOST_BYTES = 500_000
 MOST_HEADER_BYTES = 7_000
+MOST_SELECTORS = 1_000
 
 
 def settings():
@@ -83,7 +84,7 @@ def pieces(selectors, most):
     """Lists of selectors that are together not longer than this."""
     piece, length = [], 0
     for selector in selectors:
-        if piece and length + len(selector) > most:
+        if piece and (length + len(selector) > most or len(piece) == MOST_SELECTORS):
             yield piece
             piece, length = [], 0
         piece.append(selector)
