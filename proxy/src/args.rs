@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, global = true, value_name = "FILE", env = "PROXY_TAKEOVER", hide_env_values = true)]
     pub takeover: Option<String>,
 
-    /// Service whose pages are cached [default: http://127.0.0.1:8001]
+    /// Service whose pages are cached: http://, https:// or unix:/FILE [default: http://127.0.0.1:8001]
     #[arg(long, global = true, value_name = "URL", env = "PROXY_ORIGIN", hide_env_values = true)]
     pub origin: Option<String>,
 

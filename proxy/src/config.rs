@@ -7,6 +7,7 @@ mod django;
 mod limits;
 mod log;
 mod normaliser;
+mod origin;
 mod parse;
 mod rules;
 mod settings;
@@ -29,7 +30,7 @@ pub use address::StoreUrl;
 pub use admin::{Admin, AdminAddress, Token};
 pub use log::{LogFormat, LogSettings, LogTarget};
 use parse::Scheme;
-use settings::{File, Setting, Settings};
+use settings::{File, Setting, Settings, Table};
 pub use summary::Summary;
 
 /// All settings of a proxy.
@@ -125,7 +126,7 @@ impl Config {
         let file = file.map_or_else(File::default, |(name, text)| File::parse(name, text, &mut faults));
         let mut warnings = Vec::new();
         let rules = rules::rules(&args.cache, file.rules, &mut faults, &mut warnings);
-        let config = config(args, Settings::new(file.settings, &mut faults));
+        let config = config(args, file.origins, Settings::new(file.settings, &mut faults));
         if let (Some(Keys::Django(_)), Some(rules)) = (config.as_ref().map(|config| &config.keys), &rules)
             && rules.iter().any(Rule::looks_at_the_clock)
         {
@@ -157,7 +158,7 @@ struct Flagged {
     access_log: Option<Option<LogSettings>>,
 }
 
-fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
+fn flagged(args: &Args, origins: Vec<Table>, settings: &mut Settings<'_>) -> Flagged {
     let flag = |place: &str, text: &Option<String>| {
         text.clone().map(|text| Setting { place: place.to_owned(), text })
     };
@@ -173,7 +174,7 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
     let flagged = Flagged {
         listen: settings.take("listen", listen, "127.0.0.1:8000", address::listen),
         takeover: settings.take("takeover", takeover, "", parse::socket),
-        origin: settings.take("origin", origin, "http://127.0.0.1:8001", address::origin),
+        origin: origin::origin(origin, origins, settings),
         store: settings.take("store", store, address::DEFAULT_STORE, address::store),
         keys: settings.take("keys", keys, "path", parse::keys),
         site: settings.take("site", site, "", address::site),
@@ -182,7 +183,7 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
         access_log: log::log(access_log, settings),
     };
     if let (Some(listen), Some(origin)) = (&flagged.listen, &flagged.origin)
-        && origin.is_at(*listen)
+        && origin.url.is_at(*listen)
     {
         settings.fault(format!(
             "origin: {origin} is where the proxy itself listens: change --origin or --listen"
@@ -192,9 +193,9 @@ fn flagged(args: &Args, settings: &mut Settings<'_>) -> Flagged {
 }
 
 /// Parses everything except the rules; `None` if there is a fault, which is then in the list.
-fn config(args: &Args, mut settings: Settings<'_>) -> Option<Config> {
+fn config(args: &Args, origins: Vec<Table>, mut settings: Settings<'_>) -> Option<Config> {
     let Flagged { listen, takeover, origin, store, keys, site, trusted_proxies, admin, access_log } =
-        flagged(args, &mut settings);
+        flagged(args, origins, &mut settings);
     let mut warnings = Vec::new();
     let sharing = match keys {
         Some(Scheme::Django) => django::django(&mut settings, &mut warnings),

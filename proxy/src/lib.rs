@@ -15,7 +15,7 @@
 //! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait
 //! for other programs, with deadlines. `tests/architecture.rs` checks which of these modules may use which.
 //!
-//! Not supported: HTTP/2, TLS, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
+//! Not supported: HTTP/2, TLS of clients, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
 
 mod access_log;
 mod admin;
@@ -38,6 +38,7 @@ mod share;
 mod status;
 mod store;
 mod text;
+mod tls;
 mod traffic;
 mod variants;
 mod way;
@@ -51,7 +52,7 @@ pub use config::{
     Summary, Token,
 };
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
-pub use origin::{Origin, OriginDeadlines, OriginLimits};
+pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl};
 pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, Coalesce, Rule};
 pub use probe::wrong_scheme;

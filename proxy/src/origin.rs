@@ -2,6 +2,7 @@
 
 mod address;
 mod connector;
+mod dial;
 mod download;
 mod error;
 mod gate;
@@ -13,6 +14,7 @@ mod upload;
 mod wire;
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,7 +27,8 @@ use hyper::{Method, Request, Response};
 use server::{PerWorker, in_time};
 use tokio::time::Instant;
 
-pub use address::Origin;
+pub use address::OriginUrl;
+pub(crate) use address::bare_host;
 use connector::{Connector, MAX_LINES};
 pub(crate) use download::Download;
 pub(crate) use error::BodyError;
@@ -38,6 +41,30 @@ use upload::{Progress, Upload};
 
 use crate::policy::Length;
 use crate::request::receive;
+use crate::tls::TlsClient;
+
+/// The service behind the proxy, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Where it is.
+    pub url: OriginUrl,
+    /// What makes TLS of a connection, if the URL is of https.
+    pub(crate) tls: Option<TlsClient>,
+}
+
+impl Origin {
+    /// One that is reached without TLS.
+    #[cfg(test)]
+    pub(crate) fn plain(url: OriginUrl) -> Self {
+        Self { url, tls: None }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
+}
 
 /// How long each step of a fetch may take.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, a file or a folder of `src`, and the rooms that it may name. A room names only rooms above it.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("args", &[]),
     ("text", &[]),
+    ("tls", &[]),
     ("pickle", &[]),
     ("request", &["text"]),
     ("policy", &["request"]),
@@ -21,10 +22,10 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("head_cache", &["key", "page", "weight"]),
     ("store", &["key", "weight"]),
     ("near", &["key", "page", "policy", "request", "store", "weight"]),
-    ("origin", &["policy", "request"]),
+    ("origin", &["policy", "request", "tls"]),
     ("error", &["origin", "request"]),
     ("share", &["error", "key", "page", "store"]),
-    ("config", &["args", "key", "origin", "page", "pickle", "policy", "request"]),
+    ("config", &["args", "key", "origin", "page", "pickle", "policy", "request", "tls"]),
     ("access_log", &["config", "status"]),
     ("traffic", &["request"]),
     (

@@ -7,7 +7,7 @@ use bb8_redis::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::parse::members;
-use crate::origin::Origin;
+use crate::origin::OriginUrl;
 use crate::request::site::Site;
 
 pub(super) const DEFAULT_STORE: &str = "redis://127.0.0.1:6379/1";
@@ -28,7 +28,7 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A URL with a user may hold a password and is not repeated.
-pub(super) fn origin(text: &str) -> Result<Origin, String> {
+pub(super) fn origin(text: &str) -> Result<OriginUrl, String> {
     text.parse().map_err(|fault: &str| match text.contains('@') {
         true => fault.to_owned(),
         false => format!("{text:?}: {fault}"),

@@ -27,6 +27,7 @@ pub(super) struct Table {
 pub(super) struct File {
     pub(super) settings: Table,
     pub(super) rules: Vec<Table>,
+    pub(super) origins: Vec<Table>,
 }
 
 impl File {
@@ -45,6 +46,9 @@ impl File {
                 DeValue::Array(rules) if key.get_ref() == "cache_page" => {
                     file.rules.extend(rules.iter().map(|rule| Table::of(rule, &place)));
                 }
+                DeValue::Array(origins) if key.get_ref() == "origin" => {
+                    file.origins.extend(origins.iter().map(|origin| Table::of(origin, &place)));
+                }
                 DeValue::Table(_) if key.get_ref() == "cache_page" => {
                     let place = place(key.span().start);
                     faults.push(format!("{place}: a rule is written [[cache_page]], with two brackets"));
@@ -59,6 +63,11 @@ impl File {
 }
 
 impl Table {
+    /// Where it begins.
+    pub(super) fn start(&self) -> &str {
+        &self.start
+    }
+
     fn of(value: &Spanned<DeValue<'_>>, place: &impl Fn(usize) -> String) -> Self {
         let mut table = Self { start: place(value.span().start), ..Self::default() };
         if let DeValue::Table(inner) = value.get_ref() {
@@ -139,6 +148,11 @@ impl<'a> Settings<'a> {
         self.table.given = rest;
         let taken: BTreeMap<String, Setting> = taken;
         taken.into_iter().map(|(name, given)| (name[below.len()..].to_owned(), given)).collect()
+    }
+
+    /// Parses another table, whose faults join the same list.
+    pub(super) fn within<T>(&mut self, table: Table, parse: impl FnOnce(Settings<'_>) -> T) -> T {
+        parse(Settings::new(table, self.faults))
     }
 
     /// Adds a fault.

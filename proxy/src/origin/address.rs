@@ -1,43 +1,56 @@
-//! The address of the origin: a URL without path, query, fragment and user.
+//! The address of an origin: a URL without path, query, fragment and user, or the file of a Unix socket.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use hyper::http::uri::Authority;
 
 use crate::request::is_host;
 
-/// The service behind the proxy: `http://host[:port]`.
+/// Where a service is: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin(Authority);
+pub enum OriginUrl {
+    /// HTTP over TCP.
+    Http(Authority),
+    /// HTTP over TLS.
+    Https(Authority),
+    /// HTTP over a Unix socket.
+    Unix(PathBuf),
+}
 
-impl Origin {
-    pub(super) fn authority(&self) -> &Authority {
-        &self.0
-    }
-
+impl OriginUrl {
     /// Whether a server that listens on this address is the origin itself.
     pub(crate) fn is_at(&self, listen: SocketAddr) -> bool {
+        let Self::Http(authority) = self else { return false };
         let reaches = |ip: IpAddr| ip == listen.ip() || (is_local(ip) && listen.ip().is_unspecified());
-        let is_here = match literal(self.0.host()) {
+        let is_here = match literal(authority.host()) {
             Some(ip) => reaches(ip) || (ip.is_unspecified() && is_local(listen.ip())),
-            None => self.0.host().eq_ignore_ascii_case("localhost") && is_local(listen.ip()),
+            None => authority.host().eq_ignore_ascii_case("localhost") && is_local(listen.ip()),
         };
-        is_here && self.0.port_u16().unwrap_or(80) == listen.port()
+        is_here && authority.port_u16().unwrap_or(80) == listen.port()
     }
 }
 
-impl FromStr for Origin {
+/// The host of an authority, an address without its brackets.
+pub(crate) fn bare_host(authority: &Authority) -> &str {
+    authority.host().trim_start_matches('[').trim_end_matches(']')
+}
+
+impl FromStr for OriginUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (scheme, rest) = text.split_once("://").unwrap_or_default();
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err("https to the origin is not supported; http is"),
-            _ => return Err("not a URL like http://127.0.0.1:8001"),
+        if let Some(path) = text.strip_prefix("unix:") {
+            return socket(path);
         }
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let of: fn(Authority) -> Self = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Self::Http,
+            "https" => Self::Https,
+            _ => return Err("not a URL like http://127.0.0.1:8001, https://HOST or unix:/run/app.sock"),
+        };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('@') {
             return Err("the origin must be a URL without a user");
@@ -46,7 +59,21 @@ impl FromStr for Origin {
             return Err("the origin must be a URL without path, query and fragment: requests have theirs");
         }
         check_authority(authority)?;
-        authority.parse().map(Self).map_err(|_| "not a URL like http://127.0.0.1:8001")
+        authority.parse().map(of).map_err(|_| "not a URL like http://127.0.0.1:8001")
+    }
+}
+
+/// The file of a Unix socket.
+fn socket(path: &str) -> Result<OriginUrl, &'static str> {
+    /// What fits into the address of a socket (unix(7)).
+    const LONGEST: usize = 107;
+    match path {
+        path if !path.starts_with('/') || path.starts_with("//") => {
+            Err("a socket has an absolute path, as in unix:/run/app.sock")
+        }
+        path if path.ends_with('/') => Err("the socket is a folder: add the name of a file"),
+        path if path.len() > LONGEST => Err("the path of a socket has at most 107 bytes"),
+        path => Ok(OriginUrl::Unix(path.into())),
     }
 }
 
@@ -94,9 +121,13 @@ fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for OriginUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
+        match self {
+            Self::Http(authority) => write!(f, "http://{authority}"),
+            Self::Https(authority) => write!(f, "https://{authority}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
@@ -105,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_http_urls_of_a_host_and_a_port() {
+    fn origins_are_urls_of_a_host_and_a_port_or_files_of_sockets() {
         for good in [
             "http://127.0.0.1:8001",
             "http://origin",
@@ -114,15 +145,16 @@ mod tests {
             "http://[::1]",
             "http://my_app.default.svc.",
             "http://app-1.2b:1",
+            "https://app",
+            "HTTPS://[::1]:8443/",
+            "unix:/run/app.sock",
         ] {
-            assert!(good.parse::<Origin>().is_ok(), "{good}");
+            assert!(good.parse::<OriginUrl>().is_ok(), "{good}");
         }
         for (fault, bad) in [
-            (
-                "not a URL like http",
-                &["", "127.0.0.1:8001", "ftp://a", "unix:/run/app.sock", "nonsense", "http:/a"][..],
-            ),
-            ("https to the origin", &["https://a"]),
+            ("not a URL like http", &["", "127.0.0.1:8001", "ftp://a", "nonsense", "http:/a"][..]),
+            ("an absolute path", &["unix:", "unix:run/app.sock", "unix://run/app.sock", "unix:@app"]),
+            ("a folder", &["unix:/run/"]),
             ("without a user", &["http://u:p@a", "http://a:1@b", "http://@a"]),
             (
                 "without path, query and fragment",
@@ -156,7 +188,7 @@ mod tests {
             ),
         ] {
             for bad in bad {
-                let said = bad.parse::<Origin>().unwrap_err();
+                let said = bad.parse::<OriginUrl>().unwrap_err();
                 assert!(said.contains(fault), "{bad}: {said}");
             }
         }
@@ -178,7 +210,7 @@ mod tests {
             ("http://192.0.2.1:1", "0.0.0.0:1", false),
             ("http://app:1", "0.0.0.0:1", false),
         ] {
-            let is_at = origin.parse::<Origin>().unwrap().is_at(listen.parse().unwrap());
+            let is_at = origin.parse::<OriginUrl>().unwrap().is_at(listen.parse().unwrap());
             assert_eq!(is_at, expected, "{origin} {listen}");
         }
     }

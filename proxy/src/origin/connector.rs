@@ -1,24 +1,29 @@
 //! Makes connections to the origin, each within one deadline for all that it takes.
 
-use std::future::poll_fn;
+use std::error::Error as StdError;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Uri;
 use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::http::uri::Scheme;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper::http::uri::Authority;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tower_service::Service as _;
 use tracing::debug;
 
-use super::Origin;
+use super::address::bare_host;
+use super::dial::dial;
 use super::error::Cause;
 use super::presence::Presence;
 use super::resolver::Resolver;
 use super::upload::Upload;
 use super::wire::{NextTarget, Wire};
+use super::{Origin, OriginUrl};
+use crate::tls::TlsClient;
 
 /// The least that a connection may buffer.
 const BUFFER: usize = 64 << 10;
@@ -38,11 +43,17 @@ struct Late(Duration);
 /// Makes the connections of all workers. Clones share the lookups and the lines in the log.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    tcp: HttpConnector<Resolver>,
+    place: OriginPlace,
     http: Builder,
-    origin: Uri,
     deadline: Duration,
     presence: Arc<Presence>,
+}
+
+/// Where connections lead.
+#[derive(Clone, Debug)]
+enum OriginPlace {
+    Unix(PathBuf),
+    Tcp { host: String, port: u16, resolver: Resolver, tls: Option<TlsClient> },
 }
 
 /// A connection as its requests see it.
@@ -61,19 +72,19 @@ impl Connector {
     }
 
     fn with(resolver: Resolver, origin: &Origin, deadline: Duration, head: usize) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(resolver);
-        tcp.set_nodelay(true);
-        // Divided among the addresses of the name, so that the second is tried although the first is silent.
-        tcp.set_connect_timeout(Some(deadline));
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(origin.authority().clone())
-            .path_and_query("/")
-            .build();
-        // This cannot fail: the authority was part of a valid URI.
-        let uri = uri.unwrap_or_default();
+        let tcp = |authority: &Authority, port, tls| OriginPlace::Tcp {
+            host: bare_host(authority).to_owned(),
+            port: authority.port_u16().unwrap_or(port),
+            resolver,
+            tls,
+        };
+        let place = match &origin.url {
+            OriginUrl::Unix(path) => OriginPlace::Unix(path.clone()),
+            OriginUrl::Http(authority) => tcp(authority, 80, None),
+            OriginUrl::Https(authority) => tcp(authority, 443, origin.tls.clone()),
+        };
         let presence = Arc::new(Presence::new(origin.to_string()));
-        Self { tcp, http: http(head), origin: uri, deadline, presence }
+        Self { place, http: http(head), deadline, presence }
     }
 
     /// Whether the last connection failed, of any worker.
@@ -84,21 +95,36 @@ impl Connector {
     /// Looks the name up, connects, and speaks HTTP.
     pub(super) async fn connect(&self) -> Result<Channel, Cause> {
         let late = |_| Err(Arc::new(Late(self.deadline)) as Cause);
-        let connected = timeout(self.deadline, self.try_connect()).await.unwrap_or_else(late);
+        // Boxed, so that requests on a connection that is there don't pay for it.
+        let connected = timeout(self.deadline, Box::pin(self.try_connect())).await.unwrap_or_else(late);
         self.presence.note(&connected);
         connected
     }
 
     async fn try_connect(&self) -> Result<Channel, Cause> {
-        let mut tcp = self.tcp.clone();
-        let connected = async {
-            poll_fn(|cx| tcp.poll_ready(cx)).await?;
-            tcp.call(self.origin.clone()).await
-        };
-        let stream = connected.await.map_err(|error| Arc::new(error) as Cause)?;
+        match &self.place {
+            OriginPlace::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(cause)?;
+                self.speak(stream).await
+            }
+            OriginPlace::Tcp { host, port, resolver, tls } => {
+                let addresses = addresses(host, *port, resolver).await?;
+                let stream = dial(addresses).await.map_err(cause)?;
+                match tls {
+                    None => self.speak(stream).await,
+                    Some(tls) => self.speak(tls.connect(stream).await.map_err(cause)?).await,
+                }
+            }
+        }
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Channel, Cause> {
         let target = NextTarget::default();
-        let handshake = self.http.handshake(Wire::new(stream, target.clone())).await;
-        let (sender, connection) = handshake.map_err(|error| Arc::new(error) as Cause)?;
+        let wire = Wire::new(TokioIo::new(stream), target.clone());
+        let (sender, connection) = self.http.handshake(wire).await.map_err(cause)?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%error, "connection to the origin ended");
@@ -106,6 +132,19 @@ impl Connector {
         });
         Ok(Channel { sender, target, task: task.abort_handle() })
     }
+}
+
+fn cause(error: impl StdError + Send + Sync + 'static) -> Cause {
+    Arc::new(error)
+}
+
+/// The addresses of a host, which may be one itself.
+async fn addresses(host: &str, port: u16, resolver: &Resolver) -> Result<Vec<SocketAddr>, Cause> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![(ip, port).into()]);
+    }
+    let found = resolver.look_up(host).await.map_err(|error| error as Cause)?;
+    Ok(found.into_iter().map(|address| (address.ip(), port).into()).collect())
 }
 
 /// hyper, as it speaks to the origin.
@@ -130,7 +169,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(2);
 
     fn connector(origin: &str, resolver: Resolver) -> Connector {
-        Connector::with(resolver, &origin.parse().unwrap(), DEADLINE, BUFFER)
+        Connector::with(resolver, &Origin::plain(origin.parse().unwrap()), DEADLINE, BUFFER)
     }
 
     #[tokio::test(start_paused = true)]

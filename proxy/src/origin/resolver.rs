@@ -6,17 +6,12 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
-use std::vec;
 
-use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower_service::Service;
 
 type Addresses = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
@@ -53,8 +48,15 @@ impl Resolver {
         Self { ask: Arc::new(ask), patience, last: Arc::default() }
     }
 
+    /// Looks up the addresses of the name, without a port.
+    pub(super) async fn look_up(&self, name: &str) -> Addresses {
+        let mut found = self.join(name)?;
+        let found = found.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
+        found.unwrap_or_else(|| Ok(Vec::new()))
+    }
+
     /// Joins the lookup that is under way, or begins one.
-    fn join(&self, name: Name) -> io::Result<watch::Receiver<Option<Addresses>>> {
+    fn join(&self, name: &str) -> io::Result<watch::Receiver<Option<Addresses>>> {
         // A panic elsewhere leaves the lookup whole.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(NameLookup { began, found }) = &*last
@@ -64,32 +66,13 @@ impl Resolver {
             return Ok(found.clone());
         }
         let (sender, found) = watch::channel(None);
-        let ask = self.ask.clone();
+        let (ask, name) = (self.ask.clone(), name.to_owned());
         thread::Builder::new()
             .name("lookup".to_owned())
             // Nobody waits for it any more, if this fails.
-            .spawn(move || sender.send(Some(ask(name.as_str()).map_err(Arc::new))))?;
+            .spawn(move || sender.send(Some(ask(&name).map_err(Arc::new))))?;
         *last = Some(NameLookup { began: Instant::now(), found: found.clone() });
         Ok(found)
-    }
-}
-
-impl Service<Name> for Resolver {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = Arc<io::Error>;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let joined = self.join(name);
-        Box::pin(async move {
-            let mut found = joined?;
-            let found = found.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
-            found.unwrap_or_else(|| Ok(Vec::new())).map(Vec::into_iter)
-        })
     }
 }
 
@@ -103,6 +86,7 @@ impl fmt::Debug for Resolver {
 pub(super) mod tests {
     use std::sync::mpsc;
 
+    use tokio::task::JoinHandle;
     use tokio::time::advance;
 
     use super::*;
@@ -123,27 +107,31 @@ pub(super) mod tests {
         (resolver, begun)
     }
 
-    fn look_up(resolver: &Resolver) -> <Resolver as Service<Name>>::Future {
-        resolver.clone().call("origin".parse().unwrap())
+    /// A lookup that is under way.
+    async fn look_up(resolver: &Resolver) -> JoinHandle<Addresses> {
+        let resolver = resolver.clone();
+        let lookup = tokio::spawn(async move { resolver.look_up("origin").await });
+        tokio::task::yield_now().await;
+        lookup
     }
 
     #[tokio::test(start_paused = true)]
     async fn connections_share_a_lookup_until_it_has_an_answer_or_takes_too_long() {
         let (resolver, begun) = scripted();
         let address = SocketAddr::from(([192, 0, 2, 1], 0));
-        let shared = [look_up(&resolver), look_up(&resolver)];
+        let shared = [look_up(&resolver).await, look_up(&resolver).await];
         let first = begun.recv().unwrap();
         advance(PATIENCE).await;
-        let late = look_up(&resolver);
+        let late = look_up(&resolver).await;
         begun.recv().unwrap().send(address).unwrap();
-        assert_eq!(late.await.unwrap().collect::<Vec<_>>(), [address]);
+        assert_eq!(late.await.unwrap().unwrap(), [address]);
         drop(first);
         for lookup in shared {
-            assert_eq!(lookup.await.unwrap_err().to_string(), "no such name");
+            assert_eq!(lookup.await.unwrap().unwrap_err().to_string(), "no such name");
         }
-        let after = look_up(&resolver);
+        let after = look_up(&resolver).await;
         begun.recv().unwrap().send(address).unwrap();
-        assert_eq!(after.await.unwrap().collect::<Vec<_>>(), [address]);
+        assert_eq!(after.await.unwrap().unwrap(), [address]);
         assert!(begun.try_recv().is_err(), "four lookups asked three times");
     }
 }

@@ -322,7 +322,12 @@ impl Scene {
 
     /// A proxy with any store and exactly these settings; its site is `localhost:8000`.
     pub(crate) async fn with<S: Store>(origin: SocketAddr, store: S, settings: &str) -> Self {
-        let config = parse(origin, settings);
+        Self::before(&["--origin", &format!("http://{origin}")], store, settings).await
+    }
+
+    /// A proxy with any store, these flags and these settings.
+    pub(crate) async fn before<S: Store>(flags: &[&str], store: S, settings: &str) -> Self {
+        let config = parse(flags, settings);
         let log = config.access_log.as_ref().map(|log| Arc::new(AccessLog::open(log).unwrap()));
         Self::serve(config, store, log).await
     }
@@ -334,7 +339,8 @@ impl Scene {
         settings: &str,
         log: Arc<AccessLog>,
     ) -> Self {
-        Self::serve(parse(origin, settings), store, Some(log)).await
+        let origin = format!("http://{origin}");
+        Self::serve(parse(&["--origin", &origin], settings), store, Some(log)).await
     }
 
     async fn serve<S: Store>(config: Config, store: S, log: Option<Arc<AccessLog>>) -> Self {
@@ -373,9 +379,9 @@ impl Scene {
     }
 }
 
-fn parse(origin: SocketAddr, settings: &str) -> Config {
-    let origin = format!("http://{origin}");
-    let args = Args::try_parse_from(["proxy", "--origin", &origin, "--listen", "127.0.0.1:0"]).unwrap();
+fn parse(flags: &[&str], settings: &str) -> Config {
+    let flags = ["proxy", "--listen", "127.0.0.1:0"].iter().chain(flags);
+    let args = Args::try_parse_from(flags).unwrap();
     Config::parse(&args, Some(("scene.toml", settings))).unwrap()
 }
 
