@@ -30,6 +30,7 @@ mod admission;
 mod answered;
 mod article;
 mod collapse;
+mod dashboards;
 mod early;
 mod explain;
 mod failure;
