@@ -19,6 +19,9 @@ use crate::stop::Stop;
 /// The article's ports, which its commands name: proxy and origin.
 const PORTS: (u16, u16) = (8000, 8001);
 
+/// The usual port of the admin listener.
+const ADMIN: u16 = 8002;
+
 /// Runs the demo, and prints errors on standard error.
 pub(crate) async fn run(args: &DemoArgs) -> ExitCode {
     match play(args).await {
@@ -53,6 +56,7 @@ fn setup(args: &DemoArgs) -> Setup {
     Setup {
         properties: args.properties,
         ports: PORTS,
+        admin: Some(ADMIN),
         store: args.store,
         database_url: args.database_url.clone(),
         redis_url: args.redis_url.clone(),

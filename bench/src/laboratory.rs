@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     pub(crate) indexes: Indexes,
     /// The ports of proxy and origin; a port that is busy or 0 is replaced by a free one.
     pub(crate) ports: (u16, u16),
+    /// The port of the proxy's admin listener, likewise; `None` leaves it off.
+    pub(crate) admin: Option<u16>,
     /// `None` means Redis if it is available, else memory.
     pub(crate) store: Option<StoreKind>,
     /// The user's own servers, instead of private ones.
@@ -43,6 +45,8 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(crate) struct Laboratory {
     proxy: Server,
+    /// The port of the proxy's admin listener, if there is one.
+    admin: Option<u16>,
     origin: Server,
     programs: Programs,
     pub(crate) pages: Pages,
@@ -62,12 +66,20 @@ impl Laboratory {
             origin.env("DATABASE_URL", database.url())
         })
         .await?;
-        let proxy = Server::start("proxy", setup.ports.0, &programs.path("proxy"), |proxy| {
+        let mut proxy = Server::start("proxy", setup.ports.0, &programs.path("proxy"), |proxy| {
             let origin = format!("http://127.0.0.1:{}", origin.port);
-            proxy.args(["--origin", &origin, "--cache", CACHED]).env("REDIS_URL", &pages.url())
+            let proxy = proxy.args(["--origin", &origin, "--cache", CACHED]).env("REDIS_URL", &pages.url());
+            match setup.admin {
+                Some(port) => proxy.args(["--admin", &server::address(port)]),
+                None => proxy,
+            }
         })
         .await?;
-        Ok(Self { proxy, origin, programs, pages, database })
+        let admin = match setup.admin {
+            Some(_) => Some(proxy.port_of("admin").await?),
+            None => None,
+        };
+        Ok(Self { proxy, admin, origin, programs, pages, database })
     }
 
     /// Fills the database again.
@@ -131,6 +143,9 @@ impl Laboratory {
                 self.url("/api/properties/live/naive/")
             ),
         ];
+        lines.extend(
+            self.admin.map(|port| format!("  http://localhost:{port}/ in a browser: the proxy's own page")),
+        );
         lines.extend(self.pages.hint());
         lines.push(self.database.hint());
         lines.push(format!("Logs: {}, {}", self.proxy.log, self.origin.log));

@@ -25,29 +25,38 @@ impl Server {
         program: &Path,
         with: impl FnOnce(Launch) -> Launch,
     ) -> Result<Self, LabError> {
-        let wanted = if is_free(port) { port } else { 0 };
         let folder = new_folder()?;
         let log = folder.join(format!("{name}.log"));
         let launch = with(Launch::new(name, program, &log).folder(&folder));
-        let mut program = launch.args(["--listen", &format!("127.0.0.1:{wanted}")]).start()?;
-        let bound = bound_port(&mut program, &log).await?;
+        let mut program = launch.args(["--listen", &address(port)]).start()?;
+        let bound = bound_port(&mut program, name, &log).await?;
         if bound != port && port != 0 {
             println!("Port {port} is busy: the {name} takes {bound}.");
         }
         println!("The {name} listens on 127.0.0.1:{bound} (process {}).", program.pid());
         Ok(Self { program, port: bound, log: log.display().to_string() })
     }
+
+    /// The port of a further listener of the program.
+    pub(crate) async fn port_of(&mut self, listener: &str) -> Result<u16, LabError> {
+        bound_port(&mut self.program, listener, self.log.as_ref()).await
+    }
 }
 
-/// The port that the program announces: `proxy listening on http://127.0.0.1:8000`. A connect test is not enough, since
-/// another program may listen there.
-async fn bound_port(program: &mut Program, log: &Path) -> Result<u16, LabError> {
+/// The address with this port, or with any free one if that is busy or 0.
+pub(super) fn address(port: u16) -> String {
+    format!("127.0.0.1:{}", if is_free(port) { port } else { 0 })
+}
+
+/// The port that a listener of the program announces: `proxy listening on http://127.0.0.1:8000`. A connect test is not
+/// enough, since another program may listen there.
+async fn bound_port(program: &mut Program, listener: &str, log: &Path) -> Result<u16, LabError> {
     const PATIENCE: Duration = Duration::from_secs(30);
     const PAUSE: Duration = Duration::from_millis(20);
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        if let Some(port) = text.lines().find_map(|line| announced_port(line, program.name())) {
+        if let Some(port) = text.lines().find_map(|line| announced_port(line, listener)) {
             return Ok(port);
         }
         if let Some(status) = program.try_wait() {
