@@ -1,19 +1,37 @@
-# One image with origin, proxy and seed; compose.yaml starts each of them.
+# Two images: `cachepage` is the proxy alone, `laboratory` (the last, and so the default) has the article's origin and seed.
+#
+#   docker build --target cachepage --tag cachepage:0.1.0 .
 
 FROM rust:1-slim-bookworm AS build
+# Static programs need nothing of the image that they run in. The C parts of mimalloc and ring are compiled by musl-gcc.
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates musl-tools && \
+    rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /cachepage
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/cachepage/target \
-    cargo build --release --locked -p origin -p proxy -p seed && \
-    install -D --target-directory /image/usr/local/bin target/release/origin target/release/proxy target/release/seed
-# The programs' libraries, each at its place.
-RUN ldd /image/usr/local/bin/* | grep --only-matching '/lib[^ ]*' | sort --unique | \
-    xargs cp --parents --dereference --target-directory /image
+    cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" -p origin -p proxy -p seed && \
+    install -D --target-directory /image/usr/bin target/*-unknown-linux-musl/release/origin \
+        target/*-unknown-linux-musl/release/proxy target/*-unknown-linux-musl/release/seed
 
-# Nothing else: no shell, no package, no user but a number. `proxy health` and `origin health` need no curl.
-FROM scratch
-COPY --from=build /image /
+# Nothing else: no shell, no package, no user but a number. `cachepage health` and `origin health` need no curl.
+FROM scratch AS cachepage
+LABEL org.opencontainers.image.title="Cachepage" \
+    org.opencontainers.image.description="Caching reverse proxy with the rules of Django's cache_page" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="0.1.0"
+COPY --from=build /image/usr/bin/proxy /usr/bin/cachepage
 # For rediss://.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY deploy/image/cachepage.toml /etc/cachepage/
+# Named by the environment, so that `cachepage health` and `cachepage explain` beside the proxy have the same settings.
+ENV PROXY_CONFIG=/etc/cachepage/cachepage.toml
 USER 65532:65532
-CMD ["proxy"]
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=5s --start-period=2s CMD ["/usr/bin/cachepage", "health"]
+ENTRYPOINT ["/usr/bin/cachepage"]
+
+FROM scratch AS laboratory
+COPY --from=build /image/usr/bin/origin /image/usr/bin/seed /usr/bin/
+USER 65532:65532
+CMD ["origin"]
