@@ -1,4 +1,4 @@
-//! The files of the stack in containers say what the programs need. None of them starts here.
+//! The files of packages, images and manifests say what the programs need. Nothing of them starts here.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::fs;
@@ -41,28 +41,33 @@ fn the_build_gets_each_package_of_the_workspace_and_nothing_that_is_not_named() 
     let members = workspace.split_once("members = [").unwrap().1.split_once(']').unwrap().0;
     let members = members.split(',').map(|name| name.trim().trim_matches('"'));
     let packages = members.flat_map(|name| [format!("!{name}/Cargo.toml"), format!("!{name}/src")]);
-    let mut expected: Vec<_> = packages.chain(["!Cargo.lock", "!Cargo.toml"].map(str::to_owned)).collect();
+    let others = ["!Cargo.lock", "!Cargo.toml", "!deploy/image"].map(str::to_owned);
+    let mut expected: Vec<_> = packages.chain(others).collect();
     expected.sort();
     assert_eq!(admitted, expected);
 }
 
 #[test]
-fn the_image_is_built_once() {
-    // One that an anchor gave to several services would be several builds.
-    let build = "    build: .";
-    assert_eq!(
-        (read("compose.yaml").matches("build:").count(), service("seed").matches(build).count()),
-        (1, 1)
-    );
+fn each_image_is_built_once() {
+    // A build that an anchor gave to several services would be several builds.
+    assert_eq!(read("compose.yaml").matches("build:").count(), 2);
+    for (name, target) in [("seed", "laboratory"), ("proxy", "cachepage")] {
+        assert!(service(name).contains(&format!("    build: {{ context: ., target: {target} }}")), "{name}");
+    }
 }
 
 #[test]
 fn programs_are_asked_for_their_health_by_themselves() {
-    for (name, asks) in
-        [("proxy", r#"["CMD", "proxy", "health"]"#), ("origin", r#"["CMD", "origin", "health"]"#)]
-    {
-        assert!(service(name).contains(asks), "{name}");
-    }
+    assert!(service("origin").contains(r#"["CMD", "origin", "health"]"#));
+    // Wherever the image runs.
+    assert!(read("Dockerfile").contains(r#"CMD ["/usr/bin/cachepage", "health"]"#));
+}
+
+#[test]
+fn the_settings_of_the_image_differ_from_the_defaults_in_the_address_alone() {
+    let (image, default) = (config(&read("deploy/image/cachepage.toml")), config(""));
+    assert!(image.listen.ip().is_unspecified());
+    assert_eq!(format!("{:?}", Config { listen: default.listen, ..image }), format!("{default:?}"));
 }
 
 #[test]
@@ -79,4 +84,93 @@ fn the_proxies_of_the_fleet_share_their_misses_and_believe_their_balancer() {
     let config = config(&read("deploy/fleet/cachepage.toml"));
     assert!(config.warnings.is_empty() && !config.trusted_proxies.is_empty());
     assert!(config.rules.iter().all(|rule| rule.coalesce == Coalesce::Fleet));
+}
+
+/// The settings of a package, all of them in force: a line that begins with `#` and no blank is a setting.
+fn with_all_settings(text: &str) -> String {
+    let uncommented = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') && !rest.is_empty() => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(uncommented).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_settings_in_the_debian_package_are_the_defaults() {
+    let packaged = read("deploy/debian/cachepage.toml");
+    // Its admin listener is on, and that is all.
+    let (as_installed, default) = (config(&packaged), config("[admin]\nlisten = \"127.0.0.1:8002\""));
+    assert_eq!(format!("{as_installed:?}"), format!("{default:?}"));
+    let all = with_all_settings(&packaged);
+    let (before, rest) = all.split_once("\n[django]\n").unwrap();
+    let of_path = format!("{before}\n[[cache_page]]{}", rest.split_once("[[cache_page]]").unwrap().1);
+    let default = config("[admin]\nlisten = \"127.0.0.1:8002\"\n[[cache_page]]\npath = \"/blog/*\"");
+    assert_eq!(format!("{:?}", config(&of_path)), format!("{default:?}"));
+    config(&all.replace("keys = \"path\"", "keys = \"django\""));
+}
+
+#[test]
+fn the_unit_has_the_time_for_the_end_of_the_program_and_its_folders() {
+    let unit = read("deploy/systemd/cachepage.service");
+    let stop = unit.split_once("TimeoutStopSec=").unwrap().1.lines().next().unwrap();
+    assert!(Duration::from_secs(stop.parse().unwrap()) > 2 * config("").clients.deadlines.shutdown);
+    for line in ["Type=exec", "RuntimeDirectory=cachepage", "LogsDirectory=cachepage", "DynamicUser=yes"] {
+        assert!(unit.lines().any(|one| one == line), "{line}");
+    }
+    assert!(unit.contains("ExecStart=/usr/bin/cachepage --config /etc/cachepage/cachepage.toml\n"));
+}
+
+/// The settings in the ConfigMap, with a token file that is there.
+fn in_kubernetes(manifest: &str, token: &Path) -> Config {
+    let text = manifest.split_once("cachepage.toml: |\n").unwrap().1.split_once("\n---").unwrap().0;
+    let token = token.display().to_string();
+    config(&text.replace("/run/secrets/cachepage/token", &token).replace("\n    ", "\n"))
+}
+
+#[test]
+fn the_manifest_for_kubernetes_agrees_with_the_settings_in_it() {
+    let manifest = read("deploy/kubernetes/cachepage.yaml");
+    let token = tempfile::NamedTempFile::new().unwrap();
+    fs::write(token.path(), "s3cret").unwrap();
+    let config = in_kubernetes(&manifest, token.path());
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let given = manifest.split_once("terminationGracePeriodSeconds: ").unwrap().1.lines().next().unwrap();
+    let needed = config.pre_stop_delay + 2 * config.clients.deadlines.shutdown;
+    assert!(Duration::from_secs(given.parse().unwrap()) > needed);
+    let admin = config.admin.unwrap().listen.to_string();
+    let port = admin.rsplit(':').next().unwrap();
+    assert!(manifest.contains(&format!("name: admin, containerPort: {port} ")));
+    assert!(manifest.contains(&format!("name: http, containerPort: {} ", config.listen.port())));
+    for (probe, path) in
+        [("readinessProbe", "/readyz"), ("livenessProbe", "/healthz"), ("startupProbe", "/readyz")]
+    {
+        let asks = manifest.split_once(probe).unwrap().1.lines().nth(1).unwrap().trim();
+        assert_eq!(asks, format!("httpGet: {{ path: {path}, port: admin }}"), "{probe}");
+    }
+    assert!(config.rules.iter().all(|rule| rule.coalesce == Coalesce::Fleet));
+    assert!(manifest.contains(&format!("image: cachepage:{}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn the_image_is_labelled_with_the_version_and_runs_as_nobody() {
+    let file = read("Dockerfile");
+    for text in [
+        format!("org.opencontainers.image.version=\"{}\"", env!("CARGO_PKG_VERSION")),
+        "USER 65532:65532".to_owned(),
+        "STOPSIGNAL SIGTERM".to_owned(),
+    ] {
+        assert!(file.contains(&text), "{text}");
+    }
+    assert_eq!(file.matches("FROM scratch").count(), 2);
+}
+
+#[test]
+fn the_admin_listener_of_the_stack_is_published_on_the_loopback_and_wants_its_token() {
+    let text = read("deploy/compose/cachepage.toml");
+    let token = root().join("deploy/compose/token");
+    let config = config(&text.replace("/etc/cachepage/token", &token.display().to_string()));
+    let admin = config.admin.unwrap();
+    assert!(admin.token.is_some());
+    let port = admin.listen.to_string().rsplit(':').next().unwrap().to_owned();
+    assert!(service("proxy").contains(&format!("\"127.0.0.1:{port}:{port}\"")));
 }
