@@ -104,6 +104,39 @@ pub enum Command {
     Check(Check),
     /// Ask the proxy that runs here whether it answers, and exit with 0 or 1. Neither the origin nor the store is asked
     Health,
+    /// Read access logs, and say what a cache would bring: hits, the origin's time, memory, for several timeouts
+    Forecast(Forecast),
+}
+
+/// Logs to forecast from.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(
+    after_help = "Reads combined lines (nginx, Apache, gunicorn, this proxy) and lines of JSON, also from gzip. The rules\n\
+                  are those of the settings; without any, the forecast proposes some. The log is read as if no cache had\n\
+                  been there. Memory is bounded, however long it is.\n\nExamples:\n  \
+                  proxy forecast /var/log/nginx/access.log*\n  \
+                  zcat access.log.*.gz | proxy forecast --cache '/blog/*=300' --timeout 60 --html forecast.html -"
+)]
+pub struct Forecast {
+    /// Access logs, the oldest first; - is standard input
+    #[arg(value_name = "LOG", required = true)]
+    pub logs: Vec<String>,
+
+    /// A timeout to compare, in seconds; repeatable [default: 10, 60, 300, 3600, and those of the rules]
+    #[arg(long = "timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub timeouts: Vec<u64>,
+
+    /// How many paths are listed
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub top: usize,
+
+    /// Write the forecast as an HTML page, too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How the settings are printed.

@@ -23,6 +23,7 @@ mod args;
 mod config;
 mod counts;
 mod error;
+mod forecast;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod head_cache;
@@ -46,11 +47,12 @@ mod weight;
 
 pub use access_log::AccessLog;
 pub use admin::{AdminPort, AdminServer, RunningAdmin};
-pub use args::{Args, Check, Command, Explain};
+pub use args::{Args, Check, Command, Explain, Forecast as ForecastArgs};
 pub use config::{
     Admin, AdminAddress, Config, Deadlines, Faults, Limits, LogFormat, LogSettings, LogTarget, StoreUrl,
     Summary, Token,
 };
+pub use forecast::{Forecast, forecast};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl};
 pub use page::format::{Format, Pickled};

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt::Display;
+use std::fs;
 use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,8 +14,8 @@ use std::time::Duration;
 use clap::Parser as _;
 use mimalloc::MiMalloc;
 use proxy::{
-    AccessLog, Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, MemoryStore, Proxy,
-    RedisStore, RunningAdmin, Site, Store, StoreUrl, Summary,
+    AccessLog, Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, ForecastArgs,
+    MemoryStore, Proxy, RedisStore, RunningAdmin, Site, Store, StoreUrl, Summary,
 };
 use serde::Serialize;
 use server::{Clients, Offer, Predecessor, Workers, refuse};
@@ -46,6 +47,7 @@ async fn start() -> ExitCode {
     match &args.command {
         Some(Command::Explain(asked)) => return explain(&config, asked).await,
         Some(Command::Check(asked)) => return check(&config, asked),
+        Some(Command::Forecast(asked)) => return forecast(&config, asked),
         Some(Command::Health) => return server::health("proxy", config.listen, HEALTH).await,
         None => {}
     }
@@ -285,6 +287,20 @@ fn check(config: &Config, asked: &Check) -> ExitCode {
         return refuse(&format!("--store (REDIS_URL): {error}"));
     }
     print(&Summary::new(config), asked.json)
+}
+
+/// Says what a cache would bring, by access logs.
+fn forecast(config: &Config, asked: &ForecastArgs) -> ExitCode {
+    let forecast = match proxy::forecast(config, asked) {
+        Ok(forecast) => forecast,
+        Err(error) => return server::fail(&error),
+    };
+    if let Some(file) = &asked.html
+        && let Err(error) = fs::write(file, forecast.html())
+    {
+        return server::fail(&format!("--html {file}: {error}"));
+    }
+    print(&forecast, asked.json)
 }
 
 /// Prints a result as text or as JSON.

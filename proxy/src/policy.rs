@@ -22,8 +22,7 @@ pub(crate) use judge::{Freshness, has_authorization};
 pub(crate) use part::{Part, Whole, ask_for_whole};
 pub use rule::{Authorization, Coalesce, Rule};
 pub(crate) use rules::Disposition;
-pub(crate) use rules::Pass;
-use rules::Rules;
+pub(crate) use rules::{Pass, Rules};
 use vary::Unstorable;
 pub(crate) use vary::VaryList;
 

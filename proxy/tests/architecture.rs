@@ -28,6 +28,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
     ("config", &["args", "key", "origin", "page", "pickle", "policy", "request", "tls"]),
     ("access_log", &["config", "status"]),
     ("traffic", &["request"]),
+    ("forecast", &["args", "config", "key", "policy", "request"]),
     (
         "way",
         &[
@@ -62,6 +63,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "admin",
             "args",
             "config",
+            "forecast",
             "key",
             "origin",
             "page",

@@ -45,7 +45,7 @@ pub use http1::head::RequestHead;
 pub use http1::target::SentTarget;
 pub use http1::writer::Answer;
 pub use limits::ClientLimits;
-pub use program::{USAGE, announce, bind, refuse, run, start_log, stop_signal};
+pub use program::{USAGE, announce, bind, fail, refuse, run, start_log, stop_signal};
 pub use refused::Refused;
 pub use seldom::Seldom;
 pub use socket_file::bind_file;

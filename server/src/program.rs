@@ -41,11 +41,21 @@ pub fn run(mut runtime: Builder, program: impl Future<Output = ExitCode>) -> Exi
 
 /// Says on standard error what the user can mend, a line each.
 pub fn refuse(faults: &impl Display) -> ExitCode {
+    print_faults(faults);
+    ExitCode::from(USAGE)
+}
+
+/// Prints why a command did not work; the exit status is 1.
+pub fn fail(fault: &impl Display) -> ExitCode {
+    print_faults(fault);
+    ExitCode::FAILURE
+}
+
+fn print_faults(faults: &impl Display) {
     for line in faults.to_string().lines() {
         // If standard error is closed, there is nowhere to report this.
         let _ = writeln!(io::stderr(), "error: {line}");
     }
-    ExitCode::from(USAGE)
 }
 
 /// Takes an address; what is in the way of it, as a message with the way out, the flag that names another.

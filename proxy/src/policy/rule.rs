@@ -113,7 +113,16 @@ impl Rule {
     pub fn new(path: &str, seconds: u64) -> Result<Self, &'static str> {
         let path = PathPattern::of(path);
         check(&path)?;
-        Ok(Self {
+        Ok(Self::of(path, seconds))
+    }
+
+    /// A rule for all paths.
+    pub(crate) fn everything(seconds: u64) -> Self {
+        Self::of(PathPattern::Prefix("/".to_owned()), seconds)
+    }
+
+    fn of(path: PathPattern, seconds: u64) -> Self {
+        Self {
             path,
             is_off: false,
             timeout: Duration::from_secs(seconds),
@@ -124,7 +133,7 @@ impl Rule {
             grace: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             early_refresh: 0.0,
-        })
+        }
     }
 
     /// A rule for paths that are not cached.

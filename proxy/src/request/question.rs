@@ -76,6 +76,19 @@ impl<'a> Question<'a> {
         Self { method, scheme: "", authority: b"", target: none, path: none, query: "", peer, lines }
     }
 
+    /// The question of a request in a log, as far as logs tell it.
+    pub(crate) fn logged(
+        method: &'a Method,
+        target: &'a str,
+        headers: &'a HeaderMap,
+        peer: SocketAddr,
+    ) -> Self {
+        let lines = Lines::Map(headers);
+        let authority = lines.get(&HOST).unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Self { method, scheme: scheme(lines), authority, target, path, query, peer, lines }
+    }
+
     /// The question of a GET with these headers.
     #[cfg(test)]
     pub(crate) fn get(path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Self {

@@ -1,0 +1,195 @@
+//! `proxy forecast`: what caching would have brought, by the access logs of a site.
+//!
+//! A line of a log is a [`Visit`]. The [`Simulation`] keeps the pages of all visits as the proxy would, under the same
+//! keys, for several timeouts at once. What it says of each visit is counted for the rule of its path, for the path and
+//! for its folder; the last two are what rules are proposed from. Memory is bounded, however long the logs are.
+
+mod combined;
+mod html;
+mod json;
+mod propose;
+mod result;
+mod simulation;
+mod source;
+mod tally;
+mod text;
+mod visit;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use hyper::header::{HOST, HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use tracing::info;
+
+pub use result::Forecast;
+use simulation::Simulation;
+use source::Source;
+use tally::{Groups, Tally};
+use visit::Visit;
+
+use crate::args::Forecast as Asked;
+use crate::config::Config;
+use crate::key::{Keys, PageId};
+use crate::policy::{Rule, Rules};
+use crate::request::Question;
+use crate::request::site::Site;
+
+/// The timeouts that are compared, in seconds, besides those of the rules.
+const TIMEOUTS: [u64; 4] = [10, 60, 300, 3600];
+
+/// The most paths and folders that are told apart.
+const MOST_PATHS: usize = 10_000;
+const MOST_FOLDERS: usize = 1000;
+
+/// The most hosts that are told apart.
+const MOST_HOSTS: usize = 1000;
+
+/// How often progress is logged.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// A log that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {source}")]
+pub struct Unreadable {
+    name: String,
+    source: io::Error,
+}
+
+/// What caching would have brought for the requests in these logs. The rules are those of the settings; if there are
+/// none, the forecast proposes some.
+pub fn forecast(config: &Config, asked: &Asked) -> Result<Forecast, Unreadable> {
+    let mut reading = Reading::new(config, asked);
+    for name in &asked.logs {
+        reading.read(name).map_err(|source| Unreadable { name: name.clone(), source })?;
+    }
+    Ok(Forecast::of(&reading, asked.top))
+}
+
+/// What has been read so far.
+struct Reading {
+    pages: Pages,
+    rules: Rules,
+    simulation: Simulation,
+    lines: u64,
+    /// Lines that are no lines of a log.
+    unread: u64,
+    requests: u64,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+    /// One for each rule.
+    by_rule: Vec<Tally>,
+    by_path: Groups,
+    by_folder: Groups,
+}
+
+impl Reading {
+    fn new(config: &Config, asked: &Asked) -> Self {
+        let by_rule = vec![Tally::default(); config.rules.len()];
+        Self {
+            pages: Pages::new(config),
+            rules: Rules::new(config.rules.clone()),
+            simulation: Simulation::new(timeouts(config, asked)),
+            lines: 0,
+            unread: 0,
+            requests: 0,
+            first: None,
+            last: None,
+            by_rule,
+            by_path: Groups::new(MOST_PATHS),
+            by_folder: Groups::new(MOST_FOLDERS),
+        }
+    }
+
+    fn read(&mut self, name: &str) -> io::Result<()> {
+        let mut source = Source::open(name)?;
+        let mut told = Instant::now();
+        while let Some(line) = source.next()? {
+            self.lines += 1;
+            match Visit::of(line) {
+                Some(visit) => self.count(&visit),
+                None => self.unread += 1,
+            }
+            if self.lines.is_multiple_of(4096) && told.elapsed() > PROGRESS {
+                told = Instant::now();
+                info!(lines = self.lines, log = name, "reading");
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, visit: &Visit<'_>) {
+        self.requests += 1;
+        self.first = Some(self.first.map_or(visit.time, |first| first.min(visit.time)));
+        self.last = Some(self.last.map_or(visit.time, |last| last.max(visit.time)));
+        if !matches!(&*visit.method, "GET" | "HEAD") {
+            return;
+        }
+        let place = self.rules.position(visit.path());
+        let rule = place.map(|place| &*self.rules.all()[place]);
+        if rule.is_some_and(|rule| rule.is_off) {
+            return;
+        }
+        let key = self.pages.key(visit, rule);
+        let played = self.simulation.play(key.key_text(), visit);
+        let timeouts = self.simulation.timeouts();
+        if let Some(place) = place {
+            self.by_rule[place].count(timeouts, visit, &played);
+        }
+        self.by_path.of(visit.path()).count(timeouts, visit, &played);
+        if let Some(folder) = propose::folder(visit.path()) {
+            self.by_folder.of(&folder).count(timeouts, visit, &played);
+        }
+    }
+}
+
+/// The timeouts to compare, the shortest first.
+fn timeouts(config: &Config, asked: &Asked) -> Vec<Duration> {
+    let of_rules = config.rules.iter().filter(|rule| !rule.is_off).map(|rule| rule.timeout);
+    let mut timeouts: Vec<_> = match asked.timeouts[..] {
+        [] => TIMEOUTS.map(Duration::from_secs).into_iter().chain(of_rules).collect(),
+        ref given => given.iter().copied().map(Duration::from_secs).chain(of_rules).collect(),
+    };
+    timeouts.retain(|timeout| !timeout.is_zero());
+    timeouts.sort();
+    timeouts.dedup();
+    timeouts
+}
+
+/// Names the pages of visits as the proxy does.
+struct Pages {
+    keys: Keys,
+    site: Site,
+    /// The lines of a request for each host; all that a log says of them.
+    lines: HashMap<String, HeaderMap>,
+    /// Where no rule matches.
+    otherwise: Rule,
+}
+
+impl Pages {
+    fn new(config: &Config) -> Self {
+        let site = config.site.clone().unwrap_or_else(|| Site::localhost(config.listen.port()));
+        let otherwise = Rule::everything(60);
+        Self { keys: config.keys.clone(), site, lines: HashMap::new(), otherwise }
+    }
+
+    /// The page of a visit: a request without a Host in the log is one of the site.
+    fn key(&mut self, visit: &Visit<'_>, rule: Option<&Rule>) -> PageId {
+        let host = if visit.host.is_empty() { self.site.as_str() } else { &*visit.host };
+        if !self.lines.contains_key(host) {
+            if self.lines.len() == MOST_HOSTS {
+                self.lines.clear();
+            }
+            let value = HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static("unknown"));
+            self.lines.insert(host.to_owned(), HeaderMap::from_iter([(HOST, value)]));
+        }
+        let question = Question::logged(&Method::GET, &visit.target, &self.lines[host], PEER);
+        PageId::of(&question, rule.unwrap_or(&self.otherwise), &self.keys, &self.site)
+    }
+}
+
+/// A peer that nobody trusts.
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

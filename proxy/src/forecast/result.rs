@@ -1,0 +1,174 @@
+//! The forecast as people and programs get it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Reading;
+use super::propose::{Proposed, propose};
+use super::tally::{Brought, Tally};
+
+/// The timeout by which paths are compared, if it is among those asked for.
+const USUAL: Duration = Duration::from_secs(60);
+
+/// What caching would have brought.
+#[derive(Debug, Serialize)]
+pub struct Forecast {
+    pub(super) lines: u64,
+    /// Lines that are no lines of a log.
+    pub(super) unread_lines: u64,
+    pub(super) requests: u64,
+    pub(super) first: Option<Timestamp>,
+    pub(super) last: Option<Timestamp>,
+    /// Whether there were more pages than the forecast can remember, so that the cache would do better.
+    pub(super) is_lower_bound: bool,
+    /// Whether the rules are proposed, since the settings have none.
+    pub(super) proposed: bool,
+    pub(super) rules: Vec<Group>,
+    /// All rules with the timeouts that they have.
+    pub(super) as_set: Option<Gain>,
+    /// All rules, for each timeout.
+    pub(super) all: Vec<Gain>,
+    pub(super) best_paths: Vec<Group>,
+    pub(super) personal_paths: Vec<Personal>,
+}
+
+/// What caching would have brought for a rule or a path.
+#[derive(Debug, Serialize)]
+pub(super) struct Group {
+    pub(super) path: String,
+    /// In seconds; that of the rule.
+    pub(super) timeout: Option<u64>,
+    /// GET and HEAD.
+    pub(super) requests: u64,
+    /// For each timeout.
+    pub(super) gains: Vec<Gain>,
+}
+
+/// What one timeout would have brought.
+#[derive(Debug, Serialize)]
+pub(super) struct Gain {
+    /// In seconds; `None` if each rule has its own.
+    pub(super) timeout: Option<u64>,
+    /// Requests that the origin would have been spared.
+    pub(super) hits: u64,
+    /// Hits in all requests of the group.
+    pub(super) hit_ratio: f64,
+    /// The origin's time that would have been spared, as far as the log says it.
+    pub(super) spared_seconds: f64,
+    /// The most that would have been stored at once: an upper bound.
+    pub(super) memory_bytes: u64,
+    /// How old the pages would have been that came from the cache, on average.
+    pub(super) mean_age_seconds: f64,
+}
+
+/// A path whose pages look as if each were for one visitor.
+#[derive(Debug, Serialize)]
+pub(super) struct Personal {
+    pub(super) path: String,
+    pub(super) requests: u64,
+    pub(super) because: &'static str,
+}
+
+impl Forecast {
+    pub(super) fn of(reading: &Reading, top: usize) -> Self {
+        let timeouts = reading.simulation.timeouts();
+        let slot = timeouts.iter().position(|timeout| *timeout == USUAL).unwrap_or(0);
+        let proposed = reading.by_rule.is_empty();
+        let rules = match proposed {
+            true => propose(&reading.by_folder, &reading.by_path, reading.requests, slot),
+            false => reading.with_rules(),
+        };
+        let mut sum = Tally::default();
+        rules.iter().for_each(|(_, tally)| sum.add(tally));
+        let paths = reading.by_path.best(slot);
+        let group = |(path, tally): &(&str, &Tally)| Group::of(path, None, tally, timeouts);
+        let all = timeouts.iter().zip(&sum.brought);
+        Self {
+            lines: reading.lines,
+            unread_lines: reading.unread,
+            requests: reading.requests,
+            first: reading.first,
+            last: reading.last,
+            is_lower_bound: reading.simulation.is_crowded(),
+            proposed,
+            as_set: (!proposed).then(|| reading.as_set()),
+            all: all.map(|(timeout, brought)| Gain::of(Some(*timeout), brought, reading.requests)).collect(),
+            rules: reading.groups(&rules),
+            best_paths: paths
+                .iter()
+                .filter(|(_, tally)| tally.looks_personal().is_none())
+                .take(top)
+                .map(group)
+                .collect(),
+            personal_paths: Personal::of(&paths, top),
+        }
+    }
+}
+
+impl Reading {
+    fn with_rules(&self) -> Vec<Proposed> {
+        let rules = self.rules.all().iter().zip(&self.by_rule);
+        rules
+            .filter(|(rule, _)| !rule.is_off)
+            .map(|(rule, tally)| (rule.path.to_string(), tally.clone()))
+            .collect()
+    }
+
+    fn groups(&self, rules: &[Proposed]) -> Vec<Group> {
+        let own =
+            self.rules.all().iter().filter(|rule| !rule.is_off).map(|rule| Some(rule.timeout.as_secs()));
+        let own = own.chain(std::iter::repeat(None));
+        let group =
+            |((path, tally), own): (&Proposed, _)| Group::of(path, own, tally, self.simulation.timeouts());
+        rules.iter().zip(own).map(group).collect()
+    }
+
+    /// All rules, each with its own timeout.
+    fn as_set(&self) -> Gain {
+        let mut sum = Brought::default();
+        for (rule, tally) in self.rules.all().iter().zip(&self.by_rule) {
+            let slot = self.simulation.timeouts().iter().position(|timeout| *timeout == rule.timeout);
+            if let Some(brought) = slot.and_then(|slot| tally.brought.get(slot)) {
+                sum.add(brought);
+            }
+        }
+        Gain::of(None, &sum, self.requests)
+    }
+}
+
+impl Group {
+    fn of(path: &str, timeout: Option<u64>, tally: &Tally, timeouts: &[Duration]) -> Self {
+        let gain = |(timeout, brought): (&Duration, _)| Gain::of(Some(*timeout), brought, tally.requests);
+        let gains = timeouts.iter().zip(&tally.brought).map(gain).collect();
+        Self { path: path.to_owned(), timeout, requests: tally.requests, gains }
+    }
+}
+
+impl Gain {
+    fn of(timeout: Option<Duration>, brought: &Brought, requests: u64) -> Self {
+        let per = |sum: f64, number: u64| if number == 0 { 0.0 } else { sum / number as f64 };
+        Self {
+            timeout: timeout.map(|timeout| timeout.as_secs()),
+            hits: brought.hits,
+            hit_ratio: per(brought.hits as f64, requests),
+            spared_seconds: brought.spared.as_secs_f64(),
+            memory_bytes: brought.memory(),
+            mean_age_seconds: per(brought.age.as_secs_f64(), brought.hits),
+        }
+    }
+}
+
+impl Personal {
+    fn of(paths: &[(&str, &Tally)], top: usize) -> Vec<Self> {
+        let personal = |(path, tally): &(&str, &Tally)| {
+            let because = tally.looks_personal()?;
+            Some(Self { path: (*path).to_owned(), requests: tally.requests, because })
+        };
+        let mut found: Vec<_> = paths.iter().filter_map(personal).collect();
+        found.sort_by_key(|path| std::cmp::Reverse(path.requests));
+        found.truncate(top);
+        found
+    }
+}

@@ -1,0 +1,234 @@
+//! What caching would have brought for a group of requests.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::simulation::{Outcome, Played, Repeated};
+use super::visit::Visit;
+
+/// Into how many parts a timeout is divided to find out how much is stored at once.
+const PARTS: i64 = 16;
+
+/// What a stored page takes besides its body: key, head, and what the store needs.
+const OVERHEAD: u64 = 800;
+
+/// The sums over a group of requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    /// GET and HEAD.
+    pub(super) requests: u64,
+    /// Requests whose lines show that the answer is for one visitor.
+    pub(super) personal: u64,
+    /// Requests for a page that was asked for before.
+    repeats: u64,
+    /// Those of them that came from the page's first visitor.
+    own_repeats: u64,
+    visitors: Visitors,
+    /// For each timeout.
+    pub(super) brought: Vec<Brought>,
+}
+
+/// How many visitors there are, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Visitors {
+    #[default]
+    None,
+    One(String),
+    Several,
+}
+
+/// What one timeout would have brought.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Brought {
+    pub(super) hits: u64,
+    /// Time that the origin would have been spared.
+    pub(super) spared: Duration,
+    /// The ages of all pages that would have been served.
+    pub(super) age: Duration,
+    stored: Stored,
+}
+
+/// The bytes that are stored at once.
+#[derive(Clone, Debug, Default)]
+struct Stored {
+    /// The bytes that were stored in each part of the last timeout.
+    parts: VecDeque<(i64, u64)>,
+    now: u64,
+    most: u64,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, timeouts: &[Duration], visit: &Visit<'_>, played: &Played) {
+        self.requests += 1;
+        self.personal += u64::from(visit.is_personal);
+        self.repeats += u64::from(played.repeated.is_some());
+        self.own_repeats += u64::from(played.repeated == Some(Repeated::BySameVisitor));
+        self.visitors.add(&visit.client);
+        self.brought.resize_with(timeouts.len(), Brought::default);
+        for ((brought, outcome), timeout) in self.brought.iter_mut().zip(&played.outcomes).zip(timeouts) {
+            match outcome {
+                Outcome::Hit(age) => {
+                    brought.hits += 1;
+                    brought.spared += played.cost;
+                    brought.age += *age;
+                }
+                Outcome::Stored => {
+                    brought.stored.add(visit.time.as_microsecond(), *timeout, played.bytes + OVERHEAD)
+                }
+                Outcome::Fetched => {}
+            }
+        }
+    }
+
+    /// Why the pages look as if each were for one visitor.
+    pub(super) fn looks_personal(&self) -> Option<&'static str> {
+        if self.personal * 5 >= self.requests && self.personal > 0 {
+            return Some("a user name, or answers that the proxy may not store");
+        }
+        let has_own_pages = self.repeats >= 10 && self.own_repeats * 10 >= self.repeats * 9;
+        (has_own_pages && self.visitors == Visitors::Several).then_some("each page has one visitor")
+    }
+
+    /// The sums of both groups. Their memory may have been the most at different times, so it is an upper bound.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.personal += other.personal;
+        self.brought.resize_with(self.brought.len().max(other.brought.len()), Brought::default);
+        for (sum, brought) in self.brought.iter_mut().zip(&other.brought) {
+            sum.add(brought);
+        }
+    }
+}
+
+impl Brought {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.hits += other.hits;
+        self.spared += other.spared;
+        self.age += other.age;
+        self.stored.most += other.stored.most;
+    }
+
+    /// The most that was stored at once, in bytes.
+    pub(super) fn memory(&self) -> u64 {
+        self.stored.most
+    }
+}
+
+impl Visitors {
+    fn add(&mut self, client: &str) {
+        match self {
+            Self::None => *self = Self::One(client.to_owned()),
+            Self::One(first) if first != client => *self = Self::Several,
+            Self::One(_) | Self::Several => {}
+        }
+    }
+}
+
+impl Stored {
+    fn add(&mut self, now: i64, timeout: Duration, bytes: u64) {
+        let part = now / (timeout.as_micros() as i64 / PARTS).max(1);
+        while self.parts.front().is_some_and(|(first, _)| *first <= part - PARTS) {
+            self.now -= self.parts.pop_front().map_or(0, |(_, bytes)| bytes);
+        }
+        match self.parts.back_mut() {
+            Some((last, sum)) if *last >= part => *sum += bytes,
+            _ => self.parts.push_back((part, bytes)),
+        }
+        self.now += bytes;
+        self.most = self.most.max(self.now);
+    }
+}
+
+/// A bounded number of groups by name. If there are too many, those with the fewest requests are forgotten.
+#[derive(Debug)]
+pub(super) struct Groups {
+    tallies: HashMap<String, Tally>,
+    most: usize,
+}
+
+impl Groups {
+    pub(super) fn new(most: usize) -> Self {
+        Self { tallies: HashMap::new(), most }
+    }
+
+    /// The tally of a name.
+    pub(super) fn of(&mut self, name: &str) -> &mut Tally {
+        if !self.tallies.contains_key(name) {
+            self.make_room();
+            self.tallies.insert(name.to_owned(), Tally::default());
+        }
+        self.tallies.entry(name.to_owned()).or_default()
+    }
+
+    /// The names and tallies, those with the most hits for the timeout at `slot` first.
+    pub(super) fn best(&self, slot: usize) -> Vec<(&str, &Tally)> {
+        let mut best: Vec<_> = self.tallies.iter().map(|(name, tally)| (name.as_str(), tally)).collect();
+        let hits = |tally: &Tally| tally.brought.get(slot).map_or(0, |brought| brought.hits);
+        best.sort_by(|(a, one), (b, other)| hits(other).cmp(&hits(one)).then(a.cmp(b)));
+        best
+    }
+
+    fn make_room(&mut self) {
+        if self.tallies.len() < self.most {
+            return;
+        }
+        let mut requests: Vec<_> = self.tallies.values().map(|tally| tally.requests).collect();
+        let middle = requests.len() / 2;
+        let (_, median, _) = requests.select_nth_unstable(middle);
+        let fewest = *median;
+        let mut surplus = middle;
+        self.tallies.retain(|_, tally| {
+            let goes = surplus > 0 && tally.requests <= fewest;
+            surplus -= usize::from(goes);
+            !goes
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_stored_at_once_are_those_of_one_timeout() {
+        let mut stored = Stored::default();
+        let timeout = Duration::from_secs(16);
+        for second in 0..100 {
+            stored.add(second * 1_000_000, timeout, 10);
+        }
+        assert_eq!((stored.now, stored.most), (160, 160));
+        stored.add(1_000_000_000, timeout, 1);
+        assert_eq!((stored.now, stored.most), (1, 160));
+        // A line that is late counts with the last part.
+        stored.add(999_000_000, timeout, 1);
+        assert_eq!(stored.now, 2);
+    }
+
+    #[test]
+    fn pages_that_only_their_first_visitors_repeat_look_personal() {
+        let tally = |own_repeats, visitors| Tally {
+            requests: 40,
+            repeats: 20,
+            own_repeats,
+            visitors,
+            ..Tally::default()
+        };
+        assert!(tally(19, Visitors::Several).looks_personal().is_some());
+        assert!(tally(17, Visitors::Several).looks_personal().is_none());
+        // A log with one client, as a test writes it, says nothing of visitors.
+        assert!(tally(20, Visitors::One("a".into())).looks_personal().is_none());
+        assert!(Tally { requests: 10, personal: 2, ..Tally::default() }.looks_personal().is_some());
+        assert!(Tally { requests: 11, personal: 2, ..Tally::default() }.looks_personal().is_none());
+    }
+
+    #[test]
+    fn groups_are_bounded_and_those_with_few_requests_go() {
+        let mut groups = Groups::new(10);
+        groups.of("/often").requests = 1000;
+        for number in 0..100 {
+            groups.of(&format!("/{number}")).requests += 1;
+            assert!(groups.tallies.len() <= 10);
+        }
+        assert_eq!(groups.of("/often").requests, 1000);
+    }
+}
