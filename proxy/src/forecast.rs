@@ -80,6 +80,9 @@ struct Reading {
     requests: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
+    /// The first one that was seen, and whether there is another.
+    visitor: Option<String>,
+    has_several_visitors: bool,
     /// One for each rule.
     by_rule: Vec<Tally>,
     by_path: Groups,
@@ -98,6 +101,8 @@ impl Reading {
             requests: 0,
             first: None,
             last: None,
+            visitor: None,
+            has_several_visitors: false,
             by_rule,
             by_path: Groups::new(MOST_PATHS),
             by_folder: Groups::new(MOST_FOLDERS),
@@ -125,6 +130,8 @@ impl Reading {
         self.requests += 1;
         self.first = Some(self.first.map_or(visit.time, |first| first.min(visit.time)));
         self.last = Some(self.last.map_or(visit.time, |last| last.max(visit.time)));
+        let first = self.visitor.get_or_insert_with(|| visit.client.to_string());
+        self.has_several_visitors |= *first != visit.client;
         if !matches!(&*visit.method, "GET" | "HEAD") {
             return;
         }

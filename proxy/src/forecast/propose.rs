@@ -16,17 +16,21 @@ pub(super) fn folder(path: &str) -> Option<String> {
 
 /// Folders whose pages are worth caching, and single paths. A folder with pages that look personal is left out, and its
 /// other pages are proposed by themselves.
-pub(super) fn propose(folders: &Groups, paths: &Groups, requests: u64, slot: usize) -> Vec<Proposed> {
+pub(super) fn propose(
+    folders: &Groups,
+    paths: &Groups,
+    (requests, has_several_visitors): (u64, bool),
+    slot: usize,
+) -> Vec<Proposed> {
+    let is_personal = |tally: &Tally| tally.looks_personal(has_several_visitors).is_some();
     let is_worth = |tally: &Tally| {
         let hits = tally.brought.get(slot).map_or(0, |brought| brought.hits);
-        tally.requests >= 10.max(requests / 1000)
-            && hits * 5 >= tally.requests
-            && tally.looks_personal().is_none()
+        tally.requests >= 10.max(requests / 1000) && hits * 5 >= tally.requests && !is_personal(tally)
     };
     let paths = paths.best(slot);
     let has_personal = |folder: &str| {
         let start = folder.trim_end_matches('*');
-        paths.iter().any(|(path, tally)| path.starts_with(start) && tally.looks_personal().is_some())
+        paths.iter().any(|(path, tally)| path.starts_with(start) && is_personal(tally))
     };
     let of_folders = folders.best(slot).into_iter();
     let mut proposed: Vec<Proposed> = of_folders
@@ -100,7 +104,7 @@ mod tests {
         ] {
             *paths.of(name) = of;
         }
-        let proposed = propose(&folders, &paths, 3000, 0);
+        let proposed = propose(&folders, &paths, (3000, true), 0);
         let names: Vec<_> = proposed.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["/blog/*", "/shop/list", "/"]);
     }

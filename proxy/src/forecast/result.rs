@@ -77,12 +77,17 @@ impl Forecast {
         let slot = timeouts.iter().position(|timeout| *timeout == USUAL).unwrap_or(0);
         let proposed = reading.by_rule.is_empty();
         let rules = match proposed {
-            true => propose(&reading.by_folder, &reading.by_path, reading.requests, slot),
+            true => propose(
+                &reading.by_folder,
+                &reading.by_path,
+                (reading.requests, reading.has_several_visitors),
+                slot,
+            ),
             false => reading.with_rules(),
         };
         let mut sum = Tally::default();
         rules.iter().for_each(|(_, tally)| sum.add(tally));
-        let paths = reading.by_path.best(slot);
+        let (paths, several) = (reading.by_path.best(slot), reading.has_several_visitors);
         let group = |(path, tally): &(&str, &Tally)| Group::of(path, None, tally, timeouts);
         let all = timeouts.iter().zip(&sum.brought);
         Self {
@@ -98,11 +103,11 @@ impl Forecast {
             rules: reading.groups(&rules),
             best_paths: paths
                 .iter()
-                .filter(|(_, tally)| tally.looks_personal().is_none())
+                .filter(|(_, tally)| tally.looks_personal(several).is_none())
                 .take(top)
                 .map(group)
                 .collect(),
-            personal_paths: Personal::of(&paths, top),
+            personal_paths: Personal::of(&paths, several, top),
         }
     }
 }
@@ -161,9 +166,9 @@ impl Gain {
 }
 
 impl Personal {
-    fn of(paths: &[(&str, &Tally)], top: usize) -> Vec<Self> {
+    fn of(paths: &[(&str, &Tally)], has_several_visitors: bool, top: usize) -> Vec<Self> {
         let personal = |(path, tally): &(&str, &Tally)| {
-            let because = tally.looks_personal()?;
+            let because = tally.looks_personal(has_several_visitors)?;
             Some(Self { path: (*path).to_owned(), requests: tally.requests, because })
         };
         let mut found: Vec<_> = paths.iter().filter_map(personal).collect();

@@ -23,18 +23,8 @@ pub(super) struct Tally {
     repeats: u64,
     /// Those of them that came from the page's first visitor.
     own_repeats: u64,
-    visitors: Visitors,
     /// For each timeout.
     pub(super) brought: Vec<Brought>,
-}
-
-/// How many visitors there are, as far as it matters.
-#[derive(Clone, Debug, Default, PartialEq)]
-enum Visitors {
-    #[default]
-    None,
-    One(String),
-    Several,
 }
 
 /// What one timeout would have brought.
@@ -63,7 +53,6 @@ impl Tally {
         self.personal += u64::from(visit.is_personal);
         self.repeats += u64::from(played.repeated.is_some());
         self.own_repeats += u64::from(played.repeated == Some(Repeated::BySameVisitor));
-        self.visitors.add(&visit.client);
         self.brought.resize_with(timeouts.len(), Brought::default);
         for ((brought, outcome), timeout) in self.brought.iter_mut().zip(&played.outcomes).zip(timeouts) {
             match outcome {
@@ -80,13 +69,13 @@ impl Tally {
         }
     }
 
-    /// Why the pages look as if each were for one visitor.
-    pub(super) fn looks_personal(&self) -> Option<&'static str> {
+    /// Why the pages look as if each were for one visitor. A log with one visitor says nothing of that.
+    pub(super) fn looks_personal(&self, has_several_visitors: bool) -> Option<&'static str> {
         if self.personal * 5 >= self.requests && self.personal > 0 {
             return Some("a user name, or answers that the proxy may not store");
         }
         let has_own_pages = self.repeats >= 10 && self.own_repeats * 10 >= self.repeats * 9;
-        (has_own_pages && self.visitors == Visitors::Several).then_some("each page has one visitor")
+        (has_own_pages && has_several_visitors).then_some("each page has one visitor")
     }
 
     /// The sums of both groups. Their memory may have been the most at different times, so it is an upper bound.
@@ -111,16 +100,6 @@ impl Brought {
     /// The most that was stored at once, in bytes.
     pub(super) fn memory(&self) -> u64 {
         self.stored.most
-    }
-}
-
-impl Visitors {
-    fn add(&mut self, client: &str) {
-        match self {
-            Self::None => *self = Self::One(client.to_owned()),
-            Self::One(first) if first != client => *self = Self::Several,
-            Self::One(_) | Self::Several => {}
-        }
     }
 }
 
@@ -206,19 +185,13 @@ mod tests {
 
     #[test]
     fn pages_that_only_their_first_visitors_repeat_look_personal() {
-        let tally = |own_repeats, visitors| Tally {
-            requests: 40,
-            repeats: 20,
-            own_repeats,
-            visitors,
-            ..Tally::default()
-        };
-        assert!(tally(19, Visitors::Several).looks_personal().is_some());
-        assert!(tally(17, Visitors::Several).looks_personal().is_none());
-        // A log with one client, as a test writes it, says nothing of visitors.
-        assert!(tally(20, Visitors::One("a".into())).looks_personal().is_none());
-        assert!(Tally { requests: 10, personal: 2, ..Tally::default() }.looks_personal().is_some());
-        assert!(Tally { requests: 11, personal: 2, ..Tally::default() }.looks_personal().is_none());
+        let tally = |own_repeats| Tally { requests: 40, repeats: 20, own_repeats, ..Tally::default() };
+        assert!(tally(19).looks_personal(true).is_some());
+        assert!(tally(17).looks_personal(true).is_none());
+        // As a test writes it.
+        assert!(tally(20).looks_personal(false).is_none());
+        assert!(Tally { requests: 10, personal: 2, ..Tally::default() }.looks_personal(true).is_some());
+        assert!(Tally { requests: 11, personal: 2, ..Tally::default() }.looks_personal(true).is_none());
     }
 
     #[test]

@@ -61,12 +61,12 @@ impl Forecast {
         writeln!(f, "\nAll these rules together")?;
         writeln!(
             f,
-            "{:>12}{:>12}{:>14}{:>16}{:>12}{:>12}",
+            "{:>12}{:>12}{:>17}{:>16}{:>12}{:>12}",
             "timeout", "hit ratio", "fewer requests", "origin's time", "memory", "mean age"
         )?;
         self.gains().try_for_each(|gain| {
             let [timeout, ratio, hits, spared, memory, age] = gain.cells();
-            writeln!(f, "{timeout:>12}{ratio:>12}{hits:>14}{spared:>16}{memory:>12}{age:>12}")
+            writeln!(f, "{timeout:>12}{ratio:>12}{hits:>17}{spared:>16}{memory:>12}{age:>12}")
         })
     }
 
