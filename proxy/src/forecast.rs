@@ -1,19 +1,19 @@
 //! `proxy forecast`: what caching would have brought, by the access logs of a site.
 //!
-//! A line of a log is a [`Visit`]. The [`Simulation`] keeps the pages of all visits as the proxy would, under the same
+//! A line of a log is a [`Logged`] request. The [`Simulation`] keeps the pages of all visits as the proxy would, under the same
 //! keys, for several timeouts at once. What it says of each visit is counted for the rule of its path, for the path and
 //! for its folder; the last two are what rules are proposed from. Memory is bounded, however long the logs are.
 
 mod combined;
 mod html;
 mod json;
+mod lines;
+mod logged;
+mod outlook;
 mod propose;
-mod result;
 mod simulation;
-mod source;
 mod tally;
 mod text;
-mod visit;
 
 use std::collections::HashMap;
 use std::io;
@@ -25,13 +25,13 @@ use hyper::header::{HOST, HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use tracing::info;
 
-pub use result::Forecast;
+use lines::LogLines;
+use logged::Logged;
+pub use outlook::Outlook;
 use simulation::Simulation;
-use source::Source;
 use tally::{Groups, Tally};
-use visit::Visit;
 
-use crate::args::Forecast as Asked;
+use crate::args::Forecast;
 use crate::config::Config;
 use crate::key::{Keys, PageId};
 use crate::policy::{Rule, Rules};
@@ -61,12 +61,12 @@ pub struct Unreadable {
 
 /// What caching would have brought for the requests in these logs. The rules are those of the settings; if there are
 /// none, the forecast proposes some.
-pub fn forecast(config: &Config, asked: &Asked) -> Result<Forecast, Unreadable> {
+pub fn forecast(config: &Config, asked: &Forecast) -> Result<Outlook, Unreadable> {
     let mut reading = Reading::new(config, asked);
     for name in &asked.logs {
         reading.read(name).map_err(|source| Unreadable { name: name.clone(), source })?;
     }
-    Ok(Forecast::of(&reading, asked.top))
+    Ok(Outlook::of(&reading, asked.top))
 }
 
 /// What has been read so far.
@@ -90,7 +90,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(config: &Config, asked: &Asked) -> Self {
+    fn new(config: &Config, asked: &Forecast) -> Self {
         let by_rule = vec![Tally::default(); config.rules.len()];
         Self {
             pages: Pages::new(config),
@@ -110,12 +110,12 @@ impl Reading {
     }
 
     fn read(&mut self, name: &str) -> io::Result<()> {
-        let mut source = Source::open(name)?;
+        let mut source = LogLines::open(name)?;
         let mut told = Instant::now();
         while let Some(line) = source.next()? {
             self.lines += 1;
-            match Visit::of(line) {
-                Some(visit) => self.count(&visit),
+            match Logged::of(line) {
+                Some(logged) => self.count(&logged),
                 None => self.unread += 1,
             }
             if self.lines.is_multiple_of(4096) && told.elapsed() > PROGRESS {
@@ -126,35 +126,35 @@ impl Reading {
         Ok(())
     }
 
-    fn count(&mut self, visit: &Visit<'_>) {
+    fn count(&mut self, logged: &Logged<'_>) {
         self.requests += 1;
-        self.first = Some(self.first.map_or(visit.time, |first| first.min(visit.time)));
-        self.last = Some(self.last.map_or(visit.time, |last| last.max(visit.time)));
-        let first = self.visitor.get_or_insert_with(|| visit.client.to_string());
-        self.has_several_visitors |= *first != visit.client;
-        if !matches!(&*visit.method, "GET" | "HEAD") {
+        self.first = Some(self.first.map_or(logged.time, |first| first.min(logged.time)));
+        self.last = Some(self.last.map_or(logged.time, |last| last.max(logged.time)));
+        let first = self.visitor.get_or_insert_with(|| logged.client.to_string());
+        self.has_several_visitors |= *first != logged.client;
+        if !matches!(&*logged.method, "GET" | "HEAD") {
             return;
         }
-        let place = self.rules.position(visit.path());
+        let place = self.rules.position(logged.path());
         let rule = place.map(|place| &*self.rules.all()[place]);
         if rule.is_some_and(|rule| rule.is_off) {
             return;
         }
-        let key = self.pages.key(visit, rule);
-        let played = self.simulation.play(key.key_text(), visit);
+        let key = self.pages.key(logged, rule, &self.rules);
+        let played = self.simulation.play(key.key_text(), logged);
         let timeouts = self.simulation.timeouts();
         if let Some(place) = place {
-            self.by_rule[place].count(timeouts, visit, &played);
+            self.by_rule[place].count(timeouts, logged, &played);
         }
-        self.by_path.of(visit.path()).count(timeouts, visit, &played);
-        if let Some(folder) = propose::folder(visit.path()) {
-            self.by_folder.of(&folder).count(timeouts, visit, &played);
+        self.by_path.of(logged.path()).count(timeouts, logged, &played);
+        if let Some(folder) = propose::folder(logged.path()) {
+            self.by_folder.of(&folder).count(timeouts, logged, &played);
         }
     }
 }
 
 /// The timeouts to compare, the shortest first.
-fn timeouts(config: &Config, asked: &Asked) -> Vec<Duration> {
+fn timeouts(config: &Config, asked: &Forecast) -> Vec<Duration> {
     let of_rules = config.rules.iter().filter(|rule| !rule.is_off).map(|rule| rule.timeout);
     let mut timeouts: Vec<_> = match asked.timeouts[..] {
         [] => TIMEOUTS.map(Duration::from_secs).into_iter().chain(of_rules).collect(),
@@ -184,8 +184,8 @@ impl Pages {
     }
 
     /// The page of a visit: a request without a Host in the log is one of the site.
-    fn key(&mut self, visit: &Visit<'_>, rule: Option<&Rule>) -> PageId {
-        let host = if visit.host.is_empty() { self.site.as_str() } else { &*visit.host };
+    fn key(&mut self, logged: &Logged<'_>, rule: Option<&Rule>, rules: &Rules) -> PageId {
+        let host = if logged.host.is_empty() { self.site.as_str() } else { &*logged.host };
         if !self.lines.contains_key(host) {
             if self.lines.len() == MOST_HOSTS {
                 self.lines.clear();
@@ -193,8 +193,16 @@ impl Pages {
             let value = HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static("unknown"));
             self.lines.insert(host.to_owned(), HeaderMap::from_iter([(HOST, value)]));
         }
-        let question = Question::logged(&Method::GET, &visit.target, &self.lines[host], PEER);
-        PageId::of(&question, rule.unwrap_or(&self.otherwise), &self.keys, &self.site)
+        let question = Question::logged(&Method::GET, &logged.target, &self.lines[host], PEER);
+        let rule = rule.unwrap_or(&self.otherwise);
+        match rules.changes(&question) {
+            None => PageId::of(&question, rule, &self.keys, &self.site),
+            Some(changes) => {
+                let mut normal = question.to_parts();
+                changes.apply(&mut normal);
+                PageId::of(&Question::of_parts(&normal, PEER), rule, &self.keys, &self.site)
+            }
+        }
     }
 }
 

@@ -47,12 +47,12 @@ mod weight;
 
 pub use access_log::AccessLog;
 pub use admin::{AdminPort, AdminServer, RunningAdmin};
-pub use args::{Args, Check, Command, Explain, Forecast as ForecastArgs};
+pub use args::{Args, Check, Command, Explain, Forecast};
 pub use config::{
     Admin, AdminAddress, Config, Deadlines, Faults, Limits, LogFormat, LogSettings, LogTarget, StoreUrl,
     Summary, Token,
 };
-pub use forecast::{Forecast, forecast};
+pub use forecast::{Outlook, forecast};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl};
 pub use page::format::{Format, Pickled};

@@ -14,8 +14,8 @@ use std::time::Duration;
 use clap::Parser as _;
 use mimalloc::MiMalloc;
 use proxy::{
-    AccessLog, Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, ForecastArgs,
-    MemoryStore, Proxy, RedisStore, RunningAdmin, Site, Store, StoreUrl, Summary,
+    AccessLog, Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, Forecast, MemoryStore,
+    Proxy, RedisStore, RunningAdmin, Site, Store, StoreUrl, Summary,
 };
 use serde::Serialize;
 use server::{Clients, Offer, Predecessor, Workers, refuse};
@@ -290,7 +290,7 @@ fn check(config: &Config, asked: &Check) -> ExitCode {
 }
 
 /// Says what a cache would bring, by access logs.
-fn forecast(config: &Config, asked: &ForecastArgs) -> ExitCode {
+fn forecast(config: &Config, asked: &Forecast) -> ExitCode {
     let forecast = match proxy::forecast(config, asked) {
         Ok(forecast) => forecast,
         Err(error) => return server::fail(&error),

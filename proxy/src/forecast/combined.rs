@@ -11,10 +11,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 
-use super::visit::{Visit, path_and_query, without_usual_port};
+use super::logged::{Logged, path_and_query, without_usual_port};
 
 /// Reads a line.
-pub(super) fn visit(line: &str) -> Option<Visit<'_>> {
+pub(super) fn logged(line: &str) -> Option<Logged<'_>> {
     let (before, rest) = line.split_once(" [")?;
     let (time, rest) = rest.split_once("] \"")?;
     let (request, rest) = quoted(rest)?;
@@ -26,7 +26,7 @@ pub(super) fn visit(line: &str) -> Option<Visit<'_>> {
     let method = words.next()?;
     let target = words.next().and_then(path_and_query)?;
     let more = More::of(numbers.next().unwrap_or_default());
-    Some(Visit {
+    Some(Logged {
         time: time_of(time)?,
         client: client.into(),
         method: method.into(),
@@ -150,12 +150,15 @@ mod tests {
             (r#" "-" "curl" "cachepage; fwd=bypass; detail=no-rule" 9"#, Some(9), false),
         ] {
             let line = line(end);
-            let visit = visit(&line).unwrap();
-            let time = visit.time.to_string();
-            assert_eq!((&*time, &*visit.client, &*visit.method), ("2026-11-27T01:02:03Z", "10.1.2.3", "GET"));
-            assert_eq!((&*visit.target, visit.path(), visit.status), ("/a?b=c", "/a", 200));
-            assert_eq!((visit.bytes, visit.cost), (512, cost.map(Duration::from_micros)), "{end}");
-            assert_eq!((visit.is_personal, &*visit.host), (is_personal, ""), "{end}");
+            let logged = logged(&line).unwrap();
+            let time = logged.time.to_string();
+            assert_eq!(
+                (&*time, &*logged.client, &*logged.method),
+                ("2026-11-27T01:02:03Z", "10.1.2.3", "GET")
+            );
+            assert_eq!((&*logged.target, logged.path(), logged.status), ("/a?b=c", "/a", 200));
+            assert_eq!((logged.bytes, logged.cost), (512, cost.map(Duration::from_micros)), "{end}");
+            assert_eq!((logged.is_personal, &*logged.host), (is_personal, ""), "{end}");
         }
     }
 
@@ -163,23 +166,23 @@ mod tests {
     fn a_user_a_zone_a_host_and_escapes_count() {
         let line =
             r#"shop.example:443 ::1 - anna [27/Nov/2026:01:02:03 -0230] "GET /\"\xc3\xbc\\ HTTP/2.0" 304 -"#;
-        let visit = visit(line).unwrap();
-        assert_eq!((&*visit.host, &*visit.client, &*visit.target), ("shop.example", "::1", "/\"\u{fc}\\"));
-        assert_eq!((visit.time.to_string().as_str(), visit.bytes), ("2026-11-27T03:32:03Z", 0));
-        assert!(visit.is_personal && visit.is_page());
+        let logged = logged(line).unwrap();
+        assert_eq!((&*logged.host, &*logged.client, &*logged.target), ("shop.example", "::1", "/\"\u{fc}\\"));
+        assert_eq!((logged.time.to_string().as_str(), logged.bytes), ("2026-11-27T03:32:03Z", 0));
+        assert!(logged.is_personal && logged.is_page());
         let line = r#"h - - [27/Nov/2026:01:02:03 +0000] "GET http://a.example HTTP/1.1" 200 1"#;
-        assert_eq!(super::visit(line).unwrap().target, "/");
+        assert_eq!(super::logged(line).unwrap().target, "/");
     }
 
     #[test]
     fn what_is_no_line_is_none_and_never_panics() {
         for line in ["", "{", "a b c", "- - - [] \"\" 200", START.get(..60).unwrap()] {
-            assert_eq!(visit(line), None, "{line}");
+            assert_eq!(logged(line), None, "{line}");
         }
-        assert_eq!(visit(r#"h - - [27/Nov/2026:01:02:03 +0000] "-" 400 0 "-" "-""#), None);
+        assert_eq!(logged(r#"h - - [27/Nov/2026:01:02:03 +0000] "-" 400 0 "-" "-""#), None);
         let whole = line(r#" "\x4" "\\" "cachepage; hit" 1.5"#);
         for end in 0..whole.len() {
-            let _ = visit(&whole[..end]);
+            let _ = logged(&whole[..end]);
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::result::{Forecast, Group};
+use super::outlook::{Group, Outlook};
 use super::text::{duration, percent, thousands};
 
 const STYLE: &str = include_str!("page.css");
 
-impl Forecast {
+impl Outlook {
     /// The page.
     pub fn html(&self) -> String {
         let heading = "What a cache would bring here";

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::combined::is_personal;
-use super::visit::{Visit, path_and_query, without_usual_port};
+use super::logged::{Logged, path_and_query, without_usual_port};
 
 /// The fields that are known, each with its usual names.
 #[derive(Deserialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     #[serde(
         borrow,
         alias = "time_iso8601",
@@ -84,13 +84,13 @@ impl Value<'_> {
 }
 
 /// Reads a line.
-pub(super) fn visit(line: &str) -> Option<Visit<'_>> {
-    let line: Line<'_> = serde_json::from_str(line).ok()?;
+pub(super) fn logged(line: &str) -> Option<Logged<'_>> {
+    let line: JsonLine<'_> = serde_json::from_str(line).ok()?;
     let (method, target) = line.method_and_target()?;
     let was_cached = matches!(&*line.outcome, "hit" | "stale" | "collapsed");
     let seconds = line.duration_us.number().map(|us| us / 1e6).or(line.request_time.number());
     let cost = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    Some(Visit {
+    Some(Logged {
         time: line.time.time()?,
         status: line.status.number()? as u16,
         bytes: line.bytes.number().unwrap_or(0.0) as u64,
@@ -103,7 +103,7 @@ pub(super) fn visit(line: &str) -> Option<Visit<'_>> {
     })
 }
 
-impl<'a> Line<'a> {
+impl<'a> JsonLine<'a> {
     /// From the request line, from the target, or from path and query.
     fn method_and_target(&self) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
         let mut words = self.request.split(' ');
@@ -127,25 +127,25 @@ mod tests {
     #[test]
     fn the_proxys_own_lines_are_read() {
         let line = r#"{"time":"2026-11-27T01:02:03.000004Z","client":"10.0.0.1","method":"GET","host":"localhost:8000","path":"/a","query":"b=c","status":200,"bytes":512,"duration_us":1500,"outcome":"miss"}"#;
-        let found = visit(line).unwrap();
+        let found = logged(line).unwrap();
         assert_eq!(found.time.to_string(), "2026-11-27T01:02:03.000004Z");
         assert_eq!((&*found.target, &*found.host, &*found.client), ("/a?b=c", "localhost:8000", "10.0.0.1"));
         assert_eq!((found.cost, found.bytes), (Some(Duration::from_micros(1500)), 512));
         let hit = line.replace("miss", "hit");
-        assert_eq!(visit(&hit).unwrap().cost, None);
+        assert_eq!(logged(&hit).unwrap().cost, None);
         let declined = line.replace("\"outcome\"", "\"detail\":\"private\",\"outcome\"");
-        assert!(visit(&declined).unwrap().is_personal && !found.is_personal);
+        assert!(logged(&declined).unwrap().is_personal && !found.is_personal);
     }
 
     #[test]
     fn the_usual_names_of_nginx_are_read_also_as_texts() {
         let line = r#"{"time_iso8601":"2026-11-27T02:02:03+01:00","remote_addr":"::1","remote_user":"","request":"GET /a?b HTTP/1.1","status":"304","body_bytes_sent":"0","request_time":"0.250","http_host":"a.example:443"}"#;
-        let found = visit(line).unwrap();
+        let found = logged(line).unwrap();
         assert_eq!((found.time.to_string().as_str(), &*found.method), ("2026-11-27T01:02:03Z", "GET"));
         assert_eq!((&*found.target, &*found.host, found.status), ("/a?b", "a.example", 304));
         assert_eq!((found.cost, found.is_personal), (Some(Duration::from_millis(250)), false));
         let line = r#"{"msec":1795741323.5,"request_method":"HEAD","request_uri":"/x","status":200,"remote_user":"anna"}"#;
-        let found = visit(line).unwrap();
+        let found = logged(line).unwrap();
         assert_eq!((found.time.to_string().as_str(), found.is_personal), ("2026-11-27T01:02:03.5Z", true));
     }
 
@@ -161,7 +161,7 @@ mod tests {
             r#"{"time":"2026-11-27T01:02:03Z","path":"/","status":200}"#,
             r#"{"time":1e300,"method":"GET","path":"/","status":200}"#,
         ] {
-            assert_eq!(visit(line), None, "{line}");
+            assert_eq!(logged(line), None, "{line}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::visit::Visit;
+use super::logged::Logged;
 
 /// The most pages that are remembered: they take about 80 MB.
 const MOST_PAGES: usize = 900_000;
@@ -34,7 +34,7 @@ struct Page {
 #[derive(Debug, PartialEq)]
 pub(super) struct Played {
     /// For each timeout.
-    pub(super) outcomes: SmallVec<[Outcome; 4]>,
+    pub(super) outcomes: SmallVec<[Simulated; 4]>,
     /// How long the origin takes for the page, as far as the log says it.
     pub(super) cost: Duration,
     /// Of the page.
@@ -51,7 +51,7 @@ pub(super) enum Repeated {
 
 /// What became of a visit, for one timeout.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Outcome {
+pub(super) enum Simulated {
     /// Answered with a page of this age.
     Hit(Duration),
     /// Fetched, and stored.
@@ -75,10 +75,10 @@ impl Simulation {
     }
 
     /// Plays a GET or HEAD of a page, which `key` names.
-    pub(super) fn play(&mut self, key: &[u8], visit: &Visit<'_>) -> Played {
-        let now = visit.time.as_microsecond();
+    pub(super) fn play(&mut self, key: &[u8], logged: &Logged<'_>) -> Played {
+        let now = logged.time.as_microsecond();
         self.make_room(now);
-        let (key, visitor) = (hash(key), hash(visit.client.as_bytes()));
+        let (key, visitor) = (hash(key), hash(logged.client.as_bytes()));
         let mut is_new = false;
         let page = self.pages.entry(key).or_insert_with(|| {
             is_new = true;
@@ -87,18 +87,18 @@ impl Simulation {
         });
         let repeated = (!is_new).then(|| page.repeated(visitor));
         page.last_visit = page.last_visit.max(now);
-        page.learn(visit);
-        let is_stored = visit.method == "GET" && visit.is_page();
+        page.learn(logged);
+        let is_stored = logged.method == "GET" && logged.is_page();
         let outcome = |(timeout, end): (&Duration, &mut i64)| match page_age(*timeout, *end, now) {
-            Some(age) if !visit.is_personal => Outcome::Hit(age),
-            _ if visit.is_personal || !is_stored => Outcome::Fetched,
+            Some(age) if !logged.is_personal => Simulated::Hit(age),
+            _ if logged.is_personal || !is_stored => Simulated::Fetched,
             _ => {
                 *end = now.saturating_add(micros(*timeout));
-                Outcome::Stored
+                Simulated::Stored
             }
         };
         let outcomes = self.timeouts.iter().zip(&mut page.ends).map(outcome).collect();
-        Played { outcomes, cost: visit.cost.unwrap_or(page.cost), bytes: page.bytes, repeated }
+        Played { outcomes, cost: logged.cost.unwrap_or(page.cost), bytes: page.bytes, repeated }
     }
 
     /// Forgets pages, if there are too many: those that have ended and, if that is not enough, those whose last visit is
@@ -134,11 +134,11 @@ impl Page {
     }
 
     /// Remembers the size and the cost of the page, which the lines of hits and of 304 do not tell.
-    fn learn(&mut self, visit: &Visit<'_>) {
-        if visit.status == 200 && visit.method == "GET" {
-            self.bytes = visit.bytes;
+    fn learn(&mut self, logged: &Logged<'_>) {
+        if logged.status == 200 && logged.method == "GET" {
+            self.bytes = logged.bytes;
         }
-        self.cost = visit.cost.unwrap_or(self.cost);
+        self.cost = logged.cost.unwrap_or(self.cost);
     }
 }
 
@@ -164,8 +164,8 @@ mod tests {
 
     use super::*;
 
-    fn visit(second: i64, client: &'static str) -> Visit<'static> {
-        Visit {
+    fn logged(second: i64, client: &'static str) -> Logged<'static> {
+        Logged {
             time: Timestamp::from_second(1_000_000 + second).unwrap(),
             client: client.into(),
             method: "GET".into(),
@@ -173,7 +173,7 @@ mod tests {
             status: 200,
             bytes: 100,
             cost: Some(Duration::from_millis(20)),
-            ..Visit::default()
+            ..Logged::default()
         }
     }
 
@@ -183,50 +183,50 @@ mod tests {
 
     #[test]
     fn a_page_is_a_hit_until_its_timeout_and_its_age_is_counted() {
-        let hit = |seconds| Outcome::Hit(Duration::from_secs(seconds));
+        let hit = |seconds| Simulated::Hit(Duration::from_secs(seconds));
         let mut simulation = simulation();
         for (second, expected) in [
-            (0, [Outcome::Stored, Outcome::Stored]),
+            (0, [Simulated::Stored, Simulated::Stored]),
             (9, [hit(9), hit(9)]),
-            (10, [Outcome::Stored, hit(10)]),
-            (59, [Outcome::Stored, hit(59)]),
-            (60, [hit(1), Outcome::Stored]),
+            (10, [Simulated::Stored, hit(10)]),
+            (59, [Simulated::Stored, hit(59)]),
+            (60, [hit(1), Simulated::Stored]),
             // Logs are not strictly in order.
             (58, [hit(0), hit(0)]),
         ] {
-            assert_eq!(simulation.play(b"k", &visit(second, "a")).outcomes[..], expected, "{second}");
+            assert_eq!(simulation.play(b"k", &logged(second, "a")).outcomes[..], expected, "{second}");
         }
-        assert_eq!(simulation.play(b"other", &visit(61, "a")).outcomes[..], [Outcome::Stored; 2]);
+        assert_eq!(simulation.play(b"other", &logged(61, "a")).outcomes[..], [Simulated::Stored; 2]);
     }
 
     #[test]
     fn what_may_not_be_stored_is_fetched() {
         for change in [
-            (|visit| visit.is_personal = true) as fn(&mut Visit<'_>),
-            |visit| visit.status = 404,
-            |visit| visit.method = "HEAD".into(),
+            (|logged| logged.is_personal = true) as fn(&mut Logged<'_>),
+            |logged| logged.status = 404,
+            |logged| logged.method = "HEAD".into(),
         ] {
-            let mut odd = visit(0, "a");
+            let mut odd = logged(0, "a");
             change(&mut odd);
             let mut simulation = simulation();
-            assert_eq!(simulation.play(b"k", &odd).outcomes[..], [Outcome::Fetched; 2]);
-            assert_eq!(simulation.play(b"k", &visit(1, "a")).outcomes[..], [Outcome::Stored; 2]);
+            assert_eq!(simulation.play(b"k", &odd).outcomes[..], [Simulated::Fetched; 2]);
+            assert_eq!(simulation.play(b"k", &logged(1, "a")).outcomes[..], [Simulated::Stored; 2]);
         }
         let mut simulation = simulation();
-        simulation.play(b"k", &visit(0, "a"));
-        let with_name = Visit { is_personal: true, ..visit(1, "a") };
-        assert_eq!(simulation.play(b"k", &with_name).outcomes[..], [Outcome::Fetched; 2]);
+        simulation.play(b"k", &logged(0, "a"));
+        let with_name = Logged { is_personal: true, ..logged(1, "a") };
+        assert_eq!(simulation.play(b"k", &with_name).outcomes[..], [Simulated::Fetched; 2]);
     }
 
     #[test]
     fn visitors_costs_and_sizes_are_remembered() {
         let mut simulation = simulation();
-        assert_eq!(simulation.play(b"k", &visit(0, "a")).repeated, None);
-        let cached = Visit { cost: None, status: 304, bytes: 0, ..visit(1, "a") };
+        assert_eq!(simulation.play(b"k", &logged(0, "a")).repeated, None);
+        let cached = Logged { cost: None, status: 304, bytes: 0, ..logged(1, "a") };
         let played = simulation.play(b"k", &cached);
         assert_eq!((played.repeated, played.bytes), (Some(Repeated::BySameVisitor), 100));
         assert_eq!(played.cost, Duration::from_millis(20));
-        assert_eq!(simulation.play(b"k", &visit(2, "b")).repeated, Some(Repeated::ByAnother));
+        assert_eq!(simulation.play(b"k", &logged(2, "b")).repeated, Some(Repeated::ByAnother));
     }
 
     #[test]
@@ -234,18 +234,18 @@ mod tests {
         let mut simulation = Simulation { most_pages: 100, ..simulation() };
         let key = |number: i64| number.to_ne_bytes();
         for number in 0..100 {
-            simulation.play(&key(number), &visit(0, "a"));
+            simulation.play(&key(number), &logged(0, "a"));
         }
-        simulation.play(&key(0), &visit(60, "a"));
+        simulation.play(&key(0), &logged(60, "a"));
         assert!(simulation.pages.len() == 1 && !simulation.is_crowded());
         for number in 0..1000 {
-            simulation.play(&key(number), &visit(61 + number / 100, "a"));
+            simulation.play(&key(number), &logged(61 + number / 100, "a"));
             assert!(simulation.pages.len() <= 100);
         }
         assert!(simulation.is_crowded());
         assert_eq!(
-            simulation.play(&key(999), &visit(71, "a")).outcomes[1],
-            Outcome::Hit(Duration::from_secs(1))
+            simulation.play(&key(999), &logged(71, "a")).outcomes[1],
+            Simulated::Hit(Duration::from_secs(1))
         );
     }
 }

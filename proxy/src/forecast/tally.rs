@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::simulation::{Outcome, Played, Repeated};
-use super::visit::Visit;
+use super::logged::Logged;
+use super::simulation::{Played, Repeated, Simulated};
 
 /// Into how many parts a timeout is divided to find out how much is stored at once.
 const PARTS: i64 = 16;
@@ -48,23 +48,23 @@ struct Stored {
 }
 
 impl Tally {
-    pub(super) fn count(&mut self, timeouts: &[Duration], visit: &Visit<'_>, played: &Played) {
+    pub(super) fn count(&mut self, timeouts: &[Duration], logged: &Logged<'_>, played: &Played) {
         self.requests += 1;
-        self.personal += u64::from(visit.is_personal);
+        self.personal += u64::from(logged.is_personal);
         self.repeats += u64::from(played.repeated.is_some());
         self.own_repeats += u64::from(played.repeated == Some(Repeated::BySameVisitor));
         self.brought.resize_with(timeouts.len(), Brought::default);
         for ((brought, outcome), timeout) in self.brought.iter_mut().zip(&played.outcomes).zip(timeouts) {
             match outcome {
-                Outcome::Hit(age) => {
+                Simulated::Hit(age) => {
                     brought.hits += 1;
                     brought.spared += played.cost;
                     brought.age += *age;
                 }
-                Outcome::Stored => {
-                    brought.stored.add(visit.time.as_microsecond(), *timeout, played.bytes + OVERHEAD)
+                Simulated::Stored => {
+                    brought.stored.add(logged.time.as_microsecond(), *timeout, played.bytes + OVERHEAD)
                 }
-                Outcome::Fetched => {}
+                Simulated::Fetched => {}
             }
         }
     }

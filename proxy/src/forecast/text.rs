@@ -4,9 +4,9 @@ use std::fmt::{self, Display, Formatter};
 
 use bytesize::ByteSize;
 
-use super::result::{Forecast, Gain, Group};
+use super::outlook::{Gain, Group, Outlook};
 
-impl Display for Forecast {
+impl Display for Outlook {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.read())?;
         if self.is_lower_bound {
@@ -30,7 +30,7 @@ impl Display for Forecast {
     }
 }
 
-impl Forecast {
+impl Outlook {
     /// What was read.
     pub(super) fn read(&self) -> String {
         let unread = match self.unread_lines {

@@ -14,7 +14,7 @@ const USUAL: Duration = Duration::from_secs(60);
 
 /// What caching would have brought.
 #[derive(Debug, Serialize)]
-pub struct Forecast {
+pub struct Outlook {
     pub(super) lines: u64,
     /// Lines that are no lines of a log.
     pub(super) unread_lines: u64,
@@ -71,7 +71,7 @@ pub(super) struct Personal {
     pub(super) because: &'static str,
 }
 
-impl Forecast {
+impl Outlook {
     pub(super) fn of(reading: &Reading, top: usize) -> Self {
         let timeouts = reading.simulation.timeouts();
         let slot = timeouts.iter().position(|timeout| *timeout == USUAL).unwrap_or(0);

@@ -9,7 +9,7 @@ use super::{combined, json};
 
 /// A request in a log.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Visit<'a> {
+pub(super) struct Logged<'a> {
     pub(super) time: Timestamp,
     /// The client's address, or a name for it.
     pub(super) client: Cow<'a, str>,
@@ -27,10 +27,10 @@ pub(super) struct Visit<'a> {
     pub(super) is_personal: bool,
 }
 
-impl<'a> Visit<'a> {
+impl<'a> Logged<'a> {
     /// Reads a line: JSON if it begins with a brace, else combined. `None` is no line of a log.
     pub(super) fn of(line: &'a str) -> Option<Self> {
-        if line.starts_with('{') { json::visit(line) } else { combined::visit(line) }
+        if line.starts_with('{') { json::logged(line) } else { combined::logged(line) }
     }
 
     /// The path, without the query.

@@ -12,12 +12,12 @@ const LONGEST: u64 = 1 << 20;
 const BUFFER: usize = 1 << 17;
 
 /// The lines of a log, one after the other.
-pub(super) struct Source {
+pub(super) struct LogLines {
     bytes: Box<dyn BufRead>,
     line: Vec<u8>,
 }
 
-impl Source {
+impl LogLines {
     /// Opens a file, or standard input for `-`. gzip is known by its first bytes.
     pub(super) fn open(name: &str) -> io::Result<Self> {
         let input: Box<dyn Read> =
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn lines(bytes: Vec<u8>) -> Vec<String> {
-        let mut source = Source::of(Box::new(Cursor::new(bytes))).unwrap();
+        let mut source = LogLines::of(Box::new(Cursor::new(bytes))).unwrap();
         let mut lines = Vec::new();
         while let Some(line) = source.next().unwrap() {
             lines.push(line.to_owned());
