@@ -1,7 +1,7 @@
 //! `proxy forecast`: what caching would have brought, by the access logs of a site.
 //!
-//! A line of a log is a [`Logged`] request. The [`Simulation`] keeps the pages of all visits as the proxy would, under the same
-//! keys, for several timeouts at once. What it says of each visit is counted for the rule of its path, for the path and
+//! A line of a log is a [`Logged`] request. The [`Simulation`] keeps the pages of all requests as the proxy would, under the same
+//! keys, for several timeouts at once. What it says of each request is counted for the rule of its path, for the path and
 //! for its folder; the last two are what rules are proposed from. Memory is bounded, however long the logs are.
 
 mod combined;
@@ -166,7 +166,7 @@ fn timeouts(config: &Config, asked: &Forecast) -> Vec<Duration> {
     timeouts
 }
 
-/// Names the pages of visits as the proxy does.
+/// Names the pages of requests as the proxy does.
 struct Pages {
     keys: Keys,
     site: Site,
@@ -183,7 +183,7 @@ impl Pages {
         Self { keys: config.keys.clone(), site, lines: HashMap::new(), otherwise }
     }
 
-    /// The page of a visit: a request without a Host in the log is one of the site.
+    /// The page of a request; one without a Host in the log is one of the site.
     fn key(&mut self, logged: &Logged<'_>, rule: Option<&Rule>, rules: &Rules) -> PageId {
         let host = if logged.host.is_empty() { self.site.as_str() } else { &*logged.host };
         if !self.lines.contains_key(host) {

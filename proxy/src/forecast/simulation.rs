@@ -11,7 +11,7 @@ use super::logged::Logged;
 /// The most pages that are remembered: they take about 80 MB.
 const MOST_PAGES: usize = 900_000;
 
-/// What became of the visits, for each timeout; and the pages that are still fresh for one of them.
+/// What became of the requests, for each timeout; and the pages that are still fresh for one of them.
 #[derive(Debug)]
 pub(super) struct Simulation {
     timeouts: Vec<Duration>,
@@ -30,7 +30,7 @@ struct Page {
     cost: Duration,
 }
 
-/// What became of a visit.
+/// What became of a request.
 #[derive(Debug, PartialEq)]
 pub(super) struct Played {
     /// For each timeout.
@@ -49,7 +49,7 @@ pub(super) enum Repeated {
     ByAnother,
 }
 
-/// What became of a visit, for one timeout.
+/// What became of a request, for one timeout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Simulated {
     /// Answered with a page of this age.
@@ -142,7 +142,7 @@ impl Page {
     }
 }
 
-/// The age of a page at `now`, if it is still kept. A log may tell of a later visit first.
+/// The age of a page at `now`, if it is still kept. A log may tell of a later request first.
 fn page_age(timeout: Duration, end: i64, now: i64) -> Option<Duration> {
     let stored = end - micros(timeout);
     (now < end).then(|| Duration::from_micros(now.saturating_sub(stored).try_into().unwrap_or(0)))
