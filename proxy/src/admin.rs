@@ -8,9 +8,11 @@ mod access;
 mod listener;
 mod metrics;
 mod page;
+mod purges;
 mod status;
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -50,10 +52,17 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// A text, or a stream of events.
 type AdminBody = Either<Full<Bytes>, StatusEvents>;
 
+/// Has the proxy answer.
+type Asked<T> = Box<dyn Fn(T) -> Pin<Box<dyn Future<Output = Response<AdminBody>> + Send>> + Send + Sync>;
+
 /// Answers operators.
 pub struct AdminServer {
     /// Makes the report on the proxy.
     report: Box<dyn Fn() -> Report + Send + Sync>,
+    /// Carries out the purge in a body.
+    purge: Asked<Bytes>,
+    /// Lists the purges for a query.
+    purges: Asked<String>,
     workers: Arc<Workers>,
     access: Access,
     program: Program,
@@ -69,8 +78,17 @@ impl AdminServer {
         proxy: Arc<Proxy<S>>,
         workers: Arc<Workers>,
     ) -> Self {
+        let (purging, listing) = (proxy.clone(), proxy.clone());
         Self {
             report: Box::new(move || proxy.report()),
+            purge: Box::new(move |body| {
+                let proxy = purging.clone();
+                Box::pin(async move { purges::purge(&proxy, &body).await })
+            }),
+            purges: Box::new(move |query| {
+                let proxy = listing.clone();
+                Box::pin(async move { purges::list(&proxy, &query).await })
+            }),
             workers,
             access: Access::new(admin),
             program: Program { started: Instant::now(), loaded_at: now(), store },
@@ -94,16 +112,26 @@ impl AdminServer {
             Ok(route) => route,
             Err(denied) => return Ok(refusal(denied, head.uri.path())),
         };
-        if route.changes()
-            && let Err(refused) = read(body).await
-        {
-            return Ok(refused);
-        }
+        let body = match route.changes() {
+            true => read(body).await,
+            false => Ok(Bytes::new()),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(refused) => return Ok(refused),
+        };
+        let query = head.uri.query().unwrap_or_default();
         let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        Ok(self.perform(route, accept).await)
+        Ok(self.perform(route, accept, query, body).await)
     }
 
-    async fn perform(self: &Arc<Self>, route: Route, accept: &str) -> Response<AdminBody> {
+    async fn perform(
+        self: &Arc<Self>,
+        route: Route,
+        accept: &str,
+        query: &str,
+        body: Bytes,
+    ) -> Response<AdminBody> {
         match route {
             Route::Page => page::page(StatusCode::OK),
             Route::Health => match timeout(ANSWER, self.workers.each(|| async {})).await {
@@ -125,6 +153,8 @@ impl AdminServer {
                 *response.body_mut() = Either::Right(StatusEvents::new(self.clone()));
                 response
             }
+            Route::Purge => (self.purge)(body).await,
+            Route::Purges => (self.purges)(query.to_owned()).await,
             Route::Drain => {
                 self.drain();
                 answer(StatusCode::OK, TEXT, "draining\n")

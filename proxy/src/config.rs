@@ -9,6 +9,7 @@ mod log;
 mod normaliser;
 mod origin;
 mod parse;
+mod purge;
 mod rules;
 mod settings;
 mod summary;
@@ -30,6 +31,7 @@ pub use address::StoreUrl;
 pub use admin::{Admin, AdminAddress, Token};
 pub use log::{LogFormat, LogSettings, LogTarget};
 use parse::Scheme;
+pub use purge::PurgeSettings;
 use settings::{File, Setting, Settings, Table};
 pub use summary::Summary;
 
@@ -72,6 +74,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// How long the port stays open after a signal to stop, while `/readyz` says that the proxy drains.
     pub pre_stop_delay: Duration,
+    /// Who may purge on the data port, and how.
+    pub purge: PurgeSettings,
     /// The access log; `None` if it is off.
     pub access_log: Option<LogSettings>,
     /// Settings that are valid but probably a mistake, to be logged.
@@ -118,6 +122,11 @@ impl Config {
                 Err(faults)
             }
         }
+    }
+
+    /// Whether anybody can purge: on the data port or by the admin listener.
+    pub fn purges(&self) -> bool {
+        self.purge.are_on() || self.admin.is_some() || self.rules.iter().any(Rule::invalidates)
     }
 
     /// Combines the arguments, the file (its name and text) and the defaults.
@@ -211,6 +220,7 @@ fn config(args: &Args, origins: Vec<Table>, mut settings: Settings<'_>) -> Optio
         warnings.push("near has no effect with store = \"memory\"".to_owned());
     }
     let pre_stop_delay = settings.take("admin.pre_stop_delay", None, "0s", parse::duration_if_any);
+    let purge = purge::purge(&mut settings);
     let deadlines = limits::deadlines(&mut settings);
     let limits = limits::limits(&mut settings);
     settings.finish();
@@ -235,6 +245,7 @@ fn config(args: &Args, origins: Vec<Table>, mut settings: Settings<'_>) -> Optio
         clients: server::Clients { deadlines: client_deadlines, limits: client_limits },
         admin: admin?,
         pre_stop_delay: pre_stop_delay?.unwrap_or_default(),
+        purge: purge?,
         access_log: access_log?,
         warnings,
     })

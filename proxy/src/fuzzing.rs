@@ -67,6 +67,7 @@ fn answered_in_both_ways_alike(headers: HeaderMap) {
         born: Some(1_799_999_000),
         cost: std::time::Duration::ZERO,
         proof: None,
+        stamp: None,
     };
     let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_799_999_990);
     let page = StoredPage::from(entry);

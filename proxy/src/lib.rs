@@ -34,6 +34,7 @@ mod page;
 pub mod pickle;
 mod policy;
 mod probe;
+mod purge;
 mod request;
 mod share;
 mod status;
@@ -49,8 +50,8 @@ pub use access_log::AccessLog;
 pub use admin::{AdminPort, AdminServer, RunningAdmin};
 pub use args::{Args, Check, Command, Explain, Forecast};
 pub use config::{
-    Admin, AdminAddress, Config, Deadlines, Faults, Limits, LogFormat, LogSettings, LogTarget, StoreUrl,
-    Summary, Token,
+    Admin, AdminAddress, Config, Deadlines, Faults, Limits, LogFormat, LogSettings, LogTarget, PurgeSettings,
+    StoreUrl, Summary, Token,
 };
 pub use forecast::{Outlook, forecast};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
@@ -58,6 +59,10 @@ pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl};
 pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, Coalesce, Rule};
 pub use probe::wrong_scheme;
+pub use purge::{LoggedPurge, Purge, PurgeId, Target, TargetKind};
 pub use request::site::Site;
-pub use store::{Feed, Listener, Locks, MemoryStore, RedisStore, Store, StoreError, Values, Write};
+pub use store::{
+    Feed, Listener, Locks, LogCopy, MemoryStore, PurgeLog, PurgeLogSettings, RedisStore, Store, StoreError,
+    Values, Write,
+};
 pub use way::{Explanation, Proxy};

@@ -272,10 +272,11 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
         return refuse(&format!("--store (REDIS_URL): {fault}"));
     }
     let site = site(config, config.listen);
-    let explanation = match Proxy::new(config, site, store).explain(asked, Ipv4Addr::LOCALHOST.into()).await {
-        Ok(explanation) => explanation,
-        Err(fault) => return refuse(&fault),
-    };
+    let explanation =
+        match Proxy::for_explaining(config, site, store).explain(asked, Ipv4Addr::LOCALHOST.into()).await {
+            Ok(explanation) => explanation,
+            Err(fault) => return refuse(&fault),
+        };
     print(&explanation, asked.json)
 }
 

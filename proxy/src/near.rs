@@ -9,8 +9,7 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
@@ -19,7 +18,7 @@ use crate::key::{Key, PageId, VaryMarker};
 use crate::page::stored::StoredPage;
 use crate::policy::Rule;
 use crate::request::Question;
-use crate::store::Listener;
+use crate::store::{Certainty, Listener};
 use crate::weight::{self, ByBytes, Weigh};
 
 /// Changes are counted for groups of keys. A change of another key in its group keeps a page out once; with this many
@@ -34,11 +33,8 @@ pub(crate) struct Near {
     changes: Box<[AtomicU64]>,
     /// The number of times that everything was dropped.
     emptied: AtomicU64,
-    /// Until when invalidations are certain to arrive, in milliseconds since `started`. 0 while they are not.
-    certain: AtomicU64,
-    started: Instant,
-    /// Whether the near cache was read since the last call of `was_asked`.
-    was_asked: AtomicBool,
+    /// Until when invalidations are certain to arrive.
+    certainty: Certainty,
 }
 
 /// What is kept under a key.
@@ -89,9 +85,7 @@ impl Near {
             hasher: RandomState::new(),
             changes: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
             emptied: AtomicU64::new(0),
-            certain: AtomicU64::new(0),
-            started: Instant::now(),
-            was_asked: AtomicBool::new(true),
+            certainty: Certainty::default(),
         }
     }
 
@@ -116,11 +110,7 @@ impl Near {
     }
 
     fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
-        // Loaded first: a write on each hit to a cache line that all workers share would cost more than the rest.
-        if !self.was_asked.load(Ordering::Relaxed) {
-            self.was_asked.store(true, Ordering::Relaxed);
-        }
-        let timed = self.is_certain(now).then(|| self.kept.get(key))??;
+        let timed = self.certainty.ask(now).then(|| self.kept.get(key))??;
         (timed.until > now).then_some(timed.kept)
     }
 
@@ -129,7 +119,7 @@ impl Near {
         NearState {
             entries: self.kept.len(),
             bytes: self.kept.weight(),
-            is_certain: self.is_certain(Instant::now()),
+            is_certain: self.certainty.is_certain(Instant::now()),
         }
     }
 
@@ -137,7 +127,7 @@ impl Near {
     pub(crate) fn ticket(&self, key: &[u8], now: Instant) -> Option<Ticket> {
         let group = self.group(key);
         let ticket = Ticket { group, changes: self.changes_of(group), emptied: self.emptied() };
-        self.is_certain(now).then_some(ticket)
+        self.certainty.is_certain(now).then_some(ticket)
     }
 
     /// Keeps what was read under a key, unless the key may have changed since the ticket was taken.
@@ -151,14 +141,6 @@ impl Near {
 
     fn emptied(&self) -> u64 {
         self.emptied.load(Ordering::SeqCst)
-    }
-
-    fn is_certain(&self, now: Instant) -> bool {
-        self.millis(now) < self.certain.load(Ordering::SeqCst)
-    }
-
-    fn millis(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.started).min(Duration::MAX).as_millis() as u64
     }
 
     fn group(&self, key: &[u8]) -> usize {
@@ -186,17 +168,17 @@ impl Listener for Near {
 
     /// Drops everything and turns the near cache off.
     fn lost(&self) {
-        self.certain.store(0, Ordering::SeqCst);
+        self.certainty.lose();
         self.all_changed();
     }
 
     /// Turns the near cache on until then.
     fn certain(&self, until: Instant) {
-        self.certain.store(self.millis(until), Ordering::SeqCst);
+        self.certainty.extend(until);
     }
 
     fn was_asked(&self) -> bool {
-        self.was_asked.swap(false, Ordering::Relaxed)
+        self.certainty.was_asked()
     }
 }
 
@@ -208,6 +190,8 @@ impl fmt::Debug for Near {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use hyper::StatusCode;
     use hyper::header::HeaderMap;
@@ -227,6 +211,7 @@ mod tests {
             born: None,
             cost: Duration::ZERO,
             proof: None,
+            stamp: None,
         };
         Kept::Page(entry.into())
     }

@@ -40,6 +40,7 @@ use link::{Link, Links};
 use upload::{Progress, Upload};
 
 use crate::policy::Length;
+use crate::purge::Tags;
 use crate::request::receive;
 use crate::tls::TlsClient;
 
@@ -105,12 +106,13 @@ enum Failure {
     },
 }
 
-/// An answer of the origin, without hop-by-hop headers.
+/// An answer of the origin, without hop-by-hop headers and tags.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) head: response::Parts,
     pub(crate) body: Download,
     pub(crate) length: Length,
+    pub(crate) tags: Tags,
     /// From the wait for a turn to the head of the answer.
     pub(crate) took: Duration,
 }
@@ -239,7 +241,8 @@ impl Upstream {
             head.headers.insert(CONTENT_LENGTH, length);
         }
         receive::remove_hop_by_hop(&mut head.headers);
-        Fetched { head, body: Download::new(body, self.deadlines.idle, until, held), length, took }
+        let tags = Tags::take(&mut head.headers);
+        Fetched { head, body: Download::new(body, self.deadlines.idle, until, held), length, tags, took }
     }
 }
 

@@ -85,6 +85,8 @@ pub(crate) enum Decline {
     Variants,
     /// As many pages are being captured as the limit of memory allows.
     Room,
+    /// It has more tags than a page may have, or longer ones.
+    Tags,
     /// Without a length or chunks, a body that broke off looks complete (RFC 9112 §6.3).
     Unframed,
 }
@@ -171,6 +173,7 @@ impl Decline {
             Self::TooLarge => "too-large",
             Self::Variants => "variants",
             Self::Room => "room",
+            Self::Tags => "tags",
             Self::Unframed => "unframed",
         }
     }

@@ -21,6 +21,8 @@ pub(crate) enum CacheStatus {
     Declined(Decline),
     /// Neither looked up nor stored.
     Passed(Pass),
+    /// A request for a purge, by what became of it.
+    Purge(&'static str),
     /// Answered by the proxy itself: an error of this name, or `max-forwards`.
     Failed(&'static str),
 }
@@ -93,6 +95,8 @@ pub(crate) enum Miss {
     Unusable,
     /// The store could not be read.
     Store,
+    /// The stored page was purged.
+    Purged,
     /// The stored page is stale.
     Stale,
 }
@@ -173,10 +177,10 @@ impl CacheStatus {
             Self::Miss(..) => Outcome::Miss,
             Self::Declined(_) | Self::Passed(_) => Outcome::Bypass,
             // 503 is the answer at a limit; 500, 502 and 504 are failures.
-            Self::Failed(_) if status == StatusCode::SERVICE_UNAVAILABLE => Outcome::Refused,
-            Self::Failed(_) if status.is_server_error() => Outcome::Error,
-            Self::Failed(_) if status.is_client_error() => Outcome::Refused,
-            Self::Failed(_) => Outcome::Bypass,
+            Self::Failed(_) | Self::Purge(_) if status == StatusCode::SERVICE_UNAVAILABLE => Outcome::Refused,
+            Self::Failed(_) | Self::Purge(_) if status.is_server_error() => Outcome::Error,
+            Self::Failed(_) | Self::Purge(_) if status.is_client_error() => Outcome::Refused,
+            Self::Failed(_) | Self::Purge(_) => Outcome::Bypass,
         }
     }
 
@@ -198,7 +202,7 @@ impl CacheStatus {
             Self::Hit(Hit::Grace, ..) => Some("grace"),
             Self::Hit(Hit::StaleIfError, ..) => Some("stale-if-error"),
             Self::Miss(_, fill) => fill.parameters().strip_prefix("; detail="),
-            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) => self.bypass(),
+            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) | Self::Purge(_) => self.bypass(),
         }
     }
 
@@ -208,7 +212,7 @@ impl CacheStatus {
             Self::Hit(..) | Self::Miss(..) => None,
             Self::Declined(decline) => Some(decline.name()),
             Self::Passed(pass) => Some(pass.name()),
-            Self::Failed(name) => Some(name),
+            Self::Failed(name) | Self::Purge(name) => Some(name),
         }
     }
 
@@ -216,7 +220,7 @@ impl CacheStatus {
         match self {
             Self::Hit(..) => "HIT",
             Self::Miss(..) => "MISS",
-            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) => "BYPASS",
+            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) | Self::Purge(_) => "BYPASS",
         }
     }
 }
@@ -237,7 +241,7 @@ impl std::fmt::Display for CacheStatus {
             Self::Hit(Hit::StaleIfError, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
             Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
-            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) => {
+            Self::Declined(_) | Self::Passed(_) | Self::Failed(_) | Self::Purge(_) => {
                 write!(f, "fwd=bypass; detail={}", self.bypass().unwrap_or_default())
             }
         }
@@ -257,7 +261,7 @@ impl Miss {
     /// The value of `fwd`.
     pub(crate) fn fwd(self) -> &'static str {
         match self {
-            Self::Uri => "uri-miss",
+            Self::Uri | Self::Purged => "uri-miss",
             Self::Vary => "vary-miss",
             Self::Unusable | Self::Store => "miss",
             Self::Stale => "stale",
@@ -335,6 +339,8 @@ mod tests {
             (CacheStatus::Passed(Pass::Method), "BYPASS", "cachepage; fwd=method"),
             (CacheStatus::Passed(Pass::Rule), "BYPASS", "cachepage; fwd=bypass; detail=no-rule"),
             (CacheStatus::Passed(Pass::Off), "BYPASS", "cachepage; fwd=bypass; detail=rule-off"),
+            (CacheStatus::Purge("purge"), "BYPASS", "cachepage; fwd=bypass; detail=purge"),
+            (CacheStatus::Miss(Miss::Purged, Fill::Stored), "MISS", "cachepage; fwd=uri-miss; stored"),
             (CacheStatus::Failed("bad-request"), "BYPASS", "cachepage; fwd=bypass; detail=bad-request"),
         ] {
             let mut headers = HeaderMap::new();

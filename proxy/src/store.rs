@@ -1,24 +1,30 @@
-//! The store: bytes under keys, locks, and a feed of changes.
+//! The store: bytes under keys, locks, a feed of changes, and the purge log.
 
 mod breaker;
 mod feed;
+mod log_copy;
+mod marks;
 mod memory;
 mod redis;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
 use crate::key::Key;
+use crate::purge::{LoggedPurge, Purge, PurgeId};
 
+pub(crate) use feed::Certainty;
 pub use feed::Listener;
+pub use log_copy::{LogCopy, PurgeLogSettings};
+pub(crate) use marks::Verdict;
 pub use memory::MemoryStore;
 pub use redis::RedisStore;
 
 /// Everything that a proxy needs from a store. Each operation ends within the store's own deadline.
-pub trait Store: Values + Locks + Feed + Clone + 'static {
+pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
     /// Connects the calling worker, if the store has connections, so that the first request does not wait for it.
     fn connect(&self) -> impl Future<Output = ()> + Send;
 
@@ -101,6 +107,25 @@ pub trait Feed: Send + Sync {
     /// From now on reports changes of all keys with this prefix to the listeners. Returns whether the store can report
     /// changes. A store belongs to one proxy, so only the first call has an effect.
     fn follow(&self, prefix: &[u8], listeners: Vec<Arc<dyn Listener>>) -> bool;
+}
+
+/// What was purged, in order, for every proxy that shares the store.
+pub trait PurgeLog: Send + Sync {
+    /// The copy of the log, which is up to date from now on. A store belongs to one proxy, so only the first call has an
+    /// effect.
+    fn follow_log(&self, prefix: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy>;
+
+    /// Appends a purge, which also comes into the copy. Waits until so many replicas have it. `now` counts where the store
+    /// has no clock.
+    fn append(
+        &self,
+        purge: Purge,
+        replicas: u32,
+        now: SystemTime,
+    ) -> impl Future<Output = Result<PurgeId, StoreError>> + Send;
+
+    /// The purges after an entry, oldest first; a bounded number of them.
+    fn purges(&self, after: PurgeId) -> impl Future<Output = Result<Vec<LoggedPurge>, StoreError>> + Send;
 }
 
 /// One change of a store.

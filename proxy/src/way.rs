@@ -10,12 +10,13 @@ mod fleet;
 mod flight;
 mod lookup;
 mod normal;
+mod purge;
 mod reply;
 mod report;
 mod serve;
 
 use std::sync::{Arc, Once};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use server::Seldom;
 use tokio::time::Instant;
@@ -28,21 +29,22 @@ pub(crate) use report::Report;
 pub(crate) use report::{OriginState, RuleState};
 
 use capture::Room;
+use purge::PurgeCounts;
 
 use crate::access_log::AccessLog;
-use crate::config::{Config, StoreUrl};
+use crate::config::{Config, PurgeSettings, StoreUrl};
 use crate::counts::RequestCounts;
 use crate::head_cache::HeadCache;
-use crate::key::Keys;
+use crate::key::{Key, Keys};
 use crate::near::Near;
 use crate::origin::Upstream;
 use crate::page::format::Format;
-use crate::policy::{Coalesce, Policy};
+use crate::policy::{Coalesce, Policy, Rule};
 use crate::request::TrustedProxies;
 use crate::request::site::Site;
 use crate::share::flights::Flights;
 use crate::share::waiters::Waiters;
-use crate::store::{Listener, Store};
+use crate::store::{Listener, LogCopy, PurgeLogSettings, Store};
 use crate::traffic::Traffic;
 use crate::variants::Variants;
 use crate::weight::Shares;
@@ -54,6 +56,7 @@ use crate::weight::Shares;
 ///   write is a page not stored.
 /// * A key is a function of request and vary list alone.
 /// * What was not admitted is never stored.
+/// * What was purged is not served 50 ms after the purge was acknowledged.
 /// * A hit never contacts the origin; a pass never touches the store.
 #[derive(Debug)]
 pub struct Proxy<S> {
@@ -90,11 +93,26 @@ pub struct Proxy<S> {
     heads: HeadCache,
     /// The near cache, if it is on and the store reports its changes.
     near: Option<Arc<Near>>,
+    /// The purge log, if anybody can purge.
+    log: Option<Arc<LogCopy>>,
+    /// How long a request waits for the log.
+    log_patience: Duration,
+    purging: PurgeSettings,
+    purges: PurgeCounts,
 }
 
 impl<S: Store> Proxy<S> {
     /// A proxy with these settings in front of this store. `site` is the Host that is not part of keys.
     pub fn new(config: &Config, site: Site, store: S) -> Self {
+        Self::with_log(config, site, store, true)
+    }
+
+    /// A proxy that serves nobody and writes nothing, to explain requests.
+    pub fn for_explaining(config: &Config, site: Site, store: S) -> Self {
+        Self::with_log(config, site, store, false)
+    }
+
+    fn with_log(config: &Config, site: Site, store: S, writes_log: bool) -> Self {
         let waiters = Arc::new(Waiters::new());
         Self {
             policy: Policy::new(config.rules.clone(), config.max_entry),
@@ -105,6 +123,12 @@ impl<S: Store> Proxy<S> {
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             untrusted_is_logged: Once::new(),
             near: follow(&store, config, &waiters),
+            log: config
+                .purges()
+                .then(|| store.follow_log(&config.keys.prefix(), log_settings(config, writes_log))),
+            log_patience: config.deadlines.store,
+            purging: config.purge.clone(),
+            purges: PurgeCounts::default(),
             waiters,
             store,
             upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
@@ -155,6 +179,15 @@ fn memory(config: &Config) -> u64 {
         (StoreUrl::Redis(_), Some(near)) => near,
         (StoreUrl::Redis(_), None) => u64::MAX,
     }
+}
+
+/// The purge log is beside the pages.
+fn log_settings(config: &Config, writes: bool) -> PurgeLogSettings {
+    /// For the time between two epochs, and for clocks.
+    const RESERVE: Duration = Duration::from_secs(120);
+    let longest = config.rules.iter().map(Rule::keep).max().unwrap_or_default();
+    let key = Key::new([&config.keys.prefix()[..], b"purges"].concat());
+    PurgeLogSettings { key, horizon: longest + RESERVE, writes }
 }
 
 /// Follows the store's changes if the near cache or a lease needs them. Returns the near cache, if it is on.

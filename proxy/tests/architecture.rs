@@ -12,17 +12,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("pickle", &[]),
     ("request", &["text"]),
+    ("purge", &["request"]),
     ("policy", &["request"]),
     ("weight", &[]),
     ("key", &["policy", "request", "text", "weight"]),
     ("status", &["policy", "text"]),
     ("counts", &["status"]),
-    ("page", &["key", "pickle", "policy", "request", "status", "text", "weight"]),
+    ("page", &["key", "pickle", "policy", "purge", "request", "status", "text", "weight"]),
     ("variants", &["key", "weight"]),
     ("head_cache", &["key", "page", "weight"]),
-    ("store", &["key", "weight"]),
+    ("store", &["key", "purge", "weight"]),
     ("near", &["key", "page", "policy", "request", "store", "weight"]),
-    ("origin", &["policy", "request", "tls"]),
+    ("origin", &["policy", "purge", "request", "tls"]),
     ("error", &["origin", "request"]),
     ("share", &["error", "key", "page", "store"]),
     ("config", &["args", "key", "origin", "page", "pickle", "policy", "request", "tls"]),
@@ -43,6 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "origin",
             "page",
             "policy",
+            "purge",
             "request",
             "share",
             "status",
@@ -53,7 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "weight",
         ],
     ),
-    ("admin", &["config", "counts", "status", "store", "way"]),
+    ("admin", &["config", "counts", "purge", "status", "store", "way"]),
     ("probe", &[]),
     ("main", &[]),
     (
@@ -69,6 +71,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "page",
             "policy",
             "probe",
+            "purge",
             "request",
             "store",
             "way",
@@ -77,7 +80,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms of values, decisions and formats: the same input gives the same output.
-const PURE: [&str; 7] = ["key", "page", "pickle", "policy", "request", "status", "text"];
+const PURE: [&str; 8] = ["key", "page", "pickle", "policy", "purge", "request", "status", "text"];
 
 /// A store, the network, the clock, chance, the log: a pure room names none of them. Of the server it may name the parts
 /// of a request: its borrowed head, its target.

@@ -18,6 +18,8 @@ pub(super) enum Route {
     Metrics,
     Status,
     Events,
+    Purges,
+    Purge,
     Drain,
 }
 
@@ -48,10 +50,19 @@ impl Denied {
 }
 
 impl Route {
-    const ALL: [Self; 7] =
-        [Self::Page, Self::Health, Self::Ready, Self::Metrics, Self::Status, Self::Events, Self::Drain];
+    const ALL: [Self; 9] = [
+        Self::Page,
+        Self::Health,
+        Self::Ready,
+        Self::Metrics,
+        Self::Status,
+        Self::Events,
+        Self::Purges,
+        Self::Purge,
+        Self::Drain,
+    ];
 
-    const LIST: &'static str = "/, /healthz, /readyz, /metrics, /status, /events, /drain";
+    const LIST: &'static str = "/, /healthz, /readyz, /metrics, /status, /events, /purges, /purge, /drain";
 
     pub(super) fn path(self) -> &'static str {
         match self {
@@ -61,13 +72,15 @@ impl Route {
             Self::Metrics => "/metrics",
             Self::Status => "/status",
             Self::Events => "/events",
+            Self::Purges => "/purges",
+            Self::Purge => "/purge",
             Self::Drain => "/drain",
         }
     }
 
     /// Whether it changes something, and is asked for by POST.
     pub(super) fn changes(self) -> bool {
-        self == Self::Drain
+        matches!(self, Self::Purge | Self::Drain)
     }
 
     /// Whether it is asked by probes, under any name.

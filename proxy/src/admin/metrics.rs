@@ -8,6 +8,7 @@ use hyper::header::HeaderValue;
 
 use super::status::Program;
 use crate::counts::{BOUNDS, Durations};
+use crate::purge::TargetKind;
 use crate::status::Outcome;
 use crate::way::Report;
 
@@ -40,6 +41,7 @@ pub(super) fn text(report: &Report, program: &Program, exposition: Exposition) -
     let mut text = Text { written: String::new(), exposition };
     requests_of(report, &mut text);
     durations(report, &mut text);
+    purges(report, &mut text);
     parts(report, &mut text);
     program_state(program, &mut text);
     process(program, &mut text);
@@ -94,6 +96,16 @@ fn histogram(outcome: &str, durations: &Durations, text: &mut Text) {
     let labels = [("outcome", outcome)];
     text.sample("cachepage_request_duration_seconds_sum", &labels, seconds(durations.microseconds));
     text.sample("cachepage_request_duration_seconds_count", &labels, count);
+}
+
+fn purges(report: &Report, text: &mut Text) {
+    let help = "What purges of this proxy have named, by kind; the purges of other proxies are not counted.";
+    let purges = text.family("cachepage_purges_total", COUNTER, help);
+    for (kind, row) in TargetKind::ALL.into_iter().zip(report.purges) {
+        for (soft, count) in ["false", "true"].into_iter().zip(row) {
+            text.sample(purges, &[("kind", kind.name()), ("soft", soft)], count);
+        }
+    }
 }
 
 /// The store, the near cache, the flights and the origin.
@@ -233,6 +245,7 @@ mod tests {
             store_is_up: true,
             near: None,
             flights: 0,
+            purges: Default::default(),
             origin,
             errors: Vec::new(),
             hottest: Vec::new(),

@@ -97,7 +97,7 @@ fn listen(text: &str) -> Result<Option<AdminAddress>, String> {
 }
 
 /// The token in a file, without the blanks and line ends around it.
-fn token(path: &str) -> Result<Option<Token>, String> {
+pub(super) fn token(path: &str) -> Result<Option<Token>, String> {
     if path.is_empty() {
         return Ok(None);
     }

@@ -85,6 +85,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>) -> Option<Rule> {
     let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
     let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
     let normaliser = normaliser(&mut settings);
+    let invalidate = settings.take("invalidate", None, "false", parse::truth);
     settings.finish();
     Some(Rule {
         key_prefix: key_prefix?,
@@ -94,6 +95,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>) -> Option<Rule> {
         stale_if_error: stale_if_error?,
         early_refresh: early_refresh?,
         normaliser: normaliser?,
+        invalidate: invalidate?,
         ..path?
     })
 }

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderValue};
 
+use crate::purge::Stamp;
 use crate::request::is_hop_by_hop;
 
 /// A stored response and its metadata.
@@ -25,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) cost: Duration,
     /// Proves which request it was stored for (see [`crate::key::PageId::proof`]); absent in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
+    /// By which purges find it; absent if the proxy that stored it did not purge.
+    pub(crate) stamp: Option<Box<Stamp>>,
 }
 
 impl Entry {
@@ -87,6 +90,7 @@ mod tests {
             born: None,
             cost: Duration::ZERO,
             proof: None,
+            stamp: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! A stored page, ready to be served. Work that all hits of a page share is done once.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,7 @@ use hyper::{Method, Response, StatusCode};
 
 use super::entry::{Entry, parse_date, seconds};
 use crate::policy::{CacheControl, Part, Whole};
+use crate::purge::{Stamp, groups};
 use crate::request::Lines;
 use crate::status::CacheStatus;
 use crate::text::push_line;
@@ -39,6 +41,9 @@ pub(crate) struct PageHead {
     expires: Option<u64>,
     cost: Duration,
     proof: Option<Bytes>,
+    stamp: Option<Box<Stamp>>,
+    /// The generation of the purge log at which it was last found valid, or 0.
+    valid_at: AtomicU64,
     aging: Option<Aging>,
     /// Made on first use.
     text: OnceLock<HeadText>,
@@ -75,7 +80,7 @@ impl AsRef<[u8]> for PageBytes {
 
 impl From<Entry> for StoredPage {
     fn from(entry: Entry) -> Self {
-        let Entry { status, mut headers, reason, body, expires, born, cost, proof } = entry;
+        let Entry { status, mut headers, reason, body, expires, born, cost, proof, stamp } = entry;
         let aging = Aging::of(&headers, born);
         // Room for the headers that a hit adds, so that its copy of the map does not grow.
         headers.reserve(3);
@@ -83,8 +88,19 @@ impl From<Entry> for StoredPage {
             headers.insert(AGE, HeaderValue::from_static("0"));
         }
         CacheStatus::name_hit(&mut headers);
-        let text = OnceLock::new();
-        Self::new(Arc::new(PageHead { status, headers, reason, expires, cost, proof, aging, text }), body)
+        let head = PageHead {
+            status,
+            headers,
+            reason,
+            expires,
+            cost,
+            proof,
+            stamp,
+            valid_at: AtomicU64::new(0),
+            aging,
+            text: OnceLock::new(),
+        };
+        Self::new(Arc::new(head), body)
     }
 }
 
@@ -116,6 +132,21 @@ impl StoredPage {
 
     pub(crate) fn proof(&self) -> Option<&[u8]> {
         self.head().proof.as_deref()
+    }
+
+    /// By which purges find it.
+    pub(crate) fn stamp(&self) -> Option<&Stamp> {
+        self.head().stamp.as_deref()
+    }
+
+    /// The generation of the purge log at which it was last found valid, or 0.
+    pub(crate) fn valid_at(&self) -> &AtomicU64 {
+        &self.head().valid_at
+    }
+
+    /// The groups that it is in (RFC 9875).
+    pub(crate) fn groups(&self) -> Vec<String> {
+        groups(self.headers())
     }
 
     /// The stored headers, and those that each hit adds.
@@ -185,7 +216,7 @@ impl StoredPage {
 
     /// The entry without the headers of a hit, for followers. The age that a cache behind the proxy has sent goes on.
     pub(crate) fn entry(&self, now: SystemTime) -> Entry {
-        let PageHead { status, headers, reason, expires, cost, proof, aging, .. } = &**self.head();
+        let PageHead { status, headers, reason, expires, cost, proof, aging, stamp, .. } = &**self.head();
         let mut headers = headers.clone();
         // The last header goes first, so that the others keep their order.
         CacheStatus::unname(&mut headers);
@@ -196,7 +227,8 @@ impl StoredPage {
         }
         let (status, reason, proof) = (*status, reason.clone(), proof.clone());
         let (born, body) = (told.and_then(|aging| aging.born), self.body().clone());
-        Entry { status, headers, reason, body, expires: *expires, born, cost: *cost, proof }
+        let stamp = stamp.clone();
+        Entry { status, headers, reason, body, expires: *expires, born, cost: *cost, proof, stamp }
     }
 
     /// The memory that it holds, in bytes. Its body is a part of the stored value, which begins with the head.
@@ -292,7 +324,9 @@ impl PageHead {
         let names = uncommon.map(|name| weight::shared(name.as_str().len())).sum::<usize>();
         let text = self.text_len();
         let texts = weight::shared(text) + weight::block(text);
-        weight::counted(size_of::<Self>()) + weight::tables(&self.headers) + names + texts
+        let held = |stamp: &Stamp| size_of::<Stamp>() + stamp.held();
+        let stamp = self.stamp.as_deref().map_or(0, |stamp| weight::block(held(stamp)));
+        weight::counted(size_of::<Self>()) + weight::tables(&self.headers) + names + texts + stamp
     }
 
     /// About the length of its text, as stored or as sent.
@@ -302,7 +336,9 @@ impl PageHead {
         /// What separates name and value, and ends the line.
         const LINE: usize = 4;
         let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
-        REST + self.proof.as_ref().map_or(0, Bytes::len) + lines.sum::<usize>()
+        const STAMP: usize = 80;
+        let stamp = self.stamp.as_deref().map_or(0, |stamp| STAMP + stamp.held());
+        REST + stamp + self.proof.as_ref().map_or(0, Bytes::len) + lines.sum::<usize>()
     }
 }
 
@@ -411,6 +447,7 @@ mod tests {
             born: None,
             cost: Duration::ZERO,
             proof: None,
+            stamp: None,
         };
         let response = hit(entry, now, Hit::Fresh);
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
@@ -431,6 +468,7 @@ mod tests {
             born: None,
             cost: Duration::ZERO,
             proof: None,
+            stamp: None,
         };
         let before = UNIX_EPOCH - Duration::from_secs(10);
         let status = |expires, now, hit| {

@@ -21,6 +21,8 @@ pub(crate) enum Freshness {
     Grace,
     /// It has ended: serve it only if the fetch fails.
     IfError,
+    /// It has ended, and may not be served.
+    Ended,
 }
 
 impl Rule {
@@ -67,6 +69,17 @@ impl Rule {
                 let ahead = cost.as_secs_f64() * self.early_refresh * -chance().max(f64::MIN_POSITIVE).ln();
                 if ahead >= left.duration().as_secs_f64() { Freshness::Early } else { Freshness::Fresh }
             }
+        }
+    }
+
+    /// Judges a page that a soft purge has ended at this time, in seconds since 1970.
+    pub(crate) fn freshness_since(&self, ended: u64, now: SystemTime) -> Freshness {
+        // The purge has happened, whatever our clock says.
+        let past = now.duration_since(UNIX_EPOCH + Duration::from_secs(ended)).unwrap_or_default();
+        match past {
+            past if past < self.grace => Freshness::Grace,
+            past if past < self.stale_if_error => Freshness::IfError,
+            _ => Freshness::Ended,
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Rule {
     pub grace: Duration,
     /// How long after its end a page is served if the origin fails.
     pub stale_if_error: Duration,
+    /// Whether an unsafe method that succeeds purges the page (RFC 9111 §4.4).
+    pub invalidate: bool,
     /// How early pages are fetched again before their end: 1 suits most sites, more is earlier, 0 is never.
     pub early_refresh: f64,
 }
@@ -132,6 +134,7 @@ impl Rule {
             coalesce: Coalesce::Process,
             grace: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            invalidate: false,
             early_refresh: 0.0,
         }
     }
@@ -139,6 +142,11 @@ impl Rule {
     /// A rule for paths that are not cached.
     pub fn off(path: &str) -> Result<Self, &'static str> {
         Ok(Self { is_off: true, ..Self::new(path, 0)? })
+    }
+
+    /// Whether an unsafe method that succeeds purges the page.
+    pub fn invalidates(&self) -> bool {
+        self.invalidate
     }
 
     /// Whether this rule, which comes first, leaves no path to the other one.

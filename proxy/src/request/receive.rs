@@ -155,14 +155,20 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Keeps some headers, in order (`HeaderMap::remove` moves the last one into the gap).
 pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
-    if headers.keys().all(&keep) {
-        return;
+    if !headers.keys().all(&keep) {
+        take(headers, |name| !keep(name));
     }
-    let mut kept = HeaderMap::with_capacity(headers.keys_len());
-    for (name, value) in headers.iter().filter(|(name, _)| keep(name)) {
-        kept.append(name.clone(), value.clone());
+}
+
+/// Takes some headers out. Both parts keep their order.
+pub(crate) fn take(headers: &mut HeaderMap, is_taken: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let (mut kept, mut taken) = (HeaderMap::with_capacity(headers.keys_len()), HeaderMap::new());
+    for (name, value) in headers.iter() {
+        let part = if is_taken(name) { &mut taken } else { &mut kept };
+        part.append(name.clone(), value.clone());
     }
     *headers = kept;
+    taken
 }
 
 #[cfg(test)]

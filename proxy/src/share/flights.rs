@@ -34,7 +34,18 @@ pub(crate) struct Flights {
 }
 
 #[derive(Debug, Default)]
-struct UnderWay(Mutex<HashMap<Key, watch::Receiver<Option<Landing>>>>);
+struct UnderWay(Mutex<HashMap<Key, Course>>);
+
+/// A flight, and when it began.
+#[derive(Debug)]
+struct Course {
+    began: Instant,
+    landing: watch::Receiver<Option<Landing>>,
+}
+
+/// How long a flight takes followers that do not know whether the page was purged since the flight began: a purge counts
+/// 50 ms after it was acknowledged.
+const UNKNOWING: Duration = Duration::from_millis(45);
 
 /// How a flight ended, and when.
 #[derive(Clone, Debug)]
@@ -62,6 +73,8 @@ pub(crate) struct SharedPage {
     pub(crate) key: Key,
     pub(crate) marker: Option<Arc<VaryMarker>>,
     pub(crate) entry: Entry,
+    /// The generation of the purge log that was known before the origin was asked.
+    pub(crate) known: u64,
 }
 
 /// The role of a request among the requests for one page.
@@ -81,25 +94,27 @@ impl Flights {
 
     /// Gives a request its role. A request whose lookup began before the flight landed may have missed the page that the
     /// flight stored, and follows. A request whose lookup began later leads a new flight: the page may have been deleted.
-    pub(crate) fn join(&self, key: &Key, began: Instant) -> Role {
+    /// `is_knowing` says whether the request will know of each purge until now.
+    pub(crate) fn join(&self, key: &Key, began: Instant, is_knowing: bool) -> Role {
         if self.unshared.get(key).is_some_and(|until| began < until) {
             return Role::HitForMiss;
         }
         let mut flights = self.under_way.lock();
         if let Some(flight) = flights.get(key)
-            && flight.borrow().as_ref().is_none_or(|landing| began < landing.at)
+            && flight.landing.borrow().as_ref().is_none_or(|landing| began < landing.at)
+            && (is_knowing || began < flight.began + UNKNOWING)
         {
-            return Role::Follower(Follower(flight.clone()));
+            return Role::Follower(Follower(flight.landing.clone()));
         }
-        let (sender, receiver) = watch::channel(None);
-        flights.insert(key.clone(), receiver);
+        let (sender, landing) = watch::channel(None);
+        flights.insert(key.clone(), Course { began: Instant::now(), landing });
         let under_way = self.under_way.clone();
         Role::Leader(Leader { key: key.clone(), under_way, sender, linger: self.linger })
     }
 
     /// How many have not landed.
     pub(crate) fn count(&self) -> usize {
-        self.under_way.lock().values().filter(|flight| flight.borrow().is_none()).count()
+        self.under_way.lock().values().filter(|flight| flight.landing.borrow().is_none()).count()
     }
 
     /// Remembers that a page cannot be shared.
@@ -109,7 +124,7 @@ impl Flights {
 }
 
 impl UnderWay {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Landing>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Course>> {
         // A panic elsewhere cannot leave the map half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,7 +132,7 @@ impl UnderWay {
     /// Forgets a flight, unless another flight has taken its place.
     fn forget(&self, key: &Key, sender: &watch::Sender<Option<Landing>>) {
         let mut flights = self.lock();
-        if flights.get(key).is_some_and(|flight| flight.same_channel(&sender.subscribe())) {
+        if flights.get(key).is_some_and(|flight| flight.landing.same_channel(&sender.subscribe())) {
             flights.remove(key);
         }
     }
@@ -183,14 +198,14 @@ mod tests {
     }
 
     fn follow(flights: &Flights, began: Instant) -> Follower {
-        match flights.join(&key(), began) {
+        match flights.join(&key(), began, true) {
             Role::Follower(follow) => follow,
             other => panic!("{other:?}"),
         }
     }
 
     fn lead(flights: &Flights, began: Instant) -> Leader {
-        match flights.join(&key(), began) {
+        match flights.join(&key(), began, true) {
             Role::Leader(lead) => lead,
             other => panic!("{other:?}"),
         }
@@ -260,7 +275,7 @@ mod tests {
         let flights = Flights::new(Duration::from_millis(50));
         lead(&flights, Instant::now()).land(FlightOutcome::Unshared);
         flights.mark_hit_for_miss(key());
-        assert!(matches!(flights.join(&key(), Instant::now()), Role::HitForMiss));
+        assert!(matches!(flights.join(&key(), Instant::now(), true), Role::HitForMiss));
         tokio::time::advance(HIT_FOR_MISS).await;
         drop(lead(&flights, Instant::now()));
     }

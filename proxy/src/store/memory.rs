@@ -1,19 +1,35 @@
 //! A store in the memory of this process, for use without Redis.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::{Feed, Listener, Locks, Store, StoreError, Values, Write};
+use super::{Feed, Listener, Locks, LogCopy, PurgeLog, PurgeLogSettings, Store, StoreError, Values, Write};
 use crate::key::Key;
+use crate::purge::{Epoch, LogEntry, LoggedPurge, Purge, PurgeId};
 use crate::weight::{self, ByBytes, Shares, Weigh};
+
+/// A century: longer than any process runs.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The most purges that are kept for operators.
+const LISTED: usize = 10_000;
 
 /// Pages in memory, up to a limit in bytes; beyond it the least used are evicted.
 #[derive(Clone, Debug)]
-pub struct MemoryStore(Arc<Cache<Key, TimedValue, ByBytes>>);
+pub struct MemoryStore(Arc<Memory>);
+
+#[derive(Debug)]
+struct Memory {
+    values: Cache<Key, TimedValue, ByBytes>,
+    log: OnceLock<Arc<LogCopy>>,
+    /// The last purges, for operators.
+    purges: Mutex<VecDeque<LoggedPurge>>,
+}
 
 #[derive(Clone, Debug)]
 struct TimedValue {
@@ -36,11 +52,12 @@ impl MemoryStore {
     /// A store that takes about this many bytes, together with what a proxy keeps beside it, for values of up to
     /// `largest` bytes.
     pub fn of_values(limit: u64, largest: u64) -> Self {
-        Self(Arc::new(weight::cache(Shares::of(limit).pages, largest)))
+        let values = weight::cache(Shares::of(limit).pages, largest);
+        Self(Arc::new(Memory { values, log: OnceLock::new(), purges: Mutex::default() }))
     }
 
     fn set(&self, key: &Key, bytes: Bytes, ttl: Duration) {
-        self.0.insert(key.clone(), TimedValue { bytes, expires: Instant::now() + ttl });
+        self.0.values.insert(key.clone(), TimedValue { bytes, expires: Instant::now() + ttl });
     }
 
     fn holds(&self, key: &Key, token: &Bytes) -> bool {
@@ -48,7 +65,7 @@ impl MemoryStore {
     }
 
     fn fresh(&self, key: &[u8]) -> Option<Bytes> {
-        self.0.get(key).filter(|value| value.expires > Instant::now()).map(|value| value.bytes)
+        self.0.values.get(key).filter(|value| value.expires > Instant::now()).map(|value| value.bytes)
     }
 }
 
@@ -64,7 +81,8 @@ impl Values for MemoryStore {
     }
 
     async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
-        let left = self.0.get(key).map(|value| value.expires.saturating_duration_since(Instant::now()));
+        let left =
+            self.0.values.get(key).map(|value| value.expires.saturating_duration_since(Instant::now()));
         Ok(left.filter(|left| !left.is_zero()))
     }
 
@@ -83,7 +101,7 @@ impl Values for MemoryStore {
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
-        keys.iter().for_each(|key| drop(self.0.remove(key)));
+        keys.iter().for_each(|key| drop(self.0.values.remove(key)));
         Ok(())
     }
 }
@@ -109,9 +127,48 @@ impl Locks for MemoryStore {
     async fn release(&self, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
         let is_held = self.holds(key, token);
         if is_held {
-            self.0.remove(key);
+            self.0.values.remove(key);
         }
         Ok(is_held)
+    }
+}
+
+/// The log of a fleet of one. What it says is always known.
+impl PurgeLog for MemoryStore {
+    fn follow_log(&self, _: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy> {
+        let log = self.0.log.get_or_init(|| {
+            // Pages keep the position of the last purge, however old it is, so no purge is too old.
+            let log = LogCopy::new(PurgeLogSettings { horizon: Duration::MAX, ..settings });
+            log.add(&[(
+                PurgeId { milliseconds: 0, number: 1 },
+                LogEntry::Epoch(Epoch { replication: 0, nonce: 0 }),
+            )]);
+            log.certain(Instant::now() + FOREVER);
+            Arc::new(log)
+        });
+        log.clone()
+    }
+
+    async fn append(&self, purge: Purge, _: u32, now: SystemTime) -> Result<PurgeId, StoreError> {
+        let Some(log) = self.0.log.get() else {
+            return Err(StoreError::Refused("it has no purge log".to_owned()));
+        };
+        let milliseconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let mut purges = self.0.purges.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = log.last();
+        let next = PurgeId { number: last.number + 1, ..last };
+        let id = next.max(PurgeId { milliseconds, number: 0 });
+        log.add(&[(id, LogEntry::Purge(purge.clone(), 0))]);
+        if purges.len() == LISTED {
+            purges.pop_front();
+        }
+        purges.push_back(LoggedPurge { id, purge });
+        Ok(id)
+    }
+
+    async fn purges(&self, after: PurgeId) -> Result<Vec<LoggedPurge>, StoreError> {
+        let purges = self.0.purges.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(purges.iter().filter(|logged| logged.id > after).cloned().collect())
     }
 }
 

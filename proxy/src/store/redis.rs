@@ -3,14 +3,15 @@
 mod batch;
 mod connection;
 mod health;
+mod log;
 mod oversized;
 mod pool;
 mod resp;
 mod tls;
 mod tracking;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use bb8_redis::redis::{Client, RedisError};
 use bytes::Bytes;
@@ -21,13 +22,18 @@ use tracing::warn;
 use batch::Batches;
 use connection::Bounds;
 use health::Health;
+use log::LogWriter;
 use oversized::Oversized;
 use pool::{Commands, ConnectionPool};
 use resp::{RedisReply, Unread};
 
 use super::feed::Listeners;
-use super::{Feed, Listener, Locks, RefusedCommand, Store, StoreError, Values, Write};
+use super::{
+    Feed, Listener, Locks, LogCopy, PurgeLog, PurgeLogSettings, RefusedCommand, Store, StoreError, Values,
+    Write,
+};
 use crate::key::Key;
+use crate::purge::{LoggedPurge, Purge, PurgeId};
 
 /// Beside the body, a value has a head, and a pickle the names of its classes.
 const BESIDE_THE_BODY: usize = 1 << 20;
@@ -41,6 +47,9 @@ pub struct RedisStore {
     oversized: Arc<Oversized>,
     /// They also get the writes of this process, at once and not by way of Redis.
     listeners: Arc<Listeners>,
+    /// Whether changes arrive; set when they are first asked for.
+    is_followed: Arc<OnceLock<bool>>,
+    log_writer: Arc<LogWriter>,
 }
 
 /// The connections of one worker. What takes long to write holds up no read.
@@ -70,11 +79,13 @@ impl RedisStore {
             Worker::new(ConnectionPool::new(client.get_connection_info(), bounds, &health))
         });
         Ok(Self {
+            log_writer: Arc::new(LogWriter::new(client.clone(), deadline)),
             client,
             workers: Arc::new(workers),
             health,
             oversized: Arc::default(),
             listeners: Arc::default(),
+            is_followed: Arc::default(),
         })
     }
 
@@ -264,14 +275,42 @@ impl Locks for RedisStore {
 
 impl Feed for RedisStore {
     fn follow(&self, prefix: &[u8], listeners: Vec<Arc<dyn Listener>>) -> bool {
-        if !self.listeners.set(listeners) {
-            return true;
-        }
-        let followed = tracking::follow(&self.client, prefix, &self.listeners);
-        if let Err(error) = &followed {
-            warn!(%error, "changes in Redis do not arrive: no near cache");
-        }
-        followed.is_ok()
+        self.listeners.set(listeners);
+        self.is_followed(prefix)
+    }
+}
+
+impl PurgeLog for RedisStore {
+    fn follow_log(&self, prefix: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy> {
+        let log = self.listeners.set_log(|| LogCopy::new(settings));
+        self.is_followed(prefix);
+        log
+    }
+
+    async fn append(&self, purge: Purge, replicas: u32, _: SystemTime) -> Result<PurgeId, StoreError> {
+        self.log_writer.append(self.log()?, purge, replicas).await
+    }
+
+    async fn purges(&self, after: PurgeId) -> Result<Vec<LoggedPurge>, StoreError> {
+        self.log_writer.purges(self.log()?, after).await
+    }
+}
+
+impl RedisStore {
+    /// Follows the changes of Redis from the first call on. Returns whether that is possible.
+    fn is_followed(&self, prefix: &[u8]) -> bool {
+        *self.is_followed.get_or_init(|| {
+            let followed = tracking::follow(&self.client, prefix, &self.listeners, &self.health);
+            if let Err(error) = &followed {
+                warn!(%error, "changes in Redis do not arrive: no near cache");
+            }
+            followed.is_ok()
+        })
+    }
+
+    fn log(&self) -> Result<&LogCopy, StoreError> {
+        let log = self.listeners.log().filter(|log| !log.is_off());
+        log.map(|log| &**log).ok_or_else(|| StoreError::Refused("it has no purge log".to_owned()))
     }
 }
 

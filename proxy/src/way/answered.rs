@@ -259,7 +259,8 @@ impl Drop for Answered {
             return;
         }
         let took = self.began.elapsed();
-        if let Some(cells) = &self.cells {
+        // A purge is counted as such.
+        if let Some(cells) = self.cells.as_ref().filter(|_| !matches!(self.cache, CacheStatus::Purge(_))) {
             self.count(cells, took);
         }
         if let Some(asked) = &self.asked {

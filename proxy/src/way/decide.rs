@@ -212,11 +212,9 @@ impl<S: Store> Proxy<S> {
             Disposition::Pass(pass) => return Begun::Decided(Decision::Pass(pass)),
         };
         let id = PageId::of(question, rule, &self.keys, &self.site);
-        match self.near.as_ref().and_then(|near| near.page(&id, rule, question, began)) {
-            Some((page, marker)) => {
-                let found = Found { page, source: Source::Near, marker };
-                Begun::Decided(judge(Lookup::Hit(found), id, rule, question, began))
-            }
+        let near = self.near.as_ref().and_then(|near| near.page(&id, rule, question, began));
+        match near.and_then(|(page, marker)| self.near_found(page, marker, began)) {
+            Some(found) => Begun::Decided(judge(Lookup::Hit(found), id, rule, question, began)),
             None => Begun::Pending(PendingLookup { id, rule: rule.clone(), began }),
         }
     }
@@ -290,7 +288,7 @@ impl<S: Store> Proxy<S> {
 
 /// Decides on the outcome of a lookup.
 fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, began: Instant) -> Decision {
-    let Found { page, source, marker } = match lookup {
+    let Found { page, source, marker, ended } = match lookup {
         Lookup::Hit(found) => found,
         Lookup::Miss(miss, marker) => {
             let rule = rule.clone();
@@ -307,7 +305,10 @@ fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, 
     };
     let now = now();
     let time_of_page = rule.time_of_page(page.expires(), now);
-    let freshness = rule.freshness(page.expires(), page.cost(), time_of_page, rand::random);
+    let freshness = match ended {
+        Some(ended) => rule.freshness_since(ended, time_of_page),
+        None => rule.freshness(page.expires(), page.cost(), time_of_page, rand::random),
+    };
     let wanted = |old| {
         let rule = rule.clone();
         Box::new(WantedPage { id, rule, miss: Miss::Stale, marker: marker.clone(), began, old, looked: None })
@@ -317,6 +318,7 @@ fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, 
         Freshness::Early => (Hit::Fresh, Some(wanted(None))),
         Freshness::Grace => (Hit::Grace, Some(wanted(None))),
         Freshness::IfError => return Decision::Fetch(wanted(Some(page))),
+        Freshness::Ended => return Decision::Fetch(wanted(None)),
     };
     let part = page.part(question.method, question.lines);
     Decision::Serve(Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked: None })

@@ -100,7 +100,7 @@ impl<S: Store> Proxy<S> {
     /// Explains a request of this peer.
     pub async fn explain(&self, asked: &Explain, peer: IpAddr) -> Result<Explanation, String> {
         let peer = SocketAddr::new(peer, 0);
-        let mut request = self.request(asked)?;
+        let mut request = self.request(&asked.url, &asked.headers)?;
         let mut explanation = Explanation {
             request: format!("{} {}", request.method, target_of(&request.uri, &request.extensions)),
             host: request.headers.get(HOST).map(printed).unwrap_or_default(),
@@ -142,11 +142,10 @@ impl<S: Store> Proxy<S> {
     }
 
     /// The request as it would come from a client.
-    fn request(&self, asked: &Explain) -> Result<Parts, String> {
-        let readable = SentTarget::stand_in(&asked.url);
-        let mut request =
-            Request::get(&readable).body(()).map_err(|error| format!("{}: {error}", asked.url))?;
-        for line in &asked.headers {
+    pub(super) fn request(&self, url: &str, headers: &[String]) -> Result<Parts, String> {
+        let readable = SentTarget::stand_in(url);
+        let mut request = Request::get(&readable).body(()).map_err(|error| format!("{}: {error}", url))?;
+        for line in headers {
             let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is not NAME: VALUE"))?;
             let fault = |error: &dyn Display| format!("{line:?}: {error}");
             let name: HeaderName = name.trim().parse().map_err(|error| fault(&error))?;
@@ -160,10 +159,9 @@ impl<S: Store> Proxy<S> {
         }
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         // The path is the end of both texts, which are equally long.
-        let sent =
-            asked.url.get(asked.url.len().saturating_sub(path.len())..).filter(|_| readable != asked.url);
+        let sent = url.get(url.len().saturating_sub(path.len())..).filter(|_| readable != url);
         let sent = sent.map(SentTarget::from);
-        *request.uri_mut() = path.parse().map_err(|error| format!("{}: {error}", asked.url))?;
+        *request.uri_mut() = path.parse().map_err(|error| format!("{}: {error}", url))?;
         if let Some(sent) = sent {
             request.extensions_mut().insert(sent);
         }
@@ -221,7 +219,10 @@ impl<S: Store> Proxy<S> {
             (Base::Marker(marker), _) => {
                 format!("the names of the headers that the page varies on: {marker}")
             }
-            (_, Some(entry)) => format!("a page of {} bytes", entry.body.len()),
+            (_, Some(entry)) => {
+                let purged = if self.is_purged_entry(&entry) { ", which was purged" } else { "" };
+                format!("a page of {} bytes{purged}", entry.body.len())
+            }
             (_, None) => format!("{} bytes that are no page", value.len()),
         }
     }

@@ -17,7 +17,8 @@ use crate::origin::{BodyError, Download};
 use crate::page::entry::{Entry, born, unix_seconds};
 use crate::page::format::Format;
 use crate::policy::Length;
-use crate::store::{Store, Write};
+use crate::purge::{Stamp, groups};
+use crate::store::{LogCopy, Store, Verdict, Write};
 
 /// Where a page will be stored, and for how long.
 #[derive(Debug)]
@@ -68,6 +69,9 @@ pub(crate) struct Filling<S> {
     /// `None` if the store cannot be reached.
     pub(crate) store: Option<S>,
     pub(crate) plan: Plan,
+    /// `None` if nobody purges.
+    pub(crate) stamp: Option<Stamp>,
+    pub(crate) log: Option<Arc<LogCopy>>,
     pub(crate) head: Parts,
     pub(crate) body: Download,
     pub(crate) length: Length,
@@ -165,8 +169,13 @@ impl<S: Store> Filling<S> {
             expires: Some(lifetime.end()),
             cost: lifetime.cost,
             proof: Some(proof.clone()),
+            stamp: self.stamp.take().map(Box::new),
         };
         let Some(store) = &self.store else { return entry };
+        if self.log.as_ref().is_some_and(|log| is_purged(log, &entry)) {
+            debug!(%key, stored = false, "purged meanwhile");
+            return entry;
+        }
         let Some(value) = format.encode(&entry) else {
             debug!(%key, stored = false, "the format cannot hold it");
             return entry;
@@ -181,4 +190,10 @@ impl<S: Store> Filling<S> {
         }
         entry
     }
+}
+
+/// Whether a page was purged while it was on its way. It would only be in the way of a newer one.
+pub(super) fn is_purged(log: &LogCopy, entry: &Entry) -> bool {
+    let verdict = log.judge(entry.stamp.as_deref(), || groups(&entry.headers));
+    matches!(verdict, Verdict::Purged | Verdict::Stale(_))
 }

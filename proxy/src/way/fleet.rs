@@ -60,6 +60,7 @@ impl<S: Store> Flight<S> {
     /// page's key, which a new marker may have changed.
     async fn look_again(&mut self) -> Result<Reply, Key> {
         let proxy = self.proxy.clone();
+        let known = proxy.generation();
         let question = self.question();
         let decision = proxy.decide(&question, Instant::now(), &proxy.store).await;
         let marker = match &decision {
@@ -73,7 +74,8 @@ impl<S: Store> Flight<S> {
             && serving.hit == Hit::Fresh
         {
             let entry = serving.page.entry(serving.now);
-            self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry: entry.clone() })));
+            let shared = SharedPage { key, marker, entry: entry.clone(), known };
+            self.land(FlightOutcome::Page(Arc::new(shared)));
             return Ok(Reply::collapsed(entry, CacheStatus::Miss(self.wanted.miss, Fill::Collapsed)));
         }
         self.wanted.marker = marker;

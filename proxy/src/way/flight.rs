@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::key::{Key, MarkerWrite, PageId, VaryMarker};
 use crate::origin::Fetched;
 use crate::policy::{self, Admission, Coalesce, Decline, Length, VaryList};
+use crate::purge::Stamp;
 use crate::request::Question;
 use crate::share::flights::{FlightOutcome, Leader, Role, SharedPage};
 use crate::share::lease::Lease;
@@ -63,9 +64,11 @@ impl<S: Store> Proxy<S> {
         let question = Question::of_parts(request, peer);
         let mut key = wanted.variant(wanted.marker.as_deref(), &question).key();
         let deadline = Instant::now() + self.upstream.patience();
+        let mut began = wanted.began;
         let may_be_shared = self.writes && policy::may_be_shared(&wanted.rule, request);
         for _ in 0..if may_be_shared { FLIGHTS } else { 0 } {
-            match self.flights.join(&key, wanted.began) {
+            let known = self.known();
+            match self.flights.join(&key, began, known.is_some()) {
                 Role::HitForMiss => break,
                 Role::Leader(leader) => {
                     // In its own task, which continues for the followers if the client leaves.
@@ -74,6 +77,8 @@ impl<S: Store> Proxy<S> {
                 }
                 Role::Follower(follower) => match follower.outcome(deadline).await {
                     FlightOutcome::Page(shared) => match wanted.answer(&shared, &question) {
+                        // Whoever asks after a purge does not get a page from before it.
+                        Ok(_) if self.is_purged(&shared, known) => began = Instant::now(),
                         Ok(reply) => return Ok(reply),
                         Err(own) => key = own,
                     },
@@ -89,7 +94,7 @@ impl<S: Store> Proxy<S> {
     /// Fetches a new page in the background, unless a flight is under way.
     pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: &Parts, peer: SocketAddr) {
         let key = wanted.variant(wanted.marker.as_deref(), &Question::of_parts(request, peer)).key();
-        if let Role::Leader(leader) = self.flights.join(&key, wanted.began) {
+        if let Role::Leader(leader) = self.flights.join(&key, wanted.began, self.known().is_some()) {
             // A HEAD was answered with the page of a GET, so the GET is refreshed.
             let mut request = request.clone();
             request.method = Method::GET;
@@ -145,6 +150,8 @@ impl<S: Store> Flight<S> {
             }
         }
         let set_out = Instant::now();
+        let known = self.proxy.generation();
+        let stamp = self.proxy.stamp(&self.question());
         let mut fetched = match self.proxy.upstream.fetch(self.request.clone(), None, self.peer).await {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -167,17 +174,27 @@ impl<S: Store> Flight<S> {
                 self.land_unshared(is_lasting);
                 Ok(Reply::relayed(fetched, CacheStatus::Declined(decline)))
             }
+            Admission::Admit { .. } if fetched.tags.are_too_many(&fetched.head.headers) => {
+                self.land_unshared(true);
+                Ok(Reply::relayed(fetched, CacheStatus::Declined(Decline::Tags)))
+            }
             Admission::Admit { vary } => {
                 let rule = &self.wanted.rule;
                 let cost = if rule.early_refresh > 0.0 { set_out.elapsed() } else { Duration::ZERO };
                 let lifetime = Lifetime { fresh: rule.timeout, keep: rule.keep(), now, cost };
-                Ok(self.fill(fetched, vary, lifetime))
+                Ok(self.fill(fetched, vary, lifetime, (stamp, known)))
             }
         }
     }
 
     /// Answers with the page, while a task captures and stores it and then lands.
-    fn fill(mut self, fetched: Fetched, vary: VaryList, lifetime: Lifetime) -> Reply {
+    fn fill(
+        mut self,
+        fetched: Fetched,
+        vary: VaryList,
+        lifetime: Lifetime,
+        (stamp, known): (Option<Stamp>, u64),
+    ) -> Reply {
         let (plan, marker) = self.plan(vary, &fetched.head.headers, lifetime);
         if !self.is_one_of_few(&plan) {
             return self.relay_alone(fetched, Decline::Variants);
@@ -185,7 +202,7 @@ impl<S: Store> Flight<S> {
         let Some(capture) = self.proxy.room.capture(fetched.length.known()) else {
             return self.relay_alone(fetched, Decline::Room);
         };
-        let is_reachable = self.wanted.miss != Miss::Store;
+        let is_reachable = self.wanted.miss != Miss::Store && (stamp.is_some() || !self.proxy.purges());
         let promise = match fetched.length {
             _ if !is_reachable => Fill::Skipped,
             _ if !self.proxy.store.takes_writes() => Fill::Refused,
@@ -197,14 +214,16 @@ impl<S: Store> Flight<S> {
         let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
         let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise)).after(fetched.took);
         let key = plan.key.clone();
-        let Fetched { head, body, length, .. } = fetched;
+        let Fetched { head, body, length, tags, .. } = fetched;
+        let stamp = stamp.map(|stamp| Stamp { tags, ..stamp });
         let store = is_reachable.then(|| self.proxy.store.clone());
-        let (tasks, faults) = (self.proxy.tasks.clone(), self.proxy.faults.clone());
-        let filling = Filling { store, plan, head, body, length, limit, client, faults };
+        let (tasks, faults, log) =
+            (self.proxy.tasks.clone(), self.proxy.faults.clone(), self.proxy.log.clone());
+        let filling = Filling { store, plan, stamp, log, head, body, length, limit, client, faults };
         tasks.spawn(async move {
             match filling.run(capture).await {
                 FillOutcome::Whole(entry) => {
-                    self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry })))
+                    self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, known })))
                 }
                 FillOutcome::TooLarge => self.land_unshared(true),
                 FillOutcome::NoRoom => self.land_unshared(false),

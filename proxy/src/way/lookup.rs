@@ -13,6 +13,7 @@ use crate::near::{Kept, Ticket};
 use crate::page::format::Base;
 use crate::page::stored::StoredPage;
 use crate::policy::Rule;
+use crate::purge::url_of;
 use crate::request::Question;
 use crate::status::{Miss, Source};
 use crate::store::{Store, StoreError, Values};
@@ -30,6 +31,8 @@ pub(super) struct Found {
     pub(super) source: Source,
     /// The marker that lies under the page's key, if there is one.
     pub(super) marker: Option<Arc<VaryMarker>>,
+    /// When a soft purge has ended it, in seconds since 1970.
+    pub(super) ended: Option<u64>,
 }
 
 impl<S: Store> Proxy<S> {
@@ -43,8 +46,9 @@ impl<S: Store> Proxy<S> {
         values: &V,
     ) -> Lookup {
         let look = Look { proxy: self, rule, question, began, values };
+        self.want_log(began);
         match look.page(id).await {
-            Ok(lookup) => lookup,
+            Ok(lookup) => self.unpurged(lookup, began).await,
             Err(error) => {
                 debug!(key = %id.key(), %error, "not read");
                 let miss = if error.is_outage() { Miss::Store } else { Miss::Unusable };
@@ -138,6 +142,9 @@ impl<S: Store, V: Values> Look<'_, S, V> {
             // Django adds these headers on each hit; entries of ours have them.
             if entry.proof.is_none() {
                 variant.add_language(&mut entry.headers);
+                if let Some(stamp) = &mut entry.stamp {
+                    stamp.url = url_of(self.question).into();
+                }
             }
             Some(self.proxy.heads.keep_head(&variant.key(), value, entry, &self.proxy.format))
         })
@@ -155,7 +162,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         match page.filter(serves) {
             Some(page) => {
                 self.keep(id, || Kept::Page(page.clone()), ticket).await;
-                Lookup::Hit(Found { page, source: Source::Store, marker })
+                Lookup::Hit(Found { page, source: Source::Store, marker, ended: None })
             }
             None => Lookup::Miss(Miss::Unusable, marker),
         }

@@ -25,6 +25,8 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 /// The type of the texts that the proxy writes itself.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// An answer, with the cache status in its headers.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -87,6 +89,18 @@ impl Reply {
         let mut response = Response::new(stored(Bytes::new()));
         response.headers_mut().insert(ALLOW, METHODS);
         Self::new(response, CacheStatus::Failed("max-forwards"))
+    }
+
+    /// The answer to a request for a purge: JSON, or a short text.
+    pub(super) fn of_purge(status: StatusCode, name: &'static str, text: String) -> Self {
+        let is_json = text.starts_with('{');
+        let mut response = Response::new(stored(text.into()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, if is_json { JSON } else { TEXT });
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        Self::new(response, CacheStatus::Purge(name))
     }
 
     /// A short answer in plain text. It does not reveal the origin or the source of the error.

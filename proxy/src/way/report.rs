@@ -13,6 +13,7 @@ use crate::counts::Totals;
 use crate::error::Error;
 use crate::near::NearState;
 use crate::origin::Fetched;
+use crate::purge::TargetKind;
 use crate::request::Question;
 use crate::store::Store;
 use crate::traffic::{HotPage, PageFreshness, SlowAnswer, Traffic, url_of};
@@ -31,6 +32,8 @@ pub(crate) struct Report {
     /// `None` if there is no near cache.
     pub(crate) near: Option<NearState>,
     pub(crate) flights: usize,
+    /// What was purged, by kind, hard and soft.
+    pub(crate) purges: [[u64; 2]; TargetKind::ALL.len()],
     pub(crate) origin: OriginState,
     /// The last errors, oldest first.
     pub(crate) errors: Vec<LastError>,
@@ -97,6 +100,7 @@ impl<S: Store> Proxy<S> {
             store_is_up: self.store.is_up(),
             near: self.near.as_ref().map(|near| near.state()),
             flights: self.flights.count(),
+            purges: self.purges.totals(),
             origin: OriginState {
                 url: self.upstream.origin().to_string(),
                 is_up: !self.upstream.is_away(),

@@ -16,6 +16,7 @@ use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
 use crate::policy;
+use crate::purge::is_order;
 use crate::request::receive::{is_for_proxy, names_other_scheme, receive};
 use crate::request::{Lines, Question};
 use crate::status::{CacheStatus, Hit, Source};
@@ -52,6 +53,9 @@ impl<S: Store> Proxy<S> {
         answered: &mut Answered,
     ) -> Result<Reply, Error> {
         let (mut request, body) = request.into_parts();
+        if is_order(&request.method) {
+            return self.answer_order(request, peer).await;
+        }
         let is_trusted = self.trusted.contains(peer.ip());
         if !is_trusted && names_other_scheme(&request.headers) {
             self.log_untrusted(peer.ip());
@@ -76,8 +80,12 @@ impl<S: Store> Proxy<S> {
             Decision::Pass(pass) => {
                 let is_conditional = policy::is_conditional(&request.headers);
                 let asked = self.asked_for(&Question::of_parts(&request, peer));
+                let changes = self.changes(&request, peer);
                 let fetched = self.upstream.fetch(request, Some(body), peer).await?;
                 self.keep_if_slow(asked, &fetched);
+                if let Some(changes) = changes {
+                    self.invalidate(changes, &fetched.head, peer).await;
+                }
                 Reply::relayed(fetched, CacheStatus::Passed(pass)).if_asked_for(is_conditional)
             }
             Decision::Refuse(refusal) => Err(refusal.into()),

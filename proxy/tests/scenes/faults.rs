@@ -1,10 +1,13 @@
 //! Whatever the store does, clients get the answers of the origin.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use proxy::{Feed, Key, Listener, Locks, MemoryStore, Store, StoreError, Values, Write};
+use proxy::{
+    Feed, Key, Listener, Locks, LogCopy, LoggedPurge, MemoryStore, Purge, PurgeId, PurgeLog,
+    PurgeLogSettings, Store, StoreError, Values, Write,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
@@ -111,6 +114,21 @@ impl Chance {
 
 impl Store for Faulty {
     async fn connect(&self) {}
+}
+
+impl PurgeLog for Faulty {
+    fn follow_log(&self, prefix: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy> {
+        self.store.follow_log(prefix, settings)
+    }
+
+    async fn append(&self, purge: Purge, replicas: u32, now: SystemTime) -> Result<PurgeId, StoreError> {
+        self.strike().await?;
+        self.store.append(purge, replicas, now).await
+    }
+
+    async fn purges(&self, after: PurgeId) -> Result<Vec<LoggedPurge>, StoreError> {
+        self.store.purges(after).await
+    }
 }
 
 impl Values for Faulty {

@@ -48,6 +48,7 @@ mod origins;
 mod parts;
 mod pass;
 mod program;
+mod purge;
 mod redis;
 mod refusals;
 mod semantics;

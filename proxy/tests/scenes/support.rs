@@ -305,11 +305,16 @@ pub(crate) const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n"
 impl Scene {
     /// A proxy with a store of its own, in memory if the set-up allows it, and the usual rule: `/p/*`, 60 seconds.
     pub(crate) async fn new(on: Setup, origin: &Origin) -> Self {
+        Self::own(on, origin, RULES).await
+    }
+
+    /// The same with these settings.
+    pub(crate) async fn own(on: Setup, origin: &Origin, settings: &str) -> Self {
         match on {
-            Setup::Plain => Self::with(origin.address, MemoryStore::new(64 << 20), RULES).await,
+            Setup::Plain => Self::with(origin.address, MemoryStore::new(64 << 20), settings).await,
             Setup::Near => {
                 let redis = Redis::start().unwrap();
-                let scene = Self::over(on, &redis.url(), origin, RULES).await;
+                let scene = Self::over(on, &redis.url(), origin, settings).await;
                 Self { redis: Some(redis), ..scene }
             }
         }

@@ -6,6 +6,9 @@
 //! Cachepage-Key: :1:views.… 0f3b… (its key, and a digest of what selects the page besides the path, if anything)
 //! Cachepage-Born: 1795378116 (when it was made; only if a cache behind the proxy has sent an `Age`)
 //! Cachepage-Cost: 120 (milliseconds that the origin took; only if the rule has `early_refresh`)
+//! Cachepage-Log: 9f3c21aa-51b2c3d4/1795714265426-0 (its place in the purge log; this and the next two only with purging)
+//! Cachepage-Url: //localhost:8000/api/properties/cached/?page=2
+//! Cachepage-Tags: housing.property housing.agent (with tabs between them)
 //! Content-Type: application/json
 //! Content-Length: 14022
 //!
@@ -24,12 +27,16 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
 
 use crate::page::entry::Entry;
+use crate::purge::{Since, Stamp, Tags};
 use crate::text::push_line;
 
 const EXPIRES: &str = "cachepage-expires";
 const KEY: &str = "cachepage-key";
 const BORN: &str = "cachepage-born";
 const COST: &str = "cachepage-cost";
+const LOG: &str = "cachepage-log";
+const URL: &str = "cachepage-url";
+const TAGS: &str = "cachepage-tags";
 const OWN: &str = "cachepage-";
 
 /// As many header lines are read on the stack. Of a head with more the lines are counted.
@@ -52,6 +59,11 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
     }
     if !entry.cost.is_zero() {
         push_line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
+    }
+    if let Some(Stamp { since: Since::Position(position), url, tags }) = entry.stamp.as_deref() {
+        push_line(&mut value, LOG, position.to_string().as_bytes());
+        push_line(&mut value, URL, url.as_bytes());
+        push_line(&mut value, TAGS, tags.text());
     }
     let length = HeaderValue::from(entry.body.len());
     for (name, content) in entry.headers.iter().filter(|(name, _)| is_stored(name)) {
@@ -98,6 +110,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         cost: Duration::ZERO,
         // An entry without the line has an empty proof, which matches no request.
         proof: Some(Bytes::new()),
+        stamp: None,
     };
     entry.reason = head
         .reason
@@ -122,6 +135,13 @@ fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
         BORN => entry.born = Some(number(&content)?),
         COST => entry.cost = Duration::from_millis(number(&content)?),
         KEY => entry.proof = Some(content),
+        LOG => {
+            let since = Since::Position(std::str::from_utf8(&content).ok()?.parse().ok()?);
+            let stamp = Stamp { since, url: Box::default(), tags: Tags::default() };
+            entry.stamp = Some(Box::new(stamp));
+        }
+        URL => entry.stamp.as_mut()?.url = std::str::from_utf8(&content).ok()?.into(),
+        TAGS => entry.stamp.as_mut()?.tags = Tags::from_text(content),
         _ => drop(entry.headers.append(name, HeaderValue::from_maybe_shared(content).ok()?)),
     }
     Some(())
@@ -162,6 +182,7 @@ mod tests {
             born: None,
             cost: Duration::ZERO,
             proof: Some(Bytes::from_static(b":1:page")),
+            stamp: None,
         }
     }
 
@@ -181,6 +202,11 @@ mod tests {
             born: Some(1_795_378_116),
             cost: Duration::from_millis(120),
             proof: Some(Bytes::from_static(b":1:page 0123abcd")),
+            stamp: Some(Box::new(Stamp {
+                since: Since::Position("9f3c21aa-51b2c3d4/1795714265426-0".parse().unwrap()),
+                url: "//localhost:8000/p/?page=2".into(),
+                tags: Tags::from_text(Bytes::from_static(b"one\ttwo")),
+            })),
             ..entry()
         };
         let value = encode(&page);

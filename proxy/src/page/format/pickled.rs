@@ -5,11 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER, X_FRAME_OPTIONS};
+use hyper::header::{
+    CONTENT_LENGTH, DATE, EXPIRES, HeaderMap, HeaderName, HeaderValue, SERVER, X_FRAME_OPTIONS,
+};
 
 use crate::key;
-use crate::page::entry::Entry;
+use crate::page::entry::{Entry, parse_date, seconds};
 use crate::pickle::{self, Compressor, PickledPage, Protocol};
+use crate::policy::CacheControl;
+use crate::purge::{Since, Stamp, Tags};
 use crate::text::title_case;
 
 /// How pages are shared with a Django.
@@ -28,7 +32,7 @@ impl Pickled {
         let page = PickledPage {
             status: entry.status.as_u16(),
             reason: entry.reason.as_ref().map(|reason| latin_1(reason.as_bytes())),
-            headers: self.stored_headers(&entry.headers),
+            headers: self.stored_headers(entry),
             body: entry.body.clone(),
             frame_exempt: !entry.headers.contains_key(X_FRAME_OPTIONS),
             note: Some(note(entry)),
@@ -39,8 +43,15 @@ impl Pickled {
     }
 
     /// Django keeps one value for each name, so lines of one name are joined to a list (RFC 9110 §5.3). `Set-Cookie`, which
-    /// is no list, is never stored.
-    fn stored_headers(&self, headers: &HeaderMap) -> Vec<(String, String)> {
+    /// is no list, is never stored. The tags are stored as headers: Django gives them to each cache that asks it.
+    fn stored_headers(&self, entry: &Entry) -> Vec<(String, String)> {
+        let tags = entry.stamp.iter().flat_map(|stamp| stamp.tags.headers());
+        let headers = &entry
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .chain(tags)
+            .collect::<HeaderMap>();
         let made_on_each_hit = |name: &HeaderName| {
             [DATE, SERVER, CONTENT_LENGTH].contains(name) || self.hit_headers.get(name) == headers.get(name)
         };
@@ -66,11 +77,12 @@ impl Pickled {
             headers.entry(name).or_insert_with(|| value.clone());
         }
         headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(page.body.len()));
-        let (expires, proof) = match page.note.as_deref().map(read_note) {
+        let tags = Tags::take(&mut headers);
+        let (expires, proof, stamp) = match page.note.as_deref().map(|note| read_note(note, tags.clone())) {
             // Written by another version of the proxy.
             Some(None) => return None,
-            Some(Some((expires, proof))) => (Some(expires), Some(proof)),
-            None => (None, None),
+            Some(Some((expires, proof, stamp))) => (Some(expires), Some(proof), stamp),
+            None => (None, None, stamp_of_django(&headers, tags)),
         };
         let reason = page.reason.and_then(|reason| ReasonPhrase::try_from(bytes_of(&reason)?).ok());
         Some(Entry {
@@ -83,6 +95,7 @@ impl Pickled {
             born: None,
             cost: Duration::ZERO,
             proof,
+            stamp: stamp.map(Box::new),
         })
     }
 
@@ -95,15 +108,33 @@ impl Pickled {
     }
 }
 
-/// The expiry and the proof, as `EXPIRES PROOF`.
+/// `EXPIRES PROOF` and, with purging, its place in the purge log and its URL.
 fn note(entry: &Entry) -> String {
     let proof = entry.proof.as_deref().unwrap_or_default();
-    format!("{} {}", entry.expires.unwrap_or_default(), String::from_utf8_lossy(proof))
+    let mut note = format!("{} {}", entry.expires.unwrap_or_default(), String::from_utf8_lossy(proof));
+    if let Some(Stamp { since: Since::Position(position), url, .. }) = entry.stamp.as_deref() {
+        note.push_str(&format!(" {position} {url}"));
+    }
+    note
 }
 
-fn read_note(note: &str) -> Option<(u64, Bytes)> {
-    let (expires, proof) = note.split_once(' ')?;
-    Some((expires.parse().ok()?, Bytes::copy_from_slice(proof.as_bytes())))
+fn read_note(note: &str, tags: Tags) -> Option<(u64, Bytes, Option<Stamp>)> {
+    let mut words = note.splitn(4, ' ');
+    let (expires, proof) = (words.next()?.parse().ok()?, words.next()?);
+    let stamp = match words.next() {
+        None => None,
+        Some(position) => {
+            Some(Stamp { since: Since::Position(position.parse().ok()?), url: words.next()?.into(), tags })
+        }
+    };
+    Some((expires, Bytes::copy_from_slice(proof.as_bytes()), stamp))
+}
+
+/// That of a page that Django wrote, but for its URL: it was made `max-age` before its `Expires`.
+fn stamp_of_django(headers: &HeaderMap, tags: Tags) -> Option<Stamp> {
+    let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
+    let made = seconds(expires) - CacheControl::of(headers).max_age()?;
+    Some(Stamp { since: Since::Time(u64::try_from(made).ok()?), url: Box::default(), tags })
 }
 
 /// Each byte becomes one character.

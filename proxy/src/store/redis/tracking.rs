@@ -10,7 +10,8 @@
 //! after the change. If it arrives before a value from before the change, the value is not kept; if it arrives after,
 //! the value is removed ([`Near::ticket`](crate::near::Near::ticket)).
 //!
-//! The feed has its own thread, so that a change arrives at once even while the workers are busy.
+//! The feed has its own thread, so that a change arrives at once even while the workers are busy. With a purge log, its
+//! beat reads the log ([`super::log`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -24,8 +25,10 @@ use bb8_redis::redis::{
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::store::Listener;
+use super::health::Health;
+use super::log::LogReader;
 use crate::store::feed::Listeners;
+use crate::store::{Listener, LogCopy};
 
 /// The answer to a beat shows that all changes from before the beat have arrived. It is valid for this time from the
 /// beat on, so the near cache serves no page later than this after its change, even if invalidations are held up by a
@@ -51,7 +54,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Reports all changes of keys with this prefix until the listeners are dropped.
-pub(super) fn follow(client: &Client, prefix: &[u8], listeners: &Arc<Listeners>) -> Result<(), RedisError> {
+pub(super) fn follow(
+    client: &Client,
+    prefix: &[u8],
+    listeners: &Arc<Listeners>,
+    health: &Arc<Health>,
+) -> Result<(), RedisError> {
     let info = client.get_connection_info().clone();
     // Without the names of the library, which a user may not set who has only the rights that are needed.
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
@@ -59,6 +67,7 @@ pub(super) fn follow(client: &Client, prefix: &[u8], listeners: &Arc<Listeners>)
         client: Client::open(info.set_redis_settings(settings))?,
         prefix: prefix.to_vec(),
         listeners: Arc::downgrade(listeners),
+        health: health.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("tracking".to_owned()).spawn(move || runtime.block_on(tracking.run()))?;
@@ -69,12 +78,16 @@ struct Tracking {
     client: Client,
     prefix: Vec<u8>,
     listeners: Weak<Listeners>,
+    health: Arc<Health>,
 }
 
 /// A connection that reports changes, and whether it is still open.
 struct Stream {
     connection: MultiplexedConnection,
     is_open: Arc<AtomicBool>,
+    /// Whether Redis reports changes. If it refuses to, purges are still read.
+    is_tracking: bool,
+    log: Option<LogReader>,
 }
 
 /// Why changes no longer arrive.
@@ -99,11 +112,12 @@ impl Tracking {
             let Some(listeners) = self.listeners.upgrade() else { return };
             listeners.lost();
             drop(listeners);
-            // Logged once, not for each try.
+            // Logged once, not for each try. Requests may wait for the purge log, so the first try is made at once.
             if std::mem::replace(&mut was_on, false) {
                 warn!(%lost, "changes in Redis do not arrive: near cache off");
+            } else {
+                sleep(PAUSE).await;
             }
-            sleep(PAUSE).await;
         }
     }
 
@@ -126,16 +140,26 @@ impl Tracking {
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let mut track = cmd("CLIENT");
         track.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(&self.prefix);
-        answered(track.exec_async(&mut connection)).await?;
-        Ok(Stream { connection, is_open })
+        let is_tracking = match answered(track.exec_async(&mut connection)).await {
+            Err(Lost::Redis(error)) if error.code() == Some("NOPERM") && self.log().is_some() => {
+                self.health.refused("CLIENT TRACKING", &error.to_string());
+                false
+            }
+            tracking => tracking.map(|()| true)?,
+        };
+        Ok(Stream { connection, is_open, is_tracking, log: None })
+    }
+
+    fn log(&self) -> Option<Arc<LogCopy>> {
+        self.listeners.upgrade()?.log().filter(|log| !log.is_off()).cloned()
     }
 
     /// Sends beats until changes no longer arrive.
     async fn listen(&self, mut stream: Stream, was_on: &mut bool) -> Lost {
         let mut asked = Instant::now();
         loop {
-            let sent = Instant::now();
-            if let Err(lost) = answered(cmd("PING").exec_async(&mut stream.connection)).await {
+            let (sent, log) = (Instant::now(), self.log());
+            if let Err(lost) = self.beat(&mut stream, log.as_ref()).await {
                 return lost;
             }
             // The stream may have ended after the answer. Nothing else runs on this thread between here and `certain`.
@@ -143,7 +167,10 @@ impl Tracking {
             else {
                 return Lost::Goodbye;
             };
-            listeners.certain(sent + CERTAIN_FOR);
+            match &log {
+                Some(log) if !stream.is_tracking => log.certain(sent + CERTAIN_FOR),
+                _ => listeners.certain(sent + CERTAIN_FOR),
+            }
             if listeners.was_asked() {
                 asked = sent;
             }
@@ -151,12 +178,29 @@ impl Tracking {
             if !std::mem::replace(was_on, true) {
                 info!("changes in Redis arrive again: near cache on");
             }
-            sleep(if sent - asked < WATCHFUL { BEAT } else { IDLE_BEAT }).await;
+            let pause = sleep(if sent - asked < WATCHFUL { BEAT } else { IDLE_BEAT });
+            match log {
+                Some(log) => tokio::select! { () = pause => {}, () = log.wanted.notified() => {} },
+                None => pause.await,
+            }
+        }
+    }
+
+    /// An exchange with Redis, which shows that it has sent all changes from before. It also reads the purge log.
+    async fn beat(&self, stream: &mut Stream, log: Option<&Arc<LogCopy>>) -> Result<(), Lost> {
+        match (log, &mut stream.log) {
+            (None, _) => answered(cmd("PING").exec_async(&mut stream.connection)).await,
+            (Some(_), Some(reader)) => answered(reader.read()).await,
+            (Some(log), none) => {
+                let reader = LogReader::begin(log, stream.connection.clone(), &self.health);
+                *none = answered(reader).await?;
+                Ok(())
+            }
         }
     }
 }
 
-async fn answered(answer: impl Future<Output = Result<(), RedisError>>) -> Result<(), Lost> {
+async fn answered<T>(answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, Lost> {
     timeout(SILENCE, answer).await.map_err(|_| Lost::Silence)?.map_err(Lost::Redis)
 }
 

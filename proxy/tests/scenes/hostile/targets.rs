@@ -311,14 +311,20 @@ async fn h25_connection_cannot_hide_a_selecting_header(on: Setup) {
     assert_eq!(kept.header("x-cache"), "BYPASS");
 }
 
-/// The cache has no commands over HTTP: PURGE is an ordinary method, and the page stays stored.
+/// Nobody may purge unless the settings say so, and the page stays stored.
 async fn h48_clients_cannot_purge(on: Setup) {
     let origin = Origin::pages("").await;
     let scene = Scene::new(on, &origin).await;
     scene.get("/p/").await;
-    for method in ["PURGE", "BAN", "REFRESH", "DELETE"] {
+    let forbidden = "BYPASS fwd=bypass; detail=purge-forbidden";
+    for (method, cache) in [
+        ("PURGE", forbidden),
+        ("BAN", forbidden),
+        ("REFRESH", "BYPASS fwd=method"),
+        ("DELETE", "BYPASS fwd=method"),
+    ] {
         let reply = scene.send(&format!("{method} /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n")).await;
-        assert_eq!(reply.cache(), "BYPASS fwd=method");
+        assert_eq!(reply.cache(), cache);
     }
     let hit = scene.get_with("/p/", "Cache-Control: no-cache\r\nPragma: no-cache\r\n").await;
     assert_eq!((hit.header("x-cache"), hit.text()), ("HIT", "page 1"));

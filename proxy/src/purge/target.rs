@@ -1,0 +1,239 @@
+//! What a purge names.
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::request::Question;
+use crate::request::receive::X_FORWARDED_HOST;
+
+/// Encoded in a URL by browsers, besides what is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
+
+/// The kinds of targets.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum TargetKind {
+    /// `//host/path?query`, which may be empty: the page and its variants. `//host/path`: those of every query.
+    Url,
+    /// The beginning of URLs: `//host/pa`.
+    Prefix,
+    /// All pages of a host: `//host`.
+    Origin,
+    /// A tag that the origin gave to the page.
+    Tag,
+    /// A group of RFC 9875, which belongs to a host: `//host name`.
+    Group,
+    /// Every page.
+    All,
+}
+
+impl TargetKind {
+    /// All kinds.
+    pub const ALL: [Self; 6] = [Self::Url, Self::Prefix, Self::Origin, Self::Tag, Self::Group, Self::All];
+
+    /// The fixed name in the log, in metrics and for operators.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Prefix => "prefix",
+            Self::Origin => "origin",
+            Self::Tag => "tag",
+            Self::Group => "group",
+            Self::All => "all",
+        }
+    }
+}
+
+/// What a purge names: some pages, which need not exist.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Target {
+    /// How it names them.
+    pub kind: TargetKind,
+    /// The name; empty for all.
+    pub value: Vec<u8>,
+}
+
+impl Target {
+    /// A target of this kind.
+    pub fn new(kind: TargetKind, value: impl Into<Vec<u8>>) -> Self {
+        Self { kind, value: value.into() }
+    }
+
+    /// Every page.
+    pub fn all() -> Self {
+        Self::new(TargetKind::All, "")
+    }
+
+    /// A tag.
+    pub fn tag(tag: impl Into<Vec<u8>>) -> Self {
+        Self::new(TargetKind::Tag, tag)
+    }
+
+    /// A group of a host.
+    pub(crate) fn group(host: &str, name: &str) -> Self {
+        Self::new(TargetKind::Group, format!("//{host} {name}"))
+    }
+
+    /// A group of the host of a URL.
+    pub(crate) fn group_of(origin: &str, name: &str) -> Result<Self, String> {
+        Ok(Self::group(&host_in(origin)?, name))
+    }
+
+    /// The page of a question. One without a query stands for every query of its path, if `queries` says so.
+    pub(crate) fn url(question: &Question<'_>, queries: bool) -> Self {
+        let mut url = url_of(question);
+        if !queries && !url.contains('?') {
+            url.push('?');
+        }
+        Self::new(TargetKind::Url, url)
+    }
+
+    /// The pages of a `Location`, which may be relative to a URL, if they are on this host.
+    pub(crate) fn path_on(host: &str, base: &str, location: &str) -> Option<Self> {
+        let path = match location {
+            absolute if absolute.contains("//") => {
+                let (other, path) = split(absolute).ok()?;
+                (other == host).then_some(path)?.to_owned()
+            }
+            rooted if rooted.starts_with('/') => rooted.to_owned(),
+            relative => {
+                format!("{}/{relative}", base.strip_prefix("//")?.strip_prefix(host)?.rsplit_once('/')?.0)
+            }
+        };
+        let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+        Some(Self::new(TargetKind::Url, format!("//{host}{path}")))
+    }
+
+    /// The URLs that begin with these characters, as clients send them: a URL that is not encoded also stands for the one
+    /// that browsers make of it.
+    pub(crate) fn prefixes(url: &str) -> Result<Vec<Self>, String> {
+        let (host, rest) = split(url)?;
+        let rest = if rest.is_empty() { "/" } else { rest };
+        let encoded = encoded(rest);
+        let spellings = [Some(rest), Some(&*encoded).filter(|encoded| *encoded != rest)];
+        let target = |rest: &str| Self::new(TargetKind::Prefix, format!("//{host}{rest}"));
+        Ok(spellings.into_iter().flatten().map(target).collect())
+    }
+
+    /// All pages of the host of a URL, or of a host alone.
+    pub(crate) fn origin(text: &str) -> Result<Self, String> {
+        Ok(Self::new(TargetKind::Origin, format!("//{}", host_in(text)?)))
+    }
+}
+
+/// A URL as browsers send it.
+pub(crate) fn encoded(url: &str) -> String {
+    utf8_percent_encode(url, ENCODED).to_string()
+}
+
+/// The URL of the page that a question asks for, `//host/path?query`: http and https are purged alike.
+pub(crate) fn url_of(question: &Question<'_>) -> String {
+    let host = host_of(question);
+    let query = if question.query.is_empty() { "" } else { "?" };
+    format!("//{host}{}{query}{}", question.path, question.query)
+}
+
+/// The host of a question as its client knows it.
+pub(crate) fn host_of(question: &Question<'_>) -> String {
+    let sent = question.lines.get(&X_FORWARDED_HOST).unwrap_or(question.authority);
+    plain(&String::from_utf8_lossy(sent))
+}
+
+/// The host of a URL, or a host alone.
+fn host_in(text: &str) -> Result<String, String> {
+    if text.contains("//") { Ok(split(text)?.0) } else { host(text) }
+}
+
+/// Splits a URL into its host and what follows.
+fn split(url: &str) -> Result<(String, &str), String> {
+    let rest = ["http://", "https://", "//"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+    let rest = rest.ok_or_else(|| format!("{url:?} is no URL like http://www.example.com/blog/"))?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !path.is_empty() && !path.starts_with('/') {
+        return Err(format!("{url:?} has no path before its query"));
+    }
+    Ok((host(authority)?, path))
+}
+
+fn host(text: &str) -> Result<String, String> {
+    match crate::request::is_host(text.as_bytes()) {
+        true => Ok(plain(text)),
+        false => Err(format!("{text:?} is no host like www.example.com or localhost:8000")),
+    }
+}
+
+/// A host in lower case, without the ports of http and https.
+fn plain(host: &str) -> String {
+    let bare = host.strip_suffix(":80").or_else(|| host.strip_suffix(":443"));
+    bare.unwrap_or(host).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HOST, HeaderMap, HeaderValue};
+
+    use super::*;
+
+    fn target(host: &'static str, path: &str, query: &str, queries: bool) -> String {
+        let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+        let target = Target::url(&Question::get(path, query, &headers), queries);
+        String::from_utf8(target.value).unwrap()
+    }
+
+    #[test]
+    fn a_url_without_a_query_stands_for_every_query_of_its_path_unless_the_settings_say_otherwise() {
+        assert_eq!(target("Shop.example:80", "/p/", "", true), "//shop.example/p/");
+        assert_eq!(target("shop.example:443", "/p/", "", false), "//shop.example/p/?");
+        assert_eq!(target("shop.example:8000", "/p/", "a=1", true), "//shop.example:8000/p/?a=1");
+        assert_eq!(target("shop.example:8080", "/p/", "a=1", false), "//shop.example:8080/p/?a=1");
+    }
+
+    #[test]
+    fn a_prefix_is_one_of_characters_behind_the_host() {
+        let values = |url: &str| -> Result<Vec<String>, String> {
+            let values = Target::prefixes(url)?.into_iter();
+            Ok(values.map(|target| String::from_utf8(target.value).unwrap()).collect())
+        };
+        for (url, expected) in [
+            ("https://Shop.example/blo", &["//shop.example/blo"][..]),
+            ("http://shop.example:80/p?pag", &["//shop.example/p?pag"]),
+            ("//shop.example", &["//shop.example/"]),
+            ("http://[::1]:8000/a", &["//[::1]:8000/a"]),
+            ("http://a/\u{fc} b", &["//a/\u{fc} b", "//a/%C3%BC%20b"]),
+        ] {
+            assert_eq!(values(url).unwrap(), expected, "{url}");
+        }
+        for url in ["", "/blog/", "ftp://a/", "http://", "http://a@b/", "http://a?b", "http://a b/"] {
+            assert!(values(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_location_counts_on_its_own_host_and_for_every_query() {
+        for (location, expected) in [
+            ("/q/?x=1#y", Some("//a:81/q/")),
+            ("https://A:81/q", Some("//a:81/q")),
+            ("http://a:81", Some("//a:81/")),
+            ("//a:81/q", Some("//a:81/q")),
+            ("http://b/q", None),
+            ("sub?x", Some("//a:81/p/sub")),
+            ("", Some("//a:81/p/")),
+        ] {
+            let target = Target::path_on("a:81", "//a:81/p/page", location);
+            assert_eq!(
+                target.map(|target| String::from_utf8(target.value).unwrap()).as_deref(),
+                expected,
+                "{location}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_origin_is_a_host_or_a_url_with_one() {
+        for (text, expected) in
+            [("Shop.example:80", "//shop.example"), ("https://shop.example/", "//shop.example")]
+        {
+            assert_eq!(Target::origin(text).unwrap(), Target::new(TargetKind::Origin, expected), "{text}");
+        }
+        assert!(Target::origin("/blog").is_err());
+    }
+}

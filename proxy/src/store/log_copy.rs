@@ -1,0 +1,213 @@
+//! The copy of the purge log in this process. Each hit compares its page with it.
+//!
+//! * Pages are compared only while it is certain that the copy has every purge that was acknowledged 45 ms ago. Else the
+//!   request waits until the log has been read.
+//! * A page that was found valid is compared again only when the log has grown: until then a hit costs the comparison of
+//!   two numbers.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::Listener;
+use super::feed::Certainty;
+use super::marks::{Marks, Verdict};
+use crate::key::Key;
+use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, Stamp};
+
+/// The settings of the log.
+#[derive(Clone, Debug)]
+pub struct PurgeLogSettings {
+    /// Where it is in the store.
+    pub key: Key,
+    /// How long a page may be stored, and some time more: older entries are of no use.
+    pub horizon: Duration,
+    /// Whether this process writes epochs into it, and not only reads it.
+    pub writes: bool,
+}
+
+/// The purge log as far as this process has read it.
+pub struct LogCopy {
+    pub(crate) settings: PurgeLogSettings,
+    marks: RwLock<Marks>,
+    /// Grows with each change of the marks.
+    generation: AtomicU64,
+    certainty: Certainty,
+    /// Whether the store has no log for us. Then nothing counts as purged.
+    is_off: AtomicBool,
+    /// Wakes the reader of the log.
+    pub(super) wanted: Notify,
+    /// Wakes the requests that wait for it.
+    has_read: Notify,
+}
+
+impl LogCopy {
+    /// A copy of a log that has not been read.
+    pub(super) fn new(settings: PurgeLogSettings) -> Self {
+        Self {
+            settings,
+            marks: RwLock::default(),
+            generation: AtomicU64::new(1),
+            certainty: Certainty::default(),
+            is_off: AtomicBool::new(false),
+            wanted: Notify::new(),
+            has_read: Notify::new(),
+        }
+    }
+
+    /// What purges say of a page with this stamp. `valid_at` is the page's own: the generation at which it was last found
+    /// valid, or 0.
+    pub(crate) fn verdict(
+        &self,
+        valid_at: &AtomicU64,
+        stamp: Option<&Stamp>,
+        groups: impl FnOnce() -> Vec<String>,
+    ) -> Verdict {
+        // Loaded before the comparison: a change that comes meanwhile has the page compared again.
+        let generation = self.generation.load(Ordering::Acquire);
+        if valid_at.load(Ordering::Relaxed) == generation {
+            return Verdict::Valid;
+        }
+        let verdict = self.judge(stamp, groups);
+        if verdict == Verdict::Valid {
+            valid_at.store(generation, Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    /// The same without memory. A page without a stamp was stored by a proxy that did not purge.
+    pub(crate) fn judge(&self, stamp: Option<&Stamp>, groups: impl FnOnce() -> Vec<String>) -> Verdict {
+        match stamp {
+            _ if self.is_off() => Verdict::Valid,
+            None => Verdict::Purged,
+            Some(stamp) => self.read().judge(stamp, groups),
+        }
+    }
+
+    /// Grows with each entry that is read.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The position that a page gets for which the origin is asked now.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.read().position()
+    }
+
+    /// Whether everything is known that was acknowledged 45 ms before `now`.
+    pub(crate) fn is_certain(&self, now: Instant) -> bool {
+        self.certainty.ask(now) || self.is_off()
+    }
+
+    /// Has the log read at once.
+    pub(crate) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until the log has been read so far that this holds. Returns false at the deadline.
+    pub(crate) async fn until(&self, deadline: Instant, holds: impl Fn(&Self) -> bool) -> bool {
+        loop {
+            let mut read = std::pin::pin!(self.has_read.notified());
+            read.as_mut().enable();
+            if holds(self) {
+                return true;
+            }
+            self.want();
+            if timeout_at(deadline, read).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Whether an entry has been read.
+    pub(crate) fn has(&self, id: PurgeId) -> bool {
+        self.read().last() >= id
+    }
+
+    /// Whether the store has no log for us.
+    pub(crate) fn is_off(&self) -> bool {
+        self.is_off.load(Ordering::Relaxed)
+    }
+
+    /// Does without the log: the store refuses to read it.
+    pub(super) fn turn_off(&self) {
+        self.is_off.store(true, Ordering::Relaxed);
+        self.has_read.notify_waiters();
+    }
+
+    /// The last entry that was read.
+    pub(super) fn last(&self) -> PurgeId {
+        self.read().last()
+    }
+
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.position().map(|position| position.epoch)
+    }
+
+    /// Adds entries that follow the last one.
+    pub(super) fn add(&self, entries: &[(PurgeId, LogEntry)]) {
+        if entries.is_empty() {
+            return;
+        }
+        let mut marks = self.write();
+        entries.iter().for_each(|(id, record)| marks.add(*id, record, self.settings.horizon));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Forgets everything. Returns the last purges and their numbers.
+    pub(super) fn start_anew(&self) -> Vec<(Purge, u64)> {
+        self.certainty.lose();
+        let mut marks = self.write();
+        let old = std::mem::take(&mut *marks);
+        self.generation.fetch_add(1, Ordering::Release);
+        old.recent().cloned().collect()
+    }
+
+    /// Whether a purge with this number is among the last ones.
+    pub(super) fn knows(&self, number: u64) -> bool {
+        self.read().recent().any(|(_, known)| *known == number)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Marks> {
+        self.marks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Marks> {
+        self.marks.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener for LogCopy {
+    fn changed(&self, key: &[u8]) {
+        if key == self.settings.key.as_bytes() {
+            self.want();
+        }
+    }
+
+    fn all_changed(&self) {
+        self.want();
+    }
+
+    fn lost(&self) {
+        self.certainty.lose();
+    }
+
+    fn certain(&self, until: Instant) {
+        self.certainty.extend(until);
+        self.has_read.notify_waiters();
+    }
+
+    fn was_asked(&self) -> bool {
+        self.certainty.was_asked()
+    }
+}
+
+impl fmt::Debug for LogCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogCopy").field("position", &self.position()).finish_non_exhaustive()
+    }
+}

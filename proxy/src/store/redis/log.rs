@@ -1,0 +1,291 @@
+//! The purge log in Redis: a stream, which every proxy of the fleet reads into its own copy.
+//!
+//! A fill costs no command, and a purge one. The log is read by the beat of the feed, so what the beat proves of changes
+//! it also proves of purges. Each read begins with the last entry that is known: if that is not there any more, the log
+//! was evicted, deleted or cut, and the copy starts anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::{Client, ErrorKind, FromRedisValue as _, RedisError, Value, cmd};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::health::Health;
+use crate::purge::{Epoch, LogEntry, LoggedPurge, Purge, PurgeId};
+use crate::store::{LogCopy, StoreError};
+
+/// The most entries of one read.
+const BATCH: usize = 1_000;
+
+/// How often the epoch is repeated, so that it outlives the trimming of the log and that positions are recent.
+const EPOCH_EVERY: Duration = Duration::from_secs(60);
+
+/// To connect, and to append.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long Redis waits for its replicas.
+const REPLICAS_DEADLINE: Duration = Duration::from_millis(100);
+
+type Entries = Vec<(PurgeId, LogEntry)>;
+
+/// Reads the log on one connection.
+pub(super) struct LogReader {
+    copy: Arc<LogCopy>,
+    connection: MultiplexedConnection,
+    replication: u32,
+    epoch_repeated: Instant,
+}
+
+impl LogReader {
+    /// Reads the whole log on a new connection, and begins a new epoch if this Redis is another one than that of the last
+    /// epoch. `None` if it refuses to be read, which it does not again.
+    pub(super) async fn begin(
+        copy: &Arc<LogCopy>,
+        mut connection: MultiplexedConnection,
+        health: &Health,
+    ) -> Result<Option<Self>, RedisError> {
+        let replication = replication(&mut connection).await?;
+        let now = Instant::now();
+        let mut reader = Self { copy: copy.clone(), connection, replication, epoch_repeated: now };
+        match reader.read().await {
+            Ok(()) => Ok(Some(reader)),
+            Err(error) if is_refusal(&error) => {
+                health.refused("XRANGE", &error.to_string());
+                copy.turn_off();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads what is new.
+    pub(super) async fn read(&mut self) -> Result<(), RedisError> {
+        let mut lost = Vec::new();
+        loop {
+            let last = self.copy.last();
+            let entries = range(&mut self.connection, &self.copy, last, BATCH).await?;
+            let (is_whole, is_last) = (is_continued(&entries, last), entries.len() < BATCH);
+            if !is_whole {
+                lost = self.copy.start_anew();
+                continue;
+            }
+            let known = usize::from(last != PurgeId::default());
+            self.copy.add(&entries[known..]);
+            if is_last {
+                break;
+            }
+        }
+        self.settle(lost).await
+    }
+
+    /// Begins a new epoch if the log has none of this Redis, or repeats it. Appends what a new primary has lost.
+    async fn settle(&mut self, lost: Vec<(Purge, u64)>) -> Result<(), RedisError> {
+        if !self.copy.settings.writes {
+            return Ok(());
+        }
+        let epoch = self.copy.epoch();
+        let is_due = self.epoch_repeated.elapsed() >= EPOCH_EVERY;
+        if let Some(epoch) = own(epoch, self.replication) {
+            if !is_due {
+                return Ok(());
+            }
+            self.epoch_repeated = Instant::now();
+            add(&mut self.connection, &self.copy, &LogEntry::Epoch(epoch)).await?;
+        } else {
+            add(&mut self.connection, &self.copy, &LogEntry::Epoch(new_epoch(self.replication))).await?;
+        }
+        // If no earlier epoch is left, all pages from before count as purged anyway.
+        for (purge, number) in lost.into_iter().filter(|_| epoch.is_some()) {
+            if !self.copy.knows(number) {
+                add(&mut self.connection, &self.copy, &LogEntry::Purge(purge, number)).await?;
+            }
+        }
+        let last = self.copy.last();
+        let entries = range(&mut self.connection, &self.copy, last, BATCH).await?;
+        if is_continued(&entries, last) {
+            self.copy.add(&entries[usize::from(last != PurgeId::default())..]);
+        }
+        Ok(())
+    }
+}
+
+/// Appends purges, on a connection of its own: a wait for replicas holds nothing else up.
+pub(super) struct LogWriter {
+    client: Client,
+    deadline: Duration,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl LogWriter {
+    pub(super) fn new(client: Client, deadline: Duration) -> Self {
+        Self { client, deadline, connection: Mutex::new(None) }
+    }
+
+    pub(super) async fn append(
+        &self,
+        copy: &LogCopy,
+        purge: Purge,
+        replicas: u32,
+    ) -> Result<PurgeId, StoreError> {
+        let record = LogEntry::Purge(purge, rand::random());
+        let replicated = if replicas > 0 { REPLICAS_DEADLINE } else { Duration::ZERO };
+        let id = self
+            .exchange(copy, replicated, async |mut connection| {
+                let id = add(&mut connection, copy, &record).await?;
+                if replicas > 0 {
+                    let mut wait = cmd("WAIT");
+                    wait.arg(replicas).arg(REPLICAS_DEADLINE.as_millis() as u64);
+                    let count: u32 = wait.query_async(&mut connection).await?;
+                    if count < replicas {
+                        let fault = format!("{count} of {replicas} replicas have the purge");
+                        return Err((ErrorKind::Client, "WAIT", fault).into());
+                    }
+                }
+                Ok(id)
+            })
+            .await?;
+        let deadline = Instant::now() + self.deadline;
+        copy.until(deadline, |copy| copy.has(id)).await;
+        Ok(id)
+    }
+
+    pub(super) async fn purges(
+        &self,
+        copy: &LogCopy,
+        after: PurgeId,
+    ) -> Result<Vec<LoggedPurge>, StoreError> {
+        let read = async |mut connection| {
+            let (mut purges, mut last) = (Vec::new(), after);
+            loop {
+                let entries = range(&mut connection, copy, last, BATCH).await?;
+                let is_end = entries.len() < BATCH;
+                last = entries.last().map_or(last, |(id, _)| *id);
+                for (id, record) in entries.into_iter().filter(|(id, _)| *id > after) {
+                    if let LogEntry::Purge(purge, _) = record {
+                        purges.push(LoggedPurge { id, purge });
+                    }
+                }
+                // Epochs are no purges: there may be none among many entries.
+                if is_end || !purges.is_empty() {
+                    return Ok(purges);
+                }
+            }
+        };
+        self.exchange(copy, Duration::ZERO, read).await
+    }
+
+    /// Talks to Redis within the deadline. A connection that fails is not used again.
+    async fn exchange<T>(
+        &self,
+        copy: &LogCopy,
+        more: Duration,
+        talk: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, RedisError>,
+    ) -> Result<T, StoreError> {
+        let within = |limit: Duration| Instant::now() + limit;
+        let mut held = timeout_at(within(CONNECT_DEADLINE), self.connection.lock())
+            .await
+            .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))?;
+        let connection = match held.take() {
+            Some(connection) => connection,
+            None => timeout_at(within(CONNECT_DEADLINE), self.open(copy))
+                .await
+                .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))?
+                .map_err(|error| fault(&error))?,
+        };
+        let limit = self.deadline + more;
+        let outcome = timeout_at(within(limit), talk(connection.clone())).await;
+        let outcome = outcome.map_err(|_| StoreError::Deadline(limit))?.map_err(|error| fault(&error))?;
+        *held = Some(connection);
+        Ok(outcome)
+    }
+
+    /// Opens a connection. Nothing is appended to the log of another Redis than that of the last epoch.
+    async fn open(&self, copy: &LogCopy) -> Result<MultiplexedConnection, RedisError> {
+        let mut connection = self.client.get_multiplexed_async_connection().await?;
+        let replication = replication(&mut connection).await?;
+        if own(copy.epoch(), replication).is_none() {
+            add(&mut connection, copy, &LogEntry::Epoch(new_epoch(replication))).await?;
+        }
+        Ok(connection)
+    }
+}
+
+fn fault(error: &RedisError) -> StoreError {
+    match error.kind() {
+        ErrorKind::Io => StoreError::Unreachable(error.to_string()),
+        _ => StoreError::Refused(error.to_string()),
+    }
+}
+
+/// An epoch, if it was begun on the Redis with this replication id.
+fn own(epoch: Option<Epoch>, replication: u32) -> Option<Epoch> {
+    epoch.filter(|epoch| epoch.replication == replication)
+}
+
+fn new_epoch(replication: u32) -> Epoch {
+    Epoch { replication, nonce: rand::random() }
+}
+
+/// Whether entries begin with the last one that is known.
+fn is_continued(entries: &Entries, last: PurgeId) -> bool {
+    last == PurgeId::default() || entries.first().is_some_and(|(id, _)| *id == last)
+}
+
+fn is_refusal(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM") || error.to_string().contains("unknown command")
+}
+
+/// The beginning of the replication id: another primary has another one. 0 if Redis does not say it.
+async fn replication(connection: &mut MultiplexedConnection) -> Result<u32, RedisError> {
+    let info: String = match cmd("INFO").arg("replication").query_async(connection).await {
+        Err(error) if is_refusal(&error) => return Ok(0),
+        info => info?,
+    };
+    let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")?.get(..8));
+    Ok(id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or_default())
+}
+
+/// Appends an entry, and trims those that no page is older than.
+async fn add(
+    connection: &mut MultiplexedConnection,
+    copy: &LogCopy,
+    record: &LogEntry,
+) -> Result<PurgeId, RedisError> {
+    let horizon = u64::try_from(copy.settings.horizon.as_millis()).unwrap_or(u64::MAX);
+    // By the clock of the log: that of this machine may be ahead.
+    let oldest = copy.last().milliseconds.saturating_sub(horizon);
+    let mut command = cmd("XADD");
+    command.arg(copy.settings.key.as_bytes()).arg("MINID").arg("~").arg(oldest).arg("*");
+    record.fields().iter().for_each(|field| {
+        command.arg(field);
+    });
+    let id: String = command.query_async(connection).await?;
+    id.parse().map_err(|()| malformed())
+}
+
+/// The entries from this one on.
+async fn range(
+    connection: &mut MultiplexedConnection,
+    copy: &LogCopy,
+    from: PurgeId,
+    count: usize,
+) -> Result<Entries, RedisError> {
+    let mut command = cmd("XRANGE");
+    command.arg(copy.settings.key.as_bytes()).arg(from.to_string()).arg("+").arg("COUNT").arg(count);
+    let reply: Vec<(String, Vec<Value>)> = command.query_async(connection).await?;
+    reply
+        .into_iter()
+        .map(|(id, fields)| Ok((id.parse().map_err(|()| malformed())?, record(fields)?)))
+        .collect()
+}
+
+fn record(fields: Vec<Value>) -> Result<LogEntry, RedisError> {
+    let fields: Vec<Vec<u8>> = fields.into_iter().map(Vec::from_redis_value).collect::<Result<_, _>>()?;
+    Ok(LogEntry::of(fields.iter().map(Vec::as_slice)))
+}
+
+fn malformed() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "no entry of a stream").into()
+}

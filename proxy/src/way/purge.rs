@@ -1,0 +1,280 @@
+//! Purges: how they are asked for, carried out, and counted, and what they mean for a page.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::header::{AUTHORIZATION, CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
+use hyper::http::{request, response};
+use hyper::{Method, StatusCode};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::fill::is_purged;
+use super::lookup::{Found, Lookup};
+use super::reply::Reply;
+use super::{Proxy, now};
+use crate::error::Error;
+use crate::key::VaryMarker;
+use crate::page::entry::Entry;
+use crate::page::stored::StoredPage;
+use crate::purge::{
+    LoggedPurge, Misread, Purge, PurgeId, PurgeOrder, Since, Stamp, Tags, Target, TargetKind, encoded,
+    host_of, invalidated_groups, url_of,
+};
+use crate::request::receive::{X_FORWARDED_FOR, receive};
+use crate::request::{Question, Refusal};
+use crate::share::flights::SharedPage;
+use crate::status::{Miss, Source};
+use crate::store::{LogCopy, Store, StoreError, Verdict};
+
+/// How many targets were purged, by kind, hard and soft.
+#[derive(Debug, Default)]
+pub(super) struct PurgeCounts([[AtomicU64; 2]; TargetKind::ALL.len()]);
+
+impl PurgeCounts {
+    fn count(&self, target: &Target, is_soft: bool) {
+        self.0[target.kind as usize][usize::from(is_soft)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// In the order of [`TargetKind::ALL`].
+    pub(super) fn totals(&self) -> [[u64; 2]; TargetKind::ALL.len()] {
+        self.0.each_ref().map(|row| row.each_ref().map(|cell| cell.load(Ordering::Relaxed)))
+    }
+}
+
+/// What an unsafe request changes if it succeeds (RFC 9111 §4.4, RFC 9875 §3).
+pub(super) struct Invalidation {
+    host: String,
+    /// The URL, if the rule says so.
+    url: Option<String>,
+}
+
+/// What purges mean for a page.
+impl<S: Store> Proxy<S> {
+    /// Whether pages can be purged.
+    pub(super) fn purges(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| !log.is_off())
+    }
+
+    /// The stamp of a page for which the origin is asked now, without tags. `None` if nobody purges, or if the log has not
+    /// been read yet.
+    pub(super) fn stamp(&self, question: &Question<'_>) -> Option<Stamp> {
+        let position = self.log.as_ref().filter(|log| !log.is_off())?.position()?;
+        Some(Stamp { since: Since::Position(position), url: url_of(question).into(), tags: Tags::default() })
+    }
+
+    /// The generation of the log that is known.
+    pub(super) fn generation(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.generation())
+    }
+
+    /// The same, if every purge until now is in it.
+    pub(super) fn known(&self) -> Option<u64> {
+        match &self.log {
+            Some(log) => log.is_certain(Instant::now()).then(|| log.generation()),
+            None => Some(0),
+        }
+    }
+
+    /// Whether the page of a flight was purged before a request joined the flight, as far as this cannot be ruled out.
+    pub(super) fn is_purged(&self, shared: &SharedPage, known: Option<u64>) -> bool {
+        let Some(log) = &self.log else { return false };
+        known.is_some_and(|known| known > shared.known) && is_purged(log, &shared.entry)
+    }
+
+    /// A page of the near cache, if it is certain that it was not purged.
+    pub(super) fn near_found(
+        &self,
+        page: StoredPage,
+        marker: Option<Arc<VaryMarker>>,
+        began: Instant,
+    ) -> Option<Found> {
+        let ended = match &self.log {
+            None => None,
+            Some(log) if !log.is_certain(began) => return None,
+            Some(log) => match verdict(log, &page) {
+                Verdict::Valid => None,
+                Verdict::Stale(ended) => Some(ended),
+                Verdict::Purged | Verdict::Ahead => return None,
+            },
+        };
+        Some(Found { page, source: Source::Near, marker, ended })
+    }
+
+    /// Whether a stored page was purged, as far as the log is known.
+    pub(super) fn is_purged_entry(&self, entry: &Entry) -> bool {
+        self.log.as_ref().is_some_and(|log| is_purged(log, entry))
+    }
+
+    /// Has the log read while the store is asked, unless what is known of it will do.
+    pub(super) fn want_log(&self, began: Instant) {
+        if let Some(log) = self.log.as_ref().filter(|log| !log.is_certain(began)) {
+            log.want();
+        }
+    }
+
+    /// Takes a page that was purged for a miss, and a store whose log cannot be read for one that cannot be reached.
+    pub(super) async fn unpurged(&self, lookup: Lookup, began: Instant) -> Lookup {
+        let Some(log) = &self.log else { return lookup };
+        let deadline = began + self.log_patience;
+        let (found, is_known) = match lookup {
+            Lookup::Hit(found) => {
+                let is_known =
+                    |log: &LogCopy| log.is_certain(began) && verdict(log, &found.page) != Verdict::Ahead;
+                let is_known = is_known(log) || log.until(deadline, is_known).await;
+                (found, is_known)
+            }
+            Lookup::Miss(miss, marker) => {
+                let is_known =
+                    log.is_certain(began) || log.until(deadline, |log| log.is_certain(began)).await;
+                return Lookup::Miss(if is_known { miss } else { Miss::Store }, marker);
+            }
+        };
+        match verdict(log, &found.page) {
+            _ if !is_known => Lookup::Miss(Miss::Store, found.marker),
+            Verdict::Valid => Lookup::Hit(found),
+            Verdict::Stale(ended) => Lookup::Hit(Found { ended: Some(ended), ..found }),
+            Verdict::Purged | Verdict::Ahead => Lookup::Miss(Miss::Purged, found.marker),
+        }
+    }
+}
+
+fn verdict(log: &LogCopy, page: &StoredPage) -> Verdict {
+    log.verdict(page.valid_at(), page.stamp(), || page.groups())
+}
+
+/// How purges are asked for and carried out.
+impl<S: Store> Proxy<S> {
+    /// Purges in every proxy over the store. When it is done, no proxy serves the pages later than 50 ms from then.
+    pub async fn purge(&self, purge: Purge) -> Result<PurgeId, StoreError> {
+        for target in &purge.targets {
+            self.purges.count(target, purge.is_soft);
+        }
+        debug!(by = purge.by, is_soft = purge.is_soft, targets = purge.targets.len(), "purge");
+        let appended = self.store.append(purge, self.purging.replicas, now()).await;
+        if let Err(error) = &appended
+            && let Some(left_out) = self.faults.turn("purge")
+        {
+            warn!(%error, left_out, "purge not carried out");
+        }
+        appended
+    }
+
+    /// The pages of a URL, as clients ask for them: a URL that is not encoded also stands for what browsers make of it.
+    pub fn targets_of(&self, url: &str) -> Result<Vec<Target>, String> {
+        let encoded = encoded(url);
+        let spellings = [Some(url), Some(&*encoded).filter(|encoded| *encoded != url)];
+        let target = |url: &str| {
+            let mut request = self.request(url, &[])?;
+            let unreadable = |refusal: Refusal| format!("{url:?}: {refusal}");
+            receive(&mut request, true, &self.site).map_err(unreadable)?;
+            let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+            self.normalise(&mut request, nobody);
+            let question = Question::of_parts(&request, nobody);
+            Ok(Target::url(&question, self.purging.queries))
+        };
+        spellings.into_iter().flatten().map(target).collect()
+    }
+
+    /// The purges after an entry of the log.
+    pub(crate) async fn purges_after(&self, after: PurgeId) -> Result<Vec<LoggedPurge>, StoreError> {
+        self.store.purges(after).await
+    }
+
+    /// Answers a request for a purge. It never goes to the origin.
+    pub(super) async fn answer_order(
+        &self,
+        mut request: request::Parts,
+        peer: SocketAddr,
+    ) -> Result<Reply, Error> {
+        let by = self.purger(&request, peer);
+        receive(&mut request, self.trusted.contains(peer.ip()), &self.site)?;
+        self.normalise(&mut request, peer);
+        let Some(by) = by else {
+            let text = "403: [purge] allow or token_file says who may purge\n";
+            return Ok(Reply::of_purge(StatusCode::FORBIDDEN, "purge-forbidden", text.to_owned()));
+        };
+        let question = Question::of_parts(&request, peer);
+        let order = match PurgeOrder::of(&request, &question, self.purging.queries) {
+            Ok(order) => order,
+            Err(misread) => return Ok(of_misread(misread)),
+        };
+        let purge = Purge { targets: order.targets, is_soft: order.is_soft, by };
+        Ok(match self.purge(purge).await {
+            Ok(id) => {
+                let text = format!("{{\"status\":\"ok\",\"id\":\"{id}\"}}\n");
+                Reply::of_purge(StatusCode::OK, "purge", text)
+            }
+            Err(error) => {
+                let text = format!("503: the purge is not in the log: {error}\n");
+                Reply::of_purge(StatusCode::SERVICE_UNAVAILABLE, "purge-failed", text)
+            }
+        })
+    }
+
+    /// The address of a client that may purge. What a proxy that is not trusted has forwarded may come from anywhere.
+    fn purger(&self, request: &request::Parts, peer: SocketAddr) -> Option<String> {
+        let lines = crate::request::Lines::Map(&request.headers);
+        let client = self.trusted.client(peer.ip(), lines);
+        let is_direct = self.trusted.contains(peer.ip()) || lines.get(&X_FORWARDED_FOR).is_none();
+        let is_allowed = self.purging.allow.iter().any(|network| network.contains(&client));
+        let token = || {
+            let credentials = lines.get(&AUTHORIZATION)?.split_at_checked(7);
+            let (scheme, text) = credentials.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))?;
+            let _ = scheme;
+            Some(self.purging.token.as_ref()?.is(text.trim_ascii()))
+        };
+        let may_purge = (is_allowed && is_direct) || token() == Some(true);
+        may_purge.then(|| client.to_string())
+    }
+
+    /// What a request changes that is passed to the origin.
+    pub(super) fn changes(&self, request: &request::Parts, peer: SocketAddr) -> Option<Invalidation> {
+        const SAFE: [Method; 4] = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE];
+        if self.log.is_none() || SAFE.contains(&request.method) {
+            return None;
+        }
+        let question = Question::of_parts(request, peer);
+        let rule = self.policy.rules().find(question.path);
+        let host = host_of(&question);
+        let url = rule.filter(|rule| rule.invalidates()).map(|_| format!("//{host}{}", question.path));
+        Some(Invalidation { host, url })
+    }
+
+    /// Purges what a request has changed, if its answer is no error, before the client sees the answer.
+    pub(super) async fn invalidate(&self, changes: Invalidation, answer: &response::Parts, peer: SocketAddr) {
+        if !answer.status.is_success() && !answer.status.is_redirection() {
+            return;
+        }
+        let targets = changes.targets(&answer.headers);
+        if !targets.is_empty() {
+            let by = peer.ip().to_canonical().to_string();
+            // If it fails, the log says so, and the pages end in their time.
+            let _ = self.purge(Purge { targets, is_soft: false, by }).await;
+        }
+    }
+}
+
+impl Invalidation {
+    /// The URL, those that the answer names on the same host, and its groups.
+    fn targets(&self, answer: &HeaderMap) -> Vec<Target> {
+        let named = |name: &HeaderName| {
+            let text = answer.get(name)?.to_str().ok()?;
+            Target::path_on(&self.host, self.url.as_deref()?, text)
+        };
+        let url = self.url.as_ref().map(|url| Target::new(TargetKind::Url, url.as_str()));
+        let groups = invalidated_groups(answer);
+        let groups = groups.iter().map(|group| Target::group(&self.host, group));
+        let urls = [url, named(&LOCATION), named(&CONTENT_LOCATION)];
+        urls.into_iter().flatten().chain(groups).collect()
+    }
+}
+
+fn of_misread(misread: Misread) -> Reply {
+    let (status, name) = match misread {
+        Misread::NoTag | Misread::TooMany => (StatusCode::BAD_REQUEST, "purge-unreadable"),
+        Misread::Expression => (StatusCode::NOT_IMPLEMENTED, "purge-unsupported"),
+    };
+    Reply::of_purge(status, name, format!("{}: {misread}\n", status.as_u16()))
+}
