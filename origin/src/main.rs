@@ -24,7 +24,12 @@ async fn start() -> ExitCode {
         Err(faults) => return refuse(&faults),
     };
     if let Some(Command::Health) = args.command {
-        return server::health("origin", config.listen, "GET /healthz HTTP/1.1\r\n").await;
+        return server::health(
+            "origin",
+            &server::ListenAddress::Tcp(config.listen),
+            "GET /healthz HTTP/1.1\r\n",
+        )
+        .await;
     }
     server::start_log();
     let (listener, address) = match server::bind(config.listen, "--listen") {

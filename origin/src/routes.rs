@@ -12,7 +12,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
-use server::{Answer, Decided, RequestHead};
+use server::{Answer, Decided, Peer, RequestHead};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -65,7 +65,7 @@ impl Origin {
         Self { database, address }
     }
 
-    async fn respond(&self, request: &Parts, peer: SocketAddr) -> Reply {
+    async fn respond(&self, request: &Parts, peer: Peer) -> Reply {
         let path: Vec<u8> = percent_decode_str(request.uri.path()).collect();
         if path == b"/healthz" {
             return reply::plain(StatusCode::OK, "ok");
@@ -145,7 +145,7 @@ impl server::Handler for Origin {
     type Decision = ();
     type Record = ();
 
-    fn answer(self: &Arc<Self>, _: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
+    fn answer(self: &Arc<Self>, _: &RequestHead<'_>, _: Peer, _: Instant) -> Decided<Self> {
         Decided::Decision(())
     }
 
@@ -153,7 +153,7 @@ impl server::Handler for Origin {
         self: &Arc<Self>,
         lookup: Infallible,
         _: &RequestHead<'_>,
-        _: SocketAddr,
+        _: Peer,
     ) -> Result<Answer<Bytes, ()>, ()> {
         match lookup {}
     }
@@ -161,7 +161,7 @@ impl server::Handler for Origin {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         _: Option<()>,
     ) -> (Response<Full<Bytes>>, ()) {
         let (request, _body) = request.into_parts();
@@ -199,7 +199,7 @@ impl View {
 
 /// The scheme as gunicorn decides it: only a proxy on this machine is trusted to report TLS. gunicorn refuses headers
 /// that contradict each other; here the first in the table decides, which is the one that our own proxy sets.
-fn scheme(headers: &HeaderMap, peer: SocketAddr) -> &'static str {
+fn scheme(headers: &HeaderMap, peer: Peer) -> &'static str {
     let told = OF_TLS.iter().find_map(|(name, tls)| Some(headers.get(*name)? == tls));
     if told == Some(true) && peer.ip().to_canonical().is_loopback() { "https" } else { "http" }
 }
@@ -244,7 +244,11 @@ mod tests {
             let given = headers
                 .iter()
                 .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-            assert_eq!(scheme(&given.collect(), peer.parse().unwrap()), expected, "{peer} {headers:?}");
+            assert_eq!(
+                scheme(&given.collect(), peer.parse::<SocketAddr>().unwrap().into()),
+                expected,
+                "{peer} {headers:?}"
+            );
         }
     }
 }

@@ -29,8 +29,14 @@ pub struct Args {
     #[arg(long, global = true, value_name = "FILE", env = "PROXY_CONFIG", hide_env_values = true)]
     pub config: Option<String>,
 
-    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8000]
-    #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "PROXY_LISTEN", hide_env_values = true)]
+    /// Address or unix:FILE to listen on; port 0 takes a free one [default: 127.0.0.1:8000]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS:PORT|unix:FILE",
+        env = "PROXY_LISTEN",
+        hide_env_values = true
+    )]
     pub listen: Option<String>,
 
     /// Socket file by which the next proxy with the same settings takes the port over, without losing a connection

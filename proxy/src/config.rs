@@ -5,6 +5,7 @@ mod address;
 mod admin;
 mod django;
 mod limits;
+mod listen;
 mod log;
 mod normaliser;
 mod origin;
@@ -15,15 +16,15 @@ mod settings;
 mod summary;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use server::ListenSettings;
 
 use crate::args::Args;
 use crate::key::Keys;
-use crate::origin::{Origin, OriginDeadlines, OriginLimits};
+use crate::origin::{Origin, OriginDeadlines, OriginLimits, Origins};
 use crate::page::format::Format;
 use crate::policy::Rule;
 use crate::request::site::Site;
@@ -38,12 +39,12 @@ pub use summary::Summary;
 /// All settings of a proxy.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where the proxy listens; at least one.
+    pub listeners: Vec<ListenSettings>,
     /// The socket file through which a new process takes the listening socket over.
     pub takeover: Option<PathBuf>,
-    /// The service behind the proxy.
-    pub origin: Origin,
+    /// The services behind the proxy.
+    pub origins: Origins,
     /// Where pages are kept.
     pub store: StoreUrl,
     /// How keys are made.
@@ -129,13 +130,19 @@ impl Config {
         self.purge.are_on() || self.admin.is_some() || self.rules.iter().any(Rule::invalidates)
     }
 
+    /// The first port of the listeners; that of http if they have none.
+    pub fn port(&self) -> u16 {
+        self.listeners.iter().find_map(|listener| listener.address.port()).unwrap_or(80)
+    }
+
     /// Combines the arguments, the file (its name and text) and the defaults.
     pub fn parse(args: &Args, file: Option<(&str, &str)>) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let file = file.map_or_else(File::default, |(name, text)| File::parse(name, text, &mut faults));
         let mut warnings = Vec::new();
         let rules = rules::rules(&args.cache, file.rules, &mut faults, &mut warnings);
-        let config = config(args, file.origins, Settings::new(file.settings, &mut faults));
+        let tables = Tables { listeners: file.listeners, origins: file.origins };
+        let config = config(args, tables, Settings::new(file.settings, &mut faults));
         if let (Some(Keys::Django(_)), Some(rules)) = (config.as_ref().map(|config| &config.keys), &rules)
             && rules.iter().any(Rule::looks_at_the_clock)
         {
@@ -154,11 +161,17 @@ impl Config {
     }
 }
 
+/// The tables of a file that may be there several times, but for the rules.
+struct Tables {
+    listeners: Vec<Table>,
+    origins: Vec<Table>,
+}
+
 /// The settings that have flags, but for the rules.
 struct Flagged {
-    listen: Option<SocketAddr>,
+    listeners: Option<Vec<ListenSettings>>,
     takeover: Option<Option<PathBuf>>,
-    origin: Option<Origin>,
+    origins: Option<Origins>,
     store: Option<StoreUrl>,
     keys: Option<Scheme>,
     site: Option<Option<Site>>,
@@ -167,7 +180,7 @@ struct Flagged {
     access_log: Option<Option<LogSettings>>,
 }
 
-fn flagged(args: &Args, origins: Vec<Table>, settings: &mut Settings<'_>) -> Flagged {
+fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged {
     let flag = |place: &str, text: &Option<String>| {
         text.clone().map(|text| Setting { place: place.to_owned(), text })
     };
@@ -181,9 +194,9 @@ fn flagged(args: &Args, origins: Vec<Table>, settings: &mut Settings<'_>) -> Fla
     let admin = flag("--admin (PROXY_ADMIN)", &args.admin);
     let access_log = flag("--access-log (PROXY_ACCESS_LOG)", &args.access_log);
     let flagged = Flagged {
-        listen: settings.take("listen", listen, "127.0.0.1:8000", address::listen),
+        listeners: listen::listeners(listen, tables.listeners, settings),
         takeover: settings.take("takeover", takeover, "", parse::socket),
-        origin: origin::origin(origin, origins, settings),
+        origins: origin::origins(origin, tables.origins, settings),
         store: settings.take("store", store, address::DEFAULT_STORE, address::store),
         keys: settings.take("keys", keys, "path", parse::keys),
         site: settings.take("site", site, "", address::site),
@@ -191,9 +204,9 @@ fn flagged(args: &Args, origins: Vec<Table>, settings: &mut Settings<'_>) -> Fla
         admin: admin::admin(admin, settings),
         access_log: log::log(access_log, settings),
     };
-    if let (Some(listen), Some(origin)) = (&flagged.listen, &flagged.origin)
-        && origin.url.is_at(*listen)
-    {
+    let listeners = flagged.listeners.iter().flatten();
+    let is_here = |origin: &&Origin| listeners.clone().any(|listener| origin.url.is_at(&listener.address));
+    if let Some(origin) = flagged.origins.iter().flat_map(|origins| &origins.all).find(is_here) {
         settings.fault(format!(
             "origin: {origin} is where the proxy itself listens: change --origin or --listen"
         ));
@@ -202,9 +215,9 @@ fn flagged(args: &Args, origins: Vec<Table>, settings: &mut Settings<'_>) -> Fla
 }
 
 /// Parses everything except the rules; `None` if there is a fault, which is then in the list.
-fn config(args: &Args, origins: Vec<Table>, mut settings: Settings<'_>) -> Option<Config> {
-    let Flagged { listen, takeover, origin, store, keys, site, trusted_proxies, admin, access_log } =
-        flagged(args, origins, &mut settings);
+fn config(args: &Args, tables: Tables, mut settings: Settings<'_>) -> Option<Config> {
+    let Flagged { listeners, takeover, origins, store, keys, site, trusted_proxies, admin, access_log } =
+        flagged(args, tables, &mut settings);
     let mut warnings = Vec::new();
     let sharing = match keys {
         Some(Scheme::Django) => django::django(&mut settings, &mut warnings),
@@ -227,9 +240,9 @@ fn config(args: &Args, origins: Vec<Table>, mut settings: Settings<'_>) -> Optio
     let (keys, format, writes) = sharing?;
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
     Some(Config {
-        listen: listen?,
+        listeners: listeners?,
         takeover: takeover?,
-        origin: origin?,
+        origins: origins?,
         store: store?,
         keys,
         format,
@@ -268,8 +281,8 @@ mod tests {
     #[test]
     fn nothing_given_is_the_documented_default() {
         let config = parse(&[], "").unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
-        assert_eq!(config.origin.to_string(), "http://127.0.0.1:8001");
+        assert_eq!(config.listeners[0].address.to_string(), "http://127.0.0.1:8000");
+        assert_eq!(config.origins.to_string(), "http://127.0.0.1:8001");
         assert_eq!(config.store, StoreUrl::Redis("redis://127.0.0.1:6379/1".to_owned()));
         assert_eq!((config.max_entry, config.memory_limit, config.near), (1 << 20, 64 << 20, None));
         assert!(config.takeover.is_none());
@@ -347,7 +360,7 @@ mod tests {
         let file = "listen = \"127.0.0.1:1\"\n[[cache_page]]\npath = \"/*\"\n";
         let config =
             parse(&["--listen", "127.0.0.1:2", "--cache", "/a=/b/=5", "--cache", "/c/"], file).unwrap();
-        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.listeners[0].address.to_string(), "http://127.0.0.1:2");
         let matches: Vec<_> = ["/a=/b/", "/c/", "/d"]
             .map(|path| config.rules.iter().position(|rule| rule.matches(path)).unwrap())
             .into();

@@ -32,6 +32,8 @@ impl Error {
                 OriginError::BrokenRequest => (StatusCode::BAD_REQUEST, "bad-request"),
                 OriginError::RequestBody(_) => (StatusCode::REQUEST_TIMEOUT, "request-body"),
                 OriginError::Connect(_) => (StatusCode::BAD_GATEWAY, "origin-connect"),
+                OriginError::Gone(_) => (StatusCode::SERVICE_UNAVAILABLE, "origins-gone"),
+                OriginError::None => (StatusCode::NOT_FOUND, "no-origin"),
                 OriginError::Answer(_) | OriginError::Head { .. } | OriginError::Unasked(_) => {
                     (StatusCode::BAD_GATEWAY, "origin-answer")
                 }
@@ -51,7 +53,8 @@ impl Error {
     /// Whether an operator should know: the proxy or the origin failed, and this is not a follower's copy. A connection that
     /// fails has a line in the log already, which says that the origin is away.
     pub(crate) fn is_news(&self) -> bool {
-        !matches!(self, Self::Collapsed(_) | Self::Origin(OriginError::Connect(_))) && self.is_failure()
+        !matches!(self, Self::Collapsed(_) | Self::Origin(OriginError::Connect(_) | OriginError::Gone(_)))
+            && self.is_failure()
     }
 
     /// The error with all its sources, on one line.

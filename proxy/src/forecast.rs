@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 use jiff::Timestamp;
+use server::Peer;
 use tracing::info;
 
 use lines::LogLines;
@@ -178,7 +179,7 @@ struct Pages {
 
 impl Pages {
     fn new(config: &Config) -> Self {
-        let site = config.site.clone().unwrap_or_else(|| Site::localhost(config.listen.port()));
+        let site = config.site.clone().unwrap_or_else(|| Site::localhost(config.port()));
         let otherwise = Rule::everything(60);
         Self { keys: config.keys.clone(), site, lines: HashMap::new(), otherwise }
     }
@@ -207,4 +208,5 @@ impl Pages {
 }
 
 /// A peer that nobody trusts.
-const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const PEER: Peer =
+    Peer { address: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), is_tls: false };

@@ -1,7 +1,6 @@
 //! Properties that hold for any input. The targets in `fuzz/` look for input that violates them; the test here replays
 //! their corpus.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +8,8 @@ use clap::Parser as _;
 use hyper::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderName, HeaderValue, VARY};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
+
+use server::Peer;
 
 use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker};
 use crate::page::entry::{Entry, parse_date};
@@ -101,7 +102,7 @@ pub fn key(text: &[u8]) {
     let (Some(one), Some(other)) = (request(&text[..middle]), request(&text[middle + 2..])) else { return };
     let site = Site::localhost(8000);
     let Ok(rule) = Rule::new("/*", 60) else { return };
-    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let peer = Peer::LOCAL;
     let (one, other) = (Question::of_parts(&one, peer), Question::of_parts(&other, peer));
     for keys in all_keys() {
         let pages = [&one, &other].map(|question| PageId::of(question, &rule, &keys, &site));

@@ -15,7 +15,7 @@
 //! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait
 //! for other programs, with deadlines. `tests/architecture.rs` checks which of these modules may use which.
 //!
-//! Not supported: HTTP/2, TLS of clients, WebSockets (an `Upgrade` is not forwarded), compression, load balancing.
+//! Not supported: WebSockets (an `Upgrade` is not forwarded), compression, CONNECT, HTTP/3.
 
 mod access_log;
 mod admin;
@@ -55,7 +55,7 @@ pub use config::{
 };
 pub use forecast::{Outlook, forecast};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
-pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl};
+pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl, Origins};
 pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, Coalesce, Rule};
 pub use probe::wrong_scheme;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::fs;
 use std::future::pending;
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use proxy::{
     Proxy, RedisStore, RunningAdmin, Site, Store, StoreUrl, Summary,
 };
 use serde::Serialize;
-use server::{Clients, Offer, Predecessor, Workers, refuse};
-use tokio::net::TcpListener;
+use server::{
+    BoundListener, Certificates, Clients, ListenAddress, ListenSettings, Offer, Predecessor, Workers, refuse,
+};
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -48,7 +49,7 @@ async fn start() -> ExitCode {
         Some(Command::Explain(asked)) => return explain(&config, asked).await,
         Some(Command::Check(asked)) => return check(&config, asked),
         Some(Command::Forecast(asked)) => return forecast(&config, asked),
-        Some(Command::Health) => return server::health("proxy", config.listen, HEALTH).await,
+        Some(Command::Health) => return health(&config).await,
         None => {}
     }
     give_memory_back_soon();
@@ -77,7 +78,7 @@ fn give_memory_back_soon() {
 }
 
 async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
-    let Ports { listener, address, predecessor, admin } = match ports(config).await {
+    let Ports { listeners, predecessor, admin } = match ports(config).await {
         Ok(ports) => ports,
         Err(fault) => return refuse(&fault),
     };
@@ -85,7 +86,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         Ok(access_log) => access_log.map(Arc::new),
         Err(error) => return refuse(&format!("--access-log (PROXY_ACCESS_LOG): {error}")),
     };
-    let stop = match server::stop_signal(on_hangup(access_log.clone())) {
+    let stop = match server::stop_signal(on_hangup(access_log.clone(), certificates(config))) {
         Ok(stop) => stop,
         Err(error) => return refuse(&format!("cannot install the signal handlers: {error}")),
     };
@@ -94,12 +95,12 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         Err(error) => return refuse(&format!("cannot start the workers: {error}")),
     };
     // The last step that may fail: until `relieve`, the predecessor keeps serving.
-    let offer = match config.takeover.as_ref().map(|path| Offer::at(path, &listener)).transpose() {
+    let offer = match config.takeover.as_ref().map(|path| Offer::at(path, &listeners)).transpose() {
         Ok(offer) => offer,
         Err(error) => return refuse(&format!("--takeover (PROXY_TAKEOVER): {error}")),
     };
-    let site = site(config, address);
-    log_start(config, address, &site);
+    let site = site(config, listeners.iter().map(BoundListener::address));
+    log_start(config, &listeners, &site);
     workers
         .each(|| {
             let store = store.clone();
@@ -110,7 +111,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
     let clients =
         Clients { limits: config.clients.limits.affordable(config.limits.origin.requests), ..config.clients };
     warn_of_scheme(config, &store);
-    server::announce("proxy", format_args!("http://{address}"));
+    listeners.iter().for_each(|listener| server::announce("proxy", listener));
     let proxy = Arc::new(Proxy::new(config, site, store).with_access_log(access_log.clone()));
     proxy.check_store().await;
     if let Some(predecessor) = predecessor {
@@ -124,7 +125,7 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
             () = taken(offer) => drop(admin.take()),
         }
     };
-    server::serve_on(&workers, listener, proxy.clone(), clients, stop).await;
+    server::serve_on(&workers, listeners, proxy.clone(), clients, stop).await;
     if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
         warn!("stopped before all pages were stored: the shutdown deadline has passed");
     }
@@ -135,18 +136,31 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
 }
 
 /// Logs what is served, and what the settings leave to be desired.
-fn log_start(config: &Config, address: SocketAddr, site: &Site) {
+fn log_start(config: &Config, listeners: &[BoundListener], site: &Site) {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     if config.rules.iter().all(|rule| rule.is_off) {
         warn!("no rule: every request passes through; --cache PATH=SECONDS or [[cache_page]] makes one");
     }
-    let (origin, rules) = (&config.origin, config.rules.len());
-    info!(%address, %origin, store = %config.store, site = site.as_str(), rules, "listening");
+    let (origin, rules) = (&config.origins, config.rules.len());
+    let listen: Vec<_> = listeners.iter().map(ToString::to_string).collect();
+    info!(listen = listen.join(", "), %origin, store = %config.store, site = site.as_str(), rules, "listening");
+}
+
+/// The certificates of all listeners.
+fn certificates(config: &Config) -> Vec<Arc<Certificates>> {
+    config.listeners.iter().filter_map(|listener| listener.certificates.clone()).collect()
 }
 
 /// The answer to SIGHUP.
-fn on_hangup(access_log: Option<Arc<AccessLog>>) -> impl FnMut() {
-    move || match &access_log {
+fn on_hangup(access_log: Option<Arc<AccessLog>>, certificates: Vec<Arc<Certificates>>) -> impl FnMut() {
+    move || {
+        certificates.iter().for_each(|certificates| certificates.refresh());
+        reopen(access_log.as_deref());
+    }
+}
+
+fn reopen(access_log: Option<&AccessLog>) {
+    match access_log {
         Some(access_log) => {
             info!("access log opened anew; settings are read at the start, and only a restart changes them");
             access_log.reopen();
@@ -155,30 +169,49 @@ fn on_hangup(access_log: Option<Arc<AccessLog>>) -> impl FnMut() {
     }
 }
 
-/// The configured site, or `localhost` and the listening port.
-fn site(config: &Config, address: SocketAddr) -> Site {
-    config.site.clone().unwrap_or_else(|| Site::localhost(address.port()))
+/// The configured site, or `localhost` and the first port.
+fn site<'a>(config: &Config, addresses: impl IntoIterator<Item = &'a ListenAddress>) -> Site {
+    let port = addresses.into_iter().find_map(ListenAddress::port);
+    config.site.clone().unwrap_or_else(|| Site::localhost(port.unwrap_or(80)))
+}
+
+/// Asks the proxy that runs here whether it answers, as a client without TLS would.
+async fn health(config: &Config) -> ExitCode {
+    let is_plain =
+        |listener: &&ListenSettings| listener.certificates.is_none() && listener.balancers.is_empty();
+    match config.listeners.iter().find(is_plain) {
+        Some(listener) => server::health("proxy", &listener.address, HEALTH).await,
+        None => refuse(
+            &"[[listen]]: health asks a listener without certificates and proxy_protocol: add one, such as unix:/run/cachepage/health.sock",
+        ),
+    }
 }
 
 /// What the proxy listens on.
 struct Ports {
-    listener: TcpListener,
-    address: SocketAddr,
+    listeners: Vec<BoundListener>,
     predecessor: Option<Predecessor>,
     /// Not while a predecessor has its address.
     admin: Option<AdminPort>,
 }
 
-/// Takes the listening socket over from a running proxy, which serves until it is relieved, or binds the addresses.
+/// Takes the listening sockets over from a running proxy, which serves until it is relieved, or binds the addresses.
 async fn ports(config: &Config) -> Result<Ports, String> {
     if let Some(path) = &config.takeover
-        && let Some((listener, address, predecessor)) = server::take(path, config.listen).await
+        && let Some((taken, predecessor)) = server::take(path, &config.listeners).await
     {
-        return Ok(Ports { listener, address, predecessor: Some(predecessor), admin: None });
+        let listeners = taken.into_iter().zip(&config.listeners);
+        let listeners = listeners.map(|(taken, settings)| taken.map_or_else(|| listen(settings), Ok));
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        return Ok(Ports { listeners, predecessor: Some(predecessor), admin: None });
     }
-    let (listener, address) = server::bind(config.listen, "--listen")?;
+    let listeners = config.listeners.iter().map(listen).collect::<Result<_, _>>()?;
     let admin = config.admin.as_ref().map(AdminPort::bind).transpose()?;
-    Ok(Ports { listener, address, predecessor: None, admin })
+    Ok(Ports { listeners, predecessor: None, admin })
+}
+
+fn listen(settings: &ListenSettings) -> Result<BoundListener, String> {
+    BoundListener::bind(settings, "--listen")
 }
 
 /// Starts the admin listener, if the settings have one.
@@ -271,7 +304,7 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
     if let Some(fault) = scheme_fault(&config.store, &store).await {
         return refuse(&format!("--store (REDIS_URL): {fault}"));
     }
-    let site = site(config, config.listen);
+    let site = site(config, config.listeners.iter().map(|listener| &listener.address));
     let explanation =
         match Proxy::for_explaining(config, site, store).explain(asked, Ipv4Addr::LOCALHOST.into()).await {
             Ok(explanation) => explanation,

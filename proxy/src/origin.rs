@@ -1,4 +1,4 @@
-//! The upstream: the proxy's side towards the origin.
+//! The upstreams: the proxy's side towards the origins.
 
 mod address;
 mod connector;
@@ -6,25 +6,27 @@ mod dial;
 mod download;
 mod error;
 mod gate;
+mod health;
 mod link;
 mod presence;
 mod resolver;
+mod share;
 mod silence;
 mod upload;
+mod upstreams;
 mod wire;
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response};
-use server::{PerWorker, in_time};
+use server::{Peer, PerWorker, in_time};
 use tokio::time::Instant;
 
 pub use address::OriginUrl;
@@ -36,8 +38,12 @@ use error::Cause;
 pub(crate) use error::OriginError;
 pub use gate::OriginLimits;
 use gate::{Admitted, Gate};
+pub(crate) use health::Ejection;
 use link::{Link, Links};
+pub(crate) use share::Share;
 use upload::{Progress, Upload};
+pub use upstreams::Origins;
+pub(crate) use upstreams::{OriginState, Probe, Upstreams};
 
 use crate::policy::Length;
 use crate::purge::Tags;
@@ -51,13 +57,34 @@ pub struct Origin {
     pub url: OriginUrl,
     /// What makes TLS of a connection, if the URL is of https.
     pub(crate) tls: Option<TlsClient>,
+    /// The requests that it is for.
+    pub(crate) share: Share,
+    /// How many requests it gets beside others.
+    pub(crate) weight: u32,
+    /// Whether it gets requests only while all others are left out.
+    pub(crate) is_backup: bool,
+    /// How often its name is looked up, beside the lookups for new connections.
+    pub(crate) resolve_every: Duration,
+}
+
+/// How often names are looked up unless the settings say otherwise.
+const RESOLVE_EVERY: Duration = Duration::from_secs(5);
+
+impl Origin {
+    /// One for all requests.
+    pub(crate) fn for_all(url: OriginUrl, tls: Option<TlsClient>) -> Self {
+        Self { url, tls, share: Share::default(), weight: 1, is_backup: false, resolve_every: RESOLVE_EVERY }
+    }
 }
 
 impl Origin {
-    /// One that is reached without TLS.
-    #[cfg(test)]
-    pub(crate) fn plain(url: OriginUrl) -> Self {
-        Self { url, tls: None }
+    /// The Host of requests that the proxy makes by itself.
+    fn host(&self) -> HeaderValue {
+        let authority = match &self.url {
+            OriginUrl::Http(authority) | OriginUrl::Https(authority) => authority.as_str(),
+            OriginUrl::Unix(_) => "localhost",
+        };
+        HeaderValue::from_str(authority).unwrap_or(HeaderValue::from_static("localhost"))
     }
 }
 
@@ -84,10 +111,12 @@ pub struct OriginDeadlines {
 
 /// Sends requests to one origin.
 #[derive(Debug)]
-pub(crate) struct Upstream {
+struct Upstream {
     /// Each worker has its own: a connection lives on one worker, and a request from another worker would wake both.
     links: PerWorker<Links>,
     origin: Origin,
+    /// Its URL, for the logs.
+    name: Arc<str>,
     deadlines: OriginDeadlines,
     /// The limit of an answer's head.
     head: usize,
@@ -97,13 +126,28 @@ pub(crate) struct Upstream {
 /// Why a request got no answer.
 #[derive(Debug)]
 enum Failure {
-    Connect(Cause),
+    /// Nothing was sent: the body is as it came.
+    Connect { error: Cause, unsent: Option<Incoming> },
     /// The connection broke. If it was used before and brought no answer now, the origin had closed it while it was
     /// idle.
-    Sent {
-        error: hyper::Error,
-        was_used: bool,
-    },
+    Sent { error: hyper::Error, was_used: bool },
+}
+
+/// Why an origin gives no answer, and whether another one may be asked.
+#[derive(Debug)]
+struct Unanswered {
+    error: OriginError,
+    /// The body, if nothing of the request was sent.
+    unsent: Option<Option<Incoming>>,
+    /// Whether the origin closed the connection before a byte of an answer.
+    is_silent: bool,
+}
+
+impl From<OriginError> for Unanswered {
+    /// One that is final.
+    fn from(error: OriginError) -> Self {
+        Self { error, unsent: None, is_silent: false }
+    }
 }
 
 /// An answer of the origin, without hop-by-hop headers and tags.
@@ -115,42 +159,45 @@ pub(crate) struct Fetched {
     pub(crate) tags: Tags,
     /// From the wait for a turn to the head of the answer.
     pub(crate) took: Duration,
+    /// The URL of the origin.
+    pub(crate) origin: Arc<str>,
 }
 
 impl Upstream {
-    pub(crate) fn new(origin: Origin, deadlines: OriginDeadlines, limits: OriginLimits) -> Self {
+    fn new(origin: Origin, deadlines: OriginDeadlines, limits: OriginLimits) -> Self {
         let connector = Connector::new(&origin, deadlines.connect, limits.head);
         let links = PerWorker::new(|_| Links::new(connector.clone()));
-        Self { links, origin, deadlines, head: limits.head, gate: Gate::new(limits, deadlines.queue) }
+        let name = origin.to_string().into();
+        Self { links, origin, name, deadlines, head: limits.head, gate: Gate::new(limits, deadlines.queue) }
     }
 
-    pub(crate) fn origin(&self) -> &Origin {
+    fn origin(&self) -> &Origin {
         &self.origin
     }
 
     /// Whether the last connection failed.
-    pub(crate) fn is_away(&self) -> bool {
+    fn is_away(&self) -> bool {
         self.links.own().is_away()
     }
 
     /// How many requests the origin has.
-    pub(crate) fn in_flight(&self) -> usize {
+    fn in_flight(&self) -> usize {
         self.gate.taken()
     }
 
     /// How long a follower waits for the leader's answer: as long as it would wait for its own.
-    pub(crate) fn patience(&self) -> Duration {
+    fn patience(&self) -> Duration {
         self.deadlines.queue + self.deadlines.connect + self.deadlines.head
     }
 
     /// Asks the origin. The target is unchanged, and the `X-Forwarded` headers describe the client. Without a body the
     /// request has no `Content-Length` either: a fetch for the store sends no body, since a body is not part of the key.
-    pub(crate) async fn fetch(
+    async fn fetch(
         &self,
         mut head: request::Parts,
         body: Option<Incoming>,
-        peer: SocketAddr,
-    ) -> Result<Fetched, OriginError> {
+        peer: Peer,
+    ) -> Result<Fetched, Unanswered> {
         let began = Instant::now();
         let place = self.gate.enter().await?;
         let until = self.deadlines.total.map(|total| Instant::now() + total);
@@ -165,7 +212,7 @@ impl Upstream {
             (Err(failure), Some(head)) if failure.is_closed() => self.ask(head, None, until).await?,
             (answer, _) => answer,
         };
-        let (response, link) = answer.map_err(|failure| self.error(failure))?;
+        let (response, link) = answer.map_err(|failure| self.unanswered(failure))?;
         let mut fetched = self.received(response, began.elapsed(), until, (link, place));
         fetched.body.begin().await.map_err(|error| OriginError::Answer(Arc::new(error)))?;
         Ok(fetched)
@@ -204,12 +251,20 @@ impl Upstream {
         }
     }
 
+    fn unanswered(&self, failure: Failure) -> Unanswered {
+        match failure {
+            Failure::Connect { error, unsent } => {
+                Unanswered { error: OriginError::Connect(error), unsent: Some(unsent), is_silent: true }
+            }
+            Failure::Sent { error, .. } => {
+                let is_silent = sources(&error).any(is_closed);
+                Unanswered { error: self.error(error), unsent: None, is_silent }
+            }
+        }
+    }
+
     /// Why there is no answer. The error of a request's body comes from its client.
-    fn error(&self, failure: Failure) -> OriginError {
-        let error = match failure {
-            Failure::Connect(error) => return OriginError::Connect(error),
-            Failure::Sent { error, .. } => error,
-        };
+    fn error(&self, error: hyper::Error) -> OriginError {
         let of_body = sources(&error).find_map(|source| source.downcast_ref());
         match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
             Some(true) => OriginError::BrokenRequest,
@@ -242,7 +297,8 @@ impl Upstream {
         }
         receive::remove_hop_by_hop(&mut head.headers);
         let tags = Tags::take(&mut head.headers);
-        Fetched { head, body: Download::new(body, self.deadlines.idle, until, held), length, tags, took }
+        let body = Download::new(body, self.deadlines.idle, until, held);
+        Fetched { head, body, length, tags, took, origin: self.name.clone() }
     }
 }
 

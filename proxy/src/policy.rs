@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_matches_decides_and_only_get_and_head_are_looked_up() {
-        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let peer = server::Peer::LOCAL;
         let policy = Policy::new(vec![Rule::new("/p/", 1).unwrap(), Rule::new("/*", 2).unwrap()], 1000);
         let disposition = |method: &str, target: &str| {
             let request = Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;

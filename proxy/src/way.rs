@@ -26,7 +26,7 @@ pub use explain::Explanation;
 use report::LastErrors;
 pub(crate) use report::Report;
 #[cfg(test)]
-pub(crate) use report::{OriginState, RuleState};
+pub(crate) use report::RuleState;
 
 use capture::Room;
 use purge::PurgeCounts;
@@ -37,7 +37,7 @@ use crate::counts::RequestCounts;
 use crate::head_cache::HeadCache;
 use crate::key::{Key, Keys};
 use crate::near::Near;
-use crate::origin::Upstream;
+use crate::origin::Upstreams;
 use crate::page::format::Format;
 use crate::policy::{Coalesce, Policy, Rule};
 use crate::request::TrustedProxies;
@@ -49,7 +49,7 @@ use crate::traffic::Traffic;
 use crate::variants::Variants;
 use crate::weight::Shares;
 
-/// A cache in front of one origin.
+/// A cache in front of one origin or several.
 ///
 /// Holds for every request:
 /// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
@@ -66,11 +66,13 @@ pub struct Proxy<S> {
     /// Whether pages are stored, or only read.
     writes: bool,
     site: Site,
+    /// Whether clients may speak TLS with the proxy.
+    speaks_tls: bool,
     trusted: TrustedProxies,
     /// Whether the log has named a peer that is probably to be trusted.
     untrusted_is_logged: Once,
     store: S,
-    upstream: Upstream,
+    upstreams: Arc<Upstreams>,
     /// The faults of the origin and of clients, for the log.
     faults: Arc<Seldom>,
     /// The last errors, for operators.
@@ -114,12 +116,16 @@ impl<S: Store> Proxy<S> {
 
     fn with_log(config: &Config, site: Site, store: S, writes_log: bool) -> Self {
         let waiters = Arc::new(Waiters::new());
+        let upstreams =
+            Arc::new(Upstreams::new(&config.origins, config.deadlines.origin, config.limits.origin));
+        config.origins.probe.iter().for_each(|probe| upstreams.watch(probe));
         Self {
             policy: Policy::new(config.rules.clone(), config.max_entry),
             keys: config.keys.clone(),
             format: Arc::new(config.format.clone()),
             writes: config.writes,
             site,
+            speaks_tls: config.listeners.iter().any(|listener| listener.certificates.is_some()),
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             untrusted_is_logged: Once::new(),
             near: follow(&store, config, &waiters),
@@ -131,7 +137,7 @@ impl<S: Store> Proxy<S> {
             purges: PurgeCounts::default(),
             waiters,
             store,
-            upstream: Upstream::new(config.origin.clone(), config.deadlines.origin, config.limits.origin),
+            upstreams,
             faults: Arc::default(),
             errors: LastErrors::default(),
             flights: Flights::new(config.deadlines.store),

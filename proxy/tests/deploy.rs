@@ -66,8 +66,9 @@ fn programs_are_asked_for_their_health_by_themselves() {
 #[test]
 fn the_settings_of_the_image_differ_from_the_defaults_in_the_address_alone() {
     let (image, default) = (config(&read("deploy/image/cachepage.toml")), config(""));
-    assert!(image.listen.ip().is_unspecified());
-    assert_eq!(format!("{:?}", Config { listen: default.listen, ..image }), format!("{default:?}"));
+    assert_eq!(image.listeners[0].to_string(), "http://0.0.0.0:8000");
+    let listeners = default.listeners.clone();
+    assert_eq!(format!("{:?}", Config { listeners, ..image }), format!("{default:?}"));
 }
 
 #[test]
@@ -137,10 +138,11 @@ fn the_manifest_for_kubernetes_agrees_with_the_settings_in_it() {
     let given = manifest.split_once("terminationGracePeriodSeconds: ").unwrap().1.lines().next().unwrap();
     let needed = config.pre_stop_delay + 2 * config.clients.deadlines.shutdown;
     assert!(Duration::from_secs(given.parse().unwrap()) > needed);
+    let http = config.port();
     let admin = config.admin.unwrap().listen.to_string();
     let port = admin.rsplit(':').next().unwrap();
     assert!(manifest.contains(&format!("name: admin, containerPort: {port} ")));
-    assert!(manifest.contains(&format!("name: http, containerPort: {} ", config.listen.port())));
+    assert!(manifest.contains(&format!("name: http, containerPort: {http} ")));
     for (probe, path) in
         [("readinessProbe", "/readyz"), ("livenessProbe", "/healthz"), ("startupProbe", "/readyz")]
     {

@@ -5,10 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::listener::ListenAddress;
 use crate::program::refuse;
 
 /// Less than what asks for health mostly waits: 5 s in compose.yaml.
@@ -19,34 +22,46 @@ const LINE: u64 = 1024;
 
 /// Asks the server that listens on an address, and says whether the answer is a 200. The request is a line and further
 /// header lines, each with its end.
-pub async fn health(program: &str, listen: SocketAddr, request: &str) -> ExitCode {
-    if listen.port() == 0 {
-        return refuse(&format!("{program} chose its port by itself; --listen names it"));
-    }
-    let address = SocketAddr::new(reachable(listen.ip()), listen.port());
-    match answers(address, request).await {
+pub async fn health(program: &str, listen: &ListenAddress, request: &str) -> ExitCode {
+    let (at, place) = match listen {
+        ListenAddress::Tcp(address) if address.port() == 0 => {
+            return refuse(&format!("{program} chose its port by itself; --listen names it"));
+        }
+        ListenAddress::Tcp(address) => {
+            let address = SocketAddr::new(reachable(address.ip()), address.port());
+            (ListenAddress::Tcp(address), address.to_string())
+        }
+        ListenAddress::Unix(_) => (listen.clone(), listen.to_string()),
+    };
+    match answers(&at, request).await {
         Ok(()) => {
             // If standard output is closed, the exit status says it.
-            let _ = writeln!(io::stdout(), "{program} on {address} is healthy");
+            let _ = writeln!(io::stdout(), "{program} on {place} is healthy");
             ExitCode::SUCCESS
         }
         Err(fault) => {
-            let _ = refuse(&format!("{program} on {address} is not healthy: {fault}"));
+            let _ = refuse(&format!("{program} on {place} is not healthy: {fault}"));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Whether a 200 comes in time.
-async fn answers(address: SocketAddr, request: &str) -> Result<(), String> {
+async fn answers(at: &ListenAddress, request: &str) -> Result<(), String> {
     let silent = |_| Err(format!("no answer within {} s", PATIENCE.as_secs()));
-    timeout(PATIENCE, ask(address, request)).await.unwrap_or_else(silent)
+    timeout(PATIENCE, connect(at, request)).await.unwrap_or_else(silent)
 }
 
-async fn ask(address: SocketAddr, request: &str) -> Result<(), String> {
+async fn connect(at: &ListenAddress, request: &str) -> Result<(), String> {
     let away = |error: io::Error| format!("{error}; --listen names the address of another");
+    match at {
+        ListenAddress::Tcp(address) => ask(TcpStream::connect(address).await.map_err(away)?, request).await,
+        ListenAddress::Unix(path) => ask(UnixStream::connect(path).await.map_err(away)?, request).await,
+    }
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Result<(), String> {
     let broken = |error: io::Error| format!("the connection broke: {error}");
-    let mut stream = TcpStream::connect(address).await.map_err(away)?;
     let request = format!("{request}Host: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
     let mut line = String::new();
@@ -83,7 +98,7 @@ mod tests {
             ("", Some("it answers \"\"")),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
+            let address = ListenAddress::Tcp(listener.local_addr().unwrap());
             let server = async {
                 let mut stream = BufReader::new(listener.accept().await.unwrap().0);
                 let mut head = String::new();
@@ -93,7 +108,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 head
             };
-            let (head, asked) = tokio::join!(server, ask(address, "GET /healthz HTTP/1.1\r\n"));
+            let (head, asked) = tokio::join!(server, connect(&address, "GET /healthz HTTP/1.1\r\n"));
             assert_eq!(head, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             assert_eq!(asked.err().as_deref(), expected);
         }
@@ -102,11 +117,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_is_silent_or_away_is_not_healthy() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let asked = answers(address, "GET / HTTP/1.1\r\n").await;
+        let address = ListenAddress::Tcp(listener.local_addr().unwrap());
+        let asked = answers(&address, "GET / HTTP/1.1\r\n").await;
         assert_eq!(asked.unwrap_err(), "no answer within 3 s");
         drop(listener);
-        let asked = answers(address, "GET / HTTP/1.1\r\n").await;
+        let asked = answers(&address, "GET / HTTP/1.1\r\n").await;
         assert!(asked.unwrap_err().ends_with("; --listen names the address of another"));
     }
 

@@ -5,55 +5,52 @@
 //! written in one write. All else goes to hyper, and from there to [`Handler::handle`]. [`ClientDeadlines`] and
 //! [`ClientLimits`] bound what a client may take. [`take`] and [`Offer`] hand the port from one process to the next.
 
+mod accept;
 mod alarm;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod health;
 mod http1;
+mod http2;
 mod limits;
+mod listener;
+mod peer;
 mod program;
+mod proxied;
 mod refused;
 mod seldom;
 mod socket_file;
 mod stopping;
 mod takeover;
+mod tls;
 mod workers;
 
 use std::error::Error;
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::Instant;
 
-use http1::connection::{Start, converse};
-use http1::farewell::farewell;
-use limits::Connections;
-use stopping::{Order, Stopping};
-
+pub use accept::serve_on;
 pub use alarm::{Alarm, in_time};
 pub use health::health;
 pub use http1::head::RequestHead;
 pub use http1::target::SentTarget;
 pub use http1::writer::Answer;
 pub use limits::ClientLimits;
+pub use listener::{BoundListener, ListenAddress, ListenSettings};
+pub use peer::Peer;
 pub use program::{USAGE, announce, bind, fail, refuse, run, start_log, stop_signal};
 pub use refused::Refused;
 pub use seldom::Seldom;
 pub use socket_file::bind_file;
 pub use takeover::{Offer, Predecessor, take};
+pub use tls::{CertificateFiles, Certificates};
 pub use workers::{PerWorker, Workers};
-
-/// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a server waits for its clients.
 #[derive(Clone, Copy, Debug)]
@@ -106,27 +103,27 @@ pub trait Handler: Send + Sync + 'static {
     type Record: Record;
 
     /// Answers a plain request at once, as far as that can be done without waiting.
-    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self>;
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: Peer, now: Instant) -> Decided<Self>;
 
     /// Finishes a decision that waits.
     fn look_up(
         self: &Arc<Self>,
         lookup: Self::Lookup,
         head: &RequestHead<'_>,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> impl Future<Output = Result<Answer<Self::Page, Self::Record>, Self::Decision>> + Send;
 
     /// Answers a request that hyper has read, with what was decided on it, if it was.
     fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         decision: Option<Self::Decision>,
     ) -> impl Future<Output = (Response<Self::Body>, Self::Record)> + Send;
 
     /// Takes note that the server refuses a peer by itself, with so many bytes of text. Gives further header lines of its
     /// answer, each with its end.
-    fn refused(&self, _refused: Refused, _bytes: u64, _peer: SocketAddr) -> String {
+    fn refused(&self, _refused: Refused, _bytes: u64, _peer: Peer) -> String {
         String::new()
     }
 }
@@ -153,95 +150,19 @@ impl Record for () {
 
 /// Serves connections on the calling runtime, as [`serve_on`] does.
 pub async fn serve<H: Handler>(
-    listener: TcpListener,
+    listener: impl Into<BoundListener>,
     handler: Arc<H>,
     clients: Clients,
     shutdown: impl Future<Output = ()>,
 ) {
-    serve_on(&Workers::here(), listener, handler, clients, shutdown).await;
-}
-
-/// Serves connections, a task each, dealt out to workers, until `shutdown` completes; then lets requests under way
-/// finish.
-pub async fn serve_on<H: Handler>(
-    workers: &Workers,
-    listener: TcpListener,
-    handler: Arc<H>,
-    clients: Clients,
-    shutdown: impl Future<Output = ()>,
-) {
-    let connections = Connections::new(clients.limits);
-    let (clients, patience) = (Arc::new(clients), clients.deadlines.shutdown);
-    let order = Order::default();
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut shutdown => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                pause(&error).await;
-                continue;
-            }
-        };
-        match connections.admit(peer.ip()) {
-            Ok(admitted) => {
-                let (handler, clients, stopping) = (handler.clone(), clients.clone(), Stopping::new(&order));
-                let start = Start { peer, handler, clients, stopping, _admitted: admitted };
-                workers.next().spawn(converse(stream, moved_here, start));
-            }
-            Err(full) => {
-                debug!(%peer, ?full, "connection refused");
-                let place = connections.farewell();
-                let refused = Refused::from(full);
-                let bytes = if place.is_some() { refused.text().len() as u64 } else { 0 };
-                let headers = format!("Retry-After: 1\r\n{}", handler.refused(refused, bytes, peer));
-                if let Some(place) = place {
-                    tokio::spawn(turn_away(stream, refused, headers, place));
-                }
-            }
-        }
-    }
-    // The port closes first, so that another server can have it.
-    drop(listener);
-    drain(order, &connections, patience).await;
-}
-
-/// Answers a connection for which there is no place but one to say so.
-async fn turn_away(mut stream: TcpStream, refused: Refused, headers: String, place: impl Sized) {
-    farewell(&mut stream, refused, &headers).await;
-    drop(place);
-}
-
-/// A connection was accepted on the first worker; from here on its events come to this one.
-fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
-    let stream = stream.into_std()?;
-    // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
-    let _ = stream.set_nodelay(true);
-    TcpStream::from_std(stream)
-}
-
-async fn pause(error: &io::Error) {
-    warn!(%error, "cannot accept a connection");
-    sleep(ACCEPT_PAUSE).await;
-}
-
-/// Tells the connections, and waits for them.
-async fn drain(order: Order, connections: &Connections, deadline: Duration) {
-    let open = connections.open();
-    drop(order);
-    match timeout(deadline, connections.closed()).await {
-        Ok(()) => info!("stopped: all requests are finished"),
-        Err(_) => warn!(open, "stopped with requests under way: their deadline has passed"),
-    }
+    serve_on(&Workers::here(), vec![listener.into()], handler, clients, shutdown).await;
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
@@ -339,7 +260,9 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (address, handler) = (listener.local_addr().unwrap(), Scripted::new());
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = serve_on(&workers, listener, handler, Clients::default(), async { drop(stopped.await) });
+        let served = serve_on(&workers, vec![listener.into()], handler, Clients::default(), async {
+            drop(stopped.await)
+        });
         let asked = async {
             for _ in 0..2 * workers::cores() {
                 let mut client = TestClient(TcpStream::connect(address).await.unwrap());

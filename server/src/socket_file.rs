@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,13 @@ fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));
     name.into()
+}
+
+/// Whether a socket was made aside of this file.
+pub(crate) fn was_aside_of(made_at: &Path, path: &Path) -> bool {
+    let rest = made_at.as_os_str().as_bytes().strip_prefix(path.as_os_str().as_bytes());
+    rest.and_then(|rest| rest.strip_prefix(b"."))
+        .is_some_and(|id| !id.is_empty() && id.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ impl Stopping {
         Self { order: order.0.clone(), call: None }
     }
 
+    /// Waits for the order.
+    pub(crate) async fn ordered(&mut self) {
+        std::future::poll_fn(|cx| self.poll(cx)).await;
+    }
+
     /// Ready from the order on. The task asks to be woken once and not for each request: that takes a lock which all
     /// connections share.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

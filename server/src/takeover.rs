@@ -1,28 +1,31 @@
-//! Taking a port over: a new process gets the listening socket of the old one, with all connections that wait in it.
+//! Taking ports over: a new process gets the listening sockets of the old one, with all connections that wait in them.
 //!
-//! The old process offers its socket at a file. The new one connects there, gets it, and says when it is ready; only then
-//! does the old one stop accepting. It is one and the same socket: a process always listens on it, and no connection
+//! The old process offers its sockets at a file. The new one connects there, gets them, and says when it is ready; only then
+//! does the old one stop accepting. Each is one and the same socket: a process always listens on it, and no connection
 //! waits in a queue that is closed. With SO_REUSEPORT each process would have a queue of its own, Linux would reset what
 //! waits in the one that closes, and two servers could share a port by mistake.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    SendFlags, SocketAddrUnix, getsockname, recvmsg, sendmsg,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::ACCEPT_PAUSE;
-use crate::socket_file::place;
+use crate::accept::ACCEPT_PAUSE;
+use crate::listener::{BoundListener, ListenAddress, ListenSettings, ListeningSocket};
+use crate::socket_file::{place, was_aside_of};
 
 /// For the old process to hand its socket over. It has nothing else to do for that.
 const HANDOVER: Duration = Duration::from_secs(2);
@@ -37,17 +40,23 @@ const WORD: &[u8] = b"!";
 #[derive(Debug)]
 pub struct Predecessor(UnixStream);
 
-/// A socket on offer to the process that comes after.
+/// Sockets on offer to the process that comes after.
 #[derive(Debug)]
 pub struct Offer {
     at: UnixListener,
-    socket: OwnedFd,
+    sockets: Vec<OwnedFd>,
 }
 
-/// Gets the socket for an address from the process that offers it at a file. `None` if there is no such process, which is
-/// the rule at the first start.
-pub async fn take(path: &Path, address: SocketAddr) -> Option<(TcpListener, SocketAddr, Predecessor)> {
-    match timeout(HANDOVER, try_take(path, address)).await.unwrap_or_else(|late| Err(late.into())) {
+/// The most sockets that are handed over.
+const SOCKETS: usize = 64;
+
+/// Gets the sockets of listeners from the process that offers them at a file, in the order of the settings; `None` for one
+/// that it has not. `None` in all if there is no such process, or if it has none of them, which is the rule at the first start.
+pub async fn take(
+    path: &Path,
+    wanted: &[ListenSettings],
+) -> Option<(Vec<Option<BoundListener>>, Predecessor)> {
+    match timeout(HANDOVER, try_take(path, wanted)).await.unwrap_or_else(|late| Err(late.into())) {
         Ok(taken) => Some(taken),
         Err(error) => {
             if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
@@ -58,17 +67,64 @@ pub async fn take(path: &Path, address: SocketAddr) -> Option<(TcpListener, Sock
     }
 }
 
-async fn try_take(path: &Path, wanted: SocketAddr) -> io::Result<(TcpListener, SocketAddr, Predecessor)> {
+async fn try_take(
+    path: &Path,
+    wanted: &[ListenSettings],
+) -> io::Result<(Vec<Option<BoundListener>>, Predecessor)> {
     let stream = UnixStream::connect(path).await?;
     check_user(&stream)?;
-    let socket = stream.async_io(Interest::READABLE, || receive(&stream)).await?;
-    let listener = std::net::TcpListener::from(socket);
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    if address != wanted && (wanted.port() != 0 || address.ip() != wanted.ip()) {
-        return Err(io::Error::other(format!("the process there listens on {address}")));
+    let sockets = stream.async_io(Interest::READABLE, || receive(&stream)).await?;
+    let mut offered =
+        sockets.into_iter().map(|socket| Ok((address(&socket)?, socket))).collect::<io::Result<Vec<_>>>()?;
+    let mut listeners = Vec::new();
+    for settings in wanted {
+        let place = offered.iter().position(|(address, _)| is_for(address, &settings.address));
+        let socket = place.map(|place| offered.swap_remove(place).1);
+        listeners.push(socket.map(|socket| listen(socket, settings)).transpose()?);
     }
-    Ok((TcpListener::from_std(listener)?, address, Predecessor(stream)))
+    if listeners.iter().all(Option::is_none) {
+        let others: Vec<_> = offered.iter().map(|(address, _)| address.to_string()).collect();
+        return Err(io::Error::other(format!("the process there listens on {}", others.join(", "))));
+    }
+    Ok((listeners, Predecessor(stream)))
+}
+
+/// Where a socket listens. That of a Unix socket is the name under which it was made.
+fn address(socket: &OwnedFd) -> io::Result<ListenAddress> {
+    let address = getsockname(socket)?;
+    if let Ok(address) = SocketAddr::try_from(address.clone()) {
+        return Ok(ListenAddress::Tcp(address));
+    }
+    let address = SocketAddrUnix::try_from(address)?;
+    let path = address.path_bytes().unwrap_or_default();
+    Ok(ListenAddress::Unix(OsStr::from_bytes(path).into()))
+}
+
+/// Whether a socket is the one that is wanted: port 0 is any of its host, and a Unix socket was made aside.
+fn is_for(offered: &ListenAddress, wanted: &ListenAddress) -> bool {
+    match (offered, wanted) {
+        (ListenAddress::Tcp(offered), ListenAddress::Tcp(wanted)) => {
+            offered == wanted || (wanted.port() == 0 && offered.ip() == wanted.ip())
+        }
+        (ListenAddress::Unix(offered), ListenAddress::Unix(wanted)) => was_aside_of(offered, wanted),
+        _ => false,
+    }
+}
+
+fn listen(socket: OwnedFd, settings: &ListenSettings) -> io::Result<BoundListener> {
+    let socket = match settings.address {
+        ListenAddress::Tcp(_) => {
+            let socket = std::net::TcpListener::from(socket);
+            socket.set_nonblocking(true)?;
+            ListeningSocket::Tcp(TcpListener::from_std(socket)?)
+        }
+        ListenAddress::Unix(_) => {
+            let socket = std::os::unix::net::UnixListener::from(socket);
+            socket.set_nonblocking(true)?;
+            ListeningSocket::Unix(UnixListener::from_std(socket)?)
+        }
+    };
+    BoundListener::of(socket, settings)
 }
 
 impl Predecessor {
@@ -83,9 +139,13 @@ impl Predecessor {
 }
 
 impl Offer {
-    /// Offers a socket at a file, in place of any earlier offer there.
-    pub fn at(path: &Path, listener: &TcpListener) -> io::Result<Self> {
-        Ok(Self { at: place(path, None)?, socket: listener.as_fd().try_clone_to_owned()? })
+    /// Offers the sockets of listeners at a file, in place of any earlier offer there.
+    pub fn at(path: &Path, listeners: &[BoundListener]) -> io::Result<Self> {
+        let sockets = listeners.iter().map(|listener| match &listener.socket {
+            ListeningSocket::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            ListeningSocket::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+        });
+        Ok(Self { at: place(path, None)?, sockets: sockets.collect::<io::Result<_>>()? })
     }
 
     /// Completes when another process has the socket and is ready. One that is not, or comes to nothing, is forgotten.
@@ -103,7 +163,7 @@ impl Offer {
     async fn hand_over(&self) -> io::Result<()> {
         let (mut stream, _) = self.at.accept().await?;
         check_user(&stream)?;
-        stream.async_io(Interest::WRITABLE, || send(&stream, &self.socket)).await?;
+        stream.async_io(Interest::WRITABLE, || send(&stream, &self.sockets)).await?;
         timeout(GETTING_READY, stream.read_exact(&mut [0; WORD.len()])).await??;
         Ok(())
     }
@@ -118,17 +178,17 @@ fn check_user(stream: &UnixStream) -> io::Result<()> {
     }
 }
 
-fn send(stream: &UnixStream, socket: &OwnedFd) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn send(stream: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let sockets = [socket.as_fd()];
+    let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     ancillary.push(SendAncillaryMessage::ScmRights(&sockets));
     sendmsg(stream, &[IoSlice::new(WORD)], &mut ancillary, SendFlags::empty())?;
     Ok(())
 }
 
-fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     // Without CMSG_CLOEXEC, which macOS has not: this process starts no other.
     recvmsg(stream, &mut [IoSliceMut::new(&mut [0; WORD.len()])], &mut ancillary, RecvFlags::empty())?;
@@ -136,7 +196,12 @@ fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
         RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
         _ => None,
     });
-    sockets.flatten().next().ok_or_else(|| io::Error::other("the process there handed nothing over"))
+    let sockets: Vec<_> = sockets.flatten().collect();
+    if sockets.is_empty() {
+        Err(io::Error::other("the process there handed nothing over"))
+    } else {
+        Ok(sockets)
+    }
 }
 
 #[cfg(test)]
@@ -153,7 +218,7 @@ mod tests {
     /// A port, offered at a file.
     struct Old {
         folder: TempDir,
-        listener: TcpListener,
+        listener: BoundListener,
         address: SocketAddr,
     }
 
@@ -162,14 +227,28 @@ mod tests {
             let folder = TempDir::new().unwrap();
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
-            let old = Self { folder, listener, address };
-            let offer = Offer::at(&old.path(), &old.listener).unwrap();
+            let old = Self { folder, listener: listener.into(), address };
+            let offer = old.offer();
             (old, offer)
+        }
+
+        fn offer(&self) -> Offer {
+            Offer::at(&self.path(), std::slice::from_ref(&self.listener)).unwrap()
         }
 
         fn path(&self) -> PathBuf {
             self.folder.path().join("takeover")
         }
+    }
+
+    /// Takes the one socket for an address.
+    async fn take(path: &Path, address: SocketAddr) -> Option<(TcpListener, SocketAddr, Predecessor)> {
+        let (mut listeners, predecessor) = super::take(path, &[ListenAddress::Tcp(address).into()]).await?;
+        let Some(BoundListener { socket: ListeningSocket::Tcp(socket), .. }) = listeners.remove(0) else {
+            panic!()
+        };
+        let address = socket.local_addr().unwrap();
+        Some((socket, address, predecessor))
     }
 
     #[tokio::test]
@@ -196,7 +275,7 @@ mod tests {
         let first = tokio::spawn(offer.taken());
         let (listener, _, predecessor) = take(&old.path(), old.address).await.unwrap();
         // It offers the port itself before it is ready, at the same file.
-        let second = tokio::spawn(Offer::at(&old.path(), &listener).unwrap().taken());
+        let second = tokio::spawn(Offer::at(&old.path(), &[listener.into()]).unwrap().taken());
         predecessor.relieve().await;
         first.await.unwrap();
         let (listener, address, predecessor) = take(&old.path(), old.address).await.unwrap();
@@ -232,7 +311,7 @@ mod tests {
         std::fs::write(old.path(), "text").unwrap();
         assert!(take(&old.path(), old.address).await.is_none(), "another file");
         // A new offer takes its place.
-        let relieved = tokio::spawn(Offer::at(&old.path(), &old.listener).unwrap().taken());
+        let relieved = tokio::spawn(old.offer().taken());
         take(&old.path(), old.address).await.unwrap().2.relieve().await;
         relieved.await.unwrap();
     }
@@ -287,7 +366,7 @@ mod tests {
         drop(other);
         socket.set_nonblocking(true).unwrap();
         let at = UnixListener::from_std(OwnedFd::from(socket).into()).unwrap();
-        let offer = Offer { at, socket: old.listener.as_fd().try_clone_to_owned().unwrap() };
+        let offer = Offer { at, sockets: old.offer().sockets };
         assert!(timeout(10 * ACCEPT_PAUSE, offer.taken()).await.is_err());
     }
 }

@@ -117,12 +117,16 @@ fn parts(report: &Report, text: &mut Text) {
     let help = "Whether the changes of the store are certain to arrive, so that near pages are served.";
     text.gauge("cachepage_near_certain", help, u8::from(near.is_certain));
     text.gauge("cachepage_flights", "Pages that are being fetched for the store.", report.flights);
-    let labels = [("origin", report.origin.url.as_str())];
     let inflight = text.family("cachepage_origin_inflight", GAUGE, "Requests that the origin has.");
-    text.sample(inflight, &labels, report.origin.in_flight);
-    let help = "Whether the last connection to the origin was made.";
+    for origin in &report.origins {
+        text.sample(inflight, &[("origin", origin.url.as_str())], origin.in_flight);
+    }
+    let help = "Whether the last connection to the origin was made, and the origin is not left out.";
     let healthy = text.family("cachepage_origin_healthy", GAUGE, help);
-    text.sample(healthy, &labels, u8::from(report.origin.is_up));
+    for origin in &report.origins {
+        let is_healthy = origin.is_up && !origin.is_ejected;
+        text.sample(healthy, &[("origin", origin.url.as_str())], u8::from(is_healthy));
+    }
 }
 
 fn program_state(program: &Program, text: &mut Text) {
@@ -219,7 +223,8 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::counts::Totals;
-    use crate::way::{OriginState, RuleState};
+    use crate::origin::OriginState;
+    use crate::way::RuleState;
 
     #[test]
     fn labels_are_escaped_and_counters_named_as_the_format_wants() {
@@ -237,7 +242,8 @@ mod tests {
     #[test]
     fn a_path_with_a_rule_of_flag_and_file_has_one_series() {
         let rule = || RuleState { path: "/a/".to_owned(), timeout: None };
-        let origin = OriginState { url: "http://app".to_owned(), is_up: true, in_flight: 0 };
+        let origin =
+            OriginState { url: "http://app".to_owned(), is_up: true, is_ejected: false, in_flight: 0 };
         let requests = vec![[1; Outcome::ALL.len()], Default::default(), [2; Outcome::ALL.len()]];
         let report = Report {
             totals: Totals { requests, ..Totals::default() },
@@ -246,7 +252,7 @@ mod tests {
             near: None,
             flights: 0,
             purges: Default::default(),
-            origin,
+            origins: vec![origin],
             errors: Vec::new(),
             hottest: Vec::new(),
             slowest: Vec::new(),

@@ -35,12 +35,9 @@ pub(super) fn json(report: &Report, program: &Program, workers: usize) -> Value 
         "near": report.near.map(|near| json!({
             "entries": near.entries, "bytes": near.bytes, "certain": near.is_certain,
         })),
-        "origins": [{
-            "url": report.origin.url,
-            "up": report.origin.is_up,
-            "ejected": false,
-            "inflight": report.origin.in_flight,
-        }],
+        "origins": report.origins.iter().map(|origin| json!({
+            "url": origin.url, "up": origin.is_up, "ejected": origin.is_ejected, "inflight": origin.in_flight,
+        })).collect::<Vec<_>>(),
         "rules": report.rules.iter().zip(&report.totals.requests).map(|(rule, row)| json!({
             "path": rule.path,
             "timeout": rule.timeout.map_or(json!("off"), |timeout| timeout.as_secs().into()),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bb8_redis::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, parse_redis_url};
 use ipnet::{IpNet, Ipv4Net};
+use server::ListenAddress;
 
 use super::parse::members;
 use crate::origin::OriginUrl;
@@ -21,9 +22,18 @@ pub enum StoreUrl {
     Redis(String),
 }
 
+/// An address and port, or the file of a Unix socket.
+pub(super) fn listener(text: &str) -> Result<ListenAddress, String> {
+    let Some(path) = text.strip_prefix("unix:") else { return listen(text).map(ListenAddress::Tcp) };
+    match super::parse::socket(path)? {
+        Some(path) if path.is_absolute() => Ok(ListenAddress::Unix(path)),
+        _ => Err(format!("{text:?} names no file: write unix:/run/cachepage/proxy.sock")),
+    }
+}
+
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!("{text:?} is not an address and port like 127.0.0.1:8000, [::1]:8000, or 0.0.0.0:8000 for every address")
+        format!("{text:?} is neither an address and port like 127.0.0.1:8000, [::1]:8000, or 0.0.0.0:8000 for every address, nor a socket like unix:/run/cachepage/proxy.sock")
     })
 }
 

@@ -1,8 +1,9 @@
 //! `[admin]`: the listener for operators.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
+
+pub use server::ListenAddress as AdminAddress;
 
 use super::settings::{Setting, Settings};
 use super::{address, parse};
@@ -16,15 +17,6 @@ pub struct Admin {
     pub token: Option<Token>,
     /// The names by which it may be asked, besides its address, in lower case.
     pub hosts: Vec<String>,
-}
-
-/// Where the admin listener listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AdminAddress {
-    /// An address and port; port 0 takes a free one.
-    Tcp(SocketAddr),
-    /// The file of a Unix socket.
-    Unix(PathBuf),
 }
 
 /// The token of operators. Neither `Debug` nor anything else prints it.
@@ -42,25 +34,6 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
-    }
-}
-
-impl fmt::Display for AdminAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "http://{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl AdminAddress {
-    /// Whether only this machine can reach it.
-    pub(crate) fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Self::Unix(_) => true,
-        }
     }
 }
 

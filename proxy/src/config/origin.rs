@@ -1,26 +1,43 @@
-//! `origin` and `[[origin]]`: the services behind the proxy.
+//! `origin`, `[[origin]]` and `[origins]`: the services behind the proxy.
 
-use super::address;
+use hyper::Uri;
+
 use super::settings::{Setting, Settings, Table};
-use crate::origin::{Origin, OriginUrl, bare_host};
+use super::{address, parse};
+use crate::origin::{Ejection, Origin, OriginUrl, Origins, Probe, Share, bare_host};
+use crate::request::is_host;
 use crate::tls::{TlsClient, TlsFiles};
 
 /// The protocol that the proxy speaks to origins.
 const PROTOCOL: &[u8] = b"http/1.1";
 
-/// Reads the origin: that of the flag, else the one of the file, which has a line or a table for it.
-pub(super) fn origin(
+/// Reads the origins: that of the flag, else those of the file, which has a line or tables for them.
+pub(super) fn origins(
     flag: Option<Setting>,
     tables: Vec<Table>,
     settings: &mut Settings<'_>,
-) -> Option<Origin> {
-    if flag.is_some() || tables.is_empty() {
-        return settings.take("origin", flag, "http://127.0.0.1:8001", |text| plain(address::origin(text)?));
-    }
-    let places: Vec<_> = tables.iter().skip(1).map(|table| table.start().to_owned()).collect();
-    places.iter().for_each(|place| settings.fault(format!("{place}: a second origin is not supported yet")));
-    let origins: Vec<_> = tables.into_iter().map(|table| settings.within(table, of_table)).collect();
-    origins.into_iter().next().flatten()
+) -> Option<Origins> {
+    let after = settings.take("origins.eject_after", None, "3", parse::count);
+    let time = settings.take("origins.eject_for", None, "5s", parse::duration);
+    let retry_budget = settings.take("origins.retry_budget", None, "0.2", part);
+    let resolve_every = settings.take("origins.resolve_every", None, "5s", parse::duration);
+    let probe = settings.take("origins.probe", None, "", target);
+    let every = settings.take("origins.probe_interval", None, "2s", parse::duration);
+    let all = match flag.is_some() || tables.is_empty() {
+        true => settings
+            .take("origin", flag, "http://127.0.0.1:8001", |text| plain(address::origin(text)?))
+            .map(|origin| vec![origin]),
+        false => {
+            let origins: Vec<_> = tables.into_iter().map(|table| settings.within(table, of_table)).collect();
+            origins.into_iter().collect()
+        }
+    };
+    let (mut all, resolve_every) = (all?, resolve_every?);
+    all.iter_mut().for_each(|origin| origin.resolve_every = resolve_every);
+    let after = u32::try_from(after?).unwrap_or(u32::MAX);
+    let (ejection, every) = (Ejection { after, time: time? }, every?);
+    let probe = probe?.map(|target| Probe { target, every });
+    Some(Origins { all, ejection, retry_budget: retry_budget?, probe })
 }
 
 /// An origin with nothing but its URL.
@@ -29,20 +46,72 @@ fn plain(url: OriginUrl) -> Result<Origin, String> {
         OriginUrl::Https(authority) => Some(client(bare_host(authority), TlsFiles::default())?),
         OriginUrl::Http(_) | OriginUrl::Unix(_) => None,
     };
-    Ok(Origin { url, tls })
+    Ok(Origin::for_all(url, tls))
 }
 
 /// One `[[origin]]`.
 fn of_table(mut settings: Settings<'_>) -> Option<Origin> {
     let url = settings.take("url", None, "", address::origin);
+    let hosts = settings.take("hosts", None, "", hosts);
+    let paths = settings.take("paths", None, "", paths);
+    let weight = settings.take("weight", None, "1", weight);
+    let is_backup = settings.take("backup", None, "false", parse::truth);
     let tls = match &url {
-        Some(OriginUrl::Https(authority)) => tls(bare_host(authority), &mut settings)?,
-        Some(OriginUrl::Http(_) | OriginUrl::Unix(_)) => None,
+        Some(OriginUrl::Https(authority)) => tls(bare_host(authority), &mut settings),
+        Some(OriginUrl::Http(_) | OriginUrl::Unix(_)) => Some(None),
         // A fault already; what the URL would need is not known.
         None => return None,
     };
     settings.finish();
-    Some(Origin { url: url?, tls })
+    let share = Share { hosts: hosts?, paths: paths? };
+    Some(Origin { share, weight: weight?, is_backup: is_backup?, ..Origin::for_all(url?, tls?) })
+}
+
+/// Hosts without a port, or `*.` and a domain.
+fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let host = |host: &str| {
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        match is_host(name.as_bytes()) && (name.ends_with(']') || !name.contains(':')) {
+            true => Ok(host.to_ascii_lowercase()),
+            false => Err(format!("{host:?} is neither a host nor *. and a domain; a host has no port here")),
+        }
+    };
+    parse::members(text)?.into_iter().map(host).collect()
+}
+
+/// Paths, or their beginnings and `*`.
+fn paths(text: &str) -> Result<Vec<String>, String> {
+    let path = |path: &str| match path.starts_with('/') && !path.contains(['?', '#']) {
+        true => Ok(path.to_owned()),
+        false => Err(format!("{path:?} is not a path like /api/ or /api/*")),
+    };
+    parse::members(text)?.into_iter().map(path).collect()
+}
+
+/// The target of a probe, if there is to be one.
+fn target(text: &str) -> Result<Option<Uri>, String> {
+    match text {
+        "" => Ok(None),
+        text if text.starts_with('/') => {
+            text.parse().map(Some).map_err(|error| format!("{text:?} is not a path: {error}"))
+        }
+        text => Err(format!("{text:?} is not a path like /healthz")),
+    }
+}
+
+fn weight(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(weight @ 1..=1000) => Ok(weight),
+        _ => Err(format!("{text:?} is not a number from 1 to 1000")),
+    }
+}
+
+/// From 0 to 1.
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
+        _ => Err(format!("{text:?} is not a part from 0 to 1, such as 0.2")),
+    }
 }
 
 /// Reads the settings of TLS. Their faults are known together only.
@@ -72,8 +141,8 @@ mod tests {
         let flag = Some(flag).filter(|text| !text.is_empty());
         let flag = flag.map(|text| Setting { place: "--origin".to_owned(), text: text.to_owned() });
         let mut settings = Settings::new(settings, &mut faults);
-        match origin(flag, origins, &mut settings) {
-            Some(origin) if faults.is_empty() => Ok(origin.to_string()),
+        match super::origins(flag, origins, &mut settings) {
+            Some(origins) if faults.is_empty() => Ok(origins.to_string()),
             _ => Err(faults),
         }
     }
@@ -85,6 +154,8 @@ mod tests {
         let table = "[[origin]]\nurl = \"http://a\"\n";
         assert_eq!(parsed("", table).unwrap(), "http://a");
         assert_eq!(parsed("http://b", table).unwrap(), "http://b");
+        let several = "[[origin]]\nurl = \"http://a\"\nhosts = [\"*.a.example\"]\n[[origin]]\nurl = \"http://b\"\nweight = 2\n";
+        assert_eq!(parsed("", several).unwrap(), "http://a, http://b");
     }
 
     #[test]
@@ -93,6 +164,10 @@ mod tests {
             ("origin = \"ftp://a\"", "f:1: origin: \"ftp://a\": not a URL like http"),
             ("\n[[origin]]\n", "f:2: url: \"\": not a URL like"),
             ("[[origin]]\nurl = \"http://a\"\nca_file = \"/a\"\n", "f:3: ca_file: "),
+            ("[[origin]]\nurl = \"http://a\"\nhosts = [\"a:80\"]\n", "f:3: hosts: \"a:80\" is neither"),
+            ("[[origin]]\nurl = \"http://a\"\npaths = [\"a\"]\n", "f:3: paths: \"a\" is not a path"),
+            ("[[origin]]\nurl = \"http://a\"\nweight = 0\n", "f:3: weight: "),
+            ("[origins]\nretry_budget = 2\n", "f:2: origins.retry_budget: "),
             ("[[origin]]\nurl = \"https://a\"\nca_file = \"/no\"\n", "f:1: /no cannot be read: "),
             (
                 "[[origin]]\nurl = \"https://a\"\nserver_name = \"a b\"\n",

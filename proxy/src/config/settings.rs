@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// The text of a setting, and the place where it was given.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) settings: Table,
     pub(super) rules: Vec<Table>,
     pub(super) origins: Vec<Table>,
+    pub(super) listeners: Vec<Table>,
 }
 
 impl File {
@@ -46,7 +47,10 @@ impl File {
                 DeValue::Array(rules) if key.get_ref() == "cache_page" => {
                     file.rules.extend(rules.iter().map(|rule| Table::of(rule, &place)));
                 }
-                DeValue::Array(origins) if key.get_ref() == "origin" => {
+                DeValue::Array(listeners) if key.get_ref() == "listen" && has_tables(listeners) => {
+                    file.listeners.extend(listeners.iter().map(|listener| Table::of(listener, &place)));
+                }
+                DeValue::Array(origins) if key.get_ref() == "origin" && has_tables(origins) => {
                     file.origins.extend(origins.iter().map(|origin| Table::of(origin, &place)));
                 }
                 DeValue::Table(_) if key.get_ref() == "cache_page" => {
@@ -62,12 +66,12 @@ impl File {
     }
 }
 
-impl Table {
-    /// Where it begins.
-    pub(super) fn start(&self) -> &str {
-        &self.start
-    }
+/// Whether a list is one of tables.
+fn has_tables(items: &DeArray<'_>) -> bool {
+    items.iter().any(|item| matches!(item.get_ref(), DeValue::Table(_)))
+}
 
+impl Table {
     fn of(value: &Spanned<DeValue<'_>>, place: &impl Fn(usize) -> String) -> Self {
         let mut table = Self { start: place(value.span().start), ..Self::default() };
         if let DeValue::Table(inner) = value.get_ref() {
@@ -82,6 +86,13 @@ impl Table {
             DeValue::Table(inner) => {
                 for (key, value) in inner {
                     self.add(&format!("{name}.{}", key.get_ref()), key.span().start, value, place);
+                }
+                return;
+            }
+            // A list of tables: each has its number in the names.
+            DeValue::Array(items) if has_tables(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.add(&format!("{name}.{index}"), item.span().start, item, place);
                 }
                 return;
             }

@@ -41,9 +41,10 @@ impl Summary {
             timeout: (!rule.is_off).then_some(rule.timeout.as_secs()),
             text: rule.to_string(),
         };
+        let listen: Vec<_> = config.listeners.iter().map(ToString::to_string).collect();
         Self {
-            listen: format!("http://{}", config.listen),
-            origin: config.origin.to_string(),
+            listen: listen.join(", "),
+            origin: config.origins.to_string(),
             store: config.store.to_string(),
             keys: if matches!(config.keys, Keys::Path) { "path" } else { "django" },
             site: config.site.as_ref().map(|site| site.as_str().to_owned()),

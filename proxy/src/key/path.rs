@@ -185,8 +185,10 @@ impl Selection {
         }
         let lines = question.lines;
         // Only those of a trusted peer are among the lines; the origin builds its links from them.
-        for name in [X_FORWARDED_HOST, X_FORWARDED_PROTO] {
-            if let Some(value) = lines.get(&name).filter(|value| *value != b"http") {
+        let of_connection = || (question.scheme != "http").then_some(question.scheme.as_bytes());
+        let scheme = lines.get(&X_FORWARDED_PROTO).or_else(of_connection);
+        for (name, value) in [(X_FORWARDED_HOST, lines.get(&X_FORWARDED_HOST)), (X_FORWARDED_PROTO, scheme)] {
+            if let Some(value) = value.filter(|value| *value != b"http") {
                 text.line(name.as_str().as_bytes(), value);
             }
         }
@@ -272,7 +274,7 @@ mod tests {
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         parts.headers.entry(HOST).or_insert(HeaderValue::from_static("localhost:8000"));
-        let peer = ([127, 0, 0, 1], 1).into();
+        let peer = server::Peer::LOCAL;
         Selection::of(&Question::of_parts(&parts, peer), &rule(), &Site::localhost(8000))
     }
 

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use hyper::http::uri::Authority;
 
+use server::ListenAddress;
+
 use crate::request::is_host;
 
 /// Where a service is: `http://host[:port]`, `https://host[:port]` or `unix:/path`.
@@ -21,16 +23,27 @@ pub enum OriginUrl {
 }
 
 impl OriginUrl {
-    /// Whether a server that listens on this address is the origin itself.
-    pub(crate) fn is_at(&self, listen: SocketAddr) -> bool {
-        let Self::Http(authority) = self else { return false };
-        let reaches = |ip: IpAddr| ip == listen.ip() || (is_local(ip) && listen.ip().is_unspecified());
-        let is_here = match literal(authority.host()) {
-            Some(ip) => reaches(ip) || (ip.is_unspecified() && is_local(listen.ip())),
-            None => authority.host().eq_ignore_ascii_case("localhost") && is_local(listen.ip()),
-        };
-        is_here && authority.port_u16().unwrap_or(80) == listen.port()
+    /// Whether a server that listens there is the origin itself.
+    pub(crate) fn is_at(&self, listen: &ListenAddress) -> bool {
+        match (self, listen) {
+            (Self::Unix(path), ListenAddress::Unix(listen)) => path == listen,
+            (Self::Http(authority) | Self::Https(authority), ListenAddress::Tcp(listen)) => {
+                let port = if matches!(self, Self::Http(_)) { 80 } else { 443 };
+                is_at(authority, port, *listen)
+            }
+            _ => false,
+        }
     }
+}
+
+/// Whether an address is that of an authority, which has this port if it names none.
+fn is_at(authority: &Authority, port: u16, listen: SocketAddr) -> bool {
+    let reaches = |ip: IpAddr| ip == listen.ip() || (is_local(ip) && listen.ip().is_unspecified());
+    let is_here = match literal(authority.host()) {
+        Some(ip) => reaches(ip) || (ip.is_unspecified() && is_local(listen.ip())),
+        None => authority.host().eq_ignore_ascii_case("localhost") && is_local(listen.ip()),
+    };
+    is_here && authority.port_u16().unwrap_or(port) == listen.port()
 }
 
 /// The host of an authority, an address without its brackets.
@@ -210,7 +223,8 @@ mod tests {
             ("http://192.0.2.1:1", "0.0.0.0:1", false),
             ("http://app:1", "0.0.0.0:1", false),
         ] {
-            let is_at = origin.parse::<OriginUrl>().unwrap().is_at(listen.parse().unwrap());
+            let is_at =
+                origin.parse::<OriginUrl>().unwrap().is_at(&ListenAddress::Tcp(listen.parse().unwrap()));
             assert_eq!(is_at, expected, "{origin} {listen}");
         }
     }

@@ -46,6 +46,7 @@ pub(super) struct Connector {
     place: OriginPlace,
     http: Builder,
     deadline: Duration,
+    resolve_every: Duration,
     presence: Arc<Presence>,
 }
 
@@ -63,6 +64,8 @@ pub(super) struct Channel {
     pub(super) target: NextTarget,
     /// The task that reads and writes.
     pub(super) task: AbortHandle,
+    /// How often the addresses of the origin had changed when it was made.
+    pub(super) changes: u64,
 }
 
 impl Connector {
@@ -84,12 +87,20 @@ impl Connector {
             OriginUrl::Https(authority) => tcp(authority, 443, origin.tls.clone()),
         };
         let presence = Arc::new(Presence::new(origin.to_string()));
-        Self { place, http: http(head), deadline, presence }
+        Self { place, http: http(head), deadline, resolve_every: origin.resolve_every, presence }
     }
 
     /// Whether the last connection failed, of any worker.
     pub(super) fn is_away(&self) -> bool {
         self.presence.is_away()
+    }
+
+    /// Asks for the addresses of the name again, if that is due. Gives how often they have changed.
+    pub(super) fn changes(&self) -> u64 {
+        if let Some((host, resolver)) = self.name() {
+            resolver.refresh(host, self.resolve_every);
+        }
+        self.known_changes()
     }
 
     /// Looks the name up, connects, and speaks HTTP.
@@ -118,6 +129,20 @@ impl Connector {
         }
     }
 
+    fn known_changes(&self) -> u64 {
+        self.name().map_or(0, |(_, resolver)| resolver.changes())
+    }
+
+    /// The name of the origin, if it has one, and what looks it up.
+    fn name(&self) -> Option<(&str, &Resolver)> {
+        match &self.place {
+            OriginPlace::Tcp { host, resolver, .. } if host.parse::<IpAddr>().is_err() => {
+                Some((host, resolver))
+            }
+            OriginPlace::Tcp { .. } | OriginPlace::Unix(_) => None,
+        }
+    }
+
     async fn speak(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -130,7 +155,7 @@ impl Connector {
                 debug!(%error, "connection to the origin ended");
             }
         });
-        Ok(Channel { sender, target, task: task.abort_handle() })
+        Ok(Channel { sender, target, task: task.abort_handle(), changes: self.known_changes() })
     }
 }
 
@@ -169,7 +194,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(2);
 
     fn connector(origin: &str, resolver: Resolver) -> Connector {
-        Connector::with(resolver, &Origin::plain(origin.parse().unwrap()), DEADLINE, BUFFER)
+        Connector::with(resolver, &Origin::for_all(origin.parse().unwrap(), None), DEADLINE, BUFFER)
     }
 
     #[tokio::test(start_paused = true)]

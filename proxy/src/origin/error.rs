@@ -20,6 +20,12 @@ pub(crate) enum OriginError {
     RequestBody(#[source] Cause),
     #[error("cannot connect to the origin")]
     Connect(#[source] Cause),
+    /// Of several origins, none can be reached.
+    #[error("cannot connect to any origin")]
+    Gone(#[source] Cause),
+    /// No origin is for this host and path.
+    #[error("no origin is for this host and path")]
+    None,
     #[error("the origin broke off, or its answer is not HTTP")]
     Answer(#[source] Cause),
     /// The head of the answer is beyond the limit.
@@ -35,6 +41,13 @@ pub(crate) enum OriginError {
     /// All slots are taken, and the queue is full or the wait was too long.
     #[error("the origin is busy")]
     Busy,
+}
+
+impl OriginError {
+    /// Whether it says something of the origin, and not of the client or of a limit.
+    pub(super) fn is_of_origin(&self) -> bool {
+        !matches!(self, Self::BrokenRequest | Self::RequestBody(_) | Self::Busy | Self::None)
+    }
 }
 
 /// Why a body is incomplete. The client's connection is closed, so that the client notices.

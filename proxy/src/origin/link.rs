@@ -62,10 +62,17 @@ impl Links {
         &self,
         mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Link), Failure> {
+        let changes = self.connector.changes();
         loop {
-            let (mut connection, was_used) = match self.idle.take() {
+            let (mut connection, was_used) = match self.idle.take(changes) {
                 Some(connection) => (connection, true),
-                None => (self.connector.connect().await.map_err(Failure::Connect)?, false),
+                None => match self.connector.connect().await {
+                    Ok(connection) => (connection, false),
+                    Err(error) => {
+                        let unsent = request.into_body().into_incoming();
+                        return Err(Failure::Connect { error, unsent });
+                    }
+                },
             };
             if let Some(target) = request.extensions().get() {
                 connection.target.set(request.method().as_str(), target);
@@ -111,10 +118,11 @@ impl fmt::Debug for Link {
 }
 
 impl Idle {
-    fn take(&self) -> Option<Channel> {
+    /// A connection that is open, to an address that the origin still has.
+    fn take(&self, changes: u64) -> Option<Channel> {
         let mut waiting = self.lock();
         while let Some((connection, _)) = waiting.links.pop() {
-            if connection.sender.is_ready() {
+            if connection.sender.is_ready() && connection.changes == changes {
                 return Some(connection);
             }
         }
@@ -171,7 +179,7 @@ mod tests {
             let (ours, theirs) = duplex(1024);
             let (sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
             let task = tokio::spawn(connection).abort_handle();
-            let connection = Channel { sender, target: NextTarget::default(), task };
+            let connection = Channel { sender, target: NextTarget::default(), task, changes: 0 };
             let pace = Upload::new(None, IDLE, Progress::new()).pace();
             Link { connection, pace, idle: Arc::downgrade(&idle) }.give_back();
             origins.push((theirs, Instant::now()));
@@ -181,6 +189,6 @@ mod tests {
             assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
             assert_eq!(since.elapsed().as_secs(), IDLE.as_secs());
         }
-        assert!(!idle.lock().is_watched && idle.take().is_none());
+        assert!(!idle.lock().is_watched && idle.take(0).is_none());
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,27 @@ pub(super) struct Resolver {
     ask: Arc<Ask>,
     patience: Duration,
     last: Arc<Mutex<Option<NameLookup>>>,
+    known: Arc<Known>,
+}
+
+/// The addresses that the last lookup found, and how often they have changed.
+#[derive(Debug, Default)]
+struct Known {
+    addresses: Mutex<Vec<SocketAddr>>,
+    changes: AtomicU64,
+}
+
+impl Known {
+    fn take(&self, found: &io::Result<Vec<SocketAddr>>) {
+        let Ok(found) = found else { return };
+        let mut found = found.clone();
+        found.sort_unstable();
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != found {
+            *known = found;
+            self.changes.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 /// A lookup of the one name.
@@ -45,7 +67,7 @@ impl Resolver {
         patience: Duration,
         ask: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
-        Self { ask: Arc::new(ask), patience, last: Arc::default() }
+        Self { ask: Arc::new(ask), patience, last: Arc::default(), known: Arc::default() }
     }
 
     /// Looks up the addresses of the name, without a port.
@@ -53,6 +75,23 @@ impl Resolver {
         let mut found = self.join(name)?;
         let found = found.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
         found.unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// Begins a lookup if the last one began so long ago. Nobody waits for it.
+    pub(super) fn refresh(&self, name: &str, every: Duration) {
+        let is_due = {
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            last.as_ref().is_none_or(|last| last.began.elapsed() >= every)
+        };
+        if is_due {
+            // Without a thread the addresses stay as they are.
+            let _ = self.join(name);
+        }
+    }
+
+    /// How often the addresses have changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.known.changes.load(Relaxed)
     }
 
     /// Joins the lookup that is under way, or begins one.
@@ -66,11 +105,15 @@ impl Resolver {
             return Ok(found.clone());
         }
         let (sender, found) = watch::channel(None);
-        let (ask, name) = (self.ask.clone(), name.to_owned());
+        let (ask, known, name) = (self.ask.clone(), self.known.clone(), name.to_owned());
         thread::Builder::new()
             .name("lookup".to_owned())
             // Nobody waits for it any more, if this fails.
-            .spawn(move || sender.send(Some(ask(&name).map_err(Arc::new))))?;
+            .spawn(move || {
+                let answer = ask(&name);
+                known.take(&answer);
+                sender.send(Some(answer.map_err(Arc::new)))
+            })?;
         *last = Some(NameLookup { began: Instant::now(), found: found.clone() });
         Ok(found)
     }
@@ -113,6 +156,25 @@ pub(super) mod tests {
         let lookup = tokio::spawn(async move { resolver.look_up("origin").await });
         tokio::task::yield_now().await;
         lookup
+    }
+
+    #[tokio::test]
+    async fn addresses_are_asked_for_again_and_changes_are_counted() {
+        let (resolver, begun) = scripted();
+        let every = Duration::from_secs(3600);
+        for (host, changes) in [(1, 1), (1, 1), (2, 2)] {
+            resolver.refresh("origin", Duration::ZERO);
+            begun.recv().unwrap().send(SocketAddr::from(([192, 0, 2, host], 0))).unwrap();
+            while resolver.last.lock().unwrap().as_ref().unwrap().found.borrow().is_none() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(resolver.changes(), changes);
+            resolver.refresh("origin", every);
+            assert!(begun.try_recv().is_err(), "not yet");
+        }
+        resolver.refresh("origin", Duration::ZERO);
+        drop(begun.recv().unwrap());
+        assert_eq!(resolver.changes(), 2, "a lookup that fails changes nothing");
     }
 
     #[tokio::test(start_paused = true)]

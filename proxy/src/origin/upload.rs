@@ -52,6 +52,11 @@ impl Upload {
         Self { incoming, silence: Silence::new(idle, None), pace: Pace { progress, idle } }
     }
 
+    /// The client's body, of which nothing was read.
+    pub(super) fn into_incoming(self) -> Option<Incoming> {
+        self.incoming
+    }
+
     pub(super) fn pace(&self) -> Pace {
         self.pace.clone()
     }

@@ -135,8 +135,6 @@ fn alternatives(expression: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use hyper::Request;
 
     use super::*;
@@ -153,7 +151,7 @@ mod tests {
         });
         let request = request.body(()).unwrap().into_parts().0;
         assert!(is_order(&request.method));
-        PurgeOrder::of(&request, &Question::of_parts(&request, SocketAddr::from(([127, 0, 0, 1], 1))), true)
+        PurgeOrder::of(&request, &Question::of_parts(&request, server::Peer::LOCAL), true)
     }
 
     fn tagged(tags: &[&str], is_soft: bool) -> Result<PurgeOrder, Misread> {

@@ -196,7 +196,7 @@ mod tests {
         for (name, value) in lines {
             request.headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        let peer = ([127, 0, 0, 1], 1).into();
+        let peer = server::Peer::LOCAL;
         if let Some(changes) = normaliser.changes(&Question::of_parts(&request, peer)) {
             changes.apply(&mut request);
         }

@@ -8,6 +8,7 @@ use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::{Extensions, Uri};
 use ipnet::IpNet;
+use server::Peer;
 use server::RequestHead;
 use server::SentTarget;
 
@@ -18,7 +19,7 @@ use super::receive::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) method: &'a Method,
-    /// The client's scheme, as a trusted peer names it; else `http`.
+    /// The client's scheme: that of the connection, or the one that a trusted peer names.
     pub(crate) scheme: &'static str,
     /// The Host, as sent.
     pub(crate) authority: &'a [u8],
@@ -28,7 +29,7 @@ pub(crate) struct Question<'a> {
     pub(crate) path: &'a str,
     /// The query, as sent, without the `?`; empty if there is none.
     pub(crate) query: &'a str,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) lines: Lines<'a>,
 }
 
@@ -36,7 +37,7 @@ impl<'a> Question<'a> {
     /// The question of a request that `server` read without hyper.
     pub(crate) fn of_head(
         head: &'a RequestHead<'a>,
-        peer: SocketAddr,
+        peer: Peer,
         trusted: &TrustedProxies,
     ) -> Result<Self, Refusal> {
         let lines = Lines::Head { head, is_trusted: trusted.contains(peer.ip()) };
@@ -45,56 +46,69 @@ impl<'a> Question<'a> {
         let authority = head.values(HOST.as_str()).next().unwrap_or_default();
         check_host(authority)?;
         let target = head.target();
-        Ok(Self { method: head.method(), scheme: scheme(lines), authority, target, path, query, peer, lines })
+        Ok(Self {
+            method: head.method(),
+            scheme: scheme(lines, peer),
+            authority,
+            target,
+            path,
+            query,
+            peer,
+            lines,
+        })
     }
 
     /// The question of a request that hyper read and [`super::receive::receive`] checked.
-    pub(crate) fn of_parts(parts: &'a Parts, peer: SocketAddr) -> Self {
+    pub(crate) fn of_parts(parts: &'a Parts, peer: Peer) -> Self {
         let lines = Lines::Map(&parts.headers);
         let authority = lines.get(&HOST).unwrap_or_default();
         let target = target_of(&parts.uri, &parts.extensions);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        Self { method: &parts.method, scheme: scheme(lines), authority, target, path, query, peer, lines }
+        Self {
+            method: &parts.method,
+            scheme: scheme(lines, peer),
+            authority,
+            target,
+            path,
+            query,
+            peer,
+            lines,
+        }
     }
 
     /// The question of a request that hyper read, as it was sent: for its record alone, since
     /// [`super::receive::receive`] has not checked it.
-    pub(crate) fn as_sent<B>(request: &'a Request<B>, peer: SocketAddr, trusted: &TrustedProxies) -> Self {
+    pub(crate) fn as_sent<B>(request: &'a Request<B>, peer: Peer, trusted: &TrustedProxies) -> Self {
         let (uri, lines) = (request.uri(), Lines::Map(request.headers()));
         let authority = || uri.authority().map_or("", |authority| authority.as_str());
         let of_uri = || uri.path_and_query().map_or_else(authority, |target| target.as_str());
         let target = request.extensions().get().map_or_else(of_uri, SentTarget::as_str);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let scheme = if trusted.contains(peer.ip()) { scheme(lines) } else { "http" };
+        let scheme = if trusted.contains(peer.ip()) { scheme(lines, peer) } else { peer.scheme() };
         let authority = lines.get(&HOST).unwrap_or_default();
         Self { method: request.method(), scheme, authority, target, path, query, peer, lines }
     }
 
     /// In place of a request that could not be read, for its record alone.
-    pub(crate) fn unread(method: &'a Method, headers: &'a HeaderMap, peer: SocketAddr) -> Self {
+    pub(crate) fn unread(method: &'a Method, headers: &'a HeaderMap, peer: Peer) -> Self {
         let (lines, none) = (Lines::Map(headers), "-");
         Self { method, scheme: "", authority: b"", target: none, path: none, query: "", peer, lines }
     }
 
     /// The question of a request in a log, as far as logs tell it.
-    pub(crate) fn logged(
-        method: &'a Method,
-        target: &'a str,
-        headers: &'a HeaderMap,
-        peer: SocketAddr,
-    ) -> Self {
+    pub(crate) fn logged(method: &'a Method, target: &'a str, headers: &'a HeaderMap, peer: Peer) -> Self {
         let lines = Lines::Map(headers);
         let authority = lines.get(&HOST).unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        Self { method, scheme: scheme(lines), authority, target, path, query, peer, lines }
+        Self { method, scheme: scheme(lines, peer), authority, target, path, query, peer, lines }
     }
 
     /// The question of a GET with these headers.
     #[cfg(test)]
     pub(crate) fn get(path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Self {
-        let (lines, peer) = (Lines::Map(headers), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let (lines, peer) = (Lines::Map(headers), Peer::LOCAL);
         let authority = lines.get(&HOST).unwrap_or_default();
-        let (method, scheme) = (&Method::GET, scheme(lines));
+        let (method, scheme) = (&Method::GET, scheme(lines, peer));
         Self { method, scheme, authority, target: path, path, query, peer, lines }
     }
 
@@ -116,9 +130,9 @@ pub(crate) fn target_of<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str
 }
 
 /// The scheme in the `X-Forwarded-Proto` of a trusted peer (another peer's is not among the lines): the first of the
-/// list, in lower case only.
-fn scheme(lines: Lines<'_>) -> &'static str {
-    let named = lines.get(&X_FORWARDED_PROTO).unwrap_or_default();
+/// list, in lower case only. Else that of the connection.
+fn scheme(lines: Lines<'_>, peer: Peer) -> &'static str {
+    let Some(named) = lines.get(&X_FORWARDED_PROTO) else { return peer.scheme() };
     let is_https =
         named.split(|&byte| byte == b',').next().is_some_and(|first| first.trim_ascii() == b"https");
     if is_https { "https" } else { "http" }

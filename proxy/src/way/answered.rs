@@ -15,7 +15,6 @@ use tracing::{Level, debug};
 use super::{Proxy, now};
 use crate::access_log::{LineText, LogLine, WorkerLog};
 use crate::counts::{Cells, CountedRequest};
-use crate::origin::Origin;
 use crate::policy::Rule;
 use crate::request::Question;
 use crate::status::{CacheStatus, Outcome};
@@ -55,7 +54,7 @@ struct Asked {
     /// `None` if no request was read.
     version: Option<Version>,
     /// The origin that was asked, and how long it took for the head.
-    origin: Option<(String, Duration)>,
+    origin: Option<(Arc<str>, Duration)>,
     looked: Option<Duration>,
 }
 
@@ -141,10 +140,10 @@ impl Answered {
         }
     }
 
-    /// Adds how long the origin took, if it was asked.
-    pub(super) fn fetched(&mut self, took: Option<Duration>, origin: &Origin) {
-        if let (Some(asked), Some(took)) = (&mut self.asked, took) {
-            asked.origin = Some((origin.to_string(), took));
+    /// Adds the origin that was asked, if one was, and how long it took.
+    pub(super) fn fetched(&mut self, origin: Option<(Arc<str>, Duration)>) {
+        if let (Some(asked), Some(origin)) = (&mut self.asked, origin) {
+            asked.origin = Some(origin);
         }
     }
 

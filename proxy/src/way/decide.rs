@@ -3,7 +3,6 @@
 //! Serving and `proxy explain` share this code. [`Proxy::begin`] decides without waiting if it can;
 //! [`Proxy::finish_decision`] waits for the store.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use server::{Answer, Decided, Record as _, Refused, RequestHead};
+use server::{Answer, Decided, Peer, Record as _, Refused, RequestHead};
 use tokio::time::Instant;
 
 use super::answered::Answered;
@@ -143,7 +142,7 @@ impl<S: Store> server::Handler for Proxy<S> {
     type Decision = Early;
     type Record = Answered;
 
-    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: SocketAddr, now: Instant) -> Decided<Self> {
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: Peer, now: Instant) -> Decided<Self> {
         let plain = match self.plain(head, peer) {
             Ok(plain) => plain,
             Err(refusal) => return Decided::Decision((Decision::Refuse(refusal), now)),
@@ -163,7 +162,7 @@ impl<S: Store> server::Handler for Proxy<S> {
         self: &Arc<Self>,
         lookup: PendingLookup,
         head: &RequestHead<'_>,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> Result<Immediate, Early> {
         let began = lookup.began();
         let plain = self.plain(head, peer).map_err(|refusal| (Decision::Refuse(refusal), began))?;
@@ -174,13 +173,13 @@ impl<S: Store> server::Handler for Proxy<S> {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         early: Option<Early>,
     ) -> (Response<Body>, Answered) {
         self.serve(request, peer, early).await
     }
 
-    fn refused(&self, refused: Refused, bytes: u64, peer: SocketAddr) -> String {
+    fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {
         self.log_refusal(refused.name, refused.reason, peer);
         let method = Method::from_bytes(b"-").unwrap_or_default();
         let status = StatusCode::from_u16(refused.status).unwrap_or_default();
@@ -278,7 +277,7 @@ impl<S: Store> Proxy<S> {
         self: &Arc<Self>,
         serving: &mut Serving,
         request: impl FnOnce() -> Parts,
-        peer: SocketAddr,
+        peer: Peer,
     ) {
         if let Some(wanted) = serving.refresh.take() {
             self.fetch_aside(&wanted, &request(), peer);

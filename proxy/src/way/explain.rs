@@ -2,7 +2,7 @@
 //! with a store that records the reads; the origin is not asked.
 
 use std::fmt::{self, Display, Formatter};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use hyper::Request;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use serde::Serialize;
-use server::SentTarget;
+use server::{Peer, SentTarget};
 use tokio::time::Instant;
 
 use super::Proxy;
@@ -31,6 +31,9 @@ use crate::store::{Store, StoreError, Values, Write};
 pub struct Explanation {
     request: String,
     host: String,
+    /// The origins that it is for, if there are others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    origins: Vec<String>,
     rule: Option<String>,
     keys: &'static str,
     /// The reads from the store, in order.
@@ -99,11 +102,13 @@ impl<S: Store> Values for NotedValues<'_, S> {
 impl<S: Store> Proxy<S> {
     /// Explains a request of this peer.
     pub async fn explain(&self, asked: &Explain, peer: IpAddr) -> Result<Explanation, String> {
-        let peer = SocketAddr::new(peer, 0);
+        let is_tls = self.speaks_tls && asked.url.starts_with("https://");
+        let peer = Peer { address: (peer, 0).into(), is_tls };
         let mut request = self.request(&asked.url, &asked.headers)?;
         let mut explanation = Explanation {
             request: format!("{} {}", request.method, target_of(&request.uri, &request.extensions)),
             host: request.headers.get(HOST).map(printed).unwrap_or_default(),
+            origins: Vec::new(),
             rule: None,
             keys: self.keys.name(),
             reads: Vec::new(),
@@ -112,11 +117,12 @@ impl<S: Store> Proxy<S> {
             stored: "no: nothing is cached here",
             store_refuses: Vec::new(),
         };
-        if let Err(refusal) = receive(&mut request, self.trusted.contains(peer.ip()), &self.site) {
+        if let Err(refusal) = receive(&mut request, peer, self.trusted.contains(peer.ip()), &self.site) {
             explanation.outcome = CacheStatus::Failed(Error::from(refusal).kind().1).to_string();
             return Ok(explanation);
         }
         self.normalise(&mut request, peer);
+        explanation.origins = self.upstreams.named(&request);
         let question = Question::of_parts(&request, peer);
         explanation.rule = self.policy.rules().find(question.path).map(|rule| rule.to_string());
         if let Disposition::Lookup(rule) = self.policy.rules().disposition(&question) {
@@ -248,6 +254,9 @@ fn printed(value: &HeaderValue) -> String {
 impl Display for Explanation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "request   {}  Host: {}", self.request, self.host)?;
+        if !self.origins.is_empty() {
+            writeln!(f, "origin    one of {}", self.origins.join(", "))?;
+        }
         writeln!(f, "rule      {}", self.rule.as_deref().unwrap_or("none"))?;
         writeln!(f, "keys      {}", self.keys)?;
         for read in &self.reads {

@@ -30,7 +30,7 @@ impl<S: Store> Flight<S> {
         /// bounds.
         const PAUSES: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(500);
         let began = Instant::now();
-        let deadline = began + self.proxy.upstream.patience();
+        let deadline = began + self.proxy.upstreams.patience();
         let Some(mut key) = self.leader.as_ref().map(|leader| leader.key().clone()) else {
             return FleetTurn::Alone;
         };

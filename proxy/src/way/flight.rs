@@ -1,12 +1,12 @@
 //! The flight of a miss: fetch, admission, fill. Simultaneous requests for one page share a flight.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
+use server::Peer;
 use tokio::time::Instant;
 
 use super::body::{Body, FillBody};
@@ -34,7 +34,7 @@ pub(super) struct Flight<S: Store> {
     pub(super) proxy: Arc<Proxy<S>>,
     pub(super) wanted: WantedPage,
     pub(super) request: Parts,
-    peer: SocketAddr,
+    peer: Peer,
     /// The right to pass the outcome to the followers.
     pub(super) leader: Option<Leader>,
     /// Held until the page is in the store.
@@ -47,7 +47,7 @@ impl<S: Store> Proxy<S> {
         self: &Arc<Self>,
         wanted: &WantedPage,
         request: &Parts,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> Result<Reply, Error> {
         let is_conditional = policy::is_conditional(&request.headers);
         let reply = self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional)?;
@@ -59,11 +59,11 @@ impl<S: Store> Proxy<S> {
         self: &Arc<Self>,
         wanted: &WantedPage,
         request: &Parts,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> Result<Reply, Error> {
         let question = Question::of_parts(request, peer);
         let mut key = wanted.variant(wanted.marker.as_deref(), &question).key();
-        let deadline = Instant::now() + self.upstream.patience();
+        let deadline = Instant::now() + self.upstreams.patience();
         let mut began = wanted.began;
         let may_be_shared = self.writes && policy::may_be_shared(&wanted.rule, request);
         for _ in 0..if may_be_shared { FLIGHTS } else { 0 } {
@@ -92,7 +92,7 @@ impl<S: Store> Proxy<S> {
     }
 
     /// Fetches a new page in the background, unless a flight is under way.
-    pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: &Parts, peer: SocketAddr) {
+    pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: &Parts, peer: Peer) {
         let key = wanted.variant(wanted.marker.as_deref(), &Question::of_parts(request, peer)).key();
         if let Role::Leader(leader) = self.flights.join(&key, wanted.began, self.known().is_some()) {
             // A HEAD was answered with the page of a GET, so the GET is refreshed.
@@ -128,7 +128,7 @@ impl<S: Store> Flight<S> {
         proxy: &Arc<Proxy<S>>,
         wanted: &WantedPage,
         request: &Parts,
-        peer: SocketAddr,
+        peer: Peer,
         leader: Option<Leader>,
     ) -> Self {
         let request = policy::ask_for_whole(request.clone());
@@ -152,7 +152,7 @@ impl<S: Store> Flight<S> {
         let set_out = Instant::now();
         let known = self.proxy.generation();
         let stamp = self.proxy.stamp(&self.question());
-        let mut fetched = match self.proxy.upstream.fetch(self.request.clone(), None, self.peer).await {
+        let mut fetched = match self.proxy.upstreams.fetch(self.request.clone(), None, self.peer).await {
             Ok(fetched) => fetched,
             Err(error) => {
                 let error = Error::from(error);
@@ -212,7 +212,8 @@ impl<S: Store> Flight<S> {
         let limit = self.proxy.max_entry;
         let (client, body) = FillBody::new(fetched.length.known(), limit);
         let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
-        let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise)).after(fetched.took);
+        let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise))
+            .after(fetched.origin.clone(), fetched.took);
         let key = plan.key.clone();
         let Fetched { head, body, length, tags, .. } = fetched;
         let stamp = stamp.map(|stamp| Stamp { tags, ..stamp });

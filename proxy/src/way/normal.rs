@@ -1,9 +1,7 @@
 //! The normal form of a request, from which its key is made and which the origin gets.
 
-use std::net::SocketAddr;
-
 use hyper::http::request::Parts;
-use server::RequestHead;
+use server::{Peer, RequestHead};
 
 use super::Proxy;
 use crate::request::{Question, Refusal};
@@ -24,11 +22,7 @@ impl Plain<'_> {
 
 impl<S> Proxy<S> {
     /// A request that `server` read, with its normal form.
-    pub(super) fn plain<'a>(
-        &self,
-        head: &'a RequestHead<'a>,
-        peer: SocketAddr,
-    ) -> Result<Plain<'a>, Refusal> {
+    pub(super) fn plain<'a>(&self, head: &'a RequestHead<'a>, peer: Peer) -> Result<Plain<'a>, Refusal> {
         let sent = Question::of_head(head, peer, &self.trusted)?;
         let normal = self.policy.rules().changes(&sent).map(|changes| {
             let mut normal = sent.to_parts();
@@ -39,7 +33,7 @@ impl<S> Proxy<S> {
     }
 
     /// Gives a request that hyper read its normal form.
-    pub(super) fn normalise(&self, request: &mut Parts, peer: SocketAddr) {
+    pub(super) fn normalise(&self, request: &mut Parts, peer: Peer) {
         if let Some(changes) = self.policy.rules().changes(&Question::of_parts(request, peer)) {
             changes.apply(request);
         }

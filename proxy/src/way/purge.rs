@@ -1,12 +1,12 @@
 //! Purges: how they are asked for, carried out, and counted, and what they mean for a page.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::header::{AUTHORIZATION, CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
 use hyper::http::{request, response};
 use hyper::{Method, StatusCode};
+use server::Peer;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -168,10 +168,9 @@ impl<S: Store> Proxy<S> {
         let target = |url: &str| {
             let mut request = self.request(url, &[])?;
             let unreadable = |refusal: Refusal| format!("{url:?}: {refusal}");
-            receive(&mut request, true, &self.site).map_err(unreadable)?;
-            let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
-            self.normalise(&mut request, nobody);
-            let question = Question::of_parts(&request, nobody);
+            receive(&mut request, Peer::LOCAL, true, &self.site).map_err(unreadable)?;
+            self.normalise(&mut request, Peer::LOCAL);
+            let question = Question::of_parts(&request, Peer::LOCAL);
             Ok(Target::url(&question, self.purging.queries))
         };
         spellings.into_iter().flatten().map(target).collect()
@@ -183,13 +182,9 @@ impl<S: Store> Proxy<S> {
     }
 
     /// Answers a request for a purge. It never goes to the origin.
-    pub(super) async fn answer_order(
-        &self,
-        mut request: request::Parts,
-        peer: SocketAddr,
-    ) -> Result<Reply, Error> {
+    pub(super) async fn answer_order(&self, mut request: request::Parts, peer: Peer) -> Result<Reply, Error> {
         let by = self.purger(&request, peer);
-        receive(&mut request, self.trusted.contains(peer.ip()), &self.site)?;
+        receive(&mut request, peer, self.trusted.contains(peer.ip()), &self.site)?;
         self.normalise(&mut request, peer);
         let Some(by) = by else {
             let text = "403: [purge] allow or token_file says who may purge\n";
@@ -214,7 +209,7 @@ impl<S: Store> Proxy<S> {
     }
 
     /// The address of a client that may purge. What a proxy that is not trusted has forwarded may come from anywhere.
-    fn purger(&self, request: &request::Parts, peer: SocketAddr) -> Option<String> {
+    fn purger(&self, request: &request::Parts, peer: Peer) -> Option<String> {
         let lines = crate::request::Lines::Map(&request.headers);
         let client = self.trusted.client(peer.ip(), lines);
         let is_direct = self.trusted.contains(peer.ip()) || lines.get(&X_FORWARDED_FOR).is_none();
@@ -230,7 +225,7 @@ impl<S: Store> Proxy<S> {
     }
 
     /// What a request changes that is passed to the origin.
-    pub(super) fn changes(&self, request: &request::Parts, peer: SocketAddr) -> Option<Invalidation> {
+    pub(super) fn changes(&self, request: &request::Parts, peer: Peer) -> Option<Invalidation> {
         const SAFE: [Method; 4] = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE];
         if self.log.is_none() || SAFE.contains(&request.method) {
             return None;
@@ -243,7 +238,7 @@ impl<S: Store> Proxy<S> {
     }
 
     /// Purges what a request has changed, if its answer is no error, before the client sees the answer.
-    pub(super) async fn invalidate(&self, changes: Invalidation, answer: &response::Parts, peer: SocketAddr) {
+    pub(super) async fn invalidate(&self, changes: Invalidation, answer: &response::Parts, peer: Peer) {
         if !answer.status.is_success() && !answer.status.is_redirection() {
             return;
         }

@@ -1,5 +1,6 @@
 //! Answers that hyper writes, with their cache status.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,8 +33,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) struct Reply {
     pub(super) response: Response<Body>,
     pub(super) cache: CacheStatus,
-    /// How long the origin took for the head, if it was asked for this request.
-    pub(super) origin: Option<Duration>,
+    /// The origin that was asked for this request, if one was, and how long it took for the head.
+    pub(super) origin: Option<(Arc<str>, Duration)>,
 }
 
 impl Reply {
@@ -42,9 +43,9 @@ impl Reply {
         Self { response, cache, origin: None }
     }
 
-    /// That the origin took so long.
-    pub(super) fn after(self, origin: Duration) -> Self {
-        Self { origin: Some(origin), ..self }
+    /// That this origin took so long.
+    pub(super) fn after(self, origin: Arc<str>, took: Duration) -> Self {
+        Self { origin: Some((origin, took)), ..self }
     }
 
     /// A stored page.
@@ -81,7 +82,8 @@ impl Reply {
 
     /// The origin's answer, relayed.
     pub(super) fn relayed(fetched: Fetched, cache: CacheStatus) -> Self {
-        Self::new(Response::from_parts(fetched.head, Body::Relayed(fetched.body)), cache).after(fetched.took)
+        Self::new(Response::from_parts(fetched.head, Body::Relayed(fetched.body)), cache)
+            .after(fetched.origin, fetched.took)
     }
 
     /// The answer to an OPTIONS for the proxy itself.
@@ -141,7 +143,6 @@ fn stored(body: Bytes) -> Body {
 #[cfg(test)]
 mod tests {
     use std::error::Error as StdError;
-    use std::sync::Arc;
 
     use super::*;
 

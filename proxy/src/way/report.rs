@@ -12,7 +12,7 @@ use super::{Proxy, now};
 use crate::counts::Totals;
 use crate::error::Error;
 use crate::near::NearState;
-use crate::origin::Fetched;
+use crate::origin::{Fetched, OriginState};
 use crate::purge::TargetKind;
 use crate::request::Question;
 use crate::store::Store;
@@ -34,7 +34,7 @@ pub(crate) struct Report {
     pub(crate) flights: usize,
     /// What was purged, by kind, hard and soft.
     pub(crate) purges: [[u64; 2]; TargetKind::ALL.len()],
-    pub(crate) origin: OriginState,
+    pub(crate) origins: Vec<OriginState>,
     /// The last errors, oldest first.
     pub(crate) errors: Vec<LastError>,
     /// The pages that are hit most, the hottest first.
@@ -48,14 +48,6 @@ pub(crate) struct RuleState {
     pub(crate) path: String,
     /// `None` if the rule is off.
     pub(crate) timeout: Option<Duration>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct OriginState {
-    pub(crate) url: String,
-    pub(crate) is_up: bool,
-    /// Requests that the origin has.
-    pub(crate) in_flight: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -101,11 +93,7 @@ impl<S: Store> Proxy<S> {
             near: self.near.as_ref().map(|near| near.state()),
             flights: self.flights.count(),
             purges: self.purges.totals(),
-            origin: OriginState {
-                url: self.upstream.origin().to_string(),
-                is_up: !self.upstream.is_away(),
-                in_flight: self.upstream.in_flight(),
-            },
+            origins: self.upstreams.states(),
             errors: self.errors.all(),
             hottest: traffic.map(|traffic| traffic.hottest(Instant::now())).unwrap_or_default(),
             slowest: traffic.map(|traffic| traffic.slowest().all(now())).unwrap_or_default(),

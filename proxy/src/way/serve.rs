@@ -1,11 +1,12 @@
 //! Answers a request that hyper has read, by the decision on it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
+use server::Peer;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -27,7 +28,7 @@ impl<S: Store> Proxy<S> {
     pub(super) async fn serve(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         early: Option<(Decision, Instant)>,
     ) -> (Response<Body>, Answered) {
         let (decision, began) = match early {
@@ -36,11 +37,12 @@ impl<S: Store> Proxy<S> {
         };
         let question = Question::as_sent(&request, peer, &self.trusted);
         let mut answered = self.record(&question, Some(request.version()), began);
-        let reply = self.try_serve(request, peer, decision, &mut answered).await.unwrap_or_else(|error| {
-            self.log(&error, peer);
-            Reply::of_error(&error)
-        });
-        answered.fetched(reply.origin, self.upstream.origin());
+        let mut reply =
+            self.try_serve(request, peer, decision, &mut answered).await.unwrap_or_else(|error| {
+                self.log(&error, peer);
+                Reply::of_error(&error)
+            });
+        answered.fetched(reply.origin.take());
         let answered = answered.with(reply.response.status(), reply.cache);
         (reply.response, answered)
     }
@@ -48,7 +50,7 @@ impl<S: Store> Proxy<S> {
     async fn try_serve(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         decision: Option<Decision>,
         answered: &mut Answered,
     ) -> Result<Reply, Error> {
@@ -57,10 +59,10 @@ impl<S: Store> Proxy<S> {
             return self.answer_order(request, peer).await;
         }
         let is_trusted = self.trusted.contains(peer.ip());
-        if !is_trusted && names_other_scheme(&request.headers) {
+        if !is_trusted && names_other_scheme(&request.headers, peer) {
             self.log_untrusted(peer.ip());
         }
-        receive(&mut request, is_trusted, &self.site)?;
+        receive(&mut request, peer, is_trusted, &self.site)?;
         if is_for_proxy(&mut request) {
             return Ok(Reply::unforwarded());
         }
@@ -81,7 +83,7 @@ impl<S: Store> Proxy<S> {
                 let is_conditional = policy::is_conditional(&request.headers);
                 let asked = self.asked_for(&Question::of_parts(&request, peer));
                 let changes = self.changes(&request, peer);
-                let fetched = self.upstream.fetch(request, Some(body), peer).await?;
+                let fetched = self.upstreams.fetch(request, Some(body), peer).await?;
                 self.keep_if_slow(asked, &fetched);
                 if let Some(changes) = changes {
                     self.invalidate(changes, &fetched.head, peer).await;
@@ -97,7 +99,7 @@ impl<S: Store> Proxy<S> {
         self: &Arc<Self>,
         wanted: &WantedPage,
         request: &Parts,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> Result<Reply, Error> {
         let new = self.fetch(wanted, request, peer).await;
         let Some(old) = &wanted.old else { return new };
@@ -128,11 +130,11 @@ impl<S: Store> Proxy<S> {
         });
     }
 
-    fn log(&self, error: &Error, peer: SocketAddr) {
+    fn log(&self, error: &Error, peer: Peer) {
         self.errors.keep(error);
         if error.is_news() {
             if let Some(left_out) = self.faults.turn(error.kind().1) {
-                warn!(origin = %self.upstream.origin(), error = error.chain(), left_out, "origin failed");
+                warn!(origin = %self.upstreams, error = error.chain(), left_out, "origin failed");
             }
         } else if error.is_failure() {
             debug!(%peer, error = error.chain(), "request failed");
@@ -142,7 +144,7 @@ impl<S: Store> Proxy<S> {
     }
 
     /// Logs what the proxy answers by itself to a client's fault.
-    pub(super) fn log_refusal(&self, name: &'static str, reason: &str, peer: SocketAddr) {
+    pub(super) fn log_refusal(&self, name: &'static str, reason: &str, peer: Peer) {
         if let Some(left_out) = self.faults.turn(name) {
             info!(%peer, name, reason, left_out, "request refused");
         }

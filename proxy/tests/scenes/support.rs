@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use proxy::{AccessLog, Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
+use server::{BoundListener, ListenAddress, Workers};
 use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -293,6 +294,8 @@ impl Setup {
 /// A running proxy.
 pub(crate) struct Scene {
     pub(crate) address: SocketAddr,
+    /// The addresses of the `[[listen]]` of its settings.
+    pub(crate) others: Vec<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
     /// Its own, if there is to be one.
@@ -337,6 +340,11 @@ impl Scene {
         Self::serve(config, store, log).await
     }
 
+    /// A proxy with any store and these settings, parsed.
+    pub(crate) async fn of<S: Store>(config: Config, store: S) -> Self {
+        Self::serve(config, store, None).await
+    }
+
     /// The same with an access log that is open already.
     pub(crate) async fn logging<S: Store>(
         origin: SocketAddr,
@@ -349,13 +357,23 @@ impl Scene {
     }
 
     async fn serve<S: Store>(config: Config, store: S, log: Option<Arc<AccessLog>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listeners: Vec<_> = config
+            .listeners
+            .iter()
+            .map(|settings| BoundListener::bind(settings, "--listen").unwrap())
+            .collect();
+        let mut addresses = listeners.iter().map(|listener| match listener.address() {
+            ListenAddress::Tcp(address) => *address,
+            ListenAddress::Unix(_) => SocketAddr::from(([0; 4], 0)),
+        });
+        let (address, others) = (addresses.next().unwrap(), addresses.collect());
         let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store).with_access_log(log));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
-        let served = tokio::spawn(server::serve(listener, proxy, config.clients, stopped));
-        Self { address, stop: Some(stop), served, redis: None }
+        let served = async move {
+            server::serve_on(&Workers::here(), listeners, proxy, config.clients, stopped).await;
+        };
+        Self { address, others, stop: Some(stop), served: tokio::spawn(served), redis: None }
     }
 
     pub(crate) async fn get(&self, target: &str) -> Reply {

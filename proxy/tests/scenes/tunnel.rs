@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring::default_provider;
+use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Who signs the certificates of a test. Its files are removed at the end.
 pub(crate) struct Authority {
@@ -65,6 +67,37 @@ impl Authority {
         std::fs::write(&cert_file, cert.pem()).unwrap();
         std::fs::write(&key_file, key.serialize_pem()).unwrap();
         Pair { cert: cert_file, key: key_file }
+    }
+
+    /// A TLS connection to a server, which must show a certificate for this name. An address sends no name.
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        protocols: &[&str],
+        to: SocketAddr,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(self.roots()).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|&protocol| protocol.into()).collect();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(to).await?).await
+    }
+
+    /// An address whose connections are led on to a server by TLS.
+    pub(crate) async fn leading_to(self: &Arc<Self>, to: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, authority) = (listener.local_addr().unwrap(), self.clone());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let authority = authority.clone();
+                tokio::spawn(async move {
+                    let mut server = authority.connect("127.0.0.1", &["http/1.1"], to).await.unwrap();
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        address
     }
 
     /// What clients trust.

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::exchange;
 use super::front::{Front, Passed};
 use crate::alarm::in_time;
 use crate::limits::Admitted;
+use crate::peer::Peer;
 use crate::stopping::Stopping;
 use crate::{Clients, Handler};
 
@@ -41,7 +41,7 @@ enum Event<H: Handler> {
 
 /// The parts of a new connection, beside its stream.
 pub(crate) struct Start<H> {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) handler: Arc<H>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) stopping: Stopping,
@@ -142,8 +142,8 @@ mod tests {
     #[tokio::test]
     async fn the_task_of_an_idle_connection_is_small() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = listener.local_addr().unwrap();
-        let stream = TcpStream::connect(peer).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stream, peer) = (TcpStream::connect(address).await.unwrap(), Peer::from(address));
         let (clients, order) = (Arc::new(Clients::default()), Order::default());
         let admitted = Connections::new(clients.limits).admit(peer.ip()).unwrap();
         let (handler, stopping) = (Scripted::new(), Stopping::new(&order));

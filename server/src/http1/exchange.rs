@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +26,7 @@ use super::scan::HeadFault;
 use super::socket::Socket;
 use super::target::HiddenBytes;
 use crate::alarm::{Alarm, LazyTimer};
+use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::Stopping;
 use crate::{Clients, Handler};
@@ -76,7 +76,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
 /// The requests that hyper reads on a connection, and the handler that answers them.
 struct Exchange<'a, H: Handler> {
     handler: &'a Arc<H>,
-    peer: SocketAddr,
+    peer: Peer,
     /// The decision on the next request.
     decision: Mutex<Option<H::Decision>>,
     rest: Rest,

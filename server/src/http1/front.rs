@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 use super::head::{KeptHead, RequestHead};
 use super::writer::Unsent;
 use crate::alarm::Alarm;
+use crate::peer::Peer;
 use crate::{Answer, Clients, Decided, Handler};
 
 /// The most that is read at once. Longer heads are hyper's.
@@ -33,7 +33,7 @@ pub(crate) struct Front<'a, I, H: Handler> {
     pub(crate) stream: &'a mut I,
     pub(crate) handler: &'a Arc<H>,
     pub(crate) clients: &'a Clients,
-    pub(crate) peer: &'a SocketAddr,
+    pub(crate) peer: &'a Peer,
     /// When the last request was answered here, or the connection began.
     pub(crate) at_rest_since: Instant,
     idle: Alarm,
@@ -58,12 +58,7 @@ pub(crate) struct Passed<H: Handler> {
 }
 
 impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
-    pub(crate) fn new(
-        stream: &'a mut I,
-        handler: &'a Arc<H>,
-        clients: &'a Clients,
-        peer: &'a SocketAddr,
-    ) -> Self {
+    pub(crate) fn new(stream: &'a mut I, handler: &'a Arc<H>, clients: &'a Clients, peer: &'a Peer) -> Self {
         let (at_rest_since, idle) = (Instant::now(), Alarm::default());
         Self { stream, handler, clients, peer, at_rest_since, idle, step: Step::Rest }
     }
@@ -163,12 +158,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
     }
 }
 
-async fn look_up<H: Handler>(
-    handler: &Arc<H>,
-    lookup: H::Lookup,
-    head: KeptHead,
-    peer: SocketAddr,
-) -> Looked<H> {
+async fn look_up<H: Handler>(handler: &Arc<H>, lookup: H::Lookup, head: KeptHead, peer: Peer) -> Looked<H> {
     match handler.look_up(lookup, &head.borrow(), peer).await {
         Ok(answer) => Ok(answer),
         Err(decision) => Err(Passed { bytes: head.bytes, decision: Some(decision) }),

@@ -2,7 +2,6 @@
 //! of it over streams in memory.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -18,10 +17,11 @@ use tokio::time::Instant;
 
 use super::connection::{Start, converse};
 use crate::limits::Connections;
+use crate::peer::Peer;
 use crate::stopping::{Order, Stopping};
 use crate::{Answer, Clients, Decided, Handler, Record, Refused, RequestHead};
 
-pub(crate) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+pub(crate) const PEER: Peer = Peer::LOCAL;
 
 /// Decides by the beginning of a path: `/now` is answered at once, `/later` after a lookup; `/undecided` has a lookup that
 /// ends in a decision; anything else is decided at once and handled. Lookups, and what is handled at `/wait`, wait at a
@@ -77,7 +77,7 @@ impl Handler for Scripted {
     type Decision = String;
     type Record = Noted;
 
-    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, _: SocketAddr, _: Instant) -> Decided<Self> {
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, _: Peer, _: Instant) -> Decided<Self> {
         self.note(format!("decide {} {}", head.method(), head.target()));
         match first_segment(head.target()) {
             "now" => Decided::Answer(self.answer(head)),
@@ -90,7 +90,7 @@ impl Handler for Scripted {
         self: &Arc<Self>,
         lookup: String,
         head: &RequestHead<'_>,
-        _: SocketAddr,
+        _: Peer,
     ) -> Result<Answer<String, Noted>, String> {
         self.note(format!("look up {lookup}"));
         self.pass_gate().await;
@@ -100,7 +100,7 @@ impl Handler for Scripted {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        _: SocketAddr,
+        _: Peer,
         decision: Option<String>,
     ) -> (Response<Full<Bytes>>, Noted) {
         let (head, body) = request.into_parts();
@@ -119,7 +119,7 @@ impl Handler for Scripted {
         (Response::new(page(&target).into()), record)
     }
 
-    fn refused(&self, refused: Refused, _: u64, _: SocketAddr) -> String {
+    fn refused(&self, refused: Refused, _: u64, _: Peer) -> String {
         self.note(format!("refuse {}", refused.status));
         "Via: scripted\r\n".to_owned()
     }

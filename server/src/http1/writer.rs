@@ -61,7 +61,14 @@ impl<B: AsRef<[u8]>, R: Record> Unsent<B, R> {
         patience: Duration,
     ) -> Poll<io::Result<()>> {
         loop {
-            match poll_write(stream, cx, self.parts()) {
+            let is_whole = self.parts().iter().all(|part| part.is_empty());
+            let written = match is_whole {
+                // TLS may hold the last bytes back; of a socket this is no system call.
+                true => Pin::new(&mut *stream).poll_flush(cx).map_ok(|()| 0),
+                false => poll_write(stream, cx, self.parts()),
+            };
+            match written {
+                Poll::Ready(Ok(0)) if is_whole => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(written) => self.took(written?),
                 Poll::Pending => {
@@ -69,9 +76,6 @@ impl<B: AsRef<[u8]>, R: Record> Unsent<B, R> {
                     ready!(self.stalled.poll(cx, due));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-            }
-            if self.parts().iter().all(|part| part.is_empty()) {
-                return Poll::Ready(Ok(()));
             }
         }
     }

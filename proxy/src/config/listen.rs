@@ -1,0 +1,75 @@
+//! `listen` and `[[listen]]`: where the proxy listens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use server::{CertificateFiles, Certificates, ListenAddress, ListenSettings};
+
+use super::address;
+use super::settings::{Setting, Settings, Table};
+
+/// More than a process hands over to the next.
+const MOST: usize = 64;
+
+/// Reads the listeners: that of the flag and those of the file, which has a line or tables for them.
+pub(super) fn listeners(
+    flag: Option<Setting>,
+    tables: Vec<Table>,
+    settings: &mut Settings<'_>,
+) -> Option<Vec<ListenSettings>> {
+    let mut listeners = Vec::new();
+    if flag.is_some() || tables.is_empty() {
+        listeners.push(settings.take("listen", flag, "127.0.0.1:8000", address::listener).map(Into::into));
+    }
+    listeners.extend(tables.into_iter().map(|table| settings.within(table, of_table)));
+    if listeners.len() > MOST {
+        settings.fault(format!("listen: {} listeners are more than {MOST}", listeners.len()));
+    }
+    listeners.into_iter().collect()
+}
+
+/// One `[[listen]]`.
+fn of_table(mut settings: Settings<'_>) -> Option<ListenSettings> {
+    let address = settings.take("address", None, "", address::listener);
+    let certificates = certificates(&mut settings);
+    let balancers = settings.take("proxy_protocol", None, "", address::networks);
+    let (address, certificates, balancers) = (address?, certificates?, balancers?);
+    if matches!(address, ListenAddress::Unix(_)) && (certificates.is_some() || !balancers.is_empty()) {
+        settings.fault(format!(
+            "{}: certificates and proxy_protocol need an address and port: the clients of a Unix socket are on this machine",
+            settings.start()
+        ));
+        return None;
+    }
+    settings.finish();
+    Some(ListenSettings { address, certificates, balancers })
+}
+
+/// The certificates; `Some(None)` if there are none.
+fn certificates(settings: &mut Settings<'_>) -> Option<Option<Arc<Certificates>>> {
+    let given = settings.take_all("certificates.");
+    if given.is_empty() {
+        return Some(None);
+    }
+    let place = given[0].1.place.clone();
+    let mut files = BTreeMap::<usize, BTreeMap<String, String>>::new();
+    for (name, setting) in given {
+        let (index, name) = name.split_once('.').unwrap_or_default();
+        files.entry(index.parse().unwrap_or_default()).or_default().insert(name.to_owned(), setting.text);
+    }
+    let files: Result<Vec<_>, String> = files.into_values().map(pair).collect();
+    match files.map_err(|fault| vec![fault]).and_then(Certificates::load) {
+        Ok(certificates) => Some(Some(Arc::new(certificates))),
+        Err(faults) => {
+            faults.iter().for_each(|fault| settings.fault(format!("{place}: certificates: {fault}")));
+            None
+        }
+    }
+}
+
+fn pair(mut given: BTreeMap<String, String>) -> Result<CertificateFiles, String> {
+    let missing = || "each is written { cert = \"FILE\", key = \"FILE\" }".to_owned();
+    let mut take = |name| given.remove(name).ok_or_else(missing);
+    let files = CertificateFiles { cert: take("cert")?.into(), key: take("key")?.into() };
+    if given.is_empty() { Ok(files) } else { Err(missing()) }
+}

@@ -1,0 +1,88 @@
+//! The requests that an origin is for, by their hosts and paths.
+
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+
+use crate::request::target_of;
+
+/// The hosts and the paths of an origin; an empty list is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Exact, or `*.` and a domain, in lower case.
+    pub(crate) hosts: Vec<String>,
+    /// Exact, or with a trailing `*`.
+    pub(crate) paths: Vec<String>,
+}
+
+impl Share {
+    /// Whether the origin takes what no other one is for.
+    pub(super) fn is_rest(&self) -> bool {
+        self.hosts.is_empty() && self.paths.is_empty()
+    }
+
+    /// Whether a request is of these hosts and paths.
+    pub(super) fn takes(&self, head: &Parts) -> bool {
+        if self.is_rest() {
+            return false;
+        }
+        let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let path = target_of(&head.uri, &head.extensions).split('?').next().unwrap_or_default();
+        self.takes_host(host) && self.takes_path(path)
+    }
+
+    fn takes_host(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => name,
+            _ => host,
+        };
+        let matches = |pattern: &String| match pattern.strip_prefix('*') {
+            Some(domain) => name.len() > domain.len() && ends_with(name, domain),
+            None => name.eq_ignore_ascii_case(pattern),
+        };
+        self.hosts.is_empty() || self.hosts.iter().any(matches)
+    }
+
+    fn takes_path(&self, path: &str) -> bool {
+        let matches = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => path.starts_with(start),
+            None => path == pattern,
+        };
+        self.paths.is_empty() || self.paths.iter().any(matches)
+    }
+}
+
+fn ends_with(name: &str, end: &str) -> bool {
+    name.get(name.len() - end.len()..).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_for_an_origin_by_host_and_path() {
+        let list = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        for (hosts, paths, host, target, expected) in [
+            (&["a.example"][..], &[][..], "A.example:8000", "/x", true),
+            (&["a.example"], &[], "b.example", "/x", false),
+            (&["*.example"], &[], "a.b.example", "/", true),
+            (&["*.example"], &[], ".example", "/", false),
+            (&["*.example"], &[], "example", "/", false),
+            (&["[::1]"], &[], "[::1]:80", "/", true),
+            (&[], &["/api/*"], "a", "/api/x?y", true),
+            (&[], &["/api/*"], "a", "/apix", false),
+            (&[], &["/api/"], "a", "/api/?y", true),
+            (&[], &["/api/"], "a", "/api/x", false),
+            (&["a"], &["/api/*"], "b", "/api/", false),
+            (&["b", "a"], &["/x", "/api/*"], "a", "/api/", true),
+            (&[], &[], "a", "/", false),
+        ] {
+            let share = Share { hosts: list(hosts), paths: list(paths) };
+            let head = Request::get(target).header(HOST, host).body(()).unwrap().into_parts().0;
+            assert_eq!(share.takes(&head), expected, "{hosts:?} {paths:?} {host}{target}");
+        }
+        assert!(Share::default().is_rest());
+    }
+}

@@ -1,0 +1,371 @@
+//! The origins behind the proxy: which of them a request is for, and which of those it goes to.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::body::{Body as _, Incoming};
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode, Uri};
+use server::Peer;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::health::{Ejection, OriginHealth, Standing};
+use super::share::Share;
+use super::{Fetched, Origin, OriginDeadlines, OriginError, OriginLimits, Unanswered, Upstream};
+
+/// The origins, and how failures among them are met.
+#[derive(Clone, Debug)]
+pub struct Origins {
+    /// At least one.
+    pub all: Vec<Origin>,
+    pub(crate) ejection: Ejection,
+    /// The retries for each request.
+    pub(crate) retry_budget: f64,
+    /// Whether each origin is asked for a page now and then.
+    pub(crate) probe: Option<Probe>,
+}
+
+/// A request that asks an origin whether it is well.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    /// What it asks for.
+    pub(crate) target: Uri,
+    pub(crate) every: Duration,
+}
+
+impl fmt::Display for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<_> = self.all.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// All origins, in groups that serve the same requests.
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    groups: Vec<OriginGroup>,
+    ejection: Ejection,
+    retries: Budget,
+}
+
+/// Origins that serve the same requests.
+#[derive(Debug)]
+struct OriginGroup {
+    share: Share,
+    members: Vec<Member>,
+    /// Held while one is left out, so that not too many are.
+    ejecting: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Member {
+    upstream: Upstream,
+    health: OriginHealth,
+    weight: u32,
+    is_backup: bool,
+}
+
+/// An origin as operators see it.
+#[derive(Clone, Debug)]
+pub(crate) struct OriginState {
+    pub(crate) url: String,
+    pub(crate) is_up: bool,
+    pub(crate) is_ejected: bool,
+    /// Requests that it has.
+    pub(crate) in_flight: usize,
+}
+
+/// Ends a trial whose request is given up.
+struct Trial<'a>(Option<&'a OriginHealth>);
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if let Some(health) = self.0 {
+            health.was_left();
+        }
+    }
+}
+
+impl Upstreams {
+    pub(crate) fn new(origins: &Origins, deadlines: OriginDeadlines, limits: OriginLimits) -> Self {
+        let now = Instant::now();
+        let mut groups: Vec<OriginGroup> = Vec::new();
+        for origin in &origins.all {
+            let member = Member {
+                upstream: Upstream::new(origin.clone(), deadlines, limits),
+                health: OriginHealth::new(now),
+                weight: origin.weight,
+                is_backup: origin.is_backup,
+            };
+            match groups.iter_mut().find(|group| group.share == origin.share) {
+                Some(group) => group.members.push(member),
+                None => groups.push(OriginGroup {
+                    share: origin.share.clone(),
+                    members: vec![member],
+                    ejecting: Mutex::default(),
+                }),
+            }
+        }
+        Self { groups, ejection: origins.ejection, retries: Budget::new(origins.retry_budget) }
+    }
+
+    /// Asks each origin of several now and then whether it is well, until this is dropped.
+    pub(crate) fn watch(self: &Arc<Self>, probe: &Probe) {
+        for (group, members) in self.groups.iter().map(|group| group.members.len()).enumerate() {
+            for member in (0..members).filter(|_| members > 1) {
+                tokio::spawn(watch(Arc::downgrade(self), (group, member), probe.clone()));
+            }
+        }
+    }
+
+    async fn probe(&self, (group, member): (usize, usize), probe: &Probe) {
+        let group = &self.groups[group];
+        let member = &group.members[member];
+        let mut head = Request::new(()).into_parts().0;
+        head.uri = probe.target.clone();
+        head.headers.insert(HOST, member.upstream.origin().host());
+        let began = Instant::now();
+        let answer = timeout(probe.every, member.upstream.fetch(head, None, Peer::LOCAL)).await;
+        let is_well = matches!(&answer, Ok(Ok(fetched)) if fetched.head.status.as_u16() < 400);
+        let now = Instant::now();
+        match (is_well, member.health.standing(now)) {
+            (false, _) => self.note_failure(group, member, now),
+            // Of one that is in, only requests tell how fast it is.
+            (true, Standing::In) => {}
+            (true, _) => member.health.succeeded(now - began, now),
+        }
+    }
+
+    /// Asks an origin, and another one if the first gives no answer and the request may be sent twice.
+    pub(crate) async fn fetch(
+        &self,
+        head: Parts,
+        body: Option<Incoming>,
+        peer: Peer,
+    ) -> Result<Fetched, OriginError> {
+        let Some(group) = self.group(&head) else { return Err(OriginError::None) };
+        let [only] = &group.members[..] else { return self.fetch_of(group, head, body, peer).await };
+        only.upstream.fetch(head, body, peer).await.map_err(|unanswered| unanswered.error)
+    }
+
+    /// The origins that a request is for.
+    fn group(&self, head: &Parts) -> Option<&OriginGroup> {
+        let of_all = self.groups.iter().find(|group| group.share.is_rest());
+        self.groups.iter().find(|group| group.share.takes(head)).or(of_all)
+    }
+
+    async fn fetch_of(
+        &self,
+        group: &OriginGroup,
+        head: Parts,
+        body: Option<Incoming>,
+        peer: Peer,
+    ) -> Result<Fetched, OriginError> {
+        self.retries.deposit();
+        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        let is_repeatable = !has_body && [Method::GET, Method::HEAD].contains(&head.method);
+        let first = group.pick(None, is_repeatable);
+        let unanswered = match self.fetch_from(group, first, head.clone(), body, peer).await {
+            Ok(fetched) => return Ok(fetched),
+            Err(unanswered) => unanswered,
+        };
+        let again = match unanswered.unsent {
+            Some(body) => Some(body),
+            None => (is_repeatable && unanswered.is_silent).then_some(None),
+        };
+        let Some(body) = again.filter(|_| self.retries.withdraw()) else { return Err(unanswered.error) };
+        let second = group.pick(Some(first), false);
+        let answer = self.fetch_from(group, second, head, body, peer).await;
+        answer.map_err(|unanswered| match unanswered.error {
+            OriginError::Connect(cause) => OriginError::Gone(cause),
+            error => error,
+        })
+    }
+
+    /// Asks one origin of several, and notes how it answers.
+    async fn fetch_from(
+        &self,
+        group: &OriginGroup,
+        member: usize,
+        head: Parts,
+        body: Option<Incoming>,
+        peer: Peer,
+    ) -> Result<Fetched, Unanswered> {
+        let (member, began) = (&group.members[member], Instant::now());
+        let mut trial = Trial(Some(&member.health));
+        let answer = member.upstream.fetch(head, body, peer).await;
+        let now = Instant::now();
+        let is_failure = match &answer {
+            Ok(fetched) => is_failure(fetched.head.status),
+            Err(unanswered) if unanswered.error.is_of_origin() => true,
+            // The client's fault says nothing of the origin.
+            Err(_) => return answer,
+        };
+        trial.0 = None;
+        match is_failure {
+            false => member.health.succeeded(now - began, now),
+            true => self.note_failure(group, member, now),
+        }
+        answer
+    }
+
+    fn note_failure(&self, group: &OriginGroup, member: &Member, now: Instant) {
+        let _one_at_a_time = group.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if member.health.failed(self.ejection, now, || group.may_spare_one(now)) {
+            let origin = member.upstream.origin();
+            warn!(%origin, "origin left out: it failed {} times in a row", self.ejection.after);
+        }
+    }
+
+    /// The origins that a request is for, if there are others.
+    pub(crate) fn named(&self, head: &Parts) -> Vec<String> {
+        if self.groups.iter().map(|group| group.members.len()).sum::<usize>() < 2 {
+            return Vec::new();
+        }
+        let members = self.group(head).map(|group| &group.members[..]).unwrap_or_default();
+        members.iter().map(|member| member.upstream.origin().to_string()).collect()
+    }
+
+    /// Each origin, for operators.
+    pub(crate) fn states(&self) -> Vec<OriginState> {
+        let now = Instant::now();
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        let state = |member: &Member| OriginState {
+            url: member.upstream.origin().to_string(),
+            is_up: !member.upstream.is_away(),
+            is_ejected: member.health.standing(now) != Standing::In,
+            in_flight: member.upstream.in_flight(),
+        };
+        members.map(state).collect()
+    }
+
+    /// How long a follower waits for the leader's answer: as long as it would wait for its own.
+    pub(crate) fn patience(&self) -> Duration {
+        let all = self.groups.iter().flat_map(|group| &group.members);
+        all.map(|member| member.upstream.patience()).max().unwrap_or_default()
+    }
+}
+
+/// Asks one origin now and then.
+async fn watch(upstreams: Weak<Upstreams>, place: (usize, usize), probe: Probe) {
+    loop {
+        sleep(probe.every).await;
+        let Some(upstreams) = upstreams.upgrade() else { return };
+        upstreams.probe(place, &probe).await;
+    }
+}
+
+impl fmt::Display for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<_> = self.states().into_iter().map(|state| state.url).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+impl OriginGroup {
+    /// The place of the origin that gets a request: of two that are drawn, the cheaper one. One that was left out for long
+    /// enough gets a request that may be sent twice.
+    fn pick(&self, not: Option<usize>, may_try: bool) -> usize {
+        let now = Instant::now();
+        let is_due = |member: &Member| member.health.standing(now) == Standing::Trial;
+        if may_try
+            && let Some(place) = self.members.iter().position(is_due)
+            && self.members[place].health.begin_trial(now)
+        {
+            info!(origin = %self.members[place].upstream.origin(), "origin tried again");
+            return place;
+        }
+        let among = |is_wanted: &dyn Fn(&Member) -> bool| -> Vec<usize> {
+            let places = (0..self.members.len()).filter(|place| Some(*place) != not);
+            places.filter(|place| is_wanted(&self.members[*place])).collect()
+        };
+        let is_in = |member: &Member| member.health.standing(now) == Standing::In;
+        let mut candidates = among(&|member| !member.is_backup && is_in(member));
+        if candidates.is_empty() {
+            candidates = among(&is_in);
+        }
+        if candidates.is_empty() {
+            candidates = among(&|_| true);
+        }
+        self.cheaper_of_two(&candidates, now)
+    }
+
+    fn cheaper_of_two(&self, candidates: &[usize], now: Instant) -> usize {
+        let draw = |count: usize| rand::random_range(0..count.max(1));
+        let first = draw(candidates.len());
+        // Another one than the first.
+        let second = (first + 1 + draw(candidates.len().saturating_sub(1))) % candidates.len().max(1);
+        let cost = |place: usize| {
+            let member = &self.members[place];
+            member.health.cost(member.upstream.in_flight(), member.weight, now)
+        };
+        match (candidates.get(first), candidates.get(second)) {
+            (Some(&first), Some(&second)) if cost(second) < cost(first) => second,
+            (Some(&first), _) => first,
+            // Only of a group without members, which there is not.
+            (None, _) => 0,
+        }
+    }
+
+    /// Whether one more may be left out: at most half are.
+    fn may_spare_one(&self, now: Instant) -> bool {
+        let out = self.members.iter().filter(|member| member.health.standing(now) != Standing::In).count();
+        (out + 1) * 2 <= self.members.len()
+    }
+}
+
+/// Answers of an origin that is not in order, or of one that is away behind another proxy.
+fn is_failure(status: StatusCode) -> bool {
+    [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&status)
+}
+
+/// The requests that may be sent twice: a part of all, and some at once. Without a bound retries would double the load of
+/// origins that fail for their load.
+#[derive(Debug)]
+struct Budget {
+    /// In thousandths of a retry.
+    left: AtomicU64,
+    of_each: u64,
+}
+
+impl Budget {
+    /// So many at once: those that one origin has when it ends.
+    const MOST: u64 = 100_000;
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1")]
+    fn new(of_each: f64) -> Self {
+        let of_each = (of_each * 1000.0) as u64;
+        Self { left: AtomicU64::new(if of_each > 0 { Self::MOST } else { 0 }), of_each }
+    }
+
+    fn deposit(&self) {
+        let add = |left| (left < Self::MOST).then(|| Self::MOST.min(left + self.of_each));
+        let _ = self.left.fetch_update(Relaxed, Relaxed, add);
+    }
+
+    fn withdraw(&self) -> bool {
+        self.left.fetch_update(Relaxed, Relaxed, |left: u64| left.checked_sub(1000)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_a_part_of_the_requests_and_some_at_once() {
+        let budget = Budget::new(0.2);
+        assert_eq!((0..1000).filter(|_| budget.withdraw()).count(), 100);
+        for _ in 0..10 {
+            budget.deposit();
+        }
+        assert_eq!((0..1000).filter(|_| budget.withdraw()).count(), 2);
+        let none = Budget::new(0.0);
+        none.deposit();
+        assert!(!none.withdraw());
+    }
+}

@@ -1,0 +1,204 @@
+//! Several origins: which one a request goes to, and what becomes of it when that one fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use proxy::MemoryStore;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::support::{Origin, Scene, Script, answer, page};
+
+/// A proxy before these origins, each with further lines.
+async fn before(origins: &[(&Origin, &str)], settings: &str) -> Scene {
+    let table = |(origin, lines): &(&Origin, &str)| {
+        format!("[[origin]]\nurl = \"http://{}\"\n{lines}\n", origin.address)
+    };
+    let tables: String = origins.iter().map(table).collect();
+    Scene::before(&[], MemoryStore::new(1 << 20), &format!("{settings}\n{tables}")).await
+}
+
+/// An origin that says its name, after a while.
+async fn named(name: &'static str, pause: Duration) -> Origin {
+    let (origin, mut requests) = Origin::piecewise().await;
+    tokio::spawn(async move {
+        while let Some(pieces) = requests.recv().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                let _ = pieces.send(page("", name)).await;
+            });
+        }
+    });
+    origin
+}
+
+/// An origin that says its name at once, on a connection for each request.
+async fn quick(name: &'static str) -> Origin {
+    Origin::new(move |_, _| Script::Close(page("", name))).await
+}
+
+#[tokio::test]
+async fn hosts_and_paths_choose_and_the_rest_goes_to_the_origin_without_either() {
+    let [api, shop, rest] = [quick("api").await, quick("shop").await, quick("rest").await];
+    let scene =
+        before(&[(&api, "paths = [\"/api/*\"]"), (&shop, "hosts = [\"*.shop.example\"]"), (&rest, "")], "")
+            .await;
+    for (host, path, name) in [
+        ("a", "/api/x", "api"),
+        ("www.shop.example:8000", "/api/x", "api"),
+        ("www.shop.example:8000", "/x", "shop"),
+        ("shop.example", "/x", "rest"),
+        ("a", "/", "rest"),
+    ] {
+        let reply = scene.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(reply.text(), name, "{host}{path}");
+    }
+    let alone = before(&[(&api, "paths = [\"/api/*\"]")], "").await;
+    let reply = alone.get("/x").await;
+    assert_eq!((reply.status(), reply.cache().as_str()), (404, "BYPASS fwd=bypass; detail=no-origin"));
+}
+
+#[tokio::test]
+async fn a_slow_origin_gets_few_requests() {
+    let quick = [quick("a").await, quick("b").await];
+    let slow = named("slow", Duration::from_millis(40)).await;
+    let scene = before(&[(&quick[0], ""), (&quick[1], ""), (&slow, "")], "").await;
+    for _ in 0..300 {
+        assert_eq!(scene.get("/").await.status(), 200);
+    }
+    assert!(slow.count() <= 30, "{}", slow.count());
+    assert!(quick.iter().all(|origin| origin.count() >= 50));
+}
+
+#[tokio::test]
+async fn an_origin_that_is_gone_costs_no_get() {
+    let [one, other] = [quick("one").await, quick("other").await];
+    let address = one.address;
+    let scene = before(&[(&one, ""), (&other, "")], "").await;
+    for _ in 0..10 {
+        assert_eq!(scene.get("/").await.status(), 200);
+    }
+    one.stop().await;
+    for _ in 0..50 {
+        assert_eq!(scene.get("/").await.status(), 200);
+        // Nothing was sent to the one that is gone.
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+        assert_eq!(scene.send(post).await.text(), "other");
+    }
+    assert!(other.seen().iter().filter(|seen| seen.line.starts_with("POST")).all(|seen| seen.body == b"abc"));
+    drop(TcpListener::bind(address).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_request_that_may_have_been_read_is_sent_again_only_if_it_changes_nothing() {
+    let cut = Origin::new(|_, _| Script::Close(Vec::new())).await;
+    let good = quick("good").await;
+    for (request, may_fail) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", false),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", true),
+        ("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+    ] {
+        let scene = before(&[(&cut, ""), (&good, "")], "[origins]\neject_after = 1000").await;
+        let mut statuses = Vec::new();
+        for _ in 0..30 {
+            statuses.push(scene.send(request).await.status());
+        }
+        assert_eq!(statuses.contains(&502), may_fail, "{request:?} {statuses:?}");
+        assert!(statuses.iter().all(|status| [200, 502].contains(status)));
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_answers_503_is_left_out_after_three() {
+    let (ill, mut requests) = Origin::piecewise().await;
+    let good = quick("good").await;
+    let scene = Arc::new(before(&[(&ill, ""), (&good, "")], "[origins]\neject_for = \"60s\"").await);
+    let (mut asked, mut waiting) = (Vec::new(), Vec::new());
+    while waiting.len() < 3 {
+        let scene = scene.clone();
+        asked.push(tokio::spawn(async move { scene.get("/").await.status() }));
+        if let Ok(Some(pieces)) = timeout(Duration::from_millis(20), requests.recv()).await {
+            waiting.push(pieces);
+        }
+    }
+    for pieces in waiting {
+        pieces.send(answer("503 Service Unavailable", "", "ill")).await.unwrap();
+    }
+    let mut statuses = Vec::new();
+    for asked in asked {
+        statuses.push(asked.await.unwrap());
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 3, "a 503 is relayed");
+    for _ in 0..50 {
+        assert_eq!(scene.get("/").await.text(), "good");
+    }
+    assert_eq!(ill.count(), 3);
+}
+
+#[tokio::test]
+async fn an_origin_that_was_left_out_is_tried_again() {
+    let ill = Origin::new(|_, number| match number {
+        1 => Script::Close(answer("503 Service Unavailable", "", "ill")),
+        _ => Script::Close(page("", "well")),
+    })
+    .await;
+    let good = quick("good").await;
+    let settings = "[origins]\neject_after = 1\neject_for = \"200ms\"";
+    let scene = before(&[(&ill, ""), (&good, "")], settings).await;
+    while scene.get("/").await.text() != "ill" {}
+    assert_eq!(scene.get("/").await.text(), "good");
+    while scene.get("/").await.text() != "well" {}
+}
+
+#[tokio::test]
+async fn all_gone_is_503_at_once_or_the_stale_page() {
+    let [one, other] = [quick("page").await, quick("page").await];
+    let settings = "[[cache_page]]\npath = \"/p/\"\ntimeout = 1\nstale_if_error = 60\n";
+    let scene = before(&[(&one, ""), (&other, "")], settings).await;
+    assert_eq!(scene.get("/p/").await.status(), 200);
+    one.stop().await;
+    other.stop().await;
+    let reply = scene.get("/").await;
+    assert_eq!((reply.status(), reply.cache().as_str()), (503, "BYPASS fwd=bypass; detail=origins-gone"));
+    assert_eq!(reply.header("retry-after"), "1");
+    while scene.get("/p/").await.cache().starts_with("HIT hit; ttl=") {}
+    let reply = scene.get("/p/").await;
+    assert_eq!((reply.status(), reply.text()), (200, "page"));
+    assert!(reply.cache().contains("stale-if-error"), "{}", reply.cache());
+}
+
+#[tokio::test]
+async fn a_backup_is_asked_only_while_the_others_are_left_out() {
+    let [main, backup] = [quick("main").await, quick("backup").await];
+    let scene = before(&[(&main, ""), (&backup, "backup = true")], "[origins]\neject_for = \"60s\"").await;
+    for _ in 0..20 {
+        assert_eq!(scene.get("/").await.text(), "main");
+    }
+    main.stop().await;
+    for _ in 0..20 {
+        assert_eq!(scene.get("/").await.text(), "backup");
+    }
+}
+
+#[tokio::test]
+async fn probes_leave_an_origin_out_and_bring_it_back_without_a_request() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let asked = is_well.clone();
+    let ill = Origin::new(move |seen, _| match asked.load(Relaxed) || seen.line.starts_with("GET /x") {
+        true => Script::Close(page("", "well")),
+        false => Script::Close(answer("500 Internal Server Error", "", "ill")),
+    })
+    .await;
+    let good = quick("good").await;
+    let settings = "[origins]\nprobe = \"/healthz\"\nprobe_interval = \"20ms\"\neject_for = \"60s\"";
+    let scene = before(&[(&ill, ""), (&good, "")], settings).await;
+    while ill.count() < 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..30 {
+        assert_eq!(scene.get("/x").await.text(), "good");
+    }
+    is_well.store(true, Relaxed);
+    while scene.get("/x").await.text() != "well" {}
+}

@@ -1,0 +1,197 @@
+//! Accepts connections on all listeners, and deals them out to the workers.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
+use tracing::{debug, info, warn};
+
+use crate::http1::connection::{Start, converse};
+use crate::http1::farewell::{FAREWELL, farewell};
+use crate::limits::Connections;
+use crate::listener::{Accepted, BoundListener, Entrance};
+use crate::peer::Peer;
+use crate::refused::Refused;
+use crate::stopping::{Order, Stopping};
+use crate::tls::{Certificates, speaks_http2};
+use crate::{Clients, Handler, Workers, http2, proxied};
+
+/// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves connections, a task each, dealt out to workers, until `shutdown` completes; then lets requests under way
+/// finish.
+pub async fn serve_on<H: Handler>(
+    workers: &Workers,
+    listeners: Vec<BoundListener>,
+    handler: Arc<H>,
+    clients: Clients,
+    shutdown: impl Future<Output = ()>,
+) {
+    let connections = Connections::new(clients.limits);
+    let (clients, patience) = (Arc::new(clients), clients.deadlines.shutdown);
+    let order = Order::default();
+    let watches = watch(&listeners);
+    let (mut shutdown, mut turn) = (pin!(shutdown), 0);
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listeners, &mut turn) => accepted,
+            () = &mut shutdown => break,
+        };
+        let (stream, peer, entrance) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause(&error).await;
+                continue;
+            }
+        };
+        match connections.admit(peer.ip()) {
+            Ok(admitted) => {
+                let (handler, clients, stopping) = (handler.clone(), clients.clone(), Stopping::new(&order));
+                let start = Start { peer, handler, clients, stopping, _admitted: admitted };
+                begin(workers, stream, entrance, start);
+            }
+            Err(full) => {
+                debug!(%peer, ?full, "connection refused");
+                let place = connections.farewell();
+                let refused = Refused::from(full);
+                let is_told = place.is_some() && entrance.tls.is_none();
+                let bytes = if is_told { refused.text().len() as u64 } else { 0 };
+                let headers = format!("Retry-After: 1\r\n{}", handler.refused(refused, bytes, peer));
+                if is_told {
+                    tokio::spawn(turn_away(stream, refused, headers, place));
+                }
+            }
+        }
+    }
+    // The ports close first, so that another server can have them.
+    drop((listeners, watches));
+    drain(order, &connections, patience).await;
+}
+
+/// The next connection of any listener. None of them waits for another one's crowd.
+async fn accept<'a>(
+    listeners: &'a [BoundListener],
+    turn: &mut usize,
+) -> io::Result<(Accepted, Peer, &'a Entrance)> {
+    poll_fn(|cx| {
+        *turn = turn.wrapping_add(1);
+        for index in 0..listeners.len() {
+            let listener = &listeners[(*turn + index) % listeners.len()];
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, &listener.entrance)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Begins a connection on the worker whose turn it is.
+fn begin<H: Handler>(workers: &Workers, stream: Accepted, entrance: &Entrance, start: Start<H>) {
+    let worker = workers.next();
+    match stream {
+        Accepted::Unix(stream) => drop(worker.spawn(converse(stream, file_moved_here, start))),
+        Accepted::Tcp(stream) if entrance.is_open(&start.peer) => {
+            drop(worker.spawn(converse(stream, moved_here, start)));
+        }
+        Accepted::Tcp(stream) => drop(worker.spawn(enter(stream, entrance.clone(), start))),
+    }
+}
+
+/// Has a connection pass the entrance, and serves it in the protocol that the client speaks.
+async fn enter<H: Handler>(stream: TcpStream, entrance: Entrance, mut start: Start<H>) {
+    let passed = tokio::select! {
+        passed = pass(stream, &entrance, &mut start.peer, start.clients.deadlines.head) => passed,
+        () = start.stopping.ordered() => return,
+    };
+    match passed {
+        Err(error) => debug!(peer = %start.peer, %error, "connection not begun"),
+        Ok(Entered::Plain(stream)) => converse(stream, Ok, start).await,
+        Ok(Entered::Tls(stream)) if speaks_http2(&stream) => http2::serve(*stream, start).await,
+        Ok(Entered::Tls(mut stream)) => {
+            converse(&mut *stream, Ok, start).await;
+            // The end of TLS. A client that has gone does not hear it.
+            let _ = timeout(FAREWELL, stream.shutdown()).await;
+        }
+    }
+}
+
+/// A connection that has passed the entrance.
+enum Entered {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Asks the load balancer for its client, and speaks TLS with that.
+async fn pass(
+    stream: TcpStream,
+    entrance: &Entrance,
+    peer: &mut Peer,
+    patience: Duration,
+) -> io::Result<Entered> {
+    let mut stream = moved_here(stream)?;
+    if entrance.names_client(peer)
+        && let Some(address) = proxied::client(&mut stream).await?
+    {
+        peer.address = address;
+    }
+    match &entrance.tls {
+        None => Ok(Entered::Plain(stream)),
+        Some((handshakes, _)) => {
+            peer.is_tls = true;
+            Ok(Entered::Tls(Box::new(handshakes.accept(stream, patience).await?)))
+        }
+    }
+}
+
+/// Answers a connection for which there is no place but one to say so.
+async fn turn_away(stream: Accepted, refused: Refused, headers: String, place: impl Sized) {
+    match stream {
+        Accepted::Tcp(mut stream) => farewell(&mut stream, refused, &headers).await,
+        Accepted::Unix(mut stream) => farewell(&mut stream, refused, &headers).await,
+    }
+    drop(place);
+}
+
+/// A connection was accepted on the first worker; from here on its events come to this one.
+fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
+    let _ = stream.set_nodelay(true);
+    TcpStream::from_std(stream)
+}
+
+/// The same for a Unix socket.
+fn file_moved_here(stream: UnixStream) -> io::Result<UnixStream> {
+    UnixStream::from_std(stream.into_std()?)
+}
+
+async fn pause(error: &io::Error) {
+    warn!(%error, "cannot accept a connection");
+    sleep(ACCEPT_PAUSE).await;
+}
+
+/// Looks now and then whether certificates have changed, until it is dropped.
+fn watch(listeners: &[BoundListener]) -> JoinSet<()> {
+    let certificates = listeners.iter().filter_map(|listener| listener.entrance.tls.as_ref());
+    certificates.map(|(_, certificates)| certificates.clone()).map(Certificates::watch).collect()
+}
+
+/// Tells the connections, and waits for them.
+async fn drain(order: Order, connections: &Connections, deadline: Duration) {
+    let open = connections.open();
+    drop(order);
+    match timeout(deadline, connections.closed()).await {
+        Ok(()) => info!("stopped: all requests are finished"),
+        Err(_) => warn!(open, "stopped with requests under way: their deadline has passed"),
+    }
+}

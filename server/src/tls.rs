@@ -1,0 +1,186 @@
+//! TLS towards clients: the certificates, by the name that a client asks for, and the handshake.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::client::verify_server_name;
+use rustls::crypto::ring::{Ticketer, default_provider};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{interval, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::{info, warn};
+
+/// HTTP/2 where the client speaks it.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// How often the times of the files are looked at.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The handshakes of a listener at a time: clients that begin one and do not end it take no place from connections that are
+/// served, of which there may be more.
+const HANDSHAKES: usize = 4096;
+
+/// The files of a certificate, with those that it is signed by, and of its key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, followed by those that it is signed by.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// The certificates of a listener. New ones take the place of old ones while it serves; connections that there are keep theirs.
+#[derive(Debug)]
+pub struct Certificates(RwLock<Arc<Loaded>>);
+
+/// Certificates as they were read.
+#[derive(Debug)]
+struct Loaded {
+    files: Vec<CertificateFiles>,
+    /// When each file was last changed, before it was read.
+    changed: Vec<Option<SystemTime>>,
+    keys: Vec<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// Reads the files; the faults of all of them together.
+    pub fn load(files: Vec<CertificateFiles>) -> Result<Self, Vec<String>> {
+        Loaded::read(files).map(|loaded| Self(RwLock::new(Arc::new(loaded))))
+    }
+
+    /// Takes the certificates of another.
+    pub fn replace(&self, other: &Self) {
+        let loaded = other.loaded();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
+
+    /// Reads the files anew if one of them has changed. If one has a fault, the certificates stay as they are.
+    pub fn refresh(&self) {
+        let now = self.loaded();
+        if changed(&now.files) == now.changed {
+            return;
+        }
+        match Loaded::read(now.files.clone()) {
+            Ok(loaded) => {
+                info!(certificates = loaded.keys.len(), "certificates replaced");
+                *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+            }
+            Err(faults) => warn!(faults = faults.join("; "), "certificates kept: the new ones have faults"),
+        }
+    }
+
+    /// Looks now and then whether the files have changed.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut look = interval(LOOK);
+        loop {
+            look.tick().await;
+            self.refresh();
+        }
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    /// The first certificate for the name, or, for a client that names none, the first of all. Another name is refused.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let loaded = self.loaded();
+        let Some(name) = hello.server_name() else { return loaded.keys.first().cloned() };
+        let name = ServerName::try_from(name).ok()?;
+        loaded.keys.iter().find(|key| is_for(key, &name)).cloned()
+    }
+}
+
+/// Whether a certificate is for a name, as clients would check it.
+fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let certificate = key.end_entity_cert().and_then(ParsedCertificate::try_from);
+    certificate.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
+}
+
+impl Loaded {
+    fn read(files: Vec<CertificateFiles>) -> Result<Self, Vec<String>> {
+        let changed = changed(&files);
+        let (mut keys, mut faults) = (Vec::new(), Vec::new());
+        for pair in &files {
+            match certified(pair) {
+                Ok(key) => keys.push(Arc::new(key)),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() { Ok(Self { files, changed, keys }) } else { Err(faults) }
+    }
+}
+
+fn changed(files: &[CertificateFiles]) -> Vec<Option<SystemTime>> {
+    let paths = files.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+    paths.map(|path| fs::metadata(path).and_then(|file| file.modified()).ok()).collect()
+}
+
+fn certified(files: &CertificateFiles) -> Result<CertifiedKey, String> {
+    let CertificateFiles { cert, key } = files;
+    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(|error| format!("{} cannot be read: {error}", cert.display()))?;
+    if chain.is_empty() {
+        return Err(format!("{} holds no certificate in PEM", cert.display()));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| format!("{} holds no key in PEM: {error}", key.display()))?;
+    CertifiedKey::from_der(chain, secret, &default_provider())
+        .map_err(|error| format!("{} and {}: {error}", cert.display(), key.display()))
+}
+
+/// Makes TLS of the connections of a listener.
+#[derive(Clone)]
+pub(crate) struct Handshakes {
+    acceptor: TlsAcceptor,
+    places: Arc<Semaphore>,
+}
+
+impl Handshakes {
+    /// With these certificates.
+    pub(crate) fn new(certificates: Arc<Certificates>) -> io::Result<Self> {
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+        // Early data stays off, as it is by default: it could be sent again by others.
+        let mut config = config.with_no_client_auth().with_cert_resolver(certificates);
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        config.ticketer = Ticketer::new().map_err(io::Error::other)?;
+        let places = Arc::new(Semaphore::new(HANDSHAKES));
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), places })
+    }
+
+    /// Makes TLS of a connection within this time, if there is a place.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+        patience: Duration,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let _place =
+            self.places.try_acquire().map_err(|_| io::Error::other("too many handshakes at once"))?;
+        timeout(patience, self.acceptor.accept(stream)).await?
+    }
+}
+
+impl fmt::Debug for Handshakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handshakes")
+    }
+}
+
+/// Whether the client speaks HTTP/2 on this connection.
+pub(crate) fn speaks_http2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
+}
