@@ -28,10 +28,8 @@ fn matchers(text: &str) -> BTreeSet<(String, String)> {
     let text = text.replace("\\\"", "\"");
     for label in ["outcome", "direction"] {
         for rest in text.split(label).skip(1) {
-            let rest = rest.trim_start_matches(['=', '!', '~']);
-            let Some(values) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) else {
-                continue;
-            };
+            let compared = ["=~\"", "!~\"", "!=\"", "=\""].iter().find_map(|begin| rest.strip_prefix(begin));
+            let Some(values) = compared.and_then(|rest| rest.split('"').next()) else { continue };
             found.extend(values.split('|').map(|value| (label.to_owned(), value.to_owned())));
         }
     }
