@@ -51,6 +51,7 @@ mod parts;
 mod pass;
 mod program;
 mod purge;
+mod purge_checker;
 mod redis;
 mod refusals;
 mod semantics;
