@@ -48,7 +48,11 @@ impl<S: Store> Proxy<S> {
         let look = Look { proxy: self, rule, question, began, values };
         self.want_log(began);
         match look.page(id).await {
-            Ok(lookup) => self.unpurged(lookup, began).await,
+            Ok(lookup) => {
+                let lookup = self.unpurged(lookup, began).await;
+                self.drop_for_django(&lookup, id, rule, question).await;
+                lookup
+            }
             Err(error) => {
                 debug!(key = %id.key(), %error, "not read");
                 let miss = if error.is_outage() { Miss::Store } else { Miss::Unusable };

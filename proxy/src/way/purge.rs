@@ -15,9 +15,10 @@ use super::lookup::{Found, Lookup};
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
-use crate::key::VaryMarker;
+use crate::key::{Keys, PageId, VaryMarker};
 use crate::page::entry::Entry;
 use crate::page::stored::StoredPage;
+use crate::policy::Rule;
 use crate::purge::{
     LoggedPurge, Misread, Purge, PurgeId, PurgeOrder, Since, Stamp, Tags, Target, TargetKind, encoded,
     host_of, invalidated_groups, url_of,
@@ -136,6 +137,29 @@ impl<S: Store> Proxy<S> {
             Verdict::Valid => Lookup::Hit(found),
             Verdict::Stale(ended) => Lookup::Hit(Found { ended: Some(ended), ..found }),
             Verdict::Purged | Verdict::Ahead => Lookup::Miss(Miss::Purged, found.marker),
+        }
+    }
+}
+
+impl<S: Store> Proxy<S> {
+    /// Deletes a purged page that a Django shares, which does not read the log: else it would answer with the page when it is
+    /// asked for a new one.
+    pub(super) async fn drop_for_django(
+        &self,
+        lookup: &Lookup,
+        id: &PageId,
+        rule: &Rule,
+        question: &Question<'_>,
+    ) {
+        let (Keys::Django(_), true) = (&self.keys, self.writes) else { return };
+        let marker = match lookup {
+            Lookup::Miss(Miss::Purged, marker) => marker,
+            Lookup::Hit(Found { ended: Some(_), marker, .. }) => marker,
+            Lookup::Miss(..) | Lookup::Hit(_) => return,
+        };
+        let key = marker.as_ref().map_or_else(|| id.key(), |marker| id.variant(marker, question, rule).key());
+        if let Err(error) = self.store.delete(&[key]).await {
+            debug!(%error, "a purged page is left to Django");
         }
     }
 }

@@ -413,6 +413,31 @@ async fn what_is_stored_says_how_it_is_purged_and_a_hit_is_one_get() {
     assert!(!redis.cli(&["GET", other]).unwrap().contains("Cachepage-Log"));
 }
 
+/// A Django that shares the cache would else answer with the page that was purged.
+#[tokio::test]
+async fn with_djangos_keys_a_purged_page_is_deleted_before_django_is_asked() {
+    let redis = Redis::start().unwrap();
+    let redis = std::sync::Arc::new(redis);
+    let shared = redis.clone();
+    let origin = Origin::new(move |_, _| {
+        let stored = shared.cli(&["KEYS", "*cache_page*"]).unwrap();
+        Script::Answer(page("Surrogate-Key: t\r\n", &stored.lines().count().to_string()))
+    })
+    .await;
+    let settings =
+        format!("keys = \"django\"\n{RULES}{PURGE}[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n");
+    let scene = Scene::over(Setup::Near, &redis.url(), &origin, &settings).await;
+    for order in ["PURGE /p/", "PURGE /\nxkey: t", "PURGE /p/\nX-Purge: soft"] {
+        assert_eq!(scene.get("/p/").await.text(), "0", "{order}");
+        let hit = scene.get("/p/").await;
+        assert_eq!((hit.header("x-cache"), hit.header("surrogate-key")), ("HIT", ""));
+        purge(&scene, order).await;
+        let new = scene.get("/p/").await;
+        assert_eq!((new.header("x-cache"), new.text()), ("MISS", "0"), "{order}");
+        purge(&scene, "PURGE /p/").await;
+    }
+}
+
 #[tokio::test]
 async fn too_many_tags_are_served_and_not_stored() {
     let tags = vec!["t"; 129].join(" ");
