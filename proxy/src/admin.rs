@@ -5,6 +5,7 @@
 //! the status to people.
 
 mod access;
+mod client;
 mod listener;
 mod metrics;
 mod page;
@@ -31,6 +32,7 @@ use crate::config::{Admin, StoreUrl};
 use crate::store::Store;
 use crate::way::{Proxy, Report, now};
 use access::{Access, Denied, Route};
+pub use client::post;
 pub use listener::{AdminPort, RunningAdmin};
 use metrics::Exposition;
 use page::StatusEvents;

@@ -108,6 +108,8 @@ pub enum Command {
     Explain(Explain),
     /// Check the settings as the start does, and print what they mean. Exits with 2 if they have faults
     Check(Check),
+    /// Drop pages from the cache of the whole fleet. Asks the admin listener of the proxy that runs here
+    Purge(PurgePages),
     /// Ask the proxy that runs here whether it answers, and exit with 0 or 1. Neither the origin nor the store is asked
     Health,
     /// Read access logs, and say what a cache would bring: hits, the origin's time, memory, for several timeouts
@@ -139,6 +141,43 @@ pub struct Forecast {
     /// Write the forecast as an HTML page, too
     #[arg(long, value_name = "FILE")]
     pub html: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The pages to purge.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("pages").required(true).multiple(true),
+    after_help = "A URL stands for all variants of its page and, without a query, for every query. Takes the same settings as the proxy \
+                  itself.\n\nExample:\n  proxy --admin 127.0.0.1:8002 purge --tag product-42 https://www.example.com/blog/"
+)]
+pub struct PurgePages {
+    /// URLs; a path alone means the site
+    #[arg(value_name = "URL", group = "pages")]
+    pub urls: Vec<String>,
+
+    /// The beginning of URLs; repeatable
+    #[arg(long = "prefix", value_name = "URL", group = "pages")]
+    pub prefixes: Vec<String>,
+
+    /// A host, all its pages; repeatable
+    #[arg(long = "host", value_name = "HOST", group = "pages")]
+    pub hosts: Vec<String>,
+
+    /// A tag that the origin gave to pages; repeatable
+    #[arg(long = "tag", value_name = "TAG", group = "pages")]
+    pub tags: Vec<String>,
+
+    /// Every page
+    #[arg(long, group = "pages")]
+    pub all: bool,
+
+    /// The pages are only past their time: grace and stale_if_error may still serve them
+    #[arg(long)]
+    pub soft: bool,
 
     /// Print JSON
     #[arg(long)]

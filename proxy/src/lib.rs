@@ -47,8 +47,8 @@ mod way;
 mod weight;
 
 pub use access_log::AccessLog;
-pub use admin::{AdminPort, AdminServer, RunningAdmin};
-pub use args::{Args, Check, Command, Explain, Forecast};
+pub use admin::{AdminPort, AdminServer, RunningAdmin, post as post_to_admin};
+pub use args::{Args, Check, Command, Explain, Forecast, PurgePages};
 pub use config::{
     Admin, AdminAddress, Config, Deadlines, Faults, Limits, LogFormat, LogSettings, LogTarget, PurgeSettings,
     StoreUrl, Summary, Token,

@@ -1,5 +1,7 @@
 //! The program `proxy`: settings, listener, server, exit status.
 
+mod purge_command;
+
 use std::env;
 use std::fmt::Display;
 use std::fs;
@@ -49,6 +51,7 @@ async fn start() -> ExitCode {
         Some(Command::Explain(asked)) => return explain(&config, asked).await,
         Some(Command::Check(asked)) => return check(&config, asked),
         Some(Command::Forecast(asked)) => return forecast(&config, asked),
+        Some(Command::Purge(asked)) => return purge_command::purge(&config, asked).await,
         Some(Command::Health) => return health(&config).await,
         None => {}
     }

@@ -57,7 +57,7 @@ use crate::weight::Shares;
 /// * A key is a function of request and vary list alone.
 /// * What was not admitted is never stored.
 /// * What was purged is not served 50 ms after the purge was acknowledged.
-/// * A hit never contacts the origin; a pass never touches the store.
+/// * A hit never contacts the origin; a pass touches the store only to purge what an unsafe method has changed.
 #[derive(Debug)]
 pub struct Proxy<S> {
     policy: Policy,

@@ -57,7 +57,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("admin", &["config", "counts", "origin", "purge", "status", "store", "way"]),
     ("probe", &[]),
-    ("main", &[]),
+    ("purge_command", &[]),
+    ("main", &["purge_command"]),
     (
         "lib",
         &[

@@ -31,6 +31,13 @@ impl Token {
     }
 }
 
+impl Token {
+    /// The value of an `Authorization` that shows it.
+    pub(crate) fn credentials(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
