@@ -77,8 +77,10 @@ impl Simulation {
     /// Plays a GET or HEAD of a page, which `key` names.
     pub(super) fn play(&mut self, key: &[u8], logged: &Logged<'_>) -> Played {
         let now = logged.time.as_microsecond();
-        self.make_room(now);
         let (key, visitor) = (hash(key), hash(logged.client.as_bytes()));
+        if !self.pages.contains_key(&key) {
+            self.make_room(now);
+        }
         let mut is_new = false;
         let page = self.pages.entry(key).or_insert_with(|| {
             is_new = true;
