@@ -238,7 +238,7 @@ mod tests {
         for number in 0..100 {
             simulation.play(&key(number), &logged(0, "a"));
         }
-        simulation.play(&key(0), &logged(60, "a"));
+        simulation.play(&key(-1), &logged(60, "a"));
         assert!(simulation.pages.len() == 1 && !simulation.is_crowded());
         for number in 0..1000 {
             simulation.play(&key(number), &logged(61 + number / 100, "a"));
