@@ -22,7 +22,7 @@ use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::{Order, Stopping};
 use crate::tls::{Certificates, speaks_http2};
-use crate::{Clients, Handler, Workers, http2, proxied};
+use crate::{CurrentClients, Handler, Workers, http2, proxied};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -33,11 +33,11 @@ pub async fn serve_on<H: Handler>(
     workers: &Workers,
     listeners: Vec<BoundListener>,
     handler: Arc<H>,
-    clients: Clients,
+    clients: impl Into<CurrentClients>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let connections = Connections::new(clients.limits);
-    let (clients, patience) = (Arc::new(clients), clients.deadlines.shutdown);
+    let clients = clients.into();
+    let connections = Connections::new(clients.clone());
     let order = Order::default();
     let watches = watch(&listeners);
     let (mut shutdown, mut turn) = (pin!(shutdown), 0);
@@ -55,7 +55,7 @@ pub async fn serve_on<H: Handler>(
         };
         match connections.admit(peer.ip()) {
             Ok(admitted) => {
-                let (handler, clients, stopping) = (handler.clone(), clients.clone(), Stopping::new(&order));
+                let (handler, clients, stopping) = (handler.clone(), clients.known(), Stopping::new(&order));
                 let start = Start { peer, handler, clients, stopping, _admitted: admitted };
                 begin(workers, stream, entrance, start);
             }
@@ -74,7 +74,7 @@ pub async fn serve_on<H: Handler>(
     }
     // The ports close first, so that another server can have them.
     drop((listeners, watches));
-    drain(order, &connections, patience).await;
+    drain(order, &connections, clients.now().deadlines.shutdown).await;
 }
 
 /// The next connection of any listener. None of them waits for another one's crowd.
@@ -109,8 +109,9 @@ fn begin<H: Handler>(workers: &Workers, stream: Accepted, entrance: &Entrance, s
 
 /// Has a connection pass the entrance, and serves it in the protocol that the client speaks.
 async fn enter<H: Handler>(stream: TcpStream, entrance: Entrance, mut start: Start<H>) {
+    let patience = start.clients.now().deadlines.head;
     let passed = tokio::select! {
-        passed = pass(stream, &entrance, &mut start.peer, start.clients.deadlines.head) => passed,
+        passed = pass(stream, &entrance, &mut start.peer, patience) => passed,
         () = start.stopping.ordered() => return,
     };
     match passed {

@@ -61,7 +61,9 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send,
     H: Handler,
 {
-    let Start { peer, handler, clients, mut stopping, _admitted } = start;
+    let Start { peer, handler, mut clients, mut stopping, _admitted } = start;
+    // Until its end: HTTP/2 tells a client of its limits at the beginning.
+    let clients = clients.now().clone();
     let streams = Arc::new(Streams::new(STREAMS as usize));
     let service = service_fn(|request| {
         let (handler, clients, streams) = (handler.clone(), clients.clone(), streams.clone());

@@ -7,6 +7,7 @@
 
 mod accept;
 mod alarm;
+mod clients;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 
 pub use accept::serve_on;
 pub use alarm::{Alarm, in_time};
+pub use clients::CurrentClients;
 pub use health::health;
 pub use http1::head::RequestHead;
 pub use http1::target::SentTarget;
@@ -152,7 +154,7 @@ impl Record for () {
 pub async fn serve<H: Handler>(
     listener: impl Into<BoundListener>,
     handler: Arc<H>,
-    clients: Clients,
+    clients: impl Into<CurrentClients>,
     shutdown: impl Future<Output = ()>,
 ) {
     serve_on(&Workers::here(), vec![listener.into()], handler, clients, shutdown).await;

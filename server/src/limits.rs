@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::clients::CurrentClients;
+
 /// How many connections for which there is no place are told so at a time. The others are only closed.
 pub(crate) const FAREWELLS: usize = 64;
 
@@ -49,7 +51,7 @@ pub(crate) enum Full {
 /// The connections that are open, counted.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    limits: ClientLimits,
+    clients: CurrentClients,
     open: Mutex<OpenConnections>,
     /// Signalled when the last connection closes.
     none_open: Notify,
@@ -59,7 +61,7 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct OpenConnections {
     all: usize,
-    /// Only counted where there is a bound.
+    /// Only counted while there is a bound.
     by_network: HashMap<Ipv6Addr, usize>,
 }
 
@@ -67,13 +69,14 @@ struct OpenConnections {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     connections: Arc<Connections>,
-    network: Ipv6Addr,
+    /// Its network, if there was a bound for networks.
+    network: Option<Ipv6Addr>,
 }
 
 impl Connections {
-    pub(crate) fn new(limits: ClientLimits) -> Arc<Self> {
+    pub(crate) fn new(clients: CurrentClients) -> Arc<Self> {
         Arc::new(Self {
-            limits,
+            clients,
             open: Mutex::default(),
             none_open: Notify::new(),
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
@@ -87,14 +90,15 @@ impl Connections {
 
     /// Takes a place, if there is one.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Full> {
-        let network = network(address);
+        let limits = self.clients.now().limits;
+        let network = (limits.connections_per_address > 0).then(|| network(address));
         let mut open = self.lock();
-        if open.all >= self.limits.connections {
+        if open.all >= limits.connections {
             return Err(Full::All);
         }
-        if self.counts_addresses() {
+        if let Some(network) = network {
             let count = open.by_network.entry(network).or_default();
-            if *count >= self.limits.connections_per_address {
+            if *count >= limits.connections_per_address {
                 return Err(Full::Address);
             }
             *count += 1;
@@ -119,10 +123,6 @@ impl Connections {
         }
     }
 
-    fn counts_addresses(&self) -> bool {
-        self.limits.connections_per_address > 0
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenConnections> {
         // A panic elsewhere leaves the numbers whole.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,10 +133,12 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.all -= 1;
-        if let Some(count) = open.by_network.get_mut(&self.network) {
+        if let Some(network) = self.network
+            && let Some(count) = open.by_network.get_mut(&network)
+        {
             *count -= 1;
             if *count == 0 {
-                open.by_network.remove(&self.network);
+                open.by_network.remove(&network);
             }
         }
         if open.all == 0 {
@@ -156,6 +158,7 @@ fn network(address: IpAddr) -> Ipv6Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Clients;
 
     fn connections(all: usize, per_address: usize) -> Arc<Connections> {
         let limits = ClientLimits {
@@ -163,7 +166,7 @@ mod tests {
             connections_per_address: per_address,
             ..ClientLimits::default()
         };
-        Connections::new(limits)
+        Connections::new(CurrentClients::from(Clients { limits, ..Clients::default() }))
     }
 
     #[test]

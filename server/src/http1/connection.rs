@@ -15,11 +15,12 @@ use tracing::debug;
 
 use super::exchange;
 use super::front::{Front, Passed};
+use crate::Handler;
 use crate::alarm::in_time;
+use crate::clients::KnownClients;
 use crate::limits::Admitted;
 use crate::peer::Peer;
 use crate::stopping::Stopping;
-use crate::{Clients, Handler};
 
 /// How long a connection on which nothing is asked is kept when the server stops: a request may be on its way, which many
 /// clients do not send twice.
@@ -43,7 +44,7 @@ enum Event<H: Handler> {
 pub(crate) struct Start<H> {
     pub(crate) peer: Peer,
     pub(crate) handler: Arc<H>,
-    pub(crate) clients: Arc<Clients>,
+    pub(crate) clients: KnownClients,
     pub(crate) stopping: Stopping,
     /// Its place among the connections.
     pub(crate) _admitted: Admitted,
@@ -129,6 +130,8 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::Clients;
+    use crate::clients::CurrentClients;
     use crate::http1::testing::{Scene, Scripted, get, page, post, settle};
     use crate::limits::Connections;
     use crate::stopping::Order;
@@ -144,8 +147,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stream, peer) = (TcpStream::connect(address).await.unwrap(), Peer::from(address));
-        let (clients, order) = (Arc::new(Clients::default()), Order::default());
-        let admitted = Connections::new(clients.limits).admit(peer.ip()).unwrap();
+        let (current, order) = (CurrentClients::from(Clients::default()), Order::default());
+        let (clients, admitted) = (current.known(), Connections::new(current).admit(peer.ip()).unwrap());
         let (handler, stopping) = (Scripted::new(), Stopping::new(&order));
         let connection =
             converse(stream, Ok, Start { peer, handler, clients, stopping, _admitted: admitted });

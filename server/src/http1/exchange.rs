@@ -26,6 +26,7 @@ use super::scan::HeadFault;
 use super::socket::Socket;
 use super::target::HiddenBytes;
 use crate::alarm::{Alarm, LazyTimer};
+use crate::clients::KnownClients;
 use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::Stopping;
@@ -40,7 +41,8 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     passed: Passed<H>,
     stopping: &mut Stopping,
 ) -> End {
-    let (handler, clients, peer) = (front.handler, front.clients, *front.peer);
+    let (handler, mut known, peer) = (front.handler, front.clients.clone(), *front.peer);
+    let clients = known.now().clone();
     let (rest, hidden) = (Rest::default(), HiddenBytes::default());
     let exchange =
         Exchange { handler, peer, decision: Mutex::default(), rest, hidden, asked: AtomicU64::new(0) };
@@ -49,8 +51,8 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     let stream = Guarded::new(inlet, clients.limits, clients.deadlines, rest, hidden);
     let service = service_fn(|request| exchange.answer(request));
     let socket = Socket::new(stream, exchange.rest.clone());
-    let mut connection = http(clients).serve_connection(socket, service);
-    let ended = match exchange.until_rest(&mut connection, stopping, clients.deadlines.idle).await {
+    let mut connection = http(&clients).serve_connection(socket, service);
+    let ended = match exchange.until_rest(&mut connection, stopping, &mut known).await {
         Pause::AtRest(since) => {
             // Unread bytes would belong to no request: all that came has been answered.
             let is_clean = connection.into_parts().read_buf.is_empty();
@@ -110,12 +112,18 @@ impl<H: Handler> Exchange<'_, H> {
 
     /// Until the connection has ended, or has been at rest for a while. After the order to stop each answer is the last,
     /// and a connection at rest is left at once.
-    async fn until_rest<C>(&self, connection: &mut C, stopping: &mut Stopping, idle: Duration) -> Pause
+    async fn until_rest<C>(
+        &self,
+        connection: &mut C,
+        stopping: &mut Stopping,
+        clients: &mut KnownClients,
+    ) -> Pause
     where
         C: Future<Output = hyper::Result<()>> + Unpin,
     {
         // hyper ends a connection that is idle; requests that the front answers meanwhile would not count.
-        let linger = LINGER.min(idle / 2);
+        let begun_with = clients.now().clone();
+        let linger = LINGER.min(begun_with.deadlines.idle / 2);
         let (mut alarm, mut answered, mut since) = (Alarm::default(), 0, Instant::now());
         poll_fn(|cx| {
             if stopping.poll(cx).is_ready() {
@@ -123,6 +131,10 @@ impl<H: Handler> Exchange<'_, H> {
                 if self.rest.is_now() {
                     return Poll::Ready(Pause::AtRest(since));
                 }
+            }
+            // hyper and the guard keep the limits that they began with.
+            if self.rest.is_now() && !Arc::ptr_eq(&begun_with, clients.now()) {
+                return Poll::Ready(Pause::AtRest(since));
             }
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(Pause::Ended(ended));
@@ -167,9 +179,10 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::ClientDeadlines;
+    use crate::clients::CurrentClients;
     use crate::http1::testing::{PEER, Scene, Scripted, TestClient, get, post, settle};
     use crate::stopping::Order;
+    use crate::{ClientDeadlines, ClientLimits};
 
     #[tokio::test(start_paused = true)]
     async fn hyper_leaves_a_connection_that_has_been_at_rest_for_a_while() {
@@ -179,7 +192,8 @@ mod tests {
             let clients = Clients { deadlines, ..Clients::default() };
             let (mut ours, theirs) = duplex(1000);
             let (handler, order) = (Scripted::new(), Order::default());
-            let mut front = Front::new(&mut ours, &handler, &clients, &PEER);
+            let mut clients = CurrentClients::from(clients).known();
+            let mut front = Front::new(&mut ours, &handler, &mut clients, &PEER);
             let passed = Passed { bytes: post("/wait", "abc").into(), decision: None };
             let mut stopping = Stopping::new(&order);
             let served = serve(&mut front, passed, &mut stopping);
@@ -228,6 +242,23 @@ mod tests {
                         "end /post, 5 bytes",
                     ]
                 );
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_request_of_a_connection_has_the_limits_that_are_new() {
+        for before in [get("/now"), get("/hyper"), post("/post", "abc")] {
+            for after in [get("/now"), post("/post", "abc")] {
+                let scene = Scene::new(Clients::default());
+                let mut client = scene.connect();
+                client.send(&before).await;
+                client.page().await;
+                let limits = ClientLimits { headers: 1, ..ClientLimits::default() };
+                scene.clients.replace(Clients { limits, ..Clients::default() });
+                client.send(&after.replace("Host: a", "A: b\r\nHost: a")).await;
+                let rest = client.rest().await;
+                assert!(rest.starts_with("HTTP/1.1 431 "), "{before:?} {after:?}: {rest}");
             }
         }
     }

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use super::head::{KeptHead, RequestHead};
 use super::writer::Unsent;
 use crate::alarm::Alarm;
+use crate::clients::KnownClients;
 use crate::peer::Peer;
-use crate::{Answer, Clients, Decided, Handler};
+use crate::{Answer, Decided, Handler};
 
 /// The most that is read at once. Longer heads are hyper's.
 const BUFFER: usize = 16 << 10;
@@ -32,7 +33,7 @@ thread_local! {
 pub(crate) struct Front<'a, I, H: Handler> {
     pub(crate) stream: &'a mut I,
     pub(crate) handler: &'a Arc<H>,
-    pub(crate) clients: &'a Clients,
+    pub(crate) clients: &'a mut KnownClients,
     pub(crate) peer: &'a Peer,
     /// When the last request was answered here, or the connection began.
     pub(crate) at_rest_since: Instant,
@@ -58,7 +59,12 @@ pub(crate) struct Passed<H: Handler> {
 }
 
 impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
-    pub(crate) fn new(stream: &'a mut I, handler: &'a Arc<H>, clients: &'a Clients, peer: &'a Peer) -> Self {
+    pub(crate) fn new(
+        stream: &'a mut I,
+        handler: &'a Arc<H>,
+        clients: &'a mut KnownClients,
+        peer: &'a Peer,
+    ) -> Self {
         let (at_rest_since, idle) = (Instant::now(), Alarm::default());
         Self { stream, handler, clients, peer, at_rest_since, idle, step: Step::Rest }
     }
@@ -70,7 +76,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
 
     /// Ready when the connection has been at rest for too long.
     pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.idle.poll(cx, self.at_rest_since + self.clients.deadlines.idle)
+        self.idle.poll(cx, self.at_rest_since + self.clients.now().deadlines.idle)
     }
 
     /// Answers plain requests, until something comes for hyper.
@@ -102,7 +108,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
                     }
                 },
                 Step::Sending(unsent) => {
-                    ready!(unsent.poll(&mut *self.stream, cx, self.clients.deadlines.write))?;
+                    ready!(unsent.poll(&mut *self.stream, cx, self.clients.now().deadlines.write))?;
                     self.at_rest_since = Instant::now();
                     Step::Rest
                 }
@@ -137,7 +143,9 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
         let now = Instant::now();
         self.at_rest_since = now;
         let passed = |decision| Passed { bytes: Bytes::copy_from_slice(bytes), decision };
-        let Some(head) = RequestHead::read(bytes, &self.clients.limits) else { return Ok(Err(passed(None))) };
+        let Some(head) = RequestHead::read(bytes, &self.clients.now().limits) else {
+            return Ok(Err(passed(None)));
+        };
         Ok(match self.handler.answer(&head, *self.peer, now) {
             Decided::Answer(answer) => Ok(self.send(answer, cx)?),
             Decided::Lookup(lookup) => {
@@ -150,7 +158,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
     /// Sends what the client takes at once, most often all of it.
     fn send(&mut self, answer: Answer<H::Page, H::Record>, cx: &mut Context<'_>) -> io::Result<Step<'a, H>> {
         let mut unsent = Unsent::new(answer);
-        match unsent.poll(&mut *self.stream, cx, self.clients.deadlines.write) {
+        match unsent.poll(&mut *self.stream, cx, self.clients.now().deadlines.write) {
             // Soon after the decision: not worth a look at the clock.
             Poll::Ready(sent) => sent.map(|()| Step::Rest),
             Poll::Pending => Ok(Step::Sending(Box::new(unsent))),
@@ -174,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::ClientDeadlines;
+    use crate::Clients;
     use crate::http1::testing::{Scene, get, page, settle};
 
     fn scene() -> Scene {

@@ -16,6 +16,7 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::connection::{Start, converse};
+use crate::clients::CurrentClients;
 use crate::limits::Connections;
 use crate::peer::Peer;
 use crate::stopping::{Order, Stopping};
@@ -158,15 +159,16 @@ impl Drop for Noted {
 /// Connections to a scripted handler.
 pub(crate) struct Scene {
     pub(crate) handler: Arc<Scripted>,
-    clients: Arc<Clients>,
+    pub(crate) clients: CurrentClients,
     connections: Arc<Connections>,
     order: Option<Order>,
 }
 
 impl Scene {
     pub(crate) fn new(clients: Clients) -> Self {
-        let (handler, connections) = (Scripted::new(), Connections::new(clients.limits));
-        Self { handler, clients: Arc::new(clients), connections, order: Some(Order::default()) }
+        let clients = CurrentClients::from(clients);
+        let (handler, connections) = (Scripted::new(), Connections::new(clients.clone()));
+        Self { handler, clients, connections, order: Some(Order::default()) }
     }
 
     pub(crate) fn connect(&self) -> TestClient {
@@ -179,7 +181,7 @@ impl Scene {
         let start = Start {
             peer: PEER,
             handler: self.handler.clone(),
-            clients: self.clients.clone(),
+            clients: self.clients.known(),
             stopping: Stopping::new(self.order.as_ref().unwrap()),
             _admitted: self.connections.admit(PEER.ip()).unwrap(),
         };

@@ -1,0 +1,62 @@
+//! The deadlines and limits of clients, which may change while the server runs.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use crate::Clients;
+
+/// The deadlines and limits in force. Cheap to clone; all clones have the same.
+#[derive(Clone, Debug)]
+pub struct CurrentClients(Arc<ArcSwap<Clients>>);
+
+/// The deadlines and limits as one connection knows them, so that a request only compares a pointer.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownClients(Cache<Arc<ArcSwap<Clients>>, Arc<Clients>>);
+
+impl CurrentClients {
+    /// Puts others in force, for every request that begins from now on.
+    pub fn replace(&self, clients: Clients) {
+        self.0.store(Arc::new(clients));
+    }
+
+    /// Those in force.
+    pub fn now(&self) -> Clients {
+        **self.0.load()
+    }
+
+    pub(crate) fn known(&self) -> KnownClients {
+        KnownClients(Cache::new(self.0.clone()))
+    }
+}
+
+impl From<Clients> for CurrentClients {
+    fn from(clients: Clients) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(clients)))
+    }
+}
+
+impl KnownClients {
+    /// Those in force.
+    pub(crate) fn now(&mut self) -> &Arc<Clients> {
+        self.0.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ClientLimits;
+
+    #[test]
+    fn a_connection_hears_of_others_at_its_next_request() {
+        let current = CurrentClients::from(Clients::default());
+        let mut known = current.known();
+        let before = known.now().clone();
+        assert!(Arc::ptr_eq(&before, known.now()));
+        let limits = ClientLimits { headers: 7, ..ClientLimits::default() };
+        current.replace(Clients { limits, ..Clients::default() });
+        assert_eq!((known.now().limits.headers, current.now().limits.headers), (7, 7));
+        assert_eq!(before.limits.headers, 100);
+    }
+}
