@@ -26,12 +26,13 @@ use writer::Writer;
 /// writer leaves them, and little enough for a writer that waits for its disk.
 const LIMIT: usize = 4 << 20;
 
-/// An access log that is open. Dropping it ends its thread.
+/// An access log that is open. It ends when this is dropped and each request that has begun with it has its line.
 #[derive(Debug)]
 pub struct AccessLog {
+    settings: LogSettings,
     workers: PerWorker<Arc<WorkerLog>>,
-    orders: Arc<Orders>,
-    writer: Thread,
+    /// Of the writer that is open.
+    open: Arc<OpenLog>,
     /// Disconnected when the writer has written everything.
     ended: Mutex<Receiver<()>>,
 }
@@ -41,8 +42,14 @@ pub struct AccessLog {
 pub(crate) struct WorkerLog {
     settings: LogSettings,
     waiting: Arc<WaitingLines>,
-    writer: Thread,
+    open: Arc<OpenLog>,
+}
+
+/// The thread that writes. Dropping it ends the thread, after the lines that wait.
+#[derive(Debug)]
+struct OpenLog {
     orders: Arc<Orders>,
+    writer: Thread,
 }
 
 /// The lines of a worker that wait for the writer.
@@ -55,14 +62,23 @@ struct Orders {
     reopen: AtomicBool,
     end: AtomicBool,
     dropped: AtomicU64,
+    /// Those of all logs of the program, one after the other.
+    dropped_of_all: Arc<AtomicU64>,
+}
+
+impl Orders {
+    fn drop_lines(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.dropped_of_all.fetch_add(lines, Ordering::Relaxed);
+    }
 }
 
 impl AccessLog {
-    /// Opens the log. A FIFO that nobody reads yet is opened later.
-    pub fn open(settings: &LogSettings) -> io::Result<Self> {
+    /// Opens the log. A FIFO that nobody reads yet is opened later. `dropped` counts the lines that cannot be written.
+    pub fn open(settings: &LogSettings, dropped: Arc<AtomicU64>) -> io::Result<Self> {
         let output = Output::open(settings.access.clone())?;
-        let (orders, waiting) =
-            (Arc::<Orders>::default(), PerWorker::new(|_| Arc::<WaitingLines>::default()));
+        let orders = Arc::new(Orders { dropped_of_all: dropped, ..Orders::default() });
+        let waiting = PerWorker::new(|_| Arc::<WaitingLines>::default());
         let all = waiting.all().to_vec();
         let (end, ended) = mpsc::channel();
         let writer = Writer::new(all.clone(), orders.clone(), output);
@@ -70,12 +86,13 @@ impl AccessLog {
             writer.run();
             drop(end);
         })?;
-        let writer = thread.thread().clone();
+        let open = Arc::new(OpenLog { orders, writer: thread.thread().clone() });
         let worker = |index: usize| {
             let (settings, waiting) = (settings.clone(), all[index].clone());
-            Arc::new(WorkerLog { settings, waiting, writer: writer.clone(), orders: orders.clone() })
+            Arc::new(WorkerLog { settings, waiting, open: open.clone() })
         };
-        Ok(Self { workers: PerWorker::new(worker), orders, writer, ended: Mutex::new(ended) })
+        let (settings, workers) = (settings.clone(), PerWorker::new(worker));
+        Ok(Self { settings, workers, open, ended: Mutex::new(ended) })
     }
 
     /// The log of the calling worker.
@@ -83,31 +100,38 @@ impl AccessLog {
         self.workers.own()
     }
 
+    /// The settings of the log.
+    pub(crate) fn settings(&self) -> &LogSettings {
+        &self.settings
+    }
+
     /// Opens the file anew, which another program has renamed or deleted.
     pub fn reopen(&self) {
-        self.orders.reopen.store(true, Ordering::Release);
-        self.writer.unpark();
+        self.open.orders.reopen.store(true, Ordering::Release);
+        self.open.writer.unpark();
     }
 
     /// How many lines were dropped.
     pub fn dropped(&self) -> u64 {
-        self.orders.dropped.load(Ordering::Relaxed)
+        self.open.orders.dropped.load(Ordering::Relaxed)
     }
 
     /// Writes what waits, for as long as this at most, and ends the log.
     pub fn finish(&self, patience: Duration) {
-        self.end();
+        self.open.end();
         // Nothing is ever sent: the end of the thread, or of the patience, is what comes.
         let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience);
     }
+}
 
+impl OpenLog {
     fn end(&self) {
         self.orders.end.store(true, Ordering::Release);
         self.writer.unpark();
     }
 }
 
-impl Drop for AccessLog {
+impl Drop for OpenLog {
     fn drop(&mut self) {
         self.end();
     }
@@ -126,13 +150,13 @@ impl WorkerLog {
             if length < LIMIT {
                 line.write(self.settings.format, lines);
             } else {
-                self.orders.dropped.fetch_add(1, Ordering::Relaxed);
+                self.open.orders.drop_lines(1);
             }
             length == 0
         };
         // A writer that is not asleep is not woken, which is a system call.
         if self.waiting.with(add) {
-            self.writer.unpark();
+            self.open.writer.unpark();
         }
     }
 }

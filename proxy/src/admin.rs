@@ -1,7 +1,7 @@
 //! The listener for operators: health, metrics and status, and what an operator changes.
 //!
 //! `access` decides on a request by its head alone, in a fixed order; `listener` has the connections, on a thread of their
-//! own, so that no client of theirs holds up a worker; `status` and `metrics` are written from one [`Report`]; `page` shows
+//! own, so that no client of theirs holds up a worker; `status` and `metrics` are written from one [`View`]; `page` shows
 //! the status to people.
 
 mod access;
@@ -11,9 +11,9 @@ mod metrics;
 mod page;
 mod purges;
 mod status;
+mod view;
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,20 +23,21 @@ use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Request, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use server::Workers;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use crate::config::{Admin, StoreUrl};
+use crate::config::Faults;
+use crate::reload::Service;
 use crate::store::Store;
-use crate::way::{Proxy, Report, now};
+use crate::way::now;
 use access::{Access, Denied, Route};
 pub use client::post;
 pub use listener::{AdminPort, RunningAdmin};
 use metrics::Exposition;
 use page::StatusEvents;
-use status::Program;
+use view::{Started, View};
 
 /// A worker that does not come to a task for so long does not answer clients either. Less than the 3 s of `proxy health`.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -52,50 +53,22 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// A text, or a stream of events.
-type AdminBody = Either<Full<Bytes>, StatusEvents>;
-
-/// Has the proxy answer.
-type Asked<T> = Box<dyn Fn(T) -> Pin<Box<dyn Future<Output = Response<AdminBody>> + Send>> + Send + Sync>;
+type AdminBody<S> = Either<Full<Bytes>, StatusEvents<S>>;
 
 /// Answers operators.
-pub struct AdminServer {
-    /// Makes the report on the proxy.
-    report: Box<dyn Fn() -> Report + Send + Sync>,
-    /// Carries out the purge in a body.
-    purge: Asked<Bytes>,
-    /// Lists the purges for a query.
-    purges: Asked<String>,
+pub struct AdminServer<S> {
+    service: Arc<Service<S>>,
     workers: Arc<Workers>,
-    access: Access,
-    program: Program,
+    started: Started,
     /// Whether load balancers are to take the proxy out.
     is_draining: AtomicBool,
 }
 
-impl AdminServer {
-    /// For a proxy and the workers that it serves on, as the program starts.
-    pub fn new<S: Store>(
-        admin: &Admin,
-        store: StoreUrl,
-        proxy: Arc<Proxy<S>>,
-        workers: Arc<Workers>,
-    ) -> Self {
-        let (purging, listing) = (proxy.clone(), proxy.clone());
-        Self {
-            report: Box::new(move || proxy.report()),
-            purge: Box::new(move |body| {
-                let proxy = purging.clone();
-                Box::pin(async move { purges::purge(&proxy, &body).await })
-            }),
-            purges: Box::new(move |query| {
-                let proxy = listing.clone();
-                Box::pin(async move { purges::list(&proxy, &query).await })
-            }),
-            workers,
-            access: Access::new(admin),
-            program: Program { started: Instant::now(), loaded_at: now(), store },
-            is_draining: AtomicBool::new(false),
-        }
+impl<S: Store> AdminServer<S> {
+    /// For a proxy that serves on these workers, as the program starts.
+    pub fn new(service: Arc<Service<S>>, workers: Arc<Workers>) -> Self {
+        let started = Started { at: Instant::now(), time: now() };
+        Self { service, workers, started, is_draining: AtomicBool::new(false) }
     }
 
     fn drain(&self) {
@@ -105,12 +78,17 @@ impl AdminServer {
     }
 
     fn status(&self) -> Value {
-        status::json(&(self.report)(), &self.program, self.workers.count())
+        status::json(&self.view(), self.workers.count())
     }
 
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<AdminBody>, Infallible> {
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<AdminBody<S>>, Infallible> {
         let (head, body) = request.into_parts();
-        let route = match self.access.admit(&head) {
+        let settings = self.service.settings();
+        let access = settings.config.admin.as_ref().map(Access);
+        let route = match access.map_or(Err(Denied::Path), |access| access.admit(&head)) {
             Ok(route) => route,
             Err(denied) => return Ok(refusal(denied, head.uri.path())),
         };
@@ -133,7 +111,7 @@ impl AdminServer {
         accept: &str,
         query: &str,
         body: Bytes,
-    ) -> Response<AdminBody> {
+    ) -> Response<AdminBody<S>> {
         match route {
             Route::Page => page::page(StatusCode::OK),
             Route::Health => match timeout(ANSWER, self.workers.each(|| async {})).await {
@@ -146,27 +124,49 @@ impl AdminServer {
             },
             Route::Metrics => {
                 let exposition = Exposition::accepted(accept);
-                let text = metrics::text(&(self.report)(), &self.program, exposition);
+                let text = metrics::text(&self.view(), exposition);
                 answer(StatusCode::OK, exposition.content_type(), text)
             }
-            Route::Status => answer(StatusCode::OK, JSON, format!("{:#}\n", self.status())),
+            Route::Status => json(StatusCode::OK, &self.status()),
             Route::Events => {
                 let mut response = answer(StatusCode::OK, EVENTS, "");
                 *response.body_mut() = Either::Right(StatusEvents::new(self.clone()));
                 response
             }
-            Route::Purge => (self.purge)(body).await,
-            Route::Purges => (self.purges)(query.to_owned()).await,
+            Route::Purge => purges::purge(&*self.service.handler().proxy(), &body).await,
+            Route::Purges => purges::list(&*self.service.handler().proxy(), query).await,
             Route::Drain => {
                 self.drain();
                 answer(StatusCode::OK, TEXT, "draining\n")
             }
+            Route::Reload => self.reload().await,
+        }
+    }
+
+    /// What is told of the program.
+    fn view(&self) -> View {
+        View {
+            report: self.service.handler().proxy().report(),
+            started: self.started,
+            settings: self.service.settings(),
+            is_last_reload_good: self.service.is_last_reload_good(),
+            log_lines_dropped: self.service.log_lines_dropped(),
+        }
+    }
+
+    async fn reload(&self) -> Response<AdminBody<S>> {
+        let service = self.service.clone();
+        match tokio::task::spawn_blocking(move || service.reload()).await {
+            Ok(Ok(generation)) => json(StatusCode::OK, &json!({ "generation": generation })),
+            Ok(Err(Faults(faults))) => json(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "faults": faults })),
+            // It has said why it panicked.
+            Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "500: the reload broke off\n"),
         }
     }
 }
 
 /// Reads a body, within its bounds.
-async fn read(body: Incoming) -> Result<Bytes, Response<AdminBody>> {
+async fn read<S>(body: Incoming) -> Result<Bytes, Response<AdminBody<S>>> {
     let too_large = || answer(StatusCode::PAYLOAD_TOO_LARGE, TEXT, "413: a body of more than 1 MiB\n");
     if body.size_hint().lower() > BODY as u64 {
         return Err(too_large());
@@ -179,7 +179,7 @@ async fn read(body: Incoming) -> Result<Bytes, Response<AdminBody>> {
     }
 }
 
-fn answer(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<AdminBody> {
+fn answer<S>(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<AdminBody<S>> {
     let mut response = Response::new(Either::Left(Full::new(text.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, kind);
@@ -187,8 +187,12 @@ fn answer(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Resp
     response
 }
 
+fn json<S>(status: StatusCode, value: &Value) -> Response<AdminBody<S>> {
+    answer(status, JSON, format!("{value:#}\n"))
+}
+
 /// The page is also what a browser gets without the token: it asks for it.
-fn refusal(denied: Denied, path: &str) -> Response<AdminBody> {
+fn refusal<S>(denied: Denied, path: &str) -> Response<AdminBody<S>> {
     let status = denied.status();
     let mut response = match denied {
         Denied::Token if path == Route::Page.path() => page::page(status),

@@ -1,6 +1,9 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use std::collections::BTreeSet;
+
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Django's cache_page as a reverse caching proxy.
 ///
@@ -99,6 +102,27 @@ pub struct Args {
         hide_env_values = true
     )]
     pub cache: Vec<String>,
+
+    /// The names of those that come from the environment
+    #[arg(skip)]
+    pub from_environment: BTreeSet<String>,
+}
+
+impl Args {
+    /// Reads the command line and the environment. Ends the program if they cannot be read, or ask for help.
+    pub fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let is_variable = |name: &&str| matches.value_source(name) == Some(ValueSource::EnvVariable);
+        let from_environment =
+            matches.ids().map(clap::Id::as_str).filter(is_variable).map(str::to_owned).collect();
+        let args = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        Self { from_environment, ..args }
+    }
+
+    /// Where an argument that is given comes from.
+    pub(crate) fn source(&self, name: &str) -> &'static str {
+        if self.from_environment.contains(name) { "environment" } else { "flag" }
+    }
 }
 
 /// The commands besides serving.

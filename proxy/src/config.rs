@@ -4,6 +4,7 @@
 mod address;
 mod admin;
 mod django;
+mod leaves;
 mod limits;
 mod listen;
 mod log;
@@ -30,6 +31,7 @@ use crate::policy::Rule;
 use crate::request::site::Site;
 pub use address::StoreUrl;
 pub use admin::{Admin, AdminAddress, Token};
+pub use leaves::Leaves;
 pub use log::{LogFormat, LogSettings, LogTarget};
 use parse::Scheme;
 pub use purge::PurgeSettings;
@@ -81,6 +83,8 @@ pub struct Config {
     pub access_log: Option<LogSettings>,
     /// Settings that are valid but probably a mistake, to be logged.
     pub warnings: Vec<String>,
+    /// All of them with their places, for operators.
+    pub leaves: Leaves,
 }
 
 /// The deadlines for the origin and the store.
@@ -101,9 +105,23 @@ pub struct Limits {
     pub variants: usize,
 }
 
+/// The settings, and sections of settings, that a program takes at its start for good.
+const FIXED: [&str; 10] = [
+    "listen",
+    "takeover",
+    "store",
+    "keys",
+    "django",
+    "admin.listen",
+    "near",
+    "memory_limit",
+    "max_entry",
+    "deadlines.store",
+];
+
 /// All faults of a configuration.
 #[derive(Debug, PartialEq, thiserror::Error)]
-pub struct Faults(Vec<String>);
+pub struct Faults(pub(crate) Vec<String>);
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,12 +153,34 @@ impl Config {
         self.listeners.iter().find_map(|listener| listener.address.port()).unwrap_or(80)
     }
 
+    /// The site of a proxy that listens on this port: the one that is configured, or `localhost` and the port.
+    pub fn site_at(&self, port: u16) -> Site {
+        self.site.clone().unwrap_or_else(|| Site::localhost(port))
+    }
+
+    /// Whether the origins of other settings are the same, and are asked in the same way. Certificates may have changed in
+    /// their files.
+    pub(crate) fn has_origins_of(&self, other: &Self) -> bool {
+        let is_changed = |new: &Leaves, old| !new.changed_since(old, &["origin", "origins"]).is_empty();
+        let speaks_tls = self.origins.all.iter().any(|origin| origin.tls.is_some());
+        let settings = |config: &Self| (config.deadlines.origin, config.limits.origin);
+        !speaks_tls && !is_changed(&self.leaves, &other.leaves) && settings(self) == settings(other)
+    }
+
+    /// A fault for each setting that differs from those of a program that runs, and that the program cannot change.
+    pub(crate) fn beyond_reload(&self, running: &Self) -> Vec<String> {
+        let changed = self.leaves.changed_since(&running.leaves, &FIXED).into_iter();
+        changed.map(|place| format!("{place}: needs a restart or a takeover")).collect()
+    }
+
     /// Combines the arguments, the file (its name and text) and the defaults.
     pub fn parse(args: &Args, file: Option<(&str, &str)>) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let file = file.map_or_else(File::default, |(name, text)| File::parse(name, text, &mut faults));
         let mut warnings = Vec::new();
-        let rules = rules::rules(&args.cache, file.rules, &mut faults, &mut warnings);
+        let mut leaves = Vec::new();
+        let flags = rules::Flag { texts: &args.cache, from: args.source("cache") };
+        let rules = rules::rules(&flags, file.rules, &mut faults, &mut warnings, &mut leaves);
         let tables = Tables { listeners: file.listeners, origins: file.origins };
         let config = config(args, tables, Settings::new(file.settings, &mut faults));
         if let (Some(Keys::Django(_)), Some(rules)) = (config.as_ref().map(|config| &config.keys), &rules)
@@ -154,7 +194,8 @@ impl Config {
         match (config, rules) {
             (Some(config), Some(rules)) if faults.is_empty() => {
                 warnings.extend(config.warnings);
-                Ok(Self { rules, warnings, ..config })
+                leaves.splice(0..0, config.leaves.0);
+                Ok(Self { rules, warnings, leaves: Leaves(leaves), ..config })
             }
             _ => Err(Faults(faults)),
         }
@@ -181,18 +222,18 @@ struct Flagged {
 }
 
 fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged {
-    let flag = |place: &str, text: &Option<String>| {
-        text.clone().map(|text| Setting { place: place.to_owned(), text })
+    let flag = |name: &str, place: &str, text: &Option<String>| {
+        text.as_ref().map(|text| Setting::of_text(place.to_owned(), text, args.source(name)))
     };
-    let listen = flag("--listen (PROXY_LISTEN)", &args.listen);
-    let takeover = flag("--takeover (PROXY_TAKEOVER)", &args.takeover);
-    let origin = flag("--origin (PROXY_ORIGIN)", &args.origin);
-    let store = flag("--store (REDIS_URL)", &args.store);
-    let keys = flag("--keys (PROXY_KEYS)", &args.keys);
-    let site = flag("--site (PROXY_SITE)", &args.site);
-    let trusted = flag("--trusted-proxies (PROXY_TRUSTED_PROXIES)", &args.trusted_proxies);
-    let admin = flag("--admin (PROXY_ADMIN)", &args.admin);
-    let access_log = flag("--access-log (PROXY_ACCESS_LOG)", &args.access_log);
+    let listen = flag("listen", "--listen (PROXY_LISTEN)", &args.listen);
+    let takeover = flag("takeover", "--takeover (PROXY_TAKEOVER)", &args.takeover);
+    let origin = flag("origin", "--origin (PROXY_ORIGIN)", &args.origin);
+    let store = flag("store", "--store (REDIS_URL)", &args.store);
+    let keys = flag("keys", "--keys (PROXY_KEYS)", &args.keys);
+    let site = flag("site", "--site (PROXY_SITE)", &args.site);
+    let trusted = flag("trusted_proxies", "--trusted-proxies (PROXY_TRUSTED_PROXIES)", &args.trusted_proxies);
+    let admin = flag("admin", "--admin (PROXY_ADMIN)", &args.admin);
+    let access_log = flag("access_log", "--access-log (PROXY_ACCESS_LOG)", &args.access_log);
     let flagged = Flagged {
         listeners: listen::listeners(listen, tables.listeners, settings),
         takeover: settings.take("takeover", takeover, "", parse::socket),
@@ -200,7 +241,7 @@ fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged 
         store: settings.take("store", store, address::DEFAULT_STORE, address::store),
         keys: settings.take("keys", keys, "path", parse::keys),
         site: settings.take("site", site, "", address::site),
-        trusted_proxies: settings.take("trusted_proxies", trusted, "", address::networks),
+        trusted_proxies: settings.take_list("trusted_proxies", trusted, "", address::networks),
         admin: admin::admin(admin, settings),
         access_log: log::log(access_log, settings),
     };
@@ -236,7 +277,7 @@ fn config(args: &Args, tables: Tables, mut settings: Settings<'_>) -> Option<Con
     let purge = purge::purge(&mut settings);
     let deadlines = limits::deadlines(&mut settings);
     let limits = limits::limits(&mut settings);
-    settings.finish();
+    let leaves = Leaves(settings.finish());
     let (keys, format, writes) = sharing?;
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
     Some(Config {
@@ -261,6 +302,7 @@ fn config(args: &Args, tables: Tables, mut settings: Settings<'_>) -> Option<Con
         purge: purge?,
         access_log: access_log?,
         warnings,
+        leaves,
     })
 }
 
@@ -349,8 +391,11 @@ mod tests {
         let file = &format!("listen{file}");
         let config = parse(&[], file).unwrap();
         let default = parse(&[], "").unwrap();
-        let comparable =
-            |config: &Config| format!("{:?}", Config { rules: Vec::new(), site: None, ..config.clone() });
+        let comparable = |config: &Config| {
+            let config =
+                Config { rules: Vec::new(), site: None, leaves: Leaves::default(), ..config.clone() };
+            format!("{config:?}")
+        };
         assert_eq!(comparable(&config), comparable(&default));
         assert_eq!(config.rules, [Rule::new("/api/properties/cached/", 60).unwrap()]);
     }

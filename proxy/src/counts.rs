@@ -33,15 +33,28 @@ pub(crate) struct CountedRequest {
     pub(crate) took: Duration,
 }
 
-/// The cells of all workers.
-#[derive(Debug)]
-pub(crate) struct RequestCounts(PerWorker<Arc<Cells>>);
+/// The cells of all workers, for the rules in force.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestCounts(Arc<PerWorker<Arc<Cells>>>);
 
 /// The cells of one worker. No other thread writes them, so that counting never waits.
 #[derive(Debug)]
 pub(crate) struct Cells {
-    /// By rule, then by outcome; the last is for requests without a rule.
-    requests: Box<[[AtomicU64; OUTCOMES]]>,
+    /// By rule; the last is for requests without a rule.
+    rules: Box<[RuleCells]>,
+    all: Arc<AllCells>,
+}
+
+/// The cells of one rule. They outlast a change of its settings.
+#[derive(Clone, Debug)]
+struct RuleCells {
+    path: String,
+    requests: Arc<[AtomicU64; OUTCOMES]>,
+}
+
+/// The cells of all requests, whatever their rule.
+#[derive(Debug, Default)]
+struct AllCells {
     /// From 1xx to 5xx.
     classes: [AtomicU64; 5],
     /// By the fixed names of [`CacheStatus`](crate::status::CacheStatus). Only requests that are no hit take the lock.
@@ -76,9 +89,15 @@ pub(crate) struct Durations {
 }
 
 impl RequestCounts {
-    /// For so many rules.
-    pub(crate) fn new(rules: usize) -> Self {
-        Self(PerWorker::new(|_| Arc::new(Cells::new(rules))))
+    /// For rules with these paths.
+    pub(crate) fn new(rules: &[String]) -> Self {
+        let none = Cells { rules: Box::default(), all: Arc::default() };
+        Self(Arc::new(PerWorker::new(|_| Arc::new(Cells { all: Arc::default(), ..none.with_rules(rules) }))))
+    }
+
+    /// The same cells for other rules. A rule whose path was there goes on counting.
+    pub(crate) fn with_rules(&self, rules: &[String]) -> Self {
+        Self(Arc::new(PerWorker::new(|worker| Arc::new(self.0.all()[worker].with_rules(rules)))))
     }
 
     /// The cells of the calling worker.
@@ -97,46 +116,54 @@ impl RequestCounts {
 impl Totals {
     /// The requests of each outcome.
     pub(crate) fn by_outcome(&self) -> [u64; OUTCOMES] {
-        let mut sums = [0; OUTCOMES];
-        self.requests.iter().for_each(|row| add_all(&mut sums, row.iter().copied()));
-        sums
+        self.durations.map(|durations| durations.buckets.iter().sum())
     }
 }
 
 impl Cells {
-    fn new(rules: usize) -> Self {
+    fn with_rules(&self, paths: &[String]) -> Self {
+        let mut known: Vec<_> = self.rules.to_vec();
+        let cells = |path: &str| match known.iter().position(|rule| rule.path == path) {
+            Some(at) => known.swap_remove(at),
+            None => RuleCells { path: path.to_owned(), requests: Arc::default() },
+        };
+        // The empty path stands for no rule.
         Self {
-            requests: (0..=rules).map(|_| Default::default()).collect(),
-            classes: Default::default(),
-            details: Mutex::default(),
-            bytes: AtomicU64::new(0),
-            durations: Default::default(),
+            rules: paths.iter().map(String::as_str).chain([""]).map(cells).collect(),
+            all: self.all.clone(),
         }
     }
 
     /// Counts a request.
     pub(crate) fn count(&self, request: &CountedRequest) {
         let outcome = request.outcome as usize;
-        let rule = request.rule.unwrap_or(self.requests.len() - 1);
-        if let Some(row) = self.requests.get(rule) {
-            row[outcome].fetch_add(1, Relaxed);
+        let rule = request.rule.unwrap_or(self.rules.len() - 1);
+        let all = &*self.all;
+        if let Some(rule) = self.rules.get(rule) {
+            rule.requests[outcome].fetch_add(1, Relaxed);
         }
         let class = usize::from(request.status.as_u16() / 100);
-        if let Some(class) = self.classes.get(class.wrapping_sub(1)) {
+        if let Some(class) = all.classes.get(class.wrapping_sub(1)) {
             class.fetch_add(1, Relaxed);
         }
         if let Some(detail) = request.detail {
-            *self.details.lock().unwrap_or_else(PoisonError::into_inner).entry(detail).or_default() += 1;
+            *all.details.lock().unwrap_or_else(PoisonError::into_inner).entry(detail).or_default() += 1;
         }
-        self.bytes.fetch_add(request.bytes, Relaxed);
-        self.durations[outcome].count(request.took);
+        all.bytes.fetch_add(request.bytes, Relaxed);
+        all.durations[outcome].count(request.took);
     }
 
     fn add_to(&self, totals: &mut Totals) {
-        totals.requests.resize(self.requests.len(), Default::default());
-        for (sums, row) in totals.requests.iter_mut().zip(&self.requests) {
-            add_all(sums, loaded(row));
+        totals.requests.resize(self.rules.len(), Default::default());
+        for (sums, rule) in totals.requests.iter_mut().zip(&self.rules) {
+            add_all(sums, loaded(&*rule.requests));
         }
+        self.all.add_to(totals);
+    }
+}
+
+impl AllCells {
+    fn add_to(&self, totals: &mut Totals) {
         add_all(&mut totals.classes, loaded(&self.classes));
         for (&detail, count) in &*self.details.lock().unwrap_or_else(PoisonError::into_inner) {
             *totals.details.entry(detail).or_default() += count;
@@ -178,7 +205,8 @@ mod tests {
 
     #[test]
     fn the_cells_of_all_workers_are_added_up() {
-        let counts = RequestCounts::new(2);
+        let rules = ["/a/", "/b/"].map(str::to_owned);
+        let counts = RequestCounts::new(&rules);
         for cells in counts.0.all() {
             cells.count(&event(Outcome::Hit, Some(1), 50));
             cells.count(&CountedRequest { detail: Some("no-rule"), ..event(Outcome::Bypass, None, 51) });
@@ -203,9 +231,26 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_goes_on_counting_where_its_path_stays() {
+        let [first, second] = [["/a/", "/b/"], ["/b/", "/c/"]].map(|paths| paths.map(str::to_owned));
+        let before = RequestCounts::new(&first);
+        before.own().count(&event(Outcome::Hit, Some(1), 1));
+        before.own().count(&event(Outcome::Hit, Some(0), 1));
+        let after = before.with_rules(&second);
+        // A request that began before.
+        before.own().count(&event(Outcome::Hit, Some(1), 1));
+        after.own().count(&event(Outcome::Bypass, None, 1));
+        let totals = after.totals();
+        let hits: Vec<_> = totals.requests.iter().map(|row| row[Outcome::Hit as usize]).collect();
+        assert_eq!((hits, totals.requests[2][Outcome::Bypass as usize]), (vec![2, 0, 0], 1));
+        assert_eq!((totals.by_outcome()[Outcome::Hit as usize], totals.bytes), (3, 40));
+    }
+
+    #[test]
     fn a_rule_without_a_cell_leaves_the_other_figures_right() {
-        let counts = RequestCounts::new(0);
+        let counts = RequestCounts::new(&[]);
         counts.own().count(&event(Outcome::Hit, Some(7), 1));
-        assert_eq!((counts.totals().by_outcome(), counts.totals().bytes), ([0; OUTCOMES], 10));
+        let totals = counts.totals();
+        assert_eq!((totals.requests, totals.bytes), (vec![[0; OUTCOMES]], 10));
     }
 }

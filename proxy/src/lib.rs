@@ -35,6 +35,7 @@ pub mod pickle;
 mod policy;
 mod probe;
 mod purge;
+mod reload;
 mod request;
 mod share;
 mod status;
@@ -50,8 +51,8 @@ pub use access_log::AccessLog;
 pub use admin::{AdminPort, AdminServer, RunningAdmin, post as post_to_admin};
 pub use args::{Args, Check, Command, Explain, Forecast, PurgePages};
 pub use config::{
-    Admin, AdminAddress, Config, Deadlines, Faults, Limits, LogFormat, LogSettings, LogTarget, PurgeSettings,
-    StoreUrl, Summary, Token,
+    Admin, AdminAddress, Config, Deadlines, Faults, Leaves, Limits, LogFormat, LogSettings, LogTarget,
+    PurgeSettings, StoreUrl, Summary, Token,
 };
 pub use forecast::{Outlook, forecast};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
@@ -60,9 +61,10 @@ pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, Coalesce, Rule};
 pub use probe::wrong_scheme;
 pub use purge::{LoggedPurge, Purge, PurgeId, Target, TargetKind};
+pub use reload::Service;
 pub use request::site::Site;
 pub use store::{
     Feed, Listener, Locks, LogCopy, MemoryStore, PurgeLog, PurgeLogSettings, RedisStore, Store, StoreError,
     Values, Write,
 };
-pub use way::{Explanation, Proxy};
+pub use way::{Explanation, InForce, Proxy};

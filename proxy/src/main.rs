@@ -13,17 +13,15 @@ use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
 use mimalloc::MiMalloc;
 use proxy::{
-    AccessLog, Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, Forecast, MemoryStore,
-    Proxy, RedisStore, RunningAdmin, Site, Store, StoreUrl, Summary,
+    Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, Forecast, MemoryStore, Proxy,
+    RedisStore, RunningAdmin, Service, Site, Store, StoreUrl, Summary,
 };
 use serde::Serialize;
-use server::{
-    BoundListener, Certificates, Clients, ListenAddress, ListenSettings, Offer, Predecessor, Workers, refuse,
-};
+use server::{BoundListener, ListenSettings, Offer, Predecessor, Workers, refuse};
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -41,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 async fn start() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::read();
     let config = match Config::load(&args) {
         Ok(config) => config,
         Err(faults) => return refuse(&faults),
@@ -57,9 +55,12 @@ async fn start() -> ExitCode {
     }
     give_memory_back_soon();
     match &config.store {
-        StoreUrl::Memory => run(&config, MemoryStore::of_values(config.memory_limit, config.max_entry)).await,
+        StoreUrl::Memory => {
+            let store = MemoryStore::of_values(config.memory_limit, config.max_entry);
+            run(args, config, store).await
+        }
         StoreUrl::Redis(url) => match RedisStore::new(url, config.deadlines.store, config.max_entry) {
-            Ok(store) => run(&config, store).await,
+            Ok(store) => run(args, config, store).await,
             Err(error) => refuse(&format!("--store (REDIS_URL): {error}")),
         },
     }
@@ -80,16 +81,13 @@ fn give_memory_back_soon() {
     warn!(%error, "{DELAY}=10 is not set: the memory of large pages may exceed its limit");
 }
 
-async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
-    let Ports { listeners, predecessor, admin } = match ports(config).await {
+async fn run<S: Store>(args: Args, config: Config, store: S) -> ExitCode {
+    let Ports { listeners, predecessor, admin } = match ports(&config).await {
         Ok(ports) => ports,
         Err(fault) => return refuse(&fault),
     };
-    let access_log = match config.access_log.as_ref().map(AccessLog::open).transpose() {
-        Ok(access_log) => access_log.map(Arc::new),
-        Err(error) => return refuse(&format!("--access-log (PROXY_ACCESS_LOG): {error}")),
-    };
-    let stop = match server::stop_signal(on_hangup(access_log.clone(), certificates(config))) {
+    let hangups = Arc::new(Notify::new());
+    let stop = match server::stop_signal(on_hangup(hangups.clone())) {
         Ok(stop) => stop,
         Err(error) => return refuse(&format!("cannot install the signal handlers: {error}")),
     };
@@ -102,37 +100,40 @@ async fn run<S: Store>(config: &Config, store: S) -> ExitCode {
         Ok(offer) => offer,
         Err(error) => return refuse(&format!("--takeover (PROXY_TAKEOVER): {error}")),
     };
-    let site = site(config, listeners.iter().map(BoundListener::address));
-    log_start(config, &listeners, &site);
+    let port = listeners.iter().find_map(|listener| listener.address().port()).unwrap_or(80);
+    let service = match Service::start(args, config.clone(), port, store.clone()) {
+        Ok(service) => Arc::new(service),
+        Err(faults) => return refuse(&faults),
+    };
+    log_start(&config, &listeners, service.handler().proxy().site());
     workers
         .each(|| {
             let store = store.clone();
             async move { store.connect().await }
         })
         .await;
-    // Each request to the origin takes a file descriptor, too.
-    let clients =
-        Clients { limits: config.clients.limits.affordable(config.limits.origin.requests), ..config.clients };
-    warn_of_scheme(config, &store);
+    warn_of_scheme(&config, &store);
     listeners.iter().for_each(|listener| server::announce("proxy", listener));
-    let proxy = Arc::new(Proxy::new(config, site, store).with_access_log(access_log.clone()));
-    proxy.check_store().await;
+    service.handler().proxy().check_store().await;
     if let Some(predecessor) = predecessor {
         predecessor.relieve().await;
     }
-    let mut admin = start_admin(config, admin, &proxy, &workers).await;
+    let mut admin = start_admin(&config, admin, &service, &workers).await;
+    tokio::spawn(reload_at(hangups, service.clone()));
     let stop = async {
         tokio::select! {
-            () = stop => drain(admin.as_ref(), config.pre_stop_delay).await,
+            () = stop => drain(admin.as_ref(), service.pre_stop_delay()).await,
             // The next process waits for the address.
             () = taken(offer) => drop(admin.take()),
         }
     };
-    server::serve_on(&workers, listeners, proxy.clone(), clients, stop).await;
-    if timeout(config.clients.deadlines.shutdown, proxy.finish()).await.is_err() {
+    let (handler, clients) = (service.handler(), service.clients());
+    server::serve_on(&workers, listeners, handler.clone(), clients.clone(), stop).await;
+    let proxy = handler.proxy();
+    if timeout(clients.now().deadlines.shutdown, proxy.finish()).await.is_err() {
         warn!("stopped before all pages were stored: the shutdown deadline has passed");
     }
-    if let Some(access_log) = access_log {
+    if let Some(access_log) = proxy.access_log() {
         access_log.finish(LAST_LINES);
     }
     ExitCode::SUCCESS
@@ -149,33 +150,19 @@ fn log_start(config: &Config, listeners: &[BoundListener], site: &Site) {
     info!(listen = listen.join(", "), %origin, store = %config.store, site = site.as_str(), rules, "listening");
 }
 
-/// The certificates of all listeners.
-fn certificates(config: &Config) -> Vec<Arc<Certificates>> {
-    config.listeners.iter().filter_map(|listener| listener.certificates.clone()).collect()
+/// The answer to SIGHUP. One that comes before the program serves is not lost.
+fn on_hangup(hangups: Arc<Notify>) -> impl FnMut() {
+    move || hangups.notify_one()
 }
 
-/// The answer to SIGHUP.
-fn on_hangup(access_log: Option<Arc<AccessLog>>, certificates: Vec<Arc<Certificates>>) -> impl FnMut() {
-    move || {
-        certificates.iter().for_each(|certificates| certificates.refresh());
-        reopen(access_log.as_deref());
+/// Reloads the settings at each SIGHUP, on a thread that may wait for files.
+async fn reload_at<S: Store>(hangups: Arc<Notify>, service: Arc<Service<S>>) {
+    loop {
+        hangups.notified().await;
+        let service = service.clone();
+        // The log has what became of it.
+        let _ = tokio::task::spawn_blocking(move || drop(service.reload())).await;
     }
-}
-
-fn reopen(access_log: Option<&AccessLog>) {
-    match access_log {
-        Some(access_log) => {
-            info!("access log opened anew; settings are read at the start, and only a restart changes them");
-            access_log.reopen();
-        }
-        None => warn!("SIGHUP ignored: settings are read at the start, and only a restart changes them"),
-    }
-}
-
-/// The configured site, or `localhost` and the first port.
-fn site<'a>(config: &Config, addresses: impl IntoIterator<Item = &'a ListenAddress>) -> Site {
-    let port = addresses.into_iter().find_map(ListenAddress::port);
-    config.site.clone().unwrap_or_else(|| Site::localhost(port.unwrap_or(80)))
 }
 
 /// Asks the proxy that runs here whether it answers, as a client without TLS would.
@@ -221,15 +208,15 @@ fn listen(settings: &ListenSettings) -> Result<BoundListener, String> {
 async fn start_admin<S: Store>(
     config: &Config,
     port: Option<AdminPort>,
-    proxy: &Arc<Proxy<S>>,
+    service: &Arc<Service<S>>,
     workers: &Arc<Workers>,
-) -> Option<RunningAdmin> {
+) -> Option<RunningAdmin<S>> {
     let settings = config.admin.as_ref()?;
     let port = match port {
         Some(port) => Ok(port),
         None => admin_after_predecessor(settings).await,
     };
-    let server = AdminServer::new(settings, config.store.clone(), proxy.clone(), workers.clone());
+    let server = AdminServer::new(service.clone(), workers.clone());
     let started = port.and_then(|port| {
         let at = port.address().clone();
         let running = port.serve(server).map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -253,7 +240,7 @@ async fn admin_after_predecessor(settings: &Admin) -> Result<AdminPort, String> 
 }
 
 /// Lets load balancers take the proxy out before its port closes.
-async fn drain(admin: Option<&RunningAdmin>, delay: Duration) {
+async fn drain<S: Store>(admin: Option<&RunningAdmin<S>>, delay: Duration) {
     if let Some(admin) = admin {
         admin.drain();
     }
@@ -307,7 +294,7 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
     if let Some(fault) = scheme_fault(&config.store, &store).await {
         return refuse(&format!("--store (REDIS_URL): {fault}"));
     }
-    let site = site(config, config.listeners.iter().map(|listener| &listener.address));
+    let site = config.site_at(config.port());
     let explanation =
         match Proxy::for_explaining(config, site, store).explain(asked, Ipv4Addr::LOCALHOST.into()).await {
             Ok(explanation) => explanation,

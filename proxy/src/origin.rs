@@ -95,7 +95,7 @@ impl fmt::Display for Origin {
 }
 
 /// How long each step of a fetch may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginDeadlines {
     /// To look up the origin's name and connect.
     pub connect: Duration,

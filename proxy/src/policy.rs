@@ -29,7 +29,7 @@ pub(crate) use vary::VaryList;
 use crate::request::Lines;
 
 /// The rules of one proxy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Policy {
     rules: Rules,
     max_entry: u64,

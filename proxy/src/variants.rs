@@ -23,10 +23,10 @@ const LIMIT: u64 = 1 << 20;
 const LARGEST: u64 = 512 << 10;
 
 /// The variants that this process has stored and that have not ended yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Variants {
     limit: usize,
-    pages: Cache<Key, PageVariants, ByBytes>,
+    pages: Arc<Cache<Key, PageVariants, ByBytes>>,
     hasher: RandomState,
 }
 
@@ -50,7 +50,12 @@ impl Weigh for PageVariants {
 
 impl Variants {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, pages: weight::cache(LIMIT, LARGEST), hasher: RandomState::new() }
+        Self { limit, pages: Arc::new(weight::cache(LIMIT, LARGEST)), hasher: RandomState::new() }
+    }
+
+    /// The same ones, with another limit.
+    pub(crate) fn with_limit(&self, limit: usize) -> Self {
+        Self { limit, ..self.clone() }
     }
 
     /// Whether a variant may be stored. If so, it is counted for the time `keep`.

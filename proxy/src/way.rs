@@ -8,6 +8,7 @@ mod explain;
 mod fill;
 mod fleet;
 mod flight;
+mod in_force;
 mod lookup;
 mod normal;
 mod purge;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use explain::Explanation;
+pub use in_force::InForce;
 use report::LastErrors;
 pub(crate) use report::Report;
 #[cfg(test)]
@@ -49,7 +51,7 @@ use crate::traffic::Traffic;
 use crate::variants::Variants;
 use crate::weight::Shares;
 
-/// A cache in front of one origin or several.
+/// A cache in front of one origin or several, with the settings that a request begins with and keeps to its end.
 ///
 /// Holds for every request:
 /// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
@@ -58,7 +60,7 @@ use crate::weight::Shares;
 /// * What was not admitted is never stored.
 /// * What was purged is not served 50 ms after the purge was acknowledged.
 /// * A hit never contacts the origin; a pass touches the store only to purge what an unsafe method has changed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Proxy<S> {
     policy: Policy,
     keys: Keys,
@@ -70,14 +72,14 @@ pub struct Proxy<S> {
     speaks_tls: bool,
     trusted: TrustedProxies,
     /// Whether the log has named a peer that is probably to be trusted.
-    untrusted_is_logged: Once,
+    untrusted_is_logged: Arc<Once>,
     store: S,
     upstreams: Arc<Upstreams>,
     /// The faults of the origin and of clients, for the log.
     faults: Arc<Seldom>,
     /// The last errors, for operators.
-    errors: LastErrors,
-    flights: Flights,
+    errors: Arc<LastErrors>,
+    flights: Arc<Flights>,
     /// Requests that wait for a page that another proxy of the fleet fetches.
     waiters: Arc<Waiters>,
     variants: Variants,
@@ -86,13 +88,13 @@ pub struct Proxy<S> {
     /// The figures of the requests, if the settings want them.
     counts: Option<RequestCounts>,
     /// The hottest pages and the slowest answers, if the settings want them.
-    traffic: Option<Traffic>,
+    traffic: Option<Arc<Traffic>>,
     /// A line for each request, if the settings want them.
     access_log: Option<Arc<AccessLog>>,
     max_entry: u64,
     /// The room for pages that are being captured.
     room: Room,
-    heads: HeadCache,
+    heads: Arc<HeadCache>,
     /// The near cache, if it is on and the store reports its changes.
     near: Option<Arc<Near>>,
     /// The purge log, if anybody can purge.
@@ -100,7 +102,7 @@ pub struct Proxy<S> {
     /// How long a request waits for the log.
     log_patience: Duration,
     purging: PurgeSettings,
-    purges: PurgeCounts,
+    purges: Arc<PurgeCounts>,
 }
 
 impl<S: Store> Proxy<S> {
@@ -116,9 +118,6 @@ impl<S: Store> Proxy<S> {
 
     fn with_log(config: &Config, site: Site, store: S, writes_log: bool) -> Self {
         let waiters = Arc::new(Waiters::new());
-        let upstreams =
-            Arc::new(Upstreams::new(&config.origins, config.deadlines.origin, config.limits.origin));
-        config.origins.probe.iter().for_each(|probe| upstreams.watch(probe));
         Self {
             policy: Policy::new(config.rules.clone(), config.max_entry),
             keys: config.keys.clone(),
@@ -127,28 +126,45 @@ impl<S: Store> Proxy<S> {
             site,
             speaks_tls: config.listeners.iter().any(|listener| listener.certificates.is_some()),
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
-            untrusted_is_logged: Once::new(),
+            untrusted_is_logged: Arc::new(Once::new()),
             near: follow(&store, config, &waiters),
-            log: config
-                .purges()
-                .then(|| store.follow_log(&config.keys.prefix(), log_settings(config, writes_log))),
+            log: follow_log(&store, config, writes_log),
             log_patience: config.deadlines.store,
             purging: config.purge.clone(),
-            purges: PurgeCounts::default(),
+            purges: Arc::default(),
             waiters,
             store,
-            upstreams,
+            upstreams: upstreams(config),
             faults: Arc::default(),
-            errors: LastErrors::default(),
-            flights: Flights::new(config.deadlines.store),
+            errors: Arc::default(),
+            flights: Arc::new(Flights::new(config.deadlines.store)),
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
-            counts: config.admin.is_some().then(|| RequestCounts::new(config.rules.len())),
-            traffic: config.admin.is_some().then(|| Traffic::new(Instant::now())),
+            counts: config.admin.is_some().then(|| RequestCounts::new(&paths(config))),
+            traffic: config.admin.is_some().then(|| Arc::new(Traffic::new(Instant::now()))),
             access_log: None,
             max_entry: config.max_entry,
             room: Room::new(captures(config)),
-            heads: HeadCache::new(Shares::of(memory(config)).heads),
+            heads: Arc::new(HeadCache::new(Shares::of(memory(config)).heads)),
+        }
+    }
+
+    /// The same proxy with other settings. What it knows goes on, and what is under way.
+    pub(crate) fn with_settings(&self, config: &Config, site: Site, has_same_origins: bool) -> Self {
+        if is_for_fleet(config) {
+            // Has no effect on a store that is followed already.
+            self.store.follow(&config.keys.prefix(), vec![self.waiters.clone()]);
+        }
+        Self {
+            policy: Policy::new(config.rules.clone(), config.max_entry),
+            trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+            log: self.log.clone().or_else(|| follow_log(&self.store, config, true)),
+            purging: config.purge.clone(),
+            upstreams: if has_same_origins { self.upstreams.clone() } else { upstreams(config) },
+            variants: self.variants.with_limit(config.limits.variants),
+            counts: self.counts.as_ref().map(|counts| counts.with_rules(&paths(config))),
+            site,
+            ..self.clone()
         }
     }
 
@@ -156,6 +172,16 @@ impl<S: Store> Proxy<S> {
     #[must_use]
     pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
         Self { access_log, ..self }
+    }
+
+    /// The Host that is not part of keys.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Its access log, if it has one.
+    pub fn access_log(&self) -> Option<&Arc<AccessLog>> {
+        self.access_log.as_ref()
     }
 
     /// Tries each command that the proxy needs of the store. The store warns of those that it refuses.
@@ -168,6 +194,24 @@ impl<S: Store> Proxy<S> {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// New connections to the origins, which are watched if the settings say so.
+fn upstreams(config: &Config) -> Arc<Upstreams> {
+    let upstreams = Upstreams::new(&config.origins, config.deadlines.origin, config.limits.origin);
+    let upstreams = Arc::new(upstreams);
+    config.origins.probe.iter().for_each(|probe| upstreams.watch(probe));
+    upstreams
+}
+
+/// The paths of the rules, in order.
+fn paths(config: &Config) -> Vec<String> {
+    config.rules.iter().map(|rule| rule.path.to_string()).collect()
+}
+
+/// Whether requests wait for other proxies.
+fn is_for_fleet(config: &Config) -> bool {
+    config.rules.iter().any(|rule| rule.coalesce == Coalesce::Fleet)
 }
 
 /// The limit of captures. No limit is set for the memory of those that go to Redis.
@@ -187,6 +231,11 @@ fn memory(config: &Config) -> u64 {
     }
 }
 
+/// Follows the purge log, if anybody can purge.
+fn follow_log<S: Store>(store: &S, config: &Config, writes: bool) -> Option<Arc<LogCopy>> {
+    config.purges().then(|| store.follow_log(&config.keys.prefix(), log_settings(config, writes)))
+}
+
 /// The purge log is beside the pages.
 fn log_settings(config: &Config, writes: bool) -> PurgeLogSettings {
     /// For the time between two epochs, and for clocks.
@@ -199,7 +248,7 @@ fn log_settings(config: &Config, writes: bool) -> PurgeLogSettings {
 /// Follows the store's changes if the near cache or a lease needs them. Returns the near cache, if it is on.
 fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Option<Arc<Near>> {
     let near = config.near.map(|limit| Arc::new(Near::new(Shares::of(limit).pages, config.max_entry)));
-    if near.is_none() && config.rules.iter().all(|rule| rule.coalesce == Coalesce::Process) {
+    if near.is_none() && !is_for_fleet(config) {
         return None;
     }
     let mut listeners: Vec<Arc<dyn Listener>> = vec![waiters.clone()];

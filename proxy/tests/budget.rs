@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use clap::Parser as _;
-use proxy::{AccessLog, Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
+use proxy::{AccessLog, Args, Config, InForce, MemoryStore, Proxy, RedisStore, Site, Store};
 use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,8 +40,10 @@ impl Stand {
             let address = listener.local_addr().unwrap();
             let args = Args::try_parse_from(["proxy", "--origin", &origin, "--cache", "/p/"]).unwrap();
             let config = Config::parse(&args, Some(("budget.toml", settings))).unwrap();
-            let log = config.access_log.as_ref().map(|log| Arc::new(AccessLog::open(log).unwrap()));
-            let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store).with_access_log(log));
+            let log =
+                config.access_log.as_ref().map(|log| Arc::new(AccessLog::open(log, Arc::default()).unwrap()));
+            let proxy = Proxy::new(&config, Site::localhost(8000), store).with_access_log(log);
+            let proxy = Arc::new(InForce::new(proxy));
             tokio::spawn(server::serve(listener, proxy, config.clients, std::future::pending()));
             TcpStream::connect(address).await.unwrap()
         });

@@ -55,7 +55,7 @@ impl Writer {
             }
             self.tell();
             if ends {
-                self.orders.dropped.fetch_add(self.output.is_torn().into(), Ordering::Relaxed);
+                self.orders.drop_lines(self.output.is_torn().into());
                 return;
             }
         }
@@ -85,7 +85,7 @@ impl Writer {
     }
 
     fn drop_lines(&mut self, lost: DroppedLines) {
-        self.orders.dropped.fetch_add(lost.lines, Ordering::Relaxed);
+        self.orders.drop_lines(lost.lines);
         self.error = Some(lost.error);
     }
 

@@ -7,7 +7,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
 
-use crate::config::{Admin, AdminAddress, Token};
+use crate::config::{Admin, AdminAddress};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub(super) enum Route {
     Purges,
     Purge,
     Drain,
+    Reload,
 }
 
 /// Why a request is denied.
@@ -50,7 +51,7 @@ impl Denied {
 }
 
 impl Route {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Page,
         Self::Health,
         Self::Ready,
@@ -60,9 +61,11 @@ impl Route {
         Self::Purges,
         Self::Purge,
         Self::Drain,
+        Self::Reload,
     ];
 
-    const LIST: &'static str = "/, /healthz, /readyz, /metrics, /status, /events, /purges, /purge, /drain";
+    const LIST: &'static str =
+        "/, /healthz, /readyz, /metrics, /status, /events, /purges, /purge, /drain, /reload";
 
     pub(super) fn path(self) -> &'static str {
         match self {
@@ -75,12 +78,13 @@ impl Route {
             Self::Purges => "/purges",
             Self::Purge => "/purge",
             Self::Drain => "/drain",
+            Self::Reload => "/reload",
         }
     }
 
     /// Whether it changes something, and is asked for by POST.
     pub(super) fn changes(self) -> bool {
-        matches!(self, Self::Purge | Self::Drain)
+        matches!(self, Self::Purge | Self::Drain | Self::Reload)
     }
 
     /// Whether it is asked by probes, under any name.
@@ -100,17 +104,9 @@ impl Route {
 
 /// Who may ask what.
 #[derive(Debug)]
-pub(super) struct Access {
-    listen: AdminAddress,
-    hosts: Vec<String>,
-    token: Option<Token>,
-}
+pub(super) struct Access<'a>(pub(super) &'a Admin);
 
-impl Access {
-    pub(super) fn new(admin: &Admin) -> Self {
-        Self { listen: admin.listen.clone(), hosts: admin.hosts.clone(), token: admin.token.clone() }
-    }
-
+impl Access<'_> {
     /// What is asked for, if it may be.
     pub(super) fn admit(&self, request: &Parts) -> Result<Route, Denied> {
         let route = Route::ALL.into_iter().find(|route| route.path() == request.uri.path());
@@ -132,7 +128,7 @@ impl Access {
 
     /// Whether the request names this listener: a name that somebody else's DNS points here is not ours.
     fn is_named_by(&self, request: &Parts) -> bool {
-        let AdminAddress::Tcp(address) = &self.listen else { return true };
+        let AdminAddress::Tcp(address) = &self.0.listen else { return true };
         let host = only(&request.headers, &HOST).and_then(|text| text.parse::<Authority>().ok());
         let target = request.uri.authority();
         let allows = |authority: &Authority| self.allows(authority.host(), address.ip().to_canonical());
@@ -145,23 +141,23 @@ impl Access {
             Ok(ip) => ip.to_canonical() == own || !own.is_loopback(),
             Err(_) => {
                 let is_localhost = own.is_loopback() && host.eq_ignore_ascii_case("localhost");
-                is_localhost || self.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
+                is_localhost || self.0.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
             }
         }
     }
 
     /// Over a Unix socket the file's mode is the permission.
     fn wants_token(&self, route: Route) -> bool {
-        match (&self.listen, self.listen.is_local()) {
+        match (&self.0.listen, self.0.listen.is_local()) {
             (AdminAddress::Unix(_), _) => false,
-            (AdminAddress::Tcp(_), true) => route.changes() && self.token.is_some(),
+            (AdminAddress::Tcp(_), true) => route.changes() && self.0.token.is_some(),
             (AdminAddress::Tcp(_), false) => !route.is_probe() && route != Route::Metrics,
         }
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
         let credentials = only(headers, &AUTHORIZATION).and_then(|text| text.split_once(' '));
-        let (Some((scheme, text)), Some(token)) = (credentials, &self.token) else { return false };
+        let (Some((scheme, text)), Some(token)) = (credentials, &self.0.token) else { return false };
         scheme.eq_ignore_ascii_case("bearer") && token.is(text.trim().as_bytes())
     }
 }
@@ -189,7 +185,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn access(listen: &str) -> Access {
+    fn admin(listen: &str) -> Admin {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "s3cret\n").unwrap();
@@ -198,7 +194,7 @@ mod tests {
             file.display()
         );
         let config = Config::parse(&crate::args::Args::default(), Some(("file", &text))).unwrap();
-        Access::new(&config.admin.unwrap())
+        config.admin.unwrap()
     }
 
     /// A request from `METHOD TARGET` and header lines.
@@ -235,16 +231,16 @@ mod tests {
             (FILE, "anything", Ok(Route::Status)),
         ] {
             let asked = request(&format!("GET /status\nHost: {host}"));
-            assert_eq!(access(listen).admit(&asked), expected, "{listen} {host}");
+            assert_eq!(Access(&admin(listen)).admit(&asked), expected, "{listen} {host}");
             let probe = request(&format!("GET /readyz\nHost: {host}"));
-            assert_eq!(access(listen).admit(&probe), Ok(Route::Ready), "{listen} {host}");
+            assert_eq!(Access(&admin(listen)).admit(&probe), Ok(Route::Ready), "{listen} {host}");
         }
         for odd in [
             "GET /status",
             "GET /status\nHost: localhost\nHost: localhost",
             "GET http://evil.example/status\nHost: localhost",
         ] {
-            assert_eq!(access(LOCAL).admit(&request(odd)), denied, "{odd}");
+            assert_eq!(Access(&admin(LOCAL)).admit(&request(odd)), denied, "{odd}");
         }
     }
 
@@ -269,7 +265,7 @@ mod tests {
             (format!("POST /drain\nHost: localhost\n{token}"), Ok(Route::Drain)),
             (format!("HEAD /metrics\nHost: localhost\n{foreign}"), Ok(Route::Metrics)),
         ] {
-            assert_eq!(access(LOCAL).admit(&request(&head)), expected, "{head}");
+            assert_eq!(Access(&admin(LOCAL)).admit(&request(&head)), expected, "{head}");
         }
     }
 
@@ -279,11 +275,11 @@ mod tests {
             [("/healthz", true), ("/readyz", true), ("/metrics", true), ("/status", false)]
         {
             let head = format!("GET {target}\nHost: 10.0.0.1");
-            assert_eq!(access(BEYOND).admit(&request(&head)).is_ok(), is_open, "{target}");
+            assert_eq!(Access(&admin(BEYOND)).admit(&request(&head)).is_ok(), is_open, "{target}");
             let head = format!("{head}\nAuthorization: bearer s3cret");
-            assert!(access(BEYOND).admit(&request(&head)).is_ok(), "{target}");
+            assert!(Access(&admin(BEYOND)).admit(&request(&head)).is_ok(), "{target}");
         }
-        assert_eq!(access(FILE).admit(&request("POST /drain\nHost: x")), Ok(Route::Drain));
+        assert_eq!(Access(&admin(FILE)).admit(&request("POST /drain\nHost: x")), Ok(Route::Drain));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tracing::warn;
 
 use super::AdminServer;
 use crate::config::{Admin, AdminAddress};
+use crate::store::Store;
 
 /// Visits at a time. For one more the oldest idle one goes.
 const CONNECTIONS: usize = 1000;
@@ -53,8 +54,8 @@ enum AdminSocket {
 }
 
 /// A listener that accepts connections, until this is dropped.
-pub struct RunningAdmin {
-    server: Arc<AdminServer>,
+pub struct RunningAdmin<S> {
+    server: Arc<AdminServer<S>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,7 +84,7 @@ impl AdminPort {
     }
 
     /// Accepts connections on a thread of its own.
-    pub fn serve(self, admin: AdminServer) -> io::Result<RunningAdmin> {
+    pub fn serve<S: Store>(self, admin: AdminServer<S>) -> io::Result<RunningAdmin<S>> {
         let server = Arc::new(admin);
         let admin = server.clone();
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -108,14 +109,14 @@ impl AdminPort {
     }
 }
 
-impl RunningAdmin {
+impl<S: Store> RunningAdmin<S> {
     /// From now on `/readyz` says that the proxy drains.
     pub fn drain(&self) {
         self.server.drain();
     }
 }
 
-impl Drop for RunningAdmin {
+impl<S> Drop for RunningAdmin<S> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -125,7 +126,7 @@ impl Drop for RunningAdmin {
     }
 }
 
-async fn accept(listener: &AdminSocket, admin: &Arc<AdminServer>) {
+async fn accept<S: Store>(listener: &AdminSocket, admin: &Arc<AdminServer<S>>) {
     let mut connections = Visits::default();
     loop {
         let accepted = match listener {
@@ -158,10 +159,10 @@ struct Visit {
 }
 
 impl Visits {
-    fn start(
+    fn start<S: Store>(
         &mut self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        admin: &Arc<AdminServer>,
+        admin: &Arc<AdminServer<S>>,
     ) {
         while self.tasks.try_join_next().is_some() {}
         if self.open.len() >= CONNECTIONS && !self.make_room() {
@@ -185,9 +186,9 @@ impl Visits {
     }
 }
 
-async fn converse(
+async fn converse<S: Store>(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    admin: Arc<AdminServer>,
+    admin: Arc<AdminServer<S>>,
     is_busy: Arc<AtomicBool>,
 ) {
     let service = service_fn(|request| async {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::header::HeaderValue;
 
-use super::status::Program;
+use super::view::View;
 use crate::counts::{BOUNDS, Durations};
 use crate::purge::TargetKind;
 use crate::status::Outcome;
@@ -37,14 +37,14 @@ impl Exposition {
 }
 
 /// All families, each with HELP and TYPE, also where nothing has been counted yet.
-pub(super) fn text(report: &Report, program: &Program, exposition: Exposition) -> String {
+pub(super) fn text(view: &View, exposition: Exposition) -> String {
     let mut text = Text { written: String::new(), exposition };
-    requests_of(report, &mut text);
-    durations(report, &mut text);
-    purges(report, &mut text);
-    parts(report, &mut text);
-    program_state(program, &mut text);
-    process(program, &mut text);
+    requests_of(&view.report, &mut text);
+    durations(&view.report, &mut text);
+    purges(&view.report, &mut text);
+    parts(&view.report, &mut text);
+    program_state(view, &mut text);
+    process(view, &mut text);
     if exposition == Exposition::OpenMetrics {
         text.written.push_str("# EOF\n");
     }
@@ -129,18 +129,21 @@ fn parts(report: &Report, text: &mut Text) {
     }
 }
 
-fn program_state(program: &Program, text: &mut Text) {
+fn program_state(view: &View, text: &mut Text) {
     let build = text.family("cachepage_build_info", GAUGE, "The version that runs.");
-    text.sample(build, &[("version", Program::VERSION)], 1);
+    text.sample(build, &[("version", View::VERSION)], 1);
     let help = "Whether the last reading of the settings was without a fault.";
-    text.gauge("cachepage_config_last_reload_successful", help, 1);
+    text.gauge("cachepage_config_last_reload_successful", help, u8::from(view.is_last_reload_good));
     let help = "When the settings were last read without a fault.";
-    text.gauge("cachepage_config_last_reload_success_timestamp_seconds", help, unix(program.loaded_at));
+    text.gauge("cachepage_config_last_reload_success_timestamp_seconds", help, unix(view.settings.loaded_at));
+    let help = "Lines of the access log that could not be written.";
+    let dropped = text.family("cachepage_log_lines_dropped_total", COUNTER, help);
+    text.sample(dropped, &[], view.log_lines_dropped);
 }
 
 /// The figures of the process that Prometheus's own libraries have, as far as the system tells them.
-fn process(program: &Program, text: &mut Text) {
-    text.gauge("process_start_time_seconds", "When the process started.", unix(program.loaded_at));
+fn process(view: &View, text: &mut Text) {
+    text.gauge("process_start_time_seconds", "When the process started.", unix(view.started.time));
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     if let Some(seconds) = cpu_seconds(&stat) {
         let cpu = text.family("process_cpu_seconds_total", COUNTER, "CPU time, of the user and the system.");

@@ -13,6 +13,7 @@ use hyper::{Response, StatusCode};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{AdminBody, AdminServer, answer};
+use crate::store::Store;
 
 /// Between two events of the stream.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -20,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// The page. Only the style and the script with the nonce of this answer count, and they ask nobody but the listener.
-pub(super) fn page(status: StatusCode) -> Response<AdminBody> {
+pub(super) fn page<S>(status: StatusCode) -> Response<AdminBody<S>> {
     let nonce = format!("{:032x}", rand::random::<u128>());
     let text = include_str!("page/page.html")
         .replace("{style}", include_str!("page/page.css"))
@@ -39,20 +40,20 @@ pub(super) fn page(status: StatusCode) -> Response<AdminBody> {
 }
 
 /// The status once a second, as server-sent events. A client that does not read them is not asked again until it does.
-pub(super) struct StatusEvents {
-    admin: Arc<AdminServer>,
+pub(super) struct StatusEvents<S> {
+    admin: Arc<AdminServer<S>>,
     ticks: Interval,
 }
 
-impl StatusEvents {
-    pub(super) fn new(admin: Arc<AdminServer>) -> Self {
+impl<S> StatusEvents<S> {
+    pub(super) fn new(admin: Arc<AdminServer<S>>) -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { admin, ticks }
     }
 }
 
-impl Body for StatusEvents {
+impl<S: Store> Body for StatusEvents<S> {
     type Data = Bytes;
     type Error = Infallible;
 

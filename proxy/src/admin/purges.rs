@@ -17,7 +17,7 @@ const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
 const BY: &str = "admin";
 
 /// Carries out the purge in a body.
-pub(super) async fn purge<S: Store>(proxy: &Proxy<S>, body: &[u8]) -> Response<AdminBody> {
+pub(super) async fn purge<S: Store>(proxy: &Proxy<S>, body: &[u8]) -> Response<AdminBody<S>> {
     let purge = Notice::of(body).and_then(|notice| {
         let targets = notice.targets(|url| proxy.targets_of(url))?;
         Ok(Purge { targets, is_soft: notice.is_soft(), by: BY.to_owned() })
@@ -38,7 +38,7 @@ pub(super) async fn purge<S: Store>(proxy: &Proxy<S>, body: &[u8]) -> Response<A
 }
 
 /// The purges after the one that a query names, a line of JSON for each target.
-pub(super) async fn list<S: Store>(proxy: &Proxy<S>, query: &str) -> Response<AdminBody> {
+pub(super) async fn list<S: Store>(proxy: &Proxy<S>, query: &str) -> Response<AdminBody<S>> {
     let since = query.split('&').find_map(|pair| pair.strip_prefix("since=")).unwrap_or("0-0");
     let Ok(since) = since.parse::<PurgeId>() else {
         return answer(StatusCode::BAD_REQUEST, TEXT, "400: since names no purge\n");
@@ -66,7 +66,7 @@ fn lines(logged: &LoggedPurge) -> String {
     purge.targets.iter().map(line).collect()
 }
 
-fn unavailable(text: String) -> Response<AdminBody> {
+fn unavailable<S>(text: String) -> Response<AdminBody<S>> {
     let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response

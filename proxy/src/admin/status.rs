@@ -3,35 +3,24 @@
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
-use tokio::time::Instant;
 
+use super::view::View;
 use crate::config::StoreUrl;
 use crate::counts::BOUNDS;
 use crate::status::Outcome;
 use crate::way::{Report, now};
 
-/// What does not change while the program runs.
-#[derive(Debug)]
-pub(super) struct Program {
-    pub(super) started: Instant,
-    pub(super) loaded_at: SystemTime,
-    pub(super) store: StoreUrl,
-}
-
-impl Program {
-    pub(super) const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-}
-
-pub(super) fn json(report: &Report, program: &Program, workers: usize) -> Value {
+pub(super) fn json(view: &View, workers: usize) -> Value {
+    let View { report, settings, .. } = view;
     let outcomes = Outcome::ALL.map(Outcome::name).into_iter().zip(report.totals.by_outcome());
     let requests: Map<_, _> = outcomes.map(|(name, count)| (name.to_owned(), count.into())).collect();
     json!({
         "time": humantime::format_rfc3339_millis(now()).to_string(),
-        "version": Program::VERSION,
-        "uptime_seconds": program.started.elapsed().as_secs(),
+        "version": View::VERSION,
+        "uptime_seconds": view.started.at.elapsed().as_secs(),
         "workers": workers,
         "requests": requests,
-        "store": store(report, program),
+        "store": store(report, &settings.config.store),
         "near": report.near.map(|near| json!({
             "entries": near.entries, "bytes": near.bytes, "certain": near.is_certain,
         })),
@@ -61,7 +50,7 @@ pub(super) fn json(report: &Report, program: &Program, workers: usize) -> Value 
             "origin_us": answer.took.as_micros() as u64,
         })).collect::<Vec<_>>(),
         "durations": durations(report),
-        "config": { "generation": 1, "loaded_at": time(program.loaded_at) },
+        "config": { "generation": settings.generation, "loaded_at": time(settings.loaded_at) },
     })
 }
 
@@ -73,12 +62,12 @@ fn durations(report: &Report) -> Value {
     json!({ "bounds_us": BOUNDS, "buckets": buckets })
 }
 
-fn store(report: &Report, program: &Program) -> Value {
-    let kind = match &program.store {
+fn store(report: &Report, store: &StoreUrl) -> Value {
+    let kind = match store {
         StoreUrl::Memory => "memory",
         StoreUrl::Redis(_) => "redis",
     };
-    let node = match &program.store {
+    let node = match store {
         StoreUrl::Memory => None,
         // Without its password.
         redis @ StoreUrl::Redis(_) => {

@@ -48,7 +48,7 @@ impl fmt::Debug for Token {
 pub(super) fn admin(flag: Option<Setting>, settings: &mut Settings<'_>) -> Option<Option<Admin>> {
     let listen = settings.take("admin.listen", flag, "", listen);
     let token = settings.take("admin.token_file", None, "", token);
-    let hosts = settings.take("admin.hosts", None, "", hosts);
+    let hosts = settings.take_list("admin.hosts", None, "", hosts);
     let (listen, token, hosts) = (listen?, token?, hosts?);
     let Some(listen) = listen else { return Some(None) };
     if !listen.is_local() && token.is_none() {

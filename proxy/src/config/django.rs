@@ -66,7 +66,7 @@ fn keys(settings: &mut Settings<'_>) -> Option<Django> {
 /// `language` alone is LANGUAGE_CODE; with `languages` it is the default of LocaleMiddleware.
 fn language(settings: &mut Settings<'_>) -> Option<Option<Language>> {
     let code = settings.take("django.language", None, "", parse::language);
-    let languages = settings.take("django.languages", None, "", parse::languages);
+    let languages = settings.take_list("django.languages", None, "", parse::languages);
     let cookie = settings.take("django.language_cookie", None, "django_language", |text| Ok(text.to_owned()));
     match (code?, languages?, cookie?) {
         (None, languages, _) if !languages.is_empty() => {
@@ -92,7 +92,9 @@ fn hit_headers(settings: &mut Settings<'_>) -> Option<HeaderMap> {
         HIT_HEADERS.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
     let mut headers = HeaderMap::from_iter(presets);
     let mut is_whole = true;
-    for (name, Setting { place, text }) in settings.take_all("django.hit_headers.") {
+    for (name, given) in settings.take_all("django.hit_headers.") {
+        settings.record(&format!("django.hit_headers.{name}"), &given);
+        let Setting { place, text, .. } = given;
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&text)) {
             (Ok(name), Ok(value)) if value.is_empty() => drop(headers.remove(name)),
             (Ok(name), Ok(value)) => drop(headers.insert(name, value)),

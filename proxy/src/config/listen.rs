@@ -6,6 +6,7 @@ use std::sync::Arc;
 use server::{CertificateFiles, Certificates, ListenAddress, ListenSettings};
 
 use super::address;
+use super::leaves::Leaf;
 use super::settings::{Setting, Settings, Table};
 
 /// More than a process hands over to the next.
@@ -21,7 +22,7 @@ pub(super) fn listeners(
     if flag.is_some() || tables.is_empty() {
         listeners.push(settings.take("listen", flag, "127.0.0.1:8000", address::listener).map(Into::into));
     }
-    listeners.extend(tables.into_iter().map(|table| settings.within(table, of_table)));
+    listeners.extend(tables.into_iter().enumerate().map(|table| settings.within("listen", table, of_table)));
     if listeners.len() > MOST {
         settings.fault(format!("listen: {} listeners are more than {MOST}", listeners.len()));
     }
@@ -29,10 +30,10 @@ pub(super) fn listeners(
 }
 
 /// One `[[listen]]`.
-fn of_table(mut settings: Settings<'_>) -> Option<ListenSettings> {
+fn of_table(mut settings: Settings<'_>) -> Option<(ListenSettings, Vec<Leaf>)> {
     let address = settings.take("address", None, "", address::listener);
     let certificates = certificates(&mut settings);
-    let balancers = settings.take("proxy_protocol", None, "", address::networks);
+    let balancers = settings.take_list("proxy_protocol", None, "", address::networks);
     let (address, certificates, balancers) = (address?, certificates?, balancers?);
     if matches!(address, ListenAddress::Unix(_)) && (certificates.is_some() || !balancers.is_empty()) {
         settings.fault(format!(
@@ -41,8 +42,7 @@ fn of_table(mut settings: Settings<'_>) -> Option<ListenSettings> {
         ));
         return None;
     }
-    settings.finish();
-    Some(ListenSettings { address, certificates, balancers })
+    Some((ListenSettings { address, certificates, balancers }, settings.finish()))
 }
 
 /// The certificates; `Some(None)` if there are none.
@@ -54,6 +54,7 @@ fn certificates(settings: &mut Settings<'_>) -> Option<Option<Arc<Certificates>>
     let place = given[0].1.place.clone();
     let mut files = BTreeMap::<usize, BTreeMap<String, String>>::new();
     for (name, setting) in given {
+        settings.record(&format!("certificates.{name}"), &setting);
         let (index, name) = name.split_once('.').unwrap_or_default();
         files.entry(index.parse().unwrap_or_default()).or_default().insert(name.to_owned(), setting.text);
     }

@@ -2,6 +2,7 @@
 
 use hyper::Uri;
 
+use super::leaves::Leaf;
 use super::settings::{Setting, Settings, Table};
 use super::{address, parse};
 use crate::origin::{Ejection, Origin, OriginUrl, Origins, Probe, Share, bare_host};
@@ -28,7 +29,11 @@ pub(super) fn origins(
             .take("origin", flag, "http://127.0.0.1:8001", |text| plain(address::origin(text)?))
             .map(|origin| vec![origin]),
         false => {
-            let origins: Vec<_> = tables.into_iter().map(|table| settings.within(table, of_table)).collect();
+            let origins: Vec<_> = tables
+                .into_iter()
+                .enumerate()
+                .map(|table| settings.within("origin", table, of_table))
+                .collect();
             origins.into_iter().collect()
         }
     };
@@ -50,10 +55,10 @@ fn plain(url: OriginUrl) -> Result<Origin, String> {
 }
 
 /// One `[[origin]]`.
-fn of_table(mut settings: Settings<'_>) -> Option<Origin> {
+fn of_table(mut settings: Settings<'_>) -> Option<(Origin, Vec<Leaf>)> {
     let url = settings.take("url", None, "", address::origin);
-    let hosts = settings.take("hosts", None, "", hosts);
-    let paths = settings.take("paths", None, "", paths);
+    let hosts = settings.take_list("hosts", None, "", hosts);
+    let paths = settings.take_list("paths", None, "", paths);
     let weight = settings.take("weight", None, "1", weight);
     let is_backup = settings.take("backup", None, "false", parse::truth);
     let tls = match &url {
@@ -62,9 +67,10 @@ fn of_table(mut settings: Settings<'_>) -> Option<Origin> {
         // A fault already; what the URL would need is not known.
         None => return None,
     };
-    settings.finish();
+    let leaves = settings.finish();
     let share = Share { hosts: hosts?, paths: paths? };
-    Some(Origin { share, weight: weight?, is_backup: is_backup?, ..Origin::for_all(url?, tls?) })
+    let origin = Origin { share, weight: weight?, is_backup: is_backup?, ..Origin::for_all(url?, tls?) };
+    Some((origin, leaves))
 }
 
 /// Hosts without a port, or `*.` and a domain.
@@ -139,7 +145,7 @@ mod tests {
         let mut faults = Vec::new();
         let File { settings, origins, .. } = File::parse("f", file, &mut faults);
         let flag = Some(flag).filter(|text| !text.is_empty());
-        let flag = flag.map(|text| Setting { place: "--origin".to_owned(), text: text.to_owned() });
+        let flag = flag.map(|text| Setting::of_text("--origin".to_owned(), text, "flag"));
         let mut settings = Settings::new(settings, &mut faults);
         match super::origins(flag, origins, &mut settings) {
             Some(origins) if faults.is_empty() => Ok(origins.to_string()),

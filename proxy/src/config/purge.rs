@@ -20,7 +20,7 @@ pub struct PurgeSettings {
 }
 
 pub(super) fn purge(settings: &mut Settings<'_>) -> Option<PurgeSettings> {
-    let allow = settings.take("purge.allow", None, "", address::networks);
+    let allow = settings.take_list("purge.allow", None, "", address::networks);
     let token = settings.take("purge.token_file", None, "", admin::token);
     let replicas = settings.take("purge.replicas", None, "0", parse::number);
     let queries = settings.take("purge.queries", None, "true", parse::truth);

@@ -1,5 +1,6 @@
 //! The rules: those of the flags, followed by those of the file.
 
+use super::leaves::Leaf;
 use super::normaliser::normaliser;
 use super::parse;
 use super::settings::{Settings, Table};
@@ -8,20 +9,35 @@ use crate::policy::Rule;
 /// For how long a flag without seconds stores pages.
 const SECONDS: &str = "60";
 
+/// The name of the tables.
+const ARRAY: &str = "cache_page";
+
 /// A rule and its place.
 type Placed = (String, Rule);
 
+/// The rules of the flag or of its variable, as texts.
+pub(super) struct Flag<'a> {
+    pub(super) texts: &'a [String],
+    /// `flag` or `environment`.
+    pub(super) from: &'static str,
+}
+
 /// Parses all rules; `None` if there is a fault, which is then in the list. A rule that is never used is a warning.
 pub(super) fn rules(
-    flags: &[String],
+    flags: &Flag<'_>,
     tables: Vec<Table>,
     faults: &mut Vec<String>,
     warnings: &mut Vec<String>,
+    leaves: &mut Vec<Leaf>,
 ) -> Option<Vec<Rule>> {
     let before = faults.len();
-    let mut rules = of_flags(flags, faults);
+    let mut rules = of_flags(flags, faults, leaves);
     refuse_repeated(&rules, faults);
-    let of_file: Vec<_> = tables.into_iter().filter_map(|table| rule(Settings::new(table, faults))).collect();
+    let first = rules.len();
+    let of_file: Vec<_> = (first..)
+        .zip(tables)
+        .filter_map(|(index, table)| rule(Settings::new(table, faults).of_array(ARRAY, index), leaves))
+        .collect();
     refuse_repeated(&of_file, faults);
     rules.extend(of_file);
     warnings.extend(hidden(&rules));
@@ -29,13 +45,16 @@ pub(super) fn rules(
 }
 
 /// The rules of the flags or of the variable, separated by blanks or commas.
-fn of_flags(flags: &[String], faults: &mut Vec<String>) -> Vec<Placed> {
+fn of_flags(flags: &Flag<'_>, faults: &mut Vec<String>, leaves: &mut Vec<Leaf>) -> Vec<Placed> {
     let mut rules = Vec::new();
-    let texts = flags.iter().flat_map(|text| text.split(|c: char| c == ',' || c.is_whitespace()));
+    let texts = flags.texts.iter().flat_map(|text| text.split(|c: char| c == ',' || c.is_whitespace()));
     for text in texts.filter(|text| !text.is_empty()) {
         let place = format!("--cache (PROXY_CACHE) {text}");
         match flag(text) {
-            Ok(rule) => rules.push((place, rule)),
+            Ok(rule) => {
+                leaves.extend(leaves_of(&rule, rules.len(), &place, flags.from));
+                rules.push((place, rule));
+            }
             Err(fault) => faults.push(format!("{place}: {fault}")),
         }
     }
@@ -62,22 +81,38 @@ fn flag(text: &str) -> Result<Rule, String> {
     rule.map_err(str::to_owned)
 }
 
+/// What a rule of the flags sets.
+fn leaves_of(rule: &Rule, index: usize, place: &str, from: &str) -> [Leaf; 2] {
+    let timeout = if rule.is_off { "off".into() } else { rule.timeout.as_secs().into() };
+    [("path", rule.path.to_string().into()), ("timeout", timeout)].map(|(name, value)| Leaf {
+        table: Some((ARRAY, index)),
+        name: name.to_owned(),
+        value,
+        from: from.to_owned(),
+        place: place.to_owned(),
+    })
+}
+
 /// One `[[cache_page]]`.
-fn rule(mut settings: Settings<'_>) -> Option<Placed> {
+fn rule(mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Placed> {
     let place = settings.start().to_owned();
     let path = settings.take("path", None, "", |path| Rule::new(path, 0).map_err(str::to_owned));
     let rule = match settings.take("timeout", None, SECONDS, parse::timeout) {
         Some(None) => {
-            settings.refuse_rest("has no effect with timeout = \"off\"");
+            leaves.extend(settings.refuse_rest("has no effect with timeout = \"off\""));
             Rule { is_off: true, ..path? }
         }
-        timeout => Rule { timeout: timeout.flatten()?, ..options(path, settings)? },
+        timeout => {
+            // First, so that the faults of all options are found.
+            let rule = options(path, settings, leaves);
+            Rule { timeout: timeout.flatten()?, ..rule? }
+        }
     };
     Some((place, rule))
 }
 
 /// What a rule says besides its path and timeout.
-fn options(path: Option<Rule>, mut settings: Settings<'_>) -> Option<Rule> {
+fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Rule> {
     let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
     let authorization = settings.take("authorization", None, "pass", parse::authorization);
     let coalesce = settings.take("coalesce", None, "process", parse::coalesce);
@@ -86,7 +121,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>) -> Option<Rule> {
     let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
     let normaliser = normaliser(&mut settings);
     let invalidate = settings.take("invalidate", None, "false", parse::truth);
-    settings.finish();
+    leaves.extend(settings.finish());
     Some(Rule {
         key_prefix: key_prefix?,
         authorization: authorization?,
@@ -130,7 +165,8 @@ mod tests {
         let (mut faults, mut warnings) = (Vec::new(), Vec::new());
         let flags: Vec<_> = flags.iter().map(|&text| text.to_owned()).collect();
         let tables = File::parse("f", file, &mut faults).rules;
-        match rules(&flags, tables, &mut faults, &mut warnings) {
+        let flags = Flag { texts: &flags, from: "flag" };
+        match rules(&flags, tables, &mut faults, &mut warnings, &mut Vec::new()) {
             Some(rules) => Ok((rules.iter().map(Rule::to_string).collect(), warnings)),
             None => Err(faults),
         }

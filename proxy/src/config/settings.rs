@@ -2,14 +2,32 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
+
+use super::leaves::Leaf;
 
 /// The text of a setting, and the place where it was given.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) place: String,
     pub(super) text: String,
+    /// As it is written, for operators.
+    value: Value,
+    /// `flag`, `environment`, `file:LINE` or `default`.
+    from: String,
+}
+
+impl Setting {
+    /// A setting whose text is not in a file.
+    pub(super) fn of_text(place: String, text: &str, from: &str) -> Self {
+        let value = match text.parse::<u64>() {
+            Ok(number) => number.into(),
+            Err(_) => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
+        };
+        Self { place, text: text.to_owned(), value, from: from.to_owned() }
+    }
 }
 
 /// The settings of one table of a file, by dotted name.
@@ -81,7 +99,11 @@ impl Table {
     }
 
     fn add(&mut self, name: &str, at: usize, value: &Spanned<DeValue<'_>>, place: &impl Fn(usize) -> String) {
-        let given = |text: String| Setting { place: place(at), text };
+        let given = |text: String, value: Value| {
+            let place = place(at);
+            let from = format!("file:{}", place.rsplit(':').next().unwrap_or_default());
+            Setting { place, text, value, from }
+        };
         let text = match value.get_ref() {
             DeValue::Table(inner) => {
                 for (key, value) in inner {
@@ -96,41 +118,58 @@ impl Table {
                 }
                 return;
             }
-            DeValue::Array(items) => items
-                .iter()
-                .map(|item| scalar(item.get_ref()))
-                .collect::<Option<Vec<_>>>()
-                .map(|items| items.join(",")),
+            DeValue::Array(items) => {
+                items.iter().map(|item| scalar(item.get_ref())).collect::<Option<Vec<_>>>().map(|items| {
+                    (
+                        items.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>().join(","),
+                        items.into_iter().map(|(_, value)| value).collect(),
+                    )
+                })
+            }
             other => scalar(other),
         };
         match text {
-            Some(text) => drop(self.given.insert(name.to_owned(), given(text))),
-            None => self.wrong.push((given(name.to_owned()), value.get_ref().type_str())),
+            Some((text, value)) => drop(self.given.insert(name.to_owned(), given(text, value))),
+            None => self.wrong.push((given(name.to_owned(), Value::Null), value.get_ref().type_str())),
         }
     }
 }
 
-/// The text of a value that is neither an array nor a table.
-fn scalar(value: &DeValue<'_>) -> Option<String> {
-    match value {
-        DeValue::String(text) => Some(text.to_string()),
+/// The text of a value that is neither an array nor a table, and the value itself.
+fn scalar(value: &DeValue<'_>) -> Option<(String, Value)> {
+    let (text, value) = match value {
+        DeValue::String(text) => (text.to_string(), text.to_string().into()),
         // With its prefix if it is not decimal, which no setting takes.
-        DeValue::Integer(number) => Some(number.to_string()),
-        DeValue::Float(number) => Some(number.as_str().to_owned()),
-        DeValue::Boolean(truth) => Some(truth.to_string()),
-        _ => None,
-    }
+        DeValue::Integer(number) => {
+            (number.to_string(), number.as_str().parse::<u64>().map_or(Value::Null, Value::from))
+        }
+        DeValue::Float(number) => {
+            (number.as_str().to_owned(), number.as_str().parse::<f64>().map_or(Value::Null, Value::from))
+        }
+        DeValue::Boolean(truth) => (truth.to_string(), (*truth).into()),
+        _ => return None,
+    };
+    Some((text, value))
 }
 
 /// A table that is being parsed, and the faults found so far.
 pub(super) struct Settings<'a> {
     table: Table,
     faults: &'a mut Vec<String>,
+    /// The settings that were taken.
+    taken: Vec<Leaf>,
+    /// The array that the table stands in, and its place there.
+    within: Option<(&'static str, usize)>,
 }
 
 impl<'a> Settings<'a> {
     pub(super) fn new(table: Table, faults: &'a mut Vec<String>) -> Self {
-        Self { table, faults }
+        Self { table, faults, taken: Vec::new(), within: None }
+    }
+
+    /// A table of an array of tables.
+    pub(super) fn of_array(self, array: &'static str, index: usize) -> Self {
+        Self { within: Some((array, index)), ..self }
     }
 
     /// Parses one setting: from its flag, else from the file, else the default. `None` if there is a fault, which is
@@ -142,14 +181,39 @@ impl<'a> Settings<'a> {
         default: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
+        let given = self.given(name, flag, default);
+        self.record(name, &given);
+        parse(&given.text).map_err(|fault| self.faults.push(format!("{}: {fault}", given.place))).ok()
+    }
+
+    /// The same for a setting that is a list, also where its text has one member, or none.
+    pub(super) fn take_list<T>(
+        &mut self,
+        name: &str,
+        flag: Option<Setting>,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let given = self.given(name, flag, default);
+        let members = given.text.split(',').map(str::trim).filter(|member| !member.is_empty());
+        self.record(name, &Setting { value: members.collect(), ..given.clone() });
+        parse(&given.text).map_err(|fault| self.faults.push(format!("{}: {fault}", given.place))).ok()
+    }
+
+    fn given(&mut self, name: &str, flag: Option<Setting>, default: &str) -> Setting {
         let from_file = self
             .table
             .given
             .remove(name)
             .map(|given| Setting { place: format!("{}: {name}", given.place), ..given });
-        let missing = || Setting { place: format!("{}: {name}", self.table.start), text: default.to_owned() };
-        let given = flag.or(from_file).unwrap_or_else(missing);
-        parse(&given.text).map_err(|fault| self.faults.push(format!("{}: {fault}", given.place))).ok()
+        let missing = || Setting::of_text(format!("{}: {name}", self.table.start), default, "default");
+        flag.or(from_file).unwrap_or_else(missing)
+    }
+
+    /// Notes what counts, for operators.
+    pub(super) fn record(&mut self, name: &str, given: &Setting) {
+        let Setting { place, value, from, .. } = given.clone();
+        self.taken.push(Leaf { table: self.within, name: name.to_owned(), value, from, place });
     }
 
     /// All settings whose names begin with `below`, without that prefix.
@@ -161,9 +225,16 @@ impl<'a> Settings<'a> {
         taken.into_iter().map(|(name, given)| (name[below.len()..].to_owned(), given)).collect()
     }
 
-    /// Parses another table, whose faults join the same list.
-    pub(super) fn within<T>(&mut self, table: Table, parse: impl FnOnce(Settings<'_>) -> T) -> T {
-        parse(Settings::new(table, self.faults))
+    /// Parses a table of an array of tables. Its faults and settings join those of this one.
+    pub(super) fn within<T>(
+        &mut self,
+        array: &'static str,
+        (index, table): (usize, Table),
+        parse: impl FnOnce(Settings<'_>) -> Option<(T, Vec<Leaf>)>,
+    ) -> Option<T> {
+        let (parsed, taken) = parse(Settings::new(table, self.faults).of_array(array, index))?;
+        self.taken.extend(taken);
+        Some(parsed)
     }
 
     /// Adds a fault.
@@ -171,19 +242,20 @@ impl<'a> Settings<'a> {
         self.faults.push(fault);
     }
 
-    /// Reports each setting that was not taken as a fault.
-    pub(super) fn finish(self) {
-        self.refuse_rest("no such setting; README.md lists them");
+    /// Reports each setting that was not taken as a fault, and gives those that were.
+    pub(super) fn finish(self) -> Vec<Leaf> {
+        self.refuse_rest("no such setting; README.md lists them")
     }
 
-    /// Reports each setting that was not taken as a fault, for this reason.
-    pub(super) fn refuse_rest(self, why: &str) {
+    /// Reports each setting that was not taken as a fault, for this reason, and gives those that were.
+    pub(super) fn refuse_rest(self, why: &str) -> Vec<Leaf> {
         let rest = self.table.given.into_iter();
         self.faults.extend(rest.map(|(name, given)| format!("{}: {name}: {why}", given.place)));
         let wrong = self.table.wrong.into_iter();
         self.faults.extend(
             wrong.map(|(given, kind)| format!("{}: {}: cannot be of type {kind}", given.place, given.text)),
         );
+        self.taken
     }
 
     /// Where the table begins.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::OriginError;
 
 /// How many requests the origin gets at a time, and how large the heads of its answers are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginLimits {
     /// Bytes of an answer's head.
     pub head: usize,

@@ -27,7 +27,7 @@ pub enum Pass {
 }
 
 /// The rules, in order. The first that matches a path counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     all: Vec<Arc<Rule>>,
     /// The first rule of each exact path.
@@ -38,7 +38,7 @@ pub(crate) struct Rules {
     any_normalises: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Prefix {
     text: String,
     /// The first rule with this prefix, or with a prefix of this prefix.

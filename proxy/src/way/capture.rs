@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The room for captures.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Room {
     free: Arc<Semaphore>,
     units: u32,

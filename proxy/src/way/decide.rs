@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, StatusCode, Version};
 use server::{Answer, Decided, Peer, Record as _, Refused, RequestHead};
 use tokio::time::Instant;
 
 use super::answered::Answered;
-use super::body::Body;
+use super::in_force::InForce;
 use super::lookup::{Found, Lookup};
 use super::normal::Plain;
 use super::{Proxy, now};
@@ -130,35 +129,39 @@ impl PendingLookup {
 }
 
 /// A decision that goes on to hyper, with the time when its request was read.
-type Early = (Decision, Instant);
+pub(super) type Early = (Decision, Instant);
 
 /// An answer that is sent without hyper.
-type Immediate = Answer<PageBytes, Answered>;
+pub(super) type Immediate = Answer<PageBytes, Answered>;
 
-impl<S: Store> server::Handler for Proxy<S> {
-    type Body = Body;
-    type Page = PageBytes;
-    type Lookup = PendingLookup;
-    type Decision = Early;
-    type Record = Answered;
-
-    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: Peer, now: Instant) -> Decided<Self> {
+impl<S: Store> Proxy<S> {
+    /// Answers a plain request, as far as that can be done without waiting.
+    pub(super) fn answer(
+        self: &Arc<Self>,
+        head: &RequestHead<'_>,
+        peer: Peer,
+        now: Instant,
+    ) -> Decided<InForce<S>> {
         let plain = match self.plain(head, peer) {
             Ok(plain) => plain,
-            Err(refusal) => return Decided::Decision((Decision::Refuse(refusal), now)),
+            Err(refusal) => return Decided::Decision((self.clone(), (Decision::Refuse(refusal), now))),
         };
         let question = plain.question();
         let decision = match self.begin(&question, now) {
             Begun::Decided(decision) => decision,
             Begun::Pending(pending) => match self.finish_at_once(&pending, &question) {
                 Some(decision) => decision,
-                None => return Decided::Lookup(pending),
+                None => return Decided::Lookup((self.clone(), pending)),
             },
         };
-        self.immediate(decision, &plain, now).map_or_else(Decided::Decision, Decided::Answer)
+        match self.immediate(decision, &plain, now) {
+            Ok(answer) => Decided::Answer(answer),
+            Err(early) => Decided::Decision((self.clone(), early)),
+        }
     }
 
-    async fn look_up(
+    /// Finishes a decision that waits for the store.
+    pub(super) async fn look_up(
         self: &Arc<Self>,
         lookup: PendingLookup,
         head: &RequestHead<'_>,
@@ -170,16 +173,8 @@ impl<S: Store> server::Handler for Proxy<S> {
         self.immediate(decision, &plain, began)
     }
 
-    async fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: Peer,
-        early: Option<Early>,
-    ) -> (Response<Body>, Answered) {
-        self.serve(request, peer, early).await
-    }
-
-    fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {
+    /// Records what the server refuses by itself, and gives the header lines of its answer.
+    pub(super) fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {
         self.log_refusal(refused.name, refused.reason, peer);
         let method = Method::from_bytes(b"-").unwrap_or_default();
         let status = StatusCode::from_u16(refused.status).unwrap_or_default();
@@ -188,9 +183,7 @@ impl<S: Store> server::Handler for Proxy<S> {
         record.with(status, cache).sent(bytes);
         cache.lines()
     }
-}
 
-impl<S: Store> Proxy<S> {
     /// Decides on a question, and reads from `values` if needed.
     pub(super) async fn decide<V: Values>(
         &self,

@@ -16,7 +16,7 @@ use crate::origin::{Fetched, OriginState};
 use crate::purge::TargetKind;
 use crate::request::Question;
 use crate::store::Store;
-use crate::traffic::{HotPage, PageFreshness, SlowAnswer, Traffic, url_of};
+use crate::traffic::{HotPage, PageFreshness, SlowAnswer, url_of};
 
 /// How many of the last errors are kept.
 const ERRORS: usize = 20;
@@ -107,7 +107,7 @@ impl<S: Store> Proxy<S> {
         began: Instant,
         question: impl FnOnce() -> Question<'a>,
     ) {
-        let Some(hits) = self.traffic.as_ref().map(Traffic::own) else { return };
+        let Some(hits) = self.traffic.as_ref().map(|traffic| traffic.own()) else { return };
         if hits.is_due(began) {
             let Serving { page, time_of_page, .. } = serving;
             let freshness = PageFreshness { age: page.age(*time_of_page), ttl: page.ttl(*time_of_page) };

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::answered::Answered;
 use super::body::Body;
-use super::decide::{Decision, Serving, WantedPage};
+use super::decide::{Decision, Early, Serving, WantedPage};
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
@@ -29,7 +29,7 @@ impl<S: Store> Proxy<S> {
         self: &Arc<Self>,
         request: Request<Incoming>,
         peer: Peer,
-        early: Option<(Decision, Instant)>,
+        early: Option<Early>,
     ) -> (Response<Body>, Answered) {
         let (decision, began) = match early {
             Some((decision, began)) => (Some(decision), began),

@@ -308,7 +308,7 @@ async fn logged(path: &Path, origin: &Origin) -> (Scene, Arc<AccessLog>) {
         redact_query: false,
         sample_hits: 1.0,
     };
-    let log = Arc::new(AccessLog::open(&settings).unwrap());
+    let log = Arc::new(AccessLog::open(&settings, Arc::default()).unwrap());
     (Scene::logging(origin.address, MemoryStore::new(1 << 20), RULES, log.clone()).await, log)
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct Running {
     pub(crate) proxy: SocketAddr,
     /// What it announces, behind `admin listening on `.
     at: String,
-    _folder: TempDir,
+    /// Holds `cachepage.toml` and `token`.
+    pub(crate) folder: TempDir,
 }
 
 impl Running {
@@ -47,7 +48,7 @@ impl Running {
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let proxy = told(&mut said, "proxy listening on http://").parse().unwrap();
         let at = told(&mut said, "admin listening on ");
-        Self { child, proxy, at, _folder: folder }
+        Self { child, proxy, at, folder }
     }
 
     pub(crate) async fn over_tcp(origin: &Origin) -> Self {
@@ -77,7 +78,7 @@ impl Running {
         exchange(self.proxy, request.as_bytes()).await
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
     }
 }
@@ -250,7 +251,7 @@ async fn scripted() -> Origin {
 }
 
 /// A sample of the metrics.
-fn sample(metrics: &str, name: &str) -> f64 {
+pub(crate) fn sample(metrics: &str, name: &str) -> f64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
 }

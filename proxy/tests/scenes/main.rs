@@ -54,6 +54,7 @@ mod purge;
 mod purge_checker;
 mod redis;
 mod refusals;
+mod reload;
 mod semantics;
 mod several;
 mod streaming;

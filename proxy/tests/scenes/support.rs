@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser as _;
-use proxy::{AccessLog, Args, Config, MemoryStore, Proxy, RedisStore, Site, Store};
+use proxy::{AccessLog, Args, Config, InForce, MemoryStore, Proxy, RedisStore, Site, Store};
 use server::{BoundListener, ListenAddress, Workers};
 use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -336,7 +336,8 @@ impl Scene {
     /// A proxy with any store, these flags and these settings.
     pub(crate) async fn before<S: Store>(flags: &[&str], store: S, settings: &str) -> Self {
         let config = parse(flags, settings);
-        let log = config.access_log.as_ref().map(|log| Arc::new(AccessLog::open(log).unwrap()));
+        let log =
+            config.access_log.as_ref().map(|log| Arc::new(AccessLog::open(log, Arc::default()).unwrap()));
         Self::serve(config, store, log).await
     }
 
@@ -367,7 +368,8 @@ impl Scene {
             ListenAddress::Unix(_) => SocketAddr::from(([0; 4], 0)),
         });
         let (address, others) = (addresses.next().unwrap(), addresses.collect());
-        let proxy = Arc::new(Proxy::new(&config, Site::localhost(8000), store).with_access_log(log));
+        let proxy = Proxy::new(&config, Site::localhost(8000), store).with_access_log(log);
+        let proxy = Arc::new(InForce::new(proxy));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         let served = async move {

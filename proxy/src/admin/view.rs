@@ -1,0 +1,31 @@
+//! What operators are told of a program, at one moment.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::reload::LoadedSettings;
+use crate::way::Report;
+
+/// The program, and what its proxy reports.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) report: Report,
+    pub(super) started: Started,
+    pub(super) settings: Arc<LoadedSettings>,
+    pub(super) is_last_reload_good: bool,
+    /// Lines of the access log that could not be written.
+    pub(super) log_lines_dropped: u64,
+}
+
+/// When the program started, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Started {
+    pub(super) at: Instant,
+    pub(super) time: SystemTime,
+}
+
+impl View {
+    pub(super) const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,75 @@
+//! The proxy with the settings in force. A request takes it at its beginning, and keeps it to its end.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use server::{Answer, Decided, Peer, Refused, RequestHead};
+use tokio::time::Instant;
+
+use super::Proxy;
+use super::answered::Answered;
+use super::body::Body;
+use super::decide::{Early, PendingLookup};
+use crate::page::stored::PageBytes;
+use crate::store::Store;
+
+/// The proxy that new requests take. It is replaced as a whole, so that no request sees old settings beside new ones.
+#[derive(Debug)]
+pub struct InForce<S>(ArcSwap<Proxy<S>>);
+
+impl<S> InForce<S> {
+    /// Of a proxy as it starts.
+    pub fn new(proxy: Proxy<S>) -> Self {
+        Self(ArcSwap::from_pointee(proxy))
+    }
+
+    /// The proxy that a request would take now.
+    pub fn proxy(&self) -> Arc<Proxy<S>> {
+        self.0.load_full()
+    }
+
+    /// Has every request that begins from now on take this proxy.
+    pub(crate) fn replace(&self, proxy: Proxy<S>) {
+        self.0.store(Arc::new(proxy));
+    }
+}
+
+impl<S: Store> server::Handler for InForce<S> {
+    type Body = Body;
+    type Page = PageBytes;
+    type Lookup = (Arc<Proxy<S>>, PendingLookup);
+    type Decision = (Arc<Proxy<S>>, Early);
+    type Record = Answered;
+
+    fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: Peer, now: Instant) -> Decided<Self> {
+        self.0.load().answer(head, peer, now)
+    }
+
+    async fn look_up(
+        self: &Arc<Self>,
+        (proxy, lookup): Self::Lookup,
+        head: &RequestHead<'_>,
+        peer: Peer,
+    ) -> Result<Answer<PageBytes, Answered>, Self::Decision> {
+        proxy.look_up(lookup, head, peer).await.map_err(|early| (proxy, early))
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        decision: Option<Self::Decision>,
+    ) -> (Response<Body>, Answered) {
+        let (proxy, early) = match decision {
+            Some((proxy, early)) => (proxy, Some(early)),
+            None => (self.proxy(), None),
+        };
+        proxy.serve(request, peer, early).await
+    }
+
+    fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {
+        self.0.load().refused(refused, bytes, peer)
+    }
+}
