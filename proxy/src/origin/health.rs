@@ -104,14 +104,14 @@ impl OriginHealth {
     }
 
     /// Notes a failure, after which the origin is left out if it was one too many and if it may be.
-    pub(super) fn failed(&self, ejection: Ejection, now: Instant, may_be_out: impl FnOnce() -> bool) -> bool {
+    pub(super) fn failed(&self, ejection: Ejection, now: Instant, may_be_out: bool) -> bool {
         let mut state = self.lock();
         state.failures += 1;
         state.penalty = Some(now + PENALTY);
         let was_tried = std::mem::take(&mut state.is_tried);
         let is_out = state.out.is_some();
         let is_enough = !is_out && state.failures >= ejection.after;
-        if was_tried || (is_enough && may_be_out()) {
+        if was_tried || (is_enough && may_be_out) {
             let time = ejection.time.saturating_mul(1 << state.times.min(16)).min(LONGEST);
             state.out = Some(now + time);
             state.times += 1;
@@ -157,15 +157,15 @@ mod tests {
         let start = Instant::now();
         let health = OriginHealth::new(start);
         for _ in 0..2 {
-            assert!(!health.failed(EJECTION, start, || true));
+            assert!(!health.failed(EJECTION, start, true));
         }
         health.succeeded(SECOND, start);
         for _ in 0..2 {
-            assert!(!health.failed(EJECTION, start, || true));
+            assert!(!health.failed(EJECTION, start, true));
         }
-        assert!(!health.failed(EJECTION, start, || false), "too many are out");
+        assert!(!health.failed(EJECTION, start, false), "too many are out");
         assert_eq!(health.standing(start), Standing::In);
-        assert!(health.failed(EJECTION, start, || true));
+        assert!(health.failed(EJECTION, start, true));
         let mut now = start;
         for seconds in [5, 10, 20, 40, 60, 60] {
             assert_eq!(health.standing(now + seconds * SECOND - SECOND / 1000), Standing::Out);
@@ -173,7 +173,7 @@ mod tests {
             assert_eq!(health.standing(now), Standing::Trial);
             assert!(health.begin_trial(now) && !health.begin_trial(now));
             assert_eq!(health.standing(now), Standing::Out, "one request tries it");
-            assert!(health.failed(EJECTION, now, || panic!("it is out already")));
+            assert!(health.failed(EJECTION, now, false), "it stays out");
         }
         now += 60 * SECOND;
         assert!(health.begin_trial(now));
@@ -194,7 +194,7 @@ mod tests {
         assert!((0.3..0.5).contains(&cost(10)));
         assert!(cost(1000) < 0.001);
         assert_eq!(health.cost(3, 2, start), 2.0 * health.cost(0, 1, start));
-        health.failed(EJECTION, start, || true);
+        health.failed(EJECTION, start, true);
         assert!(cost(0) >= 5.0, "a fast failure attracts no requests");
         assert!(cost(5) < 1.0);
     }

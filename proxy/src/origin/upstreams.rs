@@ -215,7 +215,9 @@ impl Upstreams {
 
     fn note_failure(&self, group: &OriginGroup, member: &Member, now: Instant) {
         let _one_at_a_time = group.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        if member.health.failed(self.ejection, now, || group.may_spare_one(now)) {
+        // Before this one's state is held, since it is counted, too.
+        let may_be_out = group.may_spare_one(now);
+        if member.health.failed(self.ejection, now, may_be_out) {
             let origin = member.upstream.origin();
             warn!(%origin, "origin left out: it failed {} times in a row", self.ejection.after);
         }

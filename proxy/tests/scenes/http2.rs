@@ -244,12 +244,16 @@ async fn rapid_resets_end_the_connection_and_ask_the_origin_for_little() {
 
 #[tokio::test]
 async fn streams_that_the_proxy_must_reset_end_the_connection() {
-    let origin = Origin::pages("").await;
-    let stage = Stage::new(&origin, "").await;
-    // A window that grows by nothing is an error of the stream.
+    let origin = Origin::new(|seen, _| match seen.line.contains("/served") {
+        true => Script::Answer(page("", "page")),
+        false => Script::Silent,
+    })
+    .await;
+    let stage = Stage::new(&origin, "[deadlines]\norigin_head = \"1s\"").await;
+    // A window that grows beyond its bound is an error of the stream.
     let reason = ends(stage.raw().await, 5000, |number| {
         let stream = 2 * number + 1;
-        vec![Frame::get(stream, "/p/"), Frame::new(8, 0, stream, &[0; 4])]
+        vec![Frame::get(stream, "/pass"), Frame::new(8, 0, stream, &[0x7f, 0xff, 0xff, 0xff])]
     });
     assert_eq!(reason.await, Some(ENHANCE_YOUR_CALM));
     stage.serves_others().await;
@@ -335,6 +339,6 @@ async fn a_client_that_takes_nothing_of_an_answer_is_given_up() {
 #[tokio::test]
 async fn a_connection_on_which_nothing_is_asked_is_closed_in_order() {
     let origin = Origin::pages("").await;
-    let stage = Stage::new(&origin, "[deadlines]\nclient_idle = \"300ms\"").await;
+    let stage = Stage::new(&origin, "[deadlines]\nclient_idle = \"300ms\"\nclient_write = \"300ms\"").await;
     assert_eq!(stage.raw().await.goaway().await, Some(0));
 }

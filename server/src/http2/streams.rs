@@ -173,6 +173,10 @@ impl<B: Body, R> StreamBody<B, R> {
     pub(super) fn new(body: B, record: R, mut stream: OpenStream, is_head: bool) -> Self {
         let is_empty = is_head || body.is_end_stream();
         stream.is_over = is_empty;
+        if !is_empty {
+            // hyper asks for the body when the client takes some of it.
+            stream.gave();
+        }
         Self { body, record, stream, is_empty }
     }
 }
