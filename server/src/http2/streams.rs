@@ -80,8 +80,10 @@ impl Streams {
                 (over, due) if due <= Instant::now() => return over,
                 (_, due) => due,
             };
+            // A stream that begins meanwhile may be stalled earlier.
+            let look = due.min(Instant::now() + write);
             tokio::select! {
-                () = sleep_until(due) => {}
+                () = sleep_until(look) => {}
                 () = self.flood.notified() => return Over::Flood,
             }
         }
