@@ -90,7 +90,7 @@ async fn a_port_is_taken_over_only_from_a_proxy_that_offers_it() {
     // A proxy offers another port at the socket file, and keeps it.
     let said = refused(&settings(&address, &file, rest));
     assert!(
-        said.contains("nothing to take over") && said.contains(&format!("listens on {listen}")),
+        said.contains("nothing to take over") && said.contains(&format!("listens on http://{listen}")),
         "{said}"
     );
     assert_eq!(Client::new(proxy.address, Habit::Anew).fetch("/x").await.unwrap().status, 502);

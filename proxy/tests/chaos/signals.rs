@@ -82,19 +82,20 @@ async fn the_second_signal_ends_the_program_at_once() {
 
 /// Before the shutdown and during it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_without_a_meaning_is_logged_and_cuts_no_request() {
-    for signal in ["HUP", "USR1", "USR2"] {
+async fn a_signal_that_ends_nothing_is_logged_and_cuts_no_request() {
+    for (signal, words) in
+        [("HUP", "settings reloaded"), ("USR1", "SIGUSR1 ignored"), ("USR2", "SIGUSR2 ignored")]
+    {
         let (mut proxy, origin) = start("memory").await;
         let address = proxy.address;
         let client = tokio::spawn(async move { Client::new(address, Habit::KeepAlive).fetch("/p/").await });
         let under_way = request_at(&origin).await;
-        let ignored = format!("SIG{signal} ignored");
         proxy.signal(signal);
-        block_in_place(|| proxy.says(&ignored));
+        block_in_place(|| proxy.says(words));
         proxy.signal("TERM");
         block_in_place(|| proxy.says("stopping"));
         proxy.signal(signal);
-        block_in_place(|| proxy.says(&ignored));
+        block_in_place(|| proxy.says(words));
         answer(under_way, "/p/").await;
         let reply = client.await.unwrap().unwrap();
         assert_eq!((reply.status, reply.body), (200, origin::body("/p/")), "{signal}");
