@@ -46,8 +46,8 @@ pub struct Args {
     #[arg(long, env = "SEED_IF_EMPTY", hide_env_values = true)]
     pub if_empty: bool,
 
-    /// Notify the channel cachepage of each change from now on, for a proxy that follows it ([[follow]]). A later load
-    /// keeps this
+    /// Notify the channel cachepage of each change from now on, for those that listen there. A later load keeps
+    /// this
     #[arg(long, env = "SEED_FOLLOW", hide_env_values = true)]
     pub follow: bool,
 }
