@@ -96,6 +96,8 @@ impl<S: Store> Proxy<S> {
             Some(log) if !log.is_certain(began) => return None,
             Some(log) => match verdict(log, &page) {
                 Verdict::Valid => None,
+                // The look into the store drops it.
+                Verdict::Stale(_) if self.drops_for_django() => return None,
                 Verdict::Stale(ended) => Some(ended),
                 Verdict::Purged | Verdict::Ahead => return None,
             },
@@ -151,7 +153,9 @@ impl<S: Store> Proxy<S> {
         rule: &Rule,
         question: &Question<'_>,
     ) {
-        let (Keys::Django(_), true) = (&self.keys, self.writes) else { return };
+        if !self.drops_for_django() {
+            return;
+        }
         let marker = match lookup {
             Lookup::Miss(Miss::Purged, marker) => marker,
             Lookup::Hit(Found { ended: Some(_), marker, .. }) => marker,
@@ -161,6 +165,11 @@ impl<S: Store> Proxy<S> {
         if let Err(error) = self.store.delete(&[key]).await {
             debug!(%error, "a purged page is left to Django");
         }
+    }
+
+    /// Whether purged pages are deleted for a Django that shares the cache.
+    fn drops_for_django(&self) -> bool {
+        self.writes && matches!(self.keys, Keys::Django(_))
     }
 }
 
