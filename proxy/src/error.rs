@@ -6,6 +6,7 @@ use hyper::StatusCode;
 
 use crate::origin::OriginError;
 use crate::request::Refusal;
+use crate::status::ONLY_IF_CACHED;
 
 /// Why a request got no answer from the origin or the store.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub(crate) enum Error {
     /// The leader's error, passed to its followers. It is logged once, by the leader.
     #[error(transparent)]
     Collapsed(Box<Self>),
+    /// There is a page, but the origin forbids to serve it without being asked.
+    #[error("the page must be validated, and {0}")]
+    MustRevalidate(Box<Self>),
     /// A task of the proxy ended early.
     #[error("the proxy failed")]
     Broken,
@@ -28,6 +32,7 @@ impl Error {
         match self {
             Self::Refused(Refusal::BadRequest(_)) => (StatusCode::BAD_REQUEST, "bad-request"),
             Self::Refused(Refusal::Method) => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+            Self::Refused(Refusal::OnlyIfCached) => (StatusCode::GATEWAY_TIMEOUT, ONLY_IF_CACHED),
             Self::Origin(error) => match error {
                 OriginError::BrokenRequest => (StatusCode::BAD_REQUEST, "bad-request"),
                 OriginError::RequestBody(_) => (StatusCode::REQUEST_TIMEOUT, "request-body"),
@@ -41,20 +46,24 @@ impl Error {
                 OriginError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "origin-busy"),
             },
             Self::Collapsed(error) => error.kind(),
+            Self::MustRevalidate(_) => (StatusCode::GATEWAY_TIMEOUT, "must-revalidate"),
             Self::Broken => (StatusCode::INTERNAL_SERVER_ERROR, "broken"),
         }
     }
 
     /// Whether the cause is not the client.
     pub(crate) fn is_failure(&self) -> bool {
-        self.kind().0.is_server_error()
+        !matches!(self, Self::Refused(_)) && self.kind().0.is_server_error()
     }
 
     /// Whether an operator should know: the proxy or the origin failed, and this is not a follower's copy. A connection that
     /// fails has a line in the log already, which says that the origin is away.
     pub(crate) fn is_news(&self) -> bool {
-        !matches!(self, Self::Collapsed(_) | Self::Origin(OriginError::Connect(_) | OriginError::Gone(_)))
-            && self.is_failure()
+        match self {
+            Self::Collapsed(_) | Self::Origin(OriginError::Connect(_) | OriginError::Gone(_)) => false,
+            Self::MustRevalidate(error) => error.is_news(),
+            _ => self.is_failure(),
+        }
     }
 
     /// The error with all its sources, on one line.

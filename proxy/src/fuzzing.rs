@@ -12,10 +12,10 @@ use hyper::{Request, StatusCode};
 use server::Peer;
 
 use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker};
-use crate::page::entry::{Entry, parse_date};
+use crate::page::entry::Entry;
 use crate::page::format::{Format, http};
 use crate::page::stored::StoredPage;
-use crate::policy::{CacheControl, Part, Rule, VaryList};
+use crate::policy::{CacheControl, Part, Rule, VaryList, parse_any_day};
 use crate::request::Question;
 use crate::status::{CacheStatus, Hit, Source};
 use crate::text::title_case;
@@ -52,7 +52,7 @@ pub fn cache_control(text: &[u8]) {
         assert_eq!(CacheControl::of(&written).max_age(), control.max_age());
     }
     if let Some(expires) = expires {
-        let _ = expires.to_str().map(parse_date);
+        let _ = expires.to_str().map(parse_any_day);
         headers.insert(EXPIRES, expires);
     }
     answered_in_both_ways_alike(headers);
@@ -66,6 +66,7 @@ fn answered_in_both_ways_alike(headers: HeaderMap) {
         body: Bytes::from_static(b"page"),
         expires: Some(1_800_000_000),
         born: Some(1_799_999_000),
+        version: None,
         cost: std::time::Duration::ZERO,
         proof: None,
         stamp: None,

@@ -154,7 +154,7 @@ impl PageId {
     pub(crate) fn variant(&self, marker: &VaryMarker, question: &Question<'_>, rule: &Rule) -> Self {
         match (&self.identity, marker) {
             (Identity::Path(selection), VaryMarker::Path(marker)) => {
-                let selection = selection.variant(marker, question.lines);
+                let selection = selection.variant(marker, question.lines, rule);
                 Self { key: variant_key(&self.key, &selection), identity: Identity::Path(selection) }
             }
             (Identity::Django(id), VaryMarker::Django(list)) => {
@@ -167,10 +167,15 @@ impl PageId {
     }
 
     /// The texts whose digests are in the base key or, with a marker, in the variant's key.
-    pub(crate) fn hashed(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> Vec<Hashed> {
+    pub(crate) fn hashed(
+        &self,
+        marker: Option<&VaryMarker>,
+        question: &Question<'_>,
+        rule: &Rule,
+    ) -> Vec<Hashed> {
         match (&self.identity, marker) {
             (Identity::Path(selection), Some(VaryMarker::Path(marker))) => {
-                vec![Hashed::new("selection", selection.variant(marker, question.lines).as_bytes())]
+                vec![Hashed::new("selection", selection.variant(marker, question.lines, rule).as_bytes())]
             }
             (Identity::Path(selection), _) => vec![Hashed::new("selection", selection.as_bytes())],
             (Identity::Django(id), Some(VaryMarker::Django(list))) => id.hashed(Some(list), question.lines),

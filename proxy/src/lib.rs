@@ -58,7 +58,7 @@ pub use forecast::{Outlook, forecast};
 pub use key::{Django, Generation, Key, Keys, Language, Locale};
 pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl, Origins};
 pub use page::format::{Format, Pickled};
-pub use policy::{Authorization, Coalesce, Rule};
+pub use policy::{Authorization, CachePolicy, Coalesce, HttpRules, Rule};
 pub use probe::wrong_scheme;
 pub use purge::{LoggedPurge, Purge, PurgeId, Target, TargetKind};
 pub use reload::Service;

@@ -209,6 +209,7 @@ mod tests {
             body: Bytes::from(vec![b'x'; size]),
             expires: None,
             born: None,
+            version: None,
             cost: Duration::ZERO,
             proof: None,
             stamp: None,

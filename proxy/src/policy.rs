@@ -1,26 +1,31 @@
 //! What is cached, and how, as functions of request, response and `now`.
 //!
 //! [`Rules::disposition`] decides whether the cache is asked at all; [`Policy::admission`] decides whether a response
-//! may be stored, and what it varies on, as Django does ([`django`]).
+//! may be stored, for how long, and what it varies on: by the rules of Django ([`django`]) or of HTTP ([`http`]).
 
+mod date;
 mod django;
+mod http;
 mod judge;
 mod part;
 mod rule;
 mod rules;
 mod vary;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hyper::Method;
 use hyper::StatusCode;
-use hyper::header::{AUTHORIZATION, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use hyper::http::{request, response};
 
+pub(crate) use date::{parse_any_day, seconds, unix_seconds};
 pub(crate) use django::CacheControl;
-pub(crate) use judge::{Freshness, has_authorization};
+pub use http::HttpRules;
+pub(crate) use http::{Staleness, Wish, ask_if_current, renewed, selecting_value};
+pub(crate) use judge::{Freshness, OnFailure, Stored, has_authorization};
 pub(crate) use part::{Part, Whole, ask_for_whole};
-pub use rule::{Authorization, Coalesce, Rule};
+pub use rule::{Authorization, CachePolicy, Coalesce, Rule};
 pub(crate) use rules::Disposition;
 pub(crate) use rules::{Pass, Rules};
 use vary::Unstorable;
@@ -38,8 +43,29 @@ pub(crate) struct Policy {
 /// Whether a response may be stored.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Admission {
-    Admit { vary: VaryList },
+    Admit(Terms),
     Decline(Decline),
+}
+
+/// The terms on which a response is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Terms {
+    pub(crate) vary: VaryList,
+    /// How long it is fresh.
+    pub(crate) fresh: Duration,
+    /// How long it is kept, which is no less.
+    pub(crate) keep: Duration,
+    /// When it was made, in seconds since 1970, if that is known.
+    pub(crate) born: Option<i64>,
+    /// The headers that are left out of the stored page.
+    pub(crate) without: Vec<HeaderName>,
+}
+
+/// When a response arrived, and how long it took since its request was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    pub(crate) at: SystemTime,
+    pub(crate) took: Duration,
 }
 
 /// How the end of a body is marked (RFC 9112 §6.3).
@@ -63,7 +89,7 @@ impl Length {
 /// Why a response is not stored, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Decline {
-    /// Django stores only 200.
+    /// Django stores only 200; HTTP does not store 206, 304, and what no one says to be cacheable.
     Status,
     /// A cookie is for one client (Django stores the page unless it varies on Cookie).
     SetCookie,
@@ -71,6 +97,8 @@ pub(crate) enum Decline {
     NoCache,
     NoStore,
     VaryStar,
+    /// It says nothing of how long it is fresh, or has ended already, and has no validator to be asked for again by.
+    NoFreshness,
     /// A `Vary` that names no header, too many, or the client's address.
     VaryNames,
     /// The request had `Authorization` and the response is not `public`.
@@ -108,20 +136,24 @@ impl Policy {
         request: &request::Parts,
         response: &mut response::Parts,
         length: Length,
-        now: SystemTime,
+        received: Received,
     ) -> Admission {
-        match django::admission(rule, request, response, now).and_then(|vary| self.capturable(length, vary)) {
-            Ok(vary) => Admission::Admit { vary },
+        let terms = match &rule.policy {
+            CachePolicy::Django => django::admission(rule, request, response, received.at),
+            CachePolicy::Http(http) => http::admission(rule, http, request, response, received),
+        };
+        match terms.and_then(|terms| self.capturable(length, terms)) {
+            Ok(terms) => Admission::Admit(terms),
             Err(decline) => Admission::Decline(decline),
         }
     }
 
     /// Whether the body can be captured whole, as far as the head says.
-    fn capturable(&self, length: Length, vary: VaryList) -> Result<VaryList, Decline> {
+    fn capturable(&self, length: Length, terms: Terms) -> Result<Terms, Decline> {
         match length {
             Length::Known(length) if length > self.max_entry => Err(Decline::TooLarge),
             Length::UntilClose => Err(Decline::Unframed),
-            Length::Known(_) | Length::Chunked => Ok(vary),
+            Length::Known(_) | Length::Chunked => Ok(terms),
         }
     }
 }
@@ -167,6 +199,7 @@ impl Decline {
             Self::NoCache => "no-cache",
             Self::NoStore => "no-store",
             Self::VaryStar => "vary-star",
+            Self::NoFreshness => "no-freshness",
             Self::VaryNames => "vary-names",
             Self::ZeroAge => "zero-age",
             Self::Authorization => "authorization",

@@ -5,10 +5,13 @@ use std::io::Write as _;
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::policy::{Decline, Pass};
+use crate::policy::{Decline, Pass, Wish};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// The name of the refusal to ask the origin, which the client has asked for.
+pub(crate) const ONLY_IF_CACHED: &str = "only-if-cached";
 
 /// What the cache did with one request. Every answer has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,6 +77,8 @@ pub(crate) enum Hit {
     Grace,
     /// It has ended, and the origin failed.
     StaleIfError,
+    /// It has ended, and the client accepts that.
+    MaxStale,
 }
 
 /// Where a page was found.
@@ -99,6 +104,8 @@ pub(crate) enum Miss {
     Purged,
     /// The stored page is stale.
     Stale,
+    /// The stored page is fresh, and does not meet this wish of the client.
+    Request(Wish),
 }
 
 /// What happens to a page that was admitted.
@@ -116,6 +123,10 @@ pub(crate) enum Fill {
     ReadOnly,
     /// The page came from the leader of a flight.
     Collapsed,
+    /// A 304 of the origin has renewed the stored page.
+    Renewed,
+    /// A 304 of the origin has confirmed the page, which is not stored anew.
+    Confirmed,
 }
 
 impl CacheStatus {
@@ -172,10 +183,11 @@ impl CacheStatus {
     pub(crate) fn outcome(self, status: StatusCode) -> Outcome {
         match self {
             Self::Hit(Hit::Fresh | Hit::Range, ..) => Outcome::Hit,
-            Self::Hit(Hit::Grace | Hit::StaleIfError, ..) => Outcome::Stale,
+            Self::Hit(Hit::Grace | Hit::StaleIfError | Hit::MaxStale, ..) => Outcome::Stale,
             Self::Miss(_, Fill::Collapsed) => Outcome::Collapsed,
             Self::Miss(..) => Outcome::Miss,
             Self::Declined(_) | Self::Passed(_) => Outcome::Bypass,
+            Self::Failed(ONLY_IF_CACHED) => Outcome::Refused,
             // 503 is the answer at a limit; 500, 502 and 504 are failures.
             Self::Failed(_) | Self::Purge(_) if status == StatusCode::SERVICE_UNAVAILABLE => Outcome::Refused,
             Self::Failed(_) | Self::Purge(_) if status.is_server_error() => Outcome::Error,
@@ -201,7 +213,8 @@ impl CacheStatus {
             Self::Hit(Hit::Range, ..) => Some("range"),
             Self::Hit(Hit::Grace, ..) => Some("grace"),
             Self::Hit(Hit::StaleIfError, ..) => Some("stale-if-error"),
-            Self::Miss(_, fill) => fill.parameters().strip_prefix("; detail="),
+            Self::Hit(Hit::MaxStale, ..) => Some("max-stale"),
+            Self::Miss(miss, fill) => fill.parameters().strip_prefix("; detail=").or(miss.detail()),
             Self::Declined(_) | Self::Passed(_) | Self::Failed(_) | Self::Purge(_) => self.bypass(),
         }
     }
@@ -239,8 +252,14 @@ impl std::fmt::Display for CacheStatus {
             Self::Hit(Hit::Range, _, Some(ttl)) => write!(f, "hit; ttl={}; detail=range", ttl.max(&0)),
             Self::Hit(Hit::Grace, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=grace"),
             Self::Hit(Hit::StaleIfError, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
-            Self::Miss(miss, fill) => write!(f, "fwd={}{}", miss.fwd(), fill.parameters()),
+            Self::Hit(Hit::MaxStale, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=max-stale"),
+            Self::Miss(miss, fill) => {
+                write!(f, "fwd={}{}", miss.fwd(), fill.parameters())?;
+                let detail = miss.detail().filter(|_| !fill.parameters().contains("detail="));
+                detail.map_or(Ok(()), |detail| write!(f, "; detail={detail}"))
+            }
             Self::Passed(Pass::Method) => f.write_str("fwd=method"),
+            Self::Passed(Pass::NoStore) => f.write_str("fwd=request; detail=no-store"),
             Self::Declined(_) | Self::Passed(_) | Self::Failed(_) | Self::Purge(_) => {
                 write!(f, "fwd=bypass; detail={}", self.bypass().unwrap_or_default())
             }
@@ -265,7 +284,24 @@ impl Miss {
             Self::Vary => "vary-miss",
             Self::Unusable | Self::Store => "miss",
             Self::Stale => "stale",
+            Self::Request(_) => "request",
         }
+    }
+
+    /// The wish of the client that was the reason.
+    pub(crate) fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::Request(wish) => Some(wish.name()),
+            _ => None,
+        }
+    }
+}
+
+/// As `explain` says it, which does not know what the origin would answer.
+impl std::fmt::Display for Miss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "fwd={}", self.fwd())?;
+        self.detail().map_or(Ok(()), |detail| write!(f, "; detail={detail}"))
     }
 }
 
@@ -278,6 +314,8 @@ impl Fill {
             Self::Refused => "; detail=store-refuses",
             Self::ReadOnly => "; detail=read-only",
             Self::Collapsed => "; collapsed",
+            Self::Renewed => "; fwd-status=304; stored",
+            Self::Confirmed => "; fwd-status=304",
         }
     }
 }

@@ -71,6 +71,16 @@ pub trait Values: Send + Sync {
     /// Writes in one round trip. `ttl` counts in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Puts a value in place of one that begins with `start`, in one step. Returns whether it did: any other value, and none,
+    /// are left alone.
+    fn replace(
+        &self,
+        key: &Key,
+        start: &Bytes,
+        value: Bytes,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// Whether a write would be taken, as far as is known.
     fn takes_writes(&self) -> bool {
         true

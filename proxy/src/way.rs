@@ -12,6 +12,7 @@ mod in_force;
 mod lookup;
 mod normal;
 mod purge;
+mod renewal;
 mod reply;
 mod report;
 mod serve;

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &["key", "purge", "weight"]),
     ("near", &["key", "page", "policy", "request", "store", "weight"]),
     ("origin", &["policy", "purge", "request", "tls"]),
-    ("error", &["origin", "request"]),
+    ("error", &["origin", "request", "status"]),
     ("share", &["error", "key", "page", "store"]),
     ("config", &["args", "key", "origin", "page", "pickle", "policy", "request", "tls"]),
     ("access_log", &["config", "status"]),

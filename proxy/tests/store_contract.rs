@@ -90,6 +90,17 @@ async fn keeps_the_contract(subject: impl Subject) {
         "any bytes, a megabyte of them"
     );
 
+    let replace = async |start: &'static str, value: &'static str| {
+        store.replace(&key("a"), &start.into(), value.into(), MINUTE).await.unwrap()
+    };
+    store.put(vec![set("a", b"old 1")], MINUTE).await.unwrap();
+    assert!(!replace("old 2", "new").await && !replace("old 12", "new").await, "another value stays");
+    assert_eq!(store.get([a.as_bytes()]).await.unwrap(), [Some("old 1".into())]);
+    assert!(replace("old 1", "3").await, "a value is replaced by its beginning");
+    assert_eq!(store.get([a.as_bytes()]).await.unwrap(), [Some("3".into())]);
+    assert!(!store.replace(&key("none"), &Bytes::new(), "x".into(), MINUTE).await.unwrap());
+    assert_eq!(store.get([key("none").as_bytes()]).await.unwrap(), [None], "what is not there stays away");
+
     let (lease, ours, theirs) = (key("lease"), Bytes::from("ours"), Bytes::from("theirs"));
     assert!(store.claim(&lease, &ours, MINUTE).await.unwrap(), "the first has it");
     assert!(!store.claim(&lease, &theirs, MINUTE).await.unwrap(), "the second does not");

@@ -214,6 +214,15 @@ pub(super) fn key_prefix(text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether a policy is that of HTTP.
+pub(super) fn is_http(text: &str) -> Result<bool, String> {
+    match text {
+        "django" => Ok(false),
+        "http" => Ok(true),
+        _ => Err(format!("{text:?} is neither django nor http")),
+    }
+}
+
 pub(super) fn authorization(text: &str) -> Result<Authorization, String> {
     match text {
         "pass" => Ok(Authorization::Pass),

@@ -4,7 +4,7 @@ use super::leaves::Leaf;
 use super::normaliser::normaliser;
 use super::parse;
 use super::settings::{Settings, Table};
-use crate::policy::Rule;
+use crate::policy::{CachePolicy, HttpRules, Rule};
 
 /// For how long a flag without seconds stores pages.
 const SECONDS: &str = "60";
@@ -121,6 +121,12 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
     let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
     let normaliser = normaliser(&mut settings);
     let invalidate = settings.take("invalidate", None, "false", parse::truth);
+    let policy = policy(&mut settings);
+    if policy == Some(CachePolicy::Django) {
+        for name in HTTP_SETTINGS {
+            settings.refuse(name, "has an effect only with policy = \"http\"");
+        }
+    }
     leaves.extend(settings.finish());
     Some(Rule {
         key_prefix: key_prefix?,
@@ -131,8 +137,28 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
         early_refresh: early_refresh?,
         normaliser: normaliser?,
         invalidate: invalidate?,
+        policy: policy?,
         ..path?
     })
+}
+
+/// The settings that only `policy = "http"` has.
+const HTTP_SETTINGS: [&str; 3] = ["default_timeout", "keep", "respect_client"];
+
+fn policy(settings: &mut Settings<'_>) -> Option<CachePolicy> {
+    let is_http = settings.take("policy", None, "django", parse::is_http)?;
+    if !is_http {
+        return Some(CachePolicy::Django);
+    }
+    let [default_timeout, keep, respect_client] = HTTP_SETTINGS;
+    let default_timeout = settings.take(default_timeout, None, "0", parse::seconds);
+    let keep = settings.take(keep, None, "60", parse::seconds);
+    let respect_client = settings.take(respect_client, None, "true", parse::truth);
+    Some(CachePolicy::Http(HttpRules {
+        default_timeout: default_timeout?,
+        keep: keep?,
+        respect_client: respect_client?,
+    }))
 }
 
 /// Of two rules for one path in one place, one is a mistake.
@@ -235,6 +261,19 @@ mod tests {
         let said = parsed(&[], &format!("{off}grace = 5\ncolour = 1\n")).unwrap_err();
         let expected = ["f:5: colour: ", "f:4: grace: "]
             .map(|place| format!("{place}has no effect with timeout = \"off\""));
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn the_settings_of_http_need_its_policy() {
+        let table = "[[cache_page]]\npath = \"/a/*\"\n";
+        let http = format!("{table}policy = \"http\"\nkeep = 5\nrespect_client = false\n");
+        assert_eq!(parsed(&[], &http).unwrap().0, ["/a/*, HTTP, at most 60 s"]);
+        let said = parsed(&[], &format!("{table}policy = \"https\"\n")).unwrap_err();
+        assert_eq!(said, ["f:3: policy: \"https\" is neither django nor http"]);
+        let said = parsed(&[], &format!("{table}keep = 5\ndefault_timeout = 1\n")).unwrap_err();
+        let expected = ["f:4: default_timeout: ", "f:3: keep: "]
+            .map(|place| format!("{place}has an effect only with policy = \"http\""));
         assert_eq!(said, expected);
     }
 }

@@ -242,6 +242,13 @@ impl<'a> Settings<'a> {
         self.faults.push(fault);
     }
 
+    /// Reports a setting as a fault, for this reason, if it is given.
+    pub(super) fn refuse(&mut self, name: &str, why: &str) {
+        if let Some(given) = self.table.given.remove(name) {
+            self.faults.push(format!("{}: {name}: {why}", given.place));
+        }
+    }
+
     /// Reports each setting that was not taken as a fault, and gives those that were.
     pub(super) fn finish(self) -> Vec<Leaf> {
         self.refuse_rest("no such setting; README.md lists them")

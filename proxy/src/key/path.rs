@@ -18,7 +18,7 @@ use quick_cache::unsync::Cache;
 use smallvec::SmallVec;
 
 use super::sha256_hex;
-use crate::policy::{Authorization, Rule, VaryList, has_authorization};
+use crate::policy::{Authorization, CachePolicy, Rule, VaryList, has_authorization, selecting_value};
 use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request::site::Site;
 use crate::request::{Lines, Question};
@@ -199,10 +199,17 @@ impl Selection {
     }
 
     /// The selection of one variant: this one, then the marker's nonce and the values of the headers it names.
-    pub(crate) fn variant(&self, marker: &PathMarker, lines: Lines<'_>) -> Self {
+    pub(crate) fn variant(&self, marker: &PathMarker, lines: Lines<'_>, rule: &Rule) -> Self {
         let mut text = self.clone();
         text.line(b"vary", marker.nonce.as_bytes());
-        marker.vary.names().iter().for_each(|name| text.header(name, lines));
+        for name in marker.vary.names() {
+            match rule.policy {
+                CachePolicy::Django => text.header(name, lines),
+                CachePolicy::Http(_) => selecting_value(name, lines)
+                    .into_iter()
+                    .for_each(|value| text.line(name.as_str().as_bytes(), &value)),
+            }
+        }
         text
     }
 
@@ -359,7 +366,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        Selection::default().variant(&marker, Lines::Map(&map)).as_bytes().to_vec()
+        Selection::default().variant(&marker, Lines::Map(&map), &rule()).as_bytes().to_vec()
     }
 
     #[test]

@@ -44,6 +44,20 @@ impl Format {
         entry.filter(Entry::is_sendable)
     }
 
+    /// The beginning of the value of this entry, which no other version of its page has; `None` in a format that knows no
+    /// versions.
+    pub(crate) fn start(&self, entry: &Entry) -> Option<Bytes> {
+        match self {
+            Self::Http => entry.version.map(|_| http::start(entry)),
+            Self::Pickled(_) => None,
+        }
+    }
+
+    /// Whether pages may be kept past their time: a Django that shares the cache would serve them as fresh.
+    pub(crate) fn keeps_stale(&self) -> bool {
+        matches!(self, Self::Http)
+    }
+
     /// The body, as a slice of its value in a format that stores it unchanged at its end.
     pub(crate) fn body(&self, value: &Bytes, body: Bytes) -> Bytes {
         match self {

@@ -13,8 +13,8 @@ use hyper::header::{
 };
 use hyper::{Method, Response, StatusCode};
 
-use super::entry::{Entry, parse_date, seconds};
-use crate::policy::{CacheControl, Part, Whole};
+use super::entry::Entry;
+use crate::policy::{CacheControl, Part, Staleness, Stored, Whole, parse_any_day, seconds};
 use crate::purge::{Stamp, groups};
 use crate::request::Lines;
 use crate::status::CacheStatus;
@@ -58,11 +58,19 @@ struct HeadText {
 
 /// What the age of a page is computed from.
 #[derive(Clone, Copy, Debug)]
-struct Aging {
-    /// Its `Expires`, in seconds since 1970, and its `max-age`, in seconds, if it has both.
-    lifetime: Option<(i64, i64)>,
-    /// When it was made, in seconds since 1970, if a cache behind the proxy has said so.
-    born: Option<i64>,
+enum Aging {
+    Django {
+        /// Its `Expires`, in seconds since 1970, and its `max-age`, in seconds, if it has both.
+        lifetime: Option<(i64, i64)>,
+        /// When it was made, in seconds since 1970, if a cache behind the proxy has said so.
+        born: Option<i64>,
+    },
+    Http {
+        /// When it was made, in seconds since 1970.
+        born: i64,
+        version: u64,
+        staleness: Staleness,
+    },
 }
 
 /// Some bytes of a page's body, or all of them.
@@ -80,8 +88,8 @@ impl AsRef<[u8]> for PageBytes {
 
 impl From<Entry> for StoredPage {
     fn from(entry: Entry) -> Self {
-        let Entry { status, mut headers, reason, body, expires, born, cost, proof, stamp } = entry;
-        let aging = Aging::of(&headers, born);
+        let Entry { status, mut headers, reason, body, expires, born, version, cost, proof, stamp } = entry;
+        let aging = Aging::of(&headers, born, version);
         // Room for the headers that a hit adds, so that its copy of the map does not grow.
         headers.reserve(3);
         if aging.is_some() {
@@ -126,8 +134,13 @@ impl StoredPage {
         self.head().expires
     }
 
-    pub(crate) fn cost(&self) -> Duration {
-        self.head().cost
+    /// What is judged of it, if a soft purge has ended it then.
+    pub(crate) fn stored(&self, ended: Option<u64>) -> Stored {
+        let of_http = match self.head().aging {
+            Some(Aging::Http { born, staleness, .. }) => Some((born, staleness)),
+            _ => None,
+        };
+        Stored { expires: self.expires(), cost: self.head().cost, of_http, ended }
     }
 
     pub(crate) fn proof(&self) -> Option<&[u8]> {
@@ -154,6 +167,11 @@ impl StoredPage {
         &self.head().headers
     }
 
+    /// Whether it is served with the `Date` that it was stored with.
+    pub(crate) fn has_date(&self) -> bool {
+        matches!(self.head().aging, Some(Aging::Http { .. }))
+    }
+
     /// The seconds that the page stays fresh, negative if it has ended; unknown for pages that Django wrote.
     pub(crate) fn ttl(&self, now: SystemTime) -> Option<i64> {
         let expires = i64::try_from(self.expires()?).unwrap_or(i64::MAX);
@@ -168,7 +186,8 @@ impl StoredPage {
     /// The part of this page that a request asks for.
     pub(crate) fn part(&self, method: &Method, lines: Lines<'_>) -> Part {
         let length = Some(self.body().len() as u64);
-        Part::asked_for(method, lines, Whole { status: self.status(), headers: self.headers(), length })
+        let (status, headers) = (self.status(), self.headers());
+        Part::asked_for(method, lines, Whole { status, headers, length, has_date: self.has_date() })
     }
 
     /// The bytes of a part.
@@ -195,7 +214,8 @@ impl StoredPage {
         cut(whole, part, self.body().len() as u64, |body, range| body.slice(range))
     }
 
-    /// The head of the answer to one client, as [`response`](Self::response) and hyper would write it, without `Date`.
+    /// The head of the answer to one client, as [`response`](Self::response) and hyper would write it, without the `Date` that
+    /// the proxy adds.
     pub(crate) fn write_head(&self, now: SystemTime, cache: CacheStatus, part: &Part) -> Vec<u8> {
         if *part != Part::Whole {
             return head_text(&self.response(now, cache, part));
@@ -220,15 +240,18 @@ impl StoredPage {
         let mut headers = headers.clone();
         // The last header goes first, so that the others keep their order.
         CacheStatus::unname(&mut headers);
-        let told = aging.filter(|aging| aging.born.is_some());
-        match told {
+        let (born, version) = match aging {
+            Some(Aging::Http { born, version, .. }) => (Some(*born), Some(*version)),
+            Some(Aging::Django { born, .. }) => (*born, None),
+            None => (None, None),
+        };
+        match aging.filter(|_| born.is_some()) {
             Some(aging) => drop(headers.insert(AGE, aging.age(now).into())),
             None => drop(headers.remove(AGE)),
         }
         let (status, reason, proof) = (*status, reason.clone(), proof.clone());
-        let (born, body) = (told.and_then(|aging| aging.born), self.body().clone());
-        let stamp = stamp.clone();
-        Entry { status, headers, reason, body, expires: *expires, born, cost: *cost, proof, stamp }
+        let (body, stamp) = (self.body().clone(), stamp.clone());
+        Entry { status, headers, reason, body, expires: *expires, born, version, cost: *cost, proof, stamp }
     }
 
     /// The memory that it holds, in bytes. Its body is a part of the stored value, which begins with the head.
@@ -344,23 +367,32 @@ impl PageHead {
 
 impl Aging {
     /// `None` if nothing is known of the age.
-    fn of(headers: &HeaderMap, born: Option<i64>) -> Option<Self> {
+    fn of(headers: &HeaderMap, born: Option<i64>, version: Option<u64>) -> Option<Self> {
+        if let Some(version) = version {
+            return Some(Self::Http { born: born?, version, staleness: Staleness::of(headers) });
+        }
         let lifetime = || {
-            let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
+            let expires = parse_any_day(headers.get(EXPIRES)?.to_str().ok()?)?;
             Some((seconds(expires), CacheControl::of(headers).max_age()?))
         };
-        let aging = Self { lifetime: lifetime(), born };
-        (aging.lifetime.is_some() || born.is_some()).then_some(aging)
+        let lifetime = lifetime();
+        (lifetime.is_some() || born.is_some()).then_some(Self::Django { lifetime, born })
     }
 
-    /// `max(0, max-age - (Expires - now))`, as Django's FetchFromCacheMiddleware computes it, and no less than the time
-    /// since the page was made.
+    /// Under Django's policy `max(0, max-age - (Expires - now))`, as its FetchFromCacheMiddleware computes it, and no less
+    /// than the time since the page was made. Under HTTP's just this time: "current_age = corrected_initial_age +
+    /// resident_time" (RFC 9111 §4.2.3).
     fn age(self, now: SystemTime) -> u64 {
         let now = seconds(now);
-        let of_django =
-            self.lifetime.map(|(expires, max_age)| max_age.saturating_sub(expires.saturating_sub(now)));
-        let since_born = self.born.map(|born| now.saturating_sub(born));
-        of_django.max(since_born).and_then(|age| u64::try_from(age).ok()).unwrap_or(0)
+        let age = match self {
+            Self::Django { lifetime, born } => {
+                let of_django =
+                    lifetime.map(|(expires, max_age)| max_age.saturating_sub(expires.saturating_sub(now)));
+                of_django.max(born.map(|born| now.saturating_sub(born)))
+            }
+            Self::Http { born, .. } => Some(now.saturating_sub(born)),
+        };
+        age.and_then(|age| u64::try_from(age).ok()).unwrap_or(0)
     }
 }
 
@@ -368,8 +400,8 @@ impl Aging {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use super::super::entry::unix_seconds;
     use super::*;
+    use crate::policy::unix_seconds;
     use crate::status::{Hit, Source};
 
     fn hit(entry: Entry, now: SystemTime, hit: Hit) -> Response<Bytes> {
@@ -401,7 +433,7 @@ mod tests {
             ("Sun, 22 Nov 2026 20:10:06 GMT", "public", None),
         ] {
             assert_eq!(
-                Aging::of(&headers(&[("expires", expires), ("cache-control", control)]), None)
+                Aging::of(&headers(&[("expires", expires), ("cache-control", control)]), None, None)
                     .map(|aging| aging.age(now)),
                 age_expected,
                 "{expires} {control}"
@@ -424,7 +456,7 @@ mod tests {
             // The clocks of two proxies differ.
             (-5, &[], 0),
         ] {
-            let aging = Aging::of(&headers(lines), Some(seconds(now) - born)).unwrap();
+            let aging = Aging::of(&headers(lines), Some(seconds(now) - born), None).unwrap();
             assert_eq!(aging.age(now), expected, "{born} {lines:?}");
         }
     }
@@ -445,6 +477,7 @@ mod tests {
             body: Bytes::from_static(b"body"),
             expires: Some(unix_seconds(now + Duration::from_secs(30))),
             born: None,
+            version: None,
             cost: Duration::ZERO,
             proof: None,
             stamp: None,
@@ -466,6 +499,7 @@ mod tests {
             body: Bytes::new(),
             expires: Some(expires),
             born: None,
+            version: None,
             cost: Duration::ZERO,
             proof: None,
             stamp: None,

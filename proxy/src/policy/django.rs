@@ -11,7 +11,9 @@ use hyper::{Method, StatusCode};
 pub(crate) use cache_control::CacheControl;
 use cache_control::{Forbidden, forbidden};
 
-use super::{Authorization, Decline, Rule, VaryList, has_authorization};
+use super::date::seconds;
+use super::http::age_value;
+use super::{Authorization, Decline, Rule, Terms, VaryList, has_authorization};
 use crate::request::Lines;
 
 /// Decides whether a response may be stored, and sets its headers as Django's `patch_response_headers` does: `Expires`
@@ -21,7 +23,7 @@ pub(super) fn admission(
     request: &request::Parts,
     response: &mut response::Parts,
     now: SystemTime,
-) -> Result<VaryList, Decline> {
+) -> Result<Terms, Decline> {
     let vary = storable(rule, request, response)?;
     let headers = &mut response.headers;
     if rule.authorization == Authorization::Vary && has_authorization(Lines::Map(&request.headers)) {
@@ -37,7 +39,10 @@ pub(super) fn admission(
     if request.method == Method::HEAD {
         return Err(Decline::Head);
     }
-    Ok(vary)
+    // The age that an inner cache has sent counts on, which Django forgets.
+    let age = age_value(headers).and_then(|age| i64::try_from(age).ok());
+    let born = age.map(|age| seconds(now) - age);
+    Ok(Terms { vary, fresh: rule.timeout, keep: rule.keep(), born, without: Vec::new() })
 }
 
 /// The checks of Django's `UpdateCacheMiddleware.process_response`, in its order, and those that only a proxy needs.
@@ -88,7 +93,7 @@ mod tests {
     use hyper::{Request, Response};
 
     use super::*;
-    use crate::policy::{Admission, Length, Policy};
+    use crate::policy::{Admission, Length, Policy, Received};
 
     const NOW: &str = "Sun, 22 Nov 2026 20:09:06 GMT";
 
@@ -143,8 +148,9 @@ mod tests {
         length: Length,
     ) -> Result<u64, Decline> {
         let now = httpdate::parse_http_date(NOW).unwrap();
-        match Policy::new(Vec::new(), 1000).admission(rule, request, response, length, now) {
-            Admission::Admit { .. } => Ok(rule.keep().as_secs()),
+        let received = Received { at: now, took: Duration::ZERO };
+        match Policy::new(Vec::new(), 1000).admission(rule, request, response, length, received) {
+            Admission::Admit(terms) => Ok(terms.keep.as_secs()),
             Admission::Decline(decline) => Err(decline),
         }
     }

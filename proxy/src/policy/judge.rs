@@ -1,13 +1,15 @@
 //! Judges a stored page: which requests it may answer, whether it is still fresh, and whether to fetch a new one.
 //!
-//! By default a page is fresh as long as it is in the store, as in Django. Rules with `grace`, `stale_if_error` or
-//! `early_refresh` also compare its end with the clock.
+//! Under Django's policy a page is fresh as long as it is in the store. Rules with `grace`, `stale_if_error` or
+//! `early_refresh` also compare its end with the clock. Under HTTP's, see [`http`](super::http).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
-use super::{Authorization, CacheControl, Rule};
+use super::date::seconds;
+use super::http::{self, Staleness, Times, Wish};
+use super::{Authorization, CacheControl, CachePolicy, Rule};
 use crate::request::Lines;
 
 /// What to do with a page that was found.
@@ -19,10 +21,36 @@ pub(crate) enum Freshness {
     Early,
     /// It has ended, within the grace: serve it, and fetch a new one meanwhile.
     Grace,
-    /// It has ended: serve it only if the fetch fails.
-    IfError,
-    /// It has ended, and may not be served.
-    Ended,
+    /// It has ended, and the client accepts that: serve it.
+    MaxStale,
+    /// It has ended, or does not meet a wish of the client: fetch a new one, or have this one confirmed.
+    Fetch { wish: Option<Wish>, on_failure: OnFailure },
+    /// It was stored by the rules of another policy: fetch a new one.
+    Foreign,
+}
+
+/// What to do with a page that was not served at once, if the fetch fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    /// Serve it.
+    Serve,
+    /// Say that it must not be served.
+    Forbid,
+    /// Nothing: the failure is the answer.
+    Fail,
+}
+
+/// A stored page, as far as it is judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored {
+    /// When it ends, in seconds since 1970; unknown for pages that Django wrote.
+    pub(crate) expires: Option<u64>,
+    /// How long the origin took to make it.
+    pub(crate) cost: Duration,
+    /// When it was made, in seconds since 1970, and what it says of serving it stale, if it was stored by HTTP's policy.
+    pub(crate) of_http: Option<(i64, Staleness)>,
+    /// When a soft purge has ended it, in seconds since 1970.
+    pub(crate) ended: Option<u64>,
 }
 
 impl Rule {
@@ -30,29 +58,63 @@ impl Rule {
     /// only requests without credentials (RFC 9111 §3.5), unless the rule varies on them and this page does so (`is_apart`).
     pub(crate) fn serves(&self, request: Lines<'_>, page: &HeaderMap, is_apart: bool) -> bool {
         !has_authorization(request)
-            || CacheControl::of(page).is_public()
+            || self.is_for_all(page)
             || (self.authorization == Authorization::Vary && is_apart)
     }
 
-    /// How long pages are kept in the store: their ttl, and the time that they may be served stale.
+    /// Whether the origin says that a page is for every client, with credentials and without.
+    fn is_for_all(&self, page: &HeaderMap) -> bool {
+        match self.policy {
+            CachePolicy::Django => CacheControl::of(page).is_public(),
+            CachePolicy::Http(_) => http::allows_credentials(page),
+        }
+    }
+
+    /// How long pages of Django's policy are kept in the store: their ttl, and the time that they may be served stale.
     pub(crate) fn keep(&self) -> Duration {
         self.timeout + self.grace.max(self.stale_if_error)
     }
 
-    /// `now` by the clock that stored a page, which ends at `expires`, in seconds since 1970: clocks of proxies differ, but
+    /// Judges a page at `now`, for a request with these lines. `chance` returns a random number between 0 and 1.
+    pub(crate) fn judge(
+        &self,
+        page: Stored,
+        lines: Lines<'_>,
+        now: SystemTime,
+        chance: impl FnOnce() -> f64,
+    ) -> Freshness {
+        match (&self.policy, page.of_http) {
+            (CachePolicy::Django, None) => match page.ended {
+                Some(ended) => self.freshness_since(ended, now),
+                None => self.freshness(page.expires, page.cost, now, chance),
+            },
+            (CachePolicy::Http(_), Some((born, stale))) => {
+                let (now, expires) = (seconds(now), page.ended.or(page.expires).unwrap_or_default());
+                let left = i64::try_from(expires).unwrap_or(i64::MAX).saturating_sub(now);
+                let times = Times { age: now.saturating_sub(born), left };
+                match http::judge(self, stale, times, self.wishes(lines)) {
+                    Freshness::Fresh
+                        if self.is_early(page.cost, Duration::from_secs(left.unsigned_abs()), chance) =>
+                    {
+                        Freshness::Early
+                    }
+                    other => other,
+                }
+            }
+            _ => Freshness::Foreign,
+        }
+    }
+
+    /// `now` by the clock that stored a page of Django's policy, which ends at `expires`, in seconds since 1970: clocks of proxies differ, but
     /// by the store's own clock the page is no younger than new, and no older than it is kept.
     pub(crate) fn time_of_page(&self, expires: Option<u64>, now: SystemTime) -> SystemTime {
-        let Some(expires) = expires else { return now };
+        let Some(expires) = expires.filter(|_| self.policy == CachePolicy::Django) else { return now };
         let stored = UNIX_EPOCH + Duration::from_secs(expires).saturating_sub(self.timeout);
         now.clamp(stored, stored + self.keep())
     }
 
-    /// Judges a page that ends at `expires`, in seconds since 1970, and took the origin `cost` to make. `chance` returns
-    /// a random number between 0 and 1.
-    ///
-    /// Early refreshes are XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention,
-    /// 2015): the longer a page takes and the nearer its end is, the more likely the refresh; `early_refresh` is its beta.
-    pub(crate) fn freshness(
+    /// Judges a page of Django's policy that ends at `expires`, in seconds since 1970, and took the origin `cost` to make.
+    fn freshness(
         &self,
         expires: Option<u64>,
         cost: Duration,
@@ -64,23 +126,33 @@ impl Rule {
         match now.duration_since(expires) {
             Ok(past) if past < self.grace => Freshness::Grace,
             // It may have been kept longer by another rule, or by a clock that is ahead of ours.
-            Ok(_) => Freshness::IfError,
-            Err(left) => {
-                let ahead = cost.as_secs_f64() * self.early_refresh * -chance().max(f64::MIN_POSITIVE).ln();
-                if ahead >= left.duration().as_secs_f64() { Freshness::Early } else { Freshness::Fresh }
-            }
+            Ok(_) => Freshness::Fetch { wish: None, on_failure: OnFailure::Serve },
+            Err(left) if self.is_early(cost, left.duration(), chance) => Freshness::Early,
+            Err(_) => Freshness::Fresh,
         }
     }
 
-    /// Judges a page that a soft purge has ended at this time, in seconds since 1970.
-    pub(crate) fn freshness_since(&self, ended: u64, now: SystemTime) -> Freshness {
+    /// Judges a page of Django's policy that a soft purge has ended at this time, in seconds since 1970.
+    fn freshness_since(&self, ended: u64, now: SystemTime) -> Freshness {
         // The purge has happened, whatever our clock says.
         let past = now.duration_since(UNIX_EPOCH + Duration::from_secs(ended)).unwrap_or_default();
         match past {
             past if past < self.grace => Freshness::Grace,
-            past if past < self.stale_if_error => Freshness::IfError,
-            _ => Freshness::Ended,
+            past if past < self.stale_if_error => {
+                Freshness::Fetch { wish: None, on_failure: OnFailure::Serve }
+            }
+            _ => Freshness::Fetch { wish: None, on_failure: OnFailure::Fail },
         }
+    }
+
+    /// Whether a page that has so much time left is fetched again.
+    ///
+    /// This is XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, 2015): the longer
+    /// a page takes and the nearer its end is, the more likely the refresh; `early_refresh` is its beta.
+    fn is_early(&self, cost: Duration, left: Duration, chance: impl FnOnce() -> f64) -> bool {
+        self.early_refresh > 0.0
+            && cost.as_secs_f64() * self.early_refresh * -chance().max(f64::MIN_POSITIVE).ln()
+                >= left.as_secs_f64()
     }
 
     /// Whether a stored page can be anything but fresh.
@@ -97,6 +169,9 @@ pub(crate) fn has_authorization(lines: Lines<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::HttpRules;
+
+    const IF_ERROR: Freshness = Freshness::Fetch { wish: None, on_failure: OnFailure::Serve };
 
     fn rule(grace: u64, stale_if_error: u64, early_refresh: f64) -> Rule {
         let seconds = Duration::from_secs;
@@ -113,9 +188,9 @@ mod tests {
             (rule(10, 0, 0.0), 99, Freshness::Fresh),
             (rule(10, 0, 0.0), 100, Freshness::Grace),
             (rule(10, 0, 0.0), 109, Freshness::Grace),
-            (rule(10, 0, 0.0), 110, Freshness::IfError),
+            (rule(10, 0, 0.0), 110, IF_ERROR),
             (rule(10, 300, 0.0), 105, Freshness::Grace),
-            (rule(0, 300, 0.0), 100, Freshness::IfError),
+            (rule(0, 300, 0.0), 100, IF_ERROR),
         ] {
             assert_eq!(rule.freshness(Some(100), Duration::ZERO, at(now), || 0.5), expected, "{now}");
         }
@@ -159,5 +234,21 @@ mod tests {
         assert_eq!(rule(0, 0, 9.0).keep(), Duration::from_secs(60));
         assert_eq!(rule(10, 0, 0.0).keep(), Duration::from_secs(70));
         assert_eq!(rule(10, 300, 0.0).keep(), Duration::from_secs(360));
+    }
+
+    #[test]
+    fn a_page_is_judged_by_the_policy_that_it_was_stored_by() {
+        let http = HttpRules { default_timeout: Duration::ZERO, keep: Duration::ZERO, respect_client: true };
+        let of_http = Rule { policy: CachePolicy::Http(http), ..Rule::new("/", 60).unwrap() };
+        let (now, lines) = (UNIX_EPOCH + Duration::from_secs(90), HeaderMap::new());
+        let page = |of_http| Stored { expires: Some(100), cost: Duration::ZERO, of_http, ended: None };
+        let judged = |rule: &Rule, page| rule.judge(page, Lines::Map(&lines), now, || 0.5);
+        let stale = Staleness::of(&HeaderMap::new());
+        assert_eq!(judged(&rule(0, 0, 0.0), page(None)), Freshness::Fresh);
+        assert_eq!(judged(&rule(0, 0, 0.0), page(Some((40, stale)))), Freshness::Foreign);
+        assert_eq!(judged(&of_http, page(None)), Freshness::Foreign);
+        assert_eq!(judged(&of_http, page(Some((40, stale)))), Freshness::Fresh);
+        let costly = Stored { cost: Duration::from_secs(60), ..page(Some((40, stale))) };
+        assert_eq!(judged(&Rule { early_refresh: 1.0, ..of_http }, costly), Freshness::Early);
     }
 }

@@ -3,14 +3,14 @@
 //! `If-Match` and `If-Unmodified-Since` are for the origin alone (RFC 9111 §4.3.2).
 
 use std::ops::Range;
-use std::time::SystemTime;
 
 use hyper::header::{
-    ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+    DATE, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use hyper::http::request;
 use hyper::{Method, StatusCode};
 
+use super::date::parse as date;
 use crate::request::Lines;
 
 /// The part of a page that answers a request.
@@ -33,6 +33,8 @@ pub(crate) struct Whole<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// The length of the body; unknown until a page without `Content-Length` has come whole.
     pub(crate) length: Option<u64>,
+    /// Whether its `Date` is stored with it, and counts in place of a `Last-Modified` that it does not have (RFC 9111 §4.3.2).
+    pub(crate) has_date: bool,
 }
 
 impl Part {
@@ -51,7 +53,7 @@ impl Part {
         if page.status != StatusCode::OK || !lines.has_any(&[IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE]) {
             return Self::Whole;
         }
-        if is_known(lines, page.headers) {
+        if is_known(lines, page) {
             return Self::NotModified;
         }
         // "A server MUST ignore a Range header field received with a request method [...] other than GET." (§14.2)
@@ -75,13 +77,14 @@ pub(crate) fn ask_for_whole(mut request: request::Parts) -> request::Parts {
 }
 
 /// Whether the client has the page. `If-Modified-Since` counts only without `If-None-Match` (§13.1.3).
-fn is_known(lines: Lines<'_>, page: &HeaderMap) -> bool {
+fn is_known(lines: Lines<'_>, Whole { headers: page, has_date, .. }: Whole<'_>) -> bool {
     if lines.get(&IF_NONE_MATCH).is_some() {
         let etag = text(page, ETAG);
         return lines.get_all(&IF_NONE_MATCH).any(|tags| names(tags, etag));
     }
     let since = lines.get(&IF_MODIFIED_SINCE).and_then(date);
-    since.zip(text(page, LAST_MODIFIED).and_then(date)).is_some_and(|(since, modified)| modified <= since)
+    let modified = text(page, LAST_MODIFIED).or_else(|| text(page, DATE).filter(|_| has_date)).and_then(date);
+    since.zip(modified).is_some_and(|(since, modified)| modified <= since)
 }
 
 /// Whether a list of tags names this one, by the weak comparison (§8.8.3.2): a `W/` does not count.
@@ -154,10 +157,6 @@ fn text(page: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
     Some(page.get(name)?.as_bytes().trim_ascii())
 }
 
-fn date(text: &[u8]) -> Option<SystemTime> {
-    httpdate::parse_http_date(std::str::from_utf8(text).ok()?.trim()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use hyper::header::HeaderValue;
@@ -179,7 +178,7 @@ mod tests {
     /// The part of a page of 10 bytes.
     fn part(method: &str, request: &[(&str, &str)], page: &[(&str, &str)]) -> Part {
         let (request, page) = (headers(request), headers(page));
-        let page = Whole { status: StatusCode::OK, headers: &page, length: Some(10) };
+        let page = Whole { status: StatusCode::OK, headers: &page, length: Some(10), has_date: false };
         Part::asked_for(&method.parse().unwrap(), Lines::Map(&request), page)
     }
 
@@ -215,6 +214,21 @@ mod tests {
             for method in ["GET", "HEAD"] {
                 assert_eq!(part(method, request, page), expected, "{method} {request:?} {page:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_date_counts_in_place_of_a_last_modified_if_it_is_stored_with_the_page() {
+        let asked = headers(&[("if-modified-since", MODIFIED)]);
+        for (page, has_date, expected) in [
+            (&[("date", MODIFIED)][..], true, Part::NotModified),
+            (&[("date", MODIFIED)], false, Part::Whole),
+            (&[("date", AFTER)], true, Part::Whole),
+            (&[("date", BEFORE), ("last-modified", AFTER)], true, Part::Whole),
+        ] {
+            let page = headers(page);
+            let page = Whole { status: StatusCode::OK, headers: &page, length: Some(10), has_date };
+            assert_eq!(Part::asked_for(&Method::GET, Lines::Map(&asked), page), expected, "{page:?}");
         }
     }
 
@@ -272,7 +286,7 @@ mod tests {
     fn other_statuses_and_unknown_lengths_have_no_ranges() {
         let (request, page) = (headers(&[("range", "bytes=0-0")]), HeaderMap::new());
         for (status, length) in [(StatusCode::NOT_FOUND, Some(10)), (StatusCode::OK, None)] {
-            let page = Whole { status, headers: &page, length };
+            let page = Whole { status, headers: &page, length, has_date: false };
             assert_eq!(Part::asked_for(&Method::GET, Lines::Map(&request), page), Part::Whole);
         }
     }

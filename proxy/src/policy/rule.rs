@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::request::Normaliser;
+use super::http::{HttpRules, Wishes};
+use crate::request::{Lines, Normaliser};
 
 /// Encoded in the path of a URL by browsers, besides what is not ASCII. What they encode further, others send raw.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
@@ -16,8 +17,10 @@ pub struct Rule {
     pub(crate) path: PathPattern,
     /// Whether the pages of the path are left to the origin. Then nothing else of the rule counts.
     pub is_off: bool,
-    /// How long a page is stored.
+    /// How long a page is fresh; under HTTP, at most.
     pub timeout: Duration,
+    /// By which rules pages are stored and served.
+    pub policy: CachePolicy,
     /// Part of the key, so that two rules (or two sites on one Redis) don't share pages.
     pub key_prefix: String,
     /// The parts of a request that are left out or put in order.
@@ -34,6 +37,16 @@ pub struct Rule {
     pub invalidate: bool,
     /// How early pages are fetched again before their end: 1 suits most sites, more is earlier, 0 is never.
     pub early_refresh: f64,
+}
+
+/// By which rules pages are stored and served.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum CachePolicy {
+    /// Those of Django's `cache_page`.
+    #[default]
+    Django,
+    /// Those of HTTP (RFC 9111).
+    Http(HttpRules),
 }
 
 /// What a rule does with requests that have `Authorization`.
@@ -103,9 +116,11 @@ impl fmt::Display for PathPattern {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_off {
-            true => write!(f, "{}, off", self.path),
-            false => write!(f, "{}, {} s", self.path, self.timeout.as_secs()),
+        let seconds = self.timeout.as_secs();
+        match self.policy {
+            _ if self.is_off => write!(f, "{}, off", self.path),
+            CachePolicy::Django => write!(f, "{}, {seconds} s", self.path),
+            CachePolicy::Http(_) => write!(f, "{}, HTTP, at most {seconds} s", self.path),
         }
     }
 }
@@ -128,6 +143,7 @@ impl Rule {
             path,
             is_off: false,
             timeout: Duration::from_secs(seconds),
+            policy: CachePolicy::Django,
             key_prefix: String::new(),
             normaliser: Normaliser::default(),
             authorization: Authorization::Pass,
@@ -144,14 +160,22 @@ impl Rule {
         Ok(Self { is_off: true, ..Self::new(path, 0)? })
     }
 
-    /// Whether an unsafe method that succeeds purges the page.
+    /// Whether an unsafe method that succeeds purges the page; always under HTTP (RFC 9111 §4.4).
     pub fn invalidates(&self) -> bool {
-        self.invalidate
+        self.invalidate || self.policy != CachePolicy::Django
     }
 
     /// Whether this rule, which comes first, leaves no path to the other one.
     pub(crate) fn hides(&self, other: &Self) -> bool {
         self.path.covers(&other.path)
+    }
+
+    /// What a client says of caching, as far as it counts.
+    pub(crate) fn wishes(&self, lines: Lines<'_>) -> Wishes {
+        match &self.policy {
+            CachePolicy::Http(http) if http.respect_client => Wishes::of(lines),
+            _ => Wishes::default(),
+        }
     }
 
     /// Whether pages for requests with `Authorization` are stored.

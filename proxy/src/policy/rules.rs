@@ -24,6 +24,8 @@ pub enum Pass {
     Rule,
     /// The rule of the path is off.
     Off,
+    /// The client asks that nothing of its request be stored.
+    NoStore,
 }
 
 /// The rules, in order. The first that matches a path counts.
@@ -72,6 +74,7 @@ impl Rules {
             Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
                 Disposition::Pass(Pass::Method)
             }
+            Some(rule) if rule.wishes(question.lines).no_store => Disposition::Pass(Pass::NoStore),
             Some(rule) => Disposition::Lookup(rule),
         }
     }
@@ -136,6 +139,7 @@ impl Pass {
             Self::Method => "method",
             Self::Rule => "no-rule",
             Self::Off => "rule-off",
+            Self::NoStore => "no-store",
         }
     }
 }

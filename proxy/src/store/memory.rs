@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use tokio::time::Instant;
 
 use super::{Feed, Listener, Locks, LogCopy, PurgeLog, PurgeLogSettings, Store, StoreError, Values, Write};
@@ -98,6 +98,24 @@ impl Values for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    async fn replace(
+        &self,
+        key: &Key,
+        start: &Bytes,
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let replaced = self.0.values.entry(key, None, |_, old| {
+            let is_old = old.expires > now && old.bytes.starts_with(start);
+            if is_old {
+                *old = TimedValue { bytes: value, expires: now + ttl };
+            }
+            EntryAction::Retain(is_old)
+        });
+        Ok(matches!(replaced, EntryResult::Retained(true)))
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {

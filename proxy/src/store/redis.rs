@@ -241,6 +241,20 @@ impl Values for RedisStore {
         result
     }
 
+    async fn replace(
+        &self,
+        key: &Key,
+        start: &Bytes,
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let ttl = ttl.as_secs().max(1).to_string();
+        let arguments: &[&[u8]] = &[REPLACE.as_bytes(), b"1", key.as_bytes(), start, ttl.as_bytes(), &value];
+        let reply = self.write("EVAL", arguments).await;
+        self.listeners.changed(key.as_bytes());
+        Ok(matches!(reply?, RedisReply::Number(1)))
+    }
+
     fn takes_writes(&self) -> bool {
         self.health.takes_writes()
     }
@@ -317,6 +331,8 @@ impl RedisStore {
 const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 const RELEASE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+
+const REPLACE: &str = "local old = redis.call('GET', KEYS[1]) if old and string.sub(old, 1, #ARGV[1]) == ARGV[1] then redis.call('SETEX', KEYS[1], ARGV[2], ARGV[3]) return 1 end return 0";
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)

@@ -21,7 +21,7 @@ use super::normal::Plain;
 use super::{Proxy, now};
 use crate::key::{PageId, VaryMarker};
 use crate::page::stored::{PageBytes, StoredPage};
-use crate::policy::{Disposition, Freshness, Part, Pass, Rule};
+use crate::policy::{Disposition, Freshness, OnFailure, Part, Pass, Rule};
 use crate::request::{Question, Refusal};
 use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::{Store, Values};
@@ -101,10 +101,17 @@ pub struct WantedPage {
     pub(super) marker: Option<Arc<VaryMarker>>,
     /// When the lookup began.
     pub(super) began: Instant,
-    /// The stale page to serve if the fetch fails.
-    pub(super) old: Option<StoredPage>,
+    /// The page that was found and not served.
+    pub(super) old: Option<OldPage>,
     /// How long the look into the store took, if the access log says it.
     pub(super) looked: Option<Duration>,
+}
+
+/// A stored page that is not served at once.
+#[derive(Clone, Debug)]
+pub(super) struct OldPage {
+    pub(super) page: StoredPage,
+    pub(super) on_failure: OnFailure,
 }
 
 /// A decision as far as it can be made without waiting.
@@ -262,7 +269,8 @@ impl<S: Store> Proxy<S> {
         record.looked(looked);
         let head = page.write_head(time_of_page, cache, &part);
         let has_body = *sent.method != Method::HEAD && part != Part::NotModified;
-        Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), at, record })
+        let date = (!page.has_date()).then_some(at);
+        Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), date, record })
     }
 
     /// Fetches a new page in the background, if a refresh is due.
@@ -280,38 +288,38 @@ impl<S: Store> Proxy<S> {
 
 /// Decides on the outcome of a lookup.
 fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, began: Instant) -> Decision {
+    let wanted =
+        |miss, marker, old| WantedPage { id, rule: rule.clone(), miss, marker, began, old, looked: None };
     let Found { page, source, marker, ended } = match lookup {
         Lookup::Hit(found) => found,
-        Lookup::Miss(miss, marker) => {
-            let rule = rule.clone();
-            return Decision::Fetch(Box::new(WantedPage {
-                id,
-                rule,
-                miss,
-                marker,
-                began,
-                old: None,
-                looked: None,
-            }));
-        }
+        Lookup::Miss(miss, marker) => return fetch(wanted(miss, marker, None), question),
     };
     let now = now();
     let time_of_page = rule.time_of_page(page.expires(), now);
-    let freshness = match ended {
-        Some(ended) => rule.freshness_since(ended, time_of_page),
-        None => rule.freshness(page.expires(), page.cost(), time_of_page, rand::random),
+    let freshness = rule.judge(page.stored(ended), question.lines, time_of_page, rand::random);
+    let (hit, is_refreshed) = match freshness {
+        Freshness::Fresh => (Hit::Fresh, false),
+        Freshness::Early => (Hit::Fresh, true),
+        Freshness::Grace => (Hit::Grace, true),
+        Freshness::MaxStale => (Hit::MaxStale, false),
+        Freshness::Foreign => return fetch(wanted(Miss::Unusable, marker, None), question),
+        Freshness::Fetch { wish, on_failure } => {
+            let miss = wish.map_or(Miss::Stale, Miss::Request);
+            return fetch(wanted(miss, marker, Some(OldPage { page, on_failure })), question);
+        }
     };
-    let wanted = |old| {
-        let rule = rule.clone();
-        Box::new(WantedPage { id, rule, miss: Miss::Stale, marker: marker.clone(), began, old, looked: None })
-    };
-    let (hit, refresh) = match freshness {
-        Freshness::Fresh => (Hit::Fresh, None),
-        Freshness::Early => (Hit::Fresh, Some(wanted(None))),
-        Freshness::Grace => (Hit::Grace, Some(wanted(None))),
-        Freshness::IfError => return Decision::Fetch(wanted(Some(page))),
-        Freshness::Ended => return Decision::Fetch(wanted(None)),
-    };
+    let refresh = is_refreshed.then(|| {
+        let old = OldPage { page: page.clone(), on_failure: OnFailure::Fail };
+        Box::new(wanted(Miss::Stale, marker.clone(), Some(old)))
+    });
     let part = page.part(question.method, question.lines);
     Decision::Serve(Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked: None })
+}
+
+/// A fetch, unless the client wants only what is stored.
+fn fetch(wanted: WantedPage, question: &Question<'_>) -> Decision {
+    match wanted.rule.wishes(question.lines).only_if_cached {
+        true => Decision::Refuse(Refusal::OnlyIfCached),
+        false => Decision::Fetch(Box::new(wanted)),
+    }
 }

@@ -94,6 +94,16 @@ impl<S: Store> Values for NotedValues<'_, S> {
         self.store.put(writes, ttl).await
     }
 
+    async fn replace(
+        &self,
+        key: &Key,
+        start: &Bytes,
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.store.replace(key, start, value, ttl).await
+    }
+
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
         self.store.delete(keys).await
     }
@@ -138,7 +148,7 @@ impl<S: Store> Proxy<S> {
         explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
         (explanation.outcome, explanation.page) = match &decision {
             Decision::Serve(serving) => (serving.cache().to_string(), Some(ExplainedPage::of(serving))),
-            Decision::Fetch(wanted) => (format!("cachepage; fwd={}", wanted.miss.fwd()), None),
+            Decision::Fetch(wanted) => (format!("cachepage; {}", wanted.miss), None),
             Decision::Pass(pass) => (CacheStatus::Passed(*pass).to_string(), None),
             Decision::Refuse(refusal) => {
                 (CacheStatus::Failed(Error::from(*refusal).kind().1).to_string(), None)
@@ -217,7 +227,7 @@ impl<S: Store> Proxy<S> {
             Decision::Pass(_) | Decision::Refuse(_) => None,
         };
         let marker = marker.filter(|_| id.key_text() != key.as_bytes());
-        id.hashed(marker, question)
+        id.hashed(marker, question, rule)
     }
 
     fn holds(&self, value: &Bytes) -> String {

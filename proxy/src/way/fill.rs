@@ -1,11 +1,12 @@
 //! A fill relays the origin's body to the client as it arrives, captures it, and puts it into the store.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::ext::ReasonPhrase;
+use hyper::header::HeaderName;
 use hyper::http::response::Parts;
 use server::Seldom;
 use tracing::{debug, warn};
@@ -14,7 +15,7 @@ use super::body::Client;
 use super::capture::Capture;
 use crate::key::Key;
 use crate::origin::{BodyError, Download};
-use crate::page::entry::{Entry, born, unix_seconds};
+use crate::page::entry::Entry;
 use crate::page::format::Format;
 use crate::policy::Length;
 use crate::purge::{Stamp, groups};
@@ -29,24 +30,45 @@ pub(crate) struct Plan {
     pub(crate) proof: Bytes,
     /// The write of its marker, which comes before the page.
     pub(crate) marker: Option<Write>,
-    pub(crate) lifetime: Lifetime,
+    pub(crate) notes: Notes,
+    /// `None` if nobody purges.
+    pub(crate) stamp: Option<Stamp>,
 }
 
-/// How long a page is stored, and since when.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lifetime {
-    /// How long it is fresh.
-    pub(crate) fresh: Duration,
+/// What is stored with a page besides its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Notes {
+    /// When it stops being fresh, in seconds since 1970.
+    pub(crate) expires: u64,
     /// How long it is kept.
     pub(crate) keep: Duration,
-    pub(crate) now: SystemTime,
+    /// When it was made, in seconds since 1970, if that is known.
+    pub(crate) born: Option<i64>,
+    /// Names this version of the page under HTTP's policy.
+    pub(crate) version: Option<u64>,
     /// How long the origin took to make it; zero unless the rule has `early_refresh`.
     pub(crate) cost: Duration,
+    /// The headers that are left out of the stored page.
+    pub(crate) without: Vec<HeaderName>,
 }
 
-impl Lifetime {
-    fn end(self) -> u64 {
-        unix_seconds(self.now).saturating_add(self.fresh.as_secs())
+impl Plan {
+    /// The entry of an answer.
+    pub(crate) fn entry(&self, mut head: Parts, body: Bytes) -> Entry {
+        let Notes { expires, born, version, cost, without, .. } = &self.notes;
+        without.iter().for_each(|name| drop(head.headers.remove(name)));
+        Entry {
+            status: head.status,
+            headers: head.headers,
+            reason: head.extensions.remove::<ReasonPhrase>(),
+            body,
+            expires: Some(*expires),
+            born: *born,
+            version: *version,
+            cost: *cost,
+            proof: Some(self.proof.clone()),
+            stamp: self.stamp.clone().map(Box::new),
+        }
     }
 }
 
@@ -69,8 +91,6 @@ pub(crate) struct Filling<S> {
     /// `None` if the store cannot be reached.
     pub(crate) store: Option<S>,
     pub(crate) plan: Plan,
-    /// `None` if nobody purges.
-    pub(crate) stamp: Option<Stamp>,
     pub(crate) log: Option<Arc<LogCopy>>,
     pub(crate) head: Parts,
     pub(crate) body: Download,
@@ -110,17 +130,18 @@ impl<S: Store> Filling<S> {
                 return FillOutcome::Broken;
             }
         };
+        let Self { store, plan, log, head, client, .. } = self;
         let filled = match capture {
             Ok(capture) => {
                 let (body, _place) = capture.whole();
-                FillOutcome::Whole(self.store(body).await)
+                FillOutcome::Whole(plan.store(head, body, store, log).await)
             }
             Err(not_captured) => not_captured,
         };
         if let Some(data) = last {
-            self.client.send(data).await;
+            client.send(data).await;
         }
-        self.client.end();
+        client.end();
         filled
     }
 
@@ -156,23 +177,21 @@ impl<S: Store> Filling<S> {
         }
         (!capture.add(data)).then_some(FillOutcome::NoRoom)
     }
+}
 
+impl Plan {
     /// Puts the page into the store, within the store's deadline. After a failure the page is just not stored.
-    async fn store(&mut self, body: Bytes) -> Entry {
-        let Plan { key, format, proof, marker, lifetime } = &mut self.plan;
-        let mut entry = Entry {
-            born: born(&self.head.headers, lifetime.now),
-            status: self.head.status,
-            headers: std::mem::take(&mut self.head.headers),
-            reason: self.head.extensions.remove::<ReasonPhrase>(),
-            body,
-            expires: Some(lifetime.end()),
-            cost: lifetime.cost,
-            proof: Some(proof.clone()),
-            stamp: self.stamp.take().map(Box::new),
-        };
-        let Some(store) = &self.store else { return entry };
-        if self.log.as_ref().is_some_and(|log| is_purged(log, &entry)) {
+    async fn store<S: Store>(
+        self,
+        head: Parts,
+        body: Bytes,
+        store: Option<S>,
+        log: Option<Arc<LogCopy>>,
+    ) -> Entry {
+        let mut entry = self.entry(head, body);
+        let Self { key, format, marker, notes, .. } = self;
+        let Some(store) = store else { return entry };
+        if log.is_some_and(|log| is_purged(&log, &entry)) {
             debug!(%key, stored = false, "purged meanwhile");
             return entry;
         }
@@ -182,8 +201,8 @@ impl<S: Store> Filling<S> {
         };
         // From here on the page is held once: the captured parts go, and followers get what the store keeps.
         entry.body = format.body(&value, entry.body);
-        let writes = marker.take().into_iter().chain([Write::Set(key.clone(), value)]).collect();
-        match store.put(writes, lifetime.keep).await {
+        let writes = marker.into_iter().chain([Write::Set(key.clone(), value)]).collect();
+        match store.put(writes, notes.keep).await {
             Ok(()) => debug!(%key, stored = true, "filled"),
             // The store warns of an outage, and of each kind of refusal, once.
             Err(error) => debug!(%key, %error, stored = false, "page not stored"),

@@ -79,6 +79,9 @@ impl<S: Store> Flight<S> {
             return Ok(Reply::collapsed(entry, CacheStatus::Miss(self.wanted.miss, Fill::Collapsed)));
         }
         self.wanted.marker = marker;
+        if let Decision::Fetch(wanted) = decision {
+            self.wanted.old = wanted.old;
+        }
         Err(key)
     }
 }

@@ -11,14 +11,15 @@ use tokio::time::Instant;
 
 use super::body::{Body, FillBody};
 use super::decide::WantedPage;
-use super::fill::{FillOutcome, Filling, Lifetime, Plan};
+use super::fill::{FillOutcome, Filling, Notes, Plan};
 use super::fleet::FleetTurn;
+use super::renewal::Answer;
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
 use crate::key::{Key, MarkerWrite, PageId, VaryMarker};
 use crate::origin::Fetched;
-use crate::policy::{self, Admission, Coalesce, Decline, Length, VaryList};
+use crate::policy::{self, Admission, CachePolicy, Coalesce, Decline, Length, Received, Terms, unix_seconds};
 use crate::purge::Stamp;
 use crate::request::Question;
 use crate::share::flights::{FlightOutcome, Leader, Role, SharedPage};
@@ -34,7 +35,7 @@ pub(super) struct Flight<S: Store> {
     pub(super) proxy: Arc<Proxy<S>>,
     pub(super) wanted: WantedPage,
     pub(super) request: Parts,
-    peer: Peer,
+    pub(super) peer: Peer,
     /// The right to pass the outcome to the followers.
     pub(super) leader: Option<Leader>,
     /// Held until the page is in the store.
@@ -51,7 +52,7 @@ impl<S: Store> Proxy<S> {
     ) -> Result<Reply, Error> {
         let is_conditional = policy::is_conditional(&request.headers);
         let reply = self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional)?;
-        Ok(reply.part_for(request))
+        Ok(reply.part_for(request, wanted.rule.policy != CachePolicy::Django))
     }
 
     /// Fetches as the leader, or waits for the leader as a follower.
@@ -149,11 +150,11 @@ impl<S: Store> Flight<S> {
                 FleetTurn::Alone => {}
             }
         }
-        let set_out = Instant::now();
         let known = self.proxy.generation();
         let stamp = self.proxy.stamp(&self.question());
-        let mut fetched = match self.proxy.upstreams.fetch(self.request.clone(), None, self.peer).await {
-            Ok(fetched) => fetched,
+        let mut fetched = match self.ask().await {
+            Ok(Answer::New(fetched)) => fetched,
+            Ok(Answer::Confirmed(confirmed)) => return Ok(self.renew(confirmed, (stamp, known)).await),
             Err(error) => {
                 let error = Error::from(error);
                 self.land(FlightOutcome::Failed(error.clone()));
@@ -161,48 +162,45 @@ impl<S: Store> Flight<S> {
             }
         };
         self.proxy.keep_if_slow(self.proxy.asked_for(&self.question()), &fetched);
+        // Read after the answer: the age of a page counts from then, however long the origin took.
+        let received = Received { at: now(), took: fetched.took };
         if !self.proxy.writes {
             return Ok(Reply::relayed(fetched, CacheStatus::Miss(self.wanted.miss, Fill::ReadOnly)));
         }
-        // Read after the answer: the age of a page counts from then, however long the origin took.
-        let now = now();
         let (head, length) = (&mut fetched.head, fetched.length);
-        match self.proxy.policy.admission(&self.wanted.rule, &self.request, head, length, now) {
+        match self.proxy.policy.admission(&self.wanted.rule, &self.request, head, length, received) {
             Admission::Decline(decline) => {
                 // A failure of the origin may be over in a moment.
                 let is_lasting = !policy::is_failure(fetched.head.status);
                 self.land_unshared(is_lasting);
                 Ok(Reply::relayed(fetched, CacheStatus::Declined(decline)))
             }
-            Admission::Admit { .. } if fetched.tags.are_too_many(&fetched.head.headers) => {
+            Admission::Admit(_) if fetched.tags.are_too_many(&fetched.head.headers) => {
                 self.land_unshared(true);
                 Ok(Reply::relayed(fetched, CacheStatus::Declined(Decline::Tags)))
             }
-            Admission::Admit { vary } => {
-                let rule = &self.wanted.rule;
-                let cost = if rule.early_refresh > 0.0 { set_out.elapsed() } else { Duration::ZERO };
-                let lifetime = Lifetime { fresh: rule.timeout, keep: rule.keep(), now, cost };
-                Ok(self.fill(fetched, vary, lifetime, (stamp, known)))
-            }
+            Admission::Admit(terms) => Ok(self.fill(fetched, terms, received, (stamp, known))),
         }
     }
 
     /// Answers with the page, while a task captures and stores it and then lands.
     fn fill(
         mut self,
-        fetched: Fetched,
-        vary: VaryList,
-        lifetime: Lifetime,
+        mut fetched: Fetched,
+        terms: Terms,
+        received: Received,
         (stamp, known): (Option<Stamp>, u64),
     ) -> Reply {
-        let (plan, marker) = self.plan(vary, &fetched.head.headers, lifetime);
+        let is_for_others = !terms.fresh.is_zero();
+        let stamp = stamp.map(|stamp| Stamp { tags: std::mem::take(&mut fetched.tags), ..stamp });
+        let is_reachable = self.wanted.miss != Miss::Store && (stamp.is_some() || !self.proxy.purges());
+        let (plan, marker) = self.plan(terms, &fetched.head.headers, received, stamp);
         if !self.is_one_of_few(&plan) {
             return self.relay_alone(fetched, Decline::Variants);
         }
         let Some(capture) = self.proxy.room.capture(fetched.length.known()) else {
             return self.relay_alone(fetched, Decline::Room);
         };
-        let is_reachable = self.wanted.miss != Miss::Store && (stamp.is_some() || !self.proxy.purges());
         let promise = match fetched.length {
             _ if !is_reachable => Fill::Skipped,
             _ if !self.proxy.store.takes_writes() => Fill::Refused,
@@ -215,12 +213,14 @@ impl<S: Store> Flight<S> {
         let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise))
             .after(fetched.origin.clone(), fetched.took);
         let key = plan.key.clone();
-        let Fetched { head, body, length, tags, .. } = fetched;
-        let stamp = stamp.map(|stamp| Stamp { tags, ..stamp });
+        let Fetched { head, body, length, .. } = fetched;
         let store = is_reachable.then(|| self.proxy.store.clone());
         let (tasks, faults, log) =
             (self.proxy.tasks.clone(), self.proxy.faults.clone(), self.proxy.log.clone());
-        let filling = Filling { store, plan, stamp, log, head, body, length, limit, client, faults };
+        let filling = Filling { store, plan, log, head, body, length, limit, client, faults };
+        if !is_for_others {
+            self.land_unshared(true);
+        }
         tasks.spawn(async move {
             match filling.run(capture).await {
                 FillOutcome::Whole(entry) => {
@@ -242,27 +242,33 @@ impl<S: Store> Flight<S> {
     }
 
     /// Whether one more variant of the page may be stored. A page without a marker does not vary.
-    fn is_one_of_few(&self, plan: &Plan) -> bool {
+    pub(super) fn is_one_of_few(&self, plan: &Plan) -> bool {
         let Some(marker) = &plan.marker else { return true };
         let variants = &self.proxy.variants;
         if let Write::Set(page, _) = marker {
             variants.forget(page);
         }
-        variants.admit(marker.key(), &plan.key, plan.lifetime.keep, Instant::now())
+        variants.admit(marker.key(), &plan.key, plan.notes.keep, Instant::now())
     }
 
     /// Plans where an admitted page is stored, under which marker, and for how long.
-    fn plan(
+    pub(super) fn plan(
         &self,
-        vary: VaryList,
+        terms: Terms,
         answer: &HeaderMap,
-        lifetime: Lifetime,
+        received: Received,
+        stamp: Option<Stamp>,
     ) -> (Plan, Option<Arc<VaryMarker>>) {
         let Proxy { format, heads, .. } = &*self.proxy;
         let WantedPage { id, rule, marker, .. } = &self.wanted;
         let question = self.question();
-        let to =
-            id.clone().destination(marker.as_deref(), vary, answer, (&question, rule), rand::random::<u128>);
+        let to = id.clone().destination(
+            marker.as_deref(),
+            terms.vary.clone(),
+            answer,
+            (&question, rule),
+            rand::random::<u128>,
+        );
         let (write, marker) = match to.marker {
             None => (None, None),
             Some(MarkerWrite::Extend(key)) => (Some(Write::Extend(key)), marker.clone()),
@@ -273,7 +279,22 @@ impl<S: Store> Flight<S> {
             }
         };
         let proof = to.id.proof(answer, &question);
-        (Plan { key: to.id.key(), format: format.clone(), proof, marker: write, lifetime }, marker)
+        let notes = self.notes(terms, received);
+        (Plan { key: to.id.key(), format: format.clone(), proof, marker: write, notes, stamp }, marker)
+    }
+
+    fn notes(&self, terms: Terms, received: Received) -> Notes {
+        let rule = &self.wanted.rule;
+        let Terms { fresh, keep, born, without, .. } = terms;
+        let of_http = rule.policy != CachePolicy::Django;
+        Notes {
+            expires: unix_seconds(received.at).saturating_add(fresh.as_secs()),
+            keep: if of_http && !self.proxy.format.keeps_stale() { fresh } else { keep },
+            born,
+            version: of_http.then(rand::random),
+            cost: if rule.early_refresh > 0.0 { received.took } else { Duration::ZERO },
+            without,
+        }
     }
 
     /// Passes the outcome to the followers, if this is a leader.
@@ -284,7 +305,7 @@ impl<S: Store> Flight<S> {
     }
 
     /// Lands with an answer for this client only. If that is lasting, requests do not wait for the page for a while.
-    fn land_unshared(&mut self, is_lasting: bool) {
+    pub(super) fn land_unshared(&mut self, is_lasting: bool) {
         if let Some(leader) = self.leader.as_ref().filter(|_| is_lasting) {
             self.proxy.flights.mark_hit_for_miss(leader.key().clone());
             self.lease.iter().for_each(Lease::mark_hit_for_miss);

@@ -55,11 +55,11 @@ impl Reply {
         Self { response, cache, origin: None }.explained(&serving.part)
     }
 
-    /// The part of a whole page that a request asks for.
-    pub(super) fn part_for(self, request: &request::Parts) -> Self {
+    /// The part of a whole page that a request asks for. `has_date` is as in [`Whole`].
+    pub(super) fn part_for(self, request: &request::Parts, has_date: bool) -> Self {
         let head = &self.response;
         let length = head.body().size_hint().exact();
-        let page = Whole { status: head.status(), headers: head.headers(), length };
+        let page = Whole { status: head.status(), headers: head.headers(), length, has_date };
         let part = Part::asked_for(&request.method, Lines::Map(&request.headers), page);
         let response = cut(self.response, &part, length.unwrap_or_default(), Body::part);
         Self { response, ..self }.explained(&part)
@@ -136,7 +136,7 @@ impl Reply {
     }
 }
 
-fn stored(body: Bytes) -> Body {
+pub(super) fn stored(body: Bytes) -> Body {
     Body::Stored(Full::new(body))
 }
 

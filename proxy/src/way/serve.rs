@@ -12,11 +12,11 @@ use tracing::{debug, info, warn};
 
 use super::answered::Answered;
 use super::body::Body;
-use super::decide::{Decision, Early, Serving, WantedPage};
+use super::decide::{Decision, Early, OldPage, Serving, WantedPage};
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
-use crate::policy;
+use crate::policy::{self, OnFailure};
 use crate::purge::is_order;
 use crate::request::receive::{is_for_proxy, names_other_scheme, receive};
 use crate::request::{Lines, Question};
@@ -102,15 +102,17 @@ impl<S: Store> Proxy<S> {
         peer: Peer,
     ) -> Result<Reply, Error> {
         let new = self.fetch(wanted, request, peer).await;
-        let Some(old) = &wanted.old else { return new };
-        match new {
-            Ok(reply) if !policy::is_failure(reply.response.status()) => return Ok(reply),
-            Err(error) if !error.is_failure() => return Err(error),
-            Err(error) => self.log(&error, peer),
-            Ok(_) => {}
+        let Some(OldPage { page, on_failure }) = &wanted.old else { return new };
+        match (on_failure, new) {
+            (OnFailure::Serve, Ok(reply)) if policy::is_failure(reply.response.status()) => {}
+            (OnFailure::Serve, Err(error)) if error.is_failure() => self.log(&error, peer),
+            (OnFailure::Forbid, Err(error)) if error.is_failure() => {
+                return Err(Error::MustRevalidate(Box::new(error)));
+            }
+            (_, new) => return new,
         }
-        let part = old.part(&request.method, Lines::Map(&request.headers));
-        let (page, source, hit, now) = (old.clone(), Source::Store, Hit::StaleIfError, now());
+        let part = page.part(&request.method, Lines::Map(&request.headers));
+        let (page, source, hit, now) = (page.clone(), Source::Store, Hit::StaleIfError, now());
         let time_of_page = wanted.rule.time_of_page(page.expires(), now);
         let (marker, refresh, looked) = (None, None, wanted.looked);
         let serving = Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked };

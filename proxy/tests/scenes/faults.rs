@@ -153,6 +153,19 @@ impl Values for Faulty {
         self.strike().await
     }
 
+    async fn replace(
+        &self,
+        key: &Key,
+        start: &Bytes,
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.strike().await?;
+        let replaced = self.store.replace(key, start, value, ttl).await?;
+        self.strike().await?;
+        Ok(replaced)
+    }
+
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
         self.strike().await?;
         self.store.delete(keys).await

@@ -42,6 +42,7 @@ mod grace;
 mod half_closed;
 mod hit;
 mod hostile;
+mod http;
 mod http2;
 mod listeners;
 mod near;

@@ -281,6 +281,16 @@ impl Values for Tampered {
         self.store.put(writes, ttl).await
     }
 
+    async fn replace(
+        &self,
+        key: &Key,
+        start: &Bytes,
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.store.replace(key, start, value, ttl).await
+    }
+
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
         self.store.delete(keys).await
     }

@@ -65,7 +65,7 @@ impl Scripted {
         Answer {
             head: format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", page.len()).into(),
             body: (head.method() == Method::GET).then_some(page),
-            at: SystemTime::UNIX_EPOCH,
+            date: Some(SystemTime::UNIX_EPOCH),
             record: self.record(head.target()),
         }
     }

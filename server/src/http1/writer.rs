@@ -31,8 +31,8 @@ pub struct Answer<B, R> {
     pub head: Vec<u8>,
     /// The body; none for HEAD. `Content-Length` is in the head.
     pub body: Option<B>,
-    /// When it was made, for `Date`.
-    pub at: SystemTime,
+    /// When it was made, for `Date`; `None` if the head has a `Date`.
+    pub date: Option<SystemTime>,
     /// Told of what is sent. Dropping it ends the request.
     pub record: R,
 }
@@ -49,7 +49,10 @@ pub(crate) struct Unsent<B, R> {
 
 impl<B: AsRef<[u8]>, R: Record> Unsent<B, R> {
     pub(crate) fn new(mut answer: Answer<B, R>) -> Self {
-        push_date(&mut answer.head, answer.at);
+        match answer.date {
+            Some(date) => push_date(&mut answer.head, date),
+            None => answer.head.extend_from_slice(b"\r\n"),
+        }
         Self { answer, sent: 0, stalled: Alarm::default(), due: None }
     }
 
@@ -156,7 +159,7 @@ mod tests {
     fn unsent(body: Option<Vec<u8>>) -> (Unsent<Vec<u8>, Told>, Told) {
         let told = Told::default();
         let head = b"HTTP/1.1 200 OK\r\n".to_vec();
-        let answer = Answer { head, body, at: SystemTime::UNIX_EPOCH, record: told.clone() };
+        let answer = Answer { head, body, date: Some(SystemTime::UNIX_EPOCH), record: told.clone() };
         (Unsent::new(answer), told)
     }
 

@@ -4,7 +4,8 @@
 //! HTTP/1.1 200 OK
 //! Cachepage-Expires: 1795378206
 //! Cachepage-Key: :1:views.… 0f3b… (its key, and a digest of what selects the page besides the path, if anything)
-//! Cachepage-Born: 1795378116 (when it was made; only if a cache behind the proxy has sent an `Age`)
+//! Cachepage-Version: 8c17f0a3d2b49e56 (only with `policy = "http"`: names what a 304 of the origin confirms)
+//! Cachepage-Born: 1795378116 (when it was made; with `policy = "http"`, or if a cache behind the proxy has sent an `Age`)
 //! Cachepage-Cost: 120 (milliseconds that the origin took; only if the rule has `early_refresh`)
 //! Cachepage-Log: 9f3c21aa-51b2c3d4/1795714265426-0 (its place in the purge log; this and the next two only with purging)
 //! Cachepage-Url: //localhost:8000/api/properties/cached/?page=2
@@ -32,6 +33,7 @@ use crate::text::push_line;
 
 const EXPIRES: &str = "cachepage-expires";
 const KEY: &str = "cachepage-key";
+const VERSION: &str = "cachepage-version";
 const BORN: &str = "cachepage-born";
 const COST: &str = "cachepage-cost";
 const LOG: &str = "cachepage-log";
@@ -45,15 +47,11 @@ const FEW: usize = 128;
 /// More header lines than an origin may send, with ours.
 const MAX_LINES: usize = (8 << 10) + 16;
 
-/// Writes an entry, without `Date`, `Server` and any `Cachepage-` line of the origin.
+/// Writes an entry, without any `Cachepage-` line of the origin and, under Django's policy, without `Date` and `Server`.
 pub(crate) fn encode(entry: &Entry) -> Bytes {
     // The value is kept for long, so it is made without room to spare.
     let mut value = Vec::with_capacity(64 * (entry.headers.len() + 4));
-    value.extend_from_slice(b"HTTP/1.1 200 ");
-    value.extend_from_slice(entry.reason.as_ref().map_or(b"OK", ReasonPhrase::as_bytes));
-    value.extend_from_slice(b"\r\n");
-    push_line(&mut value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
-    push_line(&mut value, KEY, entry.proof.as_deref().unwrap_or_default());
+    push_start(&mut value, entry);
     if let Some(born) = entry.born {
         push_line(&mut value, BORN, born.to_string().as_bytes());
     }
@@ -66,19 +64,45 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
         push_line(&mut value, TAGS, tags.text());
     }
     let length = HeaderValue::from(entry.body.len());
-    for (name, content) in entry.headers.iter().filter(|(name, _)| is_stored(name)) {
+    for (name, content) in entry.headers.iter().filter(|(name, _)| is_stored(name, entry)) {
         let content = if *name == CONTENT_LENGTH { &length } else { content };
         push_line(&mut value, name.as_str(), content.as_bytes());
     }
-    if !entry.headers.contains_key(CONTENT_LENGTH) {
+    if !entry.headers.contains_key(CONTENT_LENGTH) && entry.status != StatusCode::NO_CONTENT {
         push_line(&mut value, CONTENT_LENGTH.as_str(), length.as_bytes());
     }
     value.extend_from_slice(b"\r\n");
     Bytes::from([&value[..], &entry.body].concat())
 }
 
-fn is_stored(name: &HeaderName) -> bool {
-    *name != DATE && *name != SERVER && !name.as_str().starts_with(OWN)
+/// The beginning of a value, which no other version of the page has.
+pub(crate) fn start(entry: &Entry) -> Bytes {
+    let mut start = Vec::new();
+    push_start(&mut start, entry);
+    start.into()
+}
+
+fn push_start(value: &mut Vec<u8>, entry: &Entry) {
+    let reason = entry.reason.as_ref().map_or(usual_reason(entry.status), ReasonPhrase::as_bytes);
+    for part in [b"HTTP/1.1 ", entry.status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
+        value.extend_from_slice(part);
+    }
+    push_line(value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
+    push_line(value, KEY, entry.proof.as_deref().unwrap_or_default());
+    if let Some(version) = entry.version {
+        push_line(value, VERSION, format!("{version:016x}").as_bytes());
+    }
+}
+
+fn usual_reason(status: StatusCode) -> &'static [u8] {
+    status.canonical_reason().unwrap_or_default().as_bytes()
+}
+
+/// HTTP's policy keeps all headers that it may keep (RFC 9111 §3.1).
+fn is_stored(name: &HeaderName, entry: &Entry) -> bool {
+    let is_made_anew = entry.version.is_none() && (*name == DATE || *name == SERVER);
+    let has_body = entry.status != StatusCode::NO_CONTENT || *name != CONTENT_LENGTH;
+    !is_made_anew && has_body && !name.as_str().starts_with(OWN)
 }
 
 /// Reads a value; `None` for a value that `encode` did not write. The body is a slice of the value. The headers
@@ -96,17 +120,16 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         parsed => parsed,
     };
     let httparse::Status::Complete(length) = parsed.ok()? else { return None };
-    if head.code != Some(StatusCode::OK.as_u16()) {
-        return None;
-    }
+    let status = StatusCode::from_u16(head.code?).ok()?;
     let (body, text) = (value.slice(length..), Bytes::copy_from_slice(&value[..length]));
     let mut entry = Entry {
-        status: StatusCode::OK,
+        status,
         headers: HeaderMap::with_capacity(head.headers.len()),
         reason: None,
         body,
         expires: None,
         born: None,
+        version: None,
         cost: Duration::ZERO,
         // An entry without the line has an empty proof, which matches no request.
         proof: Some(Bytes::new()),
@@ -114,13 +137,18 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
     };
     entry.reason = head
         .reason
-        .filter(|reason| *reason != "OK")
+        .filter(|reason| reason.as_bytes() != usual_reason(status))
         .and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     for header in head.headers.iter() {
         let at = header.value.as_ptr().addr() - value.as_ptr().addr();
         take(&mut entry, header.name, text.slice(at..at + header.value.len()))?;
     }
-    entry.expires.is_some_and(|expires| expires > 0).then_some(entry)
+    let is_page = match entry.version {
+        Some(_) => entry.born.is_some(),
+        // Django's policy stores only 200.
+        None => status == StatusCode::OK,
+    };
+    (is_page && entry.expires.is_some_and(|expires| expires > 0)).then_some(entry)
 }
 
 /// How many lines the head of a value has.
@@ -132,6 +160,7 @@ fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     match name.as_str() {
         EXPIRES => entry.expires = Some(number(&content)?),
+        VERSION => entry.version = Some(u64::from_str_radix(std::str::from_utf8(&content).ok()?, 16).ok()?),
         BORN => entry.born = Some(number(&content)?),
         COST => entry.cost = Duration::from_millis(number(&content)?),
         KEY => entry.proof = Some(content),
@@ -180,6 +209,7 @@ mod tests {
             body: Bytes::from_static(b"<p>hi</p>\r\n\r\n"),
             expires: Some(1_795_378_206),
             born: None,
+            version: None,
             cost: Duration::ZERO,
             proof: Some(Bytes::from_static(b":1:page")),
             stamp: None,

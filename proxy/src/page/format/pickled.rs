@@ -10,9 +10,9 @@ use hyper::header::{
 };
 
 use crate::key;
-use crate::page::entry::{Entry, parse_date, seconds};
+use crate::page::entry::Entry;
 use crate::pickle::{self, Compressor, PickledPage, Protocol};
-use crate::policy::CacheControl;
+use crate::policy::{CacheControl, parse_any_day, seconds};
 use crate::purge::{Since, Stamp, Tags};
 use crate::text::title_case;
 
@@ -35,7 +35,7 @@ impl Pickled {
             headers: self.stored_headers(entry),
             body: entry.body.clone(),
             frame_exempt: !entry.headers.contains_key(X_FRAME_OPTIONS),
-            note: Some(note(entry)),
+            note: Some(Note::write(entry)),
         };
         // The oldest protocol that both of Django's Redis backends write.
         let value = pickle::write_page(&page, Protocol::Four)?;
@@ -53,7 +53,9 @@ impl Pickled {
             .chain(tags)
             .collect::<HeaderMap>();
         let made_on_each_hit = |name: &HeaderName| {
-            [DATE, SERVER, CONTENT_LENGTH].contains(name) || self.hit_headers.get(name) == headers.get(name)
+            *name == CONTENT_LENGTH
+                || (entry.version.is_none() && [DATE, SERVER].contains(name))
+                || self.hit_headers.get(name) == headers.get(name)
         };
         let stored = headers.keys().filter(|name| !made_on_each_hit(name));
         stored
@@ -76,25 +78,33 @@ impl Pickled {
         for (name, value) in self.hit_headers.iter().filter(|(name, _)| !is_exempt(name)) {
             headers.entry(name).or_insert_with(|| value.clone());
         }
-        headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(page.body.len()));
         let tags = Tags::take(&mut headers);
-        let (expires, proof, stamp) = match page.note.as_deref().map(|note| read_note(note, tags.clone())) {
+        let status = StatusCode::from_u16(page.status).ok()?;
+        if status != StatusCode::NO_CONTENT {
+            headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(page.body.len()));
+        }
+        let note = match page.note.as_deref().map(|note| Note::read(note, &tags)) {
             // Written by another version of the proxy.
             Some(None) => return None,
-            Some(Some((expires, proof, stamp))) => (Some(expires), Some(proof), stamp),
-            None => (None, None, stamp_of_django(&headers, tags)),
+            Some(note) => note,
+            None => None,
+        };
+        let stamp = match &note {
+            Some(note) => note.stamp.clone(),
+            None => stamp_of_django(&headers, tags),
         };
         let reason = page.reason.and_then(|reason| ReasonPhrase::try_from(bytes_of(&reason)?).ok());
         Some(Entry {
-            status: StatusCode::from_u16(page.status).ok()?,
+            status,
             headers,
             reason,
             body: page.body,
-            expires,
-            // As in Django, which forgets the `Age` of an inner cache.
-            born: None,
+            expires: note.as_ref().map(|note| note.expires),
+            // Under Django's policy as in Django, which forgets the `Age` of an inner cache.
+            born: note.as_ref().and_then(|note| note.born),
+            version: note.as_ref().and_then(|note| note.born.map(|_| 0)),
             cost: Duration::ZERO,
-            proof,
+            proof: note.map(|note| note.proof),
             stamp: stamp.map(Box::new),
         })
     }
@@ -108,31 +118,53 @@ impl Pickled {
     }
 }
 
-/// `EXPIRES PROOF` and, with purging, its place in the purge log and its URL.
-fn note(entry: &Entry) -> String {
-    let proof = entry.proof.as_deref().unwrap_or_default();
-    let mut note = format!("{} {}", entry.expires.unwrap_or_default(), String::from_utf8_lossy(proof));
-    if let Some(Stamp { since: Since::Position(position), url, .. }) = entry.stamp.as_deref() {
-        note.push_str(&format!(" {position} {url}"));
-    }
-    note
+/// What is noted in an entry of ours: `EXPIRES PROOF`, under HTTP's policy ` born=BORN`, and, with purging, its place in the
+/// purge log and its URL.
+struct Note {
+    expires: u64,
+    proof: Bytes,
+    born: Option<i64>,
+    stamp: Option<Stamp>,
 }
 
-fn read_note(note: &str, tags: Tags) -> Option<(u64, Bytes, Option<Stamp>)> {
-    let mut words = note.splitn(4, ' ');
-    let (expires, proof) = (words.next()?.parse().ok()?, words.next()?);
-    let stamp = match words.next() {
-        None => None,
-        Some(position) => {
-            Some(Stamp { since: Since::Position(position.parse().ok()?), url: words.next()?.into(), tags })
+impl Note {
+    fn write(entry: &Entry) -> String {
+        let proof = entry.proof.as_deref().unwrap_or_default();
+        let mut note = format!("{} {}", entry.expires.unwrap_or_default(), String::from_utf8_lossy(proof));
+        if let Some(born) = entry.born.filter(|_| entry.version.is_some()) {
+            note.push_str(&format!(" born={born}"));
         }
-    };
-    Some((expires, Bytes::copy_from_slice(proof.as_bytes()), stamp))
+        if let Some(Stamp { since: Since::Position(position), url, .. }) = entry.stamp.as_deref() {
+            note.push_str(&format!(" {position} {url}"));
+        }
+        note
+    }
+
+    fn read(note: &str, tags: &Tags) -> Option<Self> {
+        let mut words = note.splitn(3, ' ');
+        let (expires, proof, mut rest) = (words.next()?.parse().ok()?, words.next()?, words.next());
+        let mut born = None;
+        if let Some(text) = rest.and_then(|rest| rest.strip_prefix("born=")) {
+            let (number, further) =
+                text.split_once(' ').map_or((text, None), |(born, rest)| (born, Some(rest)));
+            (born, rest) = (Some(number.parse().ok()?), further);
+        }
+        let stamp = match rest.map(|rest| rest.split_once(' ')) {
+            None => None,
+            Some(None) => return None,
+            Some(Some((position, url))) => Some(Stamp {
+                since: Since::Position(position.parse().ok()?),
+                url: url.into(),
+                tags: tags.clone(),
+            }),
+        };
+        Some(Self { expires, proof: Bytes::copy_from_slice(proof.as_bytes()), born, stamp })
+    }
 }
 
 /// That of a page that Django wrote, but for its URL: it was made `max-age` before its `Expires`.
 fn stamp_of_django(headers: &HeaderMap, tags: Tags) -> Option<Stamp> {
-    let expires = parse_date(headers.get(EXPIRES)?.to_str().ok()?)?;
+    let expires = parse_any_day(headers.get(EXPIRES)?.to_str().ok()?)?;
     let made = seconds(expires) - CacheControl::of(headers).max_age()?;
     Some(Stamp { since: Since::Time(u64::try_from(made).ok()?), url: Box::default(), tags })
 }

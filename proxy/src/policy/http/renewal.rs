@@ -1,0 +1,137 @@
+//! Validation: asks the origin whether a stored page is still current (RFC 9111 §4.3.1), and takes its 304 (§4.3.4).
+
+use hyper::header::{
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LAST_MODIFIED,
+};
+
+/// Adds conditions to a request that ask for a page only if it differs from the one with these headers. Returns false if that
+/// page has no validator.
+///
+/// "A cache MUST send the relevant entity tags (using If-None-Match) [...] if the entity tags were provided", and "SHOULD
+/// send the Last-Modified value (using If-Modified-Since)" (§4.3.1).
+pub(crate) fn ask_if_current(request: &mut HeaderMap, page: &HeaderMap) -> bool {
+    let conditions = [(IF_NONE_MATCH, page.get(ETAG)), (IF_MODIFIED_SINCE, page.get(LAST_MODIFIED))];
+    let known = conditions.into_iter().filter_map(|(name, value)| Some((name, value?.clone())));
+    known.fold(false, |_, (name, value)| {
+        request.insert(name, value);
+        true
+    })
+}
+
+/// The headers of a page that a 304 has confirmed; `None` if the 304 is about another page.
+///
+/// "The cache MUST add each header field in the provided response to the stored response, replacing field values that are
+/// already present", but for the length, and "header fields that the cache's stored response depends upon" (§3.2).
+pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Option<HeaderMap> {
+    if !is_about(answer, page) {
+        return None;
+    }
+    let mut headers = page.clone();
+    // The age of the page counts anew.
+    headers.remove(AGE);
+    let is_kept = |name| [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name);
+    for name in answer.keys().filter(|name| !is_kept(*name)) {
+        headers.remove(name);
+        headers.extend(answer.get_all(name).iter().map(|value| (name.clone(), value.clone())));
+    }
+    Some(headers)
+}
+
+/// "If the new response contains one or more strong validators [and] none of the stored responses contain at least one of the
+/// same strong validators, then the cache MUST NOT use the new response to update any stored responses" (§4.3.4). A 304 without
+/// a validator is about the one page that the request has named.
+fn is_about(answer: &HeaderMap, page: &HeaderMap) -> bool {
+    let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+    match (answer.get(ETAG), page.get(ETAG)) {
+        (Some(new), Some(old)) if new.as_bytes().starts_with(b"W/") => {
+            opaque(new.as_bytes()) == opaque(old.as_bytes())
+        }
+        (Some(new), old) => Some(new) == old,
+        (None, _) => answer.get(LAST_MODIFIED).is_none_or(|new| page.get(LAST_MODIFIED) == Some(new)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn each_validator_of_the_page_becomes_a_condition() {
+        for (page, expected, has_validator) in [
+            (&[][..], &[][..], false),
+            (&[("etag", "W/\"a\"")], &[("if-none-match", "W/\"a\"")], true),
+            (&[("last-modified", "yesterday")], &[("if-modified-since", "yesterday")], true),
+            (
+                &[("etag", "\"a\""), ("last-modified", "x")],
+                &[("if-none-match", "\"a\""), ("if-modified-since", "x")],
+                true,
+            ),
+        ] {
+            let mut request = HeaderMap::new();
+            assert_eq!(ask_if_current(&mut request, &headers(page)), has_validator);
+            assert_eq!(request, headers(expected));
+        }
+    }
+
+    #[test]
+    fn a_304_is_about_the_page_with_the_same_validator() {
+        for (page, answer, expected) in [
+            (&[("etag", "\"a\"")][..], &[("etag", "\"a\"")][..], true),
+            (&[("etag", "\"a\"")], &[("etag", "\"b\"")], false),
+            (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true),
+            (&[("etag", "W/\"a\"")], &[("etag", "W/\"a\"")], true),
+            (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], false),
+            (&[("last-modified", "x")], &[("etag", "\"a\"")], false),
+            (&[("last-modified", "x")], &[("last-modified", "x")], true),
+            (&[("last-modified", "x")], &[("last-modified", "y")], false),
+            (
+                &[("etag", "\"a\""), ("last-modified", "x")],
+                &[("etag", "\"a\""), ("last-modified", "y")],
+                true,
+            ),
+            (&[("etag", "\"a\"")], &[], true),
+        ] {
+            assert_eq!(renewed(&headers(page), &headers(answer)).is_some(), expected, "{page:?} {answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_304_replaces_all_fields_but_those_that_the_stored_body_needs() {
+        let page = headers(&[
+            ("age", "7"),
+            ("x-a", "1"),
+            ("x-a", "2"),
+            ("x-b", "1"),
+            ("content-length", "10"),
+            ("content-encoding", "gzip"),
+            ("content-type", "text/plain"),
+        ]);
+        let answer = headers(&[
+            ("x-a", "3"),
+            ("x-c", "4"),
+            ("x-c", "5"),
+            ("content-length", "0"),
+            ("content-encoding", "br"),
+            ("content-type", "text/html"),
+        ]);
+        let expected = headers(&[
+            ("x-a", "3"),
+            ("x-b", "1"),
+            ("x-c", "4"),
+            ("x-c", "5"),
+            ("content-length", "10"),
+            ("content-encoding", "gzip"),
+            ("content-type", "text/html"),
+        ]);
+        assert_eq!(renewed(&page, &answer), Some(expected));
+    }
+}

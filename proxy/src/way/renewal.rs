@@ -1,0 +1,150 @@
+//! Renewal: the origin confirms a stored page with a 304, and the page takes the place of the version that was found.
+//!
+//! It takes no other place: if the page was deleted or filled anew meanwhile, the older page is not brought back
+//! ([`Values::replace`](crate::store::Values::replace)).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::HeaderMap;
+use hyper::http::response::Parts;
+use hyper::{Method, Response, StatusCode};
+use tracing::debug;
+
+use super::fill::{Plan, is_purged};
+use super::flight::Flight;
+use super::now;
+use super::reply::{Reply, stored};
+use crate::origin::{Fetched, OriginError};
+use crate::page::entry::Entry;
+use crate::policy::{self, Admission, Decline, Length, Received};
+use crate::purge::{Stamp, Tags};
+use crate::share::flights::{FlightOutcome, SharedPage};
+use crate::status::{CacheStatus, Fill};
+use crate::store::{LogCopy, Store, Write};
+
+/// What the origin says to a flight.
+pub(super) enum Answer {
+    New(Fetched),
+    /// The page that was found is still current.
+    Confirmed(Confirmed),
+}
+
+/// A page that was found, and that a 304 says to be current.
+pub(super) struct Confirmed {
+    old: OldVersion,
+    /// The head that the page has now.
+    head: Parts,
+    received: Received,
+    tags: Tags,
+    origin: Arc<str>,
+}
+
+/// A version of a page in the store.
+struct OldVersion {
+    entry: Entry,
+    /// The beginning of its value, which no other version has; `None` if the 304 does not name this version.
+    start: Option<Bytes>,
+}
+
+impl<S: Store> Flight<S> {
+    /// Asks the origin for the page, or whether the page that was found is still current.
+    pub(super) async fn ask(&self) -> Result<Answer, OriginError> {
+        let upstreams = &self.proxy.upstreams;
+        let mut request = self.request.clone();
+        let Some(mut old) = self.old_version() else {
+            return upstreams.fetch(request, None, self.peer).await.map(Answer::New);
+        };
+        let is_asked = policy::ask_if_current(&mut request.headers, &old.entry.headers);
+        let fetched = upstreams.fetch(request, None, self.peer).await?;
+        if !is_asked || fetched.head.status != StatusCode::NOT_MODIFIED {
+            return Ok(Answer::New(fetched));
+        }
+        let Fetched { head, tags, origin, took, .. } = fetched;
+        let headers = policy::renewed(&old.entry.headers, &head.headers).unwrap_or_else(|| {
+            old.start = None;
+            old.entry.headers.clone()
+        });
+        let (head, received) = (head_of(&old.entry, headers), Received { at: now(), took });
+        Ok(Answer::Confirmed(Confirmed { old, head, received, tags, origin }))
+    }
+
+    /// The page that was found, if a 304 can renew it.
+    fn old_version(&self) -> Option<OldVersion> {
+        let old = self.wanted.old.as_ref().filter(|_| self.request.method == Method::GET)?;
+        let entry = old.page.entry(now());
+        let start = self.proxy.format.start(&entry)?;
+        Some(OldVersion { entry, start: Some(start) })
+    }
+
+    /// Answers with the confirmed page, and puts it in place of the old version. A 304 that names another version changes
+    /// nothing. The stamp and the generation are of the time when the origin was asked.
+    pub(super) async fn renew(mut self, confirmed: Confirmed, (stamp, known): (Option<Stamp>, u64)) -> Reply {
+        let Confirmed { old, mut head, received, tags, origin } = confirmed;
+        let old_tags = old.entry.stamp.map(|stamp| stamp.tags).unwrap_or_default();
+        let tags = if tags.iter().next().is_some() { tags } else { old_tags };
+        let (body, miss) = (old.entry.body, self.wanted.miss);
+        let length = Length::Known(body.len() as u64);
+        let admission =
+            self.proxy.policy.admission(&self.wanted.rule, &self.request, &mut head, length, received);
+        let response = Response::from_parts(head.clone(), stored(body.clone()));
+        let reply = |cache| Reply::new(response, cache).after(origin, received.took);
+        let (start, terms) = match (old.start, admission) {
+            (None, _) => {
+                self.land_unshared(false);
+                return reply(CacheStatus::Miss(miss, Fill::Confirmed));
+            }
+            (_, Admission::Decline(decline)) => {
+                self.land_unshared(true);
+                return reply(CacheStatus::Declined(decline));
+            }
+            _ if tags.are_too_many(&head.headers) => {
+                self.land_unshared(true);
+                return reply(CacheStatus::Declined(Decline::Tags));
+            }
+            (Some(start), Admission::Admit(terms)) => (start, terms),
+        };
+        if terms.fresh.is_zero() {
+            self.land_unshared(true);
+        }
+        let is_known = stamp.is_some() || !self.proxy.purges();
+        let stamp = stamp.map(|stamp| Stamp { tags, ..stamp });
+        let (plan, marker) = self.plan(terms, &head.headers, received, stamp);
+        let (key, is_allowed) = (plan.key.clone(), is_known && self.is_one_of_few(&plan));
+        let entry = plan.entry(head, body);
+        let log = self.proxy.log.as_deref().filter(|_| is_allowed);
+        let is_stored = is_allowed && plan.replace(&entry, &start, &self.proxy.store, log).await;
+        self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, known })));
+        reply(CacheStatus::Miss(miss, if is_stored { Fill::Renewed } else { Fill::Confirmed }))
+    }
+}
+
+/// The head of a page, with these headers.
+fn head_of(entry: &Entry, headers: HeaderMap) -> Parts {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = entry.status;
+    head.headers = headers;
+    if let Some(reason) = &entry.reason {
+        head.extensions.insert(reason.clone());
+    }
+    head
+}
+
+impl Plan {
+    /// Puts a page in place of the version whose value begins with `start`, if that is still there. Returns whether it did. A
+    /// page that varies on other headers than before has another place, and is not stored.
+    async fn replace<S: Store>(self, entry: &Entry, start: &Bytes, store: &S, log: Option<&LogCopy>) -> bool {
+        let Self { key, format, marker, notes, .. } = self;
+        if matches!(marker, Some(Write::Set(..))) || log.is_some_and(|log| is_purged(log, entry)) {
+            return false;
+        }
+        let Some(value) = format.encode(entry) else { return false };
+        if let Some(marker) = marker {
+            // Without its marker the variant is not found, whether it is replaced or not.
+            let _ = store.put(vec![marker], notes.keep).await;
+        }
+        let replaced = store.replace(&key, start, value, notes.keep).await;
+        debug!(%key, ?replaced, "confirmed");
+        replaced.unwrap_or(false)
+    }
+}
