@@ -8,12 +8,15 @@ mod access;
 mod client;
 mod listener;
 mod metrics;
+mod order;
 mod page;
 mod purges;
 mod status;
 mod view;
 
 use std::convert::Infallible;
+use std::error::Error;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,9 +25,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
-use server::Workers;
+use server::{LogFilter, Workers};
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
@@ -36,6 +40,7 @@ use access::{Access, Denied, Route};
 pub use client::post;
 pub use listener::{AdminPort, RunningAdmin};
 use metrics::Exposition;
+use order::LogOrder;
 use page::StatusEvents;
 use view::{Started, View};
 
@@ -60,15 +65,17 @@ pub struct AdminServer<S> {
     service: Arc<Service<S>>,
     workers: Arc<Workers>,
     started: Started,
+    /// The level of the log of the program.
+    log: LogFilter,
     /// Whether load balancers are to take the proxy out.
     is_draining: AtomicBool,
 }
 
 impl<S: Store> AdminServer<S> {
     /// For a proxy that serves on these workers, as the program starts.
-    pub fn new(service: Arc<Service<S>>, workers: Arc<Workers>) -> Self {
+    pub fn new(service: Arc<Service<S>>, workers: Arc<Workers>, log: LogFilter) -> Self {
         let started = Started { at: Instant::now(), time: now() };
-        Self { service, workers, started, is_draining: AtomicBool::new(false) }
+        Self { service, workers, started, log, is_draining: AtomicBool::new(false) }
     }
 
     fn drain(&self) {
@@ -93,25 +100,16 @@ impl<S: Store> AdminServer<S> {
             Err(denied) => return Ok(refusal(denied, head.uri.path())),
         };
         let body = match route.changes() {
-            true => read(body).await,
-            false => Ok(Bytes::new()),
+            true => match read(body).await {
+                Ok(body) => body,
+                Err(refused) => return Ok(refused),
+            },
+            false => Bytes::new(),
         };
-        let body = match body {
-            Ok(body) => body,
-            Err(refused) => return Ok(refused),
-        };
-        let query = head.uri.query().unwrap_or_default();
-        let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        Ok(self.perform(route, accept, query, body).await)
+        Ok(self.perform(route, &head, &body).await)
     }
 
-    async fn perform(
-        self: &Arc<Self>,
-        route: Route,
-        accept: &str,
-        query: &str,
-        body: Bytes,
-    ) -> Response<AdminBody<S>> {
+    async fn perform(self: &Arc<Self>, route: Route, head: &Parts, body: &[u8]) -> Response<AdminBody<S>> {
         match route {
             Route::Page => page::page(StatusCode::OK),
             Route::Health => match timeout(ANSWER, self.workers.each(|| async {})).await {
@@ -123,7 +121,8 @@ impl<S: Store> AdminServer<S> {
                 true => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
             },
             Route::Metrics => {
-                let exposition = Exposition::accepted(accept);
+                let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+                let exposition = Exposition::accepted(accept.unwrap_or_default());
                 let text = metrics::text(&self.view(), exposition);
                 answer(StatusCode::OK, exposition.content_type(), text)
             }
@@ -133,14 +132,46 @@ impl<S: Store> AdminServer<S> {
                 *response.body_mut() = Either::Right(StatusEvents::new(self.clone()));
                 response
             }
-            Route::Purge => purges::purge(&*self.service.handler().proxy(), &body).await,
-            Route::Purges => purges::list(&*self.service.handler().proxy(), query).await,
+            Route::Purge => purges::purge(&*self.service.handler().proxy(), body).await,
+            Route::Purges => {
+                let query = head.uri.query().unwrap_or_default();
+                purges::list(&*self.service.handler().proxy(), query).await
+            }
             Route::Drain => {
                 self.drain();
                 answer(StatusCode::OK, TEXT, "draining\n")
             }
+            Route::Config => json(StatusCode::OK, &self.service.settings().config.leaves.json()),
+            Route::Explain => self.explain(head.uri.query().unwrap_or_default()).await,
             Route::Reload => self.reload().await,
+            Route::Log => match self.set_level(body) {
+                Ok(()) => answer(StatusCode::OK, TEXT, "ok\n"),
+                Err(fault) => unreadable(&fault),
+            },
         }
+    }
+
+    /// Explains a request as `proxy explain --json` does, on a worker, which has connections to the store.
+    async fn explain(&self, query: &str) -> Response<AdminBody<S>> {
+        let asked = match order::explain(query) {
+            Ok(asked) => asked,
+            Err(fault) => return unreadable(&fault),
+        };
+        let proxy = self.service.handler().proxy();
+        let explained = async move { proxy.explain(&asked, Ipv4Addr::LOCALHOST.into()).await };
+        match self.workers.next().spawn(explained).await {
+            Ok(Ok(explanation)) => match serde_json::to_string_pretty(&explanation) {
+                Ok(text) => answer(StatusCode::OK, JSON, text + "\n"),
+                Err(error) => failed(&error),
+            },
+            Ok(Err(fault)) => unreadable(&fault),
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn set_level(&self, body: &[u8]) -> Result<(), String> {
+        let order = LogOrder::read(body)?;
+        self.log.set_for(&order.level, order.time())
     }
 
     /// What is told of the program.
@@ -159,8 +190,7 @@ impl<S: Store> AdminServer<S> {
         match tokio::task::spawn_blocking(move || service.reload()).await {
             Ok(Ok(generation)) => json(StatusCode::OK, &json!({ "generation": generation })),
             Ok(Err(Faults(faults))) => json(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "faults": faults })),
-            // It has said why it panicked.
-            Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "500: the reload broke off\n"),
+            Err(error) => failed(&error),
         }
     }
 }
@@ -189,6 +219,16 @@ fn answer<S>(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> R
 
 fn json<S>(status: StatusCode, value: &Value) -> Response<AdminBody<S>> {
     answer(status, JSON, format!("{value:#}\n"))
+}
+
+/// The answer to a request that cannot be read.
+fn unreadable<S>(fault: &str) -> Response<AdminBody<S>> {
+    answer(StatusCode::BAD_REQUEST, TEXT, format!("400: {fault}\n"))
+}
+
+/// The answer where a task of the program panicked, which is in the log.
+fn failed<S>(error: &dyn Error) -> Response<AdminBody<S>> {
+    answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("500: {error}\n"))
 }
 
 /// The page is also what a browser gets without the token: it asks for it.

@@ -134,6 +134,8 @@ pub enum Command {
     Check(Check),
     /// Drop pages from the cache of the whole fleet. Asks the admin listener of the proxy that runs here
     Purge(PurgePages),
+    /// Have the proxy that runs here read its settings anew. Exits with 2 if they have faults, and then nothing changes there
+    Reload,
     /// Ask the proxy that runs here whether it answers, and exit with 0 or 1. Neither the origin nor the store is asked
     Health,
     /// Read access logs, and say what a cache would bring: hits, the origin's time, memory, for several timeouts

@@ -40,6 +40,7 @@ mod request;
 mod share;
 mod status;
 mod store;
+mod systemd;
 mod text;
 mod tls;
 mod traffic;
@@ -67,4 +68,5 @@ pub use store::{
     Feed, Listener, Locks, LogCopy, MemoryStore, PurgeLog, PurgeLogSettings, RedisStore, Store, StoreError,
     Values, Write,
 };
+pub use systemd::{keep_watchdog, ready, stopping};
 pub use way::{Explanation, InForce, Proxy};

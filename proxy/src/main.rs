@@ -1,6 +1,7 @@
 //! The program `proxy`: settings, listener, server, exit status.
 
 mod purge_command;
+mod reload_command;
 
 use std::env;
 use std::fmt::Display;
@@ -19,7 +20,7 @@ use proxy::{
     RedisStore, RunningAdmin, Service, Site, Store, StoreUrl, Summary,
 };
 use serde::Serialize;
-use server::{BoundListener, ListenSettings, Offer, Predecessor, Workers, refuse};
+use server::{BoundListener, ListenSettings, LogFilter, Offer, Predecessor, Workers, refuse};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -44,12 +45,13 @@ async fn start() -> ExitCode {
         Ok(config) => config,
         Err(faults) => return refuse(&faults),
     };
-    server::start_log();
+    let log = server::start_log();
     match &args.command {
         Some(Command::Explain(asked)) => return explain(&config, asked).await,
         Some(Command::Check(asked)) => return check(&config, asked),
         Some(Command::Forecast(asked)) => return forecast(&config, asked),
         Some(Command::Purge(asked)) => return purge_command::purge(&config, asked).await,
+        Some(Command::Reload) => return reload_command::reload(&config).await,
         Some(Command::Health) => return health(&config).await,
         None => {}
     }
@@ -57,10 +59,10 @@ async fn start() -> ExitCode {
     match &config.store {
         StoreUrl::Memory => {
             let store = MemoryStore::of_values(config.memory_limit, config.max_entry);
-            run(args, config, store).await
+            run(args, config, store, log).await
         }
         StoreUrl::Redis(url) => match RedisStore::new(url, config.deadlines.store, config.max_entry) {
-            Ok(store) => run(args, config, store).await,
+            Ok(store) => run(args, config, store, log).await,
             Err(error) => refuse(&format!("--store (REDIS_URL): {error}")),
         },
     }
@@ -81,7 +83,7 @@ fn give_memory_back_soon() {
     warn!(%error, "{DELAY}=10 is not set: the memory of large pages may exceed its limit");
 }
 
-async fn run<S: Store>(args: Args, config: Config, store: S) -> ExitCode {
+async fn run<S: Store>(args: Args, config: Config, store: S, log: LogFilter) -> ExitCode {
     let Ports { listeners, predecessor, admin } = match ports(&config).await {
         Ok(ports) => ports,
         Err(fault) => return refuse(&fault),
@@ -118,11 +120,16 @@ async fn run<S: Store>(args: Args, config: Config, store: S) -> ExitCode {
     if let Some(predecessor) = predecessor {
         predecessor.relieve().await;
     }
-    let mut admin = start_admin(&config, admin, &service, &workers).await;
+    let mut admin = start_admin(&config, admin, &service, &workers, log).await;
     tokio::spawn(reload_at(hangups, service.clone()));
+    tokio::spawn(proxy::keep_watchdog(workers.clone()));
+    proxy::ready();
     let stop = async {
         tokio::select! {
-            () = stop => drain(admin.as_ref(), service.pre_stop_delay()).await,
+            () = stop => {
+                proxy::stopping();
+                drain(admin.as_ref(), service.pre_stop_delay()).await;
+            }
             // The next process waits for the address.
             () = taken(offer) => drop(admin.take()),
         }
@@ -210,13 +217,14 @@ async fn start_admin<S: Store>(
     port: Option<AdminPort>,
     service: &Arc<Service<S>>,
     workers: &Arc<Workers>,
+    log: LogFilter,
 ) -> Option<RunningAdmin<S>> {
     let settings = config.admin.as_ref()?;
     let port = match port {
         Some(port) => Ok(port),
         None => admin_after_predecessor(settings).await,
     };
-    let server = AdminServer::new(service.clone(), workers.clone());
+    let server = AdminServer::new(service.clone(), workers.clone(), log);
     let started = port.and_then(|port| {
         let at = port.address().clone();
         let running = port.serve(server).map_err(|error| format!("cannot start a thread: {error}"))?;

@@ -15,6 +15,7 @@ use crate::access_log::AccessLog;
 use crate::args::Args;
 use crate::config::{Config, Faults};
 use crate::store::Store;
+use crate::systemd;
 use crate::way::{InForce, Proxy, now};
 
 /// A proxy that serves, and the settings that it serves by.
@@ -77,12 +78,14 @@ impl<S: Store> Service<S> {
             info!("access log opened anew; there is no --config (PROXY_CONFIG) to read anew");
             return Ok(running.generation);
         }
+        systemd::reloading();
         let loaded = self.load(&running.config).and_then(|config| self.replace(config, &running));
         self.is_last_good.store(loaded.is_ok(), Ordering::Relaxed);
         match &loaded {
             Ok(generation) => info!(generation, "settings reloaded"),
             Err(faults) => faults.0.iter().for_each(|fault| warn!(fault, "settings not reloaded")),
         }
+        systemd::reloaded(if loaded.is_ok() { "serving" } else { "serving; the new settings have faults" });
         loaded
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// Each room, a file or a folder of `src`, and the rooms that it may name. A room names only rooms above it.
 const ROOMS: &[(&str, &[&str])] = &[
     ("args", &[]),
+    ("systemd", &[]),
     ("text", &[]),
     ("tls", &[]),
     ("pickle", &[]),
@@ -55,11 +56,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "weight",
         ],
     ),
-    ("reload", &["access_log", "args", "config", "store", "way"]),
-    ("admin", &["config", "counts", "origin", "purge", "reload", "status", "store", "way"]),
+    ("reload", &["access_log", "args", "config", "store", "systemd", "way"]),
+    ("admin", &["args", "config", "counts", "origin", "purge", "reload", "status", "store", "way"]),
     ("probe", &[]),
     ("purge_command", &[]),
-    ("main", &["purge_command"]),
+    ("reload_command", &[]),
+    ("main", &["purge_command", "reload_command"]),
     (
         "lib",
         &[
@@ -77,6 +79,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "reload",
             "request",
             "store",
+            "systemd",
             "way",
         ],
     ),

@@ -9,8 +9,6 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::prelude::*;
 
 /// The exit status for what the user can mend: settings, a port in use.
 pub const USAGE: u8 = 2;
@@ -18,14 +16,6 @@ pub const USAGE: u8 = 2;
 /// How many connections may wait to be accepted, if the system lets so many. The 1,024 of `TcpListener::bind` are fewer
 /// than a burst brings, and a client that finds no room tries again only after a second.
 const BACKLOG: u32 = 4096;
-
-/// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`); a filter that is none is `info`.
-pub fn start_log() {
-    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(lines).with(filter).init();
-}
 
 /// Runs a program to its end, and waits for nothing that it leaves behind: the lookup of a name can take as long as the name
 /// servers are silent.

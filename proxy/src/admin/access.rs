@@ -20,8 +20,11 @@ pub(super) enum Route {
     Events,
     Purges,
     Purge,
+    Config,
+    Explain,
     Drain,
     Reload,
+    Log,
 }
 
 /// Why a request is denied.
@@ -51,7 +54,7 @@ impl Denied {
 }
 
 impl Route {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 13] = [
         Self::Page,
         Self::Health,
         Self::Ready,
@@ -60,12 +63,14 @@ impl Route {
         Self::Events,
         Self::Purges,
         Self::Purge,
+        Self::Config,
+        Self::Explain,
         Self::Drain,
         Self::Reload,
+        Self::Log,
     ];
 
-    const LIST: &'static str =
-        "/, /healthz, /readyz, /metrics, /status, /events, /purges, /purge, /drain, /reload";
+    const LIST: &'static str = "/, /healthz, /readyz, /metrics, /status, /events, /purges, /purge, /config, /explain, /drain, /reload, /log";
 
     pub(super) fn path(self) -> &'static str {
         match self {
@@ -77,14 +82,17 @@ impl Route {
             Self::Events => "/events",
             Self::Purges => "/purges",
             Self::Purge => "/purge",
+            Self::Config => "/config",
+            Self::Explain => "/explain",
             Self::Drain => "/drain",
             Self::Reload => "/reload",
+            Self::Log => "/log",
         }
     }
 
     /// Whether it changes something, and is asked for by POST.
     pub(super) fn changes(self) -> bool {
-        matches!(self, Self::Purge | Self::Drain | Self::Reload)
+        matches!(self, Self::Purge | Self::Drain | Self::Reload | Self::Log)
     }
 
     /// Whether it is asked by probes, under any name.

@@ -1,5 +1,6 @@
 //! The listener for operators: what it says, to whom, and what it leaves alone.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,7 +24,7 @@ pub(crate) struct Running {
     pub(crate) proxy: SocketAddr,
     /// What it announces, behind `admin listening on `.
     at: String,
-    /// Holds `cachepage.toml` and `token`.
+    /// Holds `cachepage.toml`, `token` and `log`, what the program writes to standard error.
     pub(crate) folder: TempDir,
 }
 
@@ -42,7 +43,7 @@ impl Running {
         std::fs::write(&file, settings).unwrap();
         let mut child = command(&["--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()])
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::create(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap());

@@ -47,6 +47,7 @@ mod http2;
 mod listeners;
 mod near;
 mod normalise;
+mod operators;
 mod origins;
 mod parts;
 mod pass;

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::admin::{Running, TOKEN, sample};
+use crate::program::{refused, run};
 use crate::support::{Origin, Reply};
 
 impl Running {
@@ -81,4 +82,24 @@ async fn what_needs_a_restart_is_told_and_then_nothing_of_the_file_counts() {
         assert!(fault.contains(setting) && fault.ends_with("needs a restart or a takeover"), "{fault}");
     }
     assert_eq!(running.max_age("/p/1").await, "max-age=60");
+}
+
+#[tokio::test]
+async fn the_command_reloads_and_ends_with_2_for_settings_that_the_proxy_cannot_take() {
+    let origin = Origin::pages("").await;
+    let folder = tempfile::tempdir().unwrap();
+    let listen = format!("unix:{}", folder.path().join("admin.sock").display());
+    let running = Running::start(&origin, &listen, "");
+    let file = running.folder.path().join("cachepage.toml");
+    let command = || run(&["reload", "--config", file.to_str().unwrap()]);
+    running.edit("path = \"/p/*\"", "path = \"/p/*\"\ntimeout = 300");
+    let reloaded = command();
+    assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
+    assert_eq!(running.max_age("/p/1").await, "max-age=300");
+    running.edit("store = \"memory\"", "store = \"redis://127.0.0.1:1/1\"");
+    assert!(refused(&command()).ends_with("store: needs a restart or a takeover\n"));
+    running.edit("timeout = 300", "timeout = -1");
+    assert!(refused(&command()).contains("timeout: "), "a fault that is seen without the proxy");
+    let away = run(&["reload", "--admin", "unix:/nowhere/admin.sock"]);
+    assert_eq!(away.status.code(), Some(1));
 }

@@ -1,0 +1,30 @@
+//! The command `proxy reload`.
+
+use std::process::ExitCode;
+
+use proxy::{Config, post_to_admin};
+use serde_json::Value;
+use server::{fail, refuse};
+
+/// Has the proxy that runs here read its settings anew. Exits with 2 if it finds a fault in them, and with 1 if it cannot be
+/// asked. The settings have no fault that can be seen from here.
+pub(crate) async fn reload(config: &Config) -> ExitCode {
+    let Some(admin) = &config.admin else {
+        return refuse(
+            &"--admin (PROXY_ADMIN): reload asks the admin listener, which is off; SIGHUP needs none",
+        );
+    };
+    match post_to_admin(admin, "/reload", String::new()).await {
+        Ok((status, _)) if status.is_success() => ExitCode::SUCCESS,
+        Ok((status, answer)) if status.as_u16() == 422 => refuse(&faults(&answer)),
+        Ok((_, answer)) => fail(&answer.trim_end()),
+        Err(fault) => fail(&fault),
+    }
+}
+
+/// A line each.
+fn faults(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+    let faults = answer["faults"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    faults.collect::<Vec<_>>().join("\n")
+}

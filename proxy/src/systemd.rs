@@ -1,0 +1,50 @@
+//! What systemd is told of the program (`Type=notify`). Nothing, if another program started it.
+
+use std::future::pending;
+use std::process;
+use std::sync::Arc;
+
+use sd_notify::{NotifyState, notify, watchdog_enabled};
+use server::Workers;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+/// The program serves. After a takeover its process is the main one.
+pub fn ready() {
+    tell(&[NotifyState::MainPid(process::id()), NotifyState::Ready, NotifyState::Status("serving")]);
+}
+
+/// The program reads its settings anew, until it is ready again.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "systemd is not told of the reload"),
+    }
+}
+
+/// The reload has ended like this.
+pub(crate) fn reloaded(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// The program ends.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("stopping: requests under way are finished")]);
+}
+
+/// Tells the watchdog that the program lives, twice in its time, as long as every worker answers.
+pub async fn keep_watchdog(workers: Arc<Workers>) {
+    let Some(time) = watchdog_enabled() else { return pending().await };
+    loop {
+        if timeout(time / 2, workers.each(|| async {})).await.is_ok() {
+            tell(&[NotifyState::Watchdog]);
+        }
+        sleep(time / 2).await;
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = notify(state) {
+        warn!(%error, "systemd is not told");
+    }
+}

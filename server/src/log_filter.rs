@@ -1,0 +1,52 @@
+//! The log of a program, on standard error, and its level, which may change for a time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::info;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Registry, reload};
+
+/// The filter of the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogFilter {
+    handle: reload::Handle<Targets, Registry>,
+    /// That of the start.
+    usual: Targets,
+    /// Counts the changes, so that only the last one is taken back.
+    changes: Arc<AtomicU64>,
+}
+
+/// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`); a filter that is none is `info`.
+pub fn start_log() -> LogFilter {
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let usual = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let (filter, handle) = reload::Layer::new(usual.clone());
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    LogFilter { handle, usual, changes: Arc::default() }
+}
+
+impl LogFilter {
+    /// Filters by this text, written as RUST_LOG is, for a time. A task on the calling runtime takes it back.
+    pub fn set_for(&self, text: &str, time: Duration) -> Result<(), String> {
+        let filter = text.parse::<Targets>().map_err(|_| format!("{text:?} is not a level like debug"))?;
+        let change = self.changes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.handle.reload(filter).map_err(|error| error.to_string())?;
+        info!(filter = text, seconds = time.as_secs(), "log level changed");
+        let this = self.clone();
+        tokio::spawn(async move {
+            sleep(time).await;
+            if this.changes.load(Ordering::Relaxed) == change
+                && this.handle.reload(this.usual.clone()).is_ok()
+            {
+                info!(filter = %this.usual, "log level as before");
+            }
+        });
+        Ok(())
+    }
+}
