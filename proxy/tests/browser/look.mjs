@@ -34,7 +34,7 @@ async function open(browser, name) {
 }
 
 async function filled(page) {
-  await page.waitForFunction(() => document.querySelectorAll("#hot-rows .url").length > 3 && document.querySelector("#chart polygon"));
+  await page.waitForFunction(() => document.querySelectorAll("#hot-rows button").length > 3 && document.querySelector("#chart polygon"));
 }
 
 async function lookAt(page, name) {
@@ -51,6 +51,23 @@ async function lookAt(page, name) {
   violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
     .forEach(({ id, nodes }) => faults.push(`${name}: axe: ${id}: ${nodes.map((node) => node.html).join(" ").slice(0, 300)}`));
   await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+}
+
+/** Everything that can be used is reached by Tab, and a page of the list is explained by Enter. */
+async function tryKeyboard(page) {
+  const reached = new Set();
+  const usable = await page.evaluate(() => document.querySelectorAll("button, input").length);
+  for (let presses = 0; presses < usable; presses += 1) {
+    await page.keyboard.press("Tab");
+    reached.add(await page.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.textContent));
+  }
+  ["page", "url"].filter((wanted) => !reached.has(wanted)).forEach((wanted) => faults.push(`keyboard: ${wanted} is not reached by Tab`));
+  await page.focus("#hot-rows button");
+  const chosen = await page.evaluate(() => document.activeElement.textContent);
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelector("#explanation dd"));
+  const explained = await page.evaluate(() => [document.querySelector("#url").value, document.querySelector("#explanation").textContent]);
+  if (explained[0] !== chosen || !explained[1].includes("hit")) faults.push(`keyboard: ${chosen} is explained by ${explained}`);
 }
 
 /** Without the token, the page asks for it. */
@@ -72,6 +89,7 @@ try {
       await page.setViewport({ width, height: 900 });
       await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
       await lookAt(page, name);
+      if (name === "1400-light") await tryKeyboard(page);
       await page.close();
     }
   }

@@ -144,15 +144,40 @@ function showRules({ rules }, lately) {
   fill("rule-rows", rules.map(row), 5, "no rules: every request passes to the origin");
 }
 
+/** A URL that is explained when it is chosen. */
+function page(url, before = "") {
+  const onclick = () => {
+    byId("url").value = url;
+    byId("explain").requestSubmit();
+    byId("url").focus();
+  };
+  return element("span", {}, before, element("button", { className: "page", type: "button", onclick }, url));
+}
+
 function showLists({ hottest, slowest, errors }) {
   const clock = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
   const alike = Map.groupBy(errors.toReversed(), (error) => error.error);
   const failures = [...alike].map(([text, all]) => [clock(all[0].time), all.length > 1 ? `${text} (${all.length} of the last ${errors.length})` : text]);
-  fill("hot-rows", hottest.map((hot) => [element("span", { className: "url" }, hot.url), percent(hot.share, 1), span(hot.age_seconds), span(hot.ttl_seconds)]), 4, "no hits yet");
-  fill("slow-rows", slowest.slice(0, 10).map((slow) => [element("span", { className: "url" }, `${slow.method} ${slow.url}`), String(slow.status), duration(slow.origin_us)]), 3, "no answers");
+  replace("hot-rows", hottest.map((hot) => [page(hot.url), percent(hot.share, 1), span(hot.age_seconds), span(hot.ttl_seconds)]), 4, "no hits yet");
+  replace("slow-rows", slowest.slice(0, 10).map((slow) => [page(slow.url, `${slow.method} `), String(slow.status), duration(slow.origin_us)]), 3, "no answers");
   fill("error-rows", failures, 2, "no errors");
 }
 
+/** Fills a table, but not while the keyboard is in it. */
+function replace(id, ...rest) {
+  if (!byId(id).contains(document.activeElement)) fill(id, ...rest);
+}
+
+async function explain(event) {
+  event.preventDefault();
+  const response = await ask(`/explain?${new URLSearchParams({ url: byId("url").value })}`).catch(() => null);
+  const text = response === null ? "the listener cannot be reached" : await response.text();
+  const terms = response?.ok ? Object.entries(JSON.parse(text)) : [["error", text.trim()]];
+  const what = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
+  byId("explanation").replaceChildren(...terms.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, what(value))]));
+}
+
+byId("explain").addEventListener("submit", explain);
 byId("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   token.set(byId("token").value.trim());
