@@ -273,6 +273,7 @@ fn config(args: &Args, tables: Tables, mut settings: Settings<'_>) -> Option<Con
     if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
         warnings.push("near has no effect with store = \"memory\"".to_owned());
     }
+    warnings.extend(admin.iter().flatten().filter_map(Admin::warning));
     let pre_stop_delay = settings.take("admin.pre_stop_delay", None, "0s", parse::duration_if_any);
     let purge = purge::purge(&mut settings);
     let deadlines = limits::deadlines(&mut settings);

@@ -34,7 +34,7 @@ pub fn start_log() -> LogFilter {
 impl LogFilter {
     /// Filters by this text, written as RUST_LOG is, for a time. A task on the calling runtime takes it back.
     pub fn set_for(&self, text: &str, time: Duration) -> Result<(), String> {
-        let filter = text.parse::<Targets>().map_err(|_| format!("{text:?} is not a level like debug"))?;
+        let filter = filter(text).ok_or_else(|| format!("{text:?} is not a level like debug"))?;
         let change = self.changes.fetch_add(1, Ordering::Relaxed) + 1;
         self.handle.reload(filter).map_err(|error| error.to_string())?;
         info!(filter = text, seconds = time.as_secs(), "log level changed");
@@ -48,5 +48,27 @@ impl LogFilter {
             }
         });
         Ok(())
+    }
+}
+
+/// The filter that a text writes. A word alone is a level, and not the name of a part of the program.
+fn filter(text: &str) -> Option<Targets> {
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let is_known = |part: &str| part.contains('=') || is_level(part.trim());
+    text.split(',').all(is_known).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_levels_for_all_or_for_parts() {
+        for text in ["debug", "warn,proxy=debug", "proxy::store=trace", "off"] {
+            assert!(filter(text).is_some(), "{text}");
+        }
+        for text in ["", "loud", "debug,proxy", "proxy=loud"] {
+            assert!(filter(text).is_none(), "{text}");
+        }
     }
 }

@@ -19,6 +19,19 @@ pub struct Admin {
     pub hosts: Vec<String>,
 }
 
+impl Admin {
+    /// A warning of a listener whose orders nothing protects.
+    pub(super) fn warning(&self) -> Option<String> {
+        let is_open = matches!(self.listen, AdminAddress::Tcp(_)) && self.token.is_none();
+        is_open.then(|| {
+            format!(
+                "admin.listen: every user of this machine may reload, purge and drain the proxy by {}: admin.token_file, or a Unix socket, prevents that",
+                self.listen
+            )
+        })
+    }
+}
+
 /// The token of operators. Neither `Debug` nor anything else prints it.
 #[derive(Clone)]
 pub struct Token(String);
@@ -146,6 +159,22 @@ mod tests {
             {
                 assert_eq!(token.is(text.as_bytes()), is_right, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_loopback_listener_without_a_token_is_a_warning() {
+        let (_file, token_file) = token_file("s3cret");
+        for (listen, token_file, is_open) in [
+            ("127.0.0.1:8002", "", true),
+            ("127.0.0.1:8002", token_file.as_str(), false),
+            ("unix:/run/admin.sock", "", false),
+        ] {
+            let file = format!("[admin]\nlisten = \"{listen}\"\n{token_file}");
+            let config = Config::parse(&Args::default(), Some(("cachepage.toml", &file))).unwrap();
+            let warned =
+                config.warnings.iter().any(|warning| warning.starts_with("admin.listen: every user"));
+            assert_eq!(warned, is_open, "{file}");
         }
     }
 

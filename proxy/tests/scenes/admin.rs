@@ -31,11 +31,16 @@ pub(crate) struct Running {
 impl Running {
     /// With an origin, an address of the admin listener and further lines of `[admin]`. The token is `s3cret`.
     pub(crate) fn start(origin: &Origin, listen: &str, lines: &str) -> Self {
+        Self::with(origin, "store = \"memory\"", listen, lines)
+    }
+
+    /// With further lines at the beginning of the settings, among them the store.
+    pub(crate) fn with(origin: &Origin, top: &str, listen: &str, lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (file, token) = (folder.path().join("cachepage.toml"), folder.path().join("token"));
         std::fs::write(&token, "s3cret\n").unwrap();
         let settings = format!(
-            "origin = \"http://{}\"\nstore = \"memory\"\n[[cache_page]]\npath = \"/p/*\"\n[[cache_page]]\npath = \"/never/\"\n\
+            "origin = \"http://{}\"\n{top}\n[[cache_page]]\npath = \"/p/*\"\n[[cache_page]]\npath = \"/never/\"\n\
              timeout = \"off\"\n[admin]\nlisten = \"{listen}\"\ntoken_file = \"{}\"\n{lines}\n",
             origin.address,
             token.display()

@@ -31,7 +31,7 @@ async fn the_settings_in_force_are_shown_with_their_places_and_without_secrets()
 async fn a_request_is_explained_as_it_would_be_served() {
     let origin = Origin::pages("").await;
     let running = Running::over_tcp(&origin).await;
-    let explain = "/explain?url=/p/1&header=Accept:%20text/html";
+    let explain = "/explain?url=http://localhost/p/1&header=Accept:%20text/html";
     let reply = running.ask("GET", explain, "").await;
     let explained: Value = serde_json::from_str(reply.text()).unwrap();
     assert_eq!((reply.status(), &explained["outcome"]), (200, &json!("cachepage; fwd=uri-miss")));

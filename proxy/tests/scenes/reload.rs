@@ -1,12 +1,15 @@
 //! Settings that are read anew while the proxy serves.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::admin::{Running, TOKEN, sample};
 use crate::program::{refused, run};
-use crate::support::{Origin, Reply};
+use crate::support::{Client, Origin, Reply, Script, page};
 
 impl Running {
     /// Changes the text of the settings.
@@ -102,4 +105,107 @@ async fn the_command_reloads_and_ends_with_2_for_settings_that_the_proxy_cannot_
     assert!(refused(&command()).contains("timeout: "), "a fault that is seen without the proxy");
     let away = run(&["reload", "--admin", "unix:/nowhere/admin.sock"]);
     assert_eq!(away.status.code(), Some(1));
+}
+
+/// The settings of a round: its rule's timeout names it, and in every other round the client is a trusted proxy. Those of every
+/// tenth round have a fault.
+fn settings_of(round: usize, base: &str) -> String {
+    let trusted = if is_trusted(round) { "trusted_proxies = [\"127.0.0.1\"]\n" } else { "" };
+    let fault = if is_broken(round) { "grace = -1\n" } else { "" };
+    let rule = format!("path = \"/p/*\"\ntimeout = {round}\n{fault}");
+    format!("{trusted}{}", base.replace("path = \"/p/*\"\n", &rule))
+}
+
+fn is_trusted(round: usize) -> bool {
+    round.is_multiple_of(2)
+}
+
+fn is_broken(round: usize) -> bool {
+    round % 10 == 9
+}
+
+/// What the clients of a load have in common.
+#[derive(Default)]
+struct Load {
+    ends: AtomicBool,
+    answers: AtomicUsize,
+}
+
+impl Load {
+    /// Asks for a new page again and again. Each answer is by the settings of one round that had no fault, and never by those of an
+    /// earlier round than the answer before it.
+    async fn run(self: Arc<Self>, proxy: std::net::SocketAddr, number: usize) {
+        let mut client = Client::connect(proxy).await;
+        let mut last = 0;
+        for target in 0.. {
+            let request =
+                format!("GET /p/{number}-{target} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n");
+            client.write(request.as_bytes()).await;
+            let reply = client.reply(true).await;
+            assert_eq!(reply.status(), 200);
+            let round = reply.header("cache-control").strip_prefix("max-age=").unwrap().parse().unwrap();
+            assert!(round >= last && !is_broken(round), "{round} after {last}");
+            assert_eq!(reply.header("x-is-trusted"), is_trusted(round).to_string(), "{round}");
+            last = round;
+            self.answers.fetch_add(1, Ordering::Relaxed);
+            if self.ends.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for some more answers.
+    async fn goes_on(&self) {
+        let until = self.answers.load(Ordering::Relaxed) + CLIENTS;
+        while self.answers.load(Ordering::Relaxed) < until {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+}
+
+const CLIENTS: usize = 64;
+
+/// In CI 30 rounds; CACHEPAGE_RELOADS takes another number.
+#[tokio::test]
+async fn under_load_no_request_fails_and_none_is_answered_by_parts_of_two_settings() {
+    let rounds = std::env::var("CACHEPAGE_RELOADS").map_or(30, |rounds| rounds.parse().unwrap());
+    let origin = Origin::new(|seen, _| {
+        let is_trusted = seen.header("x-forwarded-for").unwrap().contains("192.0.2.1");
+        Script::Answer(page(&format!("X-Is-Trusted: {is_trusted}\r\n"), "page"))
+    })
+    .await;
+    let top = "store = \"memory\"\nmemory_limit = \"4MiB\"\nmax_entry = \"64KiB\"";
+    let running = Running::with(&origin, top, "127.0.0.1:0", "");
+    let file = running.folder.path().join("cachepage.toml");
+    let base = fs::read_to_string(&file).unwrap();
+    let resident = async || {
+        let metrics = running.ask("GET", "/metrics", "").await;
+        sample(metrics.text(), "process_resident_memory_bytes")
+    };
+    let (load, mut clients) = (Arc::<Load>::default(), JoinSet::new());
+    let (mut before, mut generation) = (0.0, 1);
+    for round in 100..100 + rounds {
+        fs::write(&file, settings_of(round, &base)).unwrap();
+        let reply = running.reload().await;
+        if is_broken(round) {
+            assert_eq!(reply.status(), 422);
+        } else {
+            generation += 1;
+            assert_eq!((reply.status(), body(&reply)), (200, json!({ "generation": generation })));
+        }
+        if clients.is_empty() {
+            (0..CLIENTS).for_each(|number| drop(clients.spawn(load.clone().run(running.proxy, number))));
+        }
+        load.goes_on().await;
+        if round == 100 + rounds / 3 {
+            before = resident().await;
+        }
+    }
+    let after = resident().await;
+    load.ends.store(true, Ordering::Relaxed);
+    clients.join_all().await;
+    let (answers, megabytes) = (load.answers.load(Ordering::Relaxed), |bytes: f64| (bytes / 1e6).round());
+    println!("{rounds} reloads, {answers} answers, {} MB, then {} MB", megabytes(before), megabytes(after));
+    assert_eq!(running.status().await["requests"]["error"], 0);
+    assert!(after < before + 16e6, "{before} bytes, then {after}");
 }
