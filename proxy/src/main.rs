@@ -136,14 +136,18 @@ async fn run<S: Store>(args: Args, config: Config, store: S, log: LogFilter) -> 
     };
     let (handler, clients) = (service.handler(), service.clients());
     server::serve_on(&workers, listeners, handler.clone(), clients.clone(), stop).await;
-    let proxy = handler.proxy();
-    if timeout(clients.now().deadlines.shutdown, proxy.finish()).await.is_err() {
+    finish(&handler.proxy(), clients.now().deadlines.shutdown).await;
+    ExitCode::SUCCESS
+}
+
+/// Waits for the fills under way, and for the last lines of the access log.
+async fn finish<S: Store>(proxy: &Proxy<S>, patience: Duration) {
+    if timeout(patience, proxy.finish()).await.is_err() {
         warn!("stopped before all pages were stored: the shutdown deadline has passed");
     }
     if let Some(access_log) = proxy.access_log() {
         access_log.finish(LAST_LINES);
     }
-    ExitCode::SUCCESS
 }
 
 /// Logs what is served, and what the settings leave to be desired.

@@ -35,12 +35,12 @@ pub(super) struct Brought {
     pub(super) spared: Duration,
     /// The ages of all pages that would have been served.
     pub(super) age: Duration,
-    stored: Stored,
+    stored: StoredPages,
 }
 
 /// The bytes that are stored at once.
 #[derive(Clone, Debug, Default)]
-struct Stored {
+struct StoredPages {
     /// The bytes that were stored in each part of the last timeout.
     parts: VecDeque<(i64, u64)>,
     now: u64,
@@ -103,7 +103,7 @@ impl Brought {
     }
 }
 
-impl Stored {
+impl StoredPages {
     fn add(&mut self, now: i64, timeout: Duration, bytes: u64) {
         let part = now / (timeout.as_micros() as i64 / PARTS).max(1);
         while self.parts.front().is_some_and(|(first, _)| *first <= part - PARTS) {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_bytes_stored_at_once_are_those_of_one_timeout() {
-        let mut stored = Stored::default();
+        let mut stored = StoredPages::default();
         let timeout = Duration::from_secs(16);
         for second in 0..100 {
             stored.add(second * 1_000_000, timeout, 10);

@@ -13,7 +13,7 @@ use super::body::{Body, FillBody};
 use super::decide::WantedPage;
 use super::fill::{FillOutcome, Filling, Notes, Plan};
 use super::fleet::FleetTurn;
-use super::renewal::Answer;
+use super::renewal::OriginAnswer;
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
@@ -153,8 +153,8 @@ impl<S: Store> Flight<S> {
         let known = self.proxy.generation();
         let stamp = self.proxy.stamp(&self.question());
         let mut fetched = match self.ask().await {
-            Ok(Answer::New(fetched)) => fetched,
-            Ok(Answer::Confirmed(confirmed)) => return Ok(self.renew(confirmed, (stamp, known)).await),
+            Ok(OriginAnswer::New(fetched)) => fetched,
+            Ok(OriginAnswer::Confirmed(confirmed)) => return Ok(self.renew(confirmed, (stamp, known)).await),
             Err(error) => {
                 let error = Error::from(error);
                 self.land(FlightOutcome::Failed(error.clone()));

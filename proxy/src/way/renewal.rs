@@ -24,7 +24,7 @@ use crate::status::{CacheStatus, Fill};
 use crate::store::{LogCopy, Store, Write};
 
 /// What the origin says to a flight.
-pub(super) enum Answer {
+pub(super) enum OriginAnswer {
     New(Fetched),
     /// The page that was found is still current.
     Confirmed(Confirmed),
@@ -49,16 +49,16 @@ struct OldVersion {
 
 impl<S: Store> Flight<S> {
     /// Asks the origin for the page, or whether the page that was found is still current.
-    pub(super) async fn ask(&self) -> Result<Answer, OriginError> {
+    pub(super) async fn ask(&self) -> Result<OriginAnswer, OriginError> {
         let upstreams = &self.proxy.upstreams;
         let mut request = self.request.clone();
         let Some(mut old) = self.old_version() else {
-            return upstreams.fetch(request, None, self.peer).await.map(Answer::New);
+            return upstreams.fetch(request, None, self.peer).await.map(OriginAnswer::New);
         };
         let is_asked = policy::ask_if_current(&mut request.headers, &old.entry.headers);
         let fetched = upstreams.fetch(request, None, self.peer).await?;
         if !is_asked || fetched.head.status != StatusCode::NOT_MODIFIED {
-            return Ok(Answer::New(fetched));
+            return Ok(OriginAnswer::New(fetched));
         }
         let Fetched { head, tags, origin, took, .. } = fetched;
         let headers = policy::renewed(&old.entry.headers, &head.headers).unwrap_or_else(|| {
@@ -66,7 +66,7 @@ impl<S: Store> Flight<S> {
             old.entry.headers.clone()
         });
         let (head, received) = (head_of(&old.entry, headers), Received { at: now(), took });
-        Ok(Answer::Confirmed(Confirmed { old, head, received, tags, origin }))
+        Ok(OriginAnswer::Confirmed(Confirmed { old, head, received, tags, origin }))
     }
 
     /// The page that was found, if a 304 can renew it.
