@@ -12,6 +12,7 @@ mod normaliser;
 mod origin;
 mod parse;
 mod purge;
+mod redis;
 mod rules;
 mod settings;
 mod summary;
@@ -24,7 +25,7 @@ use ipnet::IpNet;
 use server::ListenSettings;
 
 use crate::args::Args;
-use crate::key::Keys;
+use crate::key::{Keys, Placement};
 use crate::origin::{Origin, OriginDeadlines, OriginLimits, Origins};
 use crate::page::format::Format;
 use crate::policy::Rule;
@@ -106,10 +107,11 @@ pub struct Limits {
 }
 
 /// The settings, and sections of settings, that a program takes at its start for good.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 11] = [
     "listen",
     "takeover",
     "store",
+    "redis",
     "keys",
     "django",
     "admin.listen",
@@ -238,7 +240,9 @@ fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged 
         listeners: listen::listeners(listen, tables.listeners, settings),
         takeover: settings.take("takeover", takeover, "", parse::socket),
         origins: origin::origins(origin, tables.origins, settings),
-        store: settings.take("store", store, address::DEFAULT_STORE, address::store),
+        store: settings
+            .take("store", store, address::DEFAULT_STORE, address::store)
+            .and_then(|store| redis::with_options(store, settings)),
         keys: settings.take("keys", keys, "path", parse::keys),
         site: settings.take("site", site, "", address::site),
         trusted_proxies: settings.take_list("trusted_proxies", trusted, "", address::networks),
@@ -264,7 +268,8 @@ fn config(args: &Args, tables: Tables, mut settings: Settings<'_>) -> Option<Con
         Some(Scheme::Django) => django::django(&mut settings, &mut warnings),
         other => {
             warnings.extend(django::unused(&mut settings));
-            other.map(|_| (Keys::Path, Format::Http, true))
+            let placement = store.as_ref().map_or(Placement::Anywhere, StoreUrl::placement);
+            other.map(|_| (Keys::Path(placement), Format::Http, true))
         }
     };
     let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
@@ -326,7 +331,7 @@ mod tests {
         let config = parse(&[], "").unwrap();
         assert_eq!(config.listeners[0].address.to_string(), "http://127.0.0.1:8000");
         assert_eq!(config.origins.to_string(), "http://127.0.0.1:8001");
-        assert_eq!(config.store, StoreUrl::Redis("redis://127.0.0.1:6379/1".to_owned()));
+        assert_eq!(config.store.to_string(), "redis://127.0.0.1:6379/1");
         assert_eq!((config.max_entry, config.memory_limit, config.near), (1 << 20, 64 << 20, None));
         assert!(config.takeover.is_none());
         assert!(config.site.is_none() && config.rules.is_empty() && config.trusted_proxies.is_empty());
@@ -369,7 +374,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.takeover, Some(PathBuf::from("/run/cachepage.sock")));
-        assert_eq!(config.store, StoreUrl::Memory);
+        assert_eq!(config.store.to_string(), "memory");
         assert_eq!(config.site.unwrap().as_str(), "shop.example");
         assert_eq!(config.trusted_proxies.len(), 2);
         assert_eq!((config.max_entry, config.memory_limit, config.near), (2 << 20, 1000, Some(64 << 20)));

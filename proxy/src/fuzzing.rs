@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 
 use server::Peer;
 
-use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker};
+use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker, Placement};
 use crate::page::entry::Entry;
 use crate::page::format::{Format, http};
 use crate::page::stored::StoredPage;
@@ -115,7 +115,7 @@ pub fn key(text: &[u8]) {
                 page.key()
             );
         }
-        if let (Keys::Path, [a, b]) = (&keys, &pages) {
+        if let (Keys::Path(_), [a, b]) = (&keys, &pages) {
             let none = HeaderMap::new();
             let proofs = [a.proof(&none, &one), b.proof(&none, &other)];
             assert_eq!(a.key() == b.key(), proofs[0] == proofs[1]);
@@ -136,7 +136,7 @@ fn all_keys() -> Vec<Keys> {
         }))
     };
     vec![
-        Keys::Path,
+        Keys::Path(Placement::Anywhere),
         django(Generation::JoinedMarked, None),
         django(Generation::NetstringsMarked, Some(Language::Fixed("de".to_owned()))),
     ]

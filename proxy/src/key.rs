@@ -32,9 +32,18 @@ use crate::weight;
 #[derive(Clone, Debug)]
 pub enum Keys {
     /// The readable key of the article.
-    Path,
+    Path(Placement),
     /// The keys of a Django that shares the cache.
     Django(Arc<Django>),
+}
+
+/// Where the variants of a page lie in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Under keys that differ from the page's key only in the digest.
+    Anywhere,
+    /// Under keys that share the slot of the page's key in a cluster, so that one command reads marker and variant.
+    OneSlot,
 }
 
 /// The identity of a page: its key, and the request that it must have been stored for.
@@ -46,7 +55,7 @@ pub(crate) struct PageId {
 
 #[derive(Clone, Debug)]
 enum Identity {
-    Path(Selection),
+    Path(Selection, Placement),
     Django(Arc<django::DjangoId>),
 }
 
@@ -89,18 +98,19 @@ pub(crate) enum MarkerWrite {
 }
 
 impl Keys {
-    /// The prefix that the keys of all pages and markers share.
-    pub(crate) fn prefix(&self) -> Vec<u8> {
+    /// The prefixes of the keys of all pages and markers. Those of pages without variants begin with the first.
+    pub(crate) fn prefixes(&self) -> Vec<Vec<u8>> {
         match self {
-            Self::Path => path::START.to_vec(),
-            Self::Django(django) => django.prefix(),
+            Self::Path(Placement::Anywhere) => vec![path::START.to_vec()],
+            Self::Path(Placement::OneSlot) => vec![path::START.to_vec(), [b"{", path::START].concat()],
+            Self::Django(django) => vec![django.prefix()],
         }
     }
 
     /// The value of the setting `keys`.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Path => "path",
+            Self::Path(_) => "path",
             Self::Django(_) => "django",
         }
     }
@@ -128,10 +138,10 @@ impl PageId {
     /// The page that the request alone names, under its base key.
     pub(crate) fn of(question: &Question<'_>, rule: &Rule, keys: &Keys, site: &Site) -> Self {
         match keys {
-            Keys::Path => {
+            Keys::Path(placement) => {
                 let selection = Selection::of(question, rule, site);
                 let key = page_key(rule, question.path, &selection);
-                Self { key, identity: Identity::Path(selection) }
+                Self { key, identity: Identity::Path(selection, *placement) }
             }
             Keys::Django(django) => {
                 let id = django::DjangoId::of(question, rule, django);
@@ -153,9 +163,10 @@ impl PageId {
     /// The variant of this page for a request.
     pub(crate) fn variant(&self, marker: &VaryMarker, question: &Question<'_>, rule: &Rule) -> Self {
         match (&self.identity, marker) {
-            (Identity::Path(selection), VaryMarker::Path(marker)) => {
+            (Identity::Path(selection, placement), VaryMarker::Path(marker)) => {
                 let selection = selection.variant(marker, question.lines, rule);
-                Self { key: variant_key(&self.key, &selection), identity: Identity::Path(selection) }
+                let key = variant_key(&self.key, &selection, *placement);
+                Self { key, identity: Identity::Path(selection, *placement) }
             }
             (Identity::Django(id), VaryMarker::Django(list)) => {
                 let key = id.page_key(rule, "GET", list, question.lines);
@@ -174,10 +185,10 @@ impl PageId {
         rule: &Rule,
     ) -> Vec<Hashed> {
         match (&self.identity, marker) {
-            (Identity::Path(selection), Some(VaryMarker::Path(marker))) => {
+            (Identity::Path(selection, _), Some(VaryMarker::Path(marker))) => {
                 vec![Hashed::new("selection", selection.variant(marker, question.lines, rule).as_bytes())]
             }
-            (Identity::Path(selection), _) => vec![Hashed::new("selection", selection.as_bytes())],
+            (Identity::Path(selection, _), _) => vec![Hashed::new("selection", selection.as_bytes())],
             (Identity::Django(id), Some(VaryMarker::Django(list))) => id.hashed(Some(list), question.lines),
             (Identity::Django(id), _) => id.hashed(None, question.lines),
         }
@@ -194,12 +205,12 @@ impl PageId {
         nonce: impl FnOnce() -> u128,
     ) -> Destination {
         let new = match (&self.identity, known) {
-            (Identity::Path(_), _) if vary.is_empty() => return Destination { id: self, marker: None },
-            (Identity::Path(_), Some(marker @ VaryMarker::Path(path))) if path.vary == vary => {
+            (Identity::Path(..), _) if vary.is_empty() => return Destination { id: self, marker: None },
+            (Identity::Path(..), Some(marker @ VaryMarker::Path(path))) if path.vary == vary => {
                 let id = self.variant(marker, question, rule);
                 return Destination { id, marker: Some(MarkerWrite::Extend(self.key())) };
             }
-            (Identity::Path(_), _) => VaryMarker::Path(PathMarker::new(vary, nonce())),
+            (Identity::Path(..), _) => VaryMarker::Path(PathMarker::new(vary, nonce())),
             // Django writes its list with each page; the list of the last page counts.
             (Identity::Django(id), _) => VaryMarker::Django(id.header_list(page).unwrap_or_default()),
         };
@@ -232,8 +243,10 @@ impl PageId {
     /// The proof is stored with an entry and compared on a hit: a store may mix up its answers, and md5 digests collide.
     pub(crate) fn proof(&self, page: &HeaderMap, question: &Question<'_>) -> Bytes {
         match &self.identity {
-            Identity::Path(selection) if selection.is_empty() => Bytes::copy_from_slice(&self.key),
-            Identity::Path(selection) => [&self.key[..], b" ", &selection.digests().sha256].concat().into(),
+            Identity::Path(selection, _) if selection.is_empty() => Bytes::copy_from_slice(&self.key),
+            Identity::Path(selection, _) => {
+                [&self.key[..], b" ", &selection.digests().sha256].concat().into()
+            }
             Identity::Django(id) => Bytes::copy_from_slice(&id.proof(page, question.lines)),
         }
     }
@@ -241,7 +254,7 @@ impl PageId {
     /// Whether this is the proof of this page.
     fn is_proved(&self, proof: &[u8], page: &HeaderMap, question: &Question<'_>) -> bool {
         match &self.identity {
-            Identity::Path(selection) => match proof.strip_prefix(&self.key[..]) {
+            Identity::Path(selection, _) => match proof.strip_prefix(&self.key[..]) {
                 Some(b"") => selection.is_empty(),
                 Some([b' ', digest @ ..]) => *digest == selection.digests().sha256,
                 _ => false,

@@ -56,7 +56,7 @@ pub use config::{
     PurgeSettings, StoreUrl, Summary, Token,
 };
 pub use forecast::{Outlook, forecast};
-pub use key::{Django, Generation, Key, Keys, Language, Locale};
+pub use key::{Django, Generation, Key, Keys, Language, Locale, Placement};
 pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl, Origins};
 pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, CachePolicy, Coalesce, HttpRules, Rule};
@@ -65,8 +65,8 @@ pub use purge::{LoggedPurge, Purge, PurgeId, Target, TargetKind};
 pub use reload::Service;
 pub use request::site::Site;
 pub use store::{
-    Feed, Listener, Locks, LogCopy, MemoryStore, PurgeLog, PurgeLogSettings, RedisStore, Store, StoreError,
-    Values, Write,
+    Feed, Listener, Locks, LogCopy, MemoryStore, NodeNumber, NodeState, PurgeLog, PurgeLogSettings,
+    RedisKind, RedisOptions, RedisSettings, RedisStore, Store, StoreError, Values, Write,
 };
 pub use systemd::{keep_watchdog, ready, stopping};
 pub use way::{Explanation, InForce, Proxy};

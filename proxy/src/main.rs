@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use proxy::{
-    Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, Forecast, MemoryStore, Proxy,
-    RedisStore, RunningAdmin, Service, Site, Store, StoreUrl, Summary,
+    Admin, AdminPort, AdminServer, Args, Command, Config, Explain, Forecast, MemoryStore, Proxy, RedisStore,
+    RunningAdmin, Service, Site, Store, StoreUrl, Summary,
 };
 use serde::Serialize;
 use server::{BoundListener, ListenSettings, LogFilter, Offer, Predecessor, Workers, refuse};
@@ -48,7 +48,7 @@ async fn start() -> ExitCode {
     let log = server::start_log();
     match &args.command {
         Some(Command::Explain(asked)) => return explain(&config, asked).await,
-        Some(Command::Check(asked)) => return check(&config, asked),
+        Some(Command::Check(asked)) => return print(&Summary::new(&config), asked.json),
         Some(Command::Forecast(asked)) => return forecast(&config, asked),
         Some(Command::Purge(asked)) => return purge_command::purge(&config, asked).await,
         Some(Command::Reload) => return reload_command::reload(&config).await,
@@ -61,9 +61,9 @@ async fn start() -> ExitCode {
             let store = MemoryStore::of_values(config.memory_limit, config.max_entry);
             run(args, config, store, log).await
         }
-        StoreUrl::Redis(url) => match RedisStore::new(url, config.deadlines.store, config.max_entry) {
+        StoreUrl::Redis(redis) => match RedisStore::open(redis, config.deadlines.store, config.max_entry) {
             Ok(store) => run(args, config, store, log).await,
-            Err(error) => refuse(&format!("--store (REDIS_URL): {error}")),
+            Err(error) => refuse(&format!("cannot start the store: {error}")),
         },
     }
 }
@@ -280,13 +280,11 @@ fn warn_of_scheme<S: Store>(config: &Config, store: &S) {
 /// Why a store that does not answer never will, if its URL has the wrong scheme.
 async fn scheme_fault<S: Store>(url: &StoreUrl, store: &S) -> Option<&'static str> {
     // Only TLS can be the wrong scheme; another URL costs no command.
-    let StoreUrl::Redis(url) = url else { return None };
-    if !url.starts_with("rediss:") {
-        return None;
-    }
+    let StoreUrl::Redis(redis) = url else { return None };
+    let address = redis.tls_address()?;
     match store.ttl(b"").await {
         Ok(_) => None,
-        Err(_) => proxy::wrong_scheme(url).await,
+        Err(_) => proxy::wrong_scheme(address).await,
     }
 }
 
@@ -294,14 +292,14 @@ async fn scheme_fault<S: Store>(url: &StoreUrl, store: &S) -> Option<&'static st
 async fn explain(config: &Config, asked: &Explain) -> ExitCode {
     /// A person at a terminal can wait longer than a client.
     const PATIENCE: Duration = Duration::from_secs(2);
-    let StoreUrl::Redis(url) = &config.store else {
+    let StoreUrl::Redis(redis) = &config.store else {
         return refuse(
             &"--store (REDIS_URL): explain needs Redis: a memory store belongs to the process that serves",
         );
     };
-    let store = match RedisStore::new(url, PATIENCE, config.max_entry) {
+    let store = match RedisStore::open(redis, PATIENCE, config.max_entry) {
         Ok(store) => store,
-        Err(error) => return refuse(&format!("--store (REDIS_URL): {error}")),
+        Err(error) => return refuse(&format!("cannot start the store: {error}")),
     };
     if let Some(fault) = scheme_fault(&config.store, &store).await {
         return refuse(&format!("--store (REDIS_URL): {fault}"));
@@ -313,16 +311,6 @@ async fn explain(config: &Config, asked: &Explain) -> ExitCode {
             Err(fault) => return refuse(&fault),
         };
     print(&explanation, asked.json)
-}
-
-/// Prints what is understood of settings that have no fault.
-fn check(config: &Config, asked: &Check) -> ExitCode {
-    if let StoreUrl::Redis(url) = &config.store
-        && let Err(error) = RedisStore::new(url, config.deadlines.store, config.max_entry)
-    {
-        return refuse(&format!("--store (REDIS_URL): {error}"));
-    }
-    print(&Summary::new(config), asked.json)
 }
 
 /// Says what a cache would bring, by access logs.

@@ -3,7 +3,8 @@
 //!
 //! The near cache is behind the store by no more than the time that an invalidation takes ([`crate::store`]):
 //! * A [`Ticket`] is taken before the store is read. A key that has changed since then is not kept.
-//! * Nothing is served while invalidations might not arrive, and everything is dropped once one may have been lost.
+//! * Nothing of a node is served while its invalidations might not arrive, and everything of it is dropped once one may
+//!   have been lost, or once one of its keys has moved to another node.
 //! * An entry ends when the store's own entry ends.
 
 use std::fmt;
@@ -18,7 +19,7 @@ use crate::key::{Key, PageId, VaryMarker};
 use crate::page::stored::StoredPage;
 use crate::policy::Rule;
 use crate::request::Question;
-use crate::store::{Certainty, Listener};
+use crate::store::{Certainty, Listener, NodeNumber};
 use crate::weight::{self, ByBytes, Weigh};
 
 /// Changes are counted for groups of keys. A change of another key in its group keeps a page out once; with this many
@@ -31,9 +32,9 @@ pub(crate) struct Near {
     hasher: RandomState,
     /// The number of changes in each group of keys.
     changes: Box<[AtomicU64]>,
-    /// The number of times that everything was dropped.
+    /// The number of times that everything of a node was dropped.
     emptied: AtomicU64,
-    /// Until when invalidations are certain to arrive.
+    /// Until when invalidations of each node are certain to arrive.
     certainty: Certainty,
 }
 
@@ -50,6 +51,7 @@ pub(crate) struct Ticket {
     group: usize,
     changes: u64,
     emptied: u64,
+    node: NodeNumber,
 }
 
 /// What a near cache holds.
@@ -58,7 +60,7 @@ pub(crate) struct NearState {
     /// Pages and markers.
     pub(crate) entries: usize,
     pub(crate) bytes: u64,
-    /// Whether changes are certain to arrive, so that pages are served.
+    /// Whether changes of a node are certain to arrive, so that its pages are served.
     pub(crate) is_certain: bool,
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct NearState {
 struct Timed {
     kept: Kept,
     until: Instant,
+    /// Where it was read.
+    node: NodeNumber,
 }
 
 impl Weigh for Timed {
@@ -85,7 +89,7 @@ impl Near {
             hasher: RandomState::new(),
             changes: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
             emptied: AtomicU64::new(0),
-            certainty: Certainty::default(),
+            certainty: Certainty::of(NodeNumber::COUNT),
         }
     }
 
@@ -110,30 +114,38 @@ impl Near {
     }
 
     fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
-        let timed = self.certainty.ask(now).then(|| self.kept.get(key))??;
-        (timed.until > now).then_some(timed.kept)
+        let timed = self.kept.get(key)?;
+        (self.certainty.ask(timed.node, now) && timed.until > now).then_some(timed.kept)
     }
 
     /// What it holds now.
     pub(crate) fn state(&self) -> NearState {
+        let now = Instant::now();
         NearState {
             entries: self.kept.len(),
             bytes: self.kept.weight(),
-            is_certain: self.certainty.is_certain(Instant::now()),
+            is_certain: (0..NodeNumber::COUNT).any(|node| self.certainty.is_certain(NodeNumber(node), now)),
         }
     }
 
-    /// The right to keep what will be read under a key. `None` while changes might not arrive.
-    pub(crate) fn ticket(&self, key: &[u8], now: Instant) -> Option<Ticket> {
+    /// The right to keep what will be read under a key. `None` while changes might not arrive. `node` says which node has the
+    /// key; it is called when the losses were counted, so that a move of the key since then is one more.
+    pub(crate) fn ticket(
+        &self,
+        key: &[u8],
+        now: Instant,
+        node: impl FnOnce() -> NodeNumber,
+    ) -> Option<Ticket> {
         let group = self.group(key);
-        let ticket = Ticket { group, changes: self.changes_of(group), emptied: self.emptied() };
-        self.certainty.is_certain(now).then_some(ticket)
+        let (changes, emptied) = (self.changes_of(group), self.emptied());
+        let node = node();
+        self.certainty.is_certain(node, now).then_some(Ticket { group, changes, emptied, node })
     }
 
     /// Keeps what was read under a key, unless the key may have changed since the ticket was taken.
     pub(crate) fn keep(&self, key: &Key, kept: Kept, until: Instant, ticket: Ticket) {
         // Inserted before the check: a change that arrives between the two finds the entry and removes it.
-        self.kept.insert(key.clone(), Timed { kept, until });
+        self.kept.insert(key.clone(), Timed { kept, until, node: ticket.node });
         if self.changes_of(ticket.group) != ticket.changes || self.emptied() != ticket.emptied {
             self.kept.remove(key);
         }
@@ -160,21 +172,21 @@ impl Listener for Near {
         self.kept.remove(key);
     }
 
-    /// Drops everything.
-    fn all_changed(&self) {
+    /// Drops everything that was read from a node.
+    fn all_changed(&self, node: NodeNumber) {
         self.emptied.fetch_add(1, Ordering::SeqCst);
-        self.kept.clear();
+        self.kept.retain(|_, timed| timed.node != node);
     }
 
-    /// Drops everything and turns the near cache off.
-    fn lost(&self) {
-        self.certainty.lose();
-        self.all_changed();
+    /// Drops everything that was read from a node, and serves nothing of it.
+    fn lost(&self, node: NodeNumber) {
+        self.certainty.lose(node);
+        self.all_changed(node);
     }
 
-    /// Turns the near cache on until then.
-    fn certain(&self, until: Instant) {
-        self.certainty.extend(until);
+    /// Serves what was read from a node until then.
+    fn certain(&self, node: NodeNumber, until: Instant) {
+        self.certainty.extend(node, until);
     }
 
     fn was_asked(&self) -> bool {
@@ -217,11 +229,17 @@ mod tests {
         Kept::Page(entry.into())
     }
 
+    const FIRST: NodeNumber = NodeNumber(0);
+
+    fn ticket(near: &Near, key: &Key, now: Instant) -> Option<Ticket> {
+        near.ticket(key.as_bytes(), now, || FIRST)
+    }
+
     /// A near cache that is on and holds a page under `a`.
     fn near(now: Instant) -> (Near, Key) {
         let (near, key) = (Near::new(1 << 20, 16 << 10), Key::new("a"));
-        near.certain(now + 2 * MINUTE);
-        near.keep(&key, page(10), now + MINUTE, near.ticket(key.as_bytes(), now).unwrap());
+        near.certain(FIRST, now + 2 * MINUTE);
+        near.keep(&key, page(10), now + MINUTE, ticket(&near, &key, now).unwrap());
         assert!(near.get(key.as_bytes(), now).is_some());
         (near, key)
     }
@@ -230,12 +248,12 @@ mod tests {
     fn a_changed_key_is_dropped_and_a_key_that_changes_during_its_read_is_not_kept() {
         let now = Instant::now();
         let (near, key) = near(now);
-        let early = near.ticket(key.as_bytes(), now).unwrap();
+        let early = ticket(&near, &key, now).unwrap();
         near.changed(b"a");
         assert!(near.get(key.as_bytes(), now).is_none());
         near.keep(&key, page(10), now + MINUTE, early);
         assert!(near.get(key.as_bytes(), now).is_none());
-        near.keep(&key, page(10), now + MINUTE, near.ticket(key.as_bytes(), now).unwrap());
+        near.keep(&key, page(10), now + MINUTE, ticket(&near, &key, now).unwrap());
         assert!(near.get(key.as_bytes(), now).is_some());
     }
 
@@ -244,10 +262,10 @@ mod tests {
         let now = Instant::now();
         let (near, key) = near(now);
         assert!(near.get(key.as_bytes(), now + MINUTE).is_none());
-        near.certain(now + Duration::from_secs(1));
+        near.certain(FIRST, now + Duration::from_secs(1));
         assert!(near.get(key.as_bytes(), now + Duration::from_secs(2)).is_none());
-        assert!(near.ticket(key.as_bytes(), now + Duration::from_secs(2)).is_none());
-        near.certain(now + MINUTE);
+        assert!(ticket(&near, &key, now + Duration::from_secs(2)).is_none());
+        near.certain(FIRST, now + MINUTE);
         assert!(
             near.get(key.as_bytes(), now + Duration::from_secs(2)).is_some(),
             "nothing was lost meanwhile"
@@ -258,13 +276,32 @@ mod tests {
     fn a_lost_feed_empties_the_near_cache_and_turns_it_off() {
         let now = Instant::now();
         let (near, key) = near(now);
-        let early = near.ticket(key.as_bytes(), now).unwrap();
-        near.lost();
-        assert!(near.ticket(key.as_bytes(), now).is_none());
-        near.certain(now + MINUTE);
+        let early = ticket(&near, &key, now).unwrap();
+        near.lost(FIRST);
+        assert!(ticket(&near, &key, now).is_none());
+        near.certain(FIRST, now + MINUTE);
         assert!(near.get(key.as_bytes(), now).is_none());
         near.keep(&key, page(10), now + MINUTE, early);
         assert!(near.get(key.as_bytes(), now).is_none(), "read before the loss");
+    }
+
+    #[test]
+    fn a_lost_node_takes_what_was_read_from_it_and_nothing_else() {
+        let now = Instant::now();
+        let (near, key) = near(now);
+        let (other, second) = (Key::new("b"), NodeNumber(1));
+        near.certain(second, now + MINUTE);
+        let from_second = |near: &Near| near.ticket(other.as_bytes(), now, || second);
+        near.keep(&other, page(10), now + MINUTE, from_second(&near).unwrap());
+        near.lost(FIRST);
+        assert!(near.get(key.as_bytes(), now).is_none() && near.get(other.as_bytes(), now).is_some());
+        // The key moves while it is read.
+        let early = from_second(&near).unwrap();
+        near.lost(second);
+        near.certain(second, now + MINUTE);
+        near.keep(&other, page(10), now + MINUTE, early);
+        assert!(near.get(other.as_bytes(), now).is_none());
+        assert!(near.ticket(b"c", now, || NodeNumber(u16::MAX)).is_none(), "more nodes than are counted");
     }
 
     #[test]
@@ -273,7 +310,7 @@ mod tests {
         let (near, _) = near(now);
         for number in 0..1000 {
             let key = Key::new(number.to_string());
-            near.keep(&key, page(10_000), now + MINUTE, near.ticket(key.as_bytes(), now).unwrap());
+            near.keep(&key, page(10_000), now + MINUTE, ticket(&near, &key, now).unwrap());
         }
         assert!(near.kept.weight() <= 1 << 20, "{near:?}");
         assert!(near.kept.len() > 50, "{near:?}");

@@ -17,20 +17,20 @@ use crate::key::Key;
 use crate::purge::{LoggedPurge, Purge, PurgeId};
 
 pub(crate) use feed::Certainty;
-pub use feed::Listener;
+pub use feed::{Listener, NodeNumber};
 pub use log_copy::{LogCopy, PurgeLogSettings};
 pub(crate) use marks::Verdict;
 pub use memory::MemoryStore;
-pub use redis::RedisStore;
+pub use redis::{RedisKind, RedisOptions, RedisSettings, RedisStore};
 
 /// Everything that a proxy needs from a store. Each operation ends within the store's own deadline.
 pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
     /// Connects the calling worker, if the store has connections, so that the first request does not wait for it.
     fn connect(&self) -> impl Future<Output = ()> + Send;
 
-    /// Tries each command that the proxy needs on a key under this prefix, changing nothing, and returns what the store has
+    /// Tries each command that the proxy needs on a key under each of these prefixes, changing nothing, and returns what the store has
     /// refused so far.
-    fn refusals(&self, _prefix: &[u8]) -> impl Future<Output = Vec<RefusedCommand>> + Send {
+    fn refusals(&self, _prefixes: &[Vec<u8>]) -> impl Future<Output = Vec<RefusedCommand>> + Send {
         async { Vec::new() }
     }
 
@@ -38,6 +38,22 @@ pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
     fn is_up(&self) -> bool {
         true
     }
+
+    /// Its nodes, as far as they are known.
+    fn nodes(&self) -> Vec<NodeState> {
+        Vec::new()
+    }
+}
+
+/// A node of a store, for operators.
+#[derive(Clone, Debug)]
+pub struct NodeState {
+    /// Where it is.
+    pub address: String,
+    /// `primary` or `replica`.
+    pub role: &'static str,
+    /// Whether it answers, as far as is known.
+    pub is_up: bool,
 }
 
 /// A command that a store refuses.
@@ -114,16 +130,21 @@ pub trait Locks: Send + Sync {
 
 /// The changes of a store as they happen.
 pub trait Feed: Send + Sync {
-    /// From now on reports changes of all keys with this prefix to the listeners. Returns whether the store can report
+    /// From now on reports changes of all keys with one of these prefixes to the listeners. Returns whether the store can report
     /// changes. A store belongs to one proxy, so only the first call has an effect.
-    fn follow(&self, prefix: &[u8], listeners: Vec<Arc<dyn Listener>>) -> bool;
+    fn follow(&self, prefixes: &[Vec<u8>], listeners: Vec<Arc<dyn Listener>>) -> bool;
+
+    /// The node that has a key now. When another gets it, the listeners hear that this one is lost.
+    fn node_of(&self, _key: &[u8]) -> NodeNumber {
+        NodeNumber::default()
+    }
 }
 
 /// What was purged, in order, for every proxy that shares the store.
 pub trait PurgeLog: Send + Sync {
     /// The copy of the log, which is up to date from now on. A store belongs to one proxy, so only the first call has an
     /// effect.
-    fn follow_log(&self, prefix: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy>;
+    fn follow_log(&self, prefixes: &[Vec<u8>], settings: PurgeLogSettings) -> Arc<LogCopy>;
 
     /// Appends a purge, which also comes into the copy. Waits until so many replicas have it. `now` counts where the store
     /// has no clock.

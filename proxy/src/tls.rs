@@ -50,6 +50,12 @@ impl TlsClient {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
     }
 
+    /// The same for a server of another name or address.
+    pub(crate) fn named(&self, server: &str) -> io::Result<Self> {
+        let name = ServerName::try_from(server.to_owned()).map_err(io::Error::other)?;
+        Ok(Self { connector: self.connector.clone(), name })
+    }
+
     /// Makes TLS of a connection.
     pub(crate) async fn connect(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.connector.connect(self.name.clone(), stream).await

@@ -154,7 +154,7 @@ impl<S: Store> Proxy<S> {
     pub(crate) fn with_settings(&self, config: &Config, site: Site, has_same_origins: bool) -> Self {
         if is_for_fleet(config) {
             // Has no effect on a store that is followed already.
-            self.store.follow(&config.keys.prefix(), vec![self.waiters.clone()]);
+            self.store.follow(&config.keys.prefixes(), vec![self.waiters.clone()]);
         }
         Self {
             policy: Policy::new(config.rules.clone(), config.max_entry),
@@ -187,7 +187,7 @@ impl<S: Store> Proxy<S> {
 
     /// Tries each command that the proxy needs of the store. The store warns of those that it refuses.
     pub async fn check_store(&self) {
-        self.store.refusals(&self.keys.prefix()).await;
+        self.store.refusals(&self.keys.prefixes()).await;
     }
 
     /// Waits for the fills under way: even if their clients left, later requests need the pages.
@@ -234,7 +234,7 @@ fn memory(config: &Config) -> u64 {
 
 /// Follows the purge log, if anybody can purge.
 fn follow_log<S: Store>(store: &S, config: &Config, writes: bool) -> Option<Arc<LogCopy>> {
-    config.purges().then(|| store.follow_log(&config.keys.prefix(), log_settings(config, writes)))
+    config.purges().then(|| store.follow_log(&config.keys.prefixes(), log_settings(config, writes)))
 }
 
 /// The purge log is beside the pages.
@@ -242,7 +242,8 @@ fn log_settings(config: &Config, writes: bool) -> PurgeLogSettings {
     /// For the time between two epochs, and for clocks.
     const RESERVE: Duration = Duration::from_secs(120);
     let longest = config.rules.iter().map(Rule::keep).max().unwrap_or_default();
-    let key = Key::new([&config.keys.prefix()[..], b"purges"].concat());
+    let prefix = config.keys.prefixes().swap_remove(0);
+    let key = Key::new([&prefix[..], b"purges"].concat());
     PurgeLogSettings { key, horizon: longest + RESERVE, writes }
 }
 
@@ -254,7 +255,7 @@ fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Optio
     }
     let mut listeners: Vec<Arc<dyn Listener>> = vec![waiters.clone()];
     listeners.extend(near.clone().map(|near| near as Arc<dyn Listener>));
-    let follows = store.follow(&config.keys.prefix(), listeners);
+    let follows = store.follow(&config.keys.prefixes(), listeners);
     near.filter(|_| follows)
 }
 

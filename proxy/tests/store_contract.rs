@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use proxy::{Feed as _, Key, Listener, Locks as _, MemoryStore, RedisStore, Store, Values as _, Write};
-use stack::Redis;
+use proxy::{
+    Feed as _, Key, Listener, Locks as _, MemoryStore, NodeNumber, RedisStore, Store, Values as _, Write,
+};
+use stack::{Brand, Cluster, Redis, Watched};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -46,7 +48,10 @@ impl Subject for Memory {
     }
 }
 
-struct InRedis(Redis, RedisStore);
+/// Runs a command of `redis-cli` on the store's database.
+type Cli = Box<dyn Fn(&[&str]) -> String + Send + Sync>;
+
+struct InRedis(Cli, RedisStore);
 
 impl Subject for InRedis {
     type Store = RedisStore;
@@ -58,9 +63,9 @@ impl Subject for InRedis {
     /// Redis has a clock of its own: what would end by then is made to end now.
     async fn let_pass(&self, time: Duration) {
         for key in ["a", "b"] {
-            let left: i64 = self.0.cli(&["PTTL", key]).unwrap().parse().unwrap();
+            let left: i64 = (self.0)(&["PTTL", key]).parse().unwrap();
             let left = left - i64::try_from(time.as_millis()).unwrap();
-            self.0.cli(&["PEXPIRE", key, &left.to_string()]).unwrap();
+            (self.0)(&["PEXPIRE", key, &left.to_string()]);
         }
     }
 }
@@ -141,7 +146,149 @@ async fn the_memory_store_keeps_the_contract() {
 async fn the_redis_store_keeps_the_contract() {
     let redis = Redis::start().unwrap();
     let store = RedisStore::new(&redis.url(), PATIENCE, 1 << 20).unwrap();
-    keeps_the_contract(InRedis(redis, store)).await;
+    keeps_the_contract(InRedis(Box::new(move |words| redis.cli(words).unwrap()), store)).await;
+}
+
+#[tokio::test]
+async fn the_redis_store_keeps_the_contract_with_sentinels() {
+    let watched = Watched::start(Brand::chosen()).unwrap();
+    let store = RedisStore::new(&watched.url(), PATIENCE, 1 << 20).unwrap();
+    keeps_the_contract(InRedis(Box::new(move |words| watched.servers[0].cli(words).unwrap()), store)).await;
+}
+
+#[tokio::test]
+async fn the_redis_store_keeps_the_contract_on_a_cluster() {
+    let cluster = Cluster::start(Brand::chosen(), 3, 0).unwrap();
+    let store = RedisStore::new(&cluster.url(), PATIENCE, 1 << 20).unwrap();
+    keeps_the_contract(InRedis(Box::new(move |words| cluster.cli(words).unwrap()), store)).await;
+}
+
+/// Both keys are in one slot, which moves from one node to another while they are read and written.
+#[tokio::test]
+async fn keys_of_a_slot_that_moves_are_found_on_either_side() {
+    let cluster = Cluster::start(Brand::chosen(), 3, 0).unwrap();
+    let store = RedisStore::new(&cluster.url(), PATIENCE, 1 << 20).unwrap();
+    let told = Arc::new(Told(Notify::new()));
+    assert!(store.follow(&[b"a".to_vec(), b"{a}".to_vec()], vec![told.clone()]));
+    let (first, second) = (key("a"), key("{a}.1"));
+    store.put(vec![set("a", b"1"), set("{a}.1", b"2")], MINUTE).await.unwrap();
+    let both = [Some("1".into()), Some("2".into())];
+    let move_ = SlotMove::begin(&cluster, "a");
+    // Of two keys on two sides, each is asked for by itself.
+    move_.migrate("{a}.1");
+    assert_eq!(store.get([first.as_bytes(), second.as_bytes()]).await.unwrap(), both);
+    assert!(store.claim(&key("{a}.lease"), &"ours".into(), MINUTE).await.unwrap(), "on the new side");
+    store.put(vec![set("{a}.1", b"3")], MINUTE).await.unwrap();
+    move_.migrate("a");
+    assert_eq!(store.get([first.as_bytes()]).await.unwrap(), [Some("1".into())]);
+    move_.end();
+    assert_eq!(
+        store.get([first.as_bytes(), second.as_bytes()]).await.unwrap(),
+        [Some("1".into()), Some("3".into())]
+    );
+    assert!(store.release(&key("{a}.lease"), &"ours".into()).await.unwrap());
+    // A change on the new side is heard of.
+    let heard = async {
+        loop {
+            cluster.cli(&["SET", "a", "4"]).unwrap();
+            if timeout(Duration::from_millis(100), told.0.notified()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("the new node's changes are heard of");
+}
+
+/// A slot on its way between two nodes.
+struct SlotMove<'a> {
+    cluster: &'a Cluster,
+    slot: String,
+    from: &'a Redis,
+    to: &'a Redis,
+}
+
+impl<'a> SlotMove<'a> {
+    /// Begins to move the slot of a key to the next node.
+    fn begin(cluster: &'a Cluster, key: &str) -> Self {
+        let owner = cluster.owner(key).unwrap();
+        let (from, to) = (&cluster.nodes[owner], &cluster.nodes[(owner + 1) % cluster.nodes.len()]);
+        let slot = from.cli(&["CLUSTER", "KEYSLOT", key]).unwrap();
+        let id = |node: &Redis| node.cli(&["CLUSTER", "MYID"]).unwrap();
+        to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]).unwrap();
+        from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]).unwrap();
+        Self { cluster, slot, from, to }
+    }
+
+    fn migrate(&self, key: &str) {
+        self.from.cli(&["MIGRATE", "127.0.0.1", &self.to.port().to_string(), key, "0", "1000"]).unwrap();
+    }
+
+    fn end(&self) {
+        let id = self.to.cli(&["CLUSTER", "MYID"]).unwrap();
+        for node in [self.to, self.from].into_iter().chain(&self.cluster.nodes) {
+            node.cli(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &id]).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_costs_its_keys_alone_and_its_replica_takes_over() {
+    let mut cluster = Cluster::start(Brand::chosen(), 3, 1).unwrap();
+    let store = RedisStore::new(&cluster.url(), Duration::from_millis(250), 1 << 20).unwrap();
+    let lost = cluster.owner("a").unwrap();
+    let other =
+        (0..).map(|number| format!("k{number}")).find(|name| cluster.owner(name) != Some(lost)).unwrap();
+    let put = async |name: &str| store.put(vec![set(name, b"1")], MINUTE).await;
+    let written = async {
+        while put("a").await.is_err() || put(&other).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        while cluster.nodes[lost].cli(&["WAIT", "1", "100"]).unwrap() != "1" {}
+    };
+    timeout(PATIENCE, written).await.expect("the cluster is known in time");
+    cluster.nodes[lost].stop();
+    let back = async {
+        let mut tries = 0;
+        while store.get([key("a").as_bytes()]).await.is_err() {
+            assert_eq!(store.get([key(&other).as_bytes()]).await.unwrap(), [Some("1".into())]);
+            tries += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(tries > 0, "the node was not missed");
+    };
+    timeout(PATIENCE, back).await.expect("the replica serves");
+    assert_eq!(store.get([key("a").as_bytes()]).await.unwrap(), [Some("1".into())]);
+}
+
+#[tokio::test]
+async fn a_new_master_is_used_at_once_and_an_old_one_no_more() {
+    let watched = Watched::start(Brand::chosen()).unwrap();
+    let store = RedisStore::new(&watched.url(), PATIENCE, 1 << 20).unwrap();
+    let told = Arc::new(Told(Notify::new()));
+    assert!(store.follow(&[b"a".to_vec()], vec![told.clone()]));
+    store.put(vec![set("a", b"1")], MINUTE).await.unwrap();
+    watched.fail_over().unwrap();
+    let moved = async {
+        while watched.master() != Some(1) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // The old master says OK for some seconds more.
+        let marked = || watched.servers[1].cli(&["GET", "mark"]).unwrap();
+        while marked() != "1" {
+            let _ = store.put(vec![set("mark", b"1")], MINUTE).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, moved).await.expect("writes go to the new master");
+    let heard = async {
+        loop {
+            watched.servers[1].cli(&["SET", "a", "2"]).unwrap();
+            if timeout(Duration::from_millis(100), told.0.notified()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("the new master's changes are heard of");
 }
 
 #[tokio::test]
@@ -178,7 +325,7 @@ impl Listener for Told {
         }
     }
 
-    fn all_changed(&self) {
+    fn all_changed(&self, _: NodeNumber) {
         self.0.notify_one();
     }
 }
@@ -188,7 +335,7 @@ async fn a_listener_hears_of_each_change_in_redis() {
     let mut redis = Redis::start().unwrap();
     let store = RedisStore::new(&redis.url(), PATIENCE, 1 << 20).unwrap();
     let told = Arc::new(Told(Notify::new()));
-    assert!(store.follow(b"a", vec![told.clone()]));
+    assert!(store.follow(&[b"a".to_vec()], vec![told.clone()]));
     followed(&redis, &told).await;
     let changes: [&[&str]; 5] = [
         &["SETEX", "a", "60", "1"],

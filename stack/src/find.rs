@@ -51,6 +51,19 @@ pub(super) const REDIS: Package = Package {
     },
 };
 
+/// Debian 12 has no package of it; the folder of its programs may be in PATH.
+pub(super) const VALKEY: Package = Package {
+    name: "Valkey",
+    programs: &["valkey-server", "valkey-cli"],
+    folders: &["/usr/local/bin", "/opt/homebrew/opt/valkey/bin", "/usr/local/opt/valkey/bin"],
+    debian: "valkey-server",
+    command: if cfg!(target_os = "macos") {
+        "brew install valkey"
+    } else {
+        "sudo apt-get install valkey-server valkey-tools"
+    },
+};
+
 impl Package {
     /// The folder of its programs, which are installed if they are missing and that is allowed.
     pub(super) fn folder(&self) -> Result<PathBuf, StackError> {

@@ -2,19 +2,23 @@
 //!
 //! Each server runs on a free port in its own folder. Nothing is left behind, however this process ends: see [`Program`].
 
+mod cluster;
 mod find;
 mod guard;
 mod postgres;
 mod redis;
+mod sentinel;
 
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+pub use cluster::Cluster;
 pub use guard::{Launch, Program};
 pub use postgres::Postgres;
-pub use redis::Redis;
+pub use redis::{Brand, Redis};
+pub use sentinel::Watched;
 
 /// Why a part of the stack could not be started or used.
 #[derive(Debug, thiserror::Error)]

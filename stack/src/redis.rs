@@ -1,26 +1,69 @@
-//! A private Redis.
+//! A private Redis, or a Valkey, which is tried as Redis is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::find::REDIS;
+use super::find::{Package, REDIS, VALKEY};
 use super::{Launch, Program, StackError, free_port, new_folder, wait_until_ready};
+
+/// Which programs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brand {
+    /// `redis-server`.
+    Redis,
+    /// `valkey-server`.
+    Valkey,
+}
+
+impl Brand {
+    /// Valkey if `CACHEPAGE_TEST_BRAND` says `valkey`, else Redis.
+    pub fn chosen() -> Self {
+        match std::env::var_os("CACHEPAGE_TEST_BRAND").is_some_and(|brand| brand == "valkey") {
+            true => Self::Valkey,
+            false => Self::Redis,
+        }
+    }
+
+    fn package(self) -> &'static Package {
+        match self {
+            Self::Redis => &REDIS,
+            Self::Valkey => &VALKEY,
+        }
+    }
+
+    /// The path of one of its programs: `server` or `cli`.
+    pub(super) fn program(self, name: &str) -> Result<PathBuf, StackError> {
+        let brand = match self {
+            Self::Redis => "redis",
+            Self::Valkey => "valkey",
+        };
+        Ok(self.package().folder()?.join(format!("{brand}-{name}")))
+    }
+}
 
 /// A private server. It is ended and removed when this is dropped or this process ends.
 #[derive(Debug)]
 pub struct Redis {
     program: Program,
-    programs: PathBuf,
+    brand: Brand,
     port: u16,
+    options: Vec<String>,
 }
 
 impl Redis {
-    /// Starts an empty server on a free port.
+    /// Starts an empty server of the chosen brand on a free port.
     pub fn start() -> Result<Self, StackError> {
-        let programs = REDIS.folder()?;
-        let port = free_port()?;
-        let program = launch(&programs, port)?;
-        Ok(Self { program, programs, port })
+        Self::start_as(Brand::chosen(), &[])
+    }
+
+    /// Starts an empty server of this brand, with further options.
+    pub fn start_as(brand: Brand, options: &[&str]) -> Result<Self, StackError> {
+        Self::start_at(free_port()?, brand, options)
+    }
+
+    pub(super) fn start_at(port: u16, brand: Brand, options: &[&str]) -> Result<Self, StackError> {
+        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+        Ok(Self { program: launch(brand, port, &options)?, brand, port, options })
     }
 
     /// Whether the programs are installed; installs them if that is allowed.
@@ -31,7 +74,7 @@ impl Redis {
     /// Ends the server, if it still runs, and starts an empty one on the same port.
     pub fn restart(&mut self) -> Result<(), StackError> {
         self.program.stop();
-        self.program = launch(&self.programs, self.port)?;
+        self.program = launch(self.brand, self.port, &self.options)?;
         Ok(())
     }
 
@@ -60,35 +103,55 @@ impl Redis {
         &mut self.program
     }
 
-    /// Runs `redis-cli` on database 1 and returns its raw output.
+    /// Runs `redis-cli` on database 1, or on the only one of a cluster's node, and returns its raw output.
     pub fn cli(&self, args: &[&str]) -> Result<String, StackError> {
-        cli(&self.programs, self.port, args)
+        let database =
+            if self.options.iter().any(|option| option == "--cluster-enabled") { "0" } else { "1" };
+        cli(self.brand, &["-p", &self.port.to_string(), "-n", database, "--raw"], args)
     }
 
     /// The path of `redis-cli`.
     pub fn cli_program(&self) -> PathBuf {
-        self.programs.join("redis-cli")
+        self.brand.program("cli").unwrap_or_else(|_| PathBuf::from("redis-cli"))
     }
 }
 
-fn launch(programs: &std::path::Path, port: u16) -> Result<Program, StackError> {
+fn launch(brand: Brand, port: u16, options: &[String]) -> Result<Program, StackError> {
     let folder = new_folder()?;
     let port_text = port.to_string();
-    let mut program = Launch::new("Redis", &programs.join("redis-server"), &folder.join("redis.log"))
+    let mut program = Launch::new("Redis", &brand.program("server")?, &folder.join("redis.log"))
         .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
         .args([folder.as_os_str()])
+        .args(options)
         .folder(&folder)
         .start()?;
-    wait_until_ready(&mut program, || cli(programs, port, &["PING"]).is_ok_and(|answer| answer == "PONG"))?;
+    wait_until_ready(&mut program, || is_ready(brand, port))?;
     Ok(program)
 }
 
-fn cli(programs: &std::path::Path, port: u16, args: &[&str]) -> Result<String, StackError> {
-    let port = port.to_string();
-    let output = Command::new(programs.join("redis-cli"))
-        .args(["-p", &port, "-n", "1", "--raw"])
-        .args(args)
-        .output()?;
+/// Starts a program of this brand from a file of settings in a folder that is removed with it.
+pub(super) fn launch_from(
+    brand: Brand,
+    folder: &Path,
+    file: &Path,
+    port: u16,
+) -> Result<Program, StackError> {
+    let mut program = Launch::new("Sentinel", &brand.program("server")?, &folder.join("sentinel.log"))
+        .args([file.as_os_str()])
+        .args(["--sentinel"])
+        .folder(folder)
+        .start()?;
+    wait_until_ready(&mut program, || is_ready(brand, port))?;
+    Ok(program)
+}
+
+fn is_ready(brand: Brand, port: u16) -> bool {
+    cli(brand, &["-p", &port.to_string(), "--raw"], &["PING"]).is_ok_and(|answer| answer == "PONG")
+}
+
+/// Runs the client program and returns its output.
+pub(super) fn cli(brand: Brand, options: &[&str], args: &[&str]) -> Result<String, StackError> {
+    let output = Command::new(brand.program("cli")?).args(options).args(args).output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned();
     if output.status.success() {
         return Ok(text(&output.stdout));

@@ -110,7 +110,13 @@ fn purges(report: &Report, text: &mut Text) {
 
 /// The store, the near cache, the flights and the origin.
 fn parts(report: &Report, text: &mut Text) {
-    text.gauge("cachepage_store_up", "Whether the store answers.", u8::from(report.store_is_up));
+    let up = text.family("cachepage_store_up", GAUGE, "Whether the store answers, or each of its nodes.");
+    if report.nodes.is_empty() {
+        text.sample(up, &[], u8::from(report.store_is_up));
+    }
+    for node in report.nodes.iter().filter(|node| node.role == "primary") {
+        text.sample(up, &[("node", node.address.as_str())], u8::from(node.is_up));
+    }
     let near = report.near.unwrap_or_default();
     text.gauge("cachepage_near_entries", "Pages and markers in the near cache.", near.entries);
     text.gauge("cachepage_near_bytes", "Bytes that the near cache takes.", near.bytes);
@@ -252,6 +258,7 @@ mod tests {
             totals: Totals { requests, ..Totals::default() },
             rules: vec![rule(), rule()],
             store_is_up: true,
+            nodes: Vec::new(),
             near: None,
             flights: 0,
             purges: Default::default(),

@@ -8,6 +8,7 @@ use super::view::View;
 use crate::config::StoreUrl;
 use crate::counts::BOUNDS;
 use crate::status::Outcome;
+use crate::store::RedisKind;
 use crate::way::{Report, now};
 
 pub(super) fn json(view: &View, workers: usize) -> Value {
@@ -65,16 +66,17 @@ fn durations(report: &Report) -> Value {
 fn store(report: &Report, store: &StoreUrl) -> Value {
     let kind = match store {
         StoreUrl::Memory => "memory",
-        StoreUrl::Redis(_) => "redis",
+        StoreUrl::Redis(redis) => match redis.kind() {
+            RedisKind::Alone => "redis",
+            RedisKind::Sentinel(_) => "sentinel",
+            RedisKind::Cluster => "cluster",
+        },
     };
-    let node = match store {
-        StoreUrl::Memory => None,
-        // Without its password.
-        redis @ StoreUrl::Redis(_) => {
-            Some(json!({ "address": redis.to_string(), "role": "primary", "up": report.store_is_up }))
-        }
-    };
-    json!({ "kind": kind, "nodes": node.into_iter().collect::<Vec<_>>() })
+    let nodes = report
+        .nodes
+        .iter()
+        .map(|node| json!({ "address": node.address, "role": node.role, "up": node.is_up }));
+    json!({ "kind": kind, "nodes": nodes.collect::<Vec<_>>() })
 }
 
 fn time(time: SystemTime) -> String {

@@ -3,23 +3,34 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use bb8_redis::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, parse_redis_url};
 use ipnet::{IpNet, Ipv4Net};
 use server::ListenAddress;
 
 use super::parse::members;
+use crate::key::Placement;
 use crate::origin::OriginUrl;
 use crate::request::site::Site;
+use crate::store::{RedisKind, RedisSettings};
 
 pub(super) const DEFAULT_STORE: &str = "redis://127.0.0.1:6379/1";
 
 /// Where pages are kept.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum StoreUrl {
     /// In this process.
     Memory,
-    /// In Redis, at this URL.
-    Redis(String),
+    /// In Redis.
+    Redis(Box<RedisSettings>),
+}
+
+impl StoreUrl {
+    /// Where the variants of a page lie.
+    pub(super) fn placement(&self) -> Placement {
+        match self {
+            Self::Redis(redis) if *redis.kind() == RedisKind::Cluster => Placement::OneSlot,
+            _ => Placement::Anywhere,
+        }
+    }
 }
 
 /// An address and port, or the file of a Unix socket.
@@ -45,53 +56,11 @@ pub(super) fn origin(text: &str) -> Result<OriginUrl, String> {
     })
 }
 
-/// The URL may hold a password and is not repeated.
 pub(super) fn store(text: &str) -> Result<StoreUrl, String> {
-    if text == "memory" {
-        return Ok(StoreUrl::Memory);
+    match text {
+        "memory" => Ok(StoreUrl::Memory),
+        url => url.parse().map(|redis| StoreUrl::Redis(Box::new(redis))),
     }
-    let is_printed = |byte: u8| byte.is_ascii_graphic();
-    let info =
-        text.into_connection_info().ok().filter(|_| text.bytes().all(is_printed)).ok_or_else(|| {
-            format!(
-                "neither memory nor a Redis URL like {DEFAULT_STORE}, rediss://HOST:PORT/DATABASE or \
-             unix:///FILE?db=DATABASE; ports go from 1 to 65535, and special characters are percent-encoded"
-            )
-        })?;
-    check_store(text, &info)?;
-    Ok(StoreUrl::Redis(text.to_owned()))
-}
-
-/// Refuses what the client of Redis would ignore, or find out at the first connection only.
-fn check_store(text: &str, info: &ConnectionInfo) -> Result<(), String> {
-    let Some(url) = parse_redis_url(text) else { return Ok(()) };
-    let known: &[&str] = match info.addr() {
-        ConnectionAddr::Unix(path) => {
-            super::parse::socket(&path.to_string_lossy())?;
-            &["db", "user", "pass", "protocol"]
-        }
-        ConnectionAddr::Tcp(_, 0) | ConnectionAddr::TcpTls { port: 0, .. } => {
-            return Err("the port must be a number from 1 to 65535".to_owned());
-        }
-        _ => &["protocol"],
-    };
-    if let Some((name, _)) = url.query_pairs().find(|(name, _)| !known.contains(&&**name)) {
-        return Err(format!("{name:?} is not known in the query; these are: {}", known.join(", ")));
-    }
-    if url.fragment().is_some() {
-        return Err(
-            "nothing may follow #, which is %23 in a password; certificates are always verified".to_owned()
-        );
-    }
-    if info.redis_settings().db() < 0 {
-        return Err("the database must be a number like 1".to_owned());
-    }
-    if !url.username().is_empty() && url.password().is_none() {
-        return Err(
-            "a user without a password; a password alone is written redis://:PASSWORD@HOST".to_owned()
-        );
-    }
-    Ok(())
 }
 
 pub(super) fn site(text: &str) -> Result<Option<Site>, String> {
@@ -124,13 +93,10 @@ fn in_ipv4(network: IpNet) -> Option<Ipv4Net> {
 }
 
 impl fmt::Display for StoreUrl {
-    /// The URL without user, password and query, fit for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Redis(url) = self else { return f.write_str("memory") };
-        let url = url.split('?').next().unwrap_or_default();
-        match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, address))) => write!(f, "{scheme}://{address}"),
-            _ => f.write_str(url),
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Redis(redis) => fmt::Display::fmt(redis, f),
         }
     }
 }
@@ -178,12 +144,16 @@ mod tests {
             "rediss://host:6380/1",
             "redis://host?protocol=resp3",
             "unix:///run/redis.sock?db=1&pass=secret",
+            "redis-sentinel://s1:26379,s2/mymaster",
+            "redis-cluster://h1:7000,h2",
+            "rediss-cluster://user:p%23ss@h1,[::1]:7000/",
+            "rediss-sentinel://user:p%23ss@s1,[::1],[::1]:26380/my.master-1/15",
         ] {
             assert!(store(good).is_ok(), "{good}: {:?}", store(good));
         }
         for (fault, bad) in [
             (
-                "neither memory nor a Redis URL",
+                "neither memory nor a URL",
                 &[
                     "",
                     "Memory",
@@ -201,8 +171,20 @@ mod tests {
                     "unix://run/redis.sock",
                     "rediss://host#x",
                     "redis://host/99999999999999999999",
+                    "redis-sentinel://s1",
+                    "redis-sentinel://s1/",
+                    "redis-sentinel://s1,/name",
+                    "redis-sentinel://s1/name/x",
+                    "redis-sentinel://s1/name?a=b",
+                    "redis-sentinel://s1:x/name",
+                    "unix-sentinel://s1/name",
+                    "redis-cluster://",
+                    "redis-cluster://h1,,h2",
+                    "redis-other://h1",
                 ][..],
             ),
+            ("has no databases", &["redis-cluster://h1,h2/1", "redis-cluster://h1/1"]),
+            ("is not known in the query", &["redis-cluster://h1?a=b"]),
             ("from 1 to 65535", &["redis://host:0", "rediss://host:0/1"]),
             (
                 "is not known in the query",
@@ -210,7 +192,6 @@ mod tests {
             ),
             ("which is %23", &["redis://host#x", "rediss://host/1#insecure"]),
             ("must be a number", &["redis://host/-1", "unix:///a?db=-1"]),
-            ("a user without a password", &["redis://secret@host"]),
             ("is a folder", &["unix:///run/"]),
         ] {
             for bad in bad {
@@ -225,6 +206,7 @@ mod tests {
         for (url, shown) in [
             ("redis://user:secret@host:1/2", "redis://host:1/2"),
             ("rediss://:secret@host/1?protocol=resp3", "rediss://host/1"),
+            ("redis-sentinel://u:secret@s1,s2/name/1", "redis-sentinel://s1,s2/name/1"),
             ("unix:///run/redis.sock?db=1&pass=secret", "unix:///run/redis.sock"),
         ] {
             let store = store(url).unwrap();

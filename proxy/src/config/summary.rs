@@ -46,7 +46,7 @@ impl Summary {
             listen: listen.join(", "),
             origin: config.origins.to_string(),
             store: config.store.to_string(),
-            keys: if matches!(config.keys, Keys::Path) { "path" } else { "django" },
+            keys: if matches!(config.keys, Keys::Path(_)) { "path" } else { "django" },
             site: config.site.as_ref().map(|site| site.as_str().to_owned()),
             near: config.near,
             admin: config.admin.as_ref().map(|admin| admin.listen.to_string()),

@@ -17,7 +17,7 @@ use md5::{Digest as _, Md5};
 use quick_cache::unsync::Cache;
 use smallvec::SmallVec;
 
-use super::sha256_hex;
+use super::{Placement, sha256_hex};
 use crate::policy::{Authorization, CachePolicy, Rule, VaryList, has_authorization, selecting_value};
 use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request::site::Site;
@@ -90,11 +90,16 @@ pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> KeyTex
     key
 }
 
-/// The key of a variant of the page with this key.
-pub(super) fn variant_key(base: &[u8], selection: &Selection) -> KeyText {
+/// The key of a variant of the page with this key. In braces, the page's key alone determines the slot: they are the first
+/// of the variant's key, and those of a path come after them.
+pub(super) fn variant_key(base: &[u8], selection: &Selection, placement: Placement) -> KeyText {
     let digest = selection.digests().md5;
-    let mut key = KeyText::from_slice(&base[..base.len().saturating_sub(digest.len())]);
-    key.extend_from_slice(&digest);
+    let parts = match placement {
+        Placement::Anywhere => [b"", &base[..base.len().saturating_sub(digest.len())], b"", &digest[..]],
+        Placement::OneSlot => [&b"{"[..], base, b"}.", &digest[..]],
+    };
+    let mut key = KeyText::new();
+    parts.iter().for_each(|part| key.extend_from_slice(part));
     key
 }
 
@@ -367,6 +372,18 @@ mod tests {
             map.append(*name, HeaderValue::from_static(value));
         }
         Selection::default().variant(&marker, Lines::Map(&map), &rule()).as_bytes().to_vec()
+    }
+
+    #[test]
+    fn a_variant_lies_beside_its_page_or_in_the_same_slot() {
+        let (base, digest) = (format!("a.{}", "0".repeat(32)), "d41d8cd98f00b204e9800998ecf8427e");
+        for (placement, expected) in [
+            (Placement::Anywhere, format!("a.{digest}")),
+            (Placement::OneSlot, format!("{{{base}}}.{digest}")),
+        ] {
+            let key = variant_key(base.as_bytes(), &Selection::default(), placement);
+            assert_eq!(String::from_utf8_lossy(&key), expected);
+        }
     }
 
     #[test]

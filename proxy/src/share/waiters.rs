@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::key::Key;
-use crate::store::Listener;
+use crate::store::{Listener, NodeNumber};
 
 /// A change of any key in its group wakes a waiter. This costs a needless read now and then, and leaves nothing to clean
 /// up.
@@ -39,7 +39,7 @@ impl Listener for Waiters {
         self.group(key).notify_waiters();
     }
 
-    fn all_changed(&self) {
+    fn all_changed(&self, _: NodeNumber) {
         self.groups.iter().for_each(|group| group.notify_waiters());
     }
 }
@@ -67,7 +67,7 @@ mod tests {
         // A waiter may share the group of the key that changed.
         assert!(woken.count() < 5, "all are woken by the change of another key");
         let mut all = pin!(waiters.changed(&Key::new("a7")));
-        waiters.all_changed();
+        waiters.all_changed(NodeNumber::default());
         assert!(all.as_mut().poll(&mut cx).is_ready());
     }
 }

@@ -2,28 +2,37 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::LogCopy;
 
+/// A node of a store, which reports the changes of its keys. A store that is not divided is the first node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeNumber(pub(crate) u16);
+
+impl NodeNumber {
+    /// A cluster has at most 1,000 nodes. Numbers beyond this are those of no node.
+    pub(crate) const COUNT: u16 = 1024;
+}
+
 /// Receives the changes of a store.
 pub trait Listener: Send + Sync {
     /// A key has changed.
     fn changed(&self, key: &[u8]);
 
-    /// Any key may have changed.
-    fn all_changed(&self);
+    /// Any key of a node may have changed.
+    fn all_changed(&self, node: NodeNumber);
 
-    /// Changes no longer arrive, and some may have been missed.
-    fn lost(&self) {
-        self.all_changed();
+    /// Changes of a node no longer arrive, and some may have been missed; or some of its keys have another node now.
+    fn lost(&self, node: NodeNumber) {
+        self.all_changed(node);
     }
 
-    /// All changes so far have arrived, and further ones are certain to arrive until then.
-    fn certain(&self, _until: Instant) {}
+    /// All changes of a node so far have arrived, and further ones are certain to arrive until then.
+    fn certain(&self, _node: NodeNumber, _until: Instant) {}
 
     /// Whether this listener was used since the last call; if not, the store may call `certain` less often.
     fn was_asked(&self) -> bool {
@@ -31,41 +40,54 @@ pub trait Listener: Send + Sync {
     }
 }
 
-/// Until when changes are certain to arrive, and whether anybody asks for it.
+/// Until when the changes of each node are certain to arrive, and whether anybody asks for it.
 #[derive(Debug)]
 pub(crate) struct Certainty {
     /// In milliseconds since `started`. 0 while they are not certain.
-    until: AtomicU64,
+    until: Box<[AtomicU64]>,
     started: Instant,
     was_asked: AtomicBool,
 }
 
-impl Default for Certainty {
-    fn default() -> Self {
-        Self { until: AtomicU64::new(0), started: Instant::now(), was_asked: AtomicBool::new(true) }
-    }
-}
-
 impl Certainty {
-    pub(crate) fn is_certain(&self, now: Instant) -> bool {
-        self.millis(now) < self.until.load(Ordering::SeqCst)
+    /// For nodes below this number.
+    pub(crate) fn of(nodes: u16) -> Self {
+        Self {
+            until: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
+            started: Instant::now(),
+            was_asked: AtomicBool::new(true),
+        }
+    }
+
+    pub(crate) fn is_certain(&self, node: NodeNumber, now: Instant) -> bool {
+        self.until(node).is_some_and(|until| self.millis(now) < until.load(Ordering::SeqCst))
     }
 
     /// The same, for an answer to a client: the beats are quick while there are such.
-    pub(crate) fn ask(&self, now: Instant) -> bool {
+    pub(crate) fn ask(&self, node: NodeNumber, now: Instant) -> bool {
         // Loaded first: a write on each hit to a cache line that all workers share would cost more than the rest.
         if !self.was_asked.load(Ordering::Relaxed) {
             self.was_asked.store(true, Ordering::Relaxed);
         }
-        self.is_certain(now)
+        self.is_certain(node, now)
     }
 
-    pub(crate) fn lose(&self) {
-        self.until.store(0, Ordering::SeqCst);
+    pub(crate) fn lose(&self, node: NodeNumber) {
+        self.set(node, 0);
     }
 
-    pub(crate) fn extend(&self, until: Instant) {
-        self.until.store(self.millis(until), Ordering::SeqCst);
+    pub(crate) fn extend(&self, node: NodeNumber, until: Instant) {
+        self.set(node, self.millis(until));
+    }
+
+    fn set(&self, node: NodeNumber, until: u64) {
+        if let Some(known) = self.until(node) {
+            known.store(until, Ordering::SeqCst);
+        }
+    }
+
+    fn until(&self, node: NodeNumber) -> Option<&AtomicU64> {
+        self.until.get(usize::from(node.0))
     }
 
     /// Whether there was an answer since the last call.
@@ -84,6 +106,8 @@ pub(super) struct Listeners {
     of_changes: OnceLock<Vec<Arc<dyn Listener>>>,
     /// The copy of the purge log, which also wants to be read.
     log: OnceLock<Arc<LogCopy>>,
+    /// When one of them was last known to be used.
+    asked: Mutex<Option<Instant>>,
 }
 
 impl Listeners {
@@ -103,6 +127,17 @@ impl Listeners {
         self.log.get()
     }
 
+    /// When one of them was last used, as far as is known now.
+    pub(super) fn last_asked(&self, now: Instant) -> Option<Instant> {
+        // Every listener is called, since the call resets it.
+        let was_asked = self.iter().fold(false, |was_asked, listener| listener.was_asked() | was_asked);
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if was_asked {
+            *asked = Some(now);
+        }
+        *asked
+    }
+
     fn iter(&self) -> impl Iterator<Item = &dyn Listener> {
         let of_changes = self.of_changes.get().into_iter().flatten().map(|listener| &**listener);
         of_changes.chain(self.log.get().map(|log| &**log as &dyn Listener))
@@ -114,21 +149,18 @@ impl Listener for Listeners {
         self.iter().for_each(|listener| listener.changed(key));
     }
 
-    fn all_changed(&self) {
-        self.iter().for_each(|listener| listener.all_changed());
+    fn all_changed(&self, node: NodeNumber) {
+        self.iter().for_each(|listener| listener.all_changed(node));
     }
 
-    fn lost(&self) {
-        self.iter().for_each(|listener| listener.lost());
+    fn lost(&self, node: NodeNumber) {
+        self.iter().for_each(|listener| listener.lost(node));
     }
 
-    fn certain(&self, until: Instant) {
-        self.iter().for_each(|listener| listener.certain(until));
-    }
-
-    fn was_asked(&self) -> bool {
-        // Every listener is called, since the call resets it.
-        self.iter().fold(false, |was_asked, listener| listener.was_asked() | was_asked)
+    /// Says so to the listeners to changes. Of the purge log, its reader knows.
+    fn certain(&self, node: NodeNumber, until: Instant) {
+        let of_changes = self.of_changes.get().into_iter().flatten();
+        of_changes.for_each(|listener| listener.certain(node, until));
     }
 }
 

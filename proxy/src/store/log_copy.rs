@@ -6,16 +6,16 @@
 //!   two numbers.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::Listener;
 use super::feed::Certainty;
 use super::marks::{Marks, Verdict};
+use super::{Listener, NodeNumber};
 use crate::key::Key;
 use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, Stamp};
 
@@ -37,6 +37,8 @@ pub struct LogCopy {
     /// Grows with each change of the marks.
     generation: AtomicU64,
     certainty: Certainty,
+    /// The node of the store on which the log was last read.
+    read_on: AtomicU16,
     /// Whether the store has no log for us. Then nothing counts as purged.
     is_off: AtomicBool,
     /// Wakes the reader of the log.
@@ -52,7 +54,8 @@ impl LogCopy {
             settings,
             marks: RwLock::default(),
             generation: AtomicU64::new(1),
-            certainty: Certainty::default(),
+            certainty: Certainty::of(1),
+            read_on: AtomicU16::new(NodeNumber::default().0),
             is_off: AtomicBool::new(false),
             wanted: Notify::new(),
             has_read: Notify::new(),
@@ -100,7 +103,7 @@ impl LogCopy {
 
     /// Whether everything is known that was acknowledged 45 ms before `now`.
     pub(crate) fn is_certain(&self, now: Instant) -> bool {
-        self.certainty.ask(now) || self.is_off()
+        self.certainty.ask(NodeNumber::default(), now) || self.is_off()
     }
 
     /// Has the log read at once.
@@ -160,7 +163,7 @@ impl LogCopy {
 
     /// Forgets everything. Returns the last purges and their numbers.
     pub(super) fn start_anew(&self) -> Vec<(Purge, u64)> {
-        self.certainty.lose();
+        self.certainty.lose(NodeNumber::default());
         let mut marks = self.write();
         let old = std::mem::take(&mut *marks);
         self.generation.fetch_add(1, Ordering::Release);
@@ -188,16 +191,19 @@ impl Listener for LogCopy {
         }
     }
 
-    fn all_changed(&self) {
+    fn all_changed(&self, _: NodeNumber) {
         self.want();
     }
 
-    fn lost(&self) {
-        self.certainty.lose();
+    fn lost(&self, node: NodeNumber) {
+        if self.read_on.load(Ordering::Relaxed) == node.0 {
+            self.certainty.lose(NodeNumber::default());
+        }
     }
 
-    fn certain(&self, until: Instant) {
-        self.certainty.extend(until);
+    fn certain(&self, node: NodeNumber, until: Instant) {
+        self.read_on.store(node.0, Ordering::Relaxed);
+        self.certainty.extend(NodeNumber::default(), until);
         self.has_read.notify_waiters();
     }
 

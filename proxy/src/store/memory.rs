@@ -8,7 +8,9 @@ use bytes::Bytes;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use tokio::time::Instant;
 
-use super::{Feed, Listener, Locks, LogCopy, PurgeLog, PurgeLogSettings, Store, StoreError, Values, Write};
+use super::{
+    Feed, Listener, Locks, LogCopy, NodeNumber, PurgeLog, PurgeLogSettings, Store, StoreError, Values, Write,
+};
 use crate::key::Key;
 use crate::purge::{Epoch, LogEntry, LoggedPurge, Purge, PurgeId};
 use crate::weight::{self, ByBytes, Shares, Weigh};
@@ -153,7 +155,7 @@ impl Locks for MemoryStore {
 
 /// The log of a fleet of one. What it says is always known.
 impl PurgeLog for MemoryStore {
-    fn follow_log(&self, _: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy> {
+    fn follow_log(&self, _: &[Vec<u8>], settings: PurgeLogSettings) -> Arc<LogCopy> {
         let log = self.0.log.get_or_init(|| {
             // Pages keep the position of the last purge, however old it is, so no purge is too old.
             let log = LogCopy::new(PurgeLogSettings { horizon: Duration::MAX, ..settings });
@@ -161,7 +163,7 @@ impl PurgeLog for MemoryStore {
                 PurgeId { milliseconds: 0, number: 1 },
                 LogEntry::Epoch(Epoch { replication: 0, nonce: 0 }),
             )]);
-            log.certain(Instant::now() + FOREVER);
+            log.certain(NodeNumber::default(), Instant::now() + FOREVER);
             Arc::new(log)
         });
         log.clone()
@@ -192,7 +194,7 @@ impl PurgeLog for MemoryStore {
 
 /// Only this process changes the store, so there is nothing to report.
 impl Feed for MemoryStore {
-    fn follow(&self, _: &[u8], _: Vec<Arc<dyn Listener>>) -> bool {
+    fn follow(&self, _: &[Vec<u8>], _: Vec<Arc<dyn Listener>>) -> bool {
         false
     }
 }

@@ -1,36 +1,56 @@
 //! The store in Redis, which a fleet of proxies shares.
 
+mod address;
+mod background;
 mod batch;
+mod cluster;
 mod connection;
+mod control;
+mod dialer;
 mod health;
+mod keeper;
+mod locks;
 mod log;
+mod node;
+mod nodes;
 mod oversized;
 mod pool;
+mod refusals;
 mod resp;
+mod sentinels;
+mod settings;
+mod slots;
 mod tls;
 mod tracking;
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use bb8_redis::redis::{Client, RedisError};
 use bytes::Bytes;
-use server::PerWorker;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use batch::Batches;
+use background::Background;
+use cluster::Cluster;
 use connection::Bounds;
-use health::Health;
+use dialer::{Dialer, Whereabouts};
+use keeper::Keeper;
 use log::LogWriter;
+use node::{KeyCommand, RedisNode, unanswered};
+use nodes::Nodes;
 use oversized::Oversized;
-use pool::{Commands, ConnectionPool};
+use pool::Commands;
+use refusals::Refusals;
 use resp::{RedisReply, Unread};
+use sentinels::Sentinels;
+pub use settings::{RedisKind, RedisOptions, RedisSettings};
+use tracking::{Beat, FeedSettings, Tracking};
 
 use super::feed::Listeners;
 use super::{
-    Feed, Listener, Locks, LogCopy, PurgeLog, PurgeLogSettings, RefusedCommand, Store, StoreError, Values,
-    Write,
+    Feed, Listener, LogCopy, NodeNumber, NodeState, PurgeLog, PurgeLogSettings, RefusedCommand, Store,
+    StoreError, Values, Write,
 };
 use crate::key::Key;
 use crate::purge::{LoggedPurge, Purge, PurgeId};
@@ -41,116 +61,86 @@ const BESIDE_THE_BODY: usize = 1 << 20;
 /// Pages in Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct RedisStore {
-    client: Client,
-    workers: Arc<PerWorker<Worker>>,
-    health: Arc<Health>,
+    nodes: Nodes,
+    refusals: Arc<Refusals>,
     oversized: Arc<Oversized>,
     /// They also get the writes of this process, at once and not by way of Redis.
     listeners: Arc<Listeners>,
     /// Whether changes arrive; set when they are first asked for.
     is_followed: Arc<OnceLock<bool>>,
     log_writer: Arc<LogWriter>,
-}
-
-/// The connections of one worker. What takes long to write holds up no read.
-struct Worker {
-    connections: Arc<ConnectionPool>,
-    reads: Batches,
-    writes: Batches,
-}
-
-impl Worker {
-    fn new(connections: ConnectionPool) -> Self {
-        let connections = Arc::new(connections);
-        let (reads, writes) = (Batches::new(connections.clone()), Batches::new(connections.clone()));
-        Self { connections, reads, writes }
-    }
+    /// Runs from the first need on.
+    background: Arc<OnceLock<Background>>,
 }
 
 impl RedisStore {
-    /// A store at a Redis URL. Connects on first use; while Redis is down, every lookup is a miss. `deadline` is how long
-    /// Redis may be silent; a value that is much longer than `max_entry` bytes is not read.
-    pub fn new(url: &str, deadline: Duration, max_entry: u64) -> Result<Self, RedisError> {
-        let health = Arc::new(Health::new());
-        let client = Client::open(url)?;
+    /// A store at a URL, without further settings.
+    pub fn new(url: &str, deadline: Duration, max_entry: u64) -> Result<Self, String> {
+        let settings = url.parse::<RedisSettings>()?.with(RedisOptions::default());
+        let settings = settings.map_err(|faults| faults.join("; "))?;
+        Self::open(&settings, deadline, max_entry).map_err(|error| error.to_string())
+    }
+
+    /// A store that connects on first use; while Redis is down, every lookup is a miss. `deadline` is how long Redis may
+    /// be silent; a value that is much longer than `max_entry` bytes is not read.
+    pub fn open(settings: &RedisSettings, deadline: Duration, max_entry: u64) -> io::Result<Self> {
         let longest_value = usize::try_from(max_entry).unwrap_or(usize::MAX).saturating_add(BESIDE_THE_BODY);
         let bounds = Bounds { silence: deadline, longest_value };
-        let workers = PerWorker::new(|_| {
-            Worker::new(ConnectionPool::new(client.get_connection_info(), bounds, &health))
-        });
-        Ok(Self {
-            log_writer: Arc::new(LogWriter::new(client.clone(), deadline)),
-            client,
-            workers: Arc::new(workers),
-            health,
+        let listeners = Arc::<Listeners>::default();
+        let nodes = nodes(settings, bounds, &listeners);
+        let store = Self {
+            nodes: nodes.clone(),
+            refusals: Arc::default(),
             oversized: Arc::default(),
-            listeners: Arc::default(),
+            listeners,
             is_followed: Arc::default(),
-        })
+            log_writer: Arc::new(LogWriter::new(nodes.clone(), deadline)),
+            background: Arc::default(),
+        };
+        match nodes {
+            Nodes::Cluster(cluster) => store.run_beside(Keeper::new(cluster).run())?,
+            Nodes::One(node) => {
+                if let Whereabouts::Master(sentinels) = &node.dialer.place {
+                    store.run_beside(sentinels.clone().watch(node.health.clone()))?;
+                }
+            }
+        }
+        Ok(store)
+    }
+
+    /// Runs a task on the background thread.
+    fn run_beside(&self, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        if self.background.get().is_none() {
+            // Of two threads that are started at once, the second ends again.
+            drop(self.background.set(Background::start()?));
+        }
+        self.background.wait().spawn(task);
+        Ok(())
     }
 
     /// Sends a read with those of other requests.
     async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> Result<RedisReply, StoreError> {
-        self.allowed()?;
-        // A batch dies only with the runtime of another request.
-        for _ in 0..2 {
-            let part = self.workers.own().reads.read(name, arguments);
-            if let Some([outcome]) = part.outcomes().await {
-                return outcome.clone();
-            }
-        }
-        Err(unanswered())
+        self.refusals.accept(name, self.nodes.read(name, arguments).await?)
     }
 
     /// Sends a command that changes something with those of other requests.
     async fn write(&self, name: &'static str, arguments: &[&[u8]]) -> Result<RedisReply, StoreError> {
-        self.write_all(|batch| batch.push(name, arguments)).await?.pop().ok_or_else(unanswered)
+        self.write_all(&[KeyCommand::new(name, arguments)]).await?.pop().ok_or_else(unanswered)
     }
 
-    /// Sends the commands that `add` pushes in one round trip. Returns their replies, or the first error.
-    async fn write_all(&self, add: impl FnOnce(&mut Commands)) -> Result<Vec<RedisReply>, StoreError> {
-        self.allowed()?;
-        let part = self.workers.own().writes.join(|batch| {
-            let first = batch.len();
-            add(batch);
-            (first, batch.len() - first)
-        });
-        part.outcomes().await.ok_or_else(unanswered)?.iter().cloned().collect()
-    }
-
-    fn allowed(&self) -> Result<(), StoreError> {
-        match self.health.breaker.allows(Instant::now()) {
-            true => Ok(()),
-            false => {
-                Err(StoreError::Unreachable("it has just failed and is skipped for a moment".to_owned()))
-            }
+    /// Sends commands in one round trip. Returns their replies, or the first error.
+    async fn write_all(&self, commands: &[KeyCommand<'_>]) -> Result<Vec<RedisReply>, StoreError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
         }
+        let outcomes = self.nodes.write(&commands.iter().collect::<Vec<_>>()).await;
+        let accept = |(command, outcome): (&KeyCommand<'_>, Result<_, _>)| {
+            outcome.and_then(|reply| self.refusals.accept(command.name, reply))
+        };
+        // Each refusal is noted, also those after the first.
+        let replies: Vec<_> = commands.iter().zip(outcomes).map(accept).collect();
+        replies.into_iter().collect()
     }
-
-    /// Runs a script on a lock if it has this token. Returns whether it had.
-    async fn if_held(&self, held: &Held, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
-        let (key, ttl) = (key.as_bytes(), held.ttl.to_string());
-        let script = self.write("EVAL", &[held.script.as_bytes(), b"1", key, token, ttl.as_bytes()]).await;
-        if !matches!(script, Err(StoreError::Refused(_))) {
-            return Ok(matches!(script?, RedisReply::Number(1)));
-        }
-        // A user without EVAL: another proxy may claim the lock between the two commands, and fetch the page once more.
-        let [value] = self.get([key]).await?;
-        if value.as_ref() != Some(token) {
-            return Ok(false);
-        }
-        let arguments: &[&[u8]] = if held.command == "DEL" { &[key] } else { &[key, ttl.as_bytes()] };
-        Ok(matches!(self.write(held.command, arguments).await?, RedisReply::Number(1)))
-    }
-}
-
-/// A change of a lock that only the holder of its token may make: another proxy may have claimed it meanwhile.
-struct Held {
-    script: &'static str,
-    /// The command in the script.
-    command: &'static str,
-    /// In milliseconds.
-    ttl: u64,
 }
 
 impl Store for RedisStore {
@@ -159,7 +149,7 @@ impl Store for RedisStore {
         const PATIENCE: Duration = Duration::from_millis(250);
         const PAUSE: Duration = Duration::from_millis(10);
         let connected = async {
-            while self.workers.own().connections.connect().await.is_err() {
+            while self.nodes.connect().await.is_err() {
                 sleep(PAUSE).await;
             }
         };
@@ -168,32 +158,43 @@ impl Store for RedisStore {
     }
 
     fn is_up(&self) -> bool {
-        !self.health.breaker.is_open()
+        self.nodes.is_up()
     }
 
-    async fn refusals(&self, prefix: &[u8]) -> Vec<RefusedCommand> {
-        let key = [prefix, b"none"].concat();
-        let mut commands = Commands::default();
-        // None of these changes anything: the key does not exist, and no value may live for 0 seconds.
-        commands.push("GET", &[&key]);
-        commands.push("MGET", &[&key, &key]);
-        commands.push("PTTL", &[&key]);
-        commands.push("SETEX", &[&key, b"0", b""]);
-        commands.push("EXPIRE", &[&key, b"1"]);
-        commands.push("PEXPIRE", &[&key, b"1"]);
-        commands.push("DEL", &[&key]);
-        commands.push("SET", &[&key, b"", b"XX", b"PX", b"1"]);
-        commands.push("EVAL", &[RENEW.as_bytes(), b"1", &key, b"", b"1"]);
-        let outcomes = self.workers.own().connections.ask(&commands).await;
-        for (name, outcome) in commands.names().zip(outcomes) {
-            if let Ok(RedisReply::Error(text)) = outcome
-                && !text.starts_with("ERR invalid expire time")
-            {
-                self.health.refused(name, &text);
+    fn nodes(&self) -> Vec<NodeState> {
+        self.nodes.states()
+    }
+
+    async fn refusals(&self, prefixes: &[Vec<u8>]) -> Vec<RefusedCommand> {
+        for prefix in prefixes {
+            let key = [prefix, &b"none"[..]].concat();
+            let commands = trials(&key);
+            let outcomes = self.nodes.ask(&key, &commands).await;
+            for (name, outcome) in commands.names().zip(outcomes) {
+                if let Ok(RedisReply::Error(text)) = outcome
+                    && !text.starts_with("ERR invalid expire time")
+                {
+                    self.refusals.note(name, &text);
+                }
             }
         }
-        self.health.refusals()
+        self.refusals.all()
     }
+}
+
+/// Each command that a proxy needs, on a key that does not exist. None changes anything: no value may live for 0 seconds.
+fn trials(key: &[u8]) -> Commands {
+    let mut commands = Commands::default();
+    commands.push("GET", &[key]);
+    commands.push("MGET", &[key, key]);
+    commands.push("PTTL", &[key]);
+    commands.push("SETEX", &[key, b"0", b""]);
+    commands.push("EXPIRE", &[key, b"1"]);
+    commands.push("PEXPIRE", &[key, b"1"]);
+    commands.push("DEL", &[key]);
+    commands.push("SET", &[key, b"", b"XX", b"PX", b"1"]);
+    commands.push("EVAL", &[locks::RENEW.as_bytes(), b"1", key, b"", b"1"]);
+    commands
 }
 
 impl Values for RedisStore {
@@ -224,16 +225,9 @@ impl Values for RedisStore {
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
         let ttl = ttl.as_secs().max(1).to_string();
-        let add = |batch: &mut Commands| {
-            for write in &writes {
-                match write {
-                    Write::Set(key, value) => batch.push("SETEX", &[key.as_bytes(), ttl.as_bytes(), value]),
-                    Write::Extend(key) => batch.push("EXPIRE", &[key.as_bytes(), ttl.as_bytes()]),
-                }
-            }
-        };
-        let result = self.write_all(add).await.map(drop);
-        self.health.wrote(matches!(result, Err(StoreError::Refused(_))));
+        let commands: Vec<_> = writes.iter().map(|write| command(write, ttl.as_bytes())).collect();
+        let result = self.write_all(&commands).await.map(drop);
+        self.refusals.wrote(matches!(result, Err(StoreError::Refused(_))));
         if result.is_ok() {
             self.oversized.forget(&writes);
         }
@@ -256,48 +250,32 @@ impl Values for RedisStore {
     }
 
     fn takes_writes(&self) -> bool {
-        self.health.takes_writes()
+        self.refusals.takes_writes()
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let arguments: Vec<_> = keys.iter().map(Key::as_bytes).collect();
-        let result = self.write("DEL", &arguments).await.map(drop);
+        let commands: Vec<_> = keys.iter().map(|key| KeyCommand::new("DEL", &[key.as_bytes()])).collect();
+        let result = self.write_all(&commands).await.map(drop);
         keys.iter().for_each(|key| self.listeners.changed(key.as_bytes()));
         result
     }
 }
 
-impl Locks for RedisStore {
-    async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
-        let ttl = milliseconds(ttl).to_string();
-        let arguments: &[&[u8]] = &[key.as_bytes(), token, b"NX", b"PX", ttl.as_bytes()];
-        Ok(matches!(self.write("SET", arguments).await?, RedisReply::Status))
-    }
-
-    async fn renew(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
-        let held = Held { script: RENEW, command: "PEXPIRE", ttl: milliseconds(ttl) };
-        self.if_held(&held, key, token).await
-    }
-
-    async fn release(&self, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
-        self.if_held(&Held { script: RELEASE, command: "DEL", ttl: 0 }, key, token).await
-    }
-}
-
 impl Feed for RedisStore {
-    fn follow(&self, prefix: &[u8], listeners: Vec<Arc<dyn Listener>>) -> bool {
+    fn follow(&self, prefixes: &[Vec<u8>], listeners: Vec<Arc<dyn Listener>>) -> bool {
         self.listeners.set(listeners);
-        self.is_followed(prefix)
+        self.is_followed(prefixes)
+    }
+
+    fn node_of(&self, key: &[u8]) -> NodeNumber {
+        self.nodes.id_of(key)
     }
 }
 
 impl PurgeLog for RedisStore {
-    fn follow_log(&self, prefix: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy> {
+    fn follow_log(&self, prefixes: &[Vec<u8>], settings: PurgeLogSettings) -> Arc<LogCopy> {
         let log = self.listeners.set_log(|| LogCopy::new(settings));
-        self.is_followed(prefix);
+        self.is_followed(prefixes);
         log
     }
 
@@ -312,9 +290,23 @@ impl PurgeLog for RedisStore {
 
 impl RedisStore {
     /// Follows the changes of Redis from the first call on. Returns whether that is possible.
-    fn is_followed(&self, prefix: &[u8]) -> bool {
+    fn is_followed(&self, prefixes: &[Vec<u8>]) -> bool {
         *self.is_followed.get_or_init(|| {
-            let followed = tracking::follow(&self.client, prefix, &self.listeners, &self.health);
+            let feed = FeedSettings {
+                prefixes: prefixes.into(),
+                listeners: self.listeners.clone(),
+                refusals: self.refusals.clone(),
+            };
+            let followed = match &self.nodes {
+                Nodes::Cluster(cluster) => {
+                    cluster.follow(feed);
+                    Ok(())
+                }
+                Nodes::One(node) => {
+                    let beat = if node.dialer.wants_master() { Beat::Role } else { Beat::Ping };
+                    self.run_beside(Tracking { node: node.clone(), feed, beat }.run())
+                }
+            };
             if let Err(error) = &followed {
                 warn!(%error, "changes in Redis do not arrive: no near cache");
             }
@@ -328,16 +320,29 @@ impl RedisStore {
     }
 }
 
-const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
-const RELEASE: &str =
-    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
-
+/// Writes a value if the old one begins so.
 const REPLACE: &str = "local old = redis.call('GET', KEYS[1]) if old and string.sub(old, 1, #ARGV[1]) == ARGV[1] then redis.call('SETEX', KEYS[1], ARGV[2], ARGV[3]) return 1 end return 0";
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+fn command<'a>(write: &'a Write, ttl: &'a [u8]) -> KeyCommand<'a> {
+    match write {
+        Write::Set(key, value) => KeyCommand::new("SETEX", &[key.as_bytes(), ttl, value]),
+        Write::Extend(key) => KeyCommand::new("EXPIRE", &[key.as_bytes(), ttl]),
+    }
 }
 
-fn unanswered() -> StoreError {
-    StoreError::Unreachable("it sent no reply of use".to_owned())
+/// What the settings say that stands behind the store.
+fn nodes(settings: &RedisSettings, bounds: Bounds, listeners: &Arc<Listeners>) -> Nodes {
+    let (addresses, login) = (settings.addresses.clone(), settings.login.clone());
+    let place = match &settings.kind {
+        RedisKind::Cluster => {
+            return Nodes::Cluster(Arc::new(Cluster::new(addresses, login, bounds, listeners.clone())));
+        }
+        RedisKind::Sentinel(name) => {
+            let sentinels = Sentinels::new(addresses, name.clone(), settings.login_of_sentinels());
+            Whereabouts::Master(Arc::new(sentinels))
+        }
+        RedisKind::Alone => Whereabouts::At(addresses[0].clone()),
+    };
+    let dialer = Dialer { place, login: Arc::new(login) };
+    Nodes::One(Arc::new(RedisNode::new(NodeNumber::default(), dialer, bounds)))
 }

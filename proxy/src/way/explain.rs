@@ -144,7 +144,7 @@ impl<S: Store> Proxy<S> {
         for (key, value) in notes {
             explanation.reads.push(self.explain_read(&key, value, &decision, &question).await);
         }
-        let refusals = self.store.refusals(&self.keys.prefix()).await;
+        let refusals = self.store.refusals(&self.keys.prefixes()).await;
         explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
         (explanation.outcome, explanation.page) = match &decision {
             Decision::Serve(serving) => (serving.cache().to_string(), Some(ExplainedPage::of(serving))),

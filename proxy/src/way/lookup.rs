@@ -173,7 +173,8 @@ impl<S: Store, V: Values> Look<'_, S, V> {
     }
 
     fn ticket(&self, id: &PageId) -> Option<Ticket> {
-        self.proxy.near.as_ref()?.ticket(id.key_text(), self.began)
+        let node = || self.proxy.store.node_of(id.key_text());
+        self.proxy.near.as_ref()?.ticket(id.key_text(), self.began, node)
     }
 
     /// Puts what was read into the near cache, until the store's own entry ends. The expiry in the value is not used: it

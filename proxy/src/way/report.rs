@@ -15,7 +15,7 @@ use crate::near::NearState;
 use crate::origin::{Fetched, OriginState};
 use crate::purge::TargetKind;
 use crate::request::Question;
-use crate::store::Store;
+use crate::store::{NodeState, Store};
 use crate::traffic::{HotPage, PageFreshness, SlowAnswer, url_of};
 
 /// How many of the last errors are kept.
@@ -29,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) totals: Totals,
     pub(crate) rules: Vec<RuleState>,
     pub(crate) store_is_up: bool,
+    /// The nodes of the store.
+    pub(crate) nodes: Vec<NodeState>,
     /// `None` if there is no near cache.
     pub(crate) near: Option<NearState>,
     pub(crate) flights: usize,
@@ -90,6 +92,7 @@ impl<S: Store> Proxy<S> {
             totals: self.counts.as_ref().map(|counts| counts.totals()).unwrap_or_default(),
             rules: self.policy.rules().all().iter().map(|one| rule(one)).collect(),
             store_is_up: self.store.is_up(),
+            nodes: self.store.nodes(),
             near: self.near.as_ref().map(|near| near.state()),
             flights: self.flights.count(),
             purges: self.purges.totals(),

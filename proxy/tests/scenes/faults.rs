@@ -117,8 +117,8 @@ impl Store for Faulty {
 }
 
 impl PurgeLog for Faulty {
-    fn follow_log(&self, prefix: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy> {
-        self.store.follow_log(prefix, settings)
+    fn follow_log(&self, prefixes: &[Vec<u8>], settings: PurgeLogSettings) -> Arc<LogCopy> {
+        self.store.follow_log(prefixes, settings)
     }
 
     async fn append(&self, purge: Purge, replicas: u32, now: SystemTime) -> Result<PurgeId, StoreError> {
@@ -192,7 +192,7 @@ impl Locks for Faulty {
 }
 
 impl Feed for Faulty {
-    fn follow(&self, _: &[u8], _: Vec<Arc<dyn Listener>>) -> bool {
+    fn follow(&self, _: &[Vec<u8>], _: Vec<Arc<dyn Listener>>) -> bool {
         false
     }
 }

@@ -311,14 +311,14 @@ impl Locks for Tampered {
 }
 
 impl Feed for Tampered {
-    fn follow(&self, prefix: &[u8], listeners: Vec<Arc<dyn Listener>>) -> bool {
-        self.store.follow(prefix, listeners)
+    fn follow(&self, prefixes: &[Vec<u8>], listeners: Vec<Arc<dyn Listener>>) -> bool {
+        self.store.follow(prefixes, listeners)
     }
 }
 
 impl PurgeLog for Tampered {
-    fn follow_log(&self, prefix: &[u8], settings: PurgeLogSettings) -> Arc<LogCopy> {
-        self.store.follow_log(prefix, settings)
+    fn follow_log(&self, prefixes: &[Vec<u8>], settings: PurgeLogSettings) -> Arc<LogCopy> {
+        self.store.follow_log(prefixes, settings)
     }
 
     async fn append(&self, purge: Purge, replicas: u32, now: SystemTime) -> Result<PurgeId, StoreError> {

@@ -8,15 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bb8_redis::redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo};
 use server::Alarm;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
+use super::dialer::{ByteStream, Dialer, Login};
 use super::resp::{RedisReply, Unread, read_reply, write_command};
-use super::tls;
 
 /// For replies. A value that is longer is read into its own memory without passing through here.
 const BUFFER: usize = 32 << 10;
@@ -52,34 +50,50 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and logs in. The name is resolved anew each time.
-    pub(super) async fn open(info: &ConnectionInfo, bounds: Bounds) -> io::Result<Self> {
-        let stream = connect(info.addr()).await?;
-        let stream = BufReader::with_capacity(BUFFER, Watched::new(stream));
+    /// Connects and logs in.
+    pub(super) async fn open(dialer: &Dialer, bounds: Bounds) -> io::Result<Self> {
+        let stream = BufReader::with_capacity(BUFFER, Watched::new(dialer.dial().await?));
         let mut connection = Self { stream, bounds, is_at_rest: true, was_used: false };
-        connection.log_in(info.redis_settings()).await?;
+        connection.log_in(&dialer.login).await?;
+        if dialer.wants_master() {
+            connection.verify_master().await?;
+        }
+        connection.was_used = false;
         Ok(connection)
     }
 
-    async fn log_in(&mut self, settings: &RedisConnectionInfo) -> io::Result<()> {
-        let mut commands = Vec::new();
-        let mut names = SmallVec::<[&str; 2]>::new();
-        if let Some(password) = settings.password() {
-            let user = settings.username().map(str::as_bytes);
-            let words: SmallVec<[&[u8]; 2]> = user.into_iter().chain([password.as_bytes()]).collect();
-            write_command(&mut commands, "AUTH", &words);
-            names.push("AUTH");
+    async fn log_in(&mut self, login: &Login) -> io::Result<()> {
+        let database = login.database.to_string();
+        let user = login.user.iter().map(String::as_bytes);
+        if let Some(password) = &login.password {
+            let words: SmallVec<[&[u8]; 2]> = user.chain([password.as_bytes()]).collect();
+            self.ask("AUTH", &words).await?;
         }
-        if settings.db() != 0 {
-            write_command(&mut commands, "SELECT", &[settings.db().to_string().as_bytes()]);
-            names.push("SELECT");
+        if login.database != 0 {
+            self.ask("SELECT", &[database.as_bytes()]).await?;
         }
+        Ok(())
+    }
+
+    /// A Sentinel may name a master that is none any more, and a replica takes no writes.
+    async fn verify_master(&mut self) -> io::Result<()> {
+        let RedisReply::Values(values) = self.ask("INFO", &[b"replication"]).await? else { return Ok(()) };
+        match values.iter().flatten().any(|text| text.windows(11).any(|part| part == b"role:master")) {
+            true => Ok(()),
+            false => Err(io::Error::other("the Sentinels name a Redis that is no master")),
+        }
+    }
+
+    /// Sends one command. An error in reply is an error.
+    async fn ask(&mut self, name: &str, arguments: &[&[u8]]) -> io::Result<RedisReply> {
+        let mut command = Vec::new();
+        write_command(&mut command, name, arguments);
         let mut replies = Replies::new();
-        self.exchange(&commands, names.len(), &mut replies).await?;
-        self.was_used = false;
-        match replies.into_iter().zip(names).find(|(reply, _)| matches!(reply, RedisReply::Error(_))) {
-            Some((RedisReply::Error(error), name)) => Err(io::Error::other(format!("{name}: {error}"))),
-            _ => Ok(()),
+        self.exchange(&command, 1, &mut replies).await?;
+        match replies.pop() {
+            Some(RedisReply::Error(error)) => Err(io::Error::other(format!("{name}: {error}"))),
+            Some(reply) => Ok(reply),
+            None => Err(ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -141,33 +155,6 @@ impl Connection {
 fn transfer(bytes: usize) -> Duration {
     Duration::from_secs(bytes as u64) / SLOWEST
 }
-
-async fn connect(address: &ConnectionAddr) -> io::Result<Box<dyn ByteStream>> {
-    match address {
-        ConnectionAddr::Tcp(host, port) => Ok(Box::new(connect_tcp(host, *port).await?)),
-        ConnectionAddr::TcpTls { host, port, insecure: false, .. } => {
-            Ok(Box::new(tls::connect(host, connect_tcp(host, *port).await?).await?))
-        }
-        ConnectionAddr::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        _ => Err(io::Error::new(
-            ErrorKind::Unsupported,
-            "rediss:// without #insecure, redis:// and unix:// are supported",
-        )),
-    }
-}
-
-async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    /// Below the idle time of usual balancers and firewalls.
-    const KEEPALIVE: Duration = Duration::from_secs(30);
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    socket2::SockRef::from(&stream)
-        .set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
-    Ok(stream)
-}
-
-trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> ByteStream for S {}
 
 /// A stream that fails if nothing moves on it for too long.
 struct Watched {

@@ -1,6 +1,5 @@
-//! The state of Redis: whether it answers, whether it is still the right one, and which commands it refuses.
+//! The state of one Redis: whether it answers, and whether it is still the right one.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,17 +8,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::store::StoreError;
 use crate::store::breaker::Breaker;
-use crate::store::{RefusedCommand, StoreError};
-
-/// More kinds of refusals than Redis has are not remembered.
-const KINDS: usize = 64;
 
 /// The pause between two replacements of the connections; it doubles while they do not help.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The state of Redis, for all workers.
+/// The state of one Redis, for all workers.
 #[derive(Debug)]
 pub(super) struct Health {
     /// Wakes the requests that wait for a connection that cannot be made.
@@ -29,10 +25,6 @@ pub(super) struct Health {
     /// Connections of an older generation are replaced.
     generation: AtomicU32,
     replacement: Mutex<Replacement>,
-    /// Whether the last write was refused.
-    refuses_writes: AtomicBool,
-    /// What Redis said, for each command and first word of the reply.
-    refusals: Mutex<BTreeMap<Kind, String>>,
 }
 
 /// When the connections may be replaced again.
@@ -42,9 +34,6 @@ struct Replacement {
     pause: Duration,
 }
 
-/// A command, and the first word of the error that it got.
-type Kind = (&'static str, Box<str>);
-
 impl Health {
     pub(super) fn new() -> Self {
         Self {
@@ -53,8 +42,6 @@ impl Health {
             is_up: AtomicBool::new(true),
             generation: AtomicU32::new(0),
             replacement: Mutex::new(Replacement { due: None, pause: FIRST_PAUSE }),
-            refuses_writes: AtomicBool::new(false),
-            refusals: Mutex::default(),
         }
     }
 
@@ -85,40 +72,16 @@ impl Health {
         }
     }
 
-    /// Notes an error reply. It is logged once for each command and first word. A reply that comes from the wrong Redis has the
-    /// connections replaced.
-    pub(super) fn refused(&self, command: &'static str, text: &str) {
-        let now = Instant::now();
-        let word = text.split(' ').next().unwrap_or_default();
-        if means_another_redis(word) {
-            self.replace_connections(now);
-        }
-        let mut refusals = lock(&self.refusals);
-        let kind = (command, Box::from(word));
-        if refusals.len() < KINDS && !refusals.contains_key(&kind) {
-            warn!(command, reply = text, "Redis refuses a command");
-            refusals.insert(kind, text.to_owned());
+    /// Notes an error reply. One that comes from the wrong Redis has the connections replaced.
+    pub(super) fn refused(&self, text: &str) {
+        if means_another_redis(text.split(' ').next().unwrap_or_default()) {
+            self.replace_connections(Instant::now());
         }
     }
 
-    /// Notes whether Redis has taken a write.
-    pub(super) fn wrote(&self, is_refused: bool) {
-        if self.refuses_writes.load(Ordering::Relaxed) != is_refused {
-            self.refuses_writes.store(is_refused, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether Redis took the last write.
-    pub(super) fn takes_writes(&self) -> bool {
-        !self.refuses_writes.load(Ordering::Relaxed)
-    }
-
-    /// The commands that Redis has refused so far.
-    pub(super) fn refusals(&self) -> Vec<RefusedCommand> {
-        lock(&self.refusals)
-            .iter()
-            .map(|((command, _), reply)| RefusedCommand { command, reply: reply.clone() })
-            .collect()
+    /// Has all connections replaced: the Redis is another one now.
+    pub(super) fn moved(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The generation of connections that are opened now.
@@ -161,14 +124,14 @@ mod tests {
         let health = Health::new();
         let start = Instant::now();
         for _ in 0..120_000 {
-            health.refused("SETEX", "READONLY You can't write against a read only replica.");
+            health.refused("READONLY You can't write against a read only replica.");
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         // At 0, 1, 3, 7, 15, 31 and 63 s or so.
         assert_eq!((start.elapsed().as_secs(), health.generation()), (120, 7));
         tokio::time::advance(LONGEST_PAUSE * 3).await;
         for _ in 0..1_500 {
-            health.refused("SETEX", "READONLY again");
+            health.refused("READONLY again");
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(health.generation(), 9);
@@ -180,18 +143,8 @@ mod tests {
         for text in
             ["OOM x", "MISCONF x", "NOPERM x", "LOADING x", "BUSY x", "WRONGTYPE x", "ERR x", "NOVEL x", ""]
         {
-            health.refused("GET", text);
+            health.refused(text);
         }
         assert_eq!(health.generation(), 0);
-        assert_eq!(health.refusals().len(), 9);
-    }
-
-    #[test]
-    fn the_memory_of_refusals_is_bounded() {
-        let health = Health::new();
-        for number in 0..10_000 {
-            health.refused("GET", &format!("E{number} x"));
-        }
-        assert_eq!(health.refusals().len(), KINDS);
     }
 }

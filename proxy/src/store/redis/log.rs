@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{Client, ErrorKind, FromRedisValue as _, RedisError, Value, cmd};
+use bb8_redis::redis::{ErrorKind, FromRedisValue as _, RedisError, Value, cmd};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::health::Health;
+use super::control::ControlConnection;
+use super::node::RedisNode;
+use super::nodes::Nodes;
+use super::refusals::Refusals;
 use crate::purge::{Epoch, LogEntry, LoggedPurge, Purge, PurgeId};
 use crate::store::{LogCopy, StoreError};
 
@@ -44,7 +47,7 @@ impl LogReader {
     pub(super) async fn begin(
         copy: &Arc<LogCopy>,
         mut connection: MultiplexedConnection,
-        health: &Health,
+        refusals: &Refusals,
     ) -> Result<Option<Self>, RedisError> {
         let replication = replication(&mut connection).await?;
         let now = Instant::now();
@@ -52,7 +55,7 @@ impl LogReader {
         match reader.read().await {
             Ok(()) => Ok(Some(reader)),
             Err(error) if is_refusal(&error) => {
-                health.refused("XRANGE", &error.to_string());
+                refusals.note("XRANGE", &error.to_string());
                 copy.turn_off();
                 Ok(None)
             }
@@ -113,14 +116,21 @@ impl LogReader {
 
 /// Appends purges, on a connection of its own: a wait for replicas holds nothing else up.
 pub(super) struct LogWriter {
-    client: Client,
+    nodes: Nodes,
     deadline: Duration,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: Mutex<Option<LogConnection>>,
+}
+
+/// A connection to the node that has the log, and the generation of the node's connections when it was opened.
+struct LogConnection {
+    control: ControlConnection,
+    node: Arc<RedisNode>,
+    generation: u32,
 }
 
 impl LogWriter {
-    pub(super) fn new(client: Client, deadline: Duration) -> Self {
-        Self { client, deadline, connection: Mutex::new(None) }
+    pub(super) fn new(nodes: Nodes, deadline: Duration) -> Self {
+        Self { nodes, deadline, connection: Mutex::new(None) }
     }
 
     pub(super) async fn append(
@@ -187,28 +197,34 @@ impl LogWriter {
         let mut held = timeout_at(within(CONNECT_DEADLINE), self.connection.lock())
             .await
             .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))?;
-        let connection = match held.take() {
+        let is_current = |held: &LogConnection| held.node.health.generation() == held.generation;
+        let connection = match held.take().filter(is_current) {
             Some(connection) => connection,
             None => timeout_at(within(CONNECT_DEADLINE), self.open(copy))
                 .await
-                .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))?
-                .map_err(|error| fault(&error))?,
+                .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))??,
         };
         let limit = self.deadline + more;
-        let outcome = timeout_at(within(limit), talk(connection.clone())).await;
+        let outcome = timeout_at(within(limit), talk(connection.control.connection())).await;
         let outcome = outcome.map_err(|_| StoreError::Deadline(limit))?.map_err(|error| fault(&error))?;
         *held = Some(connection);
         Ok(outcome)
     }
 
     /// Opens a connection. Nothing is appended to the log of another Redis than that of the last epoch.
-    async fn open(&self, copy: &LogCopy) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = self.client.get_multiplexed_async_connection().await?;
-        let replication = replication(&mut connection).await?;
+    async fn open(&self, copy: &LogCopy) -> Result<LogConnection, StoreError> {
+        let node = self.nodes.owner(copy.settings.key.as_bytes()).await?;
+        let generation = node.health.generation();
+        let stream = node.dialer.dial().await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        let opened = ControlConnection::open(stream, &node.dialer.login, |_| {}).await;
+        let control = opened.map_err(|lost| StoreError::Unreachable(lost.to_string()))?;
+        let mut connection = control.connection();
+        let replication = replication(&mut connection).await.map_err(|error| fault(&error))?;
         if own(copy.epoch(), replication).is_none() {
-            add(&mut connection, copy, &LogEntry::Epoch(new_epoch(replication))).await?;
+            let epoch = LogEntry::Epoch(new_epoch(replication));
+            add(&mut connection, copy, &epoch).await.map_err(|error| fault(&error))?;
         }
-        Ok(connection)
+        Ok(LogConnection { control, node, generation })
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection, QueueStrategy};
-use bb8_redis::redis::ConnectionInfo;
 use server::in_time;
 use tokio::time::Instant;
 
 use super::batch::RunCommands;
 use super::connection::{Bounds, Connection, Replies};
+use super::dialer::Dialer;
 use super::health::Health;
 use super::resp::{RedisReply, write_command};
 use crate::store::StoreError;
@@ -93,8 +93,8 @@ pub(super) struct ConnectionPool {
 }
 
 impl ConnectionPool {
-    pub(super) fn new(info: &ConnectionInfo, bounds: Bounds, health: &Arc<Health>) -> Self {
-        let manager = Manager { info: info.clone(), bounds, health: health.clone() };
+    pub(super) fn new(dialer: &Arc<Dialer>, bounds: Bounds, health: &Arc<Health>) -> Self {
+        let manager = Manager { dialer: dialer.clone(), bounds, health: health.clone() };
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             // The one that was used last is the warmest, and the others stay in reserve.
@@ -201,11 +201,10 @@ impl ConnectionPool {
 
 impl RunCommands for ConnectionPool {
     async fn run(&self, commands: &Commands) -> Outcomes {
-        let mut outcomes = self.ask(commands).await;
-        for (outcome, name) in outcomes.iter_mut().zip(commands.names()) {
+        let outcomes = self.ask(commands).await;
+        for outcome in &outcomes {
             if let Ok(RedisReply::Error(text)) = outcome {
-                self.health.refused(name, text);
-                *outcome = Err(StoreError::Refused(format!("{name}: {text}")));
+                self.health.refused(text);
             }
         }
         outcomes
@@ -220,7 +219,7 @@ fn is_closed(error: &io::Error) -> bool {
 /// Makes connections for bb8, and tells it which are broken (bb8-redis never does).
 #[derive(Debug)]
 pub(super) struct Manager {
-    info: ConnectionInfo,
+    dialer: Arc<Dialer>,
     bounds: Bounds,
     health: Arc<Health>,
 }
@@ -239,7 +238,7 @@ impl ManageConnection for Manager {
     async fn connect(&self) -> Result<Pooled, StoreError> {
         let generation = self.health.generation();
         let deadline = Instant::now() + CONNECT_DEADLINE;
-        match in_time(deadline, Connection::open(&self.info, self.bounds)).await {
+        match in_time(deadline, Connection::open(&self.dialer, self.bounds)).await {
             Some(Ok(inner)) => Ok(Pooled { inner, generation, is_discarded: false }),
             Some(Err(error)) => Err(StoreError::Unreachable(error.to_string())),
             None => Err(StoreError::Deadline(CONNECT_DEADLINE)),

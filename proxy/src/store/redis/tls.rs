@@ -1,36 +1,31 @@
-//! TLS to Redis (`rediss://`), with the certificates that the system trusts.
+//! TLS to Redis, whose nodes may have many names.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-pub(super) async fn connect(host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    TlsConnector::from(config()?).connect(name, stream).await
+use crate::tls::{TlsClient, TlsFiles};
+
+/// How a node is verified, and how the proxy shows itself.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    client: TlsClient,
+    /// Whether the certificate must have the name in the settings, and not that of the host.
+    has_name: bool,
 }
 
-/// Reading the system's certificates takes some milliseconds, so it is done once.
-fn config() -> io::Result<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(config.clone());
+impl Tls {
+    /// With these files, and the name that certificates must have, if it is not that of the host.
+    pub(super) fn new(files: TlsFiles<'_>, server_name: Option<&str>) -> Result<Self, String> {
+        let client = TlsClient::new(server_name.unwrap_or("localhost"), files, &[])?;
+        Ok(Self { client, has_name: server_name.is_some() })
     }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(io::Error::other(
-            "the system has no certificates to trust (ca-certificates, SSL_CERT_FILE)",
-        ));
+
+    pub(super) async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        match self.has_name {
+            true => self.client.connect(stream).await,
+            false => self.client.named(host)?.connect(stream).await,
+        }
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(CONFIG.get_or_init(|| Arc::new(config)).clone())
 }

@@ -10,25 +10,23 @@
 //! after the change. If it arrives before a value from before the change, the value is not kept; if it arrives after,
 //! the value is removed ([`Near::ticket`](crate::near::Near::ticket)).
 //!
-//! The feed has its own thread, so that a change arrives at once even while the workers are busy. With a purge log, its
-//! beat reads the log ([`super::log`]).
+//! Each node that takes writes has a stream of its own, which is certain or lost by itself.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::thread;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{
-    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, Value, cmd,
-};
+use bb8_redis::redis::{Cmd, PushInfo, PushKind, Value, cmd};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use super::health::Health;
+use super::cluster::Cluster;
+use super::control::{ControlConnection, Lost, answered};
 use super::log::LogReader;
+use super::node::RedisNode;
+use super::refusals::Refusals;
 use crate::store::feed::Listeners;
-use crate::store::{Listener, LogCopy};
+use crate::store::{Listener, LogCopy, NodeNumber};
 
 /// The answer to a beat shows that all changes from before the beat have arrived. It is valid for this time from the
 /// beat on, so the near cache serves no page later than this after its change, even if invalidations are held up by a
@@ -45,76 +43,63 @@ const IDLE_BEAT: Duration = Duration::from_millis(100);
 /// How long after the last use of the near cache the slower beat begins.
 const WATCHFUL: Duration = Duration::from_secs(1);
 
-/// A connection without an answer for this time is given up.
-const SILENCE: Duration = Duration::from_millis(500);
-
 /// The pause before the next try to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Reports all changes of keys with this prefix until the listeners are dropped.
-pub(super) fn follow(
-    client: &Client,
-    prefix: &[u8],
-    listeners: &Arc<Listeners>,
-    health: &Arc<Health>,
-) -> Result<(), RedisError> {
-    let info = client.get_connection_info().clone();
-    // Without the names of the library, which a user may not set who has only the rights that are needed.
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-    let tracking = Tracking {
-        client: Client::open(info.set_redis_settings(settings))?,
-        prefix: prefix.to_vec(),
-        listeners: Arc::downgrade(listeners),
-        health: health.clone(),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name("tracking".to_owned()).spawn(move || runtime.block_on(tracking.run()))?;
-    Ok(())
+/// Which changes are reported, and to whom.
+#[derive(Clone)]
+pub(super) struct FeedSettings {
+    /// Of the keys.
+    pub(super) prefixes: Arc<[Vec<u8>]>,
+    pub(super) listeners: Arc<Listeners>,
+    pub(super) refusals: Arc<Refusals>,
 }
 
-struct Tracking {
-    client: Client,
-    prefix: Vec<u8>,
-    listeners: Weak<Listeners>,
-    health: Arc<Health>,
-}
-
-/// A connection that reports changes, and whether it is still open.
+/// A connection that reports changes.
 struct Stream {
-    connection: MultiplexedConnection,
-    is_open: Arc<AtomicBool>,
+    control: ControlConnection,
     /// Whether Redis reports changes. If it refuses to, purges are still read.
     is_tracking: bool,
     log: Option<LogReader>,
 }
 
-/// Why changes no longer arrive.
-#[derive(Debug, thiserror::Error)]
-enum Lost {
-    #[error(transparent)]
-    Redis(#[from] RedisError),
-    #[error("no answer within {} ms", SILENCE.as_millis())]
-    Silence,
-    #[error("the connection has ended")]
-    Goodbye,
+/// The stream of changes of one node.
+pub(super) struct Tracking {
+    pub(super) node: Arc<RedisNode>,
+    pub(super) feed: FeedSettings,
+    /// Its reply shows that the node still is what it was when the stream began.
+    pub(super) beat: Beat,
+}
+
+/// What a node is asked again and again.
+pub(super) enum Beat {
+    /// Whether it answers.
+    Ping,
+    /// Whether it is still the master.
+    Role,
+    /// Whether it still answers for a key in one of its slots of this cluster, and is not cut off from the other nodes.
+    Key(Arc<Cluster>),
 }
 
 impl Tracking {
-    async fn run(self) {
+    /// Reports all changes of the node to the listeners, as long as it runs.
+    pub(super) async fn run(self) {
         let mut was_on = true;
         loop {
+            let generation = self.node.health.generation();
             let lost = match self.connect().await {
-                Ok(stream) => self.listen(stream, &mut was_on).await,
+                Ok(stream) => self.listen(stream, generation, &mut was_on).await,
                 Err(lost) => lost,
             };
-            let Some(listeners) = self.listeners.upgrade() else { return };
-            listeners.lost();
-            drop(listeners);
+            self.feed.listeners.lost(self.node.id);
+            if let Beat::Key(cluster) = &self.beat {
+                cluster.wanted.notify_one();
+            }
             // Logged once, not for each try. Requests may wait for the purge log, so the first try is made at once.
             if std::mem::replace(&mut was_on, false) {
-                warn!(%lost, "changes in Redis do not arrive: near cache off");
+                warn!(%lost, node = self.node.address(), "changes in Redis do not arrive: near cache off");
             } else {
                 sleep(PAUSE).await;
             }
@@ -123,60 +108,62 @@ impl Tracking {
 
     /// Opens a connection that reports all changes from now on.
     async fn connect(&self) -> Result<Stream, Lost> {
-        let (listeners, is_open) = (self.listeners.clone(), Arc::new(AtomicBool::new(true)));
-        let open = is_open.clone();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_DEADLINE))
-            .set_response_timeout(None)
-            .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    open.store(false, Ordering::Relaxed);
-                }
-                if let Some(listeners) = listeners.upgrade() {
-                    hear(&listeners, &push);
-                }
-                Ok::<_, ()>(())
-            });
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let (listeners, node) = (self.feed.listeners.clone(), self.node.id);
+        let dialer = &self.node.dialer;
+        let dialled = timeout(CONNECT_DEADLINE, dialer.dial()).await;
+        let stream = dialled.map_err(|_| io::Error::from(ErrorKind::TimedOut))??;
+        let hear = move |push: &PushInfo| hear(&listeners, node, push);
+        let mut control = ControlConnection::open(stream, &dialer.login, hear).await?;
         let mut track = cmd("CLIENT");
-        track.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(&self.prefix);
-        let is_tracking = match answered(track.exec_async(&mut connection)).await {
+        track.arg("TRACKING").arg("ON").arg("BCAST");
+        for prefix in self.feed.prefixes.iter() {
+            track.arg("PREFIX").arg(prefix);
+        }
+        let is_tracking = match control.ask(&track).await {
             Err(Lost::Redis(error)) if error.code() == Some("NOPERM") && self.log().is_some() => {
-                self.health.refused("CLIENT TRACKING", &error.to_string());
+                self.feed.refusals.note("CLIENT TRACKING", &error.to_string());
                 false
             }
-            tracking => tracking.map(|()| true)?,
+            tracking => tracking.map(|_| true)?,
         };
-        Ok(Stream { connection, is_open, is_tracking, log: None })
+        Ok(Stream { control, is_tracking, log: None })
     }
 
-    fn log(&self) -> Option<Arc<LogCopy>> {
-        self.listeners.upgrade()?.log().filter(|log| !log.is_off()).cloned()
+    /// The purge log, if it is in this node.
+    fn log(&self) -> Option<&Arc<LogCopy>> {
+        let is_here = |log: &&Arc<LogCopy>| match &self.beat {
+            Beat::Key(cluster) => cluster.id_of(log.settings.key.as_bytes()) == self.node.id,
+            Beat::Ping | Beat::Role => true,
+        };
+        self.feed.listeners.log().filter(|log| !log.is_off()).filter(is_here)
     }
 
-    /// Sends beats until changes no longer arrive.
-    async fn listen(&self, mut stream: Stream, was_on: &mut bool) -> Lost {
-        let mut asked = Instant::now();
+    /// Sends beats until changes no longer arrive. `generation` is that of the node when the stream was opened.
+    async fn listen(&self, mut stream: Stream, generation: u32, was_on: &mut bool) -> Lost {
+        let Some(command) = self.command() else { return Lost::NoMaster };
+        let began = Instant::now();
         loop {
             let (sent, log) = (Instant::now(), self.log());
-            if let Err(lost) = self.beat(&mut stream, log.as_ref()).await {
+            if let Err(lost) = self.beat(&mut stream, log, &command).await {
                 return lost;
             }
             // The stream may have ended after the answer. Nothing else runs on this thread between here and `certain`.
-            let Some(listeners) = self.listeners.upgrade().filter(|_| stream.is_open.load(Ordering::Relaxed))
-            else {
+            if !stream.control.is_open() {
                 return Lost::Goodbye;
-            };
-            match &log {
-                Some(log) if !stream.is_tracking => log.certain(sent + CERTAIN_FOR),
-                _ => listeners.certain(sent + CERTAIN_FOR),
             }
-            if listeners.was_asked() {
-                asked = sent;
+            if self.node.health.generation() != generation {
+                return Lost::NoMaster;
             }
-            drop(listeners);
+            let (node, until, listeners) = (self.node.id, sent + CERTAIN_FOR, &self.feed.listeners);
+            if stream.is_tracking {
+                listeners.certain(node, until);
+            }
+            if let Some(log) = log {
+                log.certain(node, until);
+            }
+            let asked = listeners.last_asked(sent).map_or(began, |asked| asked.max(began));
             if !std::mem::replace(was_on, true) {
-                info!("changes in Redis arrive again: near cache on");
+                info!(node = self.node.address(), "changes in Redis arrive again: near cache on");
             }
             let pause = sleep(if sent - asked < WATCHFUL { BEAT } else { IDLE_BEAT });
             match log {
@@ -186,35 +173,61 @@ impl Tracking {
         }
     }
 
-    /// An exchange with Redis, which shows that it has sent all changes from before. It also reads the purge log.
-    async fn beat(&self, stream: &mut Stream, log: Option<&Arc<LogCopy>>) -> Result<(), Lost> {
+    /// An exchange with Redis, which shows that it has sent all changes from before. It also reads the purge log, whose key a
+    /// node of a cluster has to have as the key of `command`.
+    async fn beat(&self, stream: &mut Stream, log: Option<&Arc<LogCopy>>, command: &Cmd) -> Result<(), Lost> {
+        if log.is_none() || matches!(self.beat, Beat::Role) {
+            let reply = stream.control.ask(command).await?;
+            if !self.beat.accepts(&reply) {
+                return Err(Lost::NoMaster);
+            }
+        }
         match (log, &mut stream.log) {
-            (None, _) => answered(cmd("PING").exec_async(&mut stream.connection)).await,
+            (None, _) => Ok(()),
             (Some(_), Some(reader)) => answered(reader.read()).await,
             (Some(log), none) => {
-                let reader = LogReader::begin(log, stream.connection.clone(), &self.health);
-                *none = answered(reader).await?;
+                let begun = LogReader::begin(log, stream.control.connection(), &self.feed.refusals);
+                *none = answered(begun).await?;
                 Ok(())
+            }
+        }
+    }
+
+    /// The command of a beat; a node of a cluster that has no slot has none.
+    fn command(&self) -> Option<Cmd> {
+        match &self.beat {
+            Beat::Ping => Some(cmd("PING")),
+            Beat::Role => Some(cmd("ROLE")),
+            Beat::Key(cluster) => {
+                let key = cluster.key_on(&self.node, self.feed.prefixes.first()?)?;
+                let mut get = cmd("GET");
+                get.arg(key);
+                Some(get)
             }
         }
     }
 }
 
-async fn answered<T>(answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, Lost> {
-    timeout(SILENCE, answer).await.map_err(|_| Lost::Silence)?.map_err(Lost::Redis)
+impl Beat {
+    fn accepts(&self, reply: &Value) -> bool {
+        match (self, reply) {
+            (Self::Role, Value::Array(words)) => words.first() == Some(&Value::BulkString(b"master".into())),
+            _ => true,
+        }
+    }
 }
 
 /// Passes a message to the listeners. Called in the order in which Redis sent the messages.
-fn hear(listeners: &Listeners, push: &PushInfo) {
+fn hear(listeners: &Listeners, node: NodeNumber, push: &PushInfo) {
     match (&push.kind, push.data.as_slice()) {
         (PushKind::Invalidate, [Value::Array(keys)]) => keys.iter().for_each(|key| match key {
             Value::BulkString(key) => listeners.changed(key),
             // Not a key: any key may have changed.
-            _ => listeners.all_changed(),
+            _ => listeners.all_changed(node),
         }),
         // FLUSHALL, FLUSHDB.
-        (PushKind::Invalidate, _) => listeners.all_changed(),
-        (PushKind::Disconnection, _) => listeners.lost(),
+        (PushKind::Invalidate, _) => listeners.all_changed(node),
+        (PushKind::Disconnection, _) => listeners.lost(node),
         _ => {}
     }
 }

@@ -1,0 +1,88 @@
+//! A connection of the background thread, for all that is no page: the feed of changes, what Sentinels say, the map of a
+//! cluster. It is the library's: replies may have any shape, and messages may come unasked.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, PushKind, RedisError, Value};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::dialer::{ByteStream, Login};
+
+/// A connection without an answer for this time is given up.
+pub(super) const SILENCE: Duration = Duration::from_millis(500);
+
+/// A connection, and whether it is still open. It is closed when this is dropped.
+pub(super) struct ControlConnection {
+    connection: MultiplexedConnection,
+    is_open: Arc<AtomicBool>,
+    driver: JoinHandle<()>,
+}
+
+/// Why a connection is of no use any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error("no answer within {} ms", SILENCE.as_millis())]
+    Silence,
+    #[error("the connection has ended")]
+    Goodbye,
+    #[error("it is not the master any more")]
+    NoMaster,
+}
+
+impl ControlConnection {
+    /// Logs in on a stream. Messages that come unasked go to `hear`, in their order.
+    pub(super) async fn open(
+        stream: Box<dyn ByteStream>,
+        login: &Login,
+        hear: impl Fn(&PushInfo) + Send + Sync + 'static,
+    ) -> Result<Self, Lost> {
+        let is_open = Arc::new(AtomicBool::new(true));
+        let open = is_open.clone();
+        let config =
+            AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    open.store(false, Ordering::Relaxed);
+                }
+                hear(&push);
+                Ok::<_, ()>(())
+            });
+        let info = login.info().set_protocol(ProtocolVersion::RESP3);
+        let opening = MultiplexedConnection::new_with_config(&info, stream, config);
+        let (connection, driver) = timeout(SILENCE, opening).await.map_err(|_| Lost::Silence)??;
+        Ok(Self { connection, is_open, driver: tokio::spawn(driver) })
+    }
+
+    /// Sends a command and waits for its reply.
+    pub(super) async fn ask(&mut self, command: &Cmd) -> Result<Value, Lost> {
+        answered(command.query_async(&mut self.connection)).await
+    }
+
+    /// The connection itself. It ends with this.
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
+    }
+}
+
+/// An answer that comes in time.
+pub(super) async fn answered<T>(answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, Lost> {
+    Ok(timeout(SILENCE, answer).await.map_err(|_| Lost::Silence)??)
+}
+
+impl Drop for ControlConnection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

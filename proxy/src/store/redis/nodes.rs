@@ -1,0 +1,100 @@
+//! All that stands behind a store in Redis: one Redis, or the nodes of a cluster.
+
+use std::sync::Arc;
+
+use super::cluster::Cluster;
+use super::node::{KeyCommand, RedisNode};
+use super::pool::{Commands, Outcomes};
+use super::resp::RedisReply;
+use crate::store::{NodeNumber, NodeState, StoreError};
+
+#[derive(Clone)]
+pub(super) enum Nodes {
+    /// One Redis, or the master that Sentinels name.
+    One(Arc<RedisNode>),
+    Cluster(Arc<Cluster>),
+}
+
+impl Nodes {
+    /// Waits until the calling worker has connections.
+    pub(super) async fn connect(&self) -> Result<(), StoreError> {
+        match self {
+            Self::One(node) => node.connect().await,
+            Self::Cluster(cluster) => cluster.connect().await,
+        }
+    }
+
+    /// Sends a read with those of other requests.
+    pub(super) async fn read(
+        &self,
+        name: &'static str,
+        arguments: &[&[u8]],
+    ) -> Result<RedisReply, StoreError> {
+        match self {
+            Self::One(node) => node.read(name, arguments).await,
+            Self::Cluster(cluster) => cluster.read(name, arguments).await,
+        }
+    }
+
+    /// Sends commands with those of other requests, to each node in one round trip. Returns their outcomes.
+    pub(super) async fn write(&self, commands: &[&KeyCommand<'_>]) -> Outcomes {
+        match self {
+            Self::One(node) => node.write(commands).await,
+            Self::Cluster(cluster) => cluster.write(commands).await,
+        }
+    }
+
+    /// The node that has a key.
+    pub(super) async fn owner(&self, key: &[u8]) -> Result<Arc<RedisNode>, StoreError> {
+        match self {
+            Self::One(node) => Ok(node.clone()),
+            Self::Cluster(cluster) => cluster.owner(key).await,
+        }
+    }
+
+    /// Sends commands on this key to the node that has it, on a connection of their own.
+    pub(super) async fn ask(&self, key: &[u8], commands: &Commands) -> Outcomes {
+        match self.owner(key).await {
+            Ok(node) => node.ask(commands).await,
+            Err(error) => vec![Err(error)],
+        }
+    }
+
+    /// Whether all answer, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        match self {
+            Self::One(node) => node.is_up(),
+            Self::Cluster(cluster) => !cluster.is_troubled(),
+        }
+    }
+
+    /// The number of the node that has a key.
+    pub(super) fn id_of(&self, key: &[u8]) -> NodeNumber {
+        match self {
+            Self::One(node) => node.id,
+            Self::Cluster(cluster) => cluster.id_of(key),
+        }
+    }
+
+    /// Each node, for operators.
+    pub(super) fn states(&self) -> Vec<NodeState> {
+        let primary = |node: &Arc<RedisNode>| NodeState {
+            address: node.address(),
+            role: "primary",
+            is_up: node.is_up(),
+        };
+        match self {
+            Self::One(node) => vec![primary(node)],
+            Self::Cluster(cluster) => {
+                let map = cluster.map();
+                // The cluster leaves replicas out that are gone.
+                let replica = |address: &super::address::NodeAddress| NodeState {
+                    address: address.to_string(),
+                    role: "replica",
+                    is_up: true,
+                };
+                map.nodes().iter().map(primary).chain(map.replicas.iter().map(replica)).collect()
+            }
+        }
+    }
+}

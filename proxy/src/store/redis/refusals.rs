@@ -1,0 +1,94 @@
+//! What Redis has refused: errors in reply to commands. Each kind is logged once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::warn;
+
+use super::resp::RedisReply;
+use crate::store::{RefusedCommand, StoreError};
+
+/// More kinds of refusals than Redis has are not remembered.
+const KINDS: usize = 64;
+
+/// A command, and the first word of the error that it got.
+type Kind = (&'static str, Box<str>);
+
+/// What was refused, by whichever node.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// Whether the last write was refused.
+    refuses_writes: AtomicBool,
+    /// What Redis said, for each command and first word of the reply.
+    replies: Mutex<BTreeMap<Kind, String>>,
+}
+
+impl Refusals {
+    /// A reply that is no error.
+    pub(super) fn accept(&self, command: &'static str, reply: RedisReply) -> Result<RedisReply, StoreError> {
+        let RedisReply::Error(text) = reply else { return Ok(reply) };
+        self.note(command, &text);
+        Err(StoreError::Refused(format!("{command}: {text}")))
+    }
+
+    /// Notes an error reply. It is logged once for each command and first word.
+    pub(super) fn note(&self, command: &'static str, text: &str) {
+        let mut replies = self.lock();
+        let kind = (command, Box::from(text.split(' ').next().unwrap_or_default()));
+        if replies.len() < KINDS && !replies.contains_key(&kind) {
+            warn!(command, reply = text, "Redis refuses a command");
+            replies.insert(kind, text.to_owned());
+        }
+    }
+
+    /// Notes whether a write was refused.
+    pub(super) fn wrote(&self, is_refused: bool) {
+        if self.refuses_writes.load(Ordering::Relaxed) != is_refused {
+            self.refuses_writes.store(is_refused, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last write was taken.
+    pub(super) fn takes_writes(&self) -> bool {
+        !self.refuses_writes.load(Ordering::Relaxed)
+    }
+
+    /// The commands that were refused so far.
+    pub(super) fn all(&self) -> Vec<RefusedCommand> {
+        self.lock()
+            .iter()
+            .map(|((command, _), reply)| RefusedCommand { command, reply: reply.clone() })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, String>> {
+        // A panic elsewhere cannot leave the map half-changed.
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_refusals_is_bounded() {
+        let refusals = Refusals::default();
+        for number in 0..10_000 {
+            refusals.note("GET", &format!("E{number} x"));
+        }
+        assert_eq!(refusals.all().len(), KINDS);
+    }
+
+    #[test]
+    fn each_command_and_first_word_is_one_kind() {
+        let refusals = Refusals::default();
+        for (command, text) in [("GET", "A x"), ("GET", "A y"), ("GET", "B x"), ("SETEX", "A x")] {
+            let refused = refusals.accept(command, RedisReply::Error(text.to_owned()));
+            assert_eq!(refused.unwrap_err().to_string(), format!("the store refused: {command}: {text}"));
+        }
+        assert_eq!(refusals.accept("GET", RedisReply::Status).unwrap(), RedisReply::Status);
+        assert_eq!(refusals.all().len(), 3);
+    }
+}

@@ -1,0 +1,138 @@
+//! Redis with Sentinels: where the master is, by asking, and when it moves.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bb8_redis::redis::{PushInfo, PushKind, Value, cmd};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::address::NodeAddress;
+use super::control::{ControlConnection, Lost, SILENCE};
+use super::dialer::{Login, dial};
+use super::health::Health;
+
+/// How often a Sentinel is asked, in case that its message does not come.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// The pause before the next Sentinel is tried.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The Sentinels of one master.
+#[derive(Debug)]
+pub(super) struct Sentinels {
+    pub(super) addresses: Vec<NodeAddress>,
+    /// The name of the master.
+    pub(super) name: String,
+    /// For the Sentinels themselves.
+    pub(super) login: Login,
+    /// The index of the Sentinel that answered last, which is asked first.
+    first: AtomicUsize,
+    /// Where the master was at the last answer.
+    known: Mutex<Option<NodeAddress>>,
+}
+
+/// What the watch has seen.
+struct WatchState {
+    master: Option<NodeAddress>,
+    is_heard: bool,
+}
+
+impl Sentinels {
+    pub(super) fn new(addresses: Vec<NodeAddress>, name: String, login: Login) -> Self {
+        Self { addresses, name, login, first: AtomicUsize::new(0), known: Mutex::default() }
+    }
+
+    /// Asks where the master is, one Sentinel after the other.
+    pub(super) async fn master(&self) -> io::Result<NodeAddress> {
+        let mut last = Lost::Silence;
+        for _ in 0..self.addresses.len() {
+            let asked = async { self.ask(&mut self.open(Arc::default()).await?).await };
+            match asked.await {
+                Ok(address) => return Ok(address),
+                Err(lost) => last = lost,
+            }
+            self.first.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(io::Error::other(format!("no Sentinel says where the master {:?} is: {last}", self.name)))
+    }
+
+    /// Watches for a new master, and has the connections replaced when there is one.
+    pub(super) async fn watch(self: Arc<Self>, health: Arc<Health>) {
+        let mut seen = WatchState { master: self.last_known(), is_heard: true };
+        loop {
+            let Err(lost) = self.follow(&health, &mut seen).await;
+            if std::mem::replace(&mut seen.is_heard, false) {
+                warn!(%lost, master = self.name, "a Sentinel does not answer: the next one is asked");
+            }
+            self.first.fetch_add(1, Ordering::Relaxed);
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Follows one Sentinel until it is lost.
+    async fn follow(&self, health: &Health, seen: &mut WatchState) -> Result<Infallible, Lost> {
+        let told = Arc::<Notify>::default();
+        let mut sentinel = self.open(told.clone()).await?;
+        sentinel.ask(cmd("SUBSCRIBE").arg("+switch-master")).await?;
+        loop {
+            let now = self.ask(&mut sentinel).await?;
+            if let Some(before) = seen.master.replace(now.clone()).filter(|before| *before != now) {
+                info!(%before, %now, "the master has moved");
+                health.moved();
+            }
+            if !std::mem::replace(&mut seen.is_heard, true) {
+                info!(master = self.name, "a Sentinel answers again");
+            }
+            // A message is only a reason to ask at once: the answer is the same whichever way it comes.
+            let _ = timeout(BEAT, told.notified()).await;
+            if !sentinel.is_open() {
+                return Err(Lost::Goodbye);
+            }
+        }
+    }
+
+    /// Connects to the Sentinel that answered last. `told` is notified of each message.
+    async fn open(&self, told: Arc<Notify>) -> Result<ControlConnection, Lost> {
+        let index = self.first.load(Ordering::Relaxed) % self.addresses.len();
+        let dialling = timeout(SILENCE, dial(&self.addresses[index], &self.login));
+        let stream = dialling.await.map_err(|_| Lost::Silence)??;
+        let hear = move |push: &PushInfo| {
+            if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
+                told.notify_one();
+            }
+        };
+        ControlConnection::open(stream, &self.login, hear).await
+    }
+
+    /// Asks one Sentinel where the master is, and keeps the answer.
+    async fn ask(&self, sentinel: &mut ControlConnection) -> Result<NodeAddress, Lost> {
+        let reply = sentinel.ask(cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name)).await?;
+        let address = address(&reply)
+            .ok_or_else(|| Lost::Io(io::Error::other(format!("it knows no master {:?}", self.name))))?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.clone());
+        Ok(address)
+    }
+
+    fn last_known(&self) -> Option<NodeAddress> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where the master was at the last answer; before the first, its name.
+    pub(super) fn known(&self) -> String {
+        self.last_known().map_or_else(|| self.name.clone(), |address| address.to_string())
+    }
+}
+
+/// A host and a port.
+fn address(reply: &Value) -> Option<NodeAddress> {
+    let Value::Array(words) = reply else { return None };
+    let [Value::BulkString(host), Value::BulkString(port)] = &words[..] else { return None };
+    let host = String::from_utf8(host.clone()).ok()?;
+    let port = std::str::from_utf8(port).ok()?.parse().ok()?;
+    Some(NodeAddress::Tcp { host, port })
+}
