@@ -23,9 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::{request, response};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use server::{Peer, PerWorker, in_time};
 use tokio::time::Instant;
 
@@ -295,8 +295,14 @@ impl Upstream {
             // Equal ones may be repeated.
             head.headers.insert(CONTENT_LENGTH, length);
         }
+        let protocol =
+            head.headers.get(UPGRADE).filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS).cloned();
         receive::remove_hop_by_hop(&mut head.headers);
         let tags = Tags::take(&mut head.headers);
+        if let Some(protocol) = protocol {
+            head.headers.insert(UPGRADE, protocol);
+            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
         let body = Download::new(body, self.deadlines.idle, until, held);
         Fetched { head, body, length, tags, took, origin: self.name.clone() }
     }

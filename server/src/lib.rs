@@ -68,6 +68,8 @@ pub struct ClientDeadlines {
     pub write: Duration,
     /// For requests under way when the server stops.
     pub shutdown: Duration,
+    /// For the next byte of a connection that has changed to another protocol, in either direction.
+    pub tunnel: Duration,
 }
 
 impl Default for ClientDeadlines {
@@ -77,6 +79,7 @@ impl Default for ClientDeadlines {
             idle: Duration::from_secs(75),
             write: Duration::from_secs(30),
             shutdown: Duration::from_secs(10),
+            tunnel: Duration::from_secs(3600),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, serve
     let client_write = take("client_write", "30s");
     let store = take("store", "50ms");
     let shutdown = take("shutdown", "10s");
+    let tunnel = take("tunnel_idle", "1h");
     let total = settings.take("deadlines.origin_total", None, "0", parse::duration_if_any);
     let origin =
         OriginDeadlines { connect: connect?, head: head?, idle: idle?, queue: queue?, total: total? };
@@ -26,6 +27,7 @@ pub(super) fn deadlines(settings: &mut Settings<'_>) -> Option<(Deadlines, serve
         idle: client_idle?,
         write: client_write?,
         shutdown: shutdown?,
+        tunnel: tunnel?,
     };
     Some((Deadlines { origin, store: store? }, client))
 }

@@ -120,6 +120,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
     let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
     let early_refresh = settings.take("early_refresh", None, "0", parse::factor);
     let normaliser = normaliser(&mut settings);
+    let upgrade = settings.take("upgrade", None, "false", parse::truth);
     let invalidate = settings.take("invalidate", None, "false", parse::truth);
     let policy = policy(&mut settings);
     if policy == Some(CachePolicy::Django) {
@@ -138,6 +139,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
         normaliser: normaliser?,
         invalidate: invalidate?,
         policy: policy?,
+        upgrade: upgrade?,
         ..path?
     })
 }

@@ -151,7 +151,7 @@ impl Connector {
         let wire = Wire::new(TokioIo::new(stream), target.clone());
         let (sender, connection) = self.http.handshake(wire).await.map_err(cause)?;
         let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 debug!(%error, "connection to the origin ended");
             }
         });

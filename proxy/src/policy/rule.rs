@@ -37,6 +37,8 @@ pub struct Rule {
     pub invalidate: bool,
     /// How early pages are fetched again before their end: 1 suits most sites, more is earlier, 0 is never.
     pub early_refresh: f64,
+    /// Whether clients may change to another protocol, such as WebSocket, with the origin.
+    pub upgrade: bool,
 }
 
 /// By which rules pages are stored and served.
@@ -152,6 +154,7 @@ impl Rule {
             stale_if_error: Duration::ZERO,
             invalidate: false,
             early_refresh: 0.0,
+            upgrade: false,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hyper::Method;
+use hyper::header::UPGRADE;
 
 use super::rule::{PathPattern, Rule};
 use crate::request::{Changes, Question};
@@ -26,6 +27,8 @@ pub enum Pass {
     Off,
     /// The client asks that nothing of its request be stored.
     NoStore,
+    /// The client asks for another protocol, which the rule allows.
+    Upgrade,
 }
 
 /// The rules, in order. The first that matches a path counts.
@@ -73,6 +76,9 @@ impl Rules {
             Some(rule) if rule.is_off => Disposition::Pass(Pass::Off),
             Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
                 Disposition::Pass(Pass::Method)
+            }
+            Some(rule) if rule.upgrade && question.lines.get(&UPGRADE).is_some() => {
+                Disposition::Pass(Pass::Upgrade)
             }
             Some(rule) if rule.wishes(question.lines).no_store => Disposition::Pass(Pass::NoStore),
             Some(rule) => Disposition::Lookup(rule),
@@ -140,6 +146,7 @@ impl Pass {
             Self::Rule => "no-rule",
             Self::Off => "rule-off",
             Self::NoStore => "no-store",
+            Self::Upgrade => "upgrade",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS,
-    TRANSFER_ENCODING,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
@@ -31,11 +31,35 @@ pub(crate) fn receive(request: &mut Parts, peer: Peer, is_trusted: bool, site: &
     }
     check_framing(&request.headers)?;
     check_target(request, peer, site)?;
+    let protocol = asked_protocol(request);
     remove_hop_by_hop(&mut request.headers);
+    if let Some(protocol) = protocol {
+        request.headers.insert(UPGRADE, protocol);
+    }
     if !is_trusted {
         retain(&mut request.headers, |name| !describes_client(name));
     }
     Ok(())
+}
+
+/// The protocol that a client asks to change to: with a GET of HTTP/1.1 without a body, by one Upgrade that Connection names.
+/// HTTP/2 is not among them.
+fn asked_protocol(request: &Parts) -> Option<HeaderValue> {
+    let mut protocols = request.headers.get_all(UPGRADE).iter();
+    let (protocol, None) = (protocols.next()?, protocols.next()) else { return None };
+    let has_body = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers.contains_key(name));
+    let is_plain = request.method == Method::GET && request.version == Version::HTTP_11 && !has_body;
+    let is_other = !protocol.as_bytes().eq_ignore_ascii_case(b"h2c");
+    (is_plain && is_other && named_by_connection(&request.headers).contains(&UPGRADE))
+        .then(|| protocol.clone())
+}
+
+/// Has the origin asked for the protocol that the client asks for, or for none.
+pub(crate) fn ask_for_protocol(headers: &mut HeaderMap, is_allowed: bool) {
+    match is_allowed && headers.contains_key(UPGRADE) {
+        true => drop(headers.insert(CONNECTION, HeaderValue::from_static("upgrade"))),
+        false => retain(headers, |name| *name != UPGRADE),
+    }
 }
 
 /// Whether the proxy answers an OPTIONS by itself, since `Max-Forwards` forbids to forward it. Else counts this forward

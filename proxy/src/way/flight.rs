@@ -51,7 +51,7 @@ impl<S: Store> Proxy<S> {
         peer: Peer,
     ) -> Result<Reply, Error> {
         let is_conditional = policy::is_conditional(&request.headers);
-        let reply = self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional)?;
+        let reply = self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional, false)?;
         Ok(reply.part_for(request, wanted.rule.policy != CachePolicy::Django))
     }
 

@@ -125,10 +125,11 @@ impl Reply {
         Self::new(response, CacheStatus::Failed(name))
     }
 
-    /// Refuses an answer that does not fit the request: a 1xx (an `Upgrade` is never forwarded), or a 304 to a request
-    /// without conditions.
-    pub(super) fn if_asked_for(self, is_conditional: bool) -> Result<Self, Error> {
+    /// Refuses an answer that does not fit the request: a 1xx, but for a 101 to a request for another protocol, or a 304 to
+    /// a request without conditions.
+    pub(super) fn if_asked_for(self, is_conditional: bool, is_upgrade: bool) -> Result<Self, Error> {
         match self.response.status() {
+            StatusCode::SWITCHING_PROTOCOLS if is_upgrade => Ok(self),
             status if status.is_informational() => Err(OriginError::Unasked(status).into()),
             status @ StatusCode::NOT_MODIFIED if !is_conditional => Err(OriginError::Unasked(status).into()),
             _ => Ok(self),

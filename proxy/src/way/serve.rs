@@ -16,9 +16,9 @@ use super::decide::{Decision, Early, OldPage, Serving, WantedPage};
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
-use crate::policy::{self, OnFailure};
+use crate::policy::{self, OnFailure, Pass};
 use crate::purge::is_order;
-use crate::request::receive::{is_for_proxy, names_other_scheme, receive};
+use crate::request::receive::{ask_for_protocol, is_for_proxy, names_other_scheme, receive};
 use crate::request::{Lines, Question};
 use crate::status::{CacheStatus, Hit, Source};
 use crate::store::Store;
@@ -72,6 +72,8 @@ impl<S: Store> Proxy<S> {
             None => self.decide(&Question::of_parts(&request, peer), answered.began, &self.store).await,
         };
         answered.looked(decision.looked());
+        let is_upgrade = matches!(decision, Decision::Pass(Pass::Upgrade));
+        ask_for_protocol(&mut request.headers, is_upgrade);
         match decision {
             Decision::Serve(mut serving) => {
                 self.sample(&serving, answered.began, || Question::of_parts(&request, peer));
@@ -88,7 +90,7 @@ impl<S: Store> Proxy<S> {
                 if let Some(changes) = changes {
                     self.invalidate(changes, &fetched.head, peer).await;
                 }
-                Reply::relayed(fetched, CacheStatus::Passed(pass)).if_asked_for(is_conditional)
+                Reply::relayed(fetched, CacheStatus::Passed(pass)).if_asked_for(is_conditional, is_upgrade)
             }
             Decision::Refuse(refusal) => Err(refusal.into()),
         }

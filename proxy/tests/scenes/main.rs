@@ -64,4 +64,5 @@ mod support;
 mod tls;
 mod tunnel;
 mod unsendable;
+mod upgrades;
 mod vary;

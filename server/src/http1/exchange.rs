@@ -9,10 +9,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, HeaderValue};
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tracing::debug;
@@ -22,9 +23,10 @@ use super::front::{Front, Passed};
 use super::guard::Guarded;
 use super::inlet::Inlet;
 use super::rest::{Counted, Rest};
-use super::scan::HeadFault;
+use super::scan::{HeadFault, is_followed_by_others};
 use super::socket::Socket;
 use super::target::HiddenBytes;
+use super::tunnel::tunnel;
 use crate::alarm::{Alarm, LazyTimer};
 use crate::clients::KnownClients;
 use crate::peer::Peer;
@@ -44,8 +46,15 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     let (handler, mut known, peer) = (front.handler, front.clients.clone(), *front.peer);
     let clients = known.now().clone();
     let (rest, hidden) = (Rest::default(), HiddenBytes::default());
-    let exchange =
-        Exchange { handler, peer, decision: Mutex::default(), rest, hidden, asked: AtomicU64::new(0) };
+    let exchange = Exchange {
+        handler,
+        peer,
+        decision: Mutex::default(),
+        rest,
+        hidden,
+        asked: AtomicU64::new(0),
+        upgrade: Mutex::default(),
+    };
     let inlet = Inlet::new(front, passed, &exchange.decision, exchange.rest.clone());
     let (rest, hidden) = (exchange.rest.clone(), exchange.hidden.clone());
     let stream = Guarded::new(inlet, clients.limits, clients.deadlines, rest, hidden);
@@ -60,7 +69,15 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
         }
         Pause::Ended(ended) => ended,
     };
-    let stream = connection.into_parts().io.into_inner();
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner();
+    let upgrade = exchange.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let (Ok(()), Some(upgrade)) = (&ended, upgrade) {
+        let (ahead, inlet) = stream.into_parts();
+        let early = [&parts.read_buf[..], &ahead, &inlet.into_bytes()].concat();
+        tunnel(front.stream, &early, upgrade, clients.deadlines.tunnel).await;
+        return End::Closed;
+    }
     let fault = match &ended {
         // hyper tells a client nothing that speaks HTTP/2.
         Err(error) if error.is_parse() => Some(stream.refused().unwrap_or(HeadFault::NotHttp)),
@@ -85,6 +102,8 @@ struct Exchange<'a, H: Handler> {
     hidden: HiddenBytes,
     /// How many requests hyper has read.
     asked: AtomicU64,
+    /// The origin's side of a tunnel, if the answer to a request opens one.
+    upgrade: Mutex<Option<OnUpgrade>>,
 }
 
 /// Why hyper stops serving a connection.
@@ -101,10 +120,15 @@ impl<H: Handler> Exchange<'_, H> {
     ) -> Result<Response<Counted<H::Body, H::Record>>, Infallible> {
         self.hidden.restore(self.asked.fetch_add(1, Relaxed) + 1, &mut request);
         let decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let is_chunked = request.body().size_hint().exact().is_none();
+        let asks_for_other =
+            request.headers().get(UPGRADE).is_some_and(|value| is_followed_by_others(value.as_bytes()));
+        let is_last = asks_for_other || request.body().size_hint().exact().is_none();
         let (mut response, record) = self.handler.clone().handle(request, self.peer, decision).await;
-        // Heads are not followed behind chunks: the next request has a connection of its own.
-        if is_chunked || self.rest.is_closing() {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let upgrade = hyper::upgrade::on(&mut response);
+            *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+        } else if is_last || self.rest.is_closing() {
+            // Heads are not followed behind chunks, nor behind a request for another protocol.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Counted::new(body, record, self.rest.clone())))

@@ -104,6 +104,13 @@ fn refused() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "refused")
 }
 
+impl<T> Guarded<T> {
+    /// What was read and not given to hyper, and the stream below.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, T) {
+        (self.ahead, self.inner)
+    }
+}
+
 impl<T: AsyncRead + Unpin> Guarded<T> {
     /// Reads ahead while hyper waits for an answer, since only a read shows that the client has reset the connection.
     fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {

@@ -34,6 +34,11 @@ impl<'i, 'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Inlet<'i, 'a, I, H> 
         inlet
     }
 
+    /// What was passed on and not read.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     fn take(&mut self, passed: Passed<H>) {
         self.bytes = passed.bytes;
         self.rest.passed(!self.bytes.is_empty());

@@ -50,8 +50,9 @@ enum Place {
     Head,
     /// A body, and how much of it is to come.
     Body(u64),
-    /// In chunks, which are not followed: the connection ends after the request that has them.
-    Chunks,
+    /// Chunks, or what a client sends after it has asked for another protocol. Neither is followed: the connection ends
+    /// after the request.
+    Unfollowed,
 }
 
 /// The part of a head that has arrived.
@@ -60,6 +61,8 @@ struct Head {
     bytes: usize,
     lines: usize,
     is_chunked: bool,
+    /// Whether it asks for another protocol, but for HTTP/2, which is not spoken here: then an ordinary request follows.
+    is_upgrade: bool,
     length: Option<u64>,
 }
 
@@ -99,7 +102,7 @@ impl Heads {
         while at < bytes.len() {
             let rest = &mut bytes[at..];
             at += match self.place {
-                Place::Chunks => return Ok(()),
+                Place::Unfollowed => return Ok(()),
                 Place::Body(left) => self.skip(left, rest.len()),
                 Place::Head => {
                     if self.head.bytes == 0 {
@@ -176,7 +179,8 @@ impl Heads {
         let head = std::mem::take(&mut self.head);
         self.place = match (head.is_chunked, head.length) {
             (true, Some(_)) => return Err(HeadFault::Ambiguous),
-            (true, None) => Place::Chunks,
+            (true, None) => Place::Unfollowed,
+            (false, None) if head.is_upgrade => Place::Unfollowed,
             (false, None | Some(0)) => Place::Head,
             (false, Some(length)) => Place::Body(length),
         };
@@ -186,7 +190,7 @@ impl Heads {
 
 impl Head {
     fn header(&mut self, line: &[u8]) -> Result<(), HeadFault> {
-        // A letter tells most lines apart from these two.
+        // A letter tells most lines apart from these.
         match line.first() {
             Some(b'c' | b'C') => {
                 if let Some(value) = value_of(line, b"content-length:") {
@@ -196,11 +200,19 @@ impl Head {
                     }
                 }
             }
+            Some(b'u' | b'U') => {
+                self.is_upgrade |= value_of(line, b"upgrade:").is_some_and(is_followed_by_others)
+            }
             Some(b't' | b'T') => self.is_chunked |= value_of(line, b"transfer-encoding:").is_some(),
             _ => {}
         }
         Ok(())
     }
+}
+
+/// Whether the bytes after a request for this protocol may be another one's.
+pub(crate) fn is_followed_by_others(protocol: &[u8]) -> bool {
+    !protocol.trim_ascii().eq_ignore_ascii_case(b"h2c")
 }
 
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
