@@ -325,7 +325,11 @@ impl Scene {
 
     /// A proxy over this Redis.
     pub(crate) async fn over(on: Setup, redis: &str, origin: &Origin, settings: &str) -> Self {
-        Self::with(origin.address, redis_store(redis), &on.settings(settings)).await
+        let origin = format!("http://{}", origin.address);
+        let mut config = parse(&["--origin", &origin], &on.settings(settings));
+        config.deadlines.store = STORE_DEADLINE;
+        let log = access_log(&config);
+        Self::serve(config, redis_store(redis), log).await
     }
 
     /// A proxy with any store and exactly these settings; its site is `localhost:8000`.
@@ -336,8 +340,7 @@ impl Scene {
     /// A proxy with any store, these flags and these settings.
     pub(crate) async fn before<S: Store>(flags: &[&str], store: S, settings: &str) -> Self {
         let config = parse(flags, settings);
-        let log =
-            config.access_log.as_ref().map(|log| Arc::new(AccessLog::open(log, Arc::default()).unwrap()));
+        let log = access_log(&config);
         Self::serve(config, store, log).await
     }
 
@@ -426,9 +429,16 @@ pub(crate) async fn heard(on: Setup) {
     }
 }
 
+/// Far above what a busy test machine needs, far below what a test waits.
+const STORE_DEADLINE: Duration = Duration::from_secs(2);
+
 pub(crate) fn redis_store(url: &str) -> RedisStore {
-    // Far above what a busy test machine needs, far below what a test waits.
-    RedisStore::new(url, Duration::from_secs(2), 1 << 20).unwrap()
+    RedisStore::new(url, STORE_DEADLINE, 1 << 20).unwrap()
+}
+
+fn access_log(config: &Config) -> Option<Arc<AccessLog>> {
+    let settings = config.access_log.as_ref()?;
+    Some(Arc::new(AccessLog::open(settings, Arc::default()).unwrap()))
 }
 
 /// A connection to the proxy.
