@@ -4,6 +4,7 @@
 mod address;
 mod admin;
 mod django;
+mod follow;
 mod leaves;
 mod limits;
 mod listen;
@@ -17,14 +18,15 @@ mod rules;
 mod settings;
 mod summary;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fmt, mem};
 
 use ipnet::IpNet;
 use server::ListenSettings;
 
 use crate::args::Args;
+use crate::follow::Follow;
 use crate::key::{Keys, Placement};
 use crate::origin::{Origin, OriginDeadlines, OriginLimits, Origins};
 use crate::page::format::Format;
@@ -80,6 +82,8 @@ pub struct Config {
     pub pre_stop_delay: Duration,
     /// Who may purge on the data port, and how.
     pub purge: PurgeSettings,
+    /// The databases to follow.
+    pub follows: Vec<Follow>,
     /// The access log; `None` if it is off.
     pub access_log: Option<LogSettings>,
     /// Settings that are valid but probably a mistake, to be logged.
@@ -145,9 +149,12 @@ impl Config {
         }
     }
 
-    /// Whether anybody can purge: on the data port or by the admin listener.
+    /// Whether anybody can purge: on the data port, by the admin listener, or by a database.
     pub fn purges(&self) -> bool {
-        self.purge.are_on() || self.admin.is_some() || self.rules.iter().any(Rule::invalidates)
+        self.purge.are_on()
+            || self.admin.is_some()
+            || !self.follows.is_empty()
+            || self.rules.iter().any(Rule::invalidates)
     }
 
     /// The first port of the listeners; that of http if they have none.
@@ -183,7 +190,7 @@ impl Config {
         let mut leaves = Vec::new();
         let flags = rules::Flag { texts: &args.cache, from: args.source("cache") };
         let rules = rules::rules(&flags, file.rules, &mut faults, &mut warnings, &mut leaves);
-        let tables = Tables { listeners: file.listeners, origins: file.origins };
+        let tables = Tables { listeners: file.listeners, origins: file.origins, follows: file.follows };
         let config = config(args, tables, Settings::new(file.settings, &mut faults));
         if let (Some(Keys::Django(_)), Some(rules)) = (config.as_ref().map(|config| &config.keys), &rules)
             && rules.iter().any(Rule::looks_at_the_clock)
@@ -208,6 +215,7 @@ impl Config {
 struct Tables {
     listeners: Vec<Table>,
     origins: Vec<Table>,
+    follows: Vec<Table>,
 }
 
 /// The settings that have flags, but for the rules.
@@ -260,7 +268,8 @@ fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged 
 }
 
 /// Parses everything except the rules; `None` if there is a fault, which is then in the list.
-fn config(args: &Args, tables: Tables, mut settings: Settings<'_>) -> Option<Config> {
+fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option<Config> {
+    let follows = follow::follows(mem::take(&mut tables.follows), &mut settings);
     let Flagged { listeners, takeover, origins, store, keys, site, trusted_proxies, admin, access_log } =
         flagged(args, tables, &mut settings);
     let mut warnings = Vec::new();
@@ -306,6 +315,7 @@ fn config(args: &Args, tables: Tables, mut settings: Settings<'_>) -> Option<Con
         admin: admin?,
         pre_stop_delay: pre_stop_delay?.unwrap_or_default(),
         purge: purge?,
+        follows: follows?,
         access_log: access_log?,
         warnings,
         leaves,
@@ -398,12 +408,13 @@ mod tests {
         let config = parse(&[], file).unwrap();
         let default = parse(&[], "").unwrap();
         let comparable = |config: &Config| {
-            let config =
-                Config { rules: Vec::new(), site: None, leaves: Leaves::default(), ..config.clone() };
+            let config = Config { follows: Vec::new(), leaves: Leaves::default(), ..config.clone() };
+            let config = Config { rules: Vec::new(), site: None, ..config };
             format!("{config:?}")
         };
         assert_eq!(comparable(&config), comparable(&default));
         assert_eq!(config.rules, [Rule::new("/api/properties/cached/", 60).unwrap()]);
+        assert_eq!(config.follows[0].to_string(), "127.0.0.1:5432/shop, channel cachepage");
     }
 
     #[test]

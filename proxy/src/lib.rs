@@ -23,6 +23,7 @@ mod args;
 mod config;
 mod counts;
 mod error;
+mod follow;
 mod forecast;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -55,6 +56,7 @@ pub use config::{
     Admin, AdminAddress, Config, Deadlines, Faults, Leaves, Limits, LogFormat, LogSettings, LogTarget,
     PurgeSettings, StoreUrl, Summary, Token,
 };
+pub use follow::{Follow, OnLoss};
 pub use forecast::{Outlook, forecast};
 pub use key::{Django, Generation, Key, Keys, Language, Locale, Placement};
 pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl, Origins};

@@ -8,6 +8,7 @@ mod explain;
 mod fill;
 mod fleet;
 mod flight;
+mod follow;
 mod in_force;
 mod lookup;
 mod normal;
@@ -37,6 +38,7 @@ use purge::PurgeCounts;
 use crate::access_log::AccessLog;
 use crate::config::{Config, PurgeSettings, StoreUrl};
 use crate::counts::RequestCounts;
+use crate::follow::Followed;
 use crate::head_cache::HeadCache;
 use crate::key::{Key, Keys};
 use crate::near::Near;
@@ -60,6 +62,7 @@ use crate::weight::Shares;
 /// * A key is a function of request and vary list alone.
 /// * What was not admitted is never stored.
 /// * What was purged is not served 50 ms after the purge was acknowledged.
+/// * While a database is not heard, no page is served for longer than its `on_loss` says.
 /// * A hit never contacts the origin; a pass touches the store only to purge what an unsafe method has changed.
 #[derive(Clone, Debug)]
 pub struct Proxy<S> {
@@ -104,12 +107,14 @@ pub struct Proxy<S> {
     log_patience: Duration,
     purging: PurgeSettings,
     purges: Arc<PurgeCounts>,
+    /// The databases to follow.
+    followed: Followed,
 }
 
 impl<S: Store> Proxy<S> {
     /// A proxy with these settings in front of this store. `site` is the Host that is not part of keys.
     pub fn new(config: &Config, site: Site, store: S) -> Self {
-        Self::with_log(config, site, store, true)
+        Self { followed: Followed::new(&config.follows), ..Self::with_log(config, site, store, true) }
     }
 
     /// A proxy that serves nobody and writes nothing, to explain requests.
@@ -133,6 +138,7 @@ impl<S: Store> Proxy<S> {
             log_patience: config.deadlines.store,
             purging: config.purge.clone(),
             purges: Arc::default(),
+            followed: Followed::elsewhere(&config.follows),
             waiters,
             store,
             upstreams: upstreams(config),
@@ -161,6 +167,7 @@ impl<S: Store> Proxy<S> {
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
             log: self.log.clone().or_else(|| follow_log(&self.store, config, true)),
             purging: config.purge.clone(),
+            followed: self.followed.with(&config.follows),
             upstreams: if has_same_origins { self.upstreams.clone() } else { upstreams(config) },
             variants: self.variants.with_limit(config.limits.variants),
             counts: self.counts.as_ref().map(|counts| counts.with_rules(&paths(config))),

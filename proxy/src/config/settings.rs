@@ -47,6 +47,7 @@ pub(super) struct File {
     pub(super) rules: Vec<Table>,
     pub(super) origins: Vec<Table>,
     pub(super) listeners: Vec<Table>,
+    pub(super) follows: Vec<Table>,
 }
 
 impl File {
@@ -71,9 +72,16 @@ impl File {
                 DeValue::Array(origins) if key.get_ref() == "origin" && has_tables(origins) => {
                     file.origins.extend(origins.iter().map(|origin| Table::of(origin, &place)));
                 }
+                DeValue::Array(follows) if key.get_ref() == "follow" => {
+                    file.follows.extend(follows.iter().map(|follow| Table::of(follow, &place)));
+                }
                 DeValue::Table(_) if key.get_ref() == "cache_page" => {
                     let place = place(key.span().start);
                     faults.push(format!("{place}: a rule is written [[cache_page]], with two brackets"));
+                }
+                DeValue::Table(_) if key.get_ref() == "follow" => {
+                    let place = place(key.span().start);
+                    faults.push(format!("{place}: a database is written [[follow]], with two brackets"));
                 }
                 _ if errors.is_empty() => file.settings.add(key.get_ref(), key.span().start, value, &place),
                 // After a syntax error, the parser's guesses would only cause further faults.

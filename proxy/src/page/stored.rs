@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
@@ -181,6 +181,21 @@ impl StoredPage {
     /// The `Age` of the page in seconds, if it is known.
     pub(crate) fn age(&self, now: SystemTime) -> Option<u64> {
         self.head().aging.map(|aging| aging.age(now))
+    }
+
+    /// When it was stored, as far as that is known; else 1970.
+    pub(crate) fn stored_at(&self) -> SystemTime {
+        let stored = match self.head().aging {
+            Some(Aging::Http { born, .. }) => Some(born),
+            // It ends its `max-age` after it was stored.
+            Some(Aging::Django { lifetime: Some((expires, max_age)), .. }) => {
+                let ends = self.expires().and_then(|ends| i64::try_from(ends).ok());
+                Some(ends.unwrap_or(expires).saturating_sub(max_age))
+            }
+            Some(Aging::Django { lifetime: None, .. }) | None => None,
+        };
+        let stored = stored.and_then(|stored| u64::try_from(stored).ok()).unwrap_or_default();
+        UNIX_EPOCH + Duration::from_secs(stored)
     }
 
     /// The part of this page that a request asks for.
@@ -398,8 +413,6 @@ impl Aging {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
     use crate::policy::unix_seconds;
     use crate::status::{Hit, Source};
@@ -413,6 +426,36 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_page_says_when_it_was_stored() {
+        let entry = |pairs, expires, born, version| Entry {
+            status: StatusCode::OK,
+            headers: headers(pairs),
+            reason: None,
+            body: Bytes::new(),
+            expires,
+            born,
+            version,
+            cost: Duration::ZERO,
+            proof: None,
+            stamp: None,
+        };
+        let cached = [("expires", "Thu, 01 Jan 1970 00:16:40 GMT"), ("cache-control", "max-age=60")];
+        for (entry, stored) in [
+            (entry(&cached, Some(1000), None, None), 940),
+            // By the proxy's own end of the page, whatever the origin says of its own.
+            (entry(&cached, Some(2000), None, None), 1940),
+            // As Django writes it.
+            (entry(&cached, None, None, None), 940),
+            (entry(&cached[1..], Some(1000), None, None), 0),
+            (entry(&cached, Some(1000), Some(900), Some(1)), 900),
+            (entry(&[], Some(1000), None, None), 0),
+        ] {
+            let stored = UNIX_EPOCH + Duration::from_secs(stored);
+            assert_eq!(StoredPage::from(entry.clone()).stored_at(), stored, "{entry:?}");
+        }
     }
 
     /// Measured on Django 5.2.19: each row is a stored head and the Age of a hit.

@@ -43,7 +43,7 @@ impl TargetKind {
 }
 
 /// What a purge names: some pages, which need not exist.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Target {
     /// How it names them.
     pub kind: TargetKind,

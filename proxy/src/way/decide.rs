@@ -213,7 +213,7 @@ impl<S: Store> Proxy<S> {
         let id = PageId::of(question, rule, &self.keys, &self.site);
         let near = self.near.as_ref().and_then(|near| near.page(&id, rule, question, began));
         match near.and_then(|(page, marker)| self.near_found(page, marker, began)) {
-            Some(found) => Begun::Decided(judge(Lookup::Hit(found), id, rule, question, began)),
+            Some(found) => Begun::Decided(self.judge(Lookup::Hit(found), id, rule, question, began)),
             None => Begun::Pending(PendingLookup { id, rule: rule.clone(), began }),
         }
     }
@@ -227,7 +227,7 @@ impl<S: Store> Proxy<S> {
     ) -> Decision {
         let PendingLookup { id, rule, began } = pending;
         let lookup = self.stored_page(&id, &rule, question, began, values).await;
-        let decision = judge(lookup, id, &rule, question, began);
+        let decision = self.judge(lookup, id, &rule, question, began);
         if self.access_log.is_some() { decision.after(began.elapsed()) } else { decision }
     }
 
@@ -273,6 +273,46 @@ impl<S: Store> Proxy<S> {
         Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), date, record })
     }
 
+    /// Decides on the outcome of a lookup.
+    fn judge(
+        &self,
+        lookup: Lookup,
+        id: PageId,
+        rule: &Arc<Rule>,
+        question: &Question<'_>,
+        began: Instant,
+    ) -> Decision {
+        let wanted =
+            |miss, marker, old| WantedPage { id, rule: rule.clone(), miss, marker, began, old, looked: None };
+        let Found { page, source, marker, ended } = match lookup {
+            Lookup::Hit(found) => found,
+            Lookup::Miss(miss, marker) => return fetch(wanted(miss, marker, None), question),
+        };
+        let now = now();
+        let time_of_page = rule.time_of_page(page.expires(), now);
+        let freshness = match self.followed.may_serve(|| page.stored_at(), now) {
+            true => rule.judge(page.stored(ended), question.lines, time_of_page, rand::random),
+            false => Freshness::Fetch { wish: None, on_failure: OnFailure::Fail },
+        };
+        let (hit, is_refreshed) = match freshness {
+            Freshness::Fresh => (Hit::Fresh, false),
+            Freshness::Early => (Hit::Fresh, true),
+            Freshness::Grace => (Hit::Grace, true),
+            Freshness::MaxStale => (Hit::MaxStale, false),
+            Freshness::Foreign => return fetch(wanted(Miss::Unusable, marker, None), question),
+            Freshness::Fetch { wish, on_failure } => {
+                let miss = wish.map_or(Miss::Stale, Miss::Request);
+                return fetch(wanted(miss, marker, Some(OldPage { page, on_failure })), question);
+            }
+        };
+        let refresh = is_refreshed.then(|| {
+            let old = OldPage { page: page.clone(), on_failure: OnFailure::Fail };
+            Box::new(wanted(Miss::Stale, marker.clone(), Some(old)))
+        });
+        let part = page.part(question.method, question.lines);
+        Decision::Serve(Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked: None })
+    }
+
     /// Fetches a new page in the background, if a refresh is due.
     pub(super) fn refresh(
         self: &Arc<Self>,
@@ -284,36 +324,6 @@ impl<S: Store> Proxy<S> {
             self.fetch_aside(&wanted, &request(), peer);
         }
     }
-}
-
-/// Decides on the outcome of a lookup.
-fn judge(lookup: Lookup, id: PageId, rule: &Arc<Rule>, question: &Question<'_>, began: Instant) -> Decision {
-    let wanted =
-        |miss, marker, old| WantedPage { id, rule: rule.clone(), miss, marker, began, old, looked: None };
-    let Found { page, source, marker, ended } = match lookup {
-        Lookup::Hit(found) => found,
-        Lookup::Miss(miss, marker) => return fetch(wanted(miss, marker, None), question),
-    };
-    let now = now();
-    let time_of_page = rule.time_of_page(page.expires(), now);
-    let freshness = rule.judge(page.stored(ended), question.lines, time_of_page, rand::random);
-    let (hit, is_refreshed) = match freshness {
-        Freshness::Fresh => (Hit::Fresh, false),
-        Freshness::Early => (Hit::Fresh, true),
-        Freshness::Grace => (Hit::Grace, true),
-        Freshness::MaxStale => (Hit::MaxStale, false),
-        Freshness::Foreign => return fetch(wanted(Miss::Unusable, marker, None), question),
-        Freshness::Fetch { wish, on_failure } => {
-            let miss = wish.map_or(Miss::Stale, Miss::Request);
-            return fetch(wanted(miss, marker, Some(OldPage { page, on_failure })), question);
-        }
-    };
-    let refresh = is_refreshed.then(|| {
-        let old = OldPage { page: page.clone(), on_failure: OnFailure::Fail };
-        Box::new(wanted(Miss::Stale, marker.clone(), Some(old)))
-    });
-    let part = page.part(question.method, question.lines);
-    Decision::Serve(Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked: None })
 }
 
 /// A fetch, unless the client wants only what is stored.

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use server::{Answer, Decided, Peer, Refused, RequestHead};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Proxy;
@@ -17,22 +18,32 @@ use crate::store::Store;
 
 /// The proxy that new requests take. It is replaced as a whole, so that no request sees old settings beside new ones.
 #[derive(Debug)]
-pub struct InForce<S>(ArcSwap<Proxy<S>>);
+pub struct InForce<S> {
+    proxy: ArcSwap<Proxy<S>>,
+    /// Tells that it was replaced.
+    replaced: Notify,
+}
 
 impl<S> InForce<S> {
     /// Of a proxy as it starts.
     pub fn new(proxy: Proxy<S>) -> Self {
-        Self(ArcSwap::from_pointee(proxy))
+        Self { proxy: ArcSwap::from_pointee(proxy), replaced: Notify::new() }
     }
 
     /// The proxy that a request would take now.
     pub fn proxy(&self) -> Arc<Proxy<S>> {
-        self.0.load_full()
+        self.proxy.load_full()
+    }
+
+    /// Completes when the proxy was replaced after the last call.
+    pub(super) async fn replaced(&self) {
+        self.replaced.notified().await;
     }
 
     /// Has every request that begins from now on take this proxy.
     pub(crate) fn replace(&self, proxy: Proxy<S>) {
-        self.0.store(Arc::new(proxy));
+        self.proxy.store(Arc::new(proxy));
+        self.replaced.notify_one();
     }
 }
 
@@ -44,7 +55,7 @@ impl<S: Store> server::Handler for InForce<S> {
     type Record = Answered;
 
     fn answer(self: &Arc<Self>, head: &RequestHead<'_>, peer: Peer, now: Instant) -> Decided<Self> {
-        self.0.load().answer(head, peer, now)
+        self.proxy.load().answer(head, peer, now)
     }
 
     async fn look_up(
@@ -70,6 +81,6 @@ impl<S: Store> server::Handler for InForce<S> {
     }
 
     fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {
-        self.0.load().refused(refused, bytes, peer)
+        self.proxy.load().refused(refused, bytes, peer)
     }
 }

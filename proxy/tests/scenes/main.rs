@@ -35,6 +35,7 @@ mod early;
 mod explain;
 mod failure;
 mod faults;
+mod follow;
 mod forecast;
 mod forwarding;
 mod front;

@@ -1,0 +1,59 @@
+//! Databases that are followed: each tells on a channel which pages its changes make old, and those pages are purged.
+//!
+//! * A notification comes when its transaction has committed. A page that was asked for before is purged with the rest.
+//! * While a connection is lost, changes are not heard of, and pages are served for the time that `on_loss` says only.
+//! * When it is back, every page is purged before pages are served as ever: what has changed meanwhile is not known.
+
+mod followed;
+mod notification;
+mod subscription;
+
+use std::fmt;
+use std::time::Duration;
+
+use bb8_postgres::tokio_postgres;
+
+pub(crate) use followed::{Followed, Hearing};
+pub(crate) use notification::Notification;
+pub(crate) use subscription::{Subscription, Unheard};
+
+/// A database to follow.
+#[derive(Clone, PartialEq)]
+pub struct Follow {
+    /// How to connect to it.
+    pub database: tokio_postgres::Config,
+    /// The channel that it notifies.
+    pub channel: String,
+    /// How long pages are served while its changes are not heard of.
+    pub on_loss: OnLoss,
+}
+
+/// How long pages are served while the connection is lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnLoss {
+    /// For this time after the loss, or after the page was stored.
+    Serve(Duration),
+    /// As ever. What has changed meanwhile is not purged afterwards.
+    Ignore,
+}
+
+/// The database and the channel, without the user and the password.
+impl fmt::Display for Follow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use tokio_postgres::config::Host;
+        let host = match self.database.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            Some(Host::Unix(folder)) => folder.display().to_string(),
+            None => self.database.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default(),
+        };
+        let port = self.database.get_ports().first().copied().unwrap_or(5432);
+        let name = self.database.get_dbname().or(self.database.get_user()).unwrap_or_default();
+        write!(f, "{host}:{port}/{name}, channel {}", self.channel)
+    }
+}
+
+impl fmt::Debug for Follow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}, {:?}", self.on_loss)
+    }
+}
