@@ -2,9 +2,10 @@
 //!
 //! 1. The `laboratory` builds the programs, fills the database, and starts origin and proxy.
 //! 2. `walk` makes the article's requests and reads what PostgreSQL and Redis saw of them. Each `step` records whether it
-//!    matches the article.
+//!    matches the article. `changes` go on from where the article ends: the page follows the database.
 //! 3. Then the demo serves until it is told to stop or one of its programs dies.
 
+mod changes;
 mod step;
 mod walk;
 
@@ -57,6 +58,7 @@ fn setup(args: &DemoArgs) -> Setup {
         properties: args.properties,
         ports: PORTS,
         admin: Some(ADMIN),
+        follows: true,
         store: args.store,
         database_url: args.database_url.clone(),
         redis_url: args.redis_url.clone(),

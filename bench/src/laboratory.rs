@@ -10,6 +10,8 @@ mod programs;
 mod redis_witness;
 mod server;
 
+use std::ffi::OsStr;
+
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -34,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) ports: (u16, u16),
     /// The port of the proxy's admin listener, likewise; `None` leaves it off.
     pub(crate) admin: Option<u16>,
+    /// Whether the cached pages follow the database, if it is private.
+    pub(crate) follows: bool,
     /// `None` means Redis if it is available, else memory.
     pub(crate) store: Option<StoreKind>,
     /// The user's own servers, instead of private ones.
@@ -47,6 +51,8 @@ pub(crate) struct Laboratory {
     proxy: Server,
     /// The port of the proxy's admin listener, if there is one.
     admin: Option<u16>,
+    /// Whether the cached pages follow the database.
+    pub(crate) follows: bool,
     origin: Server,
     programs: Programs,
     pub(crate) pages: Pages,
@@ -60,31 +66,42 @@ impl Laboratory {
         let database = Database::find(setup.database_url.as_deref()).await?;
         let pages = Pages::find(setup).await?;
         println!("Filling the database with {} properties.", setup.properties);
-        seed(&programs, &database, setup.properties, setup.indexes).await?;
+        let follows = setup.follows && database.is_private();
+        seed(&programs, &database, setup.properties, setup.indexes, follows).await?;
         database.log_statements("all")?;
-        let origin = Server::start("origin", setup.ports.1, &programs.path("origin"), |origin| {
-            origin.env("DATABASE_URL", database.url())
+        let origin = Server::start("origin", setup.ports.1, &programs.path("origin"), |origin, _| {
+            Ok(origin.env("DATABASE_URL", database.url()))
         })
         .await?;
-        let mut proxy = Server::start("proxy", setup.ports.0, &programs.path("proxy"), |proxy| {
-            let origin = format!("http://127.0.0.1:{}", origin.port);
-            let proxy = proxy.args(["--origin", &origin, "--cache", CACHED]).env("REDIS_URL", &pages.url());
-            match setup.admin {
-                Some(port) => proxy.args(["--admin", &server::address(port)]),
-                None => proxy,
-            }
-        })
-        .await?;
+        let mut proxy =
+            Server::start("proxy", setup.ports.0, &programs.path("proxy"), |mut proxy, folder| {
+                let origin = format!("http://127.0.0.1:{}", origin.port);
+                proxy = proxy.args(["--origin", &origin, "--cache", CACHED]).env("REDIS_URL", &pages.url());
+                if let Some(port) = setup.admin {
+                    proxy = proxy.args(["--admin", &server::address(port)]);
+                }
+                if follows {
+                    let file = folder.join("cachepage.toml");
+                    std::fs::write(&file, format!("[[follow]]\ndatabase = \"{}\"\n", database.url()))?;
+                    proxy = proxy.args([OsStr::new("--config"), file.as_os_str()]);
+                }
+                Ok(proxy)
+            })
+            .await?;
+        if follows {
+            // All pages are purged before.
+            proxy.logged(" followed ").await?;
+        }
         let admin = match setup.admin {
             Some(_) => Some(proxy.port_of("admin").await?),
             None => None,
         };
-        Ok(Self { proxy, admin, origin, programs, pages, database })
+        Ok(Self { proxy, admin, follows, origin, programs, pages, database })
     }
 
     /// Fills the database again.
     pub(crate) async fn seed(&self, properties: usize, indexes: Indexes) -> Result<(), LabError> {
-        seed(&self.programs, &self.database, properties, indexes).await
+        seed(&self.programs, &self.database, properties, indexes, false).await
     }
 
     /// The URL of a path at the proxy.
@@ -159,10 +176,12 @@ async fn seed(
     database: &Database,
     properties: usize,
     indexes: Indexes,
+    follows: bool,
 ) -> Result<(), LabError> {
     let mut command = Command::new(programs.path("seed"));
     command.env("DATABASE_URL", database.url());
     command.args(["--properties", &properties.to_string(), "--indexes", indexes.name()]);
+    command.args(follows.then_some("--follow"));
     let status = command.kill_on_drop(true).status().await?;
     if status.success() { Ok(()) } else { Err(LabError::Seed(status)) }
 }

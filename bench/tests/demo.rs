@@ -17,9 +17,16 @@ use tempfile::TempDir;
 fn a_check_walks_through_the_article_and_leaves_nothing() {
     let mut demo = Demo::start(&["--check"]);
     let lines = demo.lines_until("50 at once, cached, warm");
-    for step in
-        ["naive page", "optimized page", "cached page, first time", "cached page, again", "its key in Redis"]
-    {
+    for step in [
+        "naive page",
+        "optimized page",
+        "cached page, first time",
+        "cached page, again",
+        "its key in Redis",
+        "a price, rolled back",
+        "a price that changes",
+        "the same page, again",
+    ] {
         assert!(lines.iter().any(|line| line.starts_with(&format!("ok  {step}"))), "{step}: {lines:#?}");
     }
     assert_eq!(demo.end().code(), Some(0), "{}", demo.stderr());

@@ -29,22 +29,25 @@ const MISS: Expected = Expected { cache: Some("MISS"), queries: 62, commands: "G
 
 const HIT: Expected = Expected { cache: Some("HIT"), queries: 0, commands: "GET" };
 
-/// Walks from the naive page to 50 hits at once.
+/// Walks from the naive page to 50 hits at once, past a price that changes.
 pub(super) async fn walk(laboratory: &Laboratory) -> Result<Steps, LabError> {
     let mut walk = Walk::begin(laboratory).await?;
     walk.one_after_the_other().await?;
     walk.keys()?;
+    if laboratory.follows {
+        walk.changes().await?;
+    }
     laboratory.database.log_statements("none")?;
     walk.all_at_once().await?;
     Ok(Steps(walk.steps))
 }
 
-struct Walk<'a> {
-    laboratory: &'a Laboratory,
+pub(super) struct Walk<'a> {
+    pub(super) laboratory: &'a Laboratory,
     redis: Option<RedisWitness>,
     /// The body of the last answer.
     body: Bytes,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl<'a> Walk<'a> {
@@ -147,7 +150,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn target(&self, page: &Page) -> Result<Target, LabError> {
+    pub(super) fn target(&self, page: &Page) -> Result<Target, LabError> {
         Ok(self.laboratory.url(page.path).parse()?)
     }
 }

@@ -50,8 +50,8 @@ impl Django {
     }
 
     async fn serve(&self, database_url: &str, redis_url: &str) -> Result<Server, LabError> {
-        Server::start("django", 0, &self.python, |python| {
-            python.args(["-c", SITE]).env("DATABASE_URL", database_url).env("REDIS_URL", redis_url)
+        Server::start("django", 0, &self.python, |python, _| {
+            Ok(python.args(["-c", SITE]).env("DATABASE_URL", database_url).env("REDIS_URL", redis_url))
         })
         .await
     }

@@ -65,7 +65,8 @@ impl Experiment {
     /// the former, the load loop does not limit the figures of the proxy.
     async fn limits(&mut self) -> Result<(), LabError> {
         let own = env::current_exe()?;
-        let yardstick = Server::start("yardstick", 0, &own, |launch| launch.args(["yardstick"])).await?;
+        let yardstick =
+            Server::start("yardstick", 0, &own, |launch, _| Ok(launch.args(["yardstick"]))).await?;
         let prepared = format!("http://127.0.0.1:{}/", yardstick.port).parse()?;
         self.limit("one prepared answer (the load loop's own limit)", prepared).await;
         drop(yardstick);

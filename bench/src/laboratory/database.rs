@@ -38,6 +38,10 @@ impl Database {
         &self.url
     }
 
+    pub(crate) fn is_private(&self) -> bool {
+        self.server.is_some()
+    }
+
     pub(crate) fn program(&mut self) -> Option<&mut Program> {
         self.server.as_mut().map(Postgres::program)
     }

@@ -31,7 +31,7 @@ pub(crate) enum LabError {
     Target(#[from] TargetError),
     #[error("{program} {end}; the end of its log:\n{log}")]
     Died { program: String, end: String, log: String },
-    #[error("{program} does not announce its port; the end of its log:\n{log}")]
+    #[error("{program} does not say that it is ready; the end of its log:\n{log}")]
     Silent { program: String, log: String },
     #[error("a task of bench ended early: {0}")]
     Broken(#[from] JoinError),

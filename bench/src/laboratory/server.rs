@@ -18,16 +18,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the program on its port, or on a free one if that is busy or 0, and waits until it announces its port.
+    /// Starts the program on its port, or on a free one if that is busy or 0, and waits until it announces its port. `with`
+    /// adds to the launch; it gets the folder of the program, which is removed with it.
     pub(crate) async fn start(
         name: &'static str,
         port: u16,
         program: &Path,
-        with: impl FnOnce(Launch) -> Launch,
+        with: impl FnOnce(Launch, &Path) -> io::Result<Launch>,
     ) -> Result<Self, LabError> {
         let folder = new_folder()?;
         let log = folder.join(format!("{name}.log"));
-        let launch = with(Launch::new(name, program, &log).folder(&folder));
+        let launch = with(Launch::new(name, program, &log).folder(&folder), &folder)?;
         let mut program = launch.args(["--listen", &address(port)]).start()?;
         let bound = bound_port(&mut program, name, &log).await?;
         if bound != port && port != 0 {
@@ -41,6 +42,11 @@ impl Server {
     pub(crate) async fn port_of(&mut self, listener: &str) -> Result<u16, LabError> {
         bound_port(&mut self.program, listener, self.log.as_ref()).await
     }
+
+    /// Waits until the program has logged a line with this text.
+    pub(crate) async fn logged(&mut self, text: &str) -> Result<(), LabError> {
+        told(&mut self.program, self.log.as_ref(), |line| line.contains(text).then_some(())).await
+    }
 }
 
 /// The address with this port, or with any free one if that is busy or 0.
@@ -51,13 +57,18 @@ pub(super) fn address(port: u16) -> String {
 /// The port that a listener of the program announces: `proxy listening on http://127.0.0.1:8000`. A connect test is not
 /// enough, since another program may listen there.
 async fn bound_port(program: &mut Program, listener: &str, log: &Path) -> Result<u16, LabError> {
+    told(program, log, |line| announced_port(line, listener)).await
+}
+
+/// What the program says in a line of its output, which it may be about to write.
+async fn told<T>(program: &mut Program, log: &Path, read: impl Fn(&str) -> Option<T>) -> Result<T, LabError> {
     const PATIENCE: Duration = Duration::from_secs(30);
     const PAUSE: Duration = Duration::from_millis(20);
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        if let Some(port) = text.lines().find_map(|line| announced_port(line, listener)) {
-            return Ok(port);
+        if let Some(told) = text.lines().find_map(&read) {
+            return Ok(told);
         }
         if let Some(status) = program.try_wait() {
             return Err(LabError::died(program, status));

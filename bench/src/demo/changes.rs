@@ -1,0 +1,64 @@
+//! The page that follows the database: a price changes, and the next request gets the new price.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::step::Step;
+use super::walk::Walk;
+use crate::laboratory::LabError;
+use crate::load::{self, Visit};
+use crate::site::CACHED;
+
+impl Walk<'_> {
+    /// A change that is rolled back leaves the page where it is. One that commits purges it, and then it stays again.
+    pub(super) async fn changes(&mut self) -> Result<(), LabError> {
+        let id = id_of_first(&load::one(&self.target(&CACHED)?).await);
+        let database = &self.laboratory.database;
+        let change = format!("UPDATE housing_property SET price = price + 1 WHERE id = {id}");
+        let price = || database.psql(&format!("SELECT price FROM housing_property WHERE id = {id}"));
+
+        let old = price()?;
+        database.psql(&format!("BEGIN;\n{change};\nROLLBACK"))?;
+        let visit = load::one(&self.target(&CACHED)?).await;
+        self.steps.push(asked("a price, rolled back", &visit, "HIT", &old));
+
+        database.psql(&change)?;
+        let new = price()?;
+        let visit = self.after_the_commit().await?;
+        self.steps.push(asked("a price that changes", &visit, "MISS", &new));
+        let visit = load::one(&self.target(&CACHED)?).await;
+        self.steps.push(asked("the same page, again", &visit, "HIT", &new));
+        Ok(())
+    }
+
+    /// The first answer that is new. PostgreSQL tells of a commit a moment later.
+    async fn after_the_commit(&self) -> Result<Visit, LabError> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        const PAUSE: Duration = Duration::from_millis(2);
+        let began = Instant::now();
+        loop {
+            let visit = load::one(&self.target(&CACHED)?).await;
+            if visit.sample.cache() != "HIT" || began.elapsed() > PATIENCE {
+                return Ok(visit);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// A step whose page has this price.
+fn asked(name: &'static str, visit: &Visit, cache: &str, price: &str) -> Step {
+    let has_price = String::from_utf8_lossy(&visit.body).contains(&format!("\"{price}\""));
+    let seen = format!("{price}{}", if has_price { "" } else { " is not" });
+    Step::timed(name, std::slice::from_ref(&visit.sample))
+        .expect(visit.sample.status(), "200")
+        .expect(visit.sample.cache(), cache)
+        .expect_that(has_price, format!("{seen} on it"), &format!("{price} on it"))
+}
+
+/// The first property of a listing; 0 if there is none.
+fn id_of_first(visit: &Visit) -> u64 {
+    let listing: serde_json::Value = serde_json::from_slice(&visit.body).unwrap_or_default();
+    listing["results"][0]["id"].as_u64().unwrap_or_default()
+}
