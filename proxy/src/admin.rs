@@ -178,6 +178,7 @@ impl<S: Store> AdminServer<S> {
     fn view(&self) -> View {
         View {
             report: self.service.handler().proxy().report(),
+            clients: self.service.clients().totals(),
             started: self.started,
             settings: self.service.settings(),
             is_last_reload_good: self.service.is_last_reload_good(),

@@ -8,14 +8,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use server::PerWorker;
 
+use crate::histogram::{Durations, Histogram};
 use crate::status::Outcome;
-
-/// The bounds of the histograms of durations, in microseconds. From 5 ms on they are those of OpenTelemetry; the lower ones
-/// tell hits apart.
-pub(crate) const BOUNDS: [u64; 19] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 75_000, 100_000, 250_000, 500_000,
-    750_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
-];
 
 const OUTCOMES: usize = Outcome::ALL.len();
 
@@ -31,6 +25,8 @@ pub(crate) struct CountedRequest {
     /// Of the answer's body.
     pub(crate) bytes: u64,
     pub(crate) took: Duration,
+    /// Whether its page came from the near cache.
+    pub(crate) is_near: bool,
 }
 
 /// The cells of all workers, for the rules in force.
@@ -60,14 +56,8 @@ struct AllCells {
     /// By the fixed names of [`CacheStatus`](crate::status::CacheStatus). Only requests that are no hit take the lock.
     details: Mutex<BTreeMap<&'static str, u64>>,
     bytes: AtomicU64,
+    near_hits: AtomicU64,
     durations: [Histogram; OUTCOMES],
-}
-
-#[derive(Debug, Default)]
-struct Histogram {
-    /// One for each bound, and one for what is longer.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    microseconds: AtomicU64,
 }
 
 /// The sum over all workers.
@@ -77,15 +67,9 @@ pub(crate) struct Totals {
     pub(crate) classes: [u64; 5],
     pub(crate) details: BTreeMap<&'static str, u64>,
     pub(crate) bytes: u64,
+    /// Requests that were answered from the near cache.
+    pub(crate) near_hits: u64,
     pub(crate) durations: [Durations; OUTCOMES],
-}
-
-/// How long the requests of one outcome took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Durations {
-    /// One for each bound, and one for what is longer; none includes another.
-    pub(crate) buckets: [u64; BOUNDS.len() + 1],
-    pub(crate) microseconds: u64,
 }
 
 impl RequestCounts {
@@ -116,7 +100,7 @@ impl RequestCounts {
 impl Totals {
     /// The requests of each outcome.
     pub(crate) fn by_outcome(&self) -> [u64; OUTCOMES] {
-        self.durations.map(|durations| durations.buckets.iter().sum())
+        self.durations.map(|durations| durations.count())
     }
 }
 
@@ -150,6 +134,9 @@ impl Cells {
             *all.details.lock().unwrap_or_else(PoisonError::into_inner).entry(detail).or_default() += 1;
         }
         all.bytes.fetch_add(request.bytes, Relaxed);
+        if request.is_near {
+            all.near_hits.fetch_add(1, Relaxed);
+        }
         all.durations[outcome].count(request.took);
     }
 
@@ -169,20 +156,10 @@ impl AllCells {
             *totals.details.entry(detail).or_default() += count;
         }
         totals.bytes += self.bytes.load(Relaxed);
+        totals.near_hits += self.near_hits.load(Relaxed);
         for (sums, histogram) in totals.durations.iter_mut().zip(&self.durations) {
-            add_all(&mut sums.buckets, loaded(&histogram.buckets));
-            sums.microseconds += histogram.microseconds.load(Relaxed);
+            sums.add(&histogram.durations());
         }
-    }
-}
-
-impl Histogram {
-    fn count(&self, took: Duration) {
-        let microseconds = took.as_micros() as u64;
-        // From below, because most requests are hits.
-        let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        self.microseconds.fetch_add(microseconds, Relaxed);
     }
 }
 
@@ -197,10 +174,19 @@ fn add_all(sums: &mut [u64], added: impl Iterator<Item = u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::histogram::BOUNDS;
 
     fn event(outcome: Outcome, rule: Option<usize>, took: u64) -> CountedRequest {
         let (status, took) = (StatusCode::OK, Duration::from_micros(took));
-        CountedRequest { outcome, status, rule, detail: None, bytes: 10, took }
+        CountedRequest {
+            outcome,
+            status,
+            rule,
+            detail: None,
+            bytes: 10,
+            took,
+            is_near: outcome == Outcome::Hit,
+        }
     }
 
     #[test]
@@ -223,6 +209,7 @@ mod tests {
         }
         assert_eq!(totals.by_outcome().iter().sum::<u64>(), 3 * workers);
         assert_eq!((totals.classes, totals.bytes), ([0, 2 * workers, 0, 0, workers], 30 * workers));
+        assert_eq!(totals.near_hits, workers);
         assert_eq!(totals.details, BTreeMap::from([("no-rule", workers)]));
         for (outcome, bucket) in [(Outcome::Hit, 0), (Outcome::Bypass, 1), (Outcome::Error, BOUNDS.len())] {
             assert_eq!(totals.durations[outcome as usize].buckets[bucket], workers);

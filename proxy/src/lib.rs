@@ -28,6 +28,7 @@ mod forecast;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod head_cache;
+mod histogram;
 mod key;
 mod near;
 mod origin;

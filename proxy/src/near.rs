@@ -34,6 +34,9 @@ pub(crate) struct Near {
     changes: Box<[AtomicU64]>,
     /// The number of times that everything of a node was dropped.
     emptied: AtomicU64,
+    /// The number of changes that were told of, and of times that they might not arrive.
+    invalidations: AtomicU64,
+    lost: AtomicU64,
     /// Until when invalidations of each node are certain to arrive.
     certainty: Certainty,
 }
@@ -62,6 +65,10 @@ pub(crate) struct NearState {
     pub(crate) bytes: u64,
     /// Whether changes of a node are certain to arrive, so that its pages are served.
     pub(crate) is_certain: bool,
+    /// The changes of keys that the store has told of.
+    pub(crate) invalidations: u64,
+    /// How often changes no longer arrived.
+    pub(crate) lost: u64,
 }
 
 #[derive(Clone)]
@@ -89,6 +96,8 @@ impl Near {
             hasher: RandomState::new(),
             changes: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
             emptied: AtomicU64::new(0),
+            invalidations: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             certainty: Certainty::of(NodeNumber::COUNT),
         }
     }
@@ -125,6 +134,8 @@ impl Near {
             entries: self.kept.len(),
             bytes: self.kept.weight(),
             is_certain: (0..NodeNumber::COUNT).any(|node| self.certainty.is_certain(NodeNumber(node), now)),
+            invalidations: self.invalidations.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
         }
     }
 
@@ -169,6 +180,7 @@ impl Listener for Near {
     fn changed(&self, key: &[u8]) {
         // Counted before the removal: an entry that is inserted later is checked against the count.
         self.changes[self.group(key)].fetch_add(1, Ordering::SeqCst);
+        self.invalidations.fetch_add(1, Ordering::Relaxed);
         self.kept.remove(key);
     }
 
@@ -181,6 +193,7 @@ impl Listener for Near {
     /// Drops everything that was read from a node, and serves nothing of it.
     fn lost(&self, node: NodeNumber) {
         self.certainty.lose(node);
+        self.lost.fetch_add(1, Ordering::Relaxed);
         self.all_changed(node);
     }
 

@@ -2,6 +2,7 @@
 
 mod address;
 mod connector;
+mod counts;
 mod dial;
 mod download;
 mod error;
@@ -32,6 +33,8 @@ use tokio::time::Instant;
 pub use address::OriginUrl;
 pub(crate) use address::bare_host;
 use connector::{Connector, MAX_LINES};
+use counts::OriginCounts;
+pub(crate) use counts::{FetchEnd, OriginTotals};
 pub(crate) use download::Download;
 pub(crate) use error::BodyError;
 use error::Cause;
@@ -43,7 +46,7 @@ use link::{Link, Links};
 pub(crate) use share::Share;
 use upload::{Progress, Upload};
 pub use upstreams::Origins;
-pub(crate) use upstreams::{OriginState, Probe, Upstreams};
+pub(crate) use upstreams::{OriginState, Probe, RetryTotals, Upstreams};
 
 use crate::policy::Length;
 use crate::purge::Tags;
@@ -121,6 +124,7 @@ struct Upstream {
     /// The limit of an answer's head.
     head: usize,
     gate: Gate,
+    counts: OriginCounts,
 }
 
 /// Why a request got no answer.
@@ -168,7 +172,8 @@ impl Upstream {
         let connector = Connector::new(&origin, deadlines.connect, limits.head);
         let links = PerWorker::new(|_| Links::new(connector.clone()));
         let name = origin.to_string().into();
-        Self { links, origin, name, deadlines, head: limits.head, gate: Gate::new(limits, deadlines.queue) }
+        let (gate, counts) = (Gate::new(limits, deadlines.queue), OriginCounts::default());
+        Self { links, origin, name, deadlines, head: limits.head, gate, counts }
     }
 
     fn origin(&self) -> &Origin {
@@ -180,19 +185,26 @@ impl Upstream {
         self.links.own().is_away()
     }
 
-    /// How many requests the origin has.
-    fn in_flight(&self) -> usize {
-        self.gate.taken()
-    }
-
     /// How long a follower waits for the leader's answer: as long as it would wait for its own.
     fn patience(&self) -> Duration {
         self.deadlines.queue + self.deadlines.connect + self.deadlines.head
     }
 
-    /// Asks the origin. The target is unchanged, and the `X-Forwarded` headers describe the client. Without a body the
+    /// Asks the origin, and counts how that ends. The target is unchanged, and the `X-Forwarded` headers describe the client. Without a body the
     /// request has no `Content-Length` either: a fetch for the store sends no body, since a body is not part of the key.
     async fn fetch(
+        &self,
+        head: request::Parts,
+        body: Option<Incoming>,
+        peer: Peer,
+    ) -> Result<Fetched, Unanswered> {
+        let counted = self.counts.begin();
+        let answer = self.answer(head, body, peer).await;
+        counted.ended(&answer);
+        answer
+    }
+
+    async fn answer(
         &self,
         mut head: request::Parts,
         body: Option<Incoming>,

@@ -229,6 +229,11 @@ impl CacheStatus {
         }
     }
 
+    /// Whether the page came from the near cache.
+    pub(crate) fn is_near(self) -> bool {
+        matches!(self, Self::Hit(_, Source::Near, _))
+    }
+
     fn x_cache(self) -> &'static str {
         match self {
             Self::Hit(..) => "HIT",

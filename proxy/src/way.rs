@@ -6,6 +6,7 @@ mod capture;
 mod decide;
 mod explain;
 mod fill;
+mod fills;
 mod fleet;
 mod flight;
 mod follow;
@@ -33,6 +34,8 @@ pub(crate) use report::Report;
 pub(crate) use report::RuleState;
 
 use capture::Room;
+use fills::FillCounts;
+pub(crate) use fills::{FillEnd, LeaseEnd};
 use purge::PurgeCounts;
 
 use crate::access_log::AccessLog;
@@ -109,6 +112,7 @@ pub struct Proxy<S> {
     purges: Arc<PurgeCounts>,
     /// The databases to follow.
     followed: Followed,
+    fills: Arc<FillCounts>,
 }
 
 impl<S: Store> Proxy<S> {
@@ -144,6 +148,7 @@ impl<S: Store> Proxy<S> {
             upstreams: upstreams(config),
             faults: Arc::default(),
             errors: Arc::default(),
+            fills: Arc::default(),
             flights: Arc::new(Flights::new(config.deadlines.store)),
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustls::ProtocolVersion;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
@@ -56,7 +57,7 @@ pub async fn serve_on<H: Handler>(
         match connections.admit(peer.ip()) {
             Ok(admitted) => {
                 let (handler, clients, stopping) = (handler.clone(), clients.known(), Stopping::new(&order));
-                let start = Start { peer, handler, clients, stopping, _admitted: admitted };
+                let start = Start { peer, handler, clients, stopping, admitted };
                 begin(workers, stream, entrance, start);
             }
             Err(full) => {
@@ -114,6 +115,9 @@ async fn enter<H: Handler>(stream: TcpStream, entrance: Entrance, mut start: Sta
         passed = pass(stream, &entrance, &mut start.peer, patience) => passed,
         () = start.stopping.ordered() => return,
     };
+    if entrance.tls.is_some() {
+        start.admitted.counts().shook_hands(passed.as_ref().ok().and_then(Entered::version));
+    }
     match passed {
         Err(error) => debug!(peer = %start.peer, %error, "connection not begun"),
         Ok(Entered::Plain(stream)) => converse(stream, Ok, start).await,
@@ -130,6 +134,16 @@ async fn enter<H: Handler>(stream: TcpStream, entrance: Entrance, mut start: Sta
 enum Entered {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Entered {
+    /// The version of TLS.
+    fn version(&self) -> Option<ProtocolVersion> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.protocol_version(),
+        }
+    }
 }
 
 /// Asks the load balancer for its client, and speaks TLS with that.

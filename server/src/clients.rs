@@ -5,10 +5,14 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 
 use crate::Clients;
+use crate::client_counts::{ClientCounts, ClientTotals};
 
 /// The deadlines and limits in force. Cheap to clone; all clones have the same.
 #[derive(Clone, Debug)]
-pub struct CurrentClients(Arc<ArcSwap<Clients>>);
+pub struct CurrentClients {
+    now: Arc<ArcSwap<Clients>>,
+    counts: Arc<ClientCounts>,
+}
 
 /// The deadlines and limits as one connection knows them, so that a request only compares a pointer.
 #[derive(Clone, Debug)]
@@ -17,22 +21,31 @@ pub(crate) struct KnownClients(Cache<Arc<ArcSwap<Clients>>, Arc<Clients>>);
 impl CurrentClients {
     /// Puts others in force, for every request that begins from now on.
     pub fn replace(&self, clients: Clients) {
-        self.0.store(Arc::new(clients));
+        self.now.store(Arc::new(clients));
     }
 
     /// Those in force.
     pub fn now(&self) -> Clients {
-        **self.0.load()
+        **self.now.load()
     }
 
     pub(crate) fn known(&self) -> KnownClients {
-        KnownClients(Cache::new(self.0.clone()))
+        KnownClients(Cache::new(self.now.clone()))
+    }
+
+    /// What was counted of their connections.
+    pub fn totals(&self) -> ClientTotals {
+        self.counts.totals()
+    }
+
+    pub(crate) fn counts(&self) -> &ClientCounts {
+        &self.counts
     }
 }
 
 impl From<Clients> for CurrentClients {
     fn from(clients: Clients) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(clients)))
+        Self { now: Arc::new(ArcSwap::from_pointee(clients)), counts: Arc::default() }
     }
 }
 

@@ -61,7 +61,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send,
     H: Handler,
 {
-    let Start { peer, handler, mut clients, mut stopping, _admitted } = start;
+    let Start { peer, handler, mut clients, mut stopping, admitted: _admitted } = start;
     // Until its end: HTTP/2 tells a client of its limits at the beginning.
     let clients = clients.now().clone();
     let streams = Arc::new(Streams::new(STREAMS as usize));

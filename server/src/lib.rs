@@ -7,8 +7,10 @@
 
 mod accept;
 mod alarm;
+mod client_counts;
 mod clients;
 mod files;
+mod full;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod health;
@@ -39,6 +41,7 @@ use tokio::time::Instant;
 
 pub use accept::serve_on;
 pub use alarm::{Alarm, in_time};
+pub use client_counts::ClientTotals;
 pub use clients::CurrentClients;
 pub use health::health;
 pub use http1::head::RequestHead;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::client_counts::ClientCounts;
 use crate::clients::CurrentClients;
+use crate::full::Full;
 
 /// How many connections for which there is no place are told so at a time. The others are only closed.
 pub(crate) const FAREWELLS: usize = 64;
@@ -37,15 +39,6 @@ impl Default for ClientLimits {
             connections_per_address: 0,
         }
     }
-}
-
-/// Why there is no place for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
-    /// There are too many.
-    All,
-    /// This address has too many.
-    Address,
 }
 
 /// The connections that are open, counted.
@@ -90,6 +83,10 @@ impl Connections {
 
     /// Takes a place, if there is one.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Full> {
+        self.place(address).inspect_err(|full| self.clients.counts().refused(*full))
+    }
+
+    fn place(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Full> {
         let limits = self.clients.now().limits;
         let network = (limits.connections_per_address > 0).then(|| network(address));
         let mut open = self.lock();
@@ -104,6 +101,7 @@ impl Connections {
             *count += 1;
         }
         open.all += 1;
+        self.clients.counts().opened(open.all);
         Ok(Admitted { connections: self.clone(), network })
     }
 
@@ -129,10 +127,18 @@ impl Connections {
     }
 }
 
+impl Admitted {
+    /// Where what becomes of the connection is counted.
+    pub(crate) fn counts(&self) -> &ClientCounts {
+        self.connections.clients.counts()
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.all -= 1;
+        self.connections.clients.counts().opened(open.all);
         if let Some(network) = self.network
             && let Some(count) = open.by_network.get_mut(&network)
         {

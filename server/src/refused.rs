@@ -1,7 +1,7 @@
 //! Answers that the server gives by itself: to what is no request, or has no place.
 
+use crate::full::Full;
 use crate::http1::scan::HeadFault;
-use crate::limits::Full;
 
 /// Why the server answers by itself. The reason names the limit that was met as [`ClientLimits`](crate::ClientLimits) and
 /// [`ClientDeadlines`](crate::ClientDeadlines) do.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::view::View;
 use crate::config::StoreUrl;
-use crate::counts::BOUNDS;
+use crate::histogram::BOUNDS;
 use crate::status::Outcome;
 use crate::store::RedisKind;
 use crate::way::{Report, now};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use server::ClientTotals;
 use tokio::time::Instant;
 
 use crate::reload::LoadedSettings;
@@ -12,6 +13,7 @@ use crate::way::Report;
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) report: Report,
+    pub(super) clients: ClientTotals,
     pub(super) started: Started,
     pub(super) settings: Arc<LoadedSettings>,
     pub(super) is_last_reload_good: bool,

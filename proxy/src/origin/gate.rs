@@ -27,6 +27,8 @@ pub(crate) struct Gate {
     /// How many places there are.
     count: usize,
     queue: Semaphore,
+    /// How many may wait.
+    longest: usize,
     wait: Duration,
 }
 
@@ -36,12 +38,23 @@ pub(crate) type Admitted = OwnedSemaphorePermit;
 impl Gate {
     pub(crate) fn new(limits: OriginLimits, wait: Duration) -> Self {
         let [count, queue] = [limits.requests, limits.queue].map(|count| count.min(Semaphore::MAX_PERMITS));
-        Self { places: Arc::new(Semaphore::new(count)), count, queue: Semaphore::new(queue), wait }
+        Self {
+            places: Arc::new(Semaphore::new(count)),
+            count,
+            queue: Semaphore::new(queue),
+            longest: queue,
+            wait,
+        }
     }
 
     /// How many places are taken.
     pub(crate) fn taken(&self) -> usize {
         self.count - self.places.available_permits()
+    }
+
+    /// How many requests wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.longest - self.queue.available_permits()
     }
 
     /// Waits for a free slot, in order of arrival, until the deadline.
@@ -71,6 +84,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(matches!(gate.enter().await, Err(OriginError::Busy)), "the queue is full");
+        assert_eq!((gate.taken(), gate.waiting()), (1, 1));
         drop(first);
         let second = waiting.await.unwrap().unwrap();
         let started = tokio::time::Instant::now();

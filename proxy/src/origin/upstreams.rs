@@ -15,7 +15,9 @@ use tracing::{info, warn};
 
 use super::health::{Ejection, OriginHealth, Standing};
 use super::share::Share;
-use super::{Fetched, Origin, OriginDeadlines, OriginError, OriginLimits, Unanswered, Upstream};
+use super::{
+    Fetched, Origin, OriginDeadlines, OriginError, OriginLimits, OriginTotals, Unanswered, Upstream,
+};
 
 /// The origins, and how failures among them are met.
 #[derive(Clone, Debug)]
@@ -77,6 +79,17 @@ pub(crate) struct OriginState {
     pub(crate) is_ejected: bool,
     /// Requests that it has.
     pub(crate) in_flight: usize,
+    /// Requests that wait for a slot.
+    pub(crate) waiting: usize,
+    pub(crate) totals: OriginTotals,
+}
+
+/// The requests that were sent to another origin after one gave no answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RetryTotals {
+    pub(crate) made: u64,
+    /// For want of budget.
+    pub(crate) left_out: u64,
 }
 
 /// Ends a trial whose request is given up.
@@ -218,6 +231,7 @@ impl Upstreams {
         // Before this one's state is held, since it is counted, too.
         let may_be_out = group.may_spare_one(now);
         if member.health.failed(self.ejection, now, may_be_out) {
+            member.upstream.counts.ejected();
             let origin = member.upstream.origin();
             warn!(%origin, "origin left out: it failed {} times in a row", self.ejection.after);
         }
@@ -240,9 +254,16 @@ impl Upstreams {
             url: member.upstream.origin().to_string(),
             is_up: !member.upstream.is_away(),
             is_ejected: member.health.standing(now) != Standing::In,
-            in_flight: member.upstream.in_flight(),
+            in_flight: member.upstream.gate.taken(),
+            waiting: member.upstream.gate.waiting(),
+            totals: member.upstream.counts.totals(),
         };
         members.map(state).collect()
+    }
+
+    /// The requests that were repeated, for operators.
+    pub(crate) fn retries(&self) -> RetryTotals {
+        RetryTotals { made: self.retries.made.load(Relaxed), left_out: self.retries.left_out.load(Relaxed) }
     }
 
     /// How long a follower waits for the leader's answer: as long as it would wait for its own.
@@ -303,7 +324,7 @@ impl OriginGroup {
         let second = (first + 1 + draw(candidates.len().saturating_sub(1))) % candidates.len().max(1);
         let cost = |place: usize| {
             let member = &self.members[place];
-            member.health.cost(member.upstream.in_flight(), member.weight, now)
+            member.health.cost(member.upstream.gate.taken(), member.weight, now)
         };
         match (candidates.get(first), candidates.get(second)) {
             (Some(&first), Some(&second)) if cost(second) < cost(first) => second,
@@ -332,6 +353,8 @@ struct Budget {
     /// In thousandths of a retry.
     left: AtomicU64,
     of_each: u64,
+    made: AtomicU64,
+    left_out: AtomicU64,
 }
 
 impl Budget {
@@ -341,7 +364,8 @@ impl Budget {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1")]
     fn new(of_each: f64) -> Self {
         let of_each = (of_each * 1000.0) as u64;
-        Self { left: AtomicU64::new(if of_each > 0 { Self::MOST } else { 0 }), of_each }
+        let left = AtomicU64::new(if of_each > 0 { Self::MOST } else { 0 });
+        Self { left, of_each, made: AtomicU64::new(0), left_out: AtomicU64::new(0) }
     }
 
     fn deposit(&self) {
@@ -350,7 +374,10 @@ impl Budget {
     }
 
     fn withdraw(&self) -> bool {
-        self.left.fetch_update(Relaxed, Relaxed, |left: u64| left.checked_sub(1000)).is_ok()
+        let is_left = self.left.fetch_update(Relaxed, Relaxed, |left: u64| left.checked_sub(1000)).is_ok();
+        let counter = if is_left { &self.made } else { &self.left_out };
+        counter.fetch_add(1, Relaxed);
+        is_left
     }
 }
 

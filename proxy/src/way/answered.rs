@@ -155,6 +155,7 @@ impl Answered {
             detail: self.cache.bypass(),
             bytes: self.bytes,
             took,
+            is_near: self.cache.is_near(),
         });
     }
 

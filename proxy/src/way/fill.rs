@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use super::body::Client;
 use super::capture::Capture;
+use super::fills::FillEnd;
 use crate::key::Key;
 use crate::origin::{BodyError, Download};
 use crate::page::entry::Entry;
@@ -72,12 +73,23 @@ impl Plan {
     }
 }
 
+impl FillOutcome {
+    pub(crate) fn end(&self) -> FillEnd {
+        match self {
+            Self::Whole(_, end) => *end,
+            Self::TooLarge => FillEnd::TooLarge,
+            Self::NoRoom => FillEnd::NoRoom,
+            Self::Broken => FillEnd::CutShort,
+        }
+    }
+}
+
 /// The outcome of a fill.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is matched where it is made, and not stored")]
 pub(crate) enum FillOutcome {
-    /// The complete page. It is in the store, unless the store failed.
-    Whole(Entry),
+    /// The complete page, and what became of it.
+    Whole(Entry, FillEnd),
     /// Larger than the limit: relayed to the client, and not stored.
     TooLarge,
     /// Too much is captured at the moment: relayed to the client, and not stored.
@@ -134,7 +146,8 @@ impl<S: Store> Filling<S> {
         let filled = match capture {
             Ok(capture) => {
                 let (body, _place) = capture.whole();
-                FillOutcome::Whole(plan.store(head, body, store, log).await)
+                let (entry, end) = plan.store(head, body, store, log).await;
+                FillOutcome::Whole(entry, end)
             }
             Err(not_captured) => not_captured,
         };
@@ -187,27 +200,32 @@ impl Plan {
         body: Bytes,
         store: Option<S>,
         log: Option<Arc<LogCopy>>,
-    ) -> Entry {
+    ) -> (Entry, FillEnd) {
         let mut entry = self.entry(head, body);
         let Self { key, format, marker, notes, .. } = self;
-        let Some(store) = store else { return entry };
+        let Some(store) = store else { return (entry, FillEnd::Failed) };
         if log.is_some_and(|log| is_purged(&log, &entry)) {
             debug!(%key, stored = false, "purged meanwhile");
-            return entry;
+            return (entry, FillEnd::Purged);
         }
         let Some(value) = format.encode(&entry) else {
             debug!(%key, stored = false, "the format cannot hold it");
-            return entry;
+            return (entry, FillEnd::Failed);
         };
         // From here on the page is held once: the captured parts go, and followers get what the store keeps.
         entry.body = format.body(&value, entry.body);
         let writes = marker.into_iter().chain([Write::Set(key.clone(), value)]).collect();
         match store.put(writes, notes.keep).await {
-            Ok(()) => debug!(%key, stored = true, "filled"),
+            Ok(()) => {
+                debug!(%key, stored = true, "filled");
+                (entry, FillEnd::Stored)
+            }
             // The store warns of an outage, and of each kind of refusal, once.
-            Err(error) => debug!(%key, %error, stored = false, "page not stored"),
+            Err(error) => {
+                debug!(%key, %error, stored = false, "page not stored");
+                (entry, FillEnd::Failed)
+            }
         }
-        entry
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::decide::Decision;
+use super::fills::LeaseEnd;
 use super::flight::Flight;
 use super::reply::Reply;
 use crate::key::Key;
@@ -21,6 +22,16 @@ pub(super) enum FleetTurn<S: Store> {
     /// Another proxy has fetched the page.
     Done(Box<Reply>),
     Alone,
+}
+
+impl<S: Store> FleetTurn<S> {
+    pub(super) fn end(&self) -> LeaseEnd {
+        match self {
+            Self::Ours(_) => LeaseEnd::Ours,
+            Self::Done(_) => LeaseEnd::Theirs,
+            Self::Alone => LeaseEnd::Alone,
+        }
+    }
 }
 
 impl<S: Store> Flight<S> {

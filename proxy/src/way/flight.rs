@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::body::{Body, FillBody};
 use super::decide::WantedPage;
 use super::fill::{FillOutcome, Filling, Notes, Plan};
+use super::fills::FillEnd;
 use super::fleet::FleetTurn;
 use super::renewal::OriginAnswer;
 use super::reply::Reply;
@@ -144,7 +145,9 @@ impl<S: Store> Flight<S> {
     async fn fly(mut self) -> Result<Reply, Error> {
         let is_reachable = self.wanted.miss != Miss::Store;
         if self.leader.is_some() && self.wanted.rule.coalesce == Coalesce::Fleet && is_reachable {
-            match self.turn_in_fleet().await {
+            let turn = self.turn_in_fleet().await;
+            self.proxy.fills.count_lease(turn.end());
+            match turn {
                 FleetTurn::Ours(lease) => self.lease = Some(lease),
                 FleetTurn::Done(reply) => return Ok(*reply),
                 FleetTurn::Alone => {}
@@ -172,12 +175,10 @@ impl<S: Store> Flight<S> {
             Admission::Decline(decline) => {
                 // A failure of the origin may be over in a moment.
                 let is_lasting = !policy::is_failure(fetched.head.status);
-                self.land_unshared(is_lasting);
-                Ok(Reply::relayed(fetched, CacheStatus::Declined(decline)))
+                Ok(self.decline(fetched, decline, is_lasting))
             }
             Admission::Admit(_) if fetched.tags.are_too_many(&fetched.head.headers) => {
-                self.land_unshared(true);
-                Ok(Reply::relayed(fetched, CacheStatus::Declined(Decline::Tags)))
+                Ok(self.decline(fetched, Decline::Tags, true))
             }
             Admission::Admit(terms) => Ok(self.fill(fetched, terms, received, (stamp, known))),
         }
@@ -196,10 +197,10 @@ impl<S: Store> Flight<S> {
         let is_reachable = self.wanted.miss != Miss::Store && (stamp.is_some() || !self.proxy.purges());
         let (plan, marker) = self.plan(terms, &fetched.head.headers, received, stamp);
         if !self.is_one_of_few(&plan) {
-            return self.relay_alone(fetched, Decline::Variants);
+            return self.decline(fetched, Decline::Variants, false);
         }
         let Some(capture) = self.proxy.room.capture(fetched.length.known()) else {
-            return self.relay_alone(fetched, Decline::Room);
+            return self.decline(fetched, Decline::Room, false);
         };
         let promise = match fetched.length {
             _ if !is_reachable => Fill::Skipped,
@@ -222,8 +223,11 @@ impl<S: Store> Flight<S> {
             self.land_unshared(true);
         }
         tasks.spawn(async move {
-            match filling.run(capture).await {
-                FillOutcome::Whole(entry) => {
+            let began = Instant::now();
+            let outcome = filling.run(capture).await;
+            self.proxy.fills.count_timed(outcome.end(), began.elapsed());
+            match outcome {
+                FillOutcome::Whole(entry, _) => {
                     self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, known })))
                 }
                 FillOutcome::TooLarge => self.land_unshared(true),
@@ -235,9 +239,10 @@ impl<S: Store> Flight<S> {
         reply
     }
 
-    /// Answers this client only. The page may be stored the next time.
-    fn relay_alone(mut self, fetched: Fetched, decline: Decline) -> Reply {
-        self.land_unshared(false);
+    /// Answers this client only. If the reason is not lasting, the page may be stored the next time.
+    fn decline(mut self, fetched: Fetched, decline: Decline, is_lasting: bool) -> Reply {
+        self.proxy.fills.count(FillEnd::Declined);
+        self.land_unshared(is_lasting);
         Reply::relayed(fetched, CacheStatus::Declined(decline))
     }
 

@@ -12,6 +12,7 @@ use hyper::{Method, Response, StatusCode};
 use tracing::debug;
 
 use super::fill::{Plan, is_purged};
+use super::fills::FillEnd;
 use super::flight::Flight;
 use super::now;
 use super::reply::{Reply, stored};
@@ -95,10 +96,12 @@ impl<S: Store> Flight<S> {
                 return reply(CacheStatus::Miss(miss, Fill::Confirmed));
             }
             (_, Admission::Decline(decline)) => {
+                self.proxy.fills.count(FillEnd::Declined);
                 self.land_unshared(true);
                 return reply(CacheStatus::Declined(decline));
             }
             _ if tags.are_too_many(&head.headers) => {
+                self.proxy.fills.count(FillEnd::Declined);
                 self.land_unshared(true);
                 return reply(CacheStatus::Declined(Decline::Tags));
             }
@@ -114,6 +117,7 @@ impl<S: Store> Flight<S> {
         let entry = plan.entry(head, body);
         let log = self.proxy.log.as_deref().filter(|_| is_allowed);
         let is_stored = is_allowed && plan.replace(&entry, &start, &self.proxy.store, log).await;
+        self.proxy.fills.count(if is_stored { FillEnd::Renewed } else { FillEnd::Failed });
         self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, known })));
         reply(CacheStatus::Miss(miss, if is_stored { Fill::Renewed } else { Fill::Confirmed }))
     }

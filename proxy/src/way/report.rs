@@ -8,11 +8,12 @@ use hyper::Method;
 use tokio::time::Instant;
 
 use super::decide::Serving;
+use super::fills::FillTotals;
 use super::{Proxy, now};
 use crate::counts::Totals;
 use crate::error::Error;
 use crate::near::NearState;
-use crate::origin::{Fetched, OriginState};
+use crate::origin::{Fetched, OriginState, RetryTotals};
 use crate::purge::TargetKind;
 use crate::request::Question;
 use crate::store::{NodeState, Store};
@@ -23,7 +24,7 @@ const ERRORS: usize = 20;
 
 /// What an operator sees. It holds no secret; of requests it holds only URLs, without their queries if the access log leaves
 /// them out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     /// The requests of each rule, in the order of `rules`, and then those without a rule.
     pub(crate) totals: Totals,
@@ -36,7 +37,9 @@ pub(crate) struct Report {
     pub(crate) flights: usize,
     /// What was purged, by kind, hard and soft.
     pub(crate) purges: [[u64; 2]; TargetKind::ALL.len()],
+    pub(crate) fills: FillTotals,
     pub(crate) origins: Vec<OriginState>,
+    pub(crate) retries: RetryTotals,
     /// The last errors, oldest first.
     pub(crate) errors: Vec<LastError>,
     /// The pages that are hit most, the hottest first.
@@ -96,7 +99,9 @@ impl<S: Store> Proxy<S> {
             near: self.near.as_ref().map(|near| near.state()),
             flights: self.flights.count(),
             purges: self.purges.totals(),
+            fills: self.fills.totals(),
             origins: self.upstreams.states(),
+            retries: self.upstreams.retries(),
             errors: self.errors.all(),
             hottest: traffic.map(|traffic| traffic.hottest(Instant::now())).unwrap_or_default(),
             slowest: traffic.map(|traffic| traffic.slowest().all(now())).unwrap_or_default(),

@@ -1,10 +1,10 @@
 //! The listener for operators: what it says, to whom, and what it leaves alone.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use crate::program::{command, refused};
-use crate::support::{Client, Origin, PATIENCE, Reply, Script, answer, exchange, page};
+use crate::support::{Origin, PATIENCE, Reply, exchange};
 
 pub(crate) const TOKEN: &str = "Authorization: Bearer s3cret\r\n";
 
@@ -22,6 +22,8 @@ pub(crate) const TOKEN: &str = "Authorization: Bearer s3cret\r\n";
 pub(crate) struct Running {
     child: Child,
     pub(crate) proxy: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) tls: Option<SocketAddr>,
     /// What it announces, behind `admin listening on `.
     at: String,
     /// Holds `cachepage.toml`, `token` and `log`, what the program writes to standard error.
@@ -36,25 +38,38 @@ impl Running {
 
     /// With further lines at the beginning of the settings, among them the store.
     pub(crate) fn with(origin: &Origin, top: &str, listen: &str, lines: &str) -> Self {
+        Self::of(&format!(
+            "origin = \"http://{}\"\n{top}\n[[cache_page]]\npath = \"/p/*\"\n[[cache_page]]\npath = \"/never/\"\n\
+             timeout = \"off\"\n[admin]\nlisten = \"{listen}\"\ntoken_file = \"TOKEN\"\n{lines}\n",
+            origin.address
+        ))
+    }
+
+    /// With these settings, in which TOKEN stands for the file of the token.
+    pub(crate) fn of(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (file, token) = (folder.path().join("cachepage.toml"), folder.path().join("token"));
         std::fs::write(&token, "s3cret\n").unwrap();
-        let settings = format!(
-            "origin = \"http://{}\"\n{top}\n[[cache_page]]\npath = \"/p/*\"\n[[cache_page]]\npath = \"/never/\"\n\
-             timeout = \"off\"\n[admin]\nlisten = \"{listen}\"\ntoken_file = \"{}\"\n{lines}\n",
-            origin.address,
-            token.display()
-        );
-        std::fs::write(&file, settings).unwrap();
+        std::fs::write(&file, settings.replace("TOKEN", &token.display().to_string())).unwrap();
         let mut child = command(&["--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()])
             .stdout(Stdio::piped())
             .stderr(File::create(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(child.stdout.take().unwrap());
-        let proxy = told(&mut said, "proxy listening on http://").parse().unwrap();
-        let at = told(&mut said, "admin listening on ");
-        Self { child, proxy, at, folder }
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut said = Vec::new();
+        let at = loop {
+            let line = lines.next().expect("the admin listener is announced").unwrap();
+            match line.strip_prefix("admin listening on ") {
+                Some(at) => break at.to_owned(),
+                None => said.push(line),
+            }
+        };
+        let on = |scheme: &str| {
+            let begin = format!("proxy listening on {scheme}://");
+            said.iter().find_map(|line| line.strip_prefix(&begin)?.parse().ok())
+        };
+        Self { child, proxy: on("http").unwrap(), tls: on("https"), at, folder }
     }
 
     pub(crate) async fn over_tcp(origin: &Origin) -> Self {
@@ -94,13 +109,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The rest of the next line, which begins like this.
-fn told(said: &mut BufReader<ChildStdout>, begin: &str) -> String {
-    let mut line = String::new();
-    said.read_line(&mut line).unwrap();
-    line.trim_end().strip_prefix(begin).unwrap_or_else(|| panic!("{line:?}")).to_owned()
 }
 
 #[tokio::test]
@@ -242,113 +250,4 @@ async fn readiness_ends_at_the_signal_and_the_port_closes_later() {
     assert_eq!(running.ask("GET", "/healthz", "").await.status(), 200);
     let status = tokio::task::spawn_blocking(move || running.child.wait().unwrap()).await.unwrap();
     assert!(status.success() && began.elapsed() >= Duration::from_secs(1));
-}
-
-/// An origin whose pages tell what the test wants of them by their path.
-async fn scripted() -> Origin {
-    Origin::new(|seen, _| {
-        Script::Answer(match seen.line.as_str() {
-            line if line.contains("/cookie") => page("Set-Cookie: a=b\r\n", "cookie"),
-            line if line.contains("/gone") => answer("404 Not Found", "", "gone"),
-            _ => page("", "0123456789"),
-        })
-    })
-    .await
-}
-
-/// A sample of the metrics.
-pub(crate) fn sample(metrics: &str, name: &str) -> f64 {
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
-}
-
-#[tokio::test]
-async fn the_metrics_agree_with_a_scripted_load_to_one() {
-    let origin = scripted().await;
-    let running = Running::over_tcp(&origin).await;
-    let empty = running.ask("GET", "/metrics", "").await;
-    assert_eq!(empty.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
-    assert_eq!(sample(empty.text(), "cachepage_requests_total{outcome=\"hit\",rule=\"/p/*\"}"), 0.0);
-    for (target, times) in [("/p/1", 41), ("/p/cookie", 3), ("/p/gone", 2), ("/never/", 5), ("/other", 4)] {
-        for _ in 0..times {
-            running.get(target, "").await;
-        }
-    }
-    assert_eq!(running.get("/p/1", "Range: bytes=0-3\r\n").await.status(), 206);
-    assert_eq!(exchange(running.proxy, b"GET /x HTTP/1.1\r\n\r\n").await.status(), 400);
-    let mut client = Client::connect(running.proxy).await;
-    client
-        .write(b"GET /p/1 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /p/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .await;
-    client.reply(true).await;
-    client.reply(true).await;
-    let reply = running.ask("GET", "/metrics", "").await;
-    let metrics = reply.text();
-    for (outcome, rule, count) in [
-        ("hit", "/p/*", 43),
-        ("miss", "/p/*", 1),
-        ("bypass", "/p/*", 5),
-        ("bypass", "/never/", 5),
-        ("bypass", "", 4),
-        ("refused", "", 1),
-        ("error", "/p/*", 0),
-    ] {
-        let name = format!("cachepage_requests_total{{outcome=\"{outcome}\",rule=\"{rule}\"}}");
-        assert_eq!(sample(metrics, &name), f64::from(count), "{name}\n{metrics}");
-    }
-    for (name, count) in [
-        ("cachepage_responses_total{class=\"2xx\"}", 56),
-        ("cachepage_responses_total{class=\"4xx\"}", 3),
-        ("cachepage_bypass_total{detail=\"set-cookie\"}", 3),
-        ("cachepage_bypass_total{detail=\"status\"}", 2),
-        ("cachepage_bypass_total{detail=\"rule-off\"}", 5),
-        ("cachepage_bypass_total{detail=\"no-rule\"}", 4),
-        ("cachepage_request_duration_seconds_count{outcome=\"hit\"}", 43),
-        ("cachepage_request_duration_seconds_bucket{outcome=\"hit\",le=\"+Inf\"}", 43),
-        ("cachepage_origin_inflight{origin=\"ORIGIN\"}", 0),
-        ("cachepage_store_up", 1),
-    ] {
-        let name = name.replace("ORIGIN", &format!("http://{}", origin.address));
-        assert_eq!(sample(metrics, &name), f64::from(count), "{name}\n{metrics}");
-    }
-    assert!(!metrics.contains("s3cret"));
-}
-
-#[tokio::test]
-async fn promtool_accepts_the_metrics() {
-    let origin = scripted().await;
-    let running = Running::over_tcp(&origin).await;
-    running.get("/p/1", "").await;
-    running.get("/other", "").await;
-    let metrics = running.ask("GET", "/metrics", "").await;
-    let mut families = metrics.text().lines().filter(|line| line.starts_with("# ")).peekable();
-    assert!(families.peek().is_some());
-    while let (Some(help), Some(kind)) = (families.next(), families.next()) {
-        let name = help.strip_prefix("# HELP ").and_then(|help| help.split(' ').next()).unwrap();
-        assert!(kind.starts_with(&format!("# TYPE {name} ")), "{help}\n{kind}");
-    }
-    let open =
-        running.ask("GET", "/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n").await;
-    assert_eq!(open.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
-    assert!(
-        open.text().ends_with("\n# EOF\n") && open.text().contains("# TYPE cachepage_requests counter\n")
-    );
-    // In Debian's package prometheus, which no test installs: it starts a server of its own.
-    let promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut promtool) = promtool else {
-        println!("promtool is not on the PATH: the metrics were checked for HELP and TYPE alone");
-        return;
-    };
-    promtool.stdin.take().unwrap().write_all(metrics.text().as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    assert!(
-        output.status.success() && output.stderr.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

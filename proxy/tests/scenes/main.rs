@@ -46,6 +46,7 @@ mod hostile;
 mod http;
 mod http2;
 mod listeners;
+mod metrics;
 mod near;
 mod normalise;
 mod operators;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::admin::{Running, TOKEN, sample};
+use crate::admin::{Running, TOKEN};
+use crate::metrics::sample;
 use crate::program::{refused, run};
 use crate::support::{Client, Origin, Reply, Script, page};
 

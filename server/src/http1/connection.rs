@@ -47,7 +47,7 @@ pub(crate) struct Start<H> {
     pub(crate) clients: KnownClients,
     pub(crate) stopping: Stopping,
     /// Its place among the connections.
-    pub(crate) _admitted: Admitted,
+    pub(crate) admitted: Admitted,
 }
 
 /// Serves a connection to its end, on the worker that it was dealt to; `arrive` has its events come to that one.
@@ -150,8 +150,7 @@ mod tests {
         let (current, order) = (CurrentClients::from(Clients::default()), Order::default());
         let (clients, admitted) = (current.known(), Connections::new(current).admit(peer.ip()).unwrap());
         let (handler, stopping) = (Scripted::new(), Stopping::new(&order));
-        let connection =
-            converse(stream, Ok, Start { peer, handler, clients, stopping, _admitted: admitted });
+        let connection = converse(stream, Ok, Start { peer, handler, clients, stopping, admitted });
         // With what tokio keeps of a task beside it these are 384 bytes; one more, and it would be 512.
         assert!(size_of_val(&connection) <= 280, "{}", size_of_val(&connection));
     }

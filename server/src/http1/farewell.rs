@@ -67,8 +67,8 @@ mod tests {
 
     use super::*;
     use crate::Clients;
+    use crate::full::Full;
     use crate::http1::testing::{Scene, TestClient, get};
-    use crate::limits::Full;
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_turned_away_has_a_moment_to_read_why() {

@@ -183,7 +183,7 @@ impl Scene {
             handler: self.handler.clone(),
             clients: self.clients.known(),
             stopping: Stopping::new(self.order.as_ref().unwrap()),
-            _admitted: self.connections.admit(PEER.ip()).unwrap(),
+            admitted: self.connections.admit(PEER.ip()).unwrap(),
         };
         tokio::spawn(converse(ours, Ok, start));
         TestClient(theirs)

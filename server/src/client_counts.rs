@@ -1,0 +1,56 @@
+//! The figures of clients' connections.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use rustls::ProtocolVersion;
+
+use crate::full::Full;
+
+/// What is counted of connections.
+#[derive(Debug, Default)]
+pub(crate) struct ClientCounts {
+    open: AtomicUsize,
+    refused: [AtomicU64; Full::ALL.len()],
+    /// TLS 1.2, TLS 1.3, and those that failed.
+    handshakes: [AtomicU64; 3],
+}
+
+/// What was counted of connections.
+#[derive(Clone, Debug)]
+pub struct ClientTotals {
+    /// How many are open.
+    pub open: usize,
+    /// How many had no place, by the limit that they met.
+    pub refused: [(&'static str, u64); Full::ALL.len()],
+    /// TLS handshakes, by result and version.
+    pub handshakes: [(&'static str, &'static str, u64); 3],
+}
+
+impl ClientCounts {
+    pub(crate) fn opened(&self, open: usize) {
+        self.open.store(open, Relaxed);
+    }
+
+    pub(crate) fn refused(&self, full: Full) {
+        self.refused[full as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a handshake; `version` is that of one that succeeded.
+    pub(crate) fn shook_hands(&self, version: Option<ProtocolVersion>) {
+        let place = match version {
+            Some(ProtocolVersion::TLSv1_2) => 0,
+            Some(_) => 1,
+            None => 2,
+        };
+        self.handshakes[place].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn totals(&self) -> ClientTotals {
+        let [old, new, failed] = self.handshakes.each_ref().map(|cell| cell.load(Relaxed));
+        ClientTotals {
+            open: self.open.load(Relaxed),
+            refused: Full::ALL.map(|full| (full.limit(), self.refused[full as usize].load(Relaxed))),
+            handshakes: [("ok", "1.2", old), ("ok", "1.3", new), ("failed", "", failed)],
+        }
+    }
+}
