@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use crate::histogram::Durations;
 use crate::key::Key;
 use crate::purge::{LoggedPurge, Purge, PurgeId};
 
@@ -39,6 +40,14 @@ pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
         true
     }
 
+    /// Counts its operations from now on, if it is reached over a connection.
+    fn count_operations(&self) {}
+
+    /// What was counted of each operation.
+    fn operations(&self) -> Vec<OperationTotals> {
+        Vec::new()
+    }
+
     /// Its nodes, as far as they are known.
     fn nodes(&self) -> Vec<NodeState> {
         Vec::new()
@@ -54,6 +63,43 @@ pub struct NodeState {
     pub role: &'static str,
     /// Whether it answers, as far as is known.
     pub is_up: bool,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OperationEnd {
+    Ok,
+    /// None of the keys that were read has a value.
+    Miss,
+    /// The store answered with an error, or the value is longer than any page.
+    Refused,
+    /// No answer in time.
+    Deadline,
+    /// No connection, or it broke, or the store is skipped since it fails.
+    Down,
+}
+
+impl OperationEnd {
+    pub(crate) const ALL: [Self; 5] = [Self::Ok, Self::Miss, Self::Refused, Self::Deadline, Self::Down];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Miss => "miss",
+            Self::Refused => "refused",
+            Self::Deadline => "deadline",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// What was counted of an operation, by all workers.
+#[derive(Clone, Debug, Default)]
+pub struct OperationTotals {
+    pub(crate) name: &'static str,
+    /// In the order of [`OperationEnd::ALL`].
+    pub(crate) ends: [u64; OperationEnd::ALL.len()],
+    pub(crate) durations: Durations,
 }
 
 /// A command that a store refuses.

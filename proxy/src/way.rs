@@ -118,6 +118,9 @@ pub struct Proxy<S> {
 impl<S: Store> Proxy<S> {
     /// A proxy with these settings in front of this store. `site` is the Host that is not part of keys.
     pub fn new(config: &Config, site: Site, store: S) -> Self {
+        if config.admin.is_some() {
+            store.count_operations();
+        }
         Self { followed: Followed::new(&config.follows), ..Self::with_log(config, site, store, true) }
     }
 

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("page", &["key", "pickle", "policy", "purge", "request", "status", "text", "weight"]),
     ("variants", &["key", "weight"]),
     ("head_cache", &["key", "page", "weight"]),
-    ("store", &["key", "purge", "tls", "weight"]),
+    ("store", &["histogram", "key", "purge", "tls", "weight"]),
     ("near", &["key", "page", "policy", "request", "store", "weight"]),
     ("origin", &["histogram", "policy", "purge", "request", "tls"]),
     ("error", &["origin", "request", "status"]),

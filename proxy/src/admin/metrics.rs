@@ -18,6 +18,7 @@ pub(super) fn text(view: &View, exposition: Exposition) -> String {
     requests::requests(&view.report, &mut text);
     requests::clients(&view.clients, &mut text);
     parts::store(&view.report, &mut text);
+    parts::operations(&view.report, &mut text);
     parts::near(&view.report, &mut text);
     parts::purges(&view.report, &mut text);
     parts::fills(&view.report, &mut text);

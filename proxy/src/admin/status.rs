@@ -22,6 +22,7 @@ pub(super) fn json(view: &View, workers: usize) -> Value {
         "workers": workers,
         "requests": requests,
         "store": store(report, &settings.config.store),
+        "flights": report.flights,
         "near": report.near.map(|near| json!({
             "entries": near.entries, "bytes": near.bytes, "certain": near.is_certain,
         })),

@@ -13,6 +13,7 @@ mod locks;
 mod log;
 mod node;
 mod nodes;
+mod operations;
 mod oversized;
 mod pool;
 mod refusals;
@@ -39,6 +40,7 @@ use keeper::Keeper;
 use log::LogWriter;
 use node::{KeyCommand, RedisNode, unanswered};
 use nodes::Nodes;
+use operations::Operations;
 use oversized::Oversized;
 use pool::Commands;
 use refusals::Refusals;
@@ -49,8 +51,8 @@ use tracking::{Beat, FeedSettings, Tracking};
 
 use super::feed::Listeners;
 use super::{
-    Feed, Listener, LogCopy, NodeNumber, NodeState, PurgeLog, PurgeLogSettings, RefusedCommand, Store,
-    StoreError, Values, Write,
+    Feed, Listener, LogCopy, NodeNumber, NodeState, OperationTotals, PurgeLog, PurgeLogSettings,
+    RefusedCommand, Store, StoreError, Values, Write,
 };
 use crate::key::Key;
 use crate::purge::{LoggedPurge, Purge, PurgeId};
@@ -63,6 +65,7 @@ const BESIDE_THE_BODY: usize = 1 << 20;
 pub struct RedisStore {
     nodes: Nodes,
     refusals: Arc<Refusals>,
+    operations: Arc<Operations>,
     oversized: Arc<Oversized>,
     /// They also get the writes of this process, at once and not by way of Redis.
     listeners: Arc<Listeners>,
@@ -91,6 +94,7 @@ impl RedisStore {
         let store = Self {
             nodes: nodes.clone(),
             refusals: Arc::default(),
+            operations: Arc::default(),
             oversized: Arc::default(),
             listeners,
             is_followed: Arc::default(),
@@ -120,7 +124,11 @@ impl RedisStore {
 
     /// Sends a read with those of other requests.
     async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> Result<RedisReply, StoreError> {
-        self.refusals.accept(name, self.nodes.read(name, arguments).await?)
+        let began = self.operations.begin();
+        let reply = self.nodes.read(name, arguments).await;
+        let outcome = reply.and_then(|reply| self.refusals.accept(name, reply));
+        self.operations.end(name, &outcome, began);
+        outcome
     }
 
     /// Sends a command that changes something with those of other requests.
@@ -133,9 +141,12 @@ impl RedisStore {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        let began = self.operations.begin();
         let outcomes = self.nodes.write(&commands.iter().collect::<Vec<_>>()).await;
         let accept = |(command, outcome): (&KeyCommand<'_>, Result<_, _>)| {
-            outcome.and_then(|reply| self.refusals.accept(command.name, reply))
+            let outcome = outcome.and_then(|reply| self.refusals.accept(command.name, reply));
+            self.operations.end(command.name, &outcome, began);
+            outcome
         };
         // Each refusal is noted, also those after the first.
         let replies: Vec<_> = commands.iter().zip(outcomes).map(accept).collect();
@@ -163,6 +174,14 @@ impl Store for RedisStore {
 
     fn nodes(&self) -> Vec<NodeState> {
         self.nodes.states()
+    }
+
+    fn count_operations(&self) {
+        self.operations.start();
+    }
+
+    fn operations(&self) -> Vec<OperationTotals> {
+        self.operations.totals()
     }
 
     async fn refusals(&self, prefixes: &[Vec<u8>]) -> Vec<RefusedCommand> {

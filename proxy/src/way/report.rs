@@ -16,7 +16,7 @@ use crate::near::NearState;
 use crate::origin::{Fetched, OriginState, RetryTotals};
 use crate::purge::TargetKind;
 use crate::request::Question;
-use crate::store::{NodeState, Store};
+use crate::store::{NodeState, OperationTotals, Store};
 use crate::traffic::{HotPage, PageFreshness, SlowAnswer, url_of};
 
 /// How many of the last errors are kept.
@@ -32,6 +32,7 @@ pub(crate) struct Report {
     pub(crate) store_is_up: bool,
     /// The nodes of the store.
     pub(crate) nodes: Vec<NodeState>,
+    pub(crate) operations: Vec<OperationTotals>,
     /// `None` if there is no near cache.
     pub(crate) near: Option<NearState>,
     pub(crate) flights: usize,
@@ -96,6 +97,7 @@ impl<S: Store> Proxy<S> {
             rules: self.policy.rules().all().iter().map(|one| rule(one)).collect(),
             store_is_up: self.store.is_up(),
             nodes: self.store.nodes(),
+            operations: self.store.operations(),
             near: self.near.as_ref().map(|near| near.state()),
             flights: self.flights.count(),
             purges: self.purges.totals(),

@@ -223,9 +223,16 @@ async fn near_hits_and_leases_are_counted() {
             ("cachepage_leases_total{result=\"theirs\"}", 0),
             ("cachepage_fills_total{result=\"stored\"}", 1),
             ("cachepage_near_entries", 1),
+            ("cachepage_store_operations_total{op=\"setex\",result=\"ok\"}", 1),
+            ("cachepage_store_operations_total{op=\"set\",result=\"ok\"}", 1),
+            ("cachepage_store_operations_total{op=\"get\",result=\"down\"}", 0),
+            ("cachepage_store_duration_seconds_count{op=\"setex\"}", 1),
         ])
         .await;
-    assert!(sample(&running.metrics().await, "cachepage_invalidations_total") > 0.0);
+    let metrics = running.metrics().await;
+    assert!(sample(&metrics, "cachepage_invalidations_total") > 0.0);
+    assert!(sample(&metrics, "cachepage_store_operations_total{op=\"get\",result=\"miss\"}") >= 1.0);
+    assert!(sample(&metrics, "cachepage_store_operations_total{op=\"get\",result=\"ok\"}") >= 1.0);
 }
 
 /// The names of the families in a text.

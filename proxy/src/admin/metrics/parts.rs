@@ -2,6 +2,7 @@
 
 use super::text::{Labels, Text};
 use crate::purge::TargetKind;
+use crate::store::OperationEnd;
 use crate::way::{FillEnd, LeaseEnd, Report};
 
 pub(super) fn store(report: &Report, text: &mut Text) {
@@ -10,6 +11,21 @@ pub(super) fn store(report: &Report, text: &mut Text) {
     let help = "Whether the store, or the node, is skipped, since it has failed several times in a row.";
     let mut open = text.gauges("cachepage_breaker_open", help);
     each_primary(report, |labels, is_up| open.sample(labels, u8::from(!is_up)));
+}
+
+pub(super) fn operations(report: &Report, text: &mut Text) {
+    let help = "Commands that were sent to the store for requests, by their end.";
+    let mut operations = text.counters("cachepage_store_operations_total", help);
+    for totals in &report.operations {
+        for (end, count) in OperationEnd::ALL.into_iter().zip(totals.ends) {
+            operations.sample(&[("op", totals.name), ("result", end.name())], count);
+        }
+    }
+    let help = "From the command until its reply, with the wait for others that share its round trip.";
+    let mut durations = text.histograms("cachepage_store_duration_seconds", help);
+    for totals in &report.operations {
+        durations.durations(&[("op", totals.name)], &totals.durations);
+    }
 }
 
 /// Writes the samples of each primary, or of a store without nodes.
