@@ -17,6 +17,7 @@ mod purge;
 mod renewal;
 mod reply;
 mod report;
+mod request_id;
 mod serve;
 
 use std::sync::{Arc, Once};
@@ -98,6 +99,8 @@ pub struct Proxy<S> {
     traffic: Option<Arc<Traffic>>,
     /// A line for each request, if the settings want them.
     access_log: Option<Arc<AccessLog>>,
+    /// Whether a request without an `X-Request-Id` gets one.
+    makes_request_ids: bool,
     max_entry: u64,
     /// The room for pages that are being captured.
     room: Room,
@@ -158,6 +161,7 @@ impl<S: Store> Proxy<S> {
             counts: config.admin.is_some().then(|| RequestCounts::new(&paths(config))),
             traffic: config.admin.is_some().then(|| Arc::new(Traffic::new(Instant::now()))),
             access_log: None,
+            makes_request_ids: config.makes_request_ids,
             max_entry: config.max_entry,
             room: Room::new(captures(config)),
             heads: Arc::new(HeadCache::new(Shares::of(memory(config)).heads)),
@@ -176,6 +180,7 @@ impl<S: Store> Proxy<S> {
             log: self.log.clone().or_else(|| follow_log(&self.store, config, true)),
             purging: config.purge.clone(),
             followed: self.followed.with(&config.follows),
+            makes_request_ids: config.makes_request_ids,
             upstreams: if has_same_origins { self.upstreams.clone() } else { upstreams(config) },
             variants: self.variants.with_limit(config.limits.variants),
             counts: self.counts.as_ref().map(|counts| counts.with_rules(&paths(config))),

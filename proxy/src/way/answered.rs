@@ -12,6 +12,7 @@ use server::Record;
 use tokio::time::Instant;
 use tracing::{Level, debug};
 
+use super::request_id::X_REQUEST_ID;
 use super::{Proxy, now};
 use crate::access_log::{LineText, LogLine, WorkerLog};
 use crate::counts::{Cells, CountedRequest};
@@ -22,7 +23,6 @@ use crate::status::{CacheStatus, Outcome};
 /// The status of a request whose client left before its answer began, as in nginx's log.
 const CLIENT_GONE: u16 = 499;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The record of a request, from its beginning to the last byte of its answer. Dropping it counts the request and writes
@@ -105,12 +105,13 @@ impl<S> Proxy<S> {
     ) -> Asked {
         let header = |name: &HeaderName| question.lines.get(name).unwrap_or_default();
         let rule = rule.and_then(|place| self.policy.rules().all().get(place));
+        let made = self.new_request_id(question.lines);
         let texts = [
             question.target.as_bytes(),
             question.authority,
             header(&REFERER),
             header(&USER_AGENT),
-            header(&X_REQUEST_ID),
+            made.as_deref().map_or_else(|| header(&X_REQUEST_ID), str::as_bytes),
             header(&TRACEPARENT),
         ];
         Asked {
@@ -186,6 +187,7 @@ impl Answered {
         // The place of what was not read is taken by a dash, which is for the program's log.
         let (method, target, protocol) = match asked.version {
             None => ("", &[][..], ""),
+            Some(Version::HTTP_2) => (asked.method.as_str(), target, "HTTP/2.0"),
             Some(Version::HTTP_10) => (asked.method.as_str(), target, "HTTP/1.0"),
             Some(_) => (asked.method.as_str(), target, "HTTP/1.1"),
         };

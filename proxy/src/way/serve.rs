@@ -27,7 +27,7 @@ impl<S: Store> Proxy<S> {
     /// Answers a request. Only here does an error become a response and a log line.
     pub(super) async fn serve(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: Peer,
         early: Option<Early>,
     ) -> (Response<Body>, Answered) {
@@ -35,6 +35,7 @@ impl<S: Store> Proxy<S> {
             Some((decision, began)) => (Some(decision), began),
             None => (None, Instant::now()),
         };
+        self.name_request(request.headers_mut());
         let question = Question::as_sent(&request, peer, &self.trusted);
         let mut answered = self.record(&question, Some(request.version()), began);
         let mut reply =

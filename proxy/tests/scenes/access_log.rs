@@ -18,19 +18,19 @@ use crate::program::Running;
 use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, answer, page};
 
 /// A folder with the log of a proxy.
-struct Log {
+pub(crate) struct Log {
     _folder: TempDir,
     path: PathBuf,
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { path: folder.path().join("access.log"), _folder: folder }
     }
 
     /// The settings of a proxy that writes this log.
-    fn settings(&self, more: &str) -> String {
+    pub(crate) fn settings(&self, more: &str) -> String {
         format!("{RULES}[log]\naccess = {:?}\n{more}", self.path)
     }
 
@@ -39,7 +39,7 @@ impl Log {
         lines(&self.path, count).await
     }
 
-    async fn json(&self, count: usize) -> Vec<Value> {
+    pub(crate) async fn json(&self, count: usize) -> Vec<Value> {
         let lines = self.lines(count).await;
         lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

@@ -59,6 +59,7 @@ mod purge_checker;
 mod redis;
 mod refusals;
 mod reload;
+mod request_id;
 mod semantics;
 mod several;
 mod streaming;
