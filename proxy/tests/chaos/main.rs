@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 
 mod crowd;
+mod failover;
 mod link;
 mod load;
 mod memory;

@@ -7,6 +7,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod apart;
+#[path = "../scenes/backend.rs"]
+#[allow(dead_code, reason = "the scenes use the rest")]
+mod backend;
 mod contrib;
 mod early;
 mod keys;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use clap::Parser as _;
 use origin::{Args, Config, Database};
 use server::Clients;
-use stack::{Postgres, Redis};
+use stack::Postgres;
 use tokio::net::TcpListener;
 
+use crate::backend::Backend;
 use crate::support::{Reply, Scene, Setup, redis_store};
 
 scenes! {
@@ -40,7 +41,7 @@ fn database(on: Setup, purpose: &str) -> String {
 }
 
 /// Starts the article's stack on a new database with the rows of the recordings.
-async fn article(on: Setup, redis: &Redis, database: &str) -> Scene {
+async fn article(on: Setup, redis: &Backend, database: &str) -> Scene {
     let postgres = Postgres::shared();
     let url = postgres.database(database).unwrap();
     for file in ["fixture/schema.sql", "fixture/fixture.sql"] {
@@ -80,7 +81,7 @@ fn recorded(name: &str) -> (String, Vec<String>, String) {
 }
 
 async fn the_cached_view_answers_like_django_and_a_hit_needs_no_query(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let database = database(on, "counted");
     let scene = article(on, &redis, &database).await;
     let mut before = 0;
@@ -105,7 +106,7 @@ async fn the_cached_view_answers_like_django_and_a_hit_needs_no_query(on: Setup)
 }
 
 async fn a_hit_needs_no_connection_to_the_database(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let gone = database(on, "gone");
     let scene = article(on, &redis, &gone).await;
     assert_eq!(scene.get("/api/properties/cached/").await.header("x-cache"), "MISS");

@@ -6,6 +6,7 @@ use proxy::MemoryStore;
 use stack::Redis;
 use tokio::task::JoinSet;
 
+use crate::backend::Backend;
 use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, page};
 
 scenes! {
@@ -29,7 +30,7 @@ scenes! {
 const FLEET: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ncoalesce = \"fleet\"\n";
 
 /// Three proxies on one Redis.
-async fn fleet(on: Setup, redis: &Redis, origin: &Origin) -> [Scene; 3] {
+async fn fleet(on: Setup, redis: &Backend, origin: &Origin) -> [Scene; 3] {
     [
         Scene::over(on, &redis.url(), origin, FLEET).await,
         Scene::over(on, &redis.url(), origin, FLEET).await,
@@ -179,7 +180,7 @@ async fn a_silent_origin_is_504_for_the_leader_and_all_followers() {
 /// Input 47 of docs/hostile.md: a page that is deleted during its fetch may go to requests of that time, but not to
 /// later ones.
 async fn a_deleted_page_is_not_served_from_a_finished_flight(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     let key = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
@@ -222,7 +223,7 @@ async fn without_a_store_concurrent_requests_still_cause_one_origin_request(on: 
 }
 
 async fn a_fleet_sends_one_origin_request(on: Setup) {
-    let (redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
+    let (redis, (origin, mut requests)) = (Backend::start().unwrap(), Origin::piecewise().await);
     let fleet = fleet(on, &redis, &origin).await;
     let mut all = Vec::new();
     for scene in &fleet {
@@ -234,7 +235,7 @@ async fn a_fleet_sends_one_origin_request(on: Setup) {
 }
 
 async fn a_fleet_sends_one_origin_request_for_each_variant(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::new(|seen, _| {
         Script::Answer(page("Vary: Accept\r\n", seen.header("accept").unwrap_or("none")))
     })
@@ -253,7 +254,7 @@ async fn a_fleet_sends_one_origin_request_for_each_variant(on: Setup) {
 }
 
 async fn an_uncacheable_answer_releases_the_fleet(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("Cache-Control: private\r\n").await;
     let fleet = fleet(on, &redis, &origin).await;
     let mut all = Vec::new();
@@ -268,7 +269,7 @@ async fn an_uncacheable_answer_releases_the_fleet(on: Setup) {
 
 /// The lease of a proxy that has died expires after a few seconds.
 async fn the_lease_of_a_dead_proxy_is_taken_over(on: Setup) {
-    let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
+    let (redis, origin) = (Backend::start().unwrap(), Origin::pages("").await);
     let lease = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e.lease";
     redis.cli(&["SET", lease, "of a dead proxy", "PX", "300"]).unwrap();
     let fleet = fleet(on, &redis, &origin).await;
@@ -281,7 +282,7 @@ async fn the_lease_of_a_dead_proxy_is_taken_over(on: Setup) {
 }
 
 async fn a_fleet_without_redis_sends_one_origin_request_per_proxy(on: Setup) {
-    let (mut redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
+    let (mut redis, (origin, mut requests)) = (Backend::start().unwrap(), Origin::piecewise().await);
     let fleet = fleet(on, &redis, &origin).await;
     redis.stop();
     let mut all = Vec::new();
@@ -297,7 +298,7 @@ async fn a_fleet_without_redis_sends_one_origin_request_per_proxy(on: Setup) {
 
 /// A waiting proxy hears of the fill, with and without a near cache, and does not only look by itself.
 async fn a_fleet_follows_the_changes_in_redis(on: Setup) {
-    let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
+    let (redis, origin) = (Backend::Alone(Redis::start().unwrap()), Origin::pages("").await);
     let _scenes = fleet(on, &redis, &origin).await;
     let followed = async {
         loop {

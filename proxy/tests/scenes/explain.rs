@@ -9,8 +9,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
-use stack::Redis;
 
+use crate::backend::Backend;
 use crate::support::{Origin, Scene, Script, Setup, answer};
 
 scenes! {
@@ -23,7 +23,7 @@ const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n";
 const OFF: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = \"off\"\n";
 
 /// Runs `proxy explain` with these settings, and returns its output.
-fn explain(redis: &Redis, settings: &str, args: &[&str]) -> String {
+fn explain(redis: &Backend, settings: &str, args: &[&str]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), settings).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_proxy"))
@@ -36,12 +36,12 @@ fn explain(redis: &Redis, settings: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn json(redis: &Redis, settings: &str, args: &[&str]) -> Value {
+fn json(redis: &Backend, settings: &str, args: &[&str]) -> Value {
     serde_json::from_str(&explain(redis, settings, &[&["--json"], args].concat())).unwrap()
 }
 
 async fn explain_describes_what_the_proxy_does(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("Vary: Accept\r\n").await;
     for (settings, keys, selection) in [
         (RULES.to_owned(), "path", "q=1"),
@@ -81,7 +81,7 @@ async fn explain_describes_what_the_proxy_does(on: Setup) {
 
 #[tokio::test]
 async fn explain_says_why_a_page_would_not_be_stored() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let read_only = format!("{DJANGO}write = false\n{RULES}");
     for (settings, args, outcome, stored) in [
         (RULES, &["/other"][..], "cachepage; fwd=bypass; detail=no-rule", "no: nothing is cached here"),
@@ -103,7 +103,7 @@ async fn explain_says_why_a_page_would_not_be_stored() {
 
 #[tokio::test]
 async fn explain_takes_a_target_as_clients_send_it() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(Setup::Plain, &redis.url(), &origin, RULES).await;
     let target = "/p/<a>?filter={\"id\":1}";
@@ -117,7 +117,7 @@ async fn explain_takes_a_target_as_clients_send_it() {
 
 #[tokio::test]
 async fn the_text_of_explain_is_readable() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let expected = "request   GET /p/  Host: localhost:8000\n\
                     rule      /p/*, off\n\
                     keys      path\n\

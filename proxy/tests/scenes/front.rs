@@ -6,9 +6,9 @@ use std::time::Duration;
 use proxy::MemoryStore;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use stack::Redis;
 use tokio::time::{Instant, timeout};
 
+use crate::backend::Backend;
 use crate::grace;
 use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, answer, heard, page};
 
@@ -84,7 +84,7 @@ fn lasting(line: &str) -> String {
 
 /// The pages are in memory, which the front reads at once, and in Redis, which it waits for.
 async fn an_answer_of_the_front_is_to_the_byte_that_of_hyper(on: Setup) {
-    let (redis, origin) = (Redis::start().unwrap(), echo().await);
+    let (redis, origin) = (Backend::start().unwrap(), echo().await);
     for scene in [Scene::new(on, &origin).await, Scene::over(on, &redis.url(), &origin, RULES).await] {
         scene.send(GET).await;
         for request in [
@@ -213,7 +213,7 @@ async fn a_connection_closes_after_hits_if_its_client_asks_for_that(on: Setup) {
 }
 
 async fn a_page_that_has_gone_is_a_miss_and_then_a_hit_again(on: Setup) {
-    let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
+    let (redis, origin) = (Backend::start().unwrap(), Origin::pages("").await);
     let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     let mut client = scene.connect().await;
     for round in 1..4 {
@@ -234,7 +234,7 @@ async fn a_stale_page_is_refreshed_once_whichever_of_them_serves_it(on: Setup) {
                 If-None-Match: \"v\"\r\nForwarded: for=6.6.6.6\r\nKeep-Alive: timeout=5\r\n\r\n";
     let mut seen = Vec::new();
     for first in [head.to_owned(), for_hyper(head)] {
-        let (redis, (origin, mut requests)) = (Redis::start().unwrap(), Origin::piecewise().await);
+        let (redis, (origin, mut requests)) = (Backend::start().unwrap(), Origin::piecewise().await);
         redis.cli(&["SETEX", grace::KEY, "600", &grace::old(5, "")]).unwrap();
         let scene = Scene::over(on, &redis.url(), &origin, &grace::rule("grace = 30")).await;
         let mut client = scene.connect().await;

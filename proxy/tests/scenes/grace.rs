@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use proxy::{Key, MemoryStore, Values as _, Write};
 use tokio::time::{Duration, Instant};
 
+use crate::backend::Backend;
 use crate::support::{Origin, PATIENCE, Scene, Script, Setup, answer, page};
 
 scenes! {
@@ -164,7 +165,7 @@ async fn a_costly_page_is_refreshed_before_it_expires() {
 }
 
 async fn pages_are_stored_as_long_as_they_may_be_served_stale(on: Setup) {
-    let redis = stack::Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(on, &redis.url(), &origin, &rule("grace = 30\nstale_if_error = 300")).await;
     assert_eq!(scene.get("/p/").await.header("cache-control"), "max-age=60");

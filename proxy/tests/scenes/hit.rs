@@ -1,5 +1,6 @@
 //! A page is fetched once, and all clients get it.
 
+use crate::backend::Backend;
 use crate::support::{Origin, RULES, Scene, Script, Setup, answer, page};
 
 scenes! {
@@ -55,7 +56,7 @@ async fn a_hit_is_identical_to_the_origins_answer(on: Setup) {
 async fn the_age_that_an_inner_cache_has_sent_counts_on(on: Setup) {
     const DJANGO: &str = "keys = \"django\"\n[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n";
     let origin = Origin::pages("Age: 30\r\nCache-Control: max-age=600\r\n").await;
-    let redis = stack::Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     for (settings, ages) in [(RULES.to_owned(), 30..40), (format!("{DJANGO}{RULES}"), 0..10)] {
         let scene = Scene::over(on, &redis.url(), &origin, &settings).await;
         assert_eq!(scene.get("/p/").await.header("age"), "30");

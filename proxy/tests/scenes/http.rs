@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proxy::{Key, MemoryStore, Values as _, Write};
-use stack::Redis;
 use tokio::sync::mpsc;
 
+use crate::backend::Backend;
 use crate::grace::{KEY, rule};
 use crate::support::{Origin, Reply, Scene, Script, Seen, Setup, answer, heard, page};
 
@@ -25,8 +25,8 @@ const HTTP: &str = "policy = \"http\"";
 /// Fresh for long, though the origin of these scenes has a clock that stands still.
 const FRESH: &str = "Cache-Control: max-age=99999999\r\n";
 
-async fn scene(on: Setup, origin: &Origin, settings: &str) -> (Scene, Redis) {
-    let redis = Redis::start().unwrap();
+async fn scene(on: Setup, origin: &Origin, settings: &str) -> (Scene, Backend) {
+    let redis = Backend::start().unwrap();
     let scene = Scene::over(on, &redis.url(), origin, &rule(settings)).await;
     (scene, redis)
 }
@@ -291,7 +291,7 @@ async fn with_the_origin_down_the_origins_words_decide_on_a_stale_page() {
 }
 
 async fn a_page_of_another_policy_is_a_miss(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages(FRESH).await;
     for settings in ["", HTTP, ""] {
         let scene = Scene::over(on, &redis.url(), &origin, &rule(settings)).await;

@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, page};
 
-const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
+pub(crate) const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
 
 /// No proxy may serve an older page later than this after its change was acknowledged.
-const BOUND: Duration = Duration::from_millis(50);
+pub(crate) const BOUND: Duration = Duration::from_millis(50);
 
-fn is_near(reply: &Reply) -> bool {
+pub(crate) fn is_near(reply: &Reply) -> bool {
     reply.header("cache-status").ends_with("detail=near")
 }
 
@@ -204,7 +204,7 @@ async fn without_the_invalidations_it_is_off_and_begins_empty_again() {
 
 /// A page as the proxy would have stored it, with a minute to go.
 #[allow(clippy::disallowed_methods, reason = "a test's")]
-fn stored(key: &str, text: &str) -> String {
+pub(crate) fn stored(key: &str, text: &str) -> String {
     let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
     format!(
         "HTTP/1.1 200 OK\r\nCachepage-Expires: {expires}\r\nCachepage-Key: {key}\r\nContent-Length: {}\r\n\r\n{text}",

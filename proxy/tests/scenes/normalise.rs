@@ -2,6 +2,7 @@
 
 use proxy::MemoryStore;
 
+use crate::backend::Backend;
 use crate::support::{Origin, Scene, Seen, Setup, redis_store};
 
 scenes! {
@@ -21,11 +22,11 @@ fn schemes() -> [String; 2] {
 }
 
 /// A proxy with these settings, and with a Redis of its own if the set-up wants one.
-async fn scene(on: Setup, origin: &Origin, settings: &str) -> (Scene, Option<stack::Redis>) {
+async fn scene(on: Setup, origin: &Origin, settings: &str) -> (Scene, Option<Backend>) {
     match on {
         Setup::Plain => (Scene::with(origin.address, MemoryStore::new(64 << 20), settings).await, None),
         Setup::Near => {
-            let redis = stack::Redis::start().unwrap();
+            let redis = Backend::start().unwrap();
             let store = redis_store(&redis.url());
             (Scene::with(origin.address, store, &on.settings(settings)).await, Some(redis))
         }

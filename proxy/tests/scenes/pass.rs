@@ -1,5 +1,6 @@
 //! Requests that bypass the cache.
 
+use crate::backend::Backend;
 use crate::support::{Origin, Scene, Script, Setup};
 
 scenes! {
@@ -79,7 +80,7 @@ async fn paths_without_a_rule_pass_unchanged(on: Setup) {
 async fn a_rule_that_is_off_changes_no_header(on: Setup) {
     let headers = "X-Mine: 1\r\nCache-Control: private, max-age=7\r\nAge: 3\r\nSet-Cookie: a=b\r\n";
     let origin = Origin::pages(headers).await;
-    let redis = stack::Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let rules = "[[cache_page]]\npath = \"/p/admin/*\"\ntimeout = \"off\"\n[[cache_page]]\npath = \"/p/*\"\n";
     let scene = Scene::over(on, &redis.url(), &origin, rules).await;
     for text in ["page 1", "page 2"] {

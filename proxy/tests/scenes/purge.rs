@@ -6,6 +6,7 @@ use proxy::{MemoryStore, RedisStore};
 use stack::Redis;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::backend::Backend;
 use crate::support::{Client, Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, answer, heard, page};
 
 scenes! {
@@ -188,7 +189,7 @@ async fn the_purge_of_wagtail_is_done_even_if_nothing_was_there() {
 
 #[tokio::test]
 async fn each_kind_of_purge_finds_its_pages() {
-    let (redis, origin) = (Redis::start().unwrap(), tagged().await);
+    let (redis, origin) = (Backend::start().unwrap(), tagged().await);
     let scene = Scene::over(Setup::Near, &redis.url(), &origin, &format!("{RULES}{PURGE}")).await;
     let [here, query, deep] = ["/p/a", "/p/a?one", "/p/a/b"];
     for (kind, value, expected) in [
@@ -334,7 +335,7 @@ async fn an_unsafe_method_that_succeeds_purges(on: Setup) {
 
 #[tokio::test]
 async fn a_purge_by_one_proxy_is_one_by_all_within_50_ms() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("Surrogate-Key: t\r\n").await;
     let settings = format!("{RULES}{PURGE}");
     let scenes = [
@@ -357,7 +358,7 @@ async fn a_purge_by_one_proxy_is_one_by_all_within_50_ms() {
 /// The log may be evicted, deleted or cut: pages are misses then, and never old.
 #[tokio::test]
 async fn without_its_log_a_page_is_a_miss() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let settings = format!("{RULES}{PURGE}");
     let scene = Scene::over(Setup::Near, &redis.url(), &origin, &settings).await;
@@ -379,7 +380,7 @@ const LOG: &str = ":1:views.decorators.cache.cache_page.purges";
 
 #[tokio::test]
 async fn what_is_stored_says_how_it_is_purged_and_a_hit_is_one_get() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("Surrogate-Key: a b\r\nCache-Tag: c d\r\n").await;
     let settings = format!("{RULES}{PURGE}");
     let scene = Scene::over(Setup::Plain, &redis.url(), &origin, &settings).await;
@@ -416,7 +417,7 @@ async fn what_is_stored_says_how_it_is_purged_and_a_hit_is_one_get() {
 /// A Django that shares the cache would else answer with the page that was purged.
 #[tokio::test]
 async fn with_djangos_keys_a_purged_page_is_deleted_before_django_is_asked() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let redis = std::sync::Arc::new(redis);
     let shared = redis.clone();
     let origin = Origin::new(move |_, _| {

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use proxy::{
-    Feed, Key, Listener, Locks, LogCopy, LoggedPurge, Purge, PurgeId, PurgeLog, PurgeLogSettings, RedisStore,
-    Store, StoreError, Values, Write,
+    Feed, Key, Listener, Locks, LogCopy, LoggedPurge, NodeNumber, Purge, PurgeId, PurgeLog, PurgeLogSettings,
+    RedisStore, Store, StoreError, Values, Write,
 };
 use rand::RngExt as _;
 use stack::Redis;
@@ -18,6 +18,7 @@ use tokio::sync::{RwLock, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::backend::Backend;
 use crate::support::{Origin, Reply, Scene, Script, page};
 
 const PAGES: usize = 8;
@@ -119,13 +120,15 @@ async fn origin(laboratory: &Arc<Laboratory>) -> Origin {
 }
 
 /// Cuts connections, deletes the log, empties and restarts Redis.
-async fn disturb(redis: Arc<RwLock<Redis>>) {
+async fn disturb(redis: Arc<RwLock<Backend>>) {
     for round in 0_u32.. {
         sleep(Duration::from_millis(120)).await;
         let step = match round % 6 {
             5 => {
                 let mut redis = redis.write().await;
-                tokio::task::block_in_place(|| redis.restart()).unwrap();
+                let servers = redis.servers();
+                let server = round as usize % servers.len();
+                tokio::task::block_in_place(|| servers[server].restart()).unwrap();
                 continue;
             }
             4 => &["FLUSHALL"][..],
@@ -137,14 +140,13 @@ async fn disturb(redis: Arc<RwLock<Redis>>) {
     }
 }
 
-async fn check(reads: usize, broken: Broken, is_disturbed: bool) -> Arc<Laboratory> {
+async fn check(mut redis: Backend, reads: usize, broken: Broken, is_disturbed: bool) -> Arc<Laboratory> {
     let laboratory = Arc::new(Laboratory::default());
-    let redis = Redis::start().unwrap();
     let origin = origin(&laboratory).await;
     let mut scenes = Vec::new();
     for _ in 0..3 {
         let store = RedisStore::new(&redis.url(), Duration::from_millis(50), 1 << 20).unwrap();
-        let store = Tampered { store, client: Arc::new(client(&redis)), broken };
+        let store = Tampered { store, client: Arc::new(client(&mut redis)), broken };
         scenes.push(Scene::with(origin.address, store, SETTINGS).await);
     }
     let (scenes, redis) = (Arc::new(scenes), Arc::new(RwLock::new(redis)));
@@ -182,14 +184,16 @@ async fn check(reads: usize, broken: Broken, is_disturbed: bool) -> Arc<Laborato
     laboratory
 }
 
-fn client(redis: &Redis) -> bb8_redis::redis::Client {
-    bb8_redis::redis::Client::open(redis.url()).unwrap()
+/// A client of the first server.
+fn client(redis: &mut Backend) -> bb8_redis::redis::Client {
+    bb8_redis::redis::Client::open(redis.servers()[0].url()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_served_that_was_purged_whatever_fails() {
     let reads = std::env::var("CACHEPAGE_TEST_PURGE_READS").map_or(6_000, |reads| reads.parse().unwrap());
-    let laboratory = check(reads, Broken::Nothing, true).await;
+    let redis = Backend::start().unwrap();
+    let laboratory = check(redis, reads, Broken::Nothing, true).await;
     let (reads, hits) = (laboratory.reads.load(Ordering::Relaxed), laboratory.hits.load(Ordering::Relaxed));
     let purges: usize = laboratory.floors.iter().map(|floors| floors.lock().unwrap().len()).sum();
     println!("{reads} reads, {hits} of them hits, {purges} purges");
@@ -202,7 +206,8 @@ async fn nothing_is_served_that_was_purged_whatever_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_checker_finds_each_broken_rule() {
     for (broken, is_disturbed) in [(Broken::Position, false), (Broken::Loss, true)] {
-        let laboratory = check(100_000, broken, is_disturbed).await;
+        let redis = Backend::Alone(Redis::start().unwrap());
+        let laboratory = check(redis, 100_000, broken, is_disturbed).await;
         println!("{broken:?}: found after {} reads", laboratory.reads.load(Ordering::Relaxed));
         assert!(!laboratory.stale.lock().unwrap().is_empty(), "{broken:?} was not found");
     }
@@ -311,6 +316,10 @@ impl Locks for Tampered {
 }
 
 impl Feed for Tampered {
+    fn node_of(&self, key: &[u8]) -> NodeNumber {
+        self.store.node_of(key)
+    }
+
     fn follow(&self, prefixes: &[Vec<u8>], listeners: Vec<Arc<dyn Listener>>) -> bool {
         self.store.follow(prefixes, listeners)
     }

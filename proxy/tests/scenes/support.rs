@@ -8,12 +8,13 @@ use std::time::Duration;
 use clap::Parser as _;
 use proxy::{AccessLog, Args, Config, InForce, MemoryStore, Proxy, RedisStore, Site, Store};
 use server::{BoundListener, ListenAddress, Workers};
-use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+use crate::backend::Backend;
 
 /// No test waits longer than this for anything: it is a failure then, not a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -299,7 +300,7 @@ pub(crate) struct Scene {
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
     /// Its own, if there is to be one.
-    redis: Option<Redis>,
+    redis: Option<Backend>,
 }
 
 /// The rules that most scenes have.
@@ -316,7 +317,7 @@ impl Scene {
         match on {
             Setup::Plain => Self::with(origin.address, MemoryStore::new(64 << 20), settings).await,
             Setup::Near => {
-                let redis = Redis::start().unwrap();
+                let redis = Backend::start().unwrap();
                 let scene = Self::over(on, &redis.url(), origin, settings).await;
                 Self { redis: Some(redis), ..scene }
             }
@@ -326,7 +327,8 @@ impl Scene {
     /// A proxy over this Redis.
     pub(crate) async fn over(on: Setup, redis: &str, origin: &Origin, settings: &str) -> Self {
         let origin = format!("http://{}", origin.address);
-        let mut config = parse(&["--origin", &origin], &on.settings(settings));
+        let settings = format!("store = \"{redis}\"\n{}", on.settings(settings));
+        let mut config = parse(&["--origin", &origin], &settings);
         config.deadlines.store = STORE_DEADLINE;
         let log = access_log(&config);
         Self::serve(config, redis_store(redis), log).await

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proxy::pickle::{PickledPage, Protocol, write_page};
 use proxy::{Key, Values as _, Write};
-use stack::Redis;
 
+use crate::backend::Backend;
 use crate::support::{Origin, RULES, Scene, Setup, heard, redis_store};
 
 scenes! {
@@ -31,7 +31,7 @@ const BAD: [(&str, &str); 9] = [
 /// A page in the store, and what a client sees of it.
 struct Stored {
     scene: Scene,
-    redis: Redis,
+    redis: Backend,
     key: String,
     on: Setup,
 }
@@ -39,7 +39,7 @@ struct Stored {
 impl Stored {
     /// A proxy over a Redis of its own that has stored the page of `/p/`.
     async fn new(on: Setup, origin: &Origin, settings: &str) -> Self {
-        let redis = Redis::start().unwrap();
+        let redis = Backend::start().unwrap();
         let scene = Scene::over(on, &redis.url(), origin, settings).await;
         assert_eq!(scene.get("/p/").await.header("x-cache"), "MISS");
         let key = redis.cli(&["-n", "1", "KEYS", "*.cache_page.*"]).unwrap().trim().to_owned();

@@ -1,0 +1,58 @@
+//! What stands behind the proxy of a scene.
+
+use stack::{Brand, Cluster, Redis, StackError, Watched};
+
+/// One Redis or, if `CACHEPAGE_TEST_STORE` says `sentinel` or `cluster`, that. With `CACHEPAGE_TEST_BRAND=valkey` each is
+/// a Valkey.
+pub(crate) enum Backend {
+    Alone(Redis),
+    Sentinel(Watched),
+    Cluster(Cluster),
+}
+
+impl Backend {
+    pub(crate) fn start() -> Result<Self, StackError> {
+        let brand = Brand::chosen();
+        match std::env::var("CACHEPAGE_TEST_STORE").as_deref() {
+            Ok("sentinel") => Watched::start(brand).map(Self::Sentinel),
+            Ok("cluster") => Cluster::start(brand, 3, 0).map(Self::Cluster),
+            _ => Redis::start().map(Self::Alone),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Alone(redis) => redis.url(),
+            Self::Sentinel(watched) => watched.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    /// Its servers, the first of which began as a primary.
+    pub(crate) fn servers(&mut self) -> &mut [Redis] {
+        match self {
+            Self::Alone(redis) => std::slice::from_mut(redis),
+            Self::Sentinel(watched) => &mut watched.servers,
+            Self::Cluster(cluster) => &mut cluster.nodes,
+        }
+    }
+
+    /// Ends all its servers.
+    pub(crate) fn stop(&mut self) {
+        self.servers().iter_mut().for_each(Redis::stop);
+    }
+
+    /// Runs `redis-cli`: on the node that has the key or, for a command on all keys, on each node.
+    pub(crate) fn cli(&self, args: &[&str]) -> Result<String, StackError> {
+        match self {
+            Self::Alone(redis) => redis.cli(args),
+            Self::Sentinel(watched) => watched.servers[0].cli(args),
+            Self::Cluster(cluster) if ["CLIENT", "FLUSHALL", "FLUSHDB", "KEYS"].contains(&args[0]) => {
+                let said: Result<Vec<_>, _> = cluster.nodes.iter().map(|node| node.cli(args)).collect();
+                let said = said?.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>();
+                Ok(said.join("\n"))
+            }
+            Self::Cluster(cluster) => cluster.cli(args),
+        }
+    }
+}
