@@ -218,25 +218,38 @@ async fn what_an_attacker_sends_is_refused_and_changes_nothing() {
     assert_eq!(running.get("/p/1", "").await.status(), 200, "requests are served until a signal");
 }
 
+/// In CI more connections than the listener keeps; CACHEPAGE_ADMIN_CONNECTIONS takes another number.
 #[tokio::test]
 async fn slow_and_many_connections_hold_up_nobody() {
-    /// More than the listener keeps.
-    const MANY: usize = 1100;
+    let many = std::env::var("CACHEPAGE_ADMIN_CONNECTIONS").map_or(1100, |many| many.parse().unwrap());
     let origin = Origin::pages("").await;
     let running = Running::over_tcp(&origin).await;
+    let calm = times(&running).await;
     let mut idle = Vec::new();
-    for _ in 0..MANY {
+    for _ in 0..many {
         let mut stream = TcpStream::connect(running.admin()).await.unwrap();
         stream.write_all(b"GET /status HT").await.unwrap();
         idle.push(stream);
     }
+    let attacked = times(&running).await;
+    println!("{many} connections; the slowest of 100 requests on the data port: {calm:?}, then {attacked:?}");
     assert_eq!(running.ask("GET", "/healthz", "").await.status(), 200);
-    assert_eq!(running.get("/p/1", "").await.status(), 200);
     // The oldest has gone for a newer one, the newest goes at the end of its time.
-    for at in [0, MANY - 1] {
+    for at in [0, many - 1] {
         let closed = timeout(PATIENCE, idle[at].read_to_end(&mut Vec::new())).await;
         assert!(closed.is_ok(), "the connection is still open");
     }
+}
+
+/// The longest time of many requests on the data port, all of which are answered.
+async fn times(running: &Running) -> Duration {
+    let mut longest = Duration::ZERO;
+    for _ in 0..100 {
+        let began = Instant::now();
+        assert_eq!(running.get("/p/1", "").await.status(), 200);
+        longest = longest.max(began.elapsed());
+    }
+    longest
 }
 
 #[tokio::test]

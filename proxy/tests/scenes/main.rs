@@ -62,6 +62,7 @@ mod redis;
 mod refusals;
 mod reload;
 mod request_id;
+mod secrets;
 mod semantics;
 mod several;
 mod stores;
