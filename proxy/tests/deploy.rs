@@ -1,12 +1,14 @@
 //! The files of packages, images and manifests say what the programs need. Nothing of them starts here.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser as _;
 use proxy::{Args, Coalesce, Config};
+use serde_json::Value;
 
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap()
@@ -99,6 +101,34 @@ fn with_all_settings(text: &str) -> String {
         _ => line.to_owned(),
     };
     text.lines().map(uncommented).collect::<Vec<_>>().join("\n")
+}
+
+/// The names of the settings that are not given, in all sections and tables.
+fn defaults(value: &Value, name: &str, found: &mut BTreeSet<String>) {
+    let Value::Object(members) = value else {
+        return value.as_array().into_iter().flatten().for_each(|item| defaults(item, name, found));
+    };
+    if members.get("from").is_some_and(|from| from == "default") {
+        found.insert(name.to_owned());
+    }
+    members.iter().for_each(|(name, value)| defaults(value, name, found));
+}
+
+#[test]
+fn the_settings_in_the_debian_package_are_all_that_there_are() {
+    let packaged = read("deploy/debian/cachepage.toml");
+    let all = with_all_settings(&packaged).replace("keys = \"path\"", "keys = \"django\"");
+    let mut missing = BTreeSet::new();
+    defaults(&config(&all).leaves.json(), "", &mut missing);
+    assert!(missing.is_empty(), "{missing:?} are not in the file");
+    // Those of tables that stand in place of others are in comments.
+    let tables = "[[listen]]\naddress = \"127.0.0.1:0\"\n[[origin]]\nurl = \"https://app\"\n[[follow]]\n\
+                  database = \"postgres://127.0.0.1/shop\"\n[[cache_page]]\npath = \"/\"\npolicy = \"http\"\n";
+    let mut named = BTreeSet::new();
+    defaults(&config(tables).leaves.json(), "", &mut named);
+    let missing: Vec<_> = named.iter().filter(|name| !packaged.contains(&format!("{name} = "))).collect();
+    assert!(missing.is_empty(), "{missing:?} are not in the file");
+    assert!(named.len() > 60, "{named:?}");
 }
 
 #[test]

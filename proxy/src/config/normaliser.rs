@@ -6,9 +6,9 @@ use crate::request::{Names, Normaliser};
 
 /// Reads the settings; `None` if there is a fault, which is then in the list.
 pub(super) fn normaliser(settings: &mut Settings<'_>) -> Option<Normaliser> {
-    let ignore_query = settings.take("ignore_query", None, "", names);
+    let ignore_query = settings.take_list("ignore_query", None, "", names);
     let sort_query = settings.take("sort_query", None, "false", truth);
-    let ignore_cookies = settings.take("ignore_cookies", None, "", names);
+    let ignore_cookies = settings.take_list("ignore_cookies", None, "", names);
     let best_encoding = settings.take("accept_encoding", None, "as-is", accept_encoding);
     Some(Normaliser {
         ignore_query: ignore_query?,
