@@ -1,12 +1,14 @@
 # Two images: `cachepage` is the proxy alone, `laboratory` (the last, and so the default) has the article's origin and seed.
 #
-#   docker build --target cachepage --tag cachepage:0.1.0 .
+#   docker build --target cachepage --tag cachepage:0.1.0 --build-arg REVISION="$(git rev-parse --short HEAD)" .
 
 FROM rust:1-slim-bookworm AS build
 # Static programs need nothing of the image that they run in. The C parts of mimalloc and ring are compiled by musl-gcc.
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates musl-tools && \
     rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /cachepage
+ARG REVISION=""
+ENV CACHEPAGE_REVISION=$REVISION
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/cachepage/target \
     cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" -p origin -p proxy -p seed && \

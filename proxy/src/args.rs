@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 #[derive(Debug, Default, Parser)]
 #[command(
     name = "proxy",
-    version,
+    version = env!("CACHEPAGE_VERSION"),
     max_term_width = 100,
     after_help = "Flags win over the environment, the environment over the file, the file over the defaults.\n\
                   PROXY_CACHE holds any number of rules, with blanks or commas between them.\n\

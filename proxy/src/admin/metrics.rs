@@ -29,7 +29,8 @@ pub(super) fn text(view: &View, exposition: Exposition) -> String {
 }
 
 fn program(view: &View, text: &mut Text) {
-    text.gauges("cachepage_build_info", "The version that runs.").sample(&[("version", View::VERSION)], 1);
+    let build = [("version", View::VERSION), ("revision", View::REVISION)];
+    text.gauges("cachepage_build_info", "The version that runs.").sample(&build, 1);
     let help = "Whether the last reading of the settings was without a fault.";
     text.gauge("cachepage_config_last_reload_successful", help, u8::from(view.is_last_reload_good));
     let help = "When the settings were last read without a fault.";

@@ -30,4 +30,7 @@ pub(super) struct Started {
 
 impl View {
     pub(super) const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+
+    /// That of the source; empty if the build was not told.
+    pub(super) const REVISION: &'static str = env!("CACHEPAGE_REVISION");
 }
