@@ -138,6 +138,8 @@ pub enum Command {
     Reload,
     /// Ask the proxy that runs here whether it answers, and exit with 0 or 1. Neither the origin nor the store is asked
     Health,
+    /// Ask the proxy that runs here for pages, so that it has them
+    Warm(Warm),
     /// Read access logs, and say what a cache would bring: hits, the origin's time, memory, for several timeouts
     Forecast(Forecast),
 }
@@ -232,6 +234,30 @@ pub struct Explain {
     /// A header of the request; repeatable
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Pages to ask for.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Exits with 0 if every page was got, with 1 if one was not, with 2 if what is asked for cannot be read.\n\n\
+                  Example:\n  proxy warm https://www.example.com/sitemap.xml"
+)]
+pub struct Warm {
+    /// Pages, sitemaps (URLs that end with .xml) and files that hold sitemaps
+    #[arg(value_name = "URL|FILE", required = true)]
+    pub urls: Vec<String>,
+
+    /// Pages asked for at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..))]
+    pub at_once: u8,
+
+    /// Pages asked for in a second, at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub per_second: u32,
 
     /// Print JSON
     #[arg(long)]

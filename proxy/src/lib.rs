@@ -47,12 +47,14 @@ mod text;
 mod tls;
 mod traffic;
 mod variants;
+mod visitor;
+mod warm;
 mod way;
 mod weight;
 
 pub use access_log::AccessLog;
 pub use admin::{AdminPort, AdminServer, RunningAdmin, post as post_to_admin};
-pub use args::{Args, Check, Command, Explain, Forecast, PurgePages};
+pub use args::{Args, Check, Command, Explain, Forecast, PurgePages, Warm};
 pub use config::{
     Admin, AdminAddress, Config, Deadlines, Faults, Leaves, Limits, LogFormat, LogSettings, LogTarget,
     PurgeSettings, StoreUrl, Summary, Token,
@@ -72,4 +74,5 @@ pub use store::{
     RedisKind, RedisOptions, RedisSettings, RedisStore, Store, StoreError, Values, Write,
 };
 pub use systemd::{keep_watchdog, ready, stopping};
+pub use warm::{Unwarmed, Warmed};
 pub use way::{Explanation, InForce, Proxy};

@@ -2,6 +2,7 @@
 
 mod purge_command;
 mod reload_command;
+mod warm_command;
 
 use std::env;
 use std::fmt::Display;
@@ -17,10 +18,10 @@ use std::time::Duration;
 use mimalloc::MiMalloc;
 use proxy::{
     Admin, AdminPort, AdminServer, Args, Command, Config, Explain, Forecast, MemoryStore, Proxy, RedisStore,
-    RunningAdmin, Service, Site, Store, StoreUrl, Summary,
+    RunningAdmin, Service, Site, Store, StoreUrl, Summary, Warm,
 };
 use serde::Serialize;
-use server::{BoundListener, ListenSettings, LogFilter, Offer, Predecessor, Workers, refuse};
+use server::{BoundListener, ListenAddress, ListenSettings, LogFilter, Offer, Predecessor, Workers, refuse};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -53,6 +54,7 @@ async fn start() -> ExitCode {
         Some(Command::Purge(asked)) => return purge_command::purge(&config, asked).await,
         Some(Command::Reload) => return reload_command::reload(&config).await,
         Some(Command::Health) => return health(&config).await,
+        Some(Command::Warm(asked)) => return warm(&config, asked).await,
         None => {}
     }
     give_memory_back_soon();
@@ -177,16 +179,21 @@ async fn reload_at<S: Store>(hangups: Arc<Notify>, service: Arc<Service<S>>) {
     }
 }
 
-/// Asks the proxy that runs here whether it answers, as a client without TLS would.
+/// Asks the proxy that runs here whether it answers.
 async fn health(config: &Config) -> ExitCode {
-    let is_plain =
-        |listener: &&ListenSettings| listener.certificates.is_none() && listener.balancers.is_empty();
-    match config.listeners.iter().find(is_plain) {
-        Some(listener) => server::health("proxy", &listener.address, HEALTH).await,
+    match plain_listener(config) {
+        Some(address) => server::health("proxy", address, HEALTH).await,
         None => refuse(
             &"[[listen]]: health asks a listener without certificates and proxy_protocol: add one, such as unix:/run/cachepage/health.sock",
         ),
     }
+}
+
+/// A listener that this machine can ask as a client without TLS would.
+fn plain_listener(config: &Config) -> Option<&ListenAddress> {
+    let is_plain =
+        |listener: &&ListenSettings| listener.certificates.is_none() && listener.balancers.is_empty();
+    config.listeners.iter().find(is_plain).map(|listener| &listener.address)
 }
 
 /// What the proxy listens on.
@@ -326,6 +333,18 @@ fn forecast(config: &Config, asked: &Forecast) -> ExitCode {
         return server::fail(&format!("--html {file}: {error}"));
     }
     print(&forecast, asked.json)
+}
+
+/// Has the proxy that runs here fetch pages. Exits with 1 if a page was not got, and with 2 if what is named cannot be read.
+async fn warm(config: &Config, asked: &Warm) -> ExitCode {
+    match warm_command::warm(plain_listener(config), asked).await {
+        Ok(warmed) if warmed.is_whole() => print(&warmed, asked.json),
+        Ok(warmed) => {
+            print(&warmed, asked.json);
+            ExitCode::FAILURE
+        }
+        Err(fault) => refuse(&fault),
+    }
 }
 
 /// Prints a result as text or as JSON.

@@ -68,7 +68,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("probe", &[]),
     ("purge_command", &[]),
     ("reload_command", &[]),
-    ("main", &["purge_command", "reload_command"]),
+    ("warm_command", &[]),
+    ("main", &["purge_command", "reload_command", "warm_command"]),
+    ("visitor", &["request"]),
+    ("warm", &["args", "visitor"]),
     (
         "lib",
         &[
@@ -88,6 +91,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "request",
             "store",
             "systemd",
+            "warm",
             "way",
         ],
     ),

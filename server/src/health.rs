@@ -28,7 +28,7 @@ pub async fn health(program: &str, listen: &ListenAddress, request: &str) -> Exi
             return refuse(&format!("{program} chose its port by itself; --listen names it"));
         }
         ListenAddress::Tcp(address) => {
-            let address = SocketAddr::new(reachable(address.ip()), address.port());
+            let address = reachable(*address);
             (ListenAddress::Tcp(address), address.to_string())
         }
         ListenAddress::Unix(_) => (listen.clone(), listen.to_string()),
@@ -72,13 +72,14 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> 
     }
 }
 
-/// A server that listens on all addresses is reached by the loopback.
-fn reachable(ip: IpAddr) -> IpAddr {
-    match ip {
+/// The address by which this machine reaches its own server: one that listens on all addresses is on the loopback, too.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
         one => one,
-    }
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 #[cfg(test)]
@@ -130,7 +131,8 @@ mod tests {
         for (listens, asked) in
             [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.0.2.1", "192.0.2.1"), ("fd00::1", "fd00::1")]
         {
-            assert_eq!(reachable(listens.parse().unwrap()), asked.parse::<IpAddr>().unwrap());
+            let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 80);
+            assert_eq!(reachable(at(listens)), at(asked));
         }
     }
 }

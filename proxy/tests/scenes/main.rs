@@ -31,6 +31,7 @@ mod answered;
 mod article;
 mod backend;
 mod collapse;
+mod commands;
 mod dashboards;
 mod early;
 mod explain;
