@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use std::path::PathBuf;
+
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -138,6 +140,8 @@ pub enum Command {
     Reload,
     /// Ask the proxy that runs here whether it answers, and exit with 0 or 1. Neither the origin nor the store is asked
     Health,
+    /// Write a first file of settings: for a Django project, which is asked itself, or for an origin, by some of its pages
+    Init(Init),
     /// Ask the proxy that runs here for pages, so that it has them
     Warm(Warm),
     /// Read access logs, and say what a cache would bring: hits, the origin's time, memory, for several timeouts
@@ -262,4 +266,26 @@ pub struct Warm {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// A file of settings to write.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Without --django the pages of --origin are asked for.\n\nExample:\n  \
+                        proxy init --django ~/shop/manage.py --python ~/shop/.venv/bin/python")]
+pub struct Init {
+    /// manage.py of a Django project
+    #[arg(long, value_name = "MANAGE.PY")]
+    pub django: Option<PathBuf>,
+
+    /// Interpreter of the project [default: that of the active environment, or of .venv or venv beside manage.py]
+    #[arg(long, value_name = "FILE", requires = "django")]
+    pub python: Option<PathBuf>,
+
+    /// File to write; - is standard output
+    #[arg(long, value_name = "FILE", default_value = "cachepage.toml")]
+    pub output: PathBuf,
+
+    /// Write the file anew if it is there
+    #[arg(long)]
+    pub replace: bool,
 }

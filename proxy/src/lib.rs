@@ -29,6 +29,7 @@ mod forecast;
 pub mod fuzzing;
 mod head_cache;
 mod histogram;
+mod init;
 mod key;
 mod near;
 mod origin;
@@ -54,13 +55,14 @@ mod weight;
 
 pub use access_log::AccessLog;
 pub use admin::{AdminPort, AdminServer, RunningAdmin, post as post_to_admin};
-pub use args::{Args, Check, Command, Explain, Forecast, PurgePages, Warm};
+pub use args::{Args, Check, Command, Explain, Forecast, Init, PurgePages, Warm};
 pub use config::{
     Admin, AdminAddress, Config, Deadlines, Faults, Leaves, Limits, LogFormat, LogSettings, LogTarget,
     PurgeSettings, StoreUrl, Summary, Token,
 };
 pub use follow::{Follow, OnLoss};
 pub use forecast::{Outlook, forecast};
+pub use init::Drafted;
 pub use key::{Django, Generation, Key, Keys, Language, Locale, Placement};
 pub use origin::{Origin, OriginDeadlines, OriginLimits, OriginUrl, Origins};
 pub use page::format::{Format, Pickled};

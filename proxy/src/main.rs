@@ -1,5 +1,6 @@
 //! The program `proxy`: settings, listener, server, exit status.
 
+mod init_command;
 mod purge_command;
 mod reload_command;
 mod warm_command;
@@ -54,6 +55,7 @@ async fn start() -> ExitCode {
         Some(Command::Purge(asked)) => return purge_command::purge(&config, asked).await,
         Some(Command::Reload) => return reload_command::reload(&config).await,
         Some(Command::Health) => return health(&config).await,
+        Some(Command::Init(asked)) => return init_command::init(&args, asked, &config).await,
         Some(Command::Warm(asked)) => return warm(&config, asked).await,
         None => {}
     }

@@ -12,6 +12,7 @@ mod apart;
 mod backend;
 mod contrib;
 mod early;
+mod init;
 mod keys;
 mod odd;
 mod pages;

@@ -1,4 +1,4 @@
-//! The commands that look at a site: `warm`.
+//! The commands that look at a site: `init` without Django, and `warm`.
 
 use std::collections::HashMap;
 
@@ -17,6 +17,34 @@ async fn site(pages: &[(&'static str, &'static str, &str)]) -> Origin {
         Script::Answer(pages.get(path).cloned().unwrap_or(missing))
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_proposes_rules_for_the_pages_that_an_origin_shows() {
+    let front =
+        "<a href=\"/blog/1/\">1</a> <a href='/blog/2/'>2</a> <a href=\"/cart/\">cart</a> <a href=\"/gone/\">";
+    let origin = site(&[
+        ("/", "", front),
+        ("/blog/1/", "", "one"),
+        ("/blog/2/", "", "two"),
+        ("/cart/", "Set-Cookie: a=b\r\n", "cart"),
+    ])
+    .await;
+    let url = format!("http://{}", origin.address);
+    let output = run(&["init", "--origin", &url, "--output", "-"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &text).unwrap();
+    let checked = run(&["--config", file.path().to_str().unwrap(), "check", "--json"]);
+    let summary: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(summary["origin"], url);
+    let paths: Vec<_> = summary["rules"].as_array().unwrap().iter().map(|rule| &rule["path"]).collect();
+    assert_eq!(paths, ["/blog/*", "/"]);
+    assert!(text.contains("# /cart/ is not stored: 200, set-cookie\n"), "{text}");
+    assert!(text.contains("# /gone/ is not stored: 404, "), "{text}");
+    assert!(said.contains("- has 2 rules\nnot seen: "), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

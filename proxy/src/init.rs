@@ -1,0 +1,66 @@
+//! `proxy init`: a first file of settings, for a Django project or for any origin.
+
+mod draft;
+mod pages;
+mod project;
+mod rules;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use crate::args::{Args, Init};
+use crate::config::Config;
+use project::Project;
+
+/// A file that is not written yet.
+#[derive(Debug)]
+pub struct Drafted {
+    /// Its text.
+    pub text: String,
+    /// How many rules count.
+    pub rules: usize,
+    /// What could not be seen.
+    pub unseen: Vec<String>,
+}
+
+impl Drafted {
+    /// Asks the project, or else the origin.
+    pub async fn of(args: &Args, asked: &Init, config: &Config) -> Result<Self, String> {
+        match &asked.django {
+            Some(manage) => Ok(draft::draft(&Project::ask(manage, asked.python.as_deref())?, args)),
+            None => pages::draft(config, args).await,
+        }
+    }
+
+    /// Writes the file, which others may not read: it may hold passwords. `-` is standard output.
+    pub fn write(&self, path: &Path, replace: bool) -> Result<(), String> {
+        if path == Path::new("-") {
+            return io::stdout().write_all(self.text.as_bytes()).map_err(|error| error.to_string());
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600).create(true).truncate(true).create_new(!replace);
+        let written = options.open(path).and_then(|mut file| file.write_all(self.text.as_bytes()));
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                format!("{} is there: --replace writes it anew, --output names another", path.display())
+            }
+            _ => format!("{}: {error}", path.display()),
+        })
+    }
+}
+
+/// Where the proxy listens, and what is behind it, if the flags say so.
+fn addresses(args: &Args) -> String {
+    let line = |name: &str, given: Option<&str>, default: &str, note: &str| {
+        format!("{name:6} = {}   # {note}\n", toml_text(given.unwrap_or(default)))
+    };
+    line("listen", args.listen.as_deref(), "127.0.0.1:8000", "the address of the proxy")
+        + &line("origin", args.origin.as_deref(), "http://127.0.0.1:8001", "the address of the site")
+}
+
+/// A text in TOML, whose strings are those of JSON.
+fn toml_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
