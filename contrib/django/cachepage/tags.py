@@ -27,6 +27,11 @@ def models_of(model):
     return [concrete, *concrete._meta.get_parent_list()]
 
 
+def model_of(named):
+    """A model itself, or that of a manager or a queryset. A model may have a field or a property called `model`."""
+    return named if isinstance(named, type) else named.model
+
+
 def row_tag(model, key):
     return f"{model._meta.label_lower}:{quote(str(key), safe='')}"
 
@@ -46,7 +51,7 @@ def shown_tags(shown):
         return [shown]
     if isinstance(shown, Model):
         return [model._meta.label_lower for model in models_of(type(shown))] + row_tags(shown)
-    models = models_of(getattr(shown, "model", shown))
+    models = models_of(model_of(shown))
     return [tag for model in models for tag in (model._meta.label_lower, list_tag(model))]
 
 
@@ -56,7 +61,7 @@ def changed_tags(changed):
         return [changed]
     if isinstance(changed, Model):
         return row_tags(changed) + [list_tag(model) for model in models_of(type(changed))]
-    return [model._meta.label_lower for model in models_of(getattr(changed, "model", changed))]
+    return [model._meta.label_lower for model in models_of(model_of(changed))]
 
 
 def add_tags(response, *shown):

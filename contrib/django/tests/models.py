@@ -27,6 +27,16 @@ class Cheap(Home):
         proxy = True
 
 
+class Entry(models.Model):
+    """An entry of an index, as Wagtail's search has them: it says which model it is of."""
+
+    title = models.CharField(max_length=50)
+
+    @property
+    def model(self):
+        return Home
+
+
 class Dated(models.Model):
     class Meta:
         abstract = True

@@ -7,7 +7,7 @@ from django.test import TransactionTestCase, override_settings
 from django.utils.timezone import now
 
 from cachepage import purge
-from tests.models import Agent, Feature, Home, Villa
+from tests.models import Agent, Entry, Feature, Home, Villa
 from tests.proxy import Proxy
 
 
@@ -103,6 +103,10 @@ class ChangesTest(TransactionTestCase):
         self.home.price = 3
         Home.objects.bulk_update([self.home], ["price"])
         self.assert_purged("tests.home")
+        Entry.objects.bulk_create([Entry(title="home")])
+        self.assert_purged("tests.entry")
+        Entry.objects.update(title="house")
+        self.assert_purged("tests.entry")
         Home.objects.filter(pk=0).update(price=2)
         Home.objects.bulk_create([])
         self.assert_purged()

@@ -5,7 +5,7 @@ from unittest import skipUnless
 from django.test import AsyncClient, SimpleTestCase, TestCase
 
 from cachepage import tags
-from tests.models import Agent, Cheap, Dated, Feature, Home, Villa
+from tests.models import Agent, Cheap, Dated, Entry, Feature, Home, Villa
 from tests.settings import HAS_DRF
 
 LIST = "tests.home tests.home:list"
@@ -21,6 +21,11 @@ class NamesTest(SimpleTestCase):
         for all_homes in (Home, Home.objects, Home.objects.filter(pk=1), Cheap):
             self.assertEqual(" ".join(tags.shown_tags(all_homes)), LIST)
             self.assertEqual(tags.changed_tags(all_homes), ["tests.home"])
+
+    def test_a_model_may_have_a_property_called_model(self):
+        for entries in (Entry, Entry.objects, Entry.objects.filter(pk=1)):
+            self.assertEqual(tags.shown_tags(entries), ["tests.entry", "tests.entry:list"])
+            self.assertEqual(tags.changed_tags(entries), ["tests.entry"])
 
     def test_a_row_of_a_child_is_a_row_of_its_parent(self):
         villa = Villa(pk=7, id=7)
