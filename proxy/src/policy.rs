@@ -25,6 +25,7 @@ pub use http::HttpRules;
 pub(crate) use http::{Staleness, Wish, ask_if_current, renewed, selecting_value};
 pub(crate) use judge::{Freshness, OnFailure, Stored, has_authorization};
 pub(crate) use part::{Part, Whole, ask_for_whole};
+pub(crate) use rule::SetCookie;
 pub use rule::{Authorization, CachePolicy, Coalesce, Rule};
 pub(crate) use rules::Disposition;
 pub(crate) use rules::{Pass, Rules};

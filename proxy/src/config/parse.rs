@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 
 use crate::key::Generation;
 use crate::pickle::Compressor;
-use crate::policy::{Authorization, Coalesce};
+use crate::policy::{Authorization, Coalesce, SetCookie};
 
 /// One year. A longer time is probably given in milliseconds by mistake.
 const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
@@ -228,6 +228,14 @@ pub(super) fn authorization(text: &str) -> Result<Authorization, String> {
         "pass" => Ok(Authorization::Pass),
         "vary" => Ok(Authorization::Vary),
         other => Err(format!("{other:?} is neither pass nor vary")),
+    }
+}
+
+pub(super) fn set_cookie(text: &str) -> Result<SetCookie, String> {
+    match text {
+        "pass" => Ok(SetCookie::Pass),
+        "strip" => Ok(SetCookie::Strip),
+        other => Err(format!("{other:?} is neither pass nor strip")),
     }
 }
 

@@ -115,6 +115,7 @@ fn rule(mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Placed> {
 fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Rule> {
     let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
     let authorization = settings.take("authorization", None, "pass", parse::authorization);
+    let set_cookie = settings.take("set_cookie", None, "pass", parse::set_cookie);
     let coalesce = settings.take("coalesce", None, "process", parse::coalesce);
     let grace = settings.take("grace", None, "0", parse::seconds);
     let stale_if_error = settings.take("stale_if_error", None, "0", parse::seconds);
@@ -132,6 +133,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
     Some(Rule {
         key_prefix: key_prefix?,
         authorization: authorization?,
+        set_cookie: set_cookie?,
         coalesce: coalesce?,
         grace: grace?,
         stale_if_error: stale_if_error?,

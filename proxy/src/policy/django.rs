@@ -13,7 +13,7 @@ use cache_control::{Forbidden, forbidden};
 
 use super::date::seconds;
 use super::http::age_value;
-use super::{Authorization, Decline, Rule, Terms, VaryList, has_authorization};
+use super::{Authorization, Decline, Rule, SetCookie, Terms, VaryList, has_authorization};
 use crate::request::Lines;
 
 /// Decides whether a response may be stored, and sets its headers as Django's `patch_response_headers` does: `Expires`
@@ -42,7 +42,7 @@ pub(super) fn admission(
     // The age that an inner cache has sent counts on, which Django forgets.
     let age = age_value(headers).and_then(|age| i64::try_from(age).ok());
     let born = age.map(|age| seconds(now) - age);
-    Ok(Terms { vary, fresh: rule.timeout, keep: rule.keep(), born, without: Vec::new() })
+    Ok(Terms { vary, fresh: rule.timeout, keep: rule.keep(), born, without: rule.set_cookie.left_out() })
 }
 
 /// The checks of Django's `UpdateCacheMiddleware.process_response`, in its order, and those that only a proxy needs.
@@ -52,7 +52,7 @@ fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -
     if response.status != StatusCode::OK && response.status != StatusCode::NOT_MODIFIED {
         return Err(Decline::Status);
     }
-    if headers.contains_key(SET_COOKIE) {
+    if headers.contains_key(SET_COOKIE) && rule.set_cookie == SetCookie::Pass {
         return Err(Decline::SetCookie);
     }
     // private, no-cache and no-store, anywhere in Cache-Control

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use hyper::header::{HeaderName, SET_COOKIE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::http::{HttpRules, Wishes};
@@ -27,6 +28,8 @@ pub struct Rule {
     pub(crate) normaliser: Normaliser,
     /// What happens to requests with `Authorization`.
     pub authorization: Authorization,
+    /// What happens to pages with `Set-Cookie`.
+    pub(crate) set_cookie: SetCookie,
     /// Which simultaneous misses share one fetch.
     pub coalesce: Coalesce,
     /// How long after its end a page is served while a new one is fetched.
@@ -59,6 +62,26 @@ pub enum Authorization {
     Pass,
     /// Each value of `Authorization` has its own pages.
     Vary,
+}
+
+/// What a rule does with pages that have `Set-Cookie`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SetCookie {
+    /// They are not stored.
+    #[default]
+    Pass,
+    /// They are stored without it. Only the client that asked gets the cookie.
+    Strip,
+}
+
+impl SetCookie {
+    /// The headers that stored pages lack. The followers of a flight get the stored page, so they don't get the cookie either.
+    pub(super) fn left_out(self) -> Vec<HeaderName> {
+        match self {
+            Self::Pass => Vec::new(),
+            Self::Strip => vec![SET_COOKIE],
+        }
+    }
 }
 
 /// Which simultaneous misses of a page share one fetch.
@@ -149,6 +172,7 @@ impl Rule {
             key_prefix: String::new(),
             normaliser: Normaliser::default(),
             authorization: Authorization::Pass,
+            set_cookie: SetCookie::Pass,
             coalesce: Coalesce::Process,
             grace: Duration::ZERO,
             stale_if_error: Duration::ZERO,

@@ -199,7 +199,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Keeps some headers, in order (`HeaderMap::remove` moves the last one into the gap).
-pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     if !headers.keys().all(&keep) {
         take(headers, |name| !keep(name));
     }

@@ -20,7 +20,7 @@ use crate::args::Explain;
 use crate::error::Error;
 use crate::key::{Hashed, Key, PageId, VaryMarker};
 use crate::page::format::Base;
-use crate::policy::{self, Disposition, Rule};
+use crate::policy::{self, CachePolicy, Disposition, Rule, SetCookie};
 use crate::request::receive::receive;
 use crate::request::{Lines, Question, target_of};
 use crate::status::CacheStatus;
@@ -191,6 +191,12 @@ impl<S: Store> Proxy<S> {
             () if rule.timeout.is_zero() => "no: zero-age, the timeout of the rule is 0",
             () if policy::has_authorization(Lines::Map(request)) && !rule.tells_credentials_apart() => {
                 "only if the answer is public: the request has Authorization"
+            }
+            () if rule.policy != CachePolicy::Django => {
+                "if the origin allows it and says how long it is fresh, or gives a validator"
+            }
+            () if rule.set_cookie == SetCookie::Strip => {
+                "if the answer is a 200 without private, no-cache, no-store and Vary: *; then without its Set-Cookie"
             }
             () => "if the answer is a 200 without Set-Cookie, private, no-cache, no-store and Vary: *",
         }

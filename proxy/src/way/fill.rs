@@ -20,6 +20,7 @@ use crate::page::entry::Entry;
 use crate::page::format::Format;
 use crate::policy::Length;
 use crate::purge::{Stamp, groups};
+use crate::request::receive;
 use crate::store::{LogCopy, Store, Verdict, Write};
 
 /// Where a page will be stored, and for how long.
@@ -57,7 +58,7 @@ impl Plan {
     /// The entry of an answer.
     pub(crate) fn entry(&self, mut head: Parts, body: Bytes) -> Entry {
         let Notes { expires, born, version, cost, without, .. } = &self.notes;
-        without.iter().for_each(|name| drop(head.headers.remove(name)));
+        receive::retain(&mut head.headers, |name| !without.contains(name));
         Entry {
             status: head.status,
             headers: head.headers,

@@ -10,7 +10,7 @@ use super::HttpRules;
 use super::control::Control;
 use super::freshness::{age_at_arrival, explicit_lifetime, heuristic_lifetime};
 use crate::policy::date::seconds;
-use crate::policy::{Decline, Received, Rule, Terms, VaryList, has_authorization};
+use crate::policy::{Decline, Received, Rule, SetCookie, Terms, VaryList, has_authorization};
 use crate::request::Lines;
 
 /// The "heuristically cacheable" statuses (RFC 9110 §15.1), without 206, and without 501: what a server cannot do now it may
@@ -48,6 +48,7 @@ pub(in crate::policy) fn admission(
     }
     let born = seconds(received.at).saturating_sub(i64::try_from(age).unwrap_or(i64::MAX));
     let mut without = control.named;
+    without.extend(rule.set_cookie.left_out());
     without.push(PROXY_AUTHENTICATION_INFO);
     Ok(Terms { vary, fresh, keep, born: Some(born), without })
 }
@@ -82,8 +83,9 @@ fn check(
     if control.is_private {
         return Err(Decline::Private);
     }
-    // Not of the RFC: a cookie is for one client. One that the origin names in `private` or `no-cache` is left out.
-    if headers.contains_key(SET_COOKIE) && !control.named.contains(&SET_COOKIE) {
+    // Not of the RFC: a cookie is for one client. One that the rule strips, or the origin names in `private` or `no-cache`, is left out.
+    let is_left_out = rule.set_cookie == SetCookie::Strip || control.named.contains(&SET_COOKIE);
+    if headers.contains_key(SET_COOKIE) && !is_left_out {
         return Err(Decline::SetCookie);
     }
     // "if the cache is shared: the Authorization header field is not present in the request or a response directive is
