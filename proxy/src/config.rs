@@ -58,6 +58,8 @@ pub struct Config {
     pub format: Format,
     /// Whether pages are stored, or only read.
     pub writes: bool,
+    /// Whether pages get the `ETag` of Django's `ConditionalGetMiddleware`.
+    pub conditional_get: bool,
     /// The Host that is not part of keys; `localhost` and the listening port if none is given.
     pub site: Option<Site>,
     /// The pages to cache; the first rule that matches counts.
@@ -275,8 +277,11 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
     let Flagged { listeners, takeover, origins, store, keys, site, trusted_proxies, admin, access_log } =
         flagged(args, tables, &mut settings);
     let mut warnings = Vec::new();
+    let conditional_get = settings.take("django.conditional_get", None, "false", parse::truth);
     let sharing = match keys {
-        Some(Scheme::Django) => django::django(&mut settings, &mut warnings),
+        Some(Scheme::Django) => {
+            django::django(&mut settings, conditional_get.unwrap_or_default(), &mut warnings)
+        }
         other => {
             warnings.extend(django::unused(&mut settings));
             let placement = store.as_ref().map_or(Placement::Anywhere, StoreUrl::placement);
@@ -306,6 +311,7 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
         keys,
         format,
         writes,
+        conditional_get: conditional_get?,
         site: site?,
         rules: Vec::new(),
         trusted_proxies: trusted_proxies?,

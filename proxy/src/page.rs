@@ -1,5 +1,6 @@
 //! Stored pages and their formats.
 
 pub(crate) mod entry;
+pub(crate) mod etag;
 pub(crate) mod format;
 pub(crate) mod stored;

@@ -75,6 +75,8 @@ pub struct Proxy<S> {
     format: Arc<Format>,
     /// Whether pages are stored, or only read.
     writes: bool,
+    /// Whether a page gets Django's `ETag` before it is stored.
+    conditional_get: bool,
     site: Site,
     /// Whether clients may speak TLS with the proxy.
     speaks_tls: bool,
@@ -139,6 +141,7 @@ impl<S: Store> Proxy<S> {
             keys: config.keys.clone(),
             format: Arc::new(config.format.clone()),
             writes: config.writes,
+            conditional_get: config.conditional_get,
             site,
             speaks_tls: config.listeners.iter().any(|listener| listener.certificates.is_some()),
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),

@@ -23,10 +23,11 @@ const MAX_VALUE: usize = 32 << 20;
 /// Reads the section; `None` if there is a fault, which is then in the list.
 pub(super) fn django(
     settings: &mut Settings<'_>,
+    conditional_get: bool,
     warnings: &mut Vec<String>,
 ) -> Option<(Keys, Format, bool)> {
     let writes = settings.take("django.write", None, "true", parse::truth);
-    let format = pickled(settings);
+    let format = pickled(settings, conditional_get);
     let keys = keys(settings)?;
     if keys.language.is_none() && keys.time_zone.is_none() {
         warnings.push(
@@ -80,10 +81,11 @@ fn language(settings: &mut Settings<'_>) -> Option<Option<Language>> {
     }
 }
 
-fn pickled(settings: &mut Settings<'_>) -> Option<Pickled> {
+fn pickled(settings: &mut Settings<'_>, conditional_get: bool) -> Option<Pickled> {
     let compressor = settings.take("django.compressor", None, "none", parse::compressor);
     let hit_headers = hit_headers(settings);
-    Some(Pickled { compressor: compressor?, hit_headers: hit_headers?, limit: MAX_VALUE })
+    let (compressor, hit_headers) = (compressor?, hit_headers?);
+    Some(Pickled { compressor, hit_headers, conditional_get, limit: MAX_VALUE })
 }
 
 /// Django's defaults, changed by the file; an empty value removes a header.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::ext::ReasonPhrase;
-use hyper::header::HeaderName;
+use hyper::header::{ETAG, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use server::Seldom;
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::body::Client;
@@ -17,6 +18,7 @@ use super::fills::FillEnd;
 use crate::key::Key;
 use crate::origin::{BodyError, Download};
 use crate::page::entry::Entry;
+use crate::page::etag::add_etag;
 use crate::page::format::Format;
 use crate::policy::Length;
 use crate::purge::{Stamp, groups};
@@ -110,6 +112,8 @@ pub(crate) struct Filling<S> {
     pub(crate) length: Length,
     pub(crate) limit: u64,
     pub(crate) client: Client,
+    /// Where the answer's head waits for the page's `ETag`, if the page gets one.
+    pub(crate) etag: Option<oneshot::Sender<HeaderValue>>,
     /// The faults of the origin, for the log.
     pub(crate) faults: Arc<Seldom>,
 }
@@ -143,19 +147,20 @@ impl<S: Store> Filling<S> {
                 return FillOutcome::Broken;
             }
         };
-        let Self { store, plan, log, head, client, .. } = self;
         let filled = match capture {
             Ok(capture) => {
                 let (body, _place) = capture.whole();
+                self.tag(&body);
+                let Self { store, plan, log, head, .. } = self;
                 let (entry, end) = plan.store(head, body, store, log).await;
                 FillOutcome::Whole(entry, end)
             }
             Err(not_captured) => not_captured,
         };
         if let Some(data) = last {
-            client.send(data).await;
+            self.client.send(data).await;
         }
-        client.end();
+        self.client.end();
         filled
     }
 
@@ -171,6 +176,8 @@ impl<S: Store> Filling<S> {
                 && let Some(outcome) = self.end_of_capture(captured, &data)
             {
                 debug!(key = %self.plan.key, stored = false, ?outcome, "not captured");
+                // The client must not wait for the end of a page that does not fit into its window.
+                self.etag = None;
                 *capture = Err(outcome);
             }
             left = left.map(|left| left.saturating_sub(data.len() as u64));
@@ -182,6 +189,17 @@ impl<S: Store> Filling<S> {
             }
         }
         Ok(None)
+    }
+
+    /// Adds the page's `ETag`, and tells the client's side.
+    fn tag(&mut self, body: &[u8]) {
+        let Some(etag) = self.etag.take() else { return };
+        let headers = &mut self.head.headers;
+        add_etag(headers, body);
+        if let Some(made) = headers.get(ETAG) {
+            // A client that left does not need it.
+            let _ = etag.send(made.clone());
+        }
     }
 
     /// Captures data. Returns the outcome of the fill if the page cannot be stored any more.

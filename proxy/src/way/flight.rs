@@ -7,6 +7,7 @@ use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use server::Peer;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::body::{Body, FillBody};
@@ -20,6 +21,7 @@ use super::{Proxy, now};
 use crate::error::Error;
 use crate::key::{Key, MarkerWrite, PageId, VaryMarker};
 use crate::origin::Fetched;
+use crate::page::etag::needs_etag;
 use crate::policy::{self, Admission, CachePolicy, Coalesce, Decline, Length, Received, Terms, unix_seconds};
 use crate::purge::Stamp;
 use crate::request::Question;
@@ -180,12 +182,12 @@ impl<S: Store> Flight<S> {
             Admission::Admit(_) if fetched.tags.are_too_many(&fetched.head.headers) => {
                 Ok(self.decline(fetched, Decline::Tags, true))
             }
-            Admission::Admit(terms) => Ok(self.fill(fetched, terms, received, (stamp, known))),
+            Admission::Admit(terms) => Ok(self.fill(fetched, terms, received, (stamp, known)).await),
         }
     }
 
     /// Answers with the page, while a task captures and stores it and then lands.
-    fn fill(
+    async fn fill(
         mut self,
         mut fetched: Fetched,
         terms: Terms,
@@ -213,12 +215,14 @@ impl<S: Store> Flight<S> {
         let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
         let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise))
             .after(fetched.origin.clone(), fetched.took);
+        let gets_etag = self.proxy.conditional_get && needs_etag(&fetched.head.headers);
+        let (etag, made) = if gets_etag { Some(oneshot::channel()).unzip() } else { (None, None) };
         let key = plan.key.clone();
         let Fetched { head, body, length, .. } = fetched;
         let store = is_reachable.then(|| self.proxy.store.clone());
         let (tasks, faults, log) =
             (self.proxy.tasks.clone(), self.proxy.faults.clone(), self.proxy.log.clone());
-        let filling = Filling { store, plan, log, head, body, length, limit, client, faults };
+        let filling = Filling { store, plan, log, head, body, length, limit, client, etag, faults };
         if !is_for_others {
             self.land_unshared(true);
         }
@@ -236,7 +240,11 @@ impl<S: Store> Flight<S> {
                 FillOutcome::Broken => drop(self.leader.take()),
             }
         });
-        reply
+        match made {
+            // The page has to be whole first. A client's window holds all of a page that is captured.
+            Some(made) => reply.with_etag(made.await.ok()),
+            None => reply,
+        }
     }
 
     /// Answers this client only. If the reason is not lasting, the page may be stored the next time.

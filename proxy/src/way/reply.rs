@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body as _;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER};
 use hyper::http::request;
 use hyper::{Response, StatusCode};
 
@@ -46,6 +46,12 @@ impl Reply {
     /// That this origin took so long.
     pub(super) fn after(self, origin: Arc<str>, took: Duration) -> Self {
         Self { origin: Some((origin, took)), ..self }
+    }
+
+    /// With the page's `ETag`, if it has got one.
+    pub(super) fn with_etag(mut self, etag: Option<HeaderValue>) -> Self {
+        self.response.headers_mut().extend(etag.map(|etag| (ETAG, etag)));
+        self
     }
 
     /// A stored page.

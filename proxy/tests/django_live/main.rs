@@ -10,6 +10,7 @@ mod apart;
 #[path = "../scenes/backend.rs"]
 #[allow(dead_code, reason = "the scenes use the rest")]
 mod backend;
+mod conditional;
 mod contrib;
 mod early;
 mod init;

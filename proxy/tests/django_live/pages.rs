@@ -7,7 +7,8 @@ use crate::support::{Reply, Scene, exchange};
 use crate::venv::djangos;
 
 /// The pages that neither side stores.
-const NEVER: [&str; 6] = ["not-private", "not-stored", "never", "missing", "streamed", "vary-star"];
+pub(crate) const NEVER: [&str; 6] =
+    ["not-private", "not-stored", "never", "missing", "streamed", "vary-star"];
 
 /// The pages of those that Django 4.2 still stores.
 const STORED_BY_4: [&str; 3] = ["not-stored", "never", "vary-star"];
@@ -20,7 +21,7 @@ const REQUEST_HEADERS: &[&[u8]] = &[
 ];
 
 /// The names of the pages in `pages.py`.
-fn names() -> Vec<String> {
+pub(crate) fn names() -> Vec<String> {
     let source = std::fs::read_to_string(crate::site::app().join("pages.py")).unwrap();
     let pages = source.split_once("PAGES = {").unwrap().1;
     let lines = pages.lines().filter_map(|line| line.strip_prefix("    \""));

@@ -32,6 +32,7 @@ mod article;
 mod backend;
 mod collapse;
 mod commands;
+mod conditional_get;
 mod cookies;
 mod dashboards;
 mod early;

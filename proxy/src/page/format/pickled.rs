@@ -11,6 +11,7 @@ use hyper::header::{
 
 use crate::key;
 use crate::page::entry::Entry;
+use crate::page::etag::add_etag;
 use crate::pickle::{self, Compressor, PickledPage, Protocol};
 use crate::policy::{CacheControl, parse_any_day, seconds};
 use crate::purge::{Since, Stamp, Tags};
@@ -23,6 +24,8 @@ pub struct Pickled {
     pub compressor: Compressor,
     /// The headers that the middleware outside of `cache_page` adds to each answer. They are added to hits and not stored.
     pub hit_headers: HeaderMap,
+    /// Whether pages get the `ETag` of `ConditionalGetMiddleware`, which stands outside of `cache_page`, too.
+    pub conditional_get: bool,
     /// The largest value that is read, in bytes after decompression.
     pub limit: usize,
 }
@@ -77,6 +80,9 @@ impl Pickled {
         let is_exempt = |name: &HeaderName| page.frame_exempt && *name == X_FRAME_OPTIONS;
         for (name, value) in self.hit_headers.iter().filter(|(name, _)| !is_exempt(name)) {
             headers.entry(name).or_insert_with(|| value.clone());
+        }
+        if self.conditional_get {
+            add_etag(&mut headers, &page.body);
         }
         let tags = Tags::take(&mut headers);
         let status = StatusCode::from_u16(page.status).ok()?;

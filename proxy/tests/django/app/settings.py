@@ -96,3 +96,5 @@ for name, value in json.loads(os.environ.get("SITE", "{}")).items():
     globals()[name] = value
 if globals().get("LOCALE"):
     MIDDLEWARE.insert(2, "django.middleware.locale.LocaleMiddleware")
+if globals().get("CONDITIONAL"):
+    MIDDLEWARE.insert(0, "conditional.Direct")
