@@ -239,6 +239,10 @@ pub struct Explain {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
 
+    /// The content of a QUERY; without it the request is a GET
+    #[arg(long, value_name = "CONTENT")]
+    pub query: Option<String>,
+
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -196,13 +196,8 @@ impl Config {
         let rules = rules::rules(&flags, file.rules, &mut faults, &mut warnings, &mut leaves);
         let tables = Tables { listeners: file.listeners, origins: file.origins, follows: file.follows };
         let config = config(args, tables, Settings::new(file.settings, &mut faults));
-        if let (Some(Keys::Django(_)), Some(rules)) = (config.as_ref().map(|config| &config.keys), &rules)
-            && rules.iter().any(Rule::looks_at_the_clock)
-        {
-            faults.push(
-                "grace, stale_if_error and early_refresh need keys = \"path\": Django would serve such a page after its end as if it were fresh"
-                    .to_owned(),
-            );
+        if let (Some(Keys::Django(_)), Some(rules)) = (config.as_ref().map(|config| &config.keys), &rules) {
+            faults.extend(unknown_to_django(rules).map(str::to_owned));
         }
         match (config, rules) {
             (Some(config), Some(rules)) if faults.is_empty() => {
@@ -220,6 +215,19 @@ struct Tables {
     listeners: Vec<Table>,
     origins: Vec<Table>,
     follows: Vec<Table>,
+}
+
+/// What rules say and Django cannot share.
+fn unknown_to_django(rules: &[Rule]) -> impl Iterator<Item = &'static str> {
+    let ages = "grace, stale_if_error and early_refresh need keys = \"path\": Django would serve such a page after its end as if it were fresh";
+    let content =
+        "methods = [\"GET\", \"QUERY\"] needs keys = \"path\": Django has no key for the content of a QUERY";
+    [
+        rules.iter().any(Rule::looks_at_the_clock).then_some(ages),
+        rules.iter().any(|rule| rule.caches_query).then_some(content),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The settings that have flags, but for the rules.

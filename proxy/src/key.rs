@@ -12,9 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::HeaderMap;
-use md5::Md5;
+use md5::{Digest as _, Md5};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 pub(crate) use django::is_usable;
 pub use django::{Django, Generation, Language, Locale};
@@ -140,7 +139,7 @@ impl PageId {
         match keys {
             Keys::Path(placement) => {
                 let selection = Selection::of(question, rule, site);
-                let key = page_key(rule, question.path, &selection);
+                let key = page_key(rule, question.page_method(), question.path, &selection);
                 Self { key, identity: Identity::Path(selection, *placement) }
             }
             Keys::Django(django) => {
@@ -275,11 +274,4 @@ impl fmt::Display for VaryMarker {
             Self::Django(list) => f.write_str(&list.join(", ")),
         }
     }
-}
-
-/// SHA-256 has no known collisions, unlike md5. The text itself is not stored, since it may hold cookies and passwords.
-fn sha256_hex(text: &[u8]) -> [u8; 64] {
-    let mut digest = [0; 64];
-    hex(&Sha256::digest(text), &mut digest);
-    digest
 }

@@ -10,6 +10,7 @@ mod gate;
 mod health;
 mod link;
 mod presence;
+mod request_body;
 mod resolver;
 mod share;
 mod silence;
@@ -43,6 +44,7 @@ pub use gate::OriginLimits;
 use gate::{Admitted, Gate};
 pub(crate) use health::Ejection;
 use link::{Link, Links};
+pub(crate) use request_body::RequestBody;
 pub(crate) use share::Share;
 use upload::{Progress, Upload};
 pub use upstreams::Origins;
@@ -50,7 +52,7 @@ pub(crate) use upstreams::{OriginState, Probe, RetryTotals, Upstreams};
 
 use crate::policy::Length;
 use crate::purge::Tags;
-use crate::request::receive;
+use crate::request::{Content, receive};
 use crate::tls::TlsClient;
 
 /// The service behind the proxy, and how it is reached.
@@ -131,7 +133,7 @@ struct Upstream {
 #[derive(Debug)]
 enum Failure {
     /// Nothing was sent: the body is as it came.
-    Connect { error: Cause, unsent: Option<Incoming> },
+    Connect { error: Cause, unsent: Option<RequestBody> },
     /// The connection broke. If it was used before and brought no answer now, the origin had closed it while it was
     /// idle.
     Sent { error: hyper::Error, was_used: bool },
@@ -142,7 +144,7 @@ enum Failure {
 struct Unanswered {
     error: OriginError,
     /// The body, if nothing of the request was sent.
-    unsent: Option<Option<Incoming>>,
+    unsent: Option<Option<RequestBody>>,
     /// Whether the origin closed the connection before a byte of an answer.
     is_silent: bool,
 }
@@ -190,12 +192,13 @@ impl Upstream {
         self.deadlines.queue + self.deadlines.connect + self.deadlines.head
     }
 
-    /// Asks the origin, and counts how that ends. The target is unchanged, and the `X-Forwarded` headers describe the client. Without a body the
-    /// request has no `Content-Length` either: a fetch for the store sends no body, since a body is not part of the key.
+    /// Asks the origin, and counts how that ends. The target is unchanged, and the `X-Forwarded` headers describe the client.
+    /// Without a body the request has no `Content-Length` either: a fetch for the store sends no body but the content that
+    /// selects the page.
     async fn fetch(
         &self,
         head: request::Parts,
-        body: Option<Incoming>,
+        body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, Unanswered> {
         let counted = self.counts.begin();
@@ -207,21 +210,23 @@ impl Upstream {
     async fn answer(
         &self,
         mut head: request::Parts,
-        body: Option<Incoming>,
+        body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, Unanswered> {
         let began = Instant::now();
         let place = self.gate.enter().await?;
         let until = self.deadlines.total.map(|total| Instant::now() + total);
         head.version = hyper::Version::HTTP_11;
+        let content = || head.extensions.get().map(|content: &Content| content.bytes().clone().into());
+        let body = body.or_else(content);
         if body.is_none() {
             receive::remove_content_length(&mut head.headers);
         }
         receive::announce(&mut head.headers, peer);
-        let is_repeatable = is_idempotent(&head.method) && body.as_ref().is_none_or(Incoming::is_end_stream);
-        let again = is_repeatable.then(|| head.clone());
+        let body = body.unwrap_or_default();
+        let again = body.again().filter(|_| is_idempotent(&head.method)).map(|body| (head.clone(), body));
         let answer = match (self.ask(head, body, until).await?, again) {
-            (Err(failure), Some(head)) if failure.is_closed() => self.ask(head, None, until).await?,
+            (Err(failure), Some((head, body))) if failure.is_closed() => self.ask(head, body, until).await?,
             (answer, _) => answer,
         };
         let (response, link) = answer.map_err(|failure| self.unanswered(failure))?;
@@ -234,7 +239,7 @@ impl Upstream {
     async fn ask(
         &self,
         head: request::Parts,
-        body: Option<Incoming>,
+        body: RequestBody,
         until: Option<Instant>,
     ) -> Result<Result<(Response<Incoming>, Link), Failure>, OriginError> {
         let progress = Progress::new();
@@ -352,5 +357,5 @@ fn is_closed(error: &(dyn StdError + 'static)) -> bool {
 
 /// Idempotent methods may be sent twice (RFC 9110 §9.2.2).
 fn is_idempotent(method: &Method) -> bool {
-    [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
+    [Method::GET, Method::HEAD, Method::QUERY, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
 }

@@ -164,9 +164,9 @@ pub(crate) fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
-/// Whether the answer to a request may answer others: it is a GET, and its credentials do not keep its page private.
+/// Whether the answer to a request may answer others: it is a GET or a QUERY, and its credentials do not keep its page private.
 pub(crate) fn may_be_shared(rule: &Rule, request: &request::Parts) -> bool {
-    request.method == Method::GET
+    request.method != Method::HEAD
         && (rule.tells_credentials_apart() || !has_authorization(Lines::Map(&request.headers)))
 }
 

@@ -1,12 +1,14 @@
 //! A client's request, checked and cleaned: the [`Question`] that every decision is made from.
 
 mod coding;
+mod content;
 mod normalise;
 mod question;
 pub(crate) mod receive;
 pub(crate) mod site;
 
 pub(crate) use coding::Coding;
+pub(crate) use content::Content;
 pub(crate) use normalise::{Changes, Names, Normaliser};
 pub(crate) use question::{Lines, Question, TrustedProxies, is_hop_by_hop, is_host, target_of};
 

@@ -1,5 +1,7 @@
 //! Writes digests in hexadecimal and header lines, and reads the weights in them.
 
+use sha2::{Digest as _, Sha256};
+
 /// Writes two hexadecimal digits for each byte.
 pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -7,6 +9,13 @@ pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
+}
+
+/// SHA-256 has no known collisions, unlike md5. The text itself is not stored, since it may hold cookies and passwords.
+pub(crate) fn sha256_hex(text: &[u8]) -> [u8; 64] {
+    let mut digest = [0; 64];
+    hex(&Sha256::digest(text), &mut digest);
+    digest
 }
 
 /// The name of a header in title case: `Content-Type`.

@@ -3,6 +3,7 @@
 mod answered;
 mod body;
 mod capture;
+mod content;
 mod decide;
 mod explain;
 mod fill;
@@ -106,6 +107,8 @@ pub struct Proxy<S> {
     max_entry: u64,
     /// The room for pages that are being captured.
     room: Room,
+    /// The room for contents that select pages.
+    contents: Room,
     heads: Arc<HeadCache>,
     /// The near cache, if it is on and the store reports its changes.
     near: Option<Arc<Near>>,
@@ -167,6 +170,7 @@ impl<S: Store> Proxy<S> {
             makes_request_ids: config.makes_request_ids,
             max_entry: config.max_entry,
             room: Room::new(captures(config)),
+            contents: content::room(),
             heads: Arc::new(HeadCache::new(Shares::of(memory(config)).heads)),
         }
     }

@@ -231,6 +231,20 @@ pub(super) fn authorization(text: &str) -> Result<Authorization, String> {
     }
 }
 
+/// The methods that have pages: whether QUERY does, besides GET.
+pub(super) fn methods(text: &str) -> Result<bool, String> {
+    let methods = members(text)?;
+    match methods.iter().find(|method| !["GET", "QUERY"].contains(method)) {
+        Some(other) => {
+            Err(format!("{other:?} is neither GET nor QUERY; a HEAD is answered from the page of a GET"))
+        }
+        None if !methods.contains(&"GET") => {
+            Err("GET always has pages: write [\"GET\", \"QUERY\"]".to_owned())
+        }
+        None => Ok(methods.contains(&"QUERY")),
+    }
+}
+
 pub(super) fn set_cookie(text: &str) -> Result<SetCookie, String> {
     match text {
         "pass" => Ok(SetCookie::Pass),

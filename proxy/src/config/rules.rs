@@ -115,6 +115,7 @@ fn rule(mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Placed> {
 fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Rule> {
     let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
     let authorization = settings.take("authorization", None, "pass", parse::authorization);
+    let caches_query = settings.take("methods", None, "GET", parse::methods);
     let set_cookie = settings.take("set_cookie", None, "pass", parse::set_cookie);
     let coalesce = settings.take("coalesce", None, "process", parse::coalesce);
     let grace = settings.take("grace", None, "0", parse::seconds);
@@ -133,6 +134,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
     Some(Rule {
         key_prefix: key_prefix?,
         authorization: authorization?,
+        caches_query: caches_query?,
         set_cookie: set_cookie?,
         coalesce: coalesce?,
         grace: grace?,

@@ -20,11 +20,11 @@ pub use locale::Locale;
 use md5::{Digest as _, Md5};
 use uri::Address;
 
-use super::{Hashed, KeyText, sha256_hex};
+use super::{Hashed, KeyText};
 use crate::policy::{Authorization, Rule, has_authorization};
 use crate::request::receive::X_FORWARDED_HOST;
 use crate::request::{Lines, Question};
-use crate::text::hex;
+use crate::text::{hex, sha256_hex};
 
 /// The settings of the Django that shares the cache, as far as its keys depend on them.
 #[derive(Clone, Debug)]

@@ -12,17 +12,17 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use hyper::header::{AUTHORIZATION, HeaderName};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName};
 use md5::{Digest as _, Md5};
 use quick_cache::unsync::Cache;
 use smallvec::SmallVec;
 
-use super::{Placement, sha256_hex};
+use super::Placement;
 use crate::policy::{Authorization, CachePolicy, Rule, VaryList, has_authorization, selecting_value};
 use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request::site::Site;
 use crate::request::{Lines, Question};
-use crate::text::hex;
+use crate::text::{hex, sha256_hex};
 use crate::weight::{ByBytes, Weigh};
 
 /// The defaults of Django's KEY_PREFIX and VERSION, and the name of the decorator.
@@ -80,11 +80,12 @@ impl fmt::Debug for Key {
 
 /// The base key of a page. The page itself or the marker of its variants is stored under it. The key of a variant
 /// digests its own selection, which includes the marker's nonce: when the marker is gone, its variants are unreachable.
-pub(crate) fn page_key(rule: &Rule, path: &str, selection: &Selection) -> KeyText {
+pub(crate) fn page_key(rule: &Rule, method: &str, path: &str, selection: &Selection) -> KeyText {
     let prefix = rule.key_prefix.as_bytes();
     let dot: &[u8] = if prefix.is_empty() { b"" } else { b"." };
     let mut key = KeyText::new();
-    for part in [START, prefix, dot, b"GET.", path.as_bytes(), b".", &selection.digests().md5] {
+    let (method, path, digest) = (method.as_bytes(), path.as_bytes(), &selection.digests().md5);
+    for part in [START, prefix, dot, method, b".", path, b".", digest] {
         key.extend_from_slice(part);
     }
     key
@@ -200,6 +201,12 @@ impl Selection {
         if rule.authorization == Authorization::Vary && has_authorization(lines) {
             text.header(&AUTHORIZATION, lines);
         }
+        // "The cache key for a QUERY request MUST incorporate the request content and related metadata." (RFC 10008 §2.7)
+        if let Some(content) = question.content {
+            text.line(b"content", content.digest());
+            let described = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
+            described.iter().for_each(|name| text.header(name, lines));
+        }
         text
     }
 
@@ -296,7 +303,7 @@ mod tests {
 
     fn key(target: &str, headers: &[(&str, &str)]) -> String {
         let path = target.split('?').next().unwrap();
-        text(&page_key(&rule(), path, &selection(target, headers)))
+        text(&page_key(&rule(), "GET", path, &selection(target, headers)))
     }
 
     fn article(digest: &str) -> String {
@@ -336,7 +343,7 @@ mod tests {
     #[test]
     fn the_path_is_kept_byte_for_byte() {
         for path in ["//a//b", "/a/./b/../c", "/%2e%2e/%2F", "/x;y=z", "/account%23.css", "/A%c3%a9"] {
-            let text = text(&page_key(&rule(), path, &Selection::default()));
+            let text = text(&page_key(&rule(), "GET", path, &Selection::default()));
             assert_eq!(text, format!(":1:views.decorators.cache.cache_page.GET.{path}.{NOTHING}"));
         }
     }
@@ -344,7 +351,7 @@ mod tests {
     #[test]
     fn the_rules_prefix_stands_before_the_method() {
         let rule = Rule { key_prefix: "shop".to_owned(), ..rule() };
-        let text = text(&page_key(&rule, "/", &Selection::default()));
+        let text = text(&page_key(&rule, "GET", "/", &Selection::default()));
         assert_eq!(text, format!(":1:views.decorators.cache.cache_page.shop.GET./.{NOTHING}"));
     }
 

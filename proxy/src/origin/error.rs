@@ -50,6 +50,16 @@ impl OriginError {
     }
 }
 
+/// Of the body of a client, before it is forwarded.
+impl From<BodyError> for OriginError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Broken(_) => Self::BrokenRequest,
+            silent => Self::RequestBody(Arc::new(silent)),
+        }
+    }
+}
+
 /// Why a body is incomplete. The client's connection is closed, so that the client notices.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {

@@ -69,7 +69,7 @@ impl Links {
                 None => match self.connector.connect().await {
                     Ok(connection) => (connection, false),
                     Err(error) => {
-                        let unsent = request.into_body().into_incoming();
+                        let unsent = request.into_body().into_body();
                         return Err(Failure::Connect { error, unsent });
                     }
                 },
@@ -168,6 +168,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::origin::RequestBody;
     use crate::origin::upload::Progress;
     use crate::origin::wire::NextTarget;
 
@@ -180,7 +181,7 @@ mod tests {
             let (sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
             let task = tokio::spawn(connection).abort_handle();
             let connection = Channel { sender, target: NextTarget::default(), task, changes: 0 };
-            let pace = Upload::new(None, IDLE, Progress::new()).pace();
+            let pace = Upload::new(RequestBody::default(), IDLE, Progress::new()).pace();
             Link { connection, pace, idle: Arc::downgrade(&idle) }.give_back();
             origins.push((theirs, Instant::now()));
             sleep(IDLE / 2).await;

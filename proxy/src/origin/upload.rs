@@ -6,18 +6,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use server::in_time;
 use tokio::time::Instant;
 
 use super::error::BodyError;
-use super::silence::{Silence, next_data};
+use super::request_body::RequestBody;
+use super::silence::Silence;
 
 /// A client's body as it arrives, with a deadline for silence.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    /// `None` for a request whose body is not forwarded.
-    incoming: Option<Incoming>,
+    body: RequestBody,
     silence: Silence,
     pace: Pace,
 }
@@ -48,13 +48,13 @@ impl Progress {
 }
 
 impl Upload {
-    pub(crate) fn new(incoming: Option<Incoming>, idle: Duration, progress: Progress) -> Self {
-        Self { incoming, silence: Silence::new(idle, None), pace: Pace { progress, idle } }
+    pub(crate) fn new(body: RequestBody, idle: Duration, progress: Progress) -> Self {
+        Self { body, silence: Silence::new(idle, None), pace: Pace { progress, idle } }
     }
 
-    /// The client's body, of which nothing was read.
-    pub(super) fn into_incoming(self) -> Option<Incoming> {
-        self.incoming
+    /// The client's body, if there is one, of which nothing was sent.
+    pub(super) fn into_body(self) -> Option<RequestBody> {
+        Some(self.body).filter(|body| !body.is_none())
     }
 
     pub(super) fn pace(&self) -> Pace {
@@ -85,8 +85,7 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
-        let frame = next_data(incoming, &mut this.silence, cx);
+        let frame = this.body.poll_next(&mut this.silence, cx);
         if frame.is_ready() {
             this.pace.progress.mark();
         }
@@ -94,10 +93,10 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.body.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.body.length()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Bytes;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::health::{Ejection, OriginHealth, Standing};
 use super::share::Share;
 use super::{
-    Fetched, Origin, OriginDeadlines, OriginError, OriginLimits, OriginTotals, Unanswered, Upstream,
+    Fetched, Origin, OriginDeadlines, OriginError, OriginLimits, OriginTotals, RequestBody, Unanswered, Upstream,
 };
 
 /// The origins, and how failures among them are met.
@@ -52,6 +52,8 @@ pub(crate) struct Upstreams {
     groups: Vec<OriginGroup>,
     ejection: Ejection,
     retries: Budget,
+    /// How long a client may be silent in its body.
+    idle: Duration,
 }
 
 /// Origins that serve the same requests.
@@ -123,7 +125,8 @@ impl Upstreams {
                 }),
             }
         }
-        Self { groups, ejection: origins.ejection, retries: Budget::new(origins.retry_budget) }
+        let (ejection, retries) = (origins.ejection, Budget::new(origins.retry_budget));
+        Self { groups, ejection, retries, idle: deadlines.idle }
     }
 
     /// Asks each origin of several now and then whether it is well, until this is dropped.
@@ -153,11 +156,16 @@ impl Upstreams {
         }
     }
 
+    /// The next piece of a client's body, for as long as the client is not silent.
+    pub(crate) async fn read(&self, body: &mut RequestBody) -> Result<Option<Bytes>, OriginError> {
+        body.next(self.idle).await.transpose().map_err(OriginError::from)
+    }
+
     /// Asks an origin, and another one if the first gives no answer and the request may be sent twice.
     pub(crate) async fn fetch(
         &self,
         head: Parts,
-        body: Option<Incoming>,
+        body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, OriginError> {
         let Some(group) = self.group(&head) else { return Err(OriginError::None) };
@@ -175,11 +183,11 @@ impl Upstreams {
         &self,
         group: &OriginGroup,
         head: Parts,
-        body: Option<Incoming>,
+        body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, OriginError> {
         self.retries.deposit();
-        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        let has_body = body.as_ref().is_some_and(|body| !body.is_end());
         let is_repeatable = !has_body && [Method::GET, Method::HEAD].contains(&head.method);
         let first = group.pick(None, is_repeatable);
         let unanswered = match self.fetch_from(group, first, head.clone(), body, peer).await {
@@ -205,7 +213,7 @@ impl Upstreams {
         group: &OriginGroup,
         member: usize,
         head: Parts,
-        body: Option<Incoming>,
+        body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, Unanswered> {
         let (member, began) = (&group.members[member], Instant::now());

@@ -66,9 +66,9 @@ impl Part {
     }
 }
 
-/// Makes a GET ask for the whole page, so that it can be stored.
+/// Makes a GET or a QUERY ask for the whole page, so that it can be stored.
 pub(crate) fn ask_for_whole(mut request: request::Parts) -> request::Parts {
-    if request.method == Method::GET {
+    if request.method != Method::HEAD {
         for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE] {
             request.headers.remove(name);
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use hyper::Method;
 use hyper::header::{HeaderName, SET_COOKIE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -24,6 +25,8 @@ pub struct Rule {
     pub policy: CachePolicy,
     /// Part of the key, so that two rules (or two sites on one Redis) don't share pages.
     pub key_prefix: String,
+    /// Whether QUERY has pages, each for its content, besides GET.
+    pub(crate) caches_query: bool,
     /// The parts of a request that are left out or put in order.
     pub(crate) normaliser: Normaliser,
     /// What happens to requests with `Authorization`.
@@ -158,6 +161,11 @@ impl Rule {
         Ok(Self::of(path, seconds))
     }
 
+    /// Whether requests of a method have pages.
+    pub(super) fn caches(&self, method: &Method) -> bool {
+        matches!(*method, Method::GET | Method::HEAD) || (*method == Method::QUERY && self.caches_query)
+    }
+
     /// A rule for all paths.
     pub(crate) fn everything(seconds: u64) -> Self {
         Self::of(PathPattern::Prefix("/".to_owned()), seconds)
@@ -170,6 +178,7 @@ impl Rule {
             timeout: Duration::from_secs(seconds),
             policy: CachePolicy::Django,
             key_prefix: String::new(),
+            caches_query: false,
             normaliser: Normaliser::default(),
             authorization: Authorization::Pass,
             set_cookie: SetCookie::Pass,

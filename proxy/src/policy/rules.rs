@@ -19,7 +19,7 @@ pub(crate) enum Disposition<'a> {
 /// Why a request is neither looked up nor stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pass {
-    /// Only GET and HEAD have pages.
+    /// Only GET and HEAD have pages, and QUERY if the rule says so.
     Method,
     /// No rule matches the path.
     Rule,
@@ -29,6 +29,8 @@ pub enum Pass {
     NoStore,
     /// The client asks for another protocol, which the rule allows.
     Upgrade,
+    /// The content of a QUERY is too long, or finds no room to be read before the decision.
+    Content,
 }
 
 /// The rules, in order. The first that matches a path counts.
@@ -69,20 +71,26 @@ impl Rules {
         Self { all, exact, prefixes: nested(prefixes), any_normalises }
     }
 
-    /// The first rule whose path matches decides; only GET and HEAD have pages.
+    /// The first rule whose path matches decides, and then the method.
     pub(crate) fn disposition(&self, question: &Question<'_>) -> Disposition<'_> {
         match self.find(question.path) {
             None => Disposition::Pass(Pass::Rule),
             Some(rule) if rule.is_off => Disposition::Pass(Pass::Off),
-            Some(_) if *question.method != Method::GET && *question.method != Method::HEAD => {
-                Disposition::Pass(Pass::Method)
-            }
+            Some(rule) if !rule.caches(question.method) => Disposition::Pass(Pass::Method),
             Some(rule) if rule.upgrade && question.lines.get(&UPGRADE).is_some() => {
                 Disposition::Pass(Pass::Upgrade)
+            }
+            Some(_) if *question.method == Method::QUERY && question.content.is_none() => {
+                Disposition::Pass(Pass::Content)
             }
             Some(rule) if rule.wishes(question.lines).no_store => Disposition::Pass(Pass::NoStore),
             Some(rule) => Disposition::Lookup(rule),
         }
+    }
+
+    /// Whether the content of a request, once it is read, selects its page.
+    pub(crate) fn reads_content(&self, question: &Question<'_>) -> bool {
+        matches!(self.disposition(question), Disposition::Pass(Pass::Content))
     }
 
     /// What the normal form of a request has in place of what was sent. What passes is not normalised.
@@ -147,6 +155,7 @@ impl Pass {
             Self::Off => "rule-off",
             Self::NoStore => "no-store",
             Self::Upgrade => "upgrade",
+            Self::Content => "content",
         }
     }
 }

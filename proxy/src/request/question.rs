@@ -12,8 +12,8 @@ use server::Peer;
 use server::RequestHead;
 use server::SentTarget;
 
-use super::Refusal;
 use super::receive::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
+use super::{Content, Refusal};
 
 /// A checked request: it has exactly one valid Host, and its target is a path.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Question<'a> {
     pub(crate) path: &'a str,
     /// The query, as sent, without the `?`; empty if there is none.
     pub(crate) query: &'a str,
+    /// The content, if it selects the page.
+    pub(crate) content: Option<&'a Content>,
     pub(crate) peer: Peer,
     pub(crate) lines: Lines<'a>,
 }
@@ -45,17 +47,8 @@ impl<'a> Question<'a> {
         // `RequestHead` has checked that there is exactly one Host.
         let authority = head.values(HOST.as_str()).next().unwrap_or_default();
         check_host(authority)?;
-        let target = head.target();
-        Ok(Self {
-            method: head.method(),
-            scheme: scheme(lines, peer),
-            authority,
-            target,
-            path,
-            query,
-            peer,
-            lines,
-        })
+        let (target, method, scheme) = (head.target(), head.method(), scheme(lines, peer));
+        Ok(Self { method, scheme, authority, target, path, query, content: None, peer, lines })
     }
 
     /// The question of a request that hyper read and [`super::receive::receive`] checked.
@@ -64,16 +57,8 @@ impl<'a> Question<'a> {
         let authority = lines.get(&HOST).unwrap_or_default();
         let target = target_of(&parts.uri, &parts.extensions);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        Self {
-            method: &parts.method,
-            scheme: scheme(lines, peer),
-            authority,
-            target,
-            path,
-            query,
-            peer,
-            lines,
-        }
+        let (method, scheme, content) = (&parts.method, scheme(lines, peer), parts.extensions.get());
+        Self { method, scheme, authority, target, path, query, content, peer, lines }
     }
 
     /// The question of a request that hyper read, as it was sent: for its record alone, since
@@ -86,13 +71,15 @@ impl<'a> Question<'a> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let scheme = if trusted.contains(peer.ip()) { scheme(lines, peer) } else { peer.scheme() };
         let authority = lines.get(&HOST).unwrap_or_default();
-        Self { method: request.method(), scheme, authority, target, path, query, peer, lines }
+        let method = request.method();
+        Self { method, scheme, authority, target, path, query, content: None, peer, lines }
     }
 
     /// In place of a request that could not be read, for its record alone.
     pub(crate) fn unread(method: &'a Method, headers: &'a HeaderMap, peer: Peer) -> Self {
         let (lines, none) = (Lines::Map(headers), "-");
-        Self { method, scheme: "", authority: b"", target: none, path: none, query: "", peer, lines }
+        let (scheme, authority, query, content) = ("", &b""[..], "", None);
+        Self { method, scheme, authority, target: none, path: none, query, content, peer, lines }
     }
 
     /// The question of a request in a log, as far as logs tell it.
@@ -100,7 +87,8 @@ impl<'a> Question<'a> {
         let lines = Lines::Map(headers);
         let authority = lines.get(&HOST).unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        Self { method, scheme: scheme(lines, peer), authority, target, path, query, peer, lines }
+        let scheme = scheme(lines, peer);
+        Self { method, scheme, authority, target, path, query, content: None, peer, lines }
     }
 
     /// The question of a GET with these headers.
@@ -109,7 +97,12 @@ impl<'a> Question<'a> {
         let (lines, peer) = (Lines::Map(headers), Peer::LOCAL);
         let authority = lines.get(&HOST).unwrap_or_default();
         let (method, scheme) = (&Method::GET, scheme(lines, peer));
-        Self { method, scheme, authority, target: path, path, query, peer, lines }
+        Self { method, scheme, authority, target: path, path, query, content: None, peer, lines }
+    }
+
+    /// The method whose page answers the question.
+    pub(crate) fn page_method(&self) -> &'static str {
+        if self.content.is_some() { "QUERY" } else { "GET" }
     }
 
     /// An owned copy of the request, for a fetch that outlives the question.

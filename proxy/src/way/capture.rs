@@ -21,6 +21,18 @@ pub(crate) struct Capture {
     place: OwnedSemaphorePermit,
 }
 
+/// Bytes with their place.
+struct Held {
+    bytes: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Room is counted in units of so many bytes, since a semaphore counts to less than the memory of a large machine.
 const UNIT: u64 = 4096;
 
@@ -62,6 +74,11 @@ impl Capture {
     /// The bytes so far.
     pub(crate) fn len(&self) -> u64 {
         self.body.len() as u64
+    }
+
+    /// The bytes so far, which keep their place until they are dropped.
+    pub(crate) fn held(self) -> Bytes {
+        Bytes::from_owner(Held { bytes: self.body, _place: self.place })
     }
 
     /// The body, and its place, which is free when it is dropped.

@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Request;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::{Method, Request};
 use serde::Serialize;
 use server::{Peer, SentTarget};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use crate::key::{Hashed, Key, PageId, VaryMarker};
 use crate::page::format::Base;
 use crate::policy::{self, CachePolicy, Disposition, Rule, SetCookie};
 use crate::request::receive::receive;
-use crate::request::{Lines, Question, target_of};
+use crate::request::{Content, Lines, Question, target_of};
 use crate::status::CacheStatus;
 use crate::store::{Store, StoreError, Values, Write};
 
@@ -115,6 +115,10 @@ impl<S: Store> Proxy<S> {
         let is_tls = self.speaks_tls && asked.url.starts_with("https://");
         let peer = Peer { address: (peer, 0).into(), is_tls };
         let mut request = self.request(&asked.url, &asked.headers)?;
+        if let Some(content) = &asked.query {
+            request.method = Method::QUERY;
+            request.extensions.insert(Content::new(Bytes::copy_from_slice(content.as_bytes())));
+        }
         let mut explanation = Explanation {
             request: format!("{} {}", request.method, target_of(&request.uri, &request.extensions)),
             host: request.headers.get(HOST).map(printed).unwrap_or_default(),

@@ -101,7 +101,9 @@ impl<S: Store> Proxy<S> {
         if let Role::Leader(leader) = self.flights.join(&key, wanted.began, self.known().is_some()) {
             // A HEAD was answered with the page of a GET, so the GET is refreshed.
             let mut request = request.clone();
-            request.method = Method::GET;
+            if request.method == Method::HEAD {
+                request.method = Method::GET;
+            }
             let flight = Flight::of(self, wanted, &request, peer, Some(leader));
             self.tasks.spawn(async { drop(flight.fly().await) });
         }

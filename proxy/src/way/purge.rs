@@ -259,7 +259,7 @@ impl<S: Store> Proxy<S> {
 
     /// What a request changes that is passed to the origin.
     pub(super) fn changes(&self, request: &request::Parts, peer: Peer) -> Option<Invalidation> {
-        const SAFE: [Method; 4] = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE];
+        const SAFE: [Method; 5] = [Method::GET, Method::HEAD, Method::QUERY, Method::OPTIONS, Method::TRACE];
         if self.log.is_none() || SAFE.contains(&request.method) {
             return None;
         }

@@ -67,6 +67,7 @@ impl<S: Store> Proxy<S> {
         if is_for_proxy(&mut request) {
             return Ok(Reply::unforwarded());
         }
+        let body = self.take_content(&mut request, body.into(), peer).await?;
         self.normalise(&mut request, peer);
         let decision = match decision {
             Some(decision) => decision,

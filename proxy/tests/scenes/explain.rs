@@ -165,7 +165,7 @@ impl Pair {
 
     /// The outcome that `explain` tells of a request, and the keys that it read.
     async fn explain(&self, target: &str, headers: &[String]) -> (String, Vec<String>) {
-        let asked = Explain { url: target.to_owned(), headers: headers.to_vec(), json: true };
+        let asked = Explain { url: target.to_owned(), headers: headers.to_vec(), query: None, json: true };
         let explanation = self.explaining.explain(&asked, [127, 0, 0, 1].into()).await.unwrap();
         let explanation = serde_json::to_value(explanation).unwrap();
         let reads = explanation["reads"].as_array().unwrap();

@@ -61,6 +61,7 @@ mod pass;
 mod program;
 mod purge;
 mod purge_checker;
+mod query;
 mod redis;
 mod refusals;
 mod reload;
