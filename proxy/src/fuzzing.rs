@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Parser as _;
-use hyper::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderName, HeaderValue, VARY};
+use hyper::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, COOKIE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, VARY,
+};
 use hyper::http::request::Parts;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 
 use server::Peer;
 
@@ -15,9 +18,10 @@ use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker, Placeme
 use crate::page::entry::Entry;
 use crate::page::format::{Format, http};
 use crate::page::stored::StoredPage;
-use crate::policy::{CacheControl, Part, Rule, VaryList, parse_any_day};
-use crate::request::Question;
+use crate::policy::{self, CacheControl, Part, Rule, VaryList, parse_any_day};
+use crate::request::{Lines, Names, Normaliser, Question};
 use crate::status::{CacheStatus, Hit, Source};
+use crate::store::replies_in;
 use crate::text::title_case;
 use crate::{Args, Config, Site};
 
@@ -58,8 +62,8 @@ pub fn cache_control(text: &[u8]) {
     answered_in_both_ways_alike(headers);
 }
 
-fn answered_in_both_ways_alike(headers: HeaderMap) {
-    let entry = Entry {
+fn entry_of(headers: HeaderMap) -> Entry {
+    Entry {
         status: StatusCode::OK,
         headers,
         reason: None,
@@ -70,9 +74,12 @@ fn answered_in_both_ways_alike(headers: HeaderMap) {
         cost: std::time::Duration::ZERO,
         proof: None,
         stamp: None,
-    };
+    }
+}
+
+fn answered_in_both_ways_alike(headers: HeaderMap) {
     let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_799_999_990);
-    let page = StoredPage::from(entry);
+    let page = StoredPage::from(entry_of(headers));
     let cache = CacheStatus::Hit(Hit::Fresh, Source::Near, page.ttl(now));
     let head = page.write_head(now, cache, &Part::Whole);
     let response = page.response(now, cache, &Part::Whole);
@@ -142,6 +149,67 @@ fn all_keys() -> Vec<Keys> {
     ]
 }
 
+/// A target and then headers. Their normal form is normal, names the same path and nothing that is ignored, and selects
+/// what another spelling of the same request selects.
+pub fn normalise(text: &[u8]) {
+    let Some(mut request) = request(text) else { return };
+    let normaliser = Normaliser {
+        ignore_query: Names::new(["utm_*", "gclid"]),
+        sort_query: true,
+        ignore_cookies: Names::new(["_ga*"]),
+        best_encoding: true,
+    };
+    let peer = Peer::LOCAL;
+    let path = Question::of_parts(&request, peer).path.to_owned();
+    if let Some(changes) = normaliser.changes(&Question::of_parts(&request, peer)) {
+        changes.apply(&mut request);
+    }
+    let normal = Question::of_parts(&request, peer);
+    assert_eq!(normaliser.changes(&normal), None);
+    assert_eq!(normal.path, path);
+    assert!(normal.query.split('&').all(|piece| !piece.starts_with("utm_") && piece != "gclid"));
+    let cookies = normal.lines.get_all(&COOKIE).flat_map(|line| line.split(|&byte| byte == b';'));
+    cookies.for_each(|cookie| assert!(!cookie.trim_ascii_start().starts_with(b"_ga")));
+    let codings: Vec<_> = normal.lines.get_all(&ACCEPT_ENCODING).collect();
+    assert!(
+        codings.len() < 2 && codings.iter().all(|coding| [&b"zstd"[..], b"br", b"gzip"].contains(coding))
+    );
+}
+
+/// Lines: `ETag` and `Last-Modified` of a page of ten bytes; then `Range`, `If-Range`, `If-Modified-Since` and any number
+/// of `If-None-Match`. What is asked for is a part of the page, the same with and without hyper.
+pub fn part(text: &[u8]) {
+    let mut lines = lines(text);
+    let page = [ETAG, LAST_MODIFIED].into_iter().zip(lines.by_ref()).collect();
+    let mut request: HeaderMap =
+        [RANGE, IF_RANGE, IF_MODIFIED_SINCE].into_iter().zip(lines.by_ref()).collect();
+    request.extend(lines.map(|line| (Some(IF_NONE_MATCH), line)));
+    let page = StoredPage::from(Entry { body: Bytes::from_static(b"0123456789"), ..entry_of(page) });
+    for method in [Method::GET, Method::HEAD] {
+        let part = page.part(&method, Lines::Map(&request));
+        match &part {
+            Part::Whole => {}
+            Part::NotModified => assert!(policy::is_conditional(&request)),
+            Part::Bytes(range) => {
+                assert!(method == Method::GET && range.start < range.end && range.end <= 10)
+            }
+            Part::Unsatisfiable => assert_eq!(method, Method::GET),
+        }
+        let bytes = page.clone().bytes(&part);
+        let response = page.response(std::time::UNIX_EPOCH, CacheStatus::Failed("none"), &part);
+        assert_eq!(bytes.as_ref(), &response.body()[..]);
+    }
+}
+
+/// Replies of Redis are read alike however their bytes arrive, and no value is longer than the limit.
+pub fn replies(bytes: &[u8]) {
+    const LIMIT: usize = 100;
+    let whole = replies_in(bytes, bytes.len().max(1), LIMIT);
+    for piece in [1, 7] {
+        assert_eq!(replies_in(bytes, piece, LIMIT), whole);
+    }
+}
+
 /// A file of settings is a configuration, or is refused with faults.
 pub fn config(text: &[u8]) {
     /// How the TOML parser handles large files is not tested here.
@@ -179,12 +247,15 @@ mod tests {
     #[test]
     fn the_fuzzing_corpus_violates_no_property() {
         type Target = fn(&[u8]);
-        let targets: [(&str, Target); 5] = [
+        let targets: [(&str, Target); 8] = [
             ("entry", entry),
             ("cache_control", cache_control),
             ("vary", vary),
             ("key", key),
             ("config", config),
+            ("normalise", normalise),
+            ("part", part),
+            ("replies", replies),
         ];
         for (name, target) in targets {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);

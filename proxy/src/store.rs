@@ -22,6 +22,8 @@ pub use feed::{Listener, NodeNumber};
 pub use log_copy::{LogCopy, PurgeLogSettings};
 pub(crate) use marks::Verdict;
 pub use memory::MemoryStore;
+#[cfg(any(test, fuzzing))]
+pub(crate) use redis::replies_in;
 pub use redis::{RedisKind, RedisOptions, RedisSettings, RedisStore};
 
 /// Everything that a proxy needs from a store. Each operation ends within the store's own deadline.

@@ -44,6 +44,8 @@ use operations::Operations;
 use oversized::Oversized;
 use pool::Commands;
 use refusals::Refusals;
+#[cfg(any(test, fuzzing))]
+pub(crate) use resp::replies_in;
 use resp::{RedisReply, Unread};
 use sentinels::Sentinels;
 pub use settings::{RedisKind, RedisOptions, RedisSettings};

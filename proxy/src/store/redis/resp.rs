@@ -151,6 +151,26 @@ fn malformed(fault: &str) -> Error {
     Error::new(ErrorKind::InvalidData, format!("no reply of a Redis: {fault}"))
 }
 
+/// The replies in these bytes, which arrive in pieces of this size; the last may be an error. For fuzzing.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn replies_in(bytes: &[u8], piece: usize, limit: usize) -> Vec<String> {
+    let mut input = tokio::io::BufReader::with_capacity(piece, bytes);
+    let mut replies = Vec::new();
+    loop {
+        let reply = std::pin::pin!(read_reply(&mut input, limit));
+        let polled = reply.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        let std::task::Poll::Ready(reply) = polled else { unreachable!("the bytes are all there") };
+        let is_last = !matches!(&reply, Ok(reply) if !matches!(reply, RedisReply::Unread(_)));
+        if let Ok(RedisReply::Values(values)) = &reply {
+            assert!(values.iter().flatten().all(|value| value.len() <= limit));
+        }
+        replies.push(format!("{reply:?}"));
+        if is_last {
+            return replies;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::BufReader;
