@@ -45,7 +45,7 @@ impl Log {
     }
 }
 
-async fn lines(path: &Path, count: usize) -> Vec<String> {
+pub(crate) async fn lines(path: &Path, count: usize) -> Vec<String> {
     let read = async {
         loop {
             let text = fs::read_to_string(path).unwrap_or_default();

@@ -62,6 +62,7 @@ mod program;
 mod purge;
 mod purge_checker;
 mod query;
+mod real_clients;
 mod redis;
 mod refusals;
 mod reload;
