@@ -218,7 +218,10 @@ impl<S: Store> Proxy<S> {
     pub(super) async fn answer_order(&self, mut request: request::Parts, peer: Peer) -> Result<Reply, Error> {
         let by = self.purger(&request, peer);
         receive(&mut request, peer, self.trusted.contains(peer.ip()), &self.site)?;
+        // A purge names a page as a GET does.
+        let method = std::mem::replace(&mut request.method, Method::GET);
         self.normalise(&mut request, peer);
+        request.method = method;
         let Some(by) = by else {
             let text = "403: [purge] allow or token_file says who may purge\n";
             return Ok(Reply::of_purge(StatusCode::FORBIDDEN, "purge-forbidden", text.to_owned()));

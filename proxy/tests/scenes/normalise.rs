@@ -100,6 +100,17 @@ async fn what_passes_reaches_the_origin_as_it_was_sent(on: Setup) {
     assert_eq!((seen.header("cookie"), seen.header("accept-encoding")), (Some("_ga=1"), Some("gzip, br")));
 }
 
+#[tokio::test]
+async fn a_purge_names_a_page_by_any_spelling_that_is_normalised_to_it() {
+    let origin = Origin::pages("").await;
+    let settings = format!("purge.allow = [\"127.0.0.1/32\"]\npurge.queries = false\n{NORMALISED}");
+    let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
+    scene.get("/p/?a=1&b=2").await;
+    let purge = "PURGE /p/?b=2&utm_source=x&a=1 HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
+    assert_eq!(scene.send(purge).await.status(), 200);
+    assert_eq!(scene.get("/p/?a=1&b=2").await.header("x-cache"), "MISS");
+}
+
 /// The stale page is served by the front, and the refresh in the background asks for the normal form.
 #[tokio::test]
 async fn a_refresh_asks_the_origin_for_the_normal_form() {
