@@ -22,12 +22,12 @@ pub(crate) struct Capture {
 }
 
 /// Bytes with their place.
-struct Held {
+struct PlacedBytes {
     bytes: Vec<u8>,
     _place: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for PlacedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -78,7 +78,7 @@ impl Capture {
 
     /// The bytes so far, which keep their place until they are dropped.
     pub(crate) fn held(self) -> Bytes {
-        Bytes::from_owner(Held { bytes: self.body, _place: self.place })
+        Bytes::from_owner(PlacedBytes { bytes: self.body, _place: self.place })
     }
 
     /// The body, and its place, which is free when it is dropped.
