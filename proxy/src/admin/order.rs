@@ -37,19 +37,20 @@ impl LogOrder {
     }
 }
 
-/// The request in a query like `url=/p/&header=Accept:%20text/html`.
+/// The request in a query like `url=/p/&header=Accept:%20text/html`. With `query=CONTENT` it is a QUERY.
 pub(super) fn explain(query: &str) -> Result<Explain, String> {
-    const USAGE: &str = "write /explain?url=URL&header=NAME:%20VALUE";
-    let (mut url, mut headers) = (None, Vec::new());
+    const USAGE: &str = "write /explain?url=URL&header=NAME:%20VALUE&query=CONTENT";
+    let (mut url, mut headers, mut content) = (None, Vec::new(), None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "url" if url.is_none() => url = Some(value.into_owned()),
             "header" => headers.push(value.into_owned()),
+            "query" if content.is_none() => content = Some(value.into_owned()),
             _ => return Err(format!("{name:?} is not known here, or is there twice: {USAGE}")),
         }
     }
     let url = url.filter(|url| !url.is_empty()).ok_or_else(|| format!("no url: {USAGE}"))?;
-    Ok(Explain { url, headers, json: true })
+    Ok(Explain { url, headers, query: content, json: true })
 }
 
 #[cfg(test)]
@@ -58,12 +59,13 @@ mod tests {
 
     #[test]
     fn a_request_to_explain_is_read_from_the_query() {
-        let asked = explain("url=/p/?a=b%26c&header=Accept:%20text/html&header=A:+b").unwrap();
+        let asked = explain("url=/p/?a=b%26c&header=Accept:%20text/html&header=A:+b&query=a+b").unwrap();
+        let headers = vec!["Accept: text/html".to_owned(), "A: b".to_owned()];
         assert_eq!(
-            (asked.url.as_str(), asked.headers),
-            ("/p/?a=b&c", vec!["Accept: text/html".to_owned(), "A: b".to_owned()])
+            (asked.url.as_str(), asked.headers, asked.query.as_deref()),
+            ("/p/?a=b&c", headers, Some("a b"))
         );
-        for bad in ["", "url=", "url=/a&url=/b", "header=A:%20b", "url=/a&x=1"] {
+        for bad in ["", "url=", "url=/a&url=/b", "url=/a&query=b&query=c", "header=A:%20b", "url=/a&x=1"] {
             assert!(explain(bad).unwrap_err().contains("/explain?url=URL"), "{bad}");
         }
     }
