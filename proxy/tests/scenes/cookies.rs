@@ -10,7 +10,7 @@ scenes! {
 }
 
 const COOKIE: &str =
-    "Set-Cookie: sid=1; Path=/\r\nX-Between: 1\r\nSet-Cookie: other=2\r\nCache-Control: max-age=60\r\n";
+    "Set-Cookie: sid=1; Path=/\r\nX-Between: 1\r\nSet-Cookie: other=2\r\nCache-Control: max-age=99999999\r\n";
 
 /// The rule for each scheme of keys and each policy.
 fn settings() -> [String; 3] {
