@@ -52,6 +52,18 @@ const MOST_HOSTS: usize = 1000;
 /// How often progress is logged.
 const PROGRESS: Duration = Duration::from_secs(5);
 
+/// Removes the half of a map whose values are the least by this measure.
+fn forget_half<K, V, O: Copy + Ord>(map: &mut HashMap<K, V>, measure: impl Fn(&V) -> O) {
+    let mut measures: Vec<O> = map.values().map(&measure).collect();
+    let mut surplus = measures.len() / 2;
+    let (_, &mut median, _) = measures.select_nth_unstable(surplus);
+    map.retain(|_, value| {
+        let goes = surplus > 0 && measure(value) <= median;
+        surplus -= usize::from(goes);
+        !goes
+    });
+}
+
 /// A log that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{name}: {source}")]
@@ -194,13 +206,12 @@ impl Pages {
             let value = HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static("unknown"));
             self.lines.insert(host.to_owned(), HeaderMap::from_iter([(HOST, value)]));
         }
-        let question = Question::logged(&Method::GET, &logged.target, &self.lines[host], PEER);
+        let question = Question::of(&Method::GET, &logged.target, &self.lines[host], PEER);
         let rule = rule.unwrap_or(&self.otherwise);
         match rules.changes(&question) {
             None => PageId::of(&question, rule, &self.keys, &self.site),
             Some(changes) => {
-                let mut normal = question.to_parts();
-                changes.apply(&mut normal);
+                let normal = changes.normal_form(&question);
                 PageId::of(&Question::of_parts(&normal, PEER), rule, &self.keys, &self.site)
             }
         }

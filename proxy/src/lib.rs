@@ -34,6 +34,7 @@ mod key;
 mod near;
 mod origin;
 mod page;
+mod pattern;
 pub mod pickle;
 mod policy;
 mod probe;

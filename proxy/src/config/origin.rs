@@ -6,6 +6,7 @@ use super::leaves::Leaf;
 use super::settings::{Setting, Settings, Table};
 use super::{address, parse};
 use crate::origin::{Ejection, Origin, OriginUrl, Origins, Probe, Share, bare_host};
+use crate::pattern::Pattern;
 use crate::request::is_host;
 use crate::tls::{TlsClient, TlsFiles};
 
@@ -86,9 +87,9 @@ fn hosts(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// Paths, or their beginnings and `*`.
-fn paths(text: &str) -> Result<Vec<String>, String> {
+fn paths(text: &str) -> Result<Vec<Pattern>, String> {
     let path = |path: &str| match path.starts_with('/') && !path.contains(['?', '#']) {
-        true => Ok(path.to_owned()),
+        true => Ok(Pattern::of(path)),
         false => Err(format!("{path:?} is not a path like /api/ or /api/*")),
     };
     parse::members(text)?.into_iter().map(path).collect()

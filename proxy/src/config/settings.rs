@@ -191,7 +191,7 @@ impl<'a> Settings<'a> {
     ) -> Option<T> {
         let given = self.given(name, flag, default);
         self.record(name, &given);
-        parse(&given.text).map_err(|fault| self.faults.push(format!("{}: {fault}", given.place))).ok()
+        self.parsed(&given, parse)
     }
 
     /// The same for a setting that is a list, also where its text has one member, or none.
@@ -205,6 +205,10 @@ impl<'a> Settings<'a> {
         let given = self.given(name, flag, default);
         let members = given.text.split(',').map(str::trim).filter(|member| !member.is_empty());
         self.record(name, &Setting { value: members.collect(), ..given.clone() });
+        self.parsed(&given, parse)
+    }
+
+    fn parsed<T>(&mut self, given: &Setting, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         parse(&given.text).map_err(|fault| self.faults.push(format!("{}: {fault}", given.place))).ok()
     }
 

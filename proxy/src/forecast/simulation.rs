@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::forget_half;
 use super::logged::Logged;
 
 /// The most pages that are remembered: they take about 80 MB.
@@ -114,16 +115,7 @@ impl Simulation {
             return;
         }
         self.is_crowded = true;
-        let mut visits: Vec<_> = self.pages.values().map(|page| page.last_visit).collect();
-        let middle = visits.len() / 2;
-        let (_, median, _) = visits.select_nth_unstable(middle);
-        let oldest = *median;
-        let mut surplus = middle;
-        self.pages.retain(|_, page| {
-            let goes = surplus > 0 && page.last_visit <= oldest;
-            surplus -= usize::from(goes);
-            !goes
-        });
+        forget_half(&mut self.pages, |page| page.last_visit);
     }
 }
 

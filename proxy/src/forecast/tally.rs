@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use super::forget_half;
 use super::logged::Logged;
 use super::simulation::{Played, Repeated, Simulated};
 
@@ -147,20 +148,11 @@ impl Groups {
         best
     }
 
+    /// Forgets the groups with the fewest requests, if there are too many.
     fn make_room(&mut self) {
-        if self.tallies.len() < self.most {
-            return;
+        if self.tallies.len() >= self.most {
+            forget_half(&mut self.tallies, |tally| tally.requests);
         }
-        let mut requests: Vec<_> = self.tallies.values().map(|tally| tally.requests).collect();
-        let middle = requests.len() / 2;
-        let (_, median, _) = requests.select_nth_unstable(middle);
-        let fewest = *median;
-        let mut surplus = middle;
-        self.tallies.retain(|_, tally| {
-            let goes = surplus > 0 && tally.requests <= fewest;
-            surplus -= usize::from(goes);
-            !goes
-        });
     }
 }
 

@@ -3,6 +3,7 @@
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 
+use crate::pattern::Pattern;
 use crate::request::target_of;
 
 /// The hosts and the paths of an origin; an empty list is all of them.
@@ -10,8 +11,7 @@ use crate::request::target_of;
 pub(crate) struct Share {
     /// Exact, or `*.` and a domain, in lower case.
     pub(crate) hosts: Vec<String>,
-    /// Exact, or with a trailing `*`.
-    pub(crate) paths: Vec<String>,
+    pub(crate) paths: Vec<Pattern>,
 }
 
 impl Share {
@@ -43,11 +43,7 @@ impl Share {
     }
 
     fn takes_path(&self, path: &str) -> bool {
-        let matches = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(start) => path.starts_with(start),
-            None => path == pattern,
-        };
-        self.paths.is_empty() || self.paths.iter().any(matches)
+        self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path.bytes()))
     }
 }
 
@@ -63,7 +59,8 @@ mod tests {
 
     #[test]
     fn a_request_is_for_an_origin_by_host_and_path() {
-        let list = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        let hosts_of = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        let paths_of = |texts: &[&str]| texts.iter().map(|text| Pattern::of(text)).collect();
         for (hosts, paths, host, target, expected) in [
             (&["a.example"][..], &[][..], "A.example:8000", "/x", true),
             (&["a.example"], &[], "b.example", "/x", false),
@@ -79,7 +76,7 @@ mod tests {
             (&["b", "a"], &["/x", "/api/*"], "a", "/api/", true),
             (&[], &[], "a", "/", false),
         ] {
-            let share = Share { hosts: list(hosts), paths: list(paths) };
+            let share = Share { hosts: hosts_of(hosts), paths: paths_of(paths) };
             let head = Request::get(target).header(HOST, host).body(()).unwrap().into_parts().0;
             assert_eq!(share.takes(&head), expected, "{hosts:?} {paths:?} {host}{target}");
         }

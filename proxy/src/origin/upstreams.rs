@@ -16,7 +16,8 @@ use tracing::{info, warn};
 use super::health::{Ejection, OriginHealth, Standing};
 use super::share::Share;
 use super::{
-    Fetched, Origin, OriginDeadlines, OriginError, OriginLimits, OriginTotals, RequestBody, Unanswered, Upstream,
+    Fetched, Origin, OriginDeadlines, OriginError, OriginLimits, OriginTotals, RequestBody, Unanswered,
+    Upstream,
 };
 
 /// The origins, and how failures among them are met.

@@ -8,6 +8,7 @@ use hyper::header::{HeaderName, SET_COOKIE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::http::{HttpRules, Wishes};
+use crate::pattern::Pattern;
 use crate::request::{Lines, Normaliser};
 
 /// Encoded in the path of a URL by browsers, besides what is not ASCII. What they encode further, others send raw.
@@ -16,7 +17,7 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
 /// One `[[cache_page]]` of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    pub(crate) path: PathPattern,
+    pub(crate) path: Pattern,
     /// Whether the pages of the path are left to the origin. Then nothing else of the rule counts.
     pub is_off: bool,
     /// How long a page is fresh; under HTTP, at most.
@@ -97,49 +98,11 @@ pub enum Coalesce {
     Fleet,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum PathPattern {
-    Exact(String),
-    Prefix(String),
-}
-
-impl PathPattern {
-    fn of(text: &str) -> Self {
-        match text.strip_suffix('*') {
-            Some(prefix) => Self::Prefix(prefix.to_owned()),
-            None => Self::Exact(text.to_owned()),
-        }
-    }
-
-    fn text(&self) -> &str {
-        match self {
-            Self::Exact(text) | Self::Prefix(text) => text,
-        }
-    }
-
-    /// The paths that clients send for it: as written, and percent-encoded as browsers do (WHATWG URL, path state).
-    pub(crate) fn spellings(&self) -> impl Iterator<Item = String> {
-        let encoded = utf8_percent_encode(self.text(), ENCODED).to_string();
-        let is_other = encoded != self.text();
-        [Some(self.text().to_owned()), is_other.then_some(encoded)].into_iter().flatten()
-    }
-
-    /// Whether it matches every path that the other one matches.
-    fn covers(&self, other: &Self) -> bool {
-        match self {
-            Self::Exact(_) => self == other,
-            Self::Prefix(prefix) => other.text().starts_with(prefix),
-        }
-    }
-}
-
-impl fmt::Display for PathPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(path) => f.write_str(path),
-            Self::Prefix(path) => write!(f, "{path}*"),
-        }
-    }
+/// The paths that clients send for a pattern: as written, and percent-encoded as browsers do (WHATWG URL, path state).
+pub(super) fn spellings(path: &Pattern) -> impl Iterator<Item = String> {
+    let encoded = utf8_percent_encode(path.text(), ENCODED).to_string();
+    let is_other = encoded != path.text();
+    [Some(path.text().to_owned()), is_other.then_some(encoded)].into_iter().flatten()
 }
 
 impl fmt::Display for Rule {
@@ -156,7 +119,7 @@ impl fmt::Display for Rule {
 impl Rule {
     /// A rule for one path or, with `*` at its end, for all paths that begin with it. Paths are compared byte for byte.
     pub fn new(path: &str, seconds: u64) -> Result<Self, &'static str> {
-        let path = PathPattern::of(path);
+        let path = Pattern::of(path);
         check(&path)?;
         Ok(Self::of(path, seconds))
     }
@@ -168,10 +131,10 @@ impl Rule {
 
     /// A rule for all paths.
     pub(crate) fn everything(seconds: u64) -> Self {
-        Self::of(PathPattern::Prefix("/".to_owned()), seconds)
+        Self::of(Pattern::Prefix("/".to_owned()), seconds)
     }
 
-    fn of(path: PathPattern, seconds: u64) -> Self {
+    fn of(path: Pattern, seconds: u64) -> Self {
         Self {
             path,
             is_off: false,
@@ -221,15 +184,15 @@ impl Rule {
 
     #[cfg(test)]
     pub(crate) fn matches(&self, path: &str) -> bool {
-        self.path.spellings().any(|text| match self.path {
-            PathPattern::Exact(_) => path == text,
-            PathPattern::Prefix(_) => path.starts_with(&text),
+        spellings(&self.path).any(|text| match self.path {
+            Pattern::Exact(_) => path == text,
+            Pattern::Prefix(_) => path.starts_with(&text),
         })
     }
 }
 
 /// Refuses a path that no client sends.
-fn check(pattern: &PathPattern) -> Result<(), &'static str> {
+fn check(pattern: &Pattern) -> Result<(), &'static str> {
     let path = pattern.text();
     if !path.starts_with('/') {
         return Err("a path must begin with /");
@@ -244,7 +207,7 @@ fn check(pattern: &PathPattern) -> Result<(), &'static str> {
         return Err("a path has no control characters");
     }
     // The last segment of a prefix goes on.
-    let open = usize::from(matches!(pattern, PathPattern::Prefix(_)));
+    let open = usize::from(matches!(pattern, Pattern::Prefix(_)));
     if path.rsplit('/').skip(open).any(|segment| segment == "." || segment == "..") {
         return Err("clients resolve . and .. before they ask: write the path that remains");
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use hyper::Method;
 use hyper::header::UPGRADE;
 
-use super::rule::{PathPattern, Rule};
+use super::rule::{Rule, spellings};
+use crate::pattern::Pattern;
 use crate::request::{Changes, Question};
 
 /// Whether the cache is asked.
@@ -59,10 +60,10 @@ impl Rules {
         let mut exact = HashMap::new();
         let mut prefixes = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
-            for text in rule.path.spellings() {
+            for text in spellings(&rule.path) {
                 match rule.path {
-                    PathPattern::Exact(_) => drop(exact.entry(text).or_insert(index)),
-                    PathPattern::Prefix(_) => prefixes.push((text, index)),
+                    Pattern::Exact(_) => drop(exact.entry(text).or_insert(index)),
+                    Pattern::Prefix(_) => prefixes.push((text, index)),
                 }
             }
         }

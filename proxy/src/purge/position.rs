@@ -22,9 +22,8 @@ impl FromStr for PurgeId {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (milliseconds, number) = text.split_once('-').ok_or(())?;
-        let parse = |text: &str| text.parse().map_err(|_| ());
-        Ok(Self { milliseconds: parse(milliseconds)?, number: parse(number)? })
+        let (milliseconds, number) = pair(text, |number| number.parse().ok())?;
+        Ok(Self { milliseconds, number })
     }
 }
 
@@ -48,10 +47,15 @@ impl FromStr for Epoch {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (replication, nonce) = text.split_once('-').ok_or(())?;
-        let parse = |text: &str| u32::from_str_radix(text, 16).map_err(|_| ());
-        Ok(Self { replication: parse(replication)?, nonce: parse(nonce)? })
+        let (replication, nonce) = pair(text, |number| u32::from_str_radix(number, 16).ok())?;
+        Ok(Self { replication, nonce })
     }
+}
+
+/// Two numbers with a `-` between them.
+fn pair<T>(text: &str, number: impl Fn(&str) -> Option<T>) -> Result<(T, T), ()> {
+    let numbers = text.split_once('-').and_then(|(first, second)| Some((number(first)?, number(second)?)));
+    numbers.ok_or(())
 }
 
 /// A place in the log: the last entry that was read, and the epoch at that time.

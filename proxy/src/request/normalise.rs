@@ -11,6 +11,7 @@ use server::SentTarget;
 
 use super::receive::retain;
 use super::{Coding, Question};
+use crate::pattern::Pattern;
 
 /// How a rule normalises requests. The default changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,12 +29,6 @@ pub(crate) struct Normaliser {
 /// Names of parameters or of cookies: each exact, or with `*` at its end a prefix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Names(Vec<Pattern>);
-
-#[derive(Clone, Debug, PartialEq)]
-enum Pattern {
-    Exact(String),
-    Prefix(String),
-}
 
 /// What the normal form of a request has in place of what was sent.
 #[derive(Debug, Default, PartialEq)]
@@ -104,6 +99,13 @@ impl Normaliser {
 }
 
 impl Changes {
+    /// The normal form of a request.
+    pub(crate) fn normal_form(self, sent: &Question<'_>) -> Parts {
+        let mut normal = sent.to_parts();
+        self.apply(&mut normal);
+        normal
+    }
+
     /// Gives a request its normal form.
     pub(crate) fn apply(self, request: &mut Parts) {
         if let Some(target) = self.target {
@@ -142,22 +144,6 @@ impl Names {
 
     fn contain(&self, name: &(impl Iterator<Item = u8> + Clone)) -> bool {
         self.0.iter().any(|pattern| pattern.matches(name.clone()))
-    }
-}
-
-impl Pattern {
-    fn of(text: &str) -> Self {
-        match text.strip_suffix('*') {
-            Some(prefix) => Self::Prefix(prefix.to_owned()),
-            None => Self::Exact(text.to_owned()),
-        }
-    }
-
-    fn matches(&self, name: impl Iterator<Item = u8>) -> bool {
-        match self {
-            Self::Exact(text) => name.eq(text.bytes()),
-            Self::Prefix(text) => name.take(text.len()).eq(text.bytes()),
-        }
     }
 }
 

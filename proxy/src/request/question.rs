@@ -43,61 +43,52 @@ impl<'a> Question<'a> {
         trusted: &TrustedProxies,
     ) -> Result<Self, Refusal> {
         let lines = Lines::Head { head, is_trusted: trusted.contains(peer.ip()) };
-        let (path, query) = head.target().split_once('?').unwrap_or((head.target(), ""));
         // `RequestHead` has checked that there is exactly one Host.
         let authority = head.values(HOST.as_str()).next().unwrap_or_default();
         check_host(authority)?;
-        let (target, method, scheme) = (head.target(), head.method(), scheme(lines, peer));
-        Ok(Self { method, scheme, authority, target, path, query, content: None, peer, lines })
+        let scheme = scheme(lines, peer);
+        Ok(Self { scheme, authority, ..Self::bare(head.method(), head.target(), lines, peer) })
     }
 
     /// The question of a request that hyper read and [`super::receive::receive`] checked.
     pub(crate) fn of_parts(parts: &'a Parts, peer: Peer) -> Self {
-        let lines = Lines::Map(&parts.headers);
-        let authority = lines.get(&HOST).unwrap_or_default();
         let target = target_of(&parts.uri, &parts.extensions);
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let (method, scheme, content) = (&parts.method, scheme(lines, peer), parts.extensions.get());
-        Self { method, scheme, authority, target, path, query, content, peer, lines }
+        Self { content: parts.extensions.get(), ..Self::of(&parts.method, target, &parts.headers, peer) }
+    }
+
+    /// The question of a request with these lines.
+    pub(crate) fn of(method: &'a Method, target: &'a str, headers: &'a HeaderMap, peer: Peer) -> Self {
+        let lines = Lines::Map(headers);
+        let authority = lines.get(&HOST).unwrap_or_default();
+        Self { scheme: scheme(lines, peer), authority, ..Self::bare(method, target, lines, peer) }
     }
 
     /// The question of a request that hyper read, as it was sent: for its record alone, since
     /// [`super::receive::receive`] has not checked it.
     pub(crate) fn as_sent<B>(request: &'a Request<B>, peer: Peer, trusted: &TrustedProxies) -> Self {
-        let (uri, lines) = (request.uri(), Lines::Map(request.headers()));
+        let uri = request.uri();
         let authority = || uri.authority().map_or("", |authority| authority.as_str());
         let of_uri = || uri.path_and_query().map_or_else(authority, |target| target.as_str());
         let target = request.extensions().get().map_or_else(of_uri, SentTarget::as_str);
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let scheme = if trusted.contains(peer.ip()) { scheme(lines, peer) } else { peer.scheme() };
-        let authority = lines.get(&HOST).unwrap_or_default();
-        let method = request.method();
-        Self { method, scheme, authority, target, path, query, content: None, peer, lines }
+        let sent = Self::of(request.method(), target, request.headers(), peer);
+        if trusted.contains(peer.ip()) { sent } else { Self { scheme: peer.scheme(), ..sent } }
     }
 
     /// In place of a request that could not be read, for its record alone.
     pub(crate) fn unread(method: &'a Method, headers: &'a HeaderMap, peer: Peer) -> Self {
-        let (lines, none) = (Lines::Map(headers), "-");
-        let (scheme, authority, query, content) = ("", &b""[..], "", None);
-        Self { method, scheme, authority, target: none, path: none, query, content, peer, lines }
+        Self::bare(method, "-", Lines::Map(headers), peer)
     }
 
-    /// The question of a request in a log, as far as logs tell it.
-    pub(crate) fn logged(method: &'a Method, target: &'a str, headers: &'a HeaderMap, peer: Peer) -> Self {
-        let lines = Lines::Map(headers);
-        let authority = lines.get(&HOST).unwrap_or_default();
+    /// Without scheme and authority.
+    fn bare(method: &'a Method, target: &'a str, lines: Lines<'a>, peer: Peer) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let scheme = scheme(lines, peer);
-        Self { method, scheme, authority, target, path, query, content: None, peer, lines }
+        Self { method, scheme: "", authority: b"", target, path, query, content: None, peer, lines }
     }
 
     /// The question of a GET with these headers.
     #[cfg(test)]
     pub(crate) fn get(path: &'a str, query: &'a str, headers: &'a HeaderMap) -> Self {
-        let (lines, peer) = (Lines::Map(headers), Peer::LOCAL);
-        let authority = lines.get(&HOST).unwrap_or_default();
-        let (method, scheme) = (&Method::GET, scheme(lines, peer));
-        Self { method, scheme, authority, target: path, path, query, content: None, peer, lines }
+        Self { query, ..Self::of(&Method::GET, path, headers, Peer::LOCAL) }
     }
 
     /// The method whose page answers the question.

@@ -24,11 +24,8 @@ impl<S> Proxy<S> {
     /// A request that `server` read, with its normal form.
     pub(super) fn plain<'a>(&self, head: &'a RequestHead<'a>, peer: Peer) -> Result<Plain<'a>, Refusal> {
         let sent = Question::of_head(head, peer, &self.trusted)?;
-        let normal = self.policy.rules().changes(&sent).map(|changes| {
-            let mut normal = sent.to_parts();
-            changes.apply(&mut normal);
-            Box::new(normal)
-        });
+        let changes = self.policy.rules().changes(&sent);
+        let normal = changes.map(|changes| Box::new(changes.normal_form(&sent)));
         Ok(Plain { sent, normal })
     }
 

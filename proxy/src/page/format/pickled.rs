@@ -89,15 +89,10 @@ impl Pickled {
         if status != StatusCode::NO_CONTENT {
             headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(page.body.len()));
         }
-        let note = match page.note.as_deref().map(|note| Note::read(note, &tags)) {
-            // Written by another version of the proxy.
-            Some(None) => return None,
-            Some(note) => note,
-            None => None,
-        };
-        let stamp = match &note {
-            Some(note) => note.stamp.clone(),
-            None => stamp_of_django(&headers, tags),
+        let (note, stamp) = match page.note.as_deref() {
+            // One that cannot be read was written by another version of the proxy.
+            Some(note) => Note::read(note, tags).map(|(note, stamp)| (Some(note), stamp))?,
+            None => (None, stamp_of_django(&headers, tags)),
         };
         let reason = page.reason.and_then(|reason| ReasonPhrase::try_from(bytes_of(&reason)?).ok());
         Some(Entry {
@@ -130,7 +125,6 @@ struct Note {
     expires: u64,
     proof: Bytes,
     born: Option<i64>,
-    stamp: Option<Stamp>,
 }
 
 impl Note {
@@ -146,7 +140,7 @@ impl Note {
         note
     }
 
-    fn read(note: &str, tags: &Tags) -> Option<Self> {
+    fn read(note: &str, tags: Tags) -> Option<(Self, Option<Stamp>)> {
         let mut words = note.splitn(3, ' ');
         let (expires, proof, mut rest) = (words.next()?.parse().ok()?, words.next()?, words.next());
         let mut born = None;
@@ -158,13 +152,11 @@ impl Note {
         let stamp = match rest.map(|rest| rest.split_once(' ')) {
             None => None,
             Some(None) => return None,
-            Some(Some((position, url))) => Some(Stamp {
-                since: Since::Position(position.parse().ok()?),
-                url: url.into(),
-                tags: tags.clone(),
-            }),
+            Some(Some((position, url))) => {
+                Some(Stamp { since: Since::Position(position.parse().ok()?), url: url.into(), tags })
+            }
         };
-        Some(Self { expires, proof: Bytes::copy_from_slice(proof.as_bytes()), born, stamp })
+        Some((Self { expires, proof: Bytes::copy_from_slice(proof.as_bytes()), born }, stamp))
     }
 }
 
