@@ -122,7 +122,7 @@ mod tests {
             view("/homes/map/", Some(5.0), true),
             view("/*", None, false),
         ];
-        assert_eq!(texts(&views), ["/homes/new/ off", "/homes/map/ 5", "/homes/my/* off", "/homes/* 60"]);
+        assert_eq!(texts(&views), ["/homes/map/ 5", "/homes/new/ off", "/homes/my/* off", "/homes/* 60"]);
     }
 
     #[test]
