@@ -79,9 +79,10 @@ impl Health {
         }
     }
 
-    /// Has all connections replaced: the Redis is another one now.
+    /// Has all connections replaced: the Redis is another one now. That one has not failed, so it is asked at once.
     pub(super) fn moved(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
+        self.breaker.succeeded();
     }
 
     /// The generation of connections that are opened now.
@@ -118,6 +119,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_move_the_new_redis_is_asked_at_once() {
+        let health = Health::new();
+        (0..10).for_each(|_| health.failed(&StoreError::Unreachable("gone".to_owned())));
+        assert!(!health.breaker.allows(Instant::now()));
+        health.moved();
+        assert!(health.breaker.allows(Instant::now()));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn connections_are_replaced_at_most_once_in_each_pause_and_pauses_grow_while_that_does_not_help() {
