@@ -11,6 +11,7 @@ mod health;
 mod keeper;
 mod locks;
 mod log;
+mod log_writer;
 mod node;
 mod nodes;
 mod operations;
@@ -23,6 +24,7 @@ mod settings;
 mod slots;
 mod tls;
 mod tracking;
+mod trials;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -37,12 +39,11 @@ use cluster::Cluster;
 use connection::Bounds;
 use dialer::{Dialer, Whereabouts};
 use keeper::Keeper;
-use log::LogWriter;
+use log_writer::LogWriter;
 use node::{KeyCommand, RedisNode, unanswered};
 use nodes::Nodes;
 use operations::Operations;
 use oversized::Oversized;
-use pool::Commands;
 use refusals::Refusals;
 #[cfg(any(test, fuzzing))]
 pub(crate) use resp::replies_in;
@@ -50,6 +51,7 @@ use resp::{RedisReply, Unread};
 use sentinels::Sentinels;
 pub use settings::{RedisKind, RedisOptions, RedisSettings};
 use tracking::{Beat, FeedSettings, Tracking};
+use trials::trials;
 
 use super::feed::Listeners;
 use super::{
@@ -93,14 +95,15 @@ impl RedisStore {
         let bounds = Bounds { silence: deadline, longest_value };
         let listeners = Arc::<Listeners>::default();
         let nodes = nodes(settings, bounds, &listeners);
+        let refusals = Arc::<Refusals>::default();
         let store = Self {
             nodes: nodes.clone(),
-            refusals: Arc::default(),
+            log_writer: Arc::new(LogWriter::new(nodes.clone(), refusals.clone(), deadline)),
+            refusals,
             operations: Arc::default(),
             oversized: Arc::default(),
             listeners,
             is_followed: Arc::default(),
-            log_writer: Arc::new(LogWriter::new(nodes.clone(), deadline)),
             background: Arc::default(),
         };
         match nodes {
@@ -189,7 +192,7 @@ impl Store for RedisStore {
     async fn refusals(&self, prefixes: &[Vec<u8>]) -> Vec<RefusedCommand> {
         for prefix in prefixes {
             let key = [prefix, &b"none"[..]].concat();
-            let commands = trials(&key);
+            let commands = trials(&key, self.log().is_ok());
             let outcomes = self.nodes.ask(&key, &commands).await;
             for (name, outcome) in commands.names().zip(outcomes) {
                 if let Ok(RedisReply::Error(text)) = outcome
@@ -201,21 +204,6 @@ impl Store for RedisStore {
         }
         self.refusals.all()
     }
-}
-
-/// Each command that a proxy needs, on a key that does not exist. None changes anything: no value may live for 0 seconds.
-fn trials(key: &[u8]) -> Commands {
-    let mut commands = Commands::default();
-    commands.push("GET", &[key]);
-    commands.push("MGET", &[key, key]);
-    commands.push("PTTL", &[key]);
-    commands.push("SETEX", &[key, b"0", b""]);
-    commands.push("EXPIRE", &[key, b"1"]);
-    commands.push("PEXPIRE", &[key, b"1"]);
-    commands.push("DEL", &[key]);
-    commands.push("SET", &[key, b"", b"XX", b"PX", b"1"]);
-    commands.push("EVAL", &[locks::RENEW.as_bytes(), b"1", key, b"", b"1"]);
-    commands
 }
 
 impl Values for RedisStore {

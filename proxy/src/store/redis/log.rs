@@ -9,27 +9,17 @@ use std::time::Duration;
 
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{ErrorKind, FromRedisValue as _, RedisError, Value, cmd};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::control::ControlConnection;
-use super::node::RedisNode;
-use super::nodes::Nodes;
 use super::refusals::Refusals;
-use crate::purge::{Epoch, LogEntry, LoggedPurge, Purge, PurgeId};
-use crate::store::{LogCopy, StoreError};
+use crate::purge::{Epoch, LogEntry, Purge, PurgeId};
+use crate::store::LogCopy;
 
 /// The most entries of one read.
-const BATCH: usize = 1_000;
+pub(super) const BATCH: usize = 1_000;
 
 /// How often the epoch is repeated, so that it outlives the trimming of the log and that positions are recent.
 const EPOCH_EVERY: Duration = Duration::from_secs(60);
-
-/// To connect, and to append.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
-
-/// How long Redis waits for its replicas.
-const REPLICAS_DEADLINE: Duration = Duration::from_millis(100);
 
 type Entries = Vec<(PurgeId, LogEntry)>;
 
@@ -49,13 +39,13 @@ impl LogReader {
         mut connection: MultiplexedConnection,
         refusals: &Refusals,
     ) -> Result<Option<Self>, RedisError> {
-        let replication = replication(&mut connection).await?;
+        let replication = replication(&mut connection, refusals).await?;
         let now = Instant::now();
         let mut reader = Self { copy: copy.clone(), connection, replication, epoch_repeated: now };
         match reader.read().await {
             Ok(()) => Ok(Some(reader)),
             Err(error) if is_refusal(&error) => {
-                refusals.note("XRANGE", &error.to_string());
+                refusals.note_error("XRANGE", &error);
                 copy.turn_off();
                 Ok(None)
             }
@@ -114,133 +104,12 @@ impl LogReader {
     }
 }
 
-/// Appends purges, on a connection of its own: a wait for replicas holds nothing else up.
-pub(super) struct LogWriter {
-    nodes: Nodes,
-    deadline: Duration,
-    connection: Mutex<Option<LogConnection>>,
-}
-
-/// A connection to the node that has the log, and the generation of the node's connections when it was opened.
-struct LogConnection {
-    control: ControlConnection,
-    node: Arc<RedisNode>,
-    generation: u32,
-}
-
-impl LogWriter {
-    pub(super) fn new(nodes: Nodes, deadline: Duration) -> Self {
-        Self { nodes, deadline, connection: Mutex::new(None) }
-    }
-
-    pub(super) async fn append(
-        &self,
-        copy: &LogCopy,
-        purge: Purge,
-        replicas: u32,
-    ) -> Result<PurgeId, StoreError> {
-        let record = LogEntry::Purge(purge, rand::random());
-        let replicated = if replicas > 0 { REPLICAS_DEADLINE } else { Duration::ZERO };
-        let id = self
-            .exchange(copy, replicated, async |mut connection| {
-                let id = add(&mut connection, copy, &record).await?;
-                if replicas > 0 {
-                    let mut wait = cmd("WAIT");
-                    wait.arg(replicas).arg(REPLICAS_DEADLINE.as_millis() as u64);
-                    let count: u32 = wait.query_async(&mut connection).await?;
-                    if count < replicas {
-                        let fault = format!("{count} of {replicas} replicas have the purge");
-                        return Err((ErrorKind::Client, "WAIT", fault).into());
-                    }
-                }
-                Ok(id)
-            })
-            .await?;
-        let deadline = Instant::now() + self.deadline;
-        copy.until(deadline, |copy| copy.has(id)).await;
-        Ok(id)
-    }
-
-    pub(super) async fn purges(
-        &self,
-        copy: &LogCopy,
-        after: PurgeId,
-    ) -> Result<Vec<LoggedPurge>, StoreError> {
-        let read = async |mut connection| {
-            let (mut purges, mut last) = (Vec::new(), after);
-            loop {
-                let entries = range(&mut connection, copy, last, BATCH).await?;
-                let is_end = entries.len() < BATCH;
-                last = entries.last().map_or(last, |(id, _)| *id);
-                for (id, record) in entries.into_iter().filter(|(id, _)| *id > after) {
-                    if let LogEntry::Purge(purge, _) = record {
-                        purges.push(LoggedPurge { id, purge });
-                    }
-                }
-                // Epochs are no purges: there may be none among many entries.
-                if is_end || !purges.is_empty() {
-                    return Ok(purges);
-                }
-            }
-        };
-        self.exchange(copy, Duration::ZERO, read).await
-    }
-
-    /// Talks to Redis within the deadline. A connection that fails is not used again.
-    async fn exchange<T>(
-        &self,
-        copy: &LogCopy,
-        more: Duration,
-        talk: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, RedisError>,
-    ) -> Result<T, StoreError> {
-        let within = |limit: Duration| Instant::now() + limit;
-        let mut held = timeout_at(within(CONNECT_DEADLINE), self.connection.lock())
-            .await
-            .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))?;
-        let is_current = |held: &LogConnection| held.node.health.generation() == held.generation;
-        let connection = match held.take().filter(is_current) {
-            Some(connection) => connection,
-            None => timeout_at(within(CONNECT_DEADLINE), self.open(copy))
-                .await
-                .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))??,
-        };
-        let limit = self.deadline + more;
-        let outcome = timeout_at(within(limit), talk(connection.control.connection())).await;
-        let outcome = outcome.map_err(|_| StoreError::Deadline(limit))?.map_err(|error| fault(&error))?;
-        *held = Some(connection);
-        Ok(outcome)
-    }
-
-    /// Opens a connection. Nothing is appended to the log of another Redis than that of the last epoch.
-    async fn open(&self, copy: &LogCopy) -> Result<LogConnection, StoreError> {
-        let node = self.nodes.owner(copy.settings.key.as_bytes()).await?;
-        let generation = node.health.generation();
-        let stream = node.dialer.dial().await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-        let opened = ControlConnection::open(stream, &node.dialer.login, |_| {}).await;
-        let control = opened.map_err(|lost| StoreError::Unreachable(lost.to_string()))?;
-        let mut connection = control.connection();
-        let replication = replication(&mut connection).await.map_err(|error| fault(&error))?;
-        if own(copy.epoch(), replication).is_none() {
-            let epoch = LogEntry::Epoch(new_epoch(replication));
-            add(&mut connection, copy, &epoch).await.map_err(|error| fault(&error))?;
-        }
-        Ok(LogConnection { control, node, generation })
-    }
-}
-
-fn fault(error: &RedisError) -> StoreError {
-    match error.kind() {
-        ErrorKind::Io => StoreError::Unreachable(error.to_string()),
-        _ => StoreError::Refused(error.to_string()),
-    }
-}
-
 /// An epoch, if it was begun on the Redis with this replication id.
-fn own(epoch: Option<Epoch>, replication: u32) -> Option<Epoch> {
+pub(super) fn own(epoch: Option<Epoch>, replication: u32) -> Option<Epoch> {
     epoch.filter(|epoch| epoch.replication == replication)
 }
 
-fn new_epoch(replication: u32) -> Epoch {
+pub(super) fn new_epoch(replication: u32) -> Epoch {
     Epoch { replication, nonce: rand::random() }
 }
 
@@ -249,14 +118,20 @@ fn is_continued(entries: &Entries, last: PurgeId) -> bool {
     last == PurgeId::default() || entries.first().is_some_and(|(id, _)| *id == last)
 }
 
-fn is_refusal(error: &RedisError) -> bool {
+pub(super) fn is_refusal(error: &RedisError) -> bool {
     error.code() == Some("NOPERM") || error.to_string().contains("unknown command")
 }
 
 /// The beginning of the replication id: another primary has another one. 0 if Redis does not say it.
-async fn replication(connection: &mut MultiplexedConnection) -> Result<u32, RedisError> {
+pub(super) async fn replication(
+    connection: &mut MultiplexedConnection,
+    refusals: &Refusals,
+) -> Result<u32, RedisError> {
     let info: String = match cmd("INFO").arg("replication").query_async(connection).await {
-        Err(error) if is_refusal(&error) => return Ok(0),
+        Err(error) if is_refusal(&error) => {
+            refusals.note_error("INFO", &error);
+            return Ok(0);
+        }
         info => info?,
     };
     let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")?.get(..8));
@@ -264,7 +139,7 @@ async fn replication(connection: &mut MultiplexedConnection) -> Result<u32, Redi
 }
 
 /// Appends an entry, and trims those that no page is older than.
-async fn add(
+pub(super) async fn add(
     connection: &mut MultiplexedConnection,
     copy: &LogCopy,
     record: &LogEntry,
@@ -282,7 +157,7 @@ async fn add(
 }
 
 /// The entries from this one on.
-async fn range(
+pub(super) async fn range(
     connection: &mut MultiplexedConnection,
     copy: &LogCopy,
     from: PurgeId,

@@ -93,7 +93,7 @@ impl LogWriter {
     fn noted<T>(&self, command: &'static str, outcome: Result<T, RedisError>) -> Result<T, RedisError> {
         outcome.inspect_err(|error| {
             if is_refusal(error) {
-                self.refusals.note(command, &error.to_string());
+                self.refusals.note_error(command, error);
             }
         })
     }

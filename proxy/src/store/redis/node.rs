@@ -101,8 +101,12 @@ impl RedisNode {
     /// Sends one command with those of other requests, right after a word to the node that it may have the key already.
     pub(super) async fn write_asking(&self, command: &KeyCommand<'_>) -> Result<RedisReply, StoreError> {
         let asking = KeyCommand::new("ASKING", &[]);
-        let outcomes = self.write(&[&asking, command]).await;
-        outcomes.into_iter().next_back().unwrap_or_else(|| Err(unanswered()))
+        match &mut self.write(&[&asking, command]).await[..] {
+            // Without the word, the node sends the command back to where it came from.
+            [Ok(refused @ RedisReply::Error(_)), _] => Ok(refused.clone()),
+            [_, outcome] => outcome.clone(),
+            _ => Err(unanswered()),
+        }
     }
 
     /// Sends commands on a connection of their own.

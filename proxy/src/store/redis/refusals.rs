@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bb8_redis::redis::RedisError;
 use tracing::warn;
 
 use super::resp::RedisReply;
@@ -39,6 +40,14 @@ impl Refusals {
         if replies.len() < KINDS && !replies.contains_key(&kind) {
             warn!(command, reply = text, "Redis refuses a command");
             replies.insert(kind, text.to_owned());
+        }
+    }
+
+    /// Notes an error of a connection of the library, in the words of Redis.
+    pub(super) fn note_error(&self, command: &'static str, error: &RedisError) {
+        match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => self.note(command, &format!("{code} {detail}")),
+            _ => self.note(command, &error.to_string()),
         }
     }
 

@@ -121,7 +121,7 @@ impl Tracking {
         }
         let is_tracking = match control.ask(&track).await {
             Err(Lost::Redis(error)) if error.code() == Some("NOPERM") && self.log().is_some() => {
-                self.feed.refusals.note("CLIENT TRACKING", &error.to_string());
+                self.feed.refusals.note_error("CLIENT TRACKING", &error);
                 false
             }
             tracking => tracking.map(|_| true)?,
