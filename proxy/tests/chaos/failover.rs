@@ -109,8 +109,8 @@ fn key(page: usize) -> String {
 }
 
 fn settings(origin: &Origin, store: &str) -> String {
-    // In a short run beside other tests, a node that has to wait for a core is not a silent one.
-    let deadline = if scenario_length() >= FIGURES { 50 } else { 1000 };
+    // In a debug build, or beside other tests, a node that has to wait for a core is not a silent one.
+    let deadline = if scenario_length() >= FIGURES && !cfg!(debug_assertions) { 50 } else { 1000 };
     format!(
         "deadlines.store = \"{deadline}ms\"\nlisten = \"127.0.0.1:0\"\nsite = \"localhost\"\norigin = \"http://{}\"\n\
          store = \"{store}\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 3600\n",

@@ -61,6 +61,7 @@ mod pass;
 mod program;
 mod purge;
 mod purge_checker;
+mod purge_cluster;
 mod query;
 mod real_clients;
 mod redis;

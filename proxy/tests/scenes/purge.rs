@@ -380,7 +380,7 @@ const LOG: &str = ":1:views.decorators.cache.cache_page.purges";
 
 #[tokio::test]
 async fn what_is_stored_says_how_it_is_purged_and_a_hit_is_one_get() {
-    let redis = Backend::start().unwrap();
+    let redis = Redis::start().unwrap();
     let origin = Origin::pages("Surrogate-Key: a b\r\nCache-Tag: c d\r\n").await;
     let settings = format!("{RULES}{PURGE}");
     let scene = Scene::over(Setup::Plain, &redis.url(), &origin, &settings).await;

@@ -42,7 +42,7 @@ impl Stored {
         let redis = Backend::start().unwrap();
         let scene = Scene::over(on, &redis.url(), origin, settings).await;
         assert_eq!(scene.get("/p/").await.header("x-cache"), "MISS");
-        let key = redis.cli(&["-n", "1", "KEYS", "*.cache_page.*"]).unwrap().trim().to_owned();
+        let key = redis.cli(&["KEYS", "*.cache_page.*"]).unwrap().trim().to_owned();
         Self { scene, redis, key, on }
     }
 
