@@ -127,6 +127,7 @@ async fn run<S: Store>(args: Args, config: Config, store: S, log: LogFilter) -> 
     let mut admin = start_admin(&config, admin, &service, &workers, log).await;
     tokio::spawn(reload_at(hangups, service.clone()));
     tokio::spawn(service.handler().clone().follow_databases());
+    tokio::spawn(service.handler().clone().refresh_purged());
     tokio::spawn(proxy::keep_watchdog(workers.clone()));
     proxy::ready();
     let stop = async {

@@ -4,6 +4,8 @@
 mod hottest;
 mod slowest;
 
+use std::time::Duration;
+
 use server::PerWorker;
 use tokio::time::Instant;
 
@@ -15,6 +17,9 @@ use slowest::SlowAnswers;
 
 /// A URL is kept up to so many bytes.
 const URL: usize = 512;
+
+/// The pages that operators see.
+const SHOWN: usize = 20;
 
 /// The traffic of all workers.
 #[derive(Debug)]
@@ -36,12 +41,43 @@ impl Traffic {
 
     /// The pages that are hit most, the hottest first.
     pub(crate) fn hottest(&self, now: Instant) -> Vec<HotPage> {
-        HotPages::merged(self.hottest.all(), now)
+        let mut hottest = HotPages::merged(self.hottest.all(), now);
+        hottest.truncate(SHOWN);
+        hottest
     }
 
     /// The slowest answers of the last minutes.
     pub(crate) fn slowest(&self) -> &SlowAnswers {
         &self.slowest
+    }
+}
+
+/// The pages that clients have asked for of late and that were hits, as far as a sample of each worker has them.
+#[derive(Debug)]
+pub(crate) struct RecentPages(PerWorker<HotPages>);
+
+impl RecentPages {
+    /// None yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(PerWorker::new(|_| HotPages::new(now)))
+    }
+
+    /// Whether the hit of this moment is to be counted.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.0.own().is_due(now)
+    }
+
+    /// Counts a hit of a page.
+    pub(crate) fn count(&self, url: String, now: Instant) {
+        self.0.own().count(url, PageFreshness::default(), now);
+    }
+
+    /// The URLs of the last time, the hottest first. Those that are too long to be kept are not there.
+    pub(crate) fn urls(&self, last: Duration, now: Instant) -> Vec<String> {
+        let is_recent =
+            |page: &HotPage| now.saturating_duration_since(page.seen) < last && page.url.len() < URL;
+        let pages = HotPages::merged(self.0.all(), now).into_iter();
+        pages.filter(is_recent).map(|page| page.url).collect()
     }
 }
 

@@ -15,6 +15,7 @@ mod in_force;
 mod lookup;
 mod normal;
 mod purge;
+mod refresh;
 mod renewal;
 mod reply;
 mod report;
@@ -55,7 +56,7 @@ use crate::request::site::Site;
 use crate::share::flights::Flights;
 use crate::share::waiters::Waiters;
 use crate::store::{Listener, LogCopy, PurgeLogSettings, Store};
-use crate::traffic::Traffic;
+use crate::traffic::{RecentPages, Traffic};
 use crate::variants::Variants;
 use crate::weight::Shares;
 
@@ -118,6 +119,8 @@ pub struct Proxy<S> {
     log_patience: Duration,
     purging: PurgeSettings,
     purges: Arc<PurgeCounts>,
+    /// The pages that are fetched anew when they are purged, if a rule wants that.
+    recent: Option<Arc<RecentPages>>,
     /// The databases to follow.
     followed: Followed,
     fills: Arc<FillCounts>,
@@ -154,6 +157,7 @@ impl<S: Store> Proxy<S> {
             log_patience: config.deadlines.store,
             purging: config.purge.clone(),
             purges: Arc::default(),
+            recent: refresh::recent(config),
             followed: Followed::elsewhere(&config.follows),
             waiters,
             store,
@@ -187,6 +191,7 @@ impl<S: Store> Proxy<S> {
             log: self.log.clone().or_else(|| follow_log(&self.store, config, true)),
             purging: config.purge.clone(),
             followed: self.followed.with(&config.follows),
+            recent: refresh::recent(config).map(|new| self.recent.clone().unwrap_or(new)),
             makes_request_ids: config.makes_request_ids,
             upstreams: if has_same_origins { self.upstreams.clone() } else { upstreams(config) },
             variants: self.variants.with_limit(config.limits.variants),

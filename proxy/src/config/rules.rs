@@ -124,6 +124,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
     let normaliser = normaliser(&mut settings);
     let upgrade = settings.take("upgrade", None, "false", parse::truth);
     let invalidate = settings.take("invalidate", None, "false", parse::truth);
+    let refresh_on_purge = settings.take("refresh_on_purge", None, "false", parse::truth);
     let policy = policy(&mut settings);
     if policy == Some(CachePolicy::Django) {
         for name in HTTP_SETTINGS {
@@ -142,6 +143,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
         early_refresh: early_refresh?,
         normaliser: normaliser?,
         invalidate: invalidate?,
+        refresh_on_purge: refresh_on_purge?,
         policy: policy?,
         upgrade: upgrade?,
         ..path?

@@ -42,6 +42,8 @@ pub struct Rule {
     pub stale_if_error: Duration,
     /// Whether an unsafe method that succeeds purges the page (RFC 9111 §4.4).
     pub invalidate: bool,
+    /// Whether purged pages that clients ask for are fetched anew at once.
+    pub refresh_on_purge: bool,
     /// How early pages are fetched again before their end: 1 suits most sites, more is earlier, 0 is never.
     pub early_refresh: f64,
     /// Whether clients may change to another protocol, such as WebSocket, with the origin.
@@ -149,6 +151,7 @@ impl Rule {
             grace: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             invalidate: false,
+            refresh_on_purge: false,
             early_refresh: 0.0,
             upgrade: false,
         }

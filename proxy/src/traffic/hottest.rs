@@ -14,9 +14,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The pages of a worker's sample.
 const PAGES: usize = 128;
 
-/// The pages that operators see.
-const SHOWN: usize = 20;
-
 /// The time in which the weight of a hit halves.
 const HALF_LIFE: Duration = Duration::from_secs(30);
 
@@ -27,6 +24,8 @@ pub(crate) struct HotPage {
     /// Of all hits of late, from 0 to 1.
     pub(crate) share: f64,
     pub(crate) freshness: PageFreshness,
+    /// When it was last hit, as far as the sample knows.
+    pub(crate) seen: Instant,
 }
 
 /// What a hit says of its page, as far as it is known.
@@ -86,7 +85,7 @@ impl HotPages {
         self.sample.lock().unwrap_or_else(PoisonError::into_inner).count(url, freshness, now);
     }
 
-    /// The hottest pages of several samples, the hottest first.
+    /// The pages of several samples, the hottest first.
     pub(super) fn merged(samples: &[Self], now: Instant) -> Vec<HotPage> {
         let (mut all, mut pages) = (0.0, HashMap::<String, PageHits>::new());
         for sample in samples {
@@ -100,7 +99,6 @@ impl HotPages {
         let mut hottest: Vec<_> =
             pages.into_iter().map(|(url, counted)| counted.page(url, all, now)).collect();
         hottest.sort_by(|one, other| other.share.total_cmp(&one.share).then_with(|| one.url.cmp(&other.url)));
-        hottest.truncate(SHOWN);
         hottest
     }
 }
@@ -161,7 +159,7 @@ impl PageHits {
             ttl: self.freshness.ttl.map(|ttl| ttl.saturating_sub_unsigned(since)),
         };
         let share = if all > 0.0 { (self.hits - self.inherited) / all } else { 0.0 };
-        HotPage { url, share, freshness }
+        HotPage { url, share, freshness, seen: self.seen }
     }
 }
 
@@ -199,7 +197,7 @@ mod tests {
             pages.count(format!("/{other}"), PageFreshness::default(), now);
         }
         let merged = HotPages::merged(&[pages], now);
-        assert_eq!((merged.len(), merged[0].url.as_str(), merged[0].share), (SHOWN, "/hot", 0.5));
+        assert_eq!((merged.len(), merged[0].url.as_str(), merged[0].share), (PAGES, "/hot", 0.5));
         // The others were hit once each, whatever hits their places had before.
         assert!(merged[1].share <= 1.0 / (20 * PAGES) as f64, "{}", merged[1].share);
     }

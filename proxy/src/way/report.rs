@@ -110,18 +110,26 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Counts a hit among those of the hottest pages, if one is due.
+    /// Counts a hit among those of the hottest pages, and of the recent ones, if one is due.
     pub(super) fn sample<'a>(
         &self,
         serving: &Serving,
         began: Instant,
         question: impl FnOnce() -> Question<'a>,
     ) {
-        let Some(hits) = self.traffic.as_ref().map(|traffic| traffic.own()) else { return };
-        if hits.is_due(began) {
+        let hits = self.traffic.as_ref().map(|traffic| traffic.own()).filter(|hits| hits.is_due(began));
+        let recent = self.recent.as_ref().filter(|recent| recent.is_due(began));
+        if hits.is_none() && recent.is_none() {
+            return;
+        }
+        let question = question();
+        if let Some(recent) = recent {
+            recent.count(url_of(&question, true), began);
+        }
+        if let Some(hits) = hits {
             let Serving { page, time_of_page, .. } = serving;
             let freshness = PageFreshness { age: page.age(*time_of_page), ttl: page.ttl(*time_of_page) };
-            hits.count(self.url(&question()), freshness, began);
+            hits.count(self.url(&question), freshness, began);
         }
     }
 

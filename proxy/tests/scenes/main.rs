@@ -65,6 +65,7 @@ mod purge_cluster;
 mod query;
 mod real_clients;
 mod redis;
+mod refresh;
 mod refusals;
 mod reload;
 mod request_id;
