@@ -75,6 +75,7 @@ mod several;
 mod stores;
 mod streaming;
 mod support;
+mod systemd;
 mod tls;
 mod tunnel;
 mod unsendable;
