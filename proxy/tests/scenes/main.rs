@@ -71,6 +71,7 @@ mod reload;
 mod request_id;
 mod secrets;
 mod semantics;
+mod sentinels;
 mod several;
 mod stores;
 mod streaming;
