@@ -13,9 +13,8 @@ use crate::policy::date::seconds;
 use crate::policy::{Decline, Received, Rule, SetCookie, Terms, VaryList, has_authorization};
 use crate::request::Lines;
 
-/// The "heuristically cacheable" statuses (RFC 9110 §15.1), without 206, and without 501: what a server cannot do now it may
-/// do in a moment, so an error of the origin is stored only if the origin says for how long.
-const HEURISTIC: [u16; 10] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414];
+/// The "heuristically cacheable" statuses (RFC 9110 §15.1), without 206.
+const HEURISTIC: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
 
 /// A field for the next client of a chain, which is not stored (§3.1).
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
@@ -205,8 +204,9 @@ mod tests {
             (404, &[], Ok((7, 7))),
             (302, &[], Err(Decline::Status)),
             (302, &[("cache-control", "public")], Ok((7, 7))),
-            (501, &[], Err(Decline::Status)),
-            (501, &[("cache-control", "public")], Err(Decline::NoFreshness)),
+            (501, &[], Ok((7, 7))),
+            (503, &[], Err(Decline::Status)),
+            (503, &[("cache-control", "public")], Err(Decline::NoFreshness)),
         ];
         for (status, lines, expected) in rows {
             let terms = decide(&rule(), &[], *status, lines);
