@@ -217,3 +217,32 @@ impl fmt::Debug for LogCopy {
         f.debug_struct("LogCopy").field("position", &self.position()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::purge::{Since, Tags};
+
+    #[test]
+    fn no_page_of_this_process_is_valid_while_a_lost_log_is_read_anew() {
+        let settings = PurgeLogSettings {
+            key: Key::new(b"log".to_vec()),
+            horizon: Duration::from_secs(60),
+            writes: true,
+        };
+        let copy = LogCopy::new(settings);
+        let id = |number| PurgeId { milliseconds: 1, number };
+        let epoch = |nonce| LogEntry::Epoch(Epoch { replication: 1, nonce });
+        copy.add(&[(id(1), epoch(1))]);
+        let stamp = Stamp {
+            since: Since::Position(copy.position().unwrap()),
+            url: "//a/".into(),
+            tags: Tags::default(),
+        };
+        assert_eq!(copy.judge(Some(&stamp), Vec::new), Verdict::Valid);
+        copy.start_anew();
+        assert_eq!(copy.judge(Some(&stamp), Vec::new), Verdict::Ahead);
+        copy.add(&[(id(2), epoch(2))]);
+        assert_eq!(copy.judge(Some(&stamp), Vec::new), Verdict::Purged);
+    }
+}

@@ -248,8 +248,9 @@ impl Plan {
     }
 }
 
-/// Whether a page was purged while it was on its way. It would only be in the way of a newer one.
+/// Whether a page was purged while it was on its way, as far as this cannot be ruled out. It would only be in the way of a
+/// newer one.
 pub(super) fn is_purged(log: &LogCopy, entry: &Entry) -> bool {
-    let verdict = log.judge(entry.stamp.as_deref(), || groups(&entry.headers));
-    matches!(verdict, Verdict::Purged | Verdict::Stale(_))
+    // Its stamp is of this process. The copy is behind the stamp while a log that was lost is read anew.
+    log.judge(entry.stamp.as_deref(), || groups(&entry.headers)) != Verdict::Valid
 }
