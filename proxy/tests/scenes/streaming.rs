@@ -44,7 +44,7 @@ async fn an_event_stream_under_a_rule_is_forwarded_at_once(on: Setup) {
     }
     drop(client);
     // When the client has disconnected, the proxy closes the connection to the origin, so a later write fails.
-    let event = b"8\r\ndata: x\n\r\n".repeat(1000);
+    let event = format!("3e8\r\ndata: {}\n\n\r\n", "x".repeat(992)).into_bytes().repeat(10);
     let left = async { while origins.send(event.clone()).await.is_ok() {} };
     tokio::time::timeout(crate::support::PATIENCE, left).await.expect("the proxy hangs up");
 }
