@@ -27,7 +27,7 @@ use std::time::Duration;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::{request, response};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use server::{Peer, PerWorker, in_time};
 use tokio::time::Instant;
 
@@ -216,7 +216,7 @@ impl Upstream {
         let began = Instant::now();
         let place = self.gate.enter().await?;
         let until = self.deadlines.total.map(|total| Instant::now() + total);
-        head.version = hyper::Version::HTTP_11;
+        head.version = Version::HTTP_11;
         let content = || head.extensions.get().map(|content: &Content| content.bytes().clone().into());
         let body = body.or_else(content);
         if body.is_none() {
@@ -299,6 +299,8 @@ impl Upstream {
         held: (Link, Admitted),
     ) -> Fetched {
         let (mut head, body) = response.into_parts();
+        // An intermediary sends its own version (RFC 9110 §2.5): one of the origin would end the client's connection.
+        head.version = Version::HTTP_11;
         let chunked = head.headers.contains_key(TRANSFER_ENCODING);
         let length = match body.size_hint().exact() {
             Some(length) if !chunked => Length::Known(length),

@@ -11,6 +11,7 @@ scenes! {
     of_two_framings_only_chunks_are_forwarded
     an_absolute_target_gets_the_same_page
     oversized_heads_are_refused
+    an_origin_of_http_1_0_is_answered_for_in_http_1_1
 }
 
 async fn a_foreign_host_never_changes_the_pages_of_the_site(on: Setup) {
@@ -75,6 +76,20 @@ async fn hop_by_hop_headers_are_not_forwarded(on: Setup) {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_eq!(seen.header("accept"), Some("a/b"));
+}
+
+/// The version is the proxy's own, so the client's connection goes on.
+async fn an_origin_of_http_1_0_is_answered_for_in_http_1_1(on: Setup) {
+    let origin =
+        Origin::new(|_, _| Script::Close(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi".to_vec())).await;
+    let scene = Scene::new(on, &origin).await;
+    let mut client = scene.connect().await;
+    for target in ["/p/", "/p/", "/pass"] {
+        client.write(format!("GET {target} HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").as_bytes()).await;
+        let reply = client.reply(true).await;
+        assert_eq!((reply.line.as_str(), reply.text()), ("HTTP/1.1 200 OK", "hi"), "{target}");
+    }
+    assert_eq!(origin.count(), 2);
 }
 
 /// Inputs 1 to 9 and 14 to 17 of docs/hostile.md: an ambiguous request is refused and does not reach the origin.
