@@ -41,6 +41,16 @@ impl VisitedPage {
     pub(crate) fn cache_status(&self) -> &str {
         self.headers.get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
+
+    /// Whether the cache has answered with a stored page.
+    pub(crate) fn is_hit(&self) -> bool {
+        self.cache_status().contains("; hit")
+    }
+
+    /// Whether the cache has stored the answer.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.cache_status().contains("; stored")
+    }
 }
 
 impl Visitor {

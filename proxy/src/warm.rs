@@ -142,9 +142,9 @@ async fn got(visitor: &Visitor, text: &str) -> Result<VisitedPage, String> {
 /// What the proxy says that it has done.
 fn of_answer(page: &VisitedPage) -> Warming {
     let status = page.cache_status();
-    if status.contains("; hit") {
+    if page.is_hit() {
         Warming::Hit
-    } else if status.contains("; stored") {
+    } else if page.is_stored() {
         Warming::Stored
     } else if page.status.is_success() && !status.is_empty() {
         Warming::Passed(status.to_owned())

@@ -75,11 +75,10 @@ async fn trial(config: &Config) -> std::io::Result<Visitor> {
 
 /// Why a page was not stored.
 fn refusal(page: &VisitedPage) -> Option<String> {
-    let status = page.cache_status();
-    if status.contains("; stored") {
+    if page.is_stored() {
         return None;
     }
-    let detail = status.split("detail=").nth(1).unwrap_or("no reason");
+    let detail = page.cache_status().split("detail=").nth(1).unwrap_or("no reason");
     Some(format!("{}, {detail}", page.status.as_u16()))
 }
 
