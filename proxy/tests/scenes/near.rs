@@ -215,7 +215,7 @@ pub(crate) fn stored(key: &str, text: &str) -> String {
 /// Pages with versions, changed in Redis in all ways while they are read through three proxies.
 struct Laboratory {
     client: Client,
-    pages: Vec<Page>,
+    pages: Vec<VersionedPage>,
     /// Held by who changes a page, and wholly by who restarts Redis.
     redis: RwLock<Redis>,
     reads: AtomicUsize,
@@ -224,16 +224,16 @@ struct Laboratory {
 
 /// One page, and from when on its versions may not be served any more.
 #[derive(Default)]
-struct Page {
-    version: AtomicU64,
+pub(crate) struct VersionedPage {
+    pub(crate) version: AtomicU64,
     /// Each: who asks from then on must not get a version below this one.
     floors: std::sync::Mutex<Vec<(Instant, u64)>>,
     /// Each: who asks from then on must not get this very version, whose time in Redis is over.
     ends: std::sync::Mutex<Vec<(Instant, u64)>>,
 }
 
-impl Page {
-    fn raise(&self, from: Instant, floor: u64) {
+impl VersionedPage {
+    pub(crate) fn raise(&self, from: Instant, floor: u64) {
         self.floors.lock().unwrap().push((from, floor));
     }
 
@@ -249,14 +249,27 @@ impl Page {
         let floors = self.floors.lock().unwrap();
         floors.iter().filter(|(from, _)| *from <= asked).map(|(_, floor)| *floor).max().unwrap_or(0)
     }
+
+    /// Asks for the page, and compares its version with what may be served.
+    pub(crate) async fn read(&self, scene: &Scene, number: usize) -> Reply {
+        let asked = Instant::now();
+        let floor = self.floor(asked);
+        let reply = scene.get(&format!("/p/{number}")).await;
+        if let Ok(version) = reply.text().parse::<u64>() {
+            assert!(version >= floor, "{version} of page {number}, where {floor} is the least: {reply:?}");
+            assert!(!self.has_ended(version, asked), "{version} of page {number} is over: {reply:?}");
+        }
+        reply
+    }
+}
+
+/// The key of a page by its number.
+pub(crate) fn numbered_key(page: usize) -> String {
+    KEY.replace("/p/", &format!("/p/{page}"))
 }
 
 impl Laboratory {
     const PAGES: usize = 8;
-
-    fn key(page: usize) -> String {
-        KEY.replace("/p/", &format!("/p/{page}"))
-    }
 
     /// Changes a page, until Redis has acknowledged it.
     async fn change(&self, number: usize, connection: &mut MultiplexedConnection) {
@@ -269,7 +282,7 @@ impl Laboratory {
             6..8 => "PSETEX",
             _ => "DEL",
         });
-        let key = Self::key(number);
+        let key = numbered_key(number);
         command.arg(&key);
         let milliseconds = rand::rng().random_range(5..100);
         let floor = version + 1;
@@ -301,16 +314,9 @@ impl Laboratory {
     }
 
     async fn read(&self, scene: &Scene, number: usize) {
-        let page = &self.pages[number];
-        let asked = Instant::now();
-        let floor = page.floor(asked);
-        let reply = scene.get(&format!("/p/{number}")).await;
+        let reply = self.pages[number].read(scene, number).await;
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.near.fetch_add(usize::from(is_near(&reply)), Ordering::Relaxed);
-        if let Ok(version) = reply.text().parse::<u64>() {
-            assert!(version >= floor, "{version} of page {number}, where {floor} is the least: {reply:?}");
-            assert!(!page.has_ended(version, asked), "{version} of page {number} is over: {reply:?}");
-        }
     }
 
     /// Cuts connections, and now and then restarts Redis.
@@ -344,7 +350,7 @@ async fn coherence() {
     }
     let laboratory = Arc::new(Laboratory {
         client: Client::open(redis.url()).unwrap(),
-        pages: (0..Laboratory::PAGES).map(|_| Page::default()).collect(),
+        pages: (0..Laboratory::PAGES).map(|_| VersionedPage::default()).collect(),
         redis: RwLock::new(redis),
         reads: AtomicUsize::new(0),
         near: AtomicUsize::new(0),

@@ -1,7 +1,7 @@
 //! The near cache over a cluster: it is never behind, while primaries and replicas change places and slots move.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bb8_redis::redis::aio::MultiplexedConnection;
@@ -11,7 +11,7 @@ use stack::{Brand, Cluster};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::near::{BOUND, KEY, is_near, stored};
+use crate::near::{BOUND, VersionedPage, is_near, numbered_key, stored};
 use crate::support::{Origin, RULES, Scene, Script, Setup, page};
 
 const PAGES: usize = 8;
@@ -19,29 +19,11 @@ const PAGES: usize = 8;
 /// Pages with versions, which are changed in a cluster while it changes itself.
 struct Laboratory {
     cluster: Cluster,
-    pages: Vec<Page>,
+    pages: Vec<VersionedPage>,
     reads: AtomicUsize,
     near: AtomicUsize,
     changes: AtomicUsize,
     is_over: AtomicBool,
-}
-
-/// Each floor: whoever asks from then on must not get a version below it.
-#[derive(Default)]
-struct Page {
-    version: AtomicU64,
-    floors: Mutex<Vec<(Instant, u64)>>,
-}
-
-impl Page {
-    fn floor(&self, asked: Instant) -> u64 {
-        let floors = self.floors.lock().unwrap();
-        floors.iter().filter(|(from, _)| *from <= asked).map(|(_, floor)| *floor).max().unwrap_or(0)
-    }
-}
-
-fn key(page: usize) -> String {
-    KEY.replace("/p/", &format!("/p/{page}"))
 }
 
 /// A client of one node, which goes where a redirect sends it.
@@ -95,23 +77,23 @@ impl Laboratory {
         let page = &self.pages[number];
         while !self.is_over.load(Ordering::Relaxed) {
             let version = page.version.fetch_add(1, Ordering::SeqCst) + 1;
-            writer.put(&self.cluster, &key(number), &stored(&key(number), &version.to_string())).await;
-            page.floors.lock().unwrap().push((Instant::now() + BOUND, version));
+            writer
+                .put(
+                    &self.cluster,
+                    &numbered_key(number),
+                    &stored(&numbered_key(number), &version.to_string()),
+                )
+                .await;
+            page.raise(Instant::now() + BOUND, version);
             let pause = rand::rng().random_range(0..100);
             sleep(Duration::from_millis(pause)).await;
         }
     }
 
     async fn read(&self, scene: &Scene, number: usize) {
-        let page = &self.pages[number];
-        let asked = Instant::now();
-        let floor = page.floor(asked);
-        let reply = scene.get(&format!("/p/{number}")).await;
+        let reply = self.pages[number].read(scene, number).await;
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.near.fetch_add(usize::from(is_near(&reply)), Ordering::Relaxed);
-        if let Ok(version) = reply.text().parse::<u64>() {
-            assert!(version >= floor, "{version} of page {number}, where {floor} is the least: {reply:?}");
-        }
     }
 
     /// Lets a replica take its primary's place, and moves slots from one primary to another, in turn.
@@ -119,13 +101,14 @@ impl Laboratory {
         let cluster = &self.cluster;
         while !self.is_over.load(Ordering::Relaxed) {
             for number in 0..PAGES {
-                let Some(owner) = cluster.owner(&key(number)) else { continue };
+                let Some(owner) = cluster.owner(&numbered_key(number)) else { continue };
                 let Some(replica) = cluster.replica_of(owner) else { continue };
                 // A replica that is not in step yet refuses.
                 let _ = cluster.nodes[replica].cli(&["CLUSTER", "FAILOVER"]);
                 let _ = cluster.wait_until_complete();
-                let other =
-                    (0..PAGES).filter_map(|other| cluster.owner(&key(other))).find(|&other| other != replica);
+                let other = (0..PAGES)
+                    .filter_map(|other| cluster.owner(&numbered_key(other)))
+                    .find(|&other| other != replica);
                 if let Some(other) = other {
                     let _ = cluster.move_slots(replica, other, 100);
                 }
@@ -151,7 +134,7 @@ async fn coherence_on_a_cluster_whose_nodes_change_places() {
     }
     let laboratory = Arc::new(Laboratory {
         cluster,
-        pages: (0..PAGES).map(|_| Page::default()).collect(),
+        pages: (0..PAGES).map(|_| VersionedPage::default()).collect(),
         reads: AtomicUsize::new(0),
         near: AtomicUsize::new(0),
         changes: AtomicUsize::new(0),
