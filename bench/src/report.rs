@@ -1,4 +1,4 @@
-//! `report`: shows a run, as one HTML file without further files, or as the parts that the README shows.
+//! `report`: shows a run, as one HTML file without further files, or as the parts that docs/laboratory.md shows.
 
 mod article;
 mod chart;
@@ -65,7 +65,7 @@ pub(crate) fn text(run: &Run) -> String {
     text + &words.map(|words| format!("\n{words}")).collect::<String>()
 }
 
-/// The README's table and chart.
+/// The table and chart of docs/laboratory.md.
 fn markdown(run: &Run, chart: &str) -> String {
     let day = run.began.split('T').next().unwrap_or_default();
     let mut text = format!("Measured on {day} by `{}`: {}.\n\n", run.command, run.machine);

@@ -79,9 +79,9 @@ fn failures_are_reported_by_kind_and_set_the_exit_status_with_fail_on_error() {
 }
 
 #[test]
-fn the_readme_shows_the_committed_run() {
-    let readme = std::fs::read_to_string(project("README.md")).unwrap();
-    let (_, rest) = readme.split_once("<!-- measured:begin -->\n").expect("a block of what was measured");
+fn the_docs_show_the_committed_run() {
+    let docs = std::fs::read_to_string(project("docs/laboratory.md")).unwrap();
+    let (_, rest) = docs.split_once("<!-- measured:begin -->\n").expect("a block of what was measured");
     let (shown, _) = rest.split_once("<!-- measured:end -->").expect("its end");
     let run = project("docs/measurements/experiment.json");
     let report = |flag: &str| {

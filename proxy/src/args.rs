@@ -19,7 +19,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
     after_help = "Flags win over the environment, the environment over the file, the file over the defaults.\n\
                   PROXY_CACHE holds any number of rules, with blanks or commas between them.\n\
                   The file has further settings: deadlines, limits, the near cache, more for each rule, and the Django\n\
-                  that shares the cache. README.md lists them all, under \"In front of your own site\".\n\
+                  that shares the cache. docs/settings.md lists them all.\n\
                   RUST_LOG sets what is logged; RUST_LOG=debug logs a line for each request.\n\n\
                   Example:\n  \
                   proxy --origin http://127.0.0.1:8001 --cache /api/properties/cached/=60 --cache '/blog/*=300'\n  \
@@ -30,7 +30,7 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Settings in TOML; README.md lists them all
+    /// Settings in TOML; docs/settings.md lists them all
     #[arg(long, global = true, value_name = "FILE", env = "PROXY_CONFIG", hide_env_values = true)]
     pub config: Option<String>,
 

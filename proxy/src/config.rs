@@ -419,9 +419,9 @@ mod tests {
     }
 
     #[test]
-    fn the_file_in_the_readme_has_the_documented_defaults() {
-        let readme = include_str!("../../README.md");
-        let file = readme.split_once("```toml\nlisten").unwrap().1.split_once("```").unwrap().0;
+    fn the_file_in_the_docs_has_the_defaults() {
+        let docs = include_str!("../../docs/settings.md");
+        let file = docs.split_once("```toml\nlisten").unwrap().1.split_once("```").unwrap().0;
         let file = &format!("listen{file}");
         let config = parse(&[], file).unwrap();
         let default = parse(&[], "").unwrap();

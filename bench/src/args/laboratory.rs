@@ -96,7 +96,7 @@ pub(crate) struct ExperimentArgs {
     pub(crate) fail_on_error: bool,
 }
 
-/// Make a report of a run: one HTML file, or the parts that the README shows
+/// Make a report of a run: one HTML file, or the parts that docs/laboratory.md shows
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ReportArgs {
     /// A run, as written by `experiment` or `mixed --json`
@@ -107,8 +107,8 @@ pub(crate) struct ReportArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Print the README's table in Markdown instead, with CHART as the path of its chart
-    #[arg(long, value_name = "CHART", num_args = 0..=1, default_missing_value = "docs/measurements/users.svg")]
+    /// Print the table of docs/laboratory.md in Markdown instead, with CHART as the path of its chart
+    #[arg(long, value_name = "CHART", num_args = 0..=1, default_missing_value = "measurements/users.svg")]
     pub(crate) markdown: Option<String>,
 
     /// Print the main chart as SVG instead

@@ -263,7 +263,7 @@ impl<'a> Settings<'a> {
 
     /// Reports each setting that was not taken as a fault, and gives those that were.
     pub(super) fn finish(self) -> Vec<Leaf> {
-        self.refuse_rest("no such setting; README.md lists them")
+        self.refuse_rest("no such setting; docs/settings.md lists them")
     }
 
     /// Reports each setting that was not taken as a fault, for this reason, and gives those that were.

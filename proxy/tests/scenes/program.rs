@@ -180,7 +180,7 @@ fn help_lists_flags_with_their_variables_and_defaults() {
         "--access-log",
         "PROXY_ACCESS_LOG",
         "PROXY_CACHE holds any number of rules, with blanks or commas between them",
-        "README.md lists them all",
+        "docs/settings.md lists them all",
     ] {
         assert!(help.contains(words), "{words} is not in\n{help}");
     }
