@@ -81,8 +81,7 @@ fn failures_are_reported_by_kind_and_set_the_exit_status_with_fail_on_error() {
 #[test]
 fn the_docs_show_the_committed_run() {
     let docs = std::fs::read_to_string(project("docs/laboratory.md")).unwrap();
-    let (_, rest) = docs.split_once("<!-- measured:begin -->\n").expect("a block of what was measured");
-    let (shown, _) = rest.split_once("<!-- measured:end -->").expect("its end");
+    let shown = measured(&docs);
     let run = project("docs/measurements/experiment.json");
     let report = |flag: &str| {
         let output = output(bench(&["report"]).arg(&run).arg(flag));
@@ -93,8 +92,18 @@ fn the_docs_show_the_committed_run() {
         report("--markdown"),
         "regenerate it: bench report docs/measurements/experiment.json --markdown"
     );
+    let readme = std::fs::read_to_string(project("README.md")).unwrap();
+    let mut facts = measured(&readme).lines().filter(|line| line.starts_with("* ")).peekable();
+    assert!(facts.peek().is_some());
+    assert!(facts.all(|fact| shown.lines().any(|line| line == fact)), "README.md: take the facts from docs/laboratory.md");
     let chart = std::fs::read_to_string(project("docs/measurements/users.svg")).unwrap();
     assert!(chart == report("--svg"), "regenerate it: bench report docs/measurements/experiment.json --svg");
+}
+
+/// What a page shows of the committed run.
+fn measured(page: &str) -> &str {
+    let (_, rest) = page.split_once("<!-- measured:begin -->\n").expect("a block of what was measured");
+    rest.split_once("<!-- measured:end -->").expect("its end").0
 }
 
 #[test]
