@@ -25,7 +25,7 @@ pub(crate) enum Load {
     /// Pages of a site by Zipf's law, with the heads of many browsers.
     ///
     /// Pages that vary do so on Accept and Cookie. The visitors then have three Accepts and four Cookies between them,
-    /// which makes twelve variants of a page; agents and referers still differ. If every visitor had its own cookie, such
+    /// which makes twelve variants of a page; their User-Agent and Referer still differ. If every visitor had its own cookie, such
     /// a page would have no hits to measure.
     Site { pages: usize, varies: bool },
     /// One page and one short head, repeated.

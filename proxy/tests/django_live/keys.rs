@@ -223,7 +223,7 @@ async fn keys_are_those_of_a_running_django() {
                 wrong.join("\n")
             );
             assert!(stored > REQUESTS / 2, "{stored}");
-            crate::venv::say(&format!(
+            crate::python::say(&format!(
                 "{}: {stored} of {REQUESTS} random requests had Django's keys",
                 django.version
             ));

@@ -17,6 +17,7 @@ mod init;
 mod keys;
 mod odd;
 mod pages;
+mod python;
 mod random;
 mod site;
 #[path = "../scenes/support.rs"]

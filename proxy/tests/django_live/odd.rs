@@ -126,6 +126,6 @@ async fn django_serves_every_page_that_the_proxy_stores() {
         }
         verdict(&django.version, PAGES * CACHES.len(), &wrong);
         assert!(stored > PAGES * CACHES.len() / 4, "{stored}");
-        crate::venv::say(&format!("{}: Django served {stored} odd pages of the proxy", django.version));
+        crate::python::say(&format!("{}: Django served {stored} odd pages of the proxy", django.version));
     }
 }
