@@ -10,7 +10,7 @@ mod step;
 mod walk;
 
 use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 use self::step::Steps;
 use crate::args::DemoArgs;
@@ -43,6 +43,9 @@ async fn play(args: &DemoArgs) -> Result<(), LabError> {
         return steps.verdict();
     }
     println!("{}", laboratory.invitation());
+    if let Some(page) = laboratory.admin_page().filter(|_| args.explore) {
+        open(&page);
+    }
     tokio::select! {
         dead = laboratory.death() => Err(dead),
         () = stop.recv() => {
@@ -50,6 +53,16 @@ async fn play(args: &DemoArgs) -> Result<(), LabError> {
             let _ = writeln!(io::stdout(), "\nStopping.");
             Ok(())
         }
+    }
+}
+
+/// Opens a page in the browser of this desktop, if there is one.
+fn open(page: &str) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let mut opener = Command::new(program);
+    match opener.arg(page).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+        Ok(_) => println!("Opening {page}"),
+        Err(error) => println!("Open {page} yourself: {program} cannot be started ({error})"),
     }
 }
 

@@ -141,6 +141,11 @@ impl Laboratory {
         }
     }
 
+    /// The proxy's own page, if it has one.
+    pub(crate) fn admin_page(&self) -> Option<String> {
+        self.admin.map(|port| format!("http://localhost:{port}/"))
+    }
+
     /// Commands that the user can try now.
     pub(crate) fn invitation(&self) -> String {
         let cached = self.url("/api/properties/cached/");
@@ -160,9 +165,7 @@ impl Laboratory {
                 self.url("/api/properties/live/naive/")
             ),
         ];
-        lines.extend(
-            self.admin.map(|port| format!("  http://localhost:{port}/ in a browser: the proxy's own page")),
-        );
+        lines.extend(self.admin_page().map(|page| format!("  {page} in a browser: the proxy's own page")));
         lines.extend(self.pages.hint());
         lines.push(self.database.hint());
         lines.push(format!("Logs: {}, {}", self.proxy.log, self.origin.log));

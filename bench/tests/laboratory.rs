@@ -95,7 +95,10 @@ fn the_docs_show_the_committed_run() {
     let readme = std::fs::read_to_string(project("README.md")).unwrap();
     let mut facts = measured(&readme).lines().filter(|line| line.starts_with("* ")).peekable();
     assert!(facts.peek().is_some());
-    assert!(facts.all(|fact| shown.lines().any(|line| line == fact)), "README.md: take the facts from docs/laboratory.md");
+    assert!(
+        facts.all(|fact| shown.lines().any(|line| line == fact)),
+        "README.md: take the facts from docs/laboratory.md"
+    );
     let chart = std::fs::read_to_string(project("docs/measurements/users.svg")).unwrap();
     assert!(chart == report("--svg"), "regenerate it: bench report docs/measurements/experiment.json --svg");
 }

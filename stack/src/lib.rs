@@ -24,7 +24,7 @@ pub use sentinel::Watched;
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// A program was not found and could not be installed.
-    #[error("{what} is not installed, and {why}. Install it with:\n  {command}")]
+    #[error("{what} is not installed, and {why}. Install it with: {command}")]
     Missing {
         /// What is missing, in messages.
         what: &'static str,

@@ -28,12 +28,17 @@ const DEFAULT_RUN: &str = "target/experiment.json";
                   Examples:\n  \
                   cargo demo\n  \
                   cargo demo -- --check\n  \
+                  cargo demo -- --explore\n  \
                   DATABASE_URL=postgres://me@localhost/housing cargo demo"
 )]
 pub(crate) struct DemoArgs {
     /// Exit after the walk: with status 0 if every step matches the article, else 1 and the names of the others
     #[arg(long)]
     pub(crate) check: bool,
+
+    /// After the walk, open the proxy's own page in the browser
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) explore: bool,
 
     /// How many properties to fill the database with
     #[arg(long, value_name = "COUNT", default_value = "5000", value_parser = between(MIN_PROPERTIES, MAX_PROPERTIES))]

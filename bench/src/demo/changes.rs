@@ -21,14 +21,17 @@ impl Walk<'_> {
         let old = price()?;
         database.psql(&format!("BEGIN;\n{change};\nROLLBACK"))?;
         let visit = load::one(&self.target(&CACHED)?).await;
-        self.steps.push(asked("a price, rolled back", &visit, "HIT", &old));
+        let why = "The change was rolled back, so PostgreSQL tells nobody, and the stored page stays.";
+        self.steps.push(asked("a price, rolled back", &visit, "HIT", &old).because(why));
 
         database.psql(&change)?;
         let new = price()?;
         let visit = self.after_the_commit().await?;
-        self.steps.push(asked("a price that changes", &visit, "MISS", &new));
+        let why = "The commit notified the proxy, which purged the page and asked the origin for a new one.";
+        self.steps.push(asked("a price that changes", &visit, "MISS", &new).because(why));
         let visit = load::one(&self.target(&CACHED)?).await;
-        self.steps.push(asked("the same page, again", &visit, "HIT", &new));
+        let why = "The new page is stored, until its time is over or the next change.";
+        self.steps.push(asked("the same page, again", &visit, "HIT", &new).because(why));
         Ok(())
     }
 

@@ -10,6 +10,8 @@ use crate::spread::{Milliseconds, Spread};
 #[derive(Debug)]
 pub(super) struct Step {
     name: &'static str,
+    /// A sentence that says why.
+    why: &'static str,
     seen: Vec<String>,
     unlike: Vec<String>,
     times: Option<Spread>,
@@ -18,12 +20,17 @@ pub(super) struct Step {
 
 impl Step {
     pub(super) fn new(name: &'static str) -> Self {
-        Self { name, seen: Vec::new(), unlike: Vec::new(), times: None, factor: None }
+        Self { name, why: "", seen: Vec::new(), unlike: Vec::new(), times: None, factor: None }
     }
 
     /// A step of requests, with their times.
     pub(super) fn timed(name: &'static str, samples: &[Sample]) -> Self {
         Self { times: Spread::of(samples), ..Self::new(name) }
+    }
+
+    /// Adds a sentence that says why this is seen.
+    pub(super) fn because(self, why: &'static str) -> Self {
+        Self { why, ..self }
     }
 
     /// Adds how many times as fast this step was as one with this median.
@@ -112,7 +119,8 @@ impl Display for Steps {
         let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
             rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
         });
-        for row in &rows {
+        let sentences = std::iter::once("").chain(self.0.iter().map(|step| step.why));
+        for (row, why) in rows.iter().zip(sentences) {
             let mut line = String::new();
             for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
                 let cell =
@@ -121,6 +129,9 @@ impl Display for Steps {
                 line.push_str("  ");
             }
             writeln!(f, "{}", line.trim_end())?;
+            if !why.is_empty() {
+                writeln!(f, "      {why}")?;
+            }
         }
         let mut unlike = self.0.iter().flat_map(|step| &step.unlike);
         unlike.try_for_each(|text| writeln!(f, "NO  {text}"))
@@ -133,13 +144,16 @@ mod tests {
 
     #[test]
     fn a_step_as_the_article_says_is_ok() {
-        let steps =
-            Steps(vec![Step::new("cached page, again").expect("HIT", "HIT").note("0 queries".to_owned())]);
+        let steps = Step::new("cached page, again")
+            .expect("HIT", "HIT")
+            .note("0 queries".to_owned())
+            .because("It is stored.");
+        let steps = Steps(vec![steps]);
         assert!(steps.verdict().is_ok());
         assert_eq!(
             steps.to_string(),
             "    step                seen            min  median  p95  max  faster\n\
-             ok  cached page, again  HIT, 0 queries\n"
+             ok  cached page, again  HIT, 0 queries\n      It is stored.\n"
         );
     }
 

@@ -29,6 +29,41 @@ const MISS: Expected = Expected { cache: Some("MISS"), queries: 62, commands: "G
 
 const HIT: Expected = Expected { cache: Some("HIT"), queries: 0, commands: "GET" };
 
+/// The single requests, each with a sentence that says why it is answered so.
+const SINGLES: [(&str, &Page, &Expected, &str); 6] = [
+    (
+        "naive page",
+        &NAIVE,
+        &LIVE_NAIVE,
+        "The COUNT, the list, and three more queries for each of its 20 properties.",
+    ),
+    (
+        "optimized page",
+        &OPTIMIZED,
+        &LIVE_OPTIMIZED,
+        "The COUNT, and one query that joins the three other tables.",
+    ),
+    (
+        "cached page, first time",
+        &CACHED,
+        &MISS,
+        "Nothing is stored yet: the proxy asks the origin, and stores the page for 60 s.",
+    ),
+    (
+        "cached page, again",
+        &CACHED,
+        &HIT,
+        "The page comes from the store. Neither the origin nor PostgreSQL is asked.",
+    ),
+    (
+        "its ?page=2, first time",
+        &CACHED_SECOND,
+        &MISS,
+        "Another query is another page, and has a key of its own.",
+    ),
+    ("its ?page=2, again", &CACHED_SECOND, &HIT, "This page comes from the store now, too."),
+];
+
 /// Walks from the naive page to 50 hits at once, past a price that changes.
 pub(super) async fn walk(laboratory: &Laboratory) -> Result<Steps, LabError> {
     let mut walk = Walk::begin(laboratory).await?;
@@ -67,18 +102,10 @@ impl<'a> Walk<'a> {
     }
 
     async fn one_after_the_other(&mut self) -> Result<(), LabError> {
-        const SINGLES: [(&str, &Page, &Expected); 6] = [
-            ("naive page", &NAIVE, &LIVE_NAIVE),
-            ("optimized page", &OPTIMIZED, &LIVE_OPTIMIZED),
-            ("cached page, first time", &CACHED, &MISS),
-            ("cached page, again", &CACHED, &HIT),
-            ("its ?page=2, first time", &CACHED_SECOND, &MISS),
-            ("its ?page=2, again", &CACHED_SECOND, &HIT),
-        ];
-        for (name, page, expected) in SINGLES {
+        for (name, page, expected, why) in SINGLES {
             let step = self.request(name, page, expected).await?;
             let naive = self.steps.first().unwrap_or(&step).median();
-            self.steps.push(step.compared_with(naive));
+            self.steps.push(step.compared_with(naive).because(why));
         }
         Ok(())
     }
@@ -111,7 +138,11 @@ impl<'a> Walk<'a> {
     /// The keys that the requests have left in Redis.
     fn keys(&mut self) -> Result<(), LabError> {
         let Some(redis) = &mut self.redis else { return Ok(()) };
-        for (name, page) in [("its key in Redis", CACHED), ("the key of ?page=2", CACHED_SECOND)] {
+        const KEYS: [(&str, Page, &str); 2] = [
+            ("its key in Redis", CACHED, "The value is the HTTP response itself. Redis drops it after 60 s."),
+            ("the key of ?page=2", CACHED_SECOND, "The key ends with the md5 of page=2."),
+        ];
+        for (name, page, why) in KEYS {
             let Some(key) = page.key else { continue };
             let ttl = redis.ttl(key)?;
             let step = Step::new(name).expect(redis.first_line(key)?, "HTTP/1.1 200 OK").expect_that(
@@ -119,7 +150,7 @@ impl<'a> Walk<'a> {
                 format!("TTL {ttl} s"),
                 "TTL 1 to 60 s",
             );
-            self.steps.push(step);
+            self.steps.push(step.because(why));
         }
         Ok(())
     }
@@ -131,9 +162,13 @@ impl<'a> Walk<'a> {
         let slow = naive.median();
         let faster = slow.zip(warm.median()).is_some_and(|(slow, warm)| warm < slow);
         let steps = [
-            naive.compared_with(slow),
-            cold.compared_with(slow),
-            warm.compared_with(slow).demand(faster, "a median below that of the naive page"),
+            naive.compared_with(slow).because("Each of the 50 requests makes its 62 queries."),
+            cold.compared_with(slow).because(
+                "One request goes to the origin. The others wait for its answer, and get the same page.",
+            ),
+            warm.compared_with(slow)
+                .demand(faster, "a median below that of the naive page")
+                .because("All 50 pages come from the store."),
         ];
         self.steps.extend(steps);
         Ok(())

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::article::{HEADS, Row, milliseconds, rows};
 use super::chart::{Frame, STYLE};
 use super::charts::{self, Figure};
-use super::story::{Fact, facts, failures, load_loop};
+use super::story::{Fact, answer, facts, failures, load_loop};
 use crate::run::{Plan, Run, Site, thousands};
 
 /// The whole page.
@@ -25,7 +25,8 @@ pub(super) fn page(run: &Run) -> Markup {
             }
             body {
                 header {
-                    h1 { "What the cache is worth" }
+                    h1 { "How much faster is a page from the cache?" }
+                    @if let Some(words) = answer(run) { p.answer { (words) } }
                     p.where { (run.machine) }
                     p.where { code { (run.command) } ", begun " (run.began) ", took " (took(run.seconds)) "." }
                 }

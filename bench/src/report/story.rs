@@ -19,6 +19,19 @@ pub(super) fn facts(run: &Run) -> Vec<Fact> {
     [faster(run), queries(run), users(run), index(run), django(run)].into_iter().flatten().collect()
 }
 
+/// The answer to the article's question, in a sentence.
+pub(super) fn answer(run: &Run) -> Option<String> {
+    let median = |way| median(run, Site::Cachepage, way);
+    let (naive, hit) = (median(Way::Naive)?, median(Way::Hit)?);
+    let queries = first_singles(run).find(|single| single.way == Way::Naive)?.queries?;
+    Some(format!(
+        "The naive page takes {} as long as the cached one: {} and {queries} queries, against {} and none.",
+        times(naive / hit),
+        milliseconds(naive),
+        milliseconds(hit)
+    ))
+}
+
 /// The median of single requests, in milliseconds.
 fn median(run: &Run, site: Site, way: Way) -> Option<f64> {
     let mut singles = first_singles(run).filter(|single| single.site == site);
@@ -135,5 +148,6 @@ mod tests {
     #[test]
     fn a_run_without_figures_has_nothing_to_say() {
         assert_eq!(facts(&Run::begin("test")), []);
+        assert_eq!(answer(&Run::begin("test")), None);
     }
 }
