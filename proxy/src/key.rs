@@ -5,9 +5,9 @@
 //! too: a [`VaryMarker`], under the base key, which the request alone gives.
 
 mod django;
+mod marker;
 mod path;
 
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,15 +17,15 @@ use serde::Serialize;
 
 pub(crate) use django::is_usable;
 pub use django::{Django, Generation, Language, Locale};
+pub(crate) use marker::{PathMarker, VaryMarker};
 pub use path::Key;
-pub(crate) use path::{KeyText, PathMarker};
+pub(crate) use path::KeyText;
 use path::{Selection, page_key, variant_key};
 
 use crate::policy::{self, Rule, VaryList};
 use crate::request::Question;
 use crate::request::site::Site;
 use crate::text::hex;
-use crate::weight;
 
 /// How keys are made.
 #[derive(Clone, Debug)]
@@ -56,13 +56,6 @@ pub(crate) struct PageId {
 enum Identity {
     Path(Selection, Placement),
     Django(Arc<django::DjangoId>),
-}
-
-/// The names of the headers that the variants of a page vary on, stored under its base key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum VaryMarker {
-    Path(PathMarker),
-    Django(Vec<String>),
 }
 
 /// A text whose md5 is part of a key, for `explain`.
@@ -112,24 +105,6 @@ impl Keys {
             Self::Path(_) => "path",
             Self::Django(_) => "django",
         }
-    }
-}
-
-impl VaryMarker {
-    /// The memory that it holds in an `Arc`, in bytes.
-    pub(crate) fn size(&self) -> usize {
-        let held = match self {
-            Self::Path(marker) => {
-                let names = marker.vary.names();
-                let texts = names.iter().map(|name| weight::shared(name.as_str().len())).sum::<usize>();
-                weight::block(marker.nonce.len()) + weight::block(size_of_val(names)) + texts
-            }
-            Self::Django(list) => {
-                let texts = list.iter().map(|name| weight::block(name.len())).sum::<usize>();
-                weight::block(size_of_val(&list[..])) + texts
-            }
-        };
-        weight::counted(size_of::<Self>()) + held
     }
 }
 
@@ -259,19 +234,6 @@ impl PageId {
                 _ => false,
             },
             Identity::Django(id) => *proof == id.proof(page, question.lines),
-        }
-    }
-}
-
-impl fmt::Display for VaryMarker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(marker) => {
-                let names: Vec<_> = marker.vary.names().iter().map(|name| name.as_str()).collect();
-                f.write_str(&names.join(", "))
-            }
-            Self::Django(list) if list.is_empty() => f.write_str("nothing"),
-            Self::Django(list) => f.write_str(&list.join(", ")),
         }
     }
 }

@@ -17,8 +17,8 @@ use md5::{Digest as _, Md5};
 use quick_cache::unsync::Cache;
 use smallvec::SmallVec;
 
-use super::Placement;
-use crate::policy::{Authorization, CachePolicy, Rule, VaryList, has_authorization, selecting_value};
+use super::{PathMarker, Placement};
+use crate::policy::{Authorization, CachePolicy, Rule, has_authorization, selecting_value};
 use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request::site::Site;
 use crate::request::{Lines, Question};
@@ -102,42 +102,6 @@ pub(super) fn variant_key(base: &[u8], selection: &Selection, placement: Placeme
     let mut key = KeyText::new();
     parts.iter().for_each(|part| key.extend_from_slice(part));
     key
-}
-
-/// The marker of a page that varies: the names of the headers, and a nonce. Each new marker has a new nonce, so that
-/// deleting the marker makes all its variants unreachable at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PathMarker {
-    pub(crate) nonce: String,
-    pub(crate) vary: VaryList,
-}
-
-impl PathMarker {
-    const START: &'static str = "cachepage/1 vary ";
-
-    /// Makes a marker. No other marker may have this nonce.
-    pub(crate) fn new(vary: VaryList, nonce: u128) -> Self {
-        Self { nonce: format!("{nonce:032x}"), vary }
-    }
-
-    /// `cachepage/1 vary NONCE accept,cookie` and a line feed, so that a truncated marker is recognised.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let names = self.vary.names().iter().map(HeaderName::as_str).collect::<Vec<_>>().join(",");
-        format!("{}{} {names}\n", Self::START, self.nonce).into_bytes()
-    }
-
-    /// `None` for anything that `encode` did not write.
-    pub(crate) fn decode(value: &[u8]) -> Option<Self> {
-        // The start is checked first: most values here are pages, which are not worth reading whole.
-        let text = value.strip_prefix(Self::START.as_bytes())?.strip_suffix(b"\n")?;
-        let text = std::str::from_utf8(text).ok()?;
-        let (nonce, names) = text.split_once(' ')?;
-        let is_nonce = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let names: Result<Vec<_>, _> =
-            names.split(',').map(|name| HeaderName::from_bytes(name.as_bytes())).collect();
-        let vary = VaryList::from_names(names.ok()?).ok()?;
-        is_nonce.then(|| Self { nonce: nonce.to_owned(), vary })
-    }
 }
 
 /// The md5 of the empty text, which most pages have. The constant saves 0.1 µs of each hit.
@@ -278,6 +242,7 @@ mod tests {
     use hyper::header::{HOST, HeaderMap, HeaderValue};
 
     use super::*;
+    use crate::policy::VaryList;
 
     const CACHED: &str = "/api/properties/cached/";
     const NOTHING: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -406,23 +371,6 @@ mod tests {
         ];
         for (index, one) in others.iter().enumerate() {
             assert!(*one != both && !others[..index].contains(one), "{index}");
-        }
-    }
-
-    #[test]
-    fn a_marker_reads_back_and_nothing_else_does() {
-        let names = ["accept", "cookie"].map(HeaderName::from_static).to_vec();
-        let marker = PathMarker::new(VaryList::from_names(names).unwrap(), 7);
-        let encoded = marker.encode();
-        assert_eq!(PathMarker::decode(&encoded), Some(marker.clone()));
-        assert_ne!(PathMarker::new(marker.vary.clone(), 8).nonce, marker.nonce);
-        for end in 0..encoded.len() {
-            assert_eq!(PathMarker::decode(&encoded[..end]), None, "{end}");
-        }
-        for foreign in
-            [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"\x80\x05]\x94.", b"cachepage/1 vary x accept\n", b"\xff"]
-        {
-            assert_eq!(PathMarker::decode(foreign), None);
         }
     }
 
