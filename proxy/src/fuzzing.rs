@@ -18,7 +18,7 @@ use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker, Placeme
 use crate::page::entry::Entry;
 use crate::page::format::{Format, http};
 use crate::page::stored::StoredPage;
-use crate::policy::{self, CacheControl, Part, Rule, VaryList, parse_any_day};
+use crate::policy::{self, CacheControl, Part, Rule, SearchVariance, Variance, VaryList, parse_any_day};
 use crate::request::{Lines, Names, Normaliser, Question};
 use crate::status::{CacheStatus, Hit, Source};
 use crate::store::replies_in;
@@ -98,8 +98,26 @@ pub fn vary(text: &[u8]) {
     assert!(vary.names().is_sorted_by(|a, b| a.as_str() < b.as_str()));
     assert_eq!(VaryList::from_names(vary.names().to_vec()), Ok(vary.clone()));
     if !vary.is_empty() {
-        let marker = PathMarker::new(vary, 7);
+        let marker = PathMarker::new(vary.into(), 7);
         assert_eq!(PathMarker::decode(&marker.encode()), Some(marker));
+    }
+}
+
+/// A `No-Vary-Search`, then queries. What it says reads back from a marker unchanged, and the parameters of a query that select
+/// are in one spelling.
+pub fn search(text: &[u8]) {
+    let mut lines = text.split(|&byte| byte == b'\n');
+    let Some(search) = lines.next().and_then(SearchVariance::parse) else { return };
+    assert_eq!(SearchVariance::parse(search.to_string().as_bytes()), Some(search.clone()));
+    let variance = Variance { search: search.clone(), ..Variance::default() };
+    if !variance.is_none() {
+        let marker = PathMarker::new(variance, 7);
+        assert_eq!(PathMarker::decode(&marker.encode()), Some(marker));
+    }
+    for query in lines.filter_map(|line| std::str::from_utf8(line).ok()) {
+        let simplified = search.simplified(query);
+        assert_eq!(search.simplified(&simplified), simplified);
+        assert!(simplified.bytes().all(|byte| byte.is_ascii_graphic()));
     }
 }
 
@@ -247,10 +265,11 @@ mod tests {
     #[test]
     fn the_fuzzing_corpus_violates_no_property() {
         type Target = fn(&[u8]);
-        let targets: [(&str, Target); 8] = [
+        let targets: [(&str, Target); 9] = [
             ("entry", entry),
             ("cache_control", cache_control),
             ("vary", vary),
+            ("search", search),
             ("key", key),
             ("config", config),
             ("normalise", normalise),

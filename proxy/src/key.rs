@@ -22,7 +22,7 @@ pub use path::Key;
 pub(crate) use path::KeyText;
 use path::{Selection, page_key, variant_key};
 
-use crate::policy::{self, Rule, VaryList};
+use crate::policy::{self, CachePolicy, Rule, Variance};
 use crate::request::Question;
 use crate::request::site::Site;
 use crate::text::hex;
@@ -78,15 +78,19 @@ impl Hashed {
 /// Where an admitted page is stored.
 pub(crate) struct Destination {
     pub(crate) id: PageId,
-    /// The marker under the base key, if the page is a variant.
+    /// The marker that leads to it, if the page is a variant.
     pub(crate) marker: Option<MarkerWrite>,
+    /// Where the page was until now, if it would still be found there.
+    pub(crate) left: Option<Key>,
 }
 
-/// How a marker is written.
-pub(crate) enum MarkerWrite {
-    /// The stored marker only gets a new lifetime: if it was deleted meanwhile, it stays deleted.
-    Extend(Key),
-    New(Key, VaryMarker),
+/// How a marker is written under each of its keys.
+pub(crate) struct MarkerWrite {
+    pub(crate) keys: Vec<Key>,
+    /// `None`: the stored marker only gets a new lifetime. If it was deleted meanwhile, it stays deleted.
+    pub(crate) new: Option<VaryMarker>,
+    /// The key that stands for all variants which differ by headers alone, if headers select.
+    pub(crate) variants: Option<Key>,
 }
 
 impl Keys {
@@ -134,12 +138,26 @@ impl PageId {
         Key::from(&self.key[..])
     }
 
+    /// Where the marker for all queries of the path lies (`No-Vary-Search`). It counts under HTTP's policy, and with readable keys.
+    pub(crate) fn of_path(&self, rule: &Rule) -> Option<Self> {
+        match &self.identity {
+            Identity::Path(selection, placement) if rule.policy != CachePolicy::Django => {
+                let selection = selection.of_path();
+                let key = variant_key(&self.key, &selection, Placement::Anywhere);
+                Some(Self { key, identity: Identity::Path(selection, *placement) })
+            }
+            _ => None,
+        }
+    }
+
     /// The variant of this page for a request.
     pub(crate) fn variant(&self, marker: &VaryMarker, question: &Question<'_>, rule: &Rule) -> Self {
         match (&self.identity, marker) {
             (Identity::Path(selection, placement), VaryMarker::Path(marker)) => {
-                let selection = selection.variant(marker, question.lines, rule);
-                let key = variant_key(&self.key, &selection, *placement);
+                let selection = selection.variant(marker, question, rule);
+                let of_path = if marker.variance.search.is_default() { None } else { self.of_path(rule) };
+                let base = of_path.as_ref().unwrap_or(self);
+                let key = variant_key(&base.key, &selection, *placement);
                 Self { key, identity: Identity::Path(selection, *placement) }
             }
             (Identity::Django(id), VaryMarker::Django(list)) => {
@@ -151,45 +169,63 @@ impl PageId {
         }
     }
 
-    /// The texts whose digests are in the base key or, with a marker, in the variant's key.
-    pub(crate) fn hashed(
-        &self,
-        marker: Option<&VaryMarker>,
-        question: &Question<'_>,
-        rule: &Rule,
-    ) -> Vec<Hashed> {
+    /// The texts whose digests are in this key. `marker` is the one that led to it.
+    pub(crate) fn hashed(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> Vec<Hashed> {
         match (&self.identity, marker) {
-            (Identity::Path(selection, _), Some(VaryMarker::Path(marker))) => {
-                vec![Hashed::new("selection", selection.variant(marker, question.lines, rule).as_bytes())]
-            }
             (Identity::Path(selection, _), _) => vec![Hashed::new("selection", selection.as_bytes())],
             (Identity::Django(id), Some(VaryMarker::Django(list))) => id.hashed(Some(list), question.lines),
             (Identity::Django(id), _) => id.hashed(None, question.lines),
         }
     }
 
-    /// Where this page, which varies on `vary`, is stored. `known` is the marker that the lookup found under its base
-    /// key. `nonce` returns a number that no other marker has.
+    /// Where this page, which answers other requests as `variance` says, is stored. `known` is the marker that the lookup
+    /// found. `nonce` returns a number that no other marker has.
     pub(crate) fn destination(
         self,
         known: Option<&VaryMarker>,
-        vary: VaryList,
+        variance: &Variance,
         page: &HeaderMap,
         (question, rule): (&Question<'_>, &Rule),
         nonce: impl FnOnce() -> u128,
     ) -> Destination {
-        let new = match (&self.identity, known) {
-            (Identity::Path(..), _) if vary.is_empty() => return Destination { id: self, marker: None },
-            (Identity::Path(..), Some(marker @ VaryMarker::Path(path))) if path.vary == vary => {
-                let id = self.variant(marker, question, rule);
-                return Destination { id, marker: Some(MarkerWrite::Extend(self.key())) };
+        let until_now = known.map(|known| (known, self.variant(known, question, rule)));
+        let left = until_now.as_ref().filter(|(known, _)| known.is_for_queries()).map(|(_, id)| id.key());
+        let left = |id: &Self| left.filter(|left| left.as_bytes() != id.key_text());
+        let new = match (&self.identity, until_now) {
+            (Identity::Path(..), _) if variance.is_none() => {
+                return Destination { left: left(&self), id: self, marker: None };
             }
-            (Identity::Path(..), _) => VaryMarker::Path(PathMarker::new(vary, nonce())),
+            (Identity::Path(..), Some((VaryMarker::Path(path), id))) if path.variance == *variance => {
+                let marker = self.marker_write(variance, None, question, rule);
+                return Destination { id, marker: Some(marker), left: None };
+            }
+            (Identity::Path(..), _) => VaryMarker::Path(PathMarker::new(variance.clone(), nonce())),
             // Django writes its list with each page; the list of the last page counts.
             (Identity::Django(id), _) => VaryMarker::Django(id.header_list(page).unwrap_or_default()),
         };
         let id = self.variant(&new, question, rule);
-        Destination { id, marker: Some(MarkerWrite::New(self.key(), new)) }
+        let marker = self.marker_write(variance, Some(new), question, rule);
+        Destination { left: left(&id), id, marker: Some(marker) }
+    }
+
+    /// How a marker is written that says this variance.
+    fn marker_write(
+        &self,
+        Variance { vary, search }: &Variance,
+        new: Option<VaryMarker>,
+        question: &Question<'_>,
+        rule: &Rule,
+    ) -> MarkerWrite {
+        let of_path = if search.is_default() { None } else { self.of_path(rule) };
+        let variants = match &self.identity {
+            Identity::Path(selection, placement) => {
+                let selection = selection.searched(search, question.query);
+                (!vary.is_empty()).then(|| Key::from(&variant_key(&self.key, &selection, *placement)[..]))
+            }
+            Identity::Django(_) => Some(self.key()),
+        };
+        let keys = [Some(self.key()), of_path.map(|id| id.key())].into_iter().flatten().collect();
+        MarkerWrite { keys, new, variants }
     }
 
     /// Whether the page found under this key may answer the request. Its proof must match (pages that Django wrote have

@@ -111,7 +111,8 @@ impl Near {
         now: Instant,
     ) -> Option<(StoredPage, Option<Arc<VaryMarker>>)> {
         let serves = |id: &PageId, page: &StoredPage| id.serves(page.proof(), page.headers(), question, rule);
-        let marker = match self.get(id.key_text(), now)? {
+        let of_path = || self.get(id.of_path(rule)?.key_text(), now);
+        let marker = match self.get(id.key_text(), now).or_else(of_path)? {
             Kept::Page(page) => return serves(id, &page).then_some((page, None)),
             Kept::Marker(marker) => marker,
         };

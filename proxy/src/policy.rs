@@ -10,6 +10,7 @@ mod judge;
 mod part;
 mod rule;
 mod rules;
+mod search;
 mod vary;
 
 use std::time::{Duration, SystemTime};
@@ -29,6 +30,7 @@ pub(crate) use rule::SetCookie;
 pub use rule::{Authorization, CachePolicy, Coalesce, Rule};
 pub(crate) use rules::Disposition;
 pub(crate) use rules::{Pass, Rules};
+pub(crate) use search::SearchVariance;
 use vary::Unstorable;
 pub(crate) use vary::VaryList;
 
@@ -51,7 +53,7 @@ pub(crate) enum Admission {
 /// The terms on which a response is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Terms {
-    pub(crate) vary: VaryList,
+    pub(crate) variance: Variance,
     /// How long it is fresh.
     pub(crate) fresh: Duration,
     /// How long it is kept, which is no less.
@@ -60,6 +62,28 @@ pub(crate) struct Terms {
     pub(crate) born: Option<i64>,
     /// The headers that are left out of the stored page.
     pub(crate) without: Vec<HeaderName>,
+}
+
+/// What the origin says of the requests that a page answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Variance {
+    /// Those with the same values of these headers.
+    pub(crate) vary: VaryList,
+    /// Those whose queries differ in nothing else.
+    pub(crate) search: SearchVariance,
+}
+
+impl Variance {
+    /// Whether the page answers only its own URL, and every request for it.
+    pub(crate) fn is_none(&self) -> bool {
+        self.vary.is_empty() && self.search.is_default()
+    }
+}
+
+impl From<VaryList> for Variance {
+    fn from(vary: VaryList) -> Self {
+        Self { vary, search: SearchVariance::default() }
+    }
 }
 
 /// When a response arrived, and how long it took since its request was sent.

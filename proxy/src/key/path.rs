@@ -18,7 +18,9 @@ use quick_cache::unsync::Cache;
 use smallvec::SmallVec;
 
 use super::{PathMarker, Placement};
-use crate::policy::{Authorization, CachePolicy, Rule, has_authorization, selecting_value};
+use crate::policy::{
+    Authorization, CachePolicy, Rule, SearchVariance, Variance, has_authorization, selecting_value,
+};
 use crate::request::receive::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::request::site::Site;
 use crate::request::{Lines, Question};
@@ -174,11 +176,34 @@ impl Selection {
         text
     }
 
-    /// The selection of one variant: this one, then the marker's nonce and the values of the headers it names.
-    pub(crate) fn variant(&self, marker: &PathMarker, lines: Lines<'_>, rule: &Rule) -> Self {
-        let mut text = self.clone();
+    /// The selection of the marker for all queries of a path. It is its own.
+    pub(crate) fn of_path(&self) -> Self {
+        const SEARCH: &[u8] = b"\nsearch:";
+        let query = self.0.iter().take_while(|&&byte| byte != b'\n').count();
+        let lines = &self.0[query..];
+        match lines.starts_with(SEARCH) {
+            true => Self(lines.into()),
+            false => Self([SEARCH, lines].into_iter().flatten().copied().collect()),
+        }
+    }
+
+    /// This one, with only the parameters of the query that select.
+    pub(crate) fn searched(&self, search: &SearchVariance, query: &str) -> Self {
+        match search.is_default() {
+            true => self.clone(),
+            false => {
+                Self(search.simplified(query).into_bytes().into_iter().chain(self.of_path().0).collect())
+            }
+        }
+    }
+
+    /// The selection of one variant: what selects of the query, then the marker's nonce and the values of the headers it names.
+    pub(crate) fn variant(&self, marker: &PathMarker, question: &Question<'_>, rule: &Rule) -> Self {
+        let Variance { vary, search } = &marker.variance;
+        let lines = question.lines;
+        let mut text = self.searched(search, question.query);
         text.line(b"vary", marker.nonce.as_bytes());
-        for name in marker.vary.names() {
+        for name in vary.names() {
             match rule.policy {
                 CachePolicy::Django => text.header(name, lines),
                 CachePolicy::Http(_) => selecting_value(name, lines)
@@ -338,12 +363,12 @@ mod tests {
             "vary".parse().unwrap(),
             HeaderValue::from_str(vary).unwrap(),
         )]));
-        let marker = PathMarker { nonce: nonce.to_string().repeat(32), vary: vary.unwrap() };
+        let marker = PathMarker { nonce: nonce.to_string().repeat(32), variance: vary.unwrap().into() };
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        Selection::default().variant(&marker, Lines::Map(&map), &rule()).as_bytes().to_vec()
+        Selection::default().variant(&marker, &Question::get("/", "", &map), &rule()).as_bytes().to_vec()
     }
 
     #[test]

@@ -19,7 +19,6 @@ pub enum Format {
 }
 
 /// What is stored under a base key.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(crate) enum Base {
     Page(Entry),
     Marker(VaryMarker),

@@ -15,7 +15,7 @@ use hyper::{Method, Response, StatusCode};
 
 use super::entry::Entry;
 use crate::policy::{CacheControl, Part, Staleness, Stored, Whole, parse_any_day, seconds};
-use crate::purge::{Stamp, groups};
+use crate::purge::{PurgeNames, Stamp};
 use crate::request::Lines;
 use crate::status::CacheStatus;
 use crate::text::push_line;
@@ -157,9 +157,9 @@ impl StoredPage {
         &self.head().valid_at
     }
 
-    /// The groups that it is in (RFC 9875).
-    pub(crate) fn groups(&self) -> Vec<String> {
-        groups(self.headers())
+    /// By which names in its headers purges find it.
+    pub(crate) fn names(&self) -> PurgeNames {
+        PurgeNames::of(self.headers())
     }
 
     /// The stored headers, and those that each hit adds.
@@ -355,7 +355,7 @@ impl HeadText {
 }
 
 impl PageHead {
-    /// The memory that it holds, in bytes: itself, its map, the text that it was read from, and the text for hits. Names
+    /// The memory that it holds, in bytes: itself, its map, the text that it was read from, and the text for hits. PurgeNames
     /// that are not common have allocations of their own.
     pub(crate) fn size(&self) -> usize {
         let uncommon = self.headers.keys().filter(|name| name.as_str().starts_with("x-"));

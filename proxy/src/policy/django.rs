@@ -42,7 +42,13 @@ pub(super) fn admission(
     // The age that an inner cache has sent counts on, which Django forgets.
     let age = age_value(headers).and_then(|age| i64::try_from(age).ok());
     let born = age.map(|age| seconds(now) - age);
-    Ok(Terms { vary, fresh: rule.timeout, keep: rule.keep(), born, without: rule.set_cookie.left_out() })
+    Ok(Terms {
+        variance: vary.into(),
+        fresh: rule.timeout,
+        keep: rule.keep(),
+        born,
+        without: rule.set_cookie.left_out(),
+    })
 }
 
 /// The checks of Django's `UpdateCacheMiddleware.process_response`, in its order, and those that only a proxy needs.

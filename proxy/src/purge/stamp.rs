@@ -1,7 +1,11 @@
 //! What a stored page carries so that purges find it.
 
+use hyper::header::{HeaderMap, HeaderName};
+
 use super::position::Position;
-use super::tags::Tags;
+use super::tags::{Tags, groups};
+
+const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
 /// Since when a page is, and by what it is purged.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,6 +23,22 @@ pub(crate) enum Since {
     Position(Position),
     /// Seconds since 1970, for pages that Django wrote.
     Time(u64),
+}
+
+/// The names of a page, besides those in its stamp, by which purges find it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct PurgeNames {
+    /// Its groups (RFC 9875).
+    pub(crate) groups: Vec<String>,
+    /// Whether it may answer other queries than that of its URL. Then a purge of any query of its path names it.
+    pub(crate) has_queries: bool,
+}
+
+impl PurgeNames {
+    /// Those that the headers of a page say.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self { groups: groups(headers), has_queries: headers.contains_key(NO_VARY_SEARCH) }
+    }
 }
 
 impl Stamp {

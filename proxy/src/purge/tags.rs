@@ -105,7 +105,7 @@ fn push(text: &mut Vec<u8>, tag: &[u8]) {
 }
 
 /// The groups of an answer (RFC 9875 §2): a list of strings. A field that is none is ignored.
-pub(crate) fn groups(headers: &HeaderMap) -> Vec<String> {
+pub(super) fn groups(headers: &HeaderMap) -> Vec<String> {
     strings(headers, &CACHE_GROUPS)
 }
 

@@ -17,7 +17,7 @@ use super::feed::Certainty;
 use super::marks::{Marks, Verdict};
 use super::{Listener, NodeNumber};
 use crate::key::Key;
-use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, Stamp};
+use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, PurgeNames, Stamp};
 
 /// The settings of the log.
 #[derive(Clone, Debug)]
@@ -68,14 +68,14 @@ impl LogCopy {
         &self,
         valid_at: &AtomicU64,
         stamp: Option<&Stamp>,
-        groups: impl FnOnce() -> Vec<String>,
+        names: impl FnOnce() -> PurgeNames,
     ) -> Verdict {
         // Loaded before the comparison: a change that comes meanwhile has the page compared again.
         let generation = self.generation.load(Ordering::Acquire);
         if valid_at.load(Ordering::Relaxed) == generation {
             return Verdict::Valid;
         }
-        let verdict = self.judge(stamp, groups);
+        let verdict = self.judge(stamp, names);
         if verdict == Verdict::Valid {
             valid_at.store(generation, Ordering::Relaxed);
         }
@@ -83,11 +83,11 @@ impl LogCopy {
     }
 
     /// The same without memory. A page without a stamp was stored by a proxy that did not purge.
-    pub(crate) fn judge(&self, stamp: Option<&Stamp>, groups: impl FnOnce() -> Vec<String>) -> Verdict {
+    pub(crate) fn judge(&self, stamp: Option<&Stamp>, names: impl FnOnce() -> PurgeNames) -> Verdict {
         match stamp {
             _ if self.is_off() => Verdict::Valid,
             None => Verdict::Purged,
-            Some(stamp) => self.read().judge(stamp, groups),
+            Some(stamp) => self.read().judge(stamp, names),
         }
     }
 
@@ -239,10 +239,10 @@ mod tests {
             url: "//a/".into(),
             tags: Tags::default(),
         };
-        assert_eq!(copy.judge(Some(&stamp), Vec::new), Verdict::Valid);
+        assert_eq!(copy.judge(Some(&stamp), PurgeNames::default), Verdict::Valid);
         copy.start_anew();
-        assert_eq!(copy.judge(Some(&stamp), Vec::new), Verdict::Ahead);
+        assert_eq!(copy.judge(Some(&stamp), PurgeNames::default), Verdict::Ahead);
         copy.add(&[(id(2), epoch(2))]);
-        assert_eq!(copy.judge(Some(&stamp), Vec::new), Verdict::Purged);
+        assert_eq!(copy.judge(Some(&stamp), PurgeNames::default), Verdict::Purged);
     }
 }

@@ -1,16 +1,19 @@
 //! What the purge log says of each page: the last purge of each name, found by its hash.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
-use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, Since, Stamp, TargetKind};
+use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, PurgeNames, Since, Stamp, Target, TargetKind};
 
 /// The most names that are remembered, at about 50 bytes each. Beyond it, all pages up to now count as purged.
 const MOST: usize = 1_000_000;
 
 /// The last purges, which are written once more if a new primary has lost them.
 const RECENT: usize = 1_000;
+
+/// In place of a kind, for the last purge of any query of a path.
+const QUERIES: &str = "queries";
 
 /// How far the clock of a Django may be ahead of the store's: its pages say when they were made by their `Expires`.
 const SKEW: u64 = 2;
@@ -118,8 +121,10 @@ impl Marks {
             match target.kind {
                 TargetKind::All => self.all.add(id, purge.is_soft),
                 kind => {
-                    let name = self.hash(kind, &target.value);
-                    self.names.entry(name).or_default().add(id, purge.is_soft);
+                    let queries = path_of(target).map(|path| self.hash(QUERIES, path));
+                    for name in [Some(self.hash(kind, &target.value)), queries].into_iter().flatten() {
+                        self.names.entry(name).or_default().add(id, purge.is_soft);
+                    }
                 }
             }
             if target.kind == TargetKind::Prefix {
@@ -146,14 +151,14 @@ impl Marks {
         self.epochs.drain(..ended);
     }
 
-    /// What purges say of a page, which has these groups.
-    pub(super) fn judge(&self, stamp: &Stamp, groups: impl FnOnce() -> Vec<String>) -> Verdict {
+    /// What purges say of a page, which also has these names.
+    pub(super) fn judge(&self, stamp: &Stamp, names: impl FnOnce() -> PurgeNames) -> Verdict {
         let since = match self.since(stamp.since) {
             Ok(since) if since >= self.newest => return Verdict::Valid,
             Ok(since) => since,
             Err(verdict) => return verdict,
         };
-        let mark = self.mark(stamp, &groups());
+        let mark = self.mark(stamp, &names());
         match () {
             () if mark.hard > since => Verdict::Purged,
             () if mark.soft > since => Verdict::Stale(mark.soft.milliseconds / 1000),
@@ -189,14 +194,15 @@ impl Marks {
     }
 
     /// The last purges of all names of a page.
-    fn mark(&self, stamp: &Stamp, groups: &[String]) -> Mark {
+    fn mark(&self, stamp: &Stamp, names: &PurgeNames) -> Mark {
         let url = &*stamp.url;
         let (path, host) = (url.split('?').next().unwrap_or(url), host(url));
         let exact = if path.len() == url.len() { format!("{url}?") } else { url.to_owned() };
         let named = |kind, value: &[u8]| self.named(kind, value);
         let tags = stamp.tags.iter().map(|tag| named(TargetKind::Tag, tag));
-        let groups =
-            groups.iter().map(|group| named(TargetKind::Group, format!("{host} {group}").as_bytes()));
+        let group = |group: &String| named(TargetKind::Group, format!("{host} {group}").as_bytes());
+        let groups = names.groups.iter().map(group);
+        let queries = names.has_queries.then(|| self.mark_of(self.hash(QUERIES, path.as_bytes())));
         let beginnings = self.lengths.keys().map_while(|&length| url.as_bytes().get(..length));
         let prefixes = beginnings.map(|beginning| named(TargetKind::Prefix, beginning));
         let of_url = [
@@ -204,16 +210,27 @@ impl Marks {
             named(TargetKind::Url, path.as_bytes()),
             named(TargetKind::Origin, host.as_bytes()),
         ];
-        of_url.into_iter().chain(tags).chain(groups).chain(prefixes).fold(self.all, Mark::and)
+        of_url.into_iter().chain(queries).chain(tags).chain(groups).chain(prefixes).fold(self.all, Mark::and)
     }
 
     fn named(&self, kind: TargetKind, value: &[u8]) -> Mark {
-        self.names.get(&self.hash(kind, value)).copied().unwrap_or_default()
+        self.mark_of(self.hash(kind, value))
     }
 
-    fn hash(&self, kind: TargetKind, value: &[u8]) -> u64 {
+    fn mark_of(&self, name: u64) -> Mark {
+        self.names.get(&name).copied().unwrap_or_default()
+    }
+
+    fn hash(&self, kind: impl Hash, value: &[u8]) -> u64 {
         self.hasher.hash_one((kind, value))
     }
+}
+
+/// The URL of the path whose queries a purge names.
+fn path_of(target: &Target) -> Option<&[u8]> {
+    let names_urls = matches!(target.kind, TargetKind::Url | TargetKind::Prefix);
+    let end = target.value.iter().position(|&byte| byte == b'?').filter(|_| names_urls)?;
+    target.value.get(..end)
 }
 
 /// The host of a page's URL, with the slashes before it.

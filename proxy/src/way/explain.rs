@@ -224,7 +224,7 @@ impl<S: Store> Proxy<S> {
         ExplainedRead { key: key.to_string(), hashed, holds, ttl_seconds: ttl.map(|ttl| ttl.as_secs()) }
     }
 
-    /// The texts whose digests are in a key that was read: the page's own, or a variant's.
+    /// The texts whose digests are in a key that was read: the page's own, that of its path, or a variant's.
     fn hashed(&self, key: &Key, decision: &Decision, question: &Question<'_>) -> Vec<Hashed> {
         let Disposition::Lookup(rule) = self.policy.rules().disposition(question) else { return Vec::new() };
         let id = PageId::of(question, rule, &self.keys, &self.site);
@@ -236,14 +236,17 @@ impl<S: Store> Proxy<S> {
             }
             Decision::Pass(_) | Decision::Refuse(_) => None,
         };
-        let marker = marker.filter(|_| id.key_text() != key.as_bytes());
-        id.hashed(marker, question, rule)
+        let variant = marker.map(|marker| (id.variant(marker, question, rule), Some(marker)));
+        let of_path = id.of_path(rule).map(|id| (id, None));
+        let mut read = [Some((id, None)), of_path, variant].into_iter().flatten();
+        let read = read.find(|(id, _)| id.key_text() == key.as_bytes());
+        read.map(|(id, marker)| id.hashed(marker, question)).unwrap_or_default()
     }
 
     fn holds(&self, value: &Bytes) -> String {
         match (self.format.base(value), self.format.decode(value)) {
             (Base::Marker(marker), _) => {
-                format!("the names of the headers that the page varies on: {marker}")
+                format!("what the page varies on: {marker}")
             }
             (_, Some(entry)) => {
                 let purged = if self.is_purged_entry(&entry) { ", which was purged" } else { "" };

@@ -21,7 +21,7 @@ use crate::page::entry::Entry;
 use crate::page::etag::add_etag;
 use crate::page::format::Format;
 use crate::policy::Length;
-use crate::purge::{Stamp, groups};
+use crate::purge::{PurgeNames, Stamp};
 use crate::request::receive;
 use crate::store::{LogCopy, Store, Verdict, Write};
 
@@ -32,8 +32,12 @@ pub(crate) struct Plan {
     pub(crate) format: Arc<Format>,
     /// Proves which request the page was stored for (see [`crate::key`]).
     pub(crate) proof: Bytes,
-    /// The write of its marker, which comes before the page.
-    pub(crate) marker: Option<Write>,
+    /// The writes of its marker, which come before the page.
+    pub(crate) markers: Vec<Write>,
+    /// The page that it is a variant of, if headers select.
+    pub(crate) variants: Option<Key>,
+    /// Where it was until now, and must not be found any more.
+    pub(crate) left: Option<Key>,
     pub(crate) notes: Notes,
     /// `None` if nobody purges.
     pub(crate) stamp: Option<Stamp>,
@@ -57,6 +61,11 @@ pub(crate) struct Notes {
 }
 
 impl Plan {
+    /// Whether other things than before select the page.
+    pub(crate) fn has_new_marker(&self) -> bool {
+        self.markers.iter().any(|write| matches!(write, Write::Set(..)))
+    }
+
     /// The entry of an answer.
     pub(crate) fn entry(&self, mut head: Parts, body: Bytes) -> Entry {
         let Notes { expires, born, version, cost, without, .. } = &self.notes;
@@ -221,7 +230,7 @@ impl Plan {
         log: Option<Arc<LogCopy>>,
     ) -> (Entry, FillEnd) {
         let mut entry = self.entry(head, body);
-        let Self { key, format, marker, notes, .. } = self;
+        let Self { key, format, markers, left, notes, .. } = self;
         let Some(store) = store else { return (entry, FillEnd::Failed) };
         if log.is_some_and(|log| is_purged(&log, &entry)) {
             debug!(%key, stored = false, "purged meanwhile");
@@ -233,8 +242,16 @@ impl Plan {
         };
         // From here on the page is held once: the captured parts go, and followers get what the store keeps.
         entry.body = format.body(&value, entry.body);
-        let writes = marker.into_iter().chain([Write::Set(key.clone(), value)]).collect();
-        match store.put(writes, notes.keep).await {
+        let writes = markers.into_iter().chain([Write::Set(key.clone(), value)]).collect();
+        let has_left = match left {
+            Some(left) => store.delete(&[left]).await,
+            None => Ok(()),
+        };
+        let stored = match has_left {
+            Ok(()) => store.put(writes, notes.keep).await,
+            failed => failed,
+        };
+        match stored {
             Ok(()) => {
                 debug!(%key, stored = true, "filled");
                 (entry, FillEnd::Stored)
@@ -252,5 +269,5 @@ impl Plan {
 /// newer one.
 pub(super) fn is_purged(log: &LogCopy, entry: &Entry) -> bool {
     // Its stamp is of this process. The copy is behind the stamp while a log that was lost is read anew.
-    log.judge(entry.stamp.as_deref(), || groups(&entry.headers)) != Verdict::Valid
+    log.judge(entry.stamp.as_deref(), || PurgeNames::of(&entry.headers)) != Verdict::Valid
 }

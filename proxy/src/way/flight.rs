@@ -256,14 +256,14 @@ impl<S: Store> Flight<S> {
         Reply::relayed(fetched, CacheStatus::Declined(decline))
     }
 
-    /// Whether one more variant of the page may be stored. A page without a marker does not vary.
+    /// Whether one more variant of the page may be stored.
     pub(super) fn is_one_of_few(&self, plan: &Plan) -> bool {
-        let Some(marker) = &plan.marker else { return true };
+        let Some(page) = &plan.variants else { return true };
         let variants = &self.proxy.variants;
-        if let Write::Set(page, _) = marker {
+        if plan.has_new_marker() {
             variants.forget(page);
         }
-        variants.admit(marker.key(), &plan.key, plan.notes.keep, Instant::now())
+        variants.admit(page, &plan.key, plan.notes.keep, Instant::now())
     }
 
     /// Plans where an admitted page is stored, under which marker, and for how long.
@@ -279,23 +279,27 @@ impl<S: Store> Flight<S> {
         let question = self.question();
         let to = id.clone().destination(
             marker.as_deref(),
-            terms.vary.clone(),
+            &terms.variance,
             answer,
             (&question, rule),
             rand::random::<u128>,
         );
-        let (write, marker) = match to.marker {
-            None => (None, None),
-            Some(MarkerWrite::Extend(key)) => (Some(Write::Extend(key)), marker.clone()),
-            Some(MarkerWrite::New(key, marker)) => {
-                let (value, marker) = (format.encode_marker(&marker), Arc::new(marker));
-                heads.keep_marker(key.clone(), marker.clone());
-                (Some(Write::Set(key, value)), Some(marker))
+        let (marker, markers, variants) = match to.marker {
+            None => (None, Vec::new(), None),
+            Some(MarkerWrite { keys, new: None, variants }) => {
+                (marker.clone(), keys.into_iter().map(Write::Extend).collect(), variants)
+            }
+            Some(MarkerWrite { keys, new: Some(new), variants }) => {
+                let (value, new) = (format.encode_marker(&new), Arc::new(new));
+                keys.iter().for_each(|key| heads.keep_marker(key.clone(), new.clone()));
+                let writes = keys.into_iter().map(|key| Write::Set(key, value.clone())).collect();
+                (Some(new), writes, variants)
             }
         };
+        let (key, left, format) = (to.id.key(), to.left, format.clone());
         let proof = to.id.proof(answer, &question);
         let notes = self.notes(terms, received);
-        (Plan { key: to.id.key(), format: format.clone(), proof, marker: write, notes, stamp }, marker)
+        (Plan { key, format, proof, markers, variants, left, notes, stamp }, marker)
     }
 
     fn notes(&self, terms: Terms, received: Received) -> Notes {

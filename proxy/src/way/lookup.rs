@@ -80,9 +80,20 @@ struct Guess {
 }
 
 impl<S: Store, V: Values> Look<'_, S, V> {
+    /// Reads the page and, if there is none, the one for all queries that differ in nothing that selects.
+    async fn page(&self, id: &PageId) -> Result<Lookup, StoreError> {
+        match self.page_under(id).await? {
+            Lookup::Miss(Miss::Uri, None) => match id.of_path(self.rule) {
+                Some(of_path) => self.page_under(&of_path).await,
+                None => Ok(Lookup::Miss(Miss::Uri, None)),
+            },
+            found => Ok(found),
+        }
+    }
+
     /// Reads the page, or the marker of its variants and the variant. If the marker was seen before, both are read in one
     /// round trip.
-    async fn page(&self, id: &PageId) -> Result<Lookup, StoreError> {
+    async fn page_under(&self, id: &PageId) -> Result<Lookup, StoreError> {
         let ticket = self.ticket(id);
         let seen = self.proxy.heads.get(id.key_text());
         let (base, guess) = self.base(id, seen.as_ref()).await?;
@@ -134,7 +145,10 @@ impl<S: Store, V: Values> Look<'_, S, V> {
                 (variant, value, ticket)
             }
         };
-        let Some(value) = value else { return Ok(Lookup::Miss(Miss::Vary, Some(marker))) };
+        let Some(value) = value else {
+            let miss = if marker.has_headers() { Miss::Vary } else { Miss::Uri };
+            return Ok(Lookup::Miss(miss, Some(marker)));
+        };
         let page = self.read_variant(&variant, &value);
         Ok(self.found(&variant, page, Some(marker), ticket).await)
     }

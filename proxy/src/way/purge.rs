@@ -174,7 +174,7 @@ impl<S: Store> Proxy<S> {
 }
 
 fn verdict(log: &LogCopy, page: &StoredPage) -> Verdict {
-    log.verdict(page.valid_at(), page.stamp(), || page.groups())
+    log.verdict(page.valid_at(), page.stamp(), || page.names())
 }
 
 /// How purges are asked for and carried out.

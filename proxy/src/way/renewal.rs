@@ -22,7 +22,7 @@ use crate::policy::{self, Admission, Decline, Length, Received};
 use crate::purge::{Stamp, Tags};
 use crate::share::flights::{FlightOutcome, SharedPage};
 use crate::status::{CacheStatus, Fill};
-use crate::store::{LogCopy, Store, Write};
+use crate::store::{LogCopy, Store};
 
 /// What the origin says to a flight.
 pub(super) enum OriginAnswer {
@@ -136,16 +136,16 @@ fn head_of(entry: &Entry, headers: HeaderMap) -> Parts {
 
 impl Plan {
     /// Puts a page in place of the version whose value begins with `start`, if that is still there. Returns whether it did. A
-    /// page that varies on other headers than before has another place, and is not stored.
+    /// page that other things select than before has another place, and is not stored.
     async fn replace<S: Store>(self, entry: &Entry, start: &Bytes, store: &S, log: Option<&LogCopy>) -> bool {
-        let Self { key, format, marker, notes, .. } = self;
-        if matches!(marker, Some(Write::Set(..))) || log.is_some_and(|log| is_purged(log, entry)) {
+        if self.has_new_marker() || self.left.is_some() || log.is_some_and(|log| is_purged(log, entry)) {
             return false;
         }
+        let Self { key, format, markers, notes, .. } = self;
         let Some(value) = format.encode(entry) else { return false };
-        if let Some(marker) = marker {
+        if !markers.is_empty() {
             // Without its marker the variant is not found, whether it is replaced or not.
-            let _ = store.put(vec![marker], notes.keep).await;
+            let _ = store.put(markers, notes.keep).await;
         }
         let replaced = store.replace(&key, start, value, notes.keep).await;
         debug!(%key, ?replaced, "confirmed");

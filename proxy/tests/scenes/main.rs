@@ -53,6 +53,7 @@ mod listeners;
 mod metrics;
 mod near;
 mod near_cluster;
+mod no_vary_search;
 mod normalise;
 mod operators;
 mod origins;

@@ -10,7 +10,9 @@ use super::HttpRules;
 use super::control::Control;
 use super::freshness::{age_at_arrival, explicit_lifetime, heuristic_lifetime};
 use crate::policy::date::seconds;
-use crate::policy::{Decline, Received, Rule, SetCookie, Terms, VaryList, has_authorization};
+use crate::policy::{
+    Decline, Received, Rule, SearchVariance, SetCookie, Terms, Variance, VaryList, has_authorization,
+};
 use crate::request::Lines;
 
 /// The "heuristically cacheable" statuses (RFC 9110 §15.1), without 206.
@@ -36,8 +38,8 @@ pub(in crate::policy) fn admission(
     }
     let control = Control::of(&response.headers);
     check(rule, request, response, &control)?;
-    let vary = VaryList::of(&response.headers)?;
     let headers = &response.headers;
+    let variance = Variance { vary: VaryList::of(headers)?, search: SearchVariance::of(headers) };
     let age = age_at_arrival(headers, received);
     let fresh = Duration::from_secs(lifetime(http, response, &control, received).saturating_sub(age));
     let fresh = if control.no_cache { Duration::ZERO } else { fresh.min(rule.timeout) };
@@ -49,7 +51,7 @@ pub(in crate::policy) fn admission(
     let mut without = control.named;
     without.extend(rule.set_cookie.left_out());
     without.push(PROXY_AUTHENTICATION_INFO);
-    Ok(Terms { vary, fresh, keep, born: Some(born), without })
+    Ok(Terms { variance, fresh, keep, born: Some(born), without })
 }
 
 /// "A cache MUST NOT store a response to a request unless" each of these holds, in the order of §3.
