@@ -23,7 +23,7 @@ use hyper::http::{request, response};
 pub(crate) use date::{parse_any_day, seconds, unix_seconds};
 pub(crate) use django::CacheControl;
 pub use http::HttpRules;
-pub(crate) use http::{Staleness, Wish, ask_if_current, renewed, selecting_value};
+pub(crate) use http::{Staleness, Wish, Wishes, ask_if_current, renewed, selecting_value};
 pub(crate) use judge::{Freshness, OnFailure, Stored, has_authorization};
 pub(crate) use part::{Part, Whole, ask_for_whole};
 pub(crate) use rule::SetCookie;
@@ -251,7 +251,7 @@ mod tests {
         let disposition = |method: &str, target: &str| {
             let request = Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
             match policy.rules().disposition(&Question::of_parts(&request, peer)) {
-                Disposition::Lookup(rule) => Ok(rule.timeout.as_secs()),
+                Disposition::Lookup(rule, _) => Ok(rule.timeout.as_secs()),
                 Disposition::Pass(pass) => Err(pass),
             }
         };
@@ -269,7 +269,7 @@ mod tests {
         ] {
             let request = Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
             let pass = match policy.rules().disposition(&Question::of_parts(&request, peer)) {
-                Disposition::Lookup(_) => None,
+                Disposition::Lookup(..) => None,
                 Disposition::Pass(pass) => Some(pass),
             };
             assert_eq!(pass, expected, "{method} {target}");

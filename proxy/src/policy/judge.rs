@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
 use super::date::seconds;
-use super::http::{self, Staleness, Times, Wish};
+use super::http::{self, Staleness, Times, Wish, Wishes};
 use super::{Authorization, CacheControl, CachePolicy, Rule};
 use crate::request::Lines;
 
@@ -75,11 +75,11 @@ impl Rule {
         self.timeout + self.grace.max(self.stale_if_error)
     }
 
-    /// Judges a page at `now`, for a request with these lines. `chance` returns a random number between 0 and 1.
+    /// Judges a page at `now`, for a client with these wishes. `chance` returns a random number between 0 and 1.
     pub(crate) fn judge(
         &self,
         page: Stored,
-        lines: Lines<'_>,
+        wishes: Wishes,
         now: SystemTime,
         chance: impl FnOnce() -> f64,
     ) -> Freshness {
@@ -92,7 +92,7 @@ impl Rule {
                 let (now, expires) = (seconds(now), page.ended.or(page.expires).unwrap_or_default());
                 let left = i64::try_from(expires).unwrap_or(i64::MAX).saturating_sub(now);
                 let times = Times { age: now.saturating_sub(born), left };
-                match http::judge(self, stale, times, self.wishes(lines)) {
+                match http::judge(self, stale, times, wishes) {
                     Freshness::Fresh
                         if self.is_early(page.cost, Duration::from_secs(left.unsigned_abs()), chance) =>
                     {
@@ -240,9 +240,9 @@ mod tests {
     fn a_page_is_judged_by_the_policy_that_it_was_stored_by() {
         let http = HttpRules { default_timeout: Duration::ZERO, keep: Duration::ZERO, respect_client: true };
         let of_http = Rule { policy: CachePolicy::Http(http), ..Rule::new("/", 60).unwrap() };
-        let (now, lines) = (UNIX_EPOCH + Duration::from_secs(90), HeaderMap::new());
+        let now = UNIX_EPOCH + Duration::from_secs(90);
         let page = |of_http| Stored { expires: Some(100), cost: Duration::ZERO, of_http, ended: None };
-        let judged = |rule: &Rule, page| rule.judge(page, Lines::Map(&lines), now, || 0.5);
+        let judged = |rule: &Rule, page| rule.judge(page, Wishes::default(), now, || 0.5);
         let stale = Staleness::of(&HeaderMap::new());
         assert_eq!(judged(&rule(0, 0, 0.0), page(None)), Freshness::Fresh);
         assert_eq!(judged(&rule(0, 0, 0.0), page(Some((40, stale)))), Freshness::Foreign);

@@ -173,7 +173,7 @@ impl Rule {
     }
 
     /// What a client says of caching, as far as it counts.
-    pub(crate) fn wishes(&self, lines: Lines<'_>) -> Wishes {
+    pub(super) fn wishes(&self, lines: Lines<'_>) -> Wishes {
         match &self.policy {
             CachePolicy::Http(http) if http.respect_client => Wishes::of(lines),
             _ => Wishes::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::Method;
 use hyper::header::UPGRADE;
 
+use super::http::Wishes;
 use super::rule::{Rule, spellings};
 use crate::pattern::Pattern;
 use crate::request::{Changes, Question};
@@ -13,7 +14,8 @@ use crate::request::{Changes, Question};
 /// Whether the cache is asked.
 #[derive(Debug)]
 pub(crate) enum Disposition<'a> {
-    Lookup(&'a Arc<Rule>),
+    /// By this rule, and with these wishes of the client.
+    Lookup(&'a Arc<Rule>, Wishes),
     Pass(Pass),
 }
 
@@ -84,8 +86,10 @@ impl Rules {
             Some(_) if *question.method == Method::QUERY && question.content.is_none() => {
                 Disposition::Pass(Pass::Content)
             }
-            Some(rule) if rule.wishes(question.lines).no_store => Disposition::Pass(Pass::NoStore),
-            Some(rule) => Disposition::Lookup(rule),
+            Some(rule) => match rule.wishes(question.lines) {
+                wishes if wishes.no_store => Disposition::Pass(Pass::NoStore),
+                wishes => Disposition::Lookup(rule, wishes),
+            },
         }
     }
 
@@ -100,7 +104,7 @@ impl Rules {
             return None;
         }
         match self.disposition(question) {
-            Disposition::Lookup(rule) => rule.normaliser.changes(question),
+            Disposition::Lookup(rule, _) => rule.normaliser.changes(question),
             Disposition::Pass(_) => None,
         }
     }

@@ -21,7 +21,7 @@ use super::normal::Plain;
 use super::{Proxy, now};
 use crate::key::{PageId, VaryMarker};
 use crate::page::stored::{PageBytes, StoredPage};
-use crate::policy::{Disposition, Freshness, OnFailure, Part, Pass, Rule};
+use crate::policy::{Disposition, Freshness, OnFailure, Part, Pass, Rule, Wishes};
 use crate::request::{Question, Refusal};
 use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::{Store, Values};
@@ -126,6 +126,7 @@ pub(super) enum Begun {
 pub struct PendingLookup {
     id: PageId,
     rule: Arc<Rule>,
+    wishes: Wishes,
     began: Instant,
 }
 
@@ -206,15 +207,17 @@ impl<S: Store> Proxy<S> {
 
     /// Decides without waiting, for a pass or a page in the near cache.
     pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Begun {
-        let rule = match self.policy.rules().disposition(question) {
-            Disposition::Lookup(rule) => rule,
+        let (rule, wishes) = match self.policy.rules().disposition(question) {
+            Disposition::Lookup(rule, wishes) => (rule, wishes),
             Disposition::Pass(pass) => return Begun::Decided(Decision::Pass(pass)),
         };
         let id = PageId::of(question, rule, &self.keys, &self.site);
         let near = self.near.as_ref().and_then(|near| near.page(&id, rule, question, began));
         match near.and_then(|(page, marker)| self.near_found(page, marker, began)) {
-            Some(found) => Begun::Decided(self.judge(Lookup::Hit(found), id, rule, question, began)),
-            None => Begun::Pending(PendingLookup { id, rule: rule.clone(), began }),
+            Some(found) => {
+                Begun::Decided(self.judge(Lookup::Hit(found), id, (rule, wishes), question, began))
+            }
+            None => Begun::Pending(PendingLookup { id, rule: rule.clone(), wishes, began }),
         }
     }
 
@@ -225,9 +228,9 @@ impl<S: Store> Proxy<S> {
         question: &Question<'_>,
         values: &V,
     ) -> Decision {
-        let PendingLookup { id, rule, began } = pending;
+        let PendingLookup { id, rule, wishes, began } = pending;
         let lookup = self.stored_page(&id, &rule, question, began, values).await;
-        let decision = self.judge(lookup, id, &rule, question, began);
+        let decision = self.judge(lookup, id, (&rule, wishes), question, began);
         if self.access_log.is_some() { decision.after(began.elapsed()) } else { decision }
     }
 
@@ -278,7 +281,7 @@ impl<S: Store> Proxy<S> {
         &self,
         lookup: Lookup,
         id: PageId,
-        rule: &Arc<Rule>,
+        (rule, wishes): (&Arc<Rule>, Wishes),
         question: &Question<'_>,
         began: Instant,
     ) -> Decision {
@@ -286,12 +289,12 @@ impl<S: Store> Proxy<S> {
             |miss, marker, old| WantedPage { id, rule: rule.clone(), miss, marker, began, old, looked: None };
         let Found { page, source, marker, ended } = match lookup {
             Lookup::Hit(found) => found,
-            Lookup::Miss(miss, marker) => return fetch(wanted(miss, marker, None), question),
+            Lookup::Miss(miss, marker) => return fetch(wanted(miss, marker, None), wishes),
         };
         let now = now();
         let time_of_page = rule.time_of_page(page.expires(), now);
         let freshness = match self.followed.may_serve(|| page.stored_at(), now) {
-            true => rule.judge(page.stored(ended), question.lines, time_of_page, rand::random),
+            true => rule.judge(page.stored(ended), wishes, time_of_page, rand::random),
             false => Freshness::Fetch { wish: None, on_failure: OnFailure::Fail },
         };
         let (hit, is_refreshed) = match freshness {
@@ -299,10 +302,10 @@ impl<S: Store> Proxy<S> {
             Freshness::Early => (Hit::Fresh, true),
             Freshness::Grace => (Hit::Grace, true),
             Freshness::MaxStale => (Hit::MaxStale, false),
-            Freshness::Foreign => return fetch(wanted(Miss::Unusable, marker, None), question),
+            Freshness::Foreign => return fetch(wanted(Miss::Unusable, marker, None), wishes),
             Freshness::Fetch { wish, on_failure } => {
                 let miss = wish.map_or(Miss::Stale, Miss::Request);
-                return fetch(wanted(miss, marker, Some(OldPage { page, on_failure })), question);
+                return fetch(wanted(miss, marker, Some(OldPage { page, on_failure })), wishes);
             }
         };
         let refresh = is_refreshed.then(|| {
@@ -327,8 +330,8 @@ impl<S: Store> Proxy<S> {
 }
 
 /// A fetch, unless the client wants only what is stored.
-fn fetch(wanted: WantedPage, question: &Question<'_>) -> Decision {
-    match wanted.rule.wishes(question.lines).only_if_cached {
+fn fetch(wanted: WantedPage, wishes: Wishes) -> Decision {
+    match wishes.only_if_cached {
         true => Decision::Refuse(Refusal::OnlyIfCached),
         false => Decision::Fetch(Box::new(wanted)),
     }

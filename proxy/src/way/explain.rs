@@ -139,7 +139,7 @@ impl<S: Store> Proxy<S> {
         explanation.origins = self.upstreams.named(&request);
         let question = Question::of_parts(&request, peer);
         explanation.rule = self.policy.rules().find(question.path).map(|rule| rule.to_string());
-        if let Disposition::Lookup(rule) = self.policy.rules().disposition(&question) {
+        if let Disposition::Lookup(rule, _) = self.policy.rules().disposition(&question) {
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
         let values = NotedValues { store: &self.store, notes: Mutex::default() };
@@ -226,7 +226,7 @@ impl<S: Store> Proxy<S> {
 
     /// The texts whose digests are in a key that was read: the page's own, that of its path, or a variant's.
     fn hashed(&self, key: &Key, decision: &Decision, question: &Question<'_>) -> Vec<Hashed> {
-        let Disposition::Lookup(rule) = self.policy.rules().disposition(question) else { return Vec::new() };
+        let Disposition::Lookup(rule, _) = self.policy.rules().disposition(question) else { return Vec::new() };
         let id = PageId::of(question, rule, &self.keys, &self.site);
         let marker: Option<&VaryMarker> = match decision {
             Decision::Serve(Serving { marker, .. }) => marker.as_deref(),

@@ -65,7 +65,7 @@ impl<S: Store> Proxy<S> {
         self.normalise(&mut request, peer);
         let question = Question::of_parts(&request, peer);
         match self.policy.rules().disposition(&question) {
-            Disposition::Lookup(rule) if rule.refresh_on_purge => {}
+            Disposition::Lookup(rule, _) if rule.refresh_on_purge => {}
             _ => return false,
         }
         match self.decide(&question, Instant::now(), &self.store).await {
