@@ -23,14 +23,23 @@ pub(crate) struct Entry {
     /// When it was made, in seconds since 1970: always known under HTTP's policy; under Django's, if a cache behind the proxy
     /// has sent an `Age`.
     pub(crate) born: Option<i64>,
-    /// Names this version of a page, which a 304 confirms; absent under Django's policy.
-    pub(crate) version: Option<u64>,
+    /// The version of a page of HTTP's policy; absent under Django's.
+    pub(crate) version: Option<Version>,
     /// How long the origin took to make it; zero unless the rule has `early_refresh`.
     pub(crate) cost: Duration,
     /// Proves which request it was stored for (see [`crate::key::PageId::proof`]); absent in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
     /// By which purges find it; absent if the proxy that stored it did not purge.
     pub(crate) stamp: Option<Box<Stamp>>,
+}
+
+/// A version of a page, which a 304 of the origin confirms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// No other version of the page has this number.
+    Number(u64),
+    /// It was read from a format that stores no numbers.
+    Unknown,
 }
 
 impl Entry {

@@ -6,7 +6,7 @@ mod pickled;
 use bytes::Bytes;
 
 use crate::key::{PathMarker, VaryMarker};
-use crate::page::entry::Entry;
+use crate::page::entry::{Entry, Version};
 pub use pickled::Pickled;
 
 /// The format of stored values.
@@ -47,7 +47,7 @@ impl Format {
     /// versions.
     pub(crate) fn start(&self, entry: &Entry) -> Option<Bytes> {
         match self {
-            Self::Http => entry.version.map(|_| http::start(entry)),
+            Self::Http => matches!(entry.version, Some(Version::Number(_))).then(|| http::start(entry)),
             Self::Pickled(_) => None,
         }
     }

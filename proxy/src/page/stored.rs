@@ -13,7 +13,7 @@ use hyper::header::{
 };
 use hyper::{Method, Response, StatusCode};
 
-use super::entry::Entry;
+use super::entry::{Entry, Version};
 use crate::policy::{CacheControl, Part, Staleness, Stored, Whole, parse_any_day, seconds};
 use crate::purge::{PurgeNames, Stamp};
 use crate::request::Lines;
@@ -68,7 +68,7 @@ enum Aging {
     Http {
         /// When it was made, in seconds since 1970.
         born: i64,
-        version: u64,
+        version: Version,
         staleness: Staleness,
     },
 }
@@ -382,7 +382,7 @@ impl PageHead {
 
 impl Aging {
     /// `None` if nothing is known of the age.
-    fn of(headers: &HeaderMap, born: Option<i64>, version: Option<u64>) -> Option<Self> {
+    fn of(headers: &HeaderMap, born: Option<i64>, version: Option<Version>) -> Option<Self> {
         if let Some(version) = version {
             return Some(Self::Http { born: born?, version, staleness: Staleness::of(headers) });
         }
@@ -450,7 +450,7 @@ mod tests {
             // As Django writes it.
             (entry(&cached, None, None, None), 940),
             (entry(&cached[1..], Some(1000), None, None), 0),
-            (entry(&cached, Some(1000), Some(900), Some(1)), 900),
+            (entry(&cached, Some(1000), Some(900), Some(Version::Unknown)), 900),
             (entry(&[], Some(1000), None, None), 0),
         ] {
             let stored = UNIX_EPOCH + Duration::from_secs(stored);

@@ -17,7 +17,7 @@ use super::capture::Capture;
 use super::fills::FillEnd;
 use crate::key::Key;
 use crate::origin::{BodyError, Download};
-use crate::page::entry::Entry;
+use crate::page::entry::{Entry, Version};
 use crate::page::etag::add_etag;
 use crate::page::format::Format;
 use crate::policy::Length;
@@ -52,8 +52,8 @@ pub(crate) struct Notes {
     pub(crate) keep: Duration,
     /// When it was made, in seconds since 1970, if that is known.
     pub(crate) born: Option<i64>,
-    /// Names this version of the page under HTTP's policy.
-    pub(crate) version: Option<u64>,
+    /// The version of a page of HTTP's policy.
+    pub(crate) version: Option<Version>,
     /// How long the origin took to make it; zero unless the rule has `early_refresh`.
     pub(crate) cost: Duration,
     /// The headers that are left out of the stored page.

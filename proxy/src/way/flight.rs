@@ -21,6 +21,7 @@ use super::{Proxy, now};
 use crate::error::Error;
 use crate::key::{Key, MarkerWrite, PageId, VaryMarker};
 use crate::origin::Fetched;
+use crate::page::entry::Version;
 use crate::page::etag::needs_etag;
 use crate::policy::{self, Admission, CachePolicy, Coalesce, Decline, Length, Received, Terms, unix_seconds};
 use crate::purge::Stamp;
@@ -310,7 +311,7 @@ impl<S: Store> Flight<S> {
             expires: unix_seconds(received.at).saturating_add(fresh.as_secs()),
             keep: if of_http && !self.proxy.format.keeps_stale() { fresh } else { keep },
             born,
-            version: of_http.then(rand::random),
+            version: of_http.then(|| Version::Number(rand::random())),
             cost: if rule.early_refresh > 0.0 { received.took } else { Duration::ZERO },
             without,
         }

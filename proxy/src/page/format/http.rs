@@ -27,7 +27,7 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
 
-use crate::page::entry::Entry;
+use crate::page::entry::{Entry, Version};
 use crate::purge::{Since, Stamp, Tags};
 use crate::text::push_line;
 
@@ -89,7 +89,7 @@ fn push_start(value: &mut Vec<u8>, entry: &Entry) {
     }
     push_line(value, EXPIRES, entry.expires.unwrap_or_default().to_string().as_bytes());
     push_line(value, KEY, entry.proof.as_deref().unwrap_or_default());
-    if let Some(version) = entry.version {
+    if let Some(Version::Number(version)) = entry.version {
         push_line(value, VERSION, format!("{version:016x}").as_bytes());
     }
 }
@@ -160,7 +160,10 @@ fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     match name.as_str() {
         EXPIRES => entry.expires = Some(number(&content)?),
-        VERSION => entry.version = Some(u64::from_str_radix(std::str::from_utf8(&content).ok()?, 16).ok()?),
+        VERSION => {
+            let number = u64::from_str_radix(std::str::from_utf8(&content).ok()?, 16).ok()?;
+            entry.version = Some(Version::Number(number));
+        }
         BORN => entry.born = Some(number(&content)?),
         COST => entry.cost = Duration::from_millis(number(&content)?),
         KEY => entry.proof = Some(content),

@@ -10,7 +10,7 @@ use hyper::header::{
 };
 
 use crate::key;
-use crate::page::entry::Entry;
+use crate::page::entry::{Entry, Version};
 use crate::page::etag::add_etag;
 use crate::pickle::{self, Compressor, PickledPage, Protocol};
 use crate::policy::{CacheControl, parse_any_day, seconds};
@@ -103,7 +103,7 @@ impl Pickled {
             expires: note.as_ref().map(|note| note.expires),
             // Under Django's policy as in Django, which forgets the `Age` of an inner cache.
             born: note.as_ref().and_then(|note| note.born),
-            version: note.as_ref().and_then(|note| note.born.map(|_| 0)),
+            version: note.as_ref().and_then(|note| note.born.map(|_| Version::Unknown)),
             cost: Duration::ZERO,
             proof: note.map(|note| note.proof),
             stamp: stamp.map(Box::new),
