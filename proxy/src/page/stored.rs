@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPIRES, HeaderMap,
-    HeaderValue,
+    AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, EXPIRES,
+    HeaderMap, HeaderValue,
 };
 use hyper::{Method, Response, StatusCode};
 
@@ -167,9 +167,9 @@ impl StoredPage {
         &self.head().headers
     }
 
-    /// Whether it is served with the `Date` that it was stored with.
+    /// Whether it is served with the `Date` that it was stored with. Pickles hold none.
     pub(crate) fn has_date(&self) -> bool {
-        matches!(self.head().aging, Some(Aging::Http { .. }))
+        matches!(self.head().aging, Some(Aging::Http { .. })) && self.headers().contains_key(DATE)
     }
 
     /// The seconds that the page stays fresh, negative if it has ended; unknown for pages that Django wrote.

@@ -1,6 +1,6 @@
 //! The format of a Django that shares the cache: pickles, and the headers that Django's outer middleware adds on each hit.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -54,6 +54,7 @@ impl Pickled {
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .chain(tags)
+            .chain(expires_for_django(entry))
             .collect::<HeaderMap>();
         let made_on_each_hit = |name: &HeaderName| {
             *name == CONTENT_LENGTH
@@ -158,6 +159,15 @@ impl Note {
         };
         Some((Self { expires, proof: Bytes::copy_from_slice(proof.as_bytes()), born }, stamp))
     }
+}
+
+/// The `Expires` of a page that has a `max-age` and no `Expires`, on which Django fails. `max-age` counts before it. Django's
+/// policy has set it already.
+fn expires_for_django(entry: &Entry) -> Option<(HeaderName, HeaderValue)> {
+    let is_missing =
+        !entry.headers.contains_key(EXPIRES) && CacheControl::of(&entry.headers).max_age().is_some();
+    let end = UNIX_EPOCH + Duration::from_secs(entry.expires.filter(|_| is_missing)?);
+    Some((EXPIRES, HeaderValue::try_from(httpdate::fmt_http_date(end)).ok()?))
 }
 
 /// That of a page that Django wrote, but for its URL: it was made `max-age` before its `Expires`.
