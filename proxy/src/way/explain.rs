@@ -226,7 +226,9 @@ impl<S: Store> Proxy<S> {
 
     /// The texts whose digests are in a key that was read: the page's own, that of its path, or a variant's.
     fn hashed(&self, key: &Key, decision: &Decision, question: &Question<'_>) -> Vec<Hashed> {
-        let Disposition::Lookup(rule, _) = self.policy.rules().disposition(question) else { return Vec::new() };
+        let Disposition::Lookup(rule, _) = self.policy.rules().disposition(question) else {
+            return Vec::new();
+        };
         let id = PageId::of(question, rule, &self.keys, &self.site);
         let marker: Option<&VaryMarker> = match decision {
             Decision::Serve(Serving { marker, .. }) => marker.as_deref(),

@@ -33,6 +33,7 @@ mod backend;
 mod collapse;
 mod commands;
 mod conditional_get;
+mod conditions;
 mod cookies;
 mod dashboards;
 mod early;

@@ -480,10 +480,16 @@ impl Client {
 
     async fn read_reply(&mut self, body: bool) -> Reply {
         let (line, headers) = read_head(&mut self.stream, &mut self.buffer).await.expect("an answer");
-        let mut reply = Reply { line, headers, body: Vec::new(), whole: true };
-        if !body {
-            return reply;
-        }
+        let reply = Reply { line, headers, body: Vec::new(), whole: true };
+        if body { self.read_body(reply).await } else { reply }
+    }
+
+    /// Reads the body of an answer whose head was read.
+    pub(crate) async fn body_of(&mut self, head: Reply) -> Reply {
+        timeout(PATIENCE, self.read_body(head)).await.expect("a body in time")
+    }
+
+    async fn read_body(&mut self, mut reply: Reply) -> Reply {
         if let Some(length) = find(&reply.headers, "content-length") {
             let length: usize = length.parse().unwrap();
             while self.buffer.len() < length && more(&mut self.stream, &mut self.buffer).await.is_some() {}
