@@ -30,6 +30,10 @@ pub(crate) enum Case {
     Django2000,
     /// One page, with 2,000 rules before the one that matches
     Rules,
+    /// One page that the browsers have already, so that they get a 304
+    NotModified,
+    /// The first KiB of one page
+    Range,
     /// One page and one short head, repeated: the easiest case, which no site has
     Repeated,
     /// Requests that pass through to the origin
@@ -40,7 +44,7 @@ pub(crate) enum Case {
 
 impl Case {
     /// The cases with only hits, the easiest last.
-    pub(crate) const DEFAULT: [Self; 9] = [
+    pub(crate) const DEFAULT: [Self; 11] = [
         Self::Heads,
         Self::Pages2000,
         Self::Pages10000,
@@ -49,6 +53,8 @@ impl Case {
         Self::Django,
         Self::Django2000,
         Self::Rules,
+        Self::NotModified,
+        Self::Range,
         Self::Repeated,
     ];
 
@@ -65,6 +71,8 @@ impl Case {
             Self::Django => (site(1), DJANGO),
             Self::Django2000 => (site(2_000), DJANGO),
             Self::Rules => (site(1), RULES),
+            Self::NotModified => (Load::Part(CONDITIONS), CACHES),
+            Self::Range => (Load::Part("Range: bytes=0-1023\r\n"), CACHES),
             Self::Repeated => (Load::Repeated, ALL),
             Self::Pass => (Load::Pass, PASSING),
             Self::Misses => (Load::NewPages, FILLING),
@@ -77,6 +85,9 @@ impl Display for Case {
         f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
     }
 }
+
+/// What a browser sends to see whether its page is still current.
+const CONDITIONS: &str = "If-None-Match: \"page\"\r\nIf-Modified-Since: Sun, 22 Nov 2026 20:09:06 GMT\r\n";
 
 const REDIS: Entrant = Entrant::new(Kind::Redis);
 const NEAR: Entrant = Entrant::new(Kind::Near);

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use tempfile::NamedTempFile;
 
 use super::head::{Cookies, Head, SITE};
+use super::yardstick::VALIDATED;
 use super::zipf::Zipf;
 
 /// A site's visitors, each with its own head. The heads take 16 MB, more than a CPU's cache or any cache of heads holds.
@@ -28,6 +29,8 @@ pub(crate) enum Load {
     /// which makes twelve variants of a page; their User-Agent and Referer still differ. If every visitor had its own cookie, such
     /// a page would have no hits to measure.
     Site { pages: usize, varies: bool },
+    /// One page with validators, asked for with these lines and the heads of many browsers.
+    Part(&'static str),
     /// One page and one short head, repeated.
     Repeated,
     /// One page that is not cached, and one short head, repeated.
@@ -39,21 +42,32 @@ pub(crate) enum Load {
 impl Load {
     /// Whether a filled cache answers this load without the origin.
     pub(crate) fn has_hits(self) -> bool {
-        matches!(self, Self::Site { .. } | Self::Repeated)
+        matches!(self, Self::Site { .. } | Self::Part(_) | Self::Repeated)
     }
 
     fn requests(self) -> Vec<Request> {
         match self {
             Self::Site { pages, varies } => site(pages, varies),
+            Self::Part(lines) => {
+                visitors(Cookies::Own, &mut random()).iter().map(|head| part(head, lines)).collect()
+            }
             Self::Repeated => vec![Request::plain("/page")],
             Self::Pass => vec![Request::plain("/pass")],
             Self::NewPages => Vec::new(),
         }
     }
 
+    /// One request for each page and variant, to fill a cache with.
+    fn pages(self, requests: Vec<Request>) -> Vec<String> {
+        match self {
+            Self::Part(_) => vec![Request::plain(VALIDATED).text],
+            _ => distinct(requests),
+        }
+    }
+
     fn script(self) -> Option<&'static str> {
         match self {
-            Self::Site { .. } => Some(include_str!("../../peers/replay.lua")),
+            Self::Site { .. } | Self::Part(_) => Some(include_str!("../../peers/replay.lua")),
             Self::NewPages => Some(include_str!("../../peers/miss.lua")),
             // wrk makes such a head itself.
             Self::Repeated | Self::Pass => None,
@@ -76,9 +90,8 @@ impl Request {
 
 /// The requests of a site's visitors, the same in every run.
 fn site(pages: usize, varies: bool) -> Vec<Request> {
-    let mut random = StdRng::seed_from_u64(1);
-    let cookies = if varies { Cookies::Shared } else { Cookies::Own };
-    let heads: Vec<_> = (0..VISITORS).map(|number| Head::of_visitor(number, cookies, &mut random)).collect();
+    let mut random = random();
+    let heads = visitors(if varies { Cookies::Shared } else { Cookies::Own }, &mut random);
     let zipf = Zipf::new(pages);
     let ask = |head: &Head| {
         let path = path(pages, varies, zipf.draw(&mut random));
@@ -87,6 +100,19 @@ fn site(pages: usize, varies: bool) -> Vec<Request> {
         Request { text, page: path + variant }
     };
     heads.iter().cycle().take(REQUESTS).map(ask).collect()
+}
+
+fn random() -> StdRng {
+    StdRng::seed_from_u64(1)
+}
+
+fn visitors(cookies: Cookies, random: &mut StdRng) -> Vec<Head> {
+    (0..VISITORS).map(|number| Head::of_visitor(number, cookies, random)).collect()
+}
+
+fn part(head: &Head, lines: &str) -> Request {
+    let text = format!("GET {VALIDATED} HTTP/1.1\r\n{lines}{}", head.lines);
+    Request { text, page: VALIDATED.to_owned() }
 }
 
 fn path(pages: usize, varies: bool, page: usize) -> String {
@@ -113,7 +139,7 @@ impl Traffic {
         let requests = load.requests();
         let script = load.script().map(|text| file([text])).transpose()?;
         let file = file(requests.iter().map(|request| request.text.as_str()))?;
-        Ok(Self { load, script, requests: file, pages: distinct(requests) })
+        Ok(Self { load, script, requests: file, pages: load.pages(requests) })
     }
 
     pub(crate) fn load(&self) -> Load {
@@ -171,6 +197,16 @@ mod tests {
         let distinct = first.iter().collect::<HashSet<_>>().len();
         assert!((REQUESTS * 9 / 10..REQUESTS).contains(&distinct), "{distinct}");
         assert!(texts().eq(first));
+    }
+
+    #[test]
+    fn a_part_is_asked_for_by_each_visitor_and_the_whole_page_fills_the_cache() {
+        let load = Load::Part("Range: bytes=0-1\r\n");
+        let requests = load.requests();
+        assert!(requests.iter().all(|request| request.text.contains("\r\nRange: bytes=0-1\r\n")));
+        assert_eq!(requests.len(), VISITORS);
+        let pages = load.pages(requests);
+        assert!(pages.len() == 1 && !pages[0].contains("Range"), "{pages:?}");
     }
 
     #[test]

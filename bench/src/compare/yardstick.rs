@@ -3,7 +3,8 @@
 //! `raw` reads until a request's blank line and writes a prepared buffer, which shows the cost of tokio and the kernel.
 //! `hyper` answers the same from memory, which adds the cost of HTTP. Both run one runtime on each core, as the proxy does.
 //!
-//! `hyper` is also the origin of the caches: it answers any path, its pages below `/varies` vary, and it counts requests.
+//! `hyper` is also the origin of the caches: it answers any path, its pages below `/varies` vary, one has validators, and it
+//! counts requests.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue, VARY};
+use hyper::header::{ACCEPT_RANGES, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -77,6 +78,9 @@ async fn hyper(stream: TcpStream, origin: Arc<Origin>) -> io::Result<()> {
     http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
 }
 
+/// The path of a page with validators, of which nginx gives parts, too.
+pub(crate) const VALIDATED: &str = "/page-validated";
+
 /// The path where `hyper` answers with the number of its requests.
 pub(crate) const COUNT: &str = "/count";
 
@@ -97,6 +101,11 @@ impl Origin {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if path.starts_with("/varies") {
             headers.insert(VARY, HeaderValue::from_static("Accept, Cookie"));
+        }
+        if path == VALIDATED {
+            headers.insert(ETAG, HeaderValue::from_static("\"page\""));
+            headers.insert(LAST_MODIFIED, HeaderValue::from_static("Sun, 22 Nov 2026 20:09:06 GMT"));
+            headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         }
         response
     }
