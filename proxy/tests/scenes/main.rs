@@ -38,6 +38,7 @@ mod cookies;
 mod dashboards;
 mod early;
 mod explain;
+mod explained;
 mod failure;
 mod faults;
 mod follow;

@@ -1,0 +1,182 @@
+//! `proxy explain` says what serving does, for random requests over random stores.
+
+use std::time::Duration;
+
+use clap::Parser as _;
+use proxy::{Args, Config, Explain, Key, MemoryStore, Proxy, Site, Values as _, Write};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::support::{Origin, Scene, Script, answer};
+
+/// How many random requests are compared.
+const CASES: usize = 2_000;
+
+const NORMALISED: &str = "ignore_query = [\"utm_*\"]\nsort_query = true\nignore_cookies = [\"_ga*\"]\n\
+                          accept_encoding = \"normalise\"\n";
+
+/// A proxy whose store, rules and trusted peers are known, so that a second proxy over the same store can explain.
+struct Pair {
+    scene: Scene,
+    explaining: Proxy<MemoryStore>,
+    store: MemoryStore,
+}
+
+impl Pair {
+    async fn new(origin: &Origin, settings: &str) -> Self {
+        let store = MemoryStore::new(64 << 20);
+        let scene = Scene::with(origin.address, store.clone(), settings).await;
+        let args =
+            Args::try_parse_from(["proxy", "--origin", &format!("http://{}", origin.address)]).unwrap();
+        let config = Config::parse(&args, Some(("explain.toml", settings))).unwrap();
+        let explaining = Proxy::new(&config, Site::localhost(8000), store.clone());
+        Self { scene, explaining, store }
+    }
+
+    /// The outcome that `explain` tells of a request, and the keys that it read.
+    async fn explain(&self, target: &str, headers: &[String]) -> (String, Vec<String>) {
+        let asked = Explain { url: target.to_owned(), headers: headers.to_vec(), query: None, json: true };
+        let explanation = self.explaining.explain(&asked, [127, 0, 0, 1].into()).await.unwrap();
+        let explanation = serde_json::to_value(explanation).unwrap();
+        let reads = explanation["reads"].as_array().unwrap();
+        let keys = reads.iter().map(|read| read["key"].as_str().unwrap().to_owned());
+        (explanation["outcome"].as_str().unwrap().to_owned(), keys.collect())
+    }
+
+    /// Sends the request, through the front or through hyper, and returns the cache's word on it.
+    async fn serve(&self, target: &str, headers: &[String], random: &mut StdRng) -> String {
+        let close = if random.random_bool(0.5) { "Connection: close\r\n" } else { "" };
+        let host = if headers.iter().any(|line| line.starts_with("Host:")) {
+            ""
+        } else {
+            "Host: localhost:8000\r\n"
+        };
+        let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let reply = self.scene.send(&format!("GET {target} HTTP/1.1\r\n{host}{lines}{close}\r\n")).await;
+        reply.header("cache-status").to_owned()
+    }
+
+    /// Moves the end of what lies under a key, spoils it, or deletes it.
+    async fn age(&self, key: &str, random: &mut StdRng) {
+        let [Some(value)] = self.store.get([key.as_bytes()]).await.unwrap() else { return };
+        let text = String::from_utf8(value.to_vec()).unwrap();
+        let end = text.split("Cachepage-Expires: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let value = match (random.random_range(0..8), end) {
+            (0, _) => return self.store.delete(&[Key::new(key)]).await.unwrap(),
+            (1, _) => text[..text.len() / 2].to_owned(),
+            (_, None) => return,
+            // Not near an end of a rule's times, which a second more would pass.
+            (_, Some(end)) => {
+                let past = [-40, -10, 15, 100, 600].choose(random).unwrap();
+                let moved = end.parse::<i64>().unwrap() - 60 - past;
+                text.replace(end, &moved.to_string())
+            }
+        };
+        let write = Write::Set(Key::new(key), value.into());
+        self.store.put(vec![write], Duration::from_secs(600)).await.unwrap();
+    }
+}
+
+/// Answers that are stored, unless the path says otherwise.
+async fn storable() -> Origin {
+    Origin::new(|seen, _| {
+        let path = seen.line.split(' ').nth(1).unwrap();
+        let headers = match path.as_bytes()[3] {
+            b'v' => "Vary: Accept-Language, Cookie, Accept-Encoding\r\n",
+            b'u' => "Cache-Control: public\r\n",
+            _ => "",
+        };
+        Script::Answer(answer("200 OK", headers, path))
+    })
+    .await
+}
+
+fn random_headers(random: &mut StdRng) -> Vec<String> {
+    let lines = [
+        "Accept-Language: de",
+        "Accept-Language: en",
+        "Host: other.example",
+        "X-Forwarded-Host: forwarded.example",
+        "X-Forwarded-Proto: https",
+        "Authorization: Basic eA==",
+        "Cookie: _ga=1; a=b",
+        "Accept-Encoding: gzip, br",
+    ];
+    let lines: Vec<_> = lines.into_iter().filter(|_| random.random_bool(0.2)).map(str::to_owned).collect();
+    // One language only.
+    let is_double = |index: usize| lines[..index].iter().any(|line| line.starts_with("Accept-Language"));
+    let kept = |(index, line): &(usize, &String)| !line.starts_with("Accept-Language") || !is_double(*index);
+    lines.iter().enumerate().filter(kept).map(|(_, line)| line.clone()).collect()
+}
+
+/// Whether serving did what was explained. Seconds may pass between the two, and of a fetch `explain` cannot know the answer.
+fn is_the_same(explained: &str, served: &str) -> bool {
+    let without_ttl = |text: &str| -> String {
+        text.split("; ").filter(|part| !part.starts_with("ttl=")).collect::<Vec<_>>().join("; ")
+    };
+    let (explained, served) = (without_ttl(explained), without_ttl(served));
+    match explained.contains("fwd=") && !explained.contains("detail=") {
+        // The answer to a request with credentials is not stored, and says so instead.
+        true => served.starts_with(&explained) || served == "cachepage; fwd=bypass; detail=authorization",
+        false => served == explained,
+    }
+}
+
+/// Random requests over random stores and ages, by rules with and without grace, stale_if_error and normalising, of trusted
+/// and of other peers.
+#[tokio::test]
+async fn explain_says_the_very_outcome_that_serving_gives() {
+    let origin = storable().await;
+    let mut random = StdRng::seed_from_u64(13);
+    let mut outcomes = std::collections::BTreeMap::<String, usize>::new();
+    for round in 0..CASES / 50 {
+        let [grace, stale] = [30 * (round % 2), 300 * (round / 2 % 2)];
+        let [trusted, authorization] = [["", "127.0.0.1"][round / 4 % 2], ["pass", "vary"][round / 8 % 2]];
+        let normalised = ["", NORMALISED][round / 2 % 2];
+        let pair = Pair::new(
+            &origin,
+            &format!(
+                "trusted_proxies = [{trusted:?}]\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ngrace = {grace}\n\
+                 stale_if_error = {stale}\nauthorization = {authorization:?}\n{normalised}"
+            ),
+        )
+        .await;
+        for case in 0..50 {
+            let kind = ["p", "v", "u"].choose(&mut random).unwrap();
+            let query = ["", "?a=1", "?a=2", "?b&utm_x=1&a=1"].choose(&mut random).unwrap();
+            let prefix = if random.random_bool(0.05) { "/x" } else { "/p" };
+            let target = format!("{prefix}/{kind}{round}-{case}{query}");
+            let headers = random_headers(&mut random);
+            if random.random_bool(0.8) {
+                let fill =
+                    if random.random_bool(0.8) { headers.clone() } else { random_headers(&mut random) };
+                pair.serve(&target, &fill, &mut random).await;
+                for key in pair.explain(&target, &headers).await.1 {
+                    pair.age(&key, &mut random).await;
+                }
+            }
+            let (explained, _) = pair.explain(&target, &headers).await;
+            let served = pair.serve(&target, &headers, &mut random).await;
+            assert!(is_the_same(&explained, &served), "{target} {headers:?}: {explained}, but {served}");
+            let kind =
+                explained.split("; ").filter(|part| !part.starts_with("ttl=")).collect::<Vec<_>>().join("; ");
+            *outcomes.entry(kind).or_default() += 1;
+        }
+    }
+    // Each kind of outcome was among them.
+    for kind in [
+        "hit",
+        "hit; detail=grace",
+        "fwd=uri-miss",
+        "fwd=vary-miss",
+        "fwd=miss",
+        "fwd=stale",
+        "fwd=bypass; detail=no-rule",
+    ] {
+        assert!(
+            outcomes.get(&format!("cachepage; {kind}")).is_some_and(|count| *count > 5),
+            "{kind}: {outcomes:?}"
+        );
+    }
+}
