@@ -75,7 +75,7 @@ fn words(text: &str) -> Vec<String> {
 #[test]
 fn the_reference_lists_each_word_of_cache_status_and_no_other() {
     let page = pages::page("docs/headers.md");
-    let rows = page.first_cells("## What happened");
+    let rows = page.first_cells("## X-Cache and Cache-Status");
     let listed: BTreeSet<_> = rows.iter().flatten().flat_map(|code| words(code)).collect();
     let given = WORDS.iter().flat_map(|(file, item)| texts(file, item));
     let mut given: BTreeSet<_> = given.flat_map(|text| words(&text)).collect();
@@ -85,6 +85,15 @@ fn the_reference_lists_each_word_of_cache_status_and_no_other() {
     let unknown: Vec<_> = listed.difference(&given).collect();
     assert!(missing.is_empty() && unknown.is_empty(), "missing {missing:?}, unknown {unknown:?}");
     assert!(given.len() > 50, "{given:?}");
+}
+
+#[test]
+fn the_reference_lists_each_path_of_the_admin_listener_and_no_other() {
+    let rows = pages::page("docs/admin.md").first_cells("# The admin listener");
+    let requests = rows.iter().flatten().filter_map(|code| code.split_once(" /").map(|(_, path)| path));
+    let listed: BTreeSet<_> = requests.map(|path| format!("/{}", path.split('?').next().unwrap())).collect();
+    let served: BTreeSet<_> = texts("proxy/src/admin/access.rs", "fn path(self)").into_iter().collect();
+    assert_eq!(listed, served);
 }
 
 #[test]
