@@ -1,4 +1,5 @@
-//! Flags, variables, commands, the words of `Cache-Status`, and headers: the reference has those of the code, and no other.
+//! Flags, variables, commands, the words of `Cache-Status`, headers, and paths of the admin listener: the reference has those
+//! of the code, and no other.
 
 use std::collections::BTreeSet;
 
@@ -40,16 +41,26 @@ fn named_flags(rows: &[Vec<String>]) -> BTreeSet<String> {
     codes.map(|code| code.split(' ').next().unwrap().to_owned()).collect()
 }
 
+/// The programs, each with the page and heading of its table of flags.
+fn programs() -> [(Command, &'static str, &'static str); 3] {
+    [
+        (Args::command(), "docs/settings.md", "## Flags and variables"),
+        (origin::Args::command(), "docs/laboratory.md", "### origin"),
+        (seed::Args::command(), "docs/laboratory.md", "### seed"),
+    ]
+}
+
 #[test]
 fn the_reference_lists_each_flag_with_its_variable_and_no_other() {
-    let page = pages::page("docs/settings.md");
-    let section = page.section("## Flags and variables");
-    let command = Args::command();
-    assert_eq!(named_flags(&page.first_cells("## Flags and variables")), flags(&command));
-    for arg in command.get_arguments() {
-        let (long, variable) = (arg.get_long().unwrap(), arg.get_env().unwrap().to_str().unwrap());
-        let row = section.lines().find(|line| line.starts_with(&format!("| `--{long} "))).unwrap();
-        assert!(row.contains(&format!("| `{variable}` |")), "{row}");
+    for (command, page, heading) in programs() {
+        let page = pages::page(page);
+        assert_eq!(named_flags(&page.first_cells(heading)), flags(&command), "{heading}");
+        for arg in command.get_arguments() {
+            let (long, variable) = (arg.get_long().unwrap(), arg.get_env().unwrap().to_str().unwrap());
+            let mut rows = page.section(heading).lines().map(|line| line.replace('`', " "));
+            let row = rows.find(|row| row.starts_with(&format!("|  --{long} "))).unwrap();
+            assert!(row.contains(&format!("|  {variable}  |")), "{row}");
+        }
     }
 }
 
