@@ -29,7 +29,7 @@ impl Outlook {
                     @if self.is_lower_bound {
                         p { "There are more pages than the forecast remembers: a cache would do better." }
                     }
-                    (self.gains_table())
+                    @if !self.rules.is_empty() { (self.gains_table()) }
                     (groups(if self.proposed { "Proposed rules" } else { "Rules" }, &self.rules))
                     p { code { (self.advice()) } }
                     (groups("The paths that win most", &self.best_paths))

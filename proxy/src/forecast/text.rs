@@ -18,7 +18,9 @@ impl Display for Outlook {
             &format!("\n{rules}, and the share of their requests that a cache answers"),
             &self.rules,
         )?;
-        self.write_gains(f)?;
+        if !self.rules.is_empty() {
+            self.write_gains(f)?;
+        }
         write_groups(f, "\nThe paths that win most", &self.best_paths)?;
         if !self.personal_paths.is_empty() {
             writeln!(f, "\nPages that look personal, and stay with the origin")?;
@@ -162,5 +164,25 @@ mod tests {
         );
         assert_eq!([0.25, 150.0, 10_000.0].map(seconds), ["0.2 s", "2.5 min", "2.8 h"]);
         assert_eq!(percent(0.9876), "98.8 %");
+    }
+
+    #[test]
+    fn a_forecast_without_a_rule_has_no_empty_table() {
+        let outlook = Outlook {
+            lines: 9,
+            unread_lines: 0,
+            requests: 9,
+            first: None,
+            last: None,
+            is_lower_bound: false,
+            proposed: true,
+            rules: Vec::new(),
+            as_set: None,
+            all: Vec::new(),
+            best_paths: Vec::new(),
+            personal_paths: Vec::new(),
+        };
+        let text = "9 requests in 9 lines\n\nNo path has enough hits to propose a rule for it.";
+        assert_eq!(outlook.to_string(), text);
     }
 }
