@@ -17,9 +17,10 @@ use server::Peer;
 use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker, Placement};
 use crate::page::entry::Entry;
 use crate::page::format::{Format, http};
+use crate::page::forms::Forms;
 use crate::page::stored::StoredPage;
 use crate::policy::{self, CacheControl, Part, Rule, SearchVariance, Variance, VaryList, parse_any_day};
-use crate::request::{Lines, Names, Normaliser, Question};
+use crate::request::{Coding, Lines, Names, Normaliser, Question};
 use crate::status::{CacheStatus, Hit, Source};
 use crate::store::replies_in;
 use crate::text::title_case;
@@ -68,6 +69,7 @@ fn entry_of(headers: HeaderMap) -> Entry {
         headers,
         reason: None,
         body: Bytes::from_static(b"page"),
+        forms: Forms::default(),
         expires: Some(1_800_000_000),
         born: Some(1_799_999_000),
         version: None,
@@ -175,7 +177,7 @@ pub fn normalise(text: &[u8]) {
         ignore_query: Names::new(["utm_*", "gclid"]),
         sort_query: true,
         ignore_cookies: Names::new(["_ga*"]),
-        best_encoding: true,
+        best_of: Coding::ALL.to_vec(),
     };
     let peer = Peer::LOCAL;
     let path = Question::of_parts(&request, peer).path.to_owned();

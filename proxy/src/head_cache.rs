@@ -44,8 +44,8 @@ impl Weigh for Seen {
 pub(crate) struct SeenHead {
     text: Box<[u8]>,
     head: Arc<PageHead>,
-    /// The length of the body.
-    length: usize,
+    /// The lengths of the body and of its coded forms.
+    lengths: [usize; 2],
 }
 
 impl HeadCache {
@@ -67,7 +67,11 @@ impl HeadCache {
         let text = format.head(value, &entry).map(Box::from);
         let page = StoredPage::from(entry);
         if let Some(text) = text {
-            let seen = SeenHead { text, head: page.head().clone(), length: page.body().len() };
+            let seen = SeenHead {
+                text,
+                head: page.head().clone(),
+                lengths: [page.body().len(), page.coded().len()],
+            };
             self.0.insert(key.clone(), Seen::Head(Arc::new(seen)));
         }
         page
@@ -79,8 +83,10 @@ impl Seen {
     /// hit.
     pub(crate) fn page(&self, value: &Bytes) -> Option<StoredPage> {
         let Self::Head(seen) = self else { return None };
-        let is_same = value.starts_with(&seen.text) && value.len() == seen.text.len() + seen.length;
-        is_same.then(|| StoredPage::new(seen.head.clone(), value.slice(seen.text.len()..)))
+        let SeenHead { text, head, lengths: [body, coded] } = &**seen;
+        let (start, end) = (text.len(), text.len() + body);
+        let is_same = value.starts_with(text) && value.len() == end + coded;
+        is_same.then(|| StoredPage::new(head.clone(), value.slice(start..end), value.slice(end..)))
     }
 }
 

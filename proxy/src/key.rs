@@ -11,7 +11,7 @@ mod path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::HeaderMap;
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use md5::{Digest as _, Md5};
 use serde::Serialize;
 
@@ -239,7 +239,7 @@ impl PageId {
     ) -> bool {
         let is_same = proof.is_none_or(|proof| self.is_proved(proof, page, question));
         // A page that Django wrote is separated by credentials only if its `Vary` says so.
-        let is_apart = proof.is_some() || policy::varies_on_authorization(page);
+        let is_apart = proof.is_some() || policy::varies_on(page, &AUTHORIZATION);
         is_same && rule.serves(question.lines, page, is_apart)
     }
 

@@ -15,7 +15,7 @@
 //! `request`, `policy`, `key`, `page`, `pickle` and `status` are pure: no clock, no log, no I/O. `store` and `origin` wait
 //! for other programs, with deadlines. `tests/architecture.rs` checks which of these modules may use which.
 //!
-//! Not supported: compression, CONNECT, HTTP/3.
+//! Not supported: CONNECT, HTTP/3.
 
 mod access_log;
 mod admin;

@@ -224,6 +224,7 @@ mod tests {
 
     use super::*;
     use crate::page::entry::Entry;
+    use crate::page::forms::Forms;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -233,6 +234,7 @@ mod tests {
             headers: HeaderMap::new(),
             reason: None,
             body: Bytes::from(vec![b'x'; size]),
+            forms: Forms::default(),
             expires: None,
             born: None,
             version: None,

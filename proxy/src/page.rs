@@ -3,4 +3,5 @@
 pub(crate) mod entry;
 pub(crate) mod etag;
 pub(crate) mod format;
+pub(crate) mod forms;
 pub(crate) mod stored;

@@ -3,6 +3,7 @@
 //! [`Rules::disposition`] decides whether the cache is asked at all; [`Policy::admission`] decides whether a response
 //! may be stored, for how long, and what it varies on: by the rules of Django ([`django`]) or of HTTP ([`http`]).
 
+mod compress;
 mod date;
 mod django;
 mod http;
@@ -17,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use hyper::Method;
 use hyper::StatusCode;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use hyper::header::{HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use hyper::http::{request, response};
 
 pub(crate) use date::{parse_any_day, seconds, unix_seconds};
@@ -32,7 +33,7 @@ pub(crate) use rules::Disposition;
 pub(crate) use rules::{Pass, Rules};
 pub(crate) use search::SearchVariance;
 use vary::Unstorable;
-pub(crate) use vary::VaryList;
+pub(crate) use vary::{VaryList, varies_on, vary_on_coding};
 
 use crate::request::Lines;
 
@@ -197,11 +198,6 @@ pub(crate) fn may_be_shared(rule: &Rule, request: &request::Parts) -> bool {
 /// Whether a request has conditions that a 304 can answer (RFC 9110 §13.1).
 pub(crate) fn is_conditional(headers: &HeaderMap) -> bool {
     headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE)
-}
-
-/// Whether a page has `Authorization` in its `Vary`.
-pub(crate) fn varies_on_authorization(page: &HeaderMap) -> bool {
-    VaryList::of(page).is_ok_and(|list| list.names().contains(&AUTHORIZATION))
 }
 
 impl From<Unstorable> for Decline {

@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::{Decline, Pass, Wish};
+use crate::request::Coding;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -71,6 +72,8 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hit {
     Fresh,
+    /// It is served in this coding, in which it is stored, too.
+    Coded(Coding),
     /// Some of its bytes are served.
     Range,
     /// It has ended, and a new one is being fetched.
@@ -182,7 +185,7 @@ impl CacheStatus {
     /// What became of the request whose answer has this status.
     pub(crate) fn outcome(self, status: StatusCode) -> Outcome {
         match self {
-            Self::Hit(Hit::Fresh | Hit::Range, ..) => Outcome::Hit,
+            Self::Hit(Hit::Fresh | Hit::Coded(_) | Hit::Range, ..) => Outcome::Hit,
             Self::Hit(Hit::Grace | Hit::StaleIfError | Hit::MaxStale, ..) => Outcome::Stale,
             Self::Miss(_, Fill::Collapsed) => Outcome::Collapsed,
             Self::Miss(..) => Outcome::Miss,
@@ -196,10 +199,11 @@ impl CacheStatus {
         }
     }
 
-    /// The seconds that the page stays fresh, as the header says them.
+    /// The seconds that the page stays fresh, as the header says them. The store's clock decides whether a page is there; ours
+    /// may be a little ahead of it.
     pub(crate) fn ttl(self) -> Option<i64> {
         match self {
-            Self::Hit(Hit::Fresh | Hit::Range, _, ttl) => ttl.map(|ttl| ttl.max(0)),
+            Self::Hit(Hit::Fresh | Hit::Coded(_) | Hit::Range, _, ttl) => ttl.map(|ttl| ttl.max(0)),
             Self::Hit(_, _, ttl) => ttl,
             _ => None,
         }
@@ -208,12 +212,7 @@ impl CacheStatus {
     /// The fixed name of what the header says besides, or of the reason why the cache was left out.
     pub(crate) fn detail(self) -> Option<&'static str> {
         match self {
-            Self::Hit(Hit::Fresh, Source::Near, _) => Some("near"),
-            Self::Hit(Hit::Fresh, Source::Store, _) => None,
-            Self::Hit(Hit::Range, ..) => Some("range"),
-            Self::Hit(Hit::Grace, ..) => Some("grace"),
-            Self::Hit(Hit::StaleIfError, ..) => Some("stale-if-error"),
-            Self::Hit(Hit::MaxStale, ..) => Some("max-stale"),
+            Self::Hit(hit, source, _) => hit.detail(source),
             Self::Miss(miss, fill) => fill.parameters().strip_prefix("; detail=").or(miss.detail()),
             Self::Declined(_) | Self::Passed(_) | Self::Failed(_) | Self::Purge(_) => self.bypass(),
         }
@@ -247,17 +246,11 @@ impl std::fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("cachepage; ")?;
         match self {
-            Self::Hit(Hit::Fresh, source, None) => write!(f, "hit{}", source.parameters()),
-            Self::Hit(Hit::Range, _, None) => f.write_str("hit; detail=range"),
-            Self::Hit(_, _, None) => f.write_str("hit"),
-            // The store's clock decides whether a page is there; ours may be a little ahead of it.
-            Self::Hit(Hit::Fresh, source, Some(ttl)) => {
-                write!(f, "hit; ttl={}{}", ttl.max(&0), source.parameters())
+            Self::Hit(hit, source, _) => {
+                f.write_str("hit")?;
+                self.ttl().map_or(Ok(()), |ttl| write!(f, "; ttl={ttl}"))?;
+                hit.detail(*source).map_or(Ok(()), |detail| write!(f, "; detail={detail}"))
             }
-            Self::Hit(Hit::Range, _, Some(ttl)) => write!(f, "hit; ttl={}; detail=range", ttl.max(&0)),
-            Self::Hit(Hit::Grace, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=grace"),
-            Self::Hit(Hit::StaleIfError, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=stale-if-error"),
-            Self::Hit(Hit::MaxStale, _, Some(ttl)) => write!(f, "hit; ttl={ttl}; detail=max-stale"),
             Self::Miss(miss, fill) => {
                 write!(f, "fwd={}{}", miss.fwd(), fill.parameters())?;
                 let detail = miss.detail().filter(|_| !fill.parameters().contains("detail="));
@@ -268,6 +261,21 @@ impl std::fmt::Display for CacheStatus {
             Self::Declined(_) | Self::Passed(_) | Self::Failed(_) | Self::Purge(_) => {
                 write!(f, "fwd=bypass; detail={}", self.bypass().unwrap_or_default())
             }
+        }
+    }
+}
+
+impl Hit {
+    /// What the header says besides.
+    fn detail(self, source: Source) -> Option<&'static str> {
+        match self {
+            Self::Fresh if source == Source::Near => Some("near"),
+            Self::Fresh => None,
+            Self::Coded(coding) => Some(coding.name()),
+            Self::Range => Some("range"),
+            Self::Grace => Some("grace"),
+            Self::StaleIfError => Some("stale-if-error"),
+            Self::MaxStale => Some("max-stale"),
         }
     }
 }
@@ -354,6 +362,11 @@ mod tests {
                 CacheStatus::Hit(Hit::Range, Source::Near, Some(42)),
                 "HIT",
                 "cachepage; hit; ttl=42; detail=range",
+            ),
+            (
+                CacheStatus::Hit(Hit::Coded(Coding::Br), Source::Near, Some(-1)),
+                "HIT",
+                "cachepage; hit; ttl=0; detail=br",
             ),
             (CacheStatus::Miss(Miss::Uri, Fill::Stored), "MISS", "cachepage; fwd=uri-miss; stored"),
             (CacheStatus::Miss(Miss::Vary, Fill::Stored), "MISS", "cachepage; fwd=vary-miss; stored"),

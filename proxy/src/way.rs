@@ -3,6 +3,7 @@
 mod answered;
 mod body;
 mod capture;
+mod compress;
 mod content;
 mod decide;
 mod explain;
@@ -37,6 +38,7 @@ pub(crate) use report::Report;
 pub(crate) use report::RuleState;
 
 use capture::Room;
+use compress::CompressionPool;
 use fills::FillCounts;
 pub(crate) use fills::{FillEnd, LeaseEnd};
 use purge::PurgeCounts;
@@ -108,6 +110,8 @@ pub struct Proxy<S> {
     max_entry: u64,
     /// The room for pages that are being captured.
     room: Room,
+    /// What compresses the pages of rules that want that.
+    compressor: CompressionPool,
     /// The room for contents that select pages.
     contents: Room,
     heads: Arc<HeadCache>,
@@ -174,6 +178,7 @@ impl<S: Store> Proxy<S> {
             makes_request_ids: config.makes_request_ids,
             max_entry: config.max_entry,
             room: Room::new(captures(config)),
+            compressor: CompressionPool::new(),
             contents: content::room(),
             heads: Arc::new(HeadCache::new(Shares::of(memory(config)).heads)),
         }

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("weight", &[]),
     ("histogram", &[]),
     ("key", &["policy", "request", "text", "weight"]),
-    ("status", &["policy", "text"]),
+    ("status", &["policy", "request", "text"]),
     ("counts", &["histogram", "status"]),
     ("page", &["key", "pickle", "policy", "purge", "request", "status", "text", "weight"]),
     ("variants", &["key", "weight"]),

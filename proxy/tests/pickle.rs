@@ -320,10 +320,12 @@ prop_compose! {
         body in proptest::collection::vec(any::<u8>(), 0..700),
         frame_exempt in any::<bool>(),
         note in proptest::option::of("\\PC{0,300}"),
+        forms in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)),
     ) -> PickledPage {
         let mut names = std::collections::HashSet::new();
         let headers = fields.into_iter().filter(|(name, _)| names.insert(name.to_ascii_lowercase())).collect();
-        PickledPage { status, reason, headers, body: body.into(), frame_exempt, note }
+        let (body, forms) = (body.into(), forms.map(Bytes::from));
+        PickledPage { status, reason, headers, body, frame_exempt, note, forms }
     }
 }
 

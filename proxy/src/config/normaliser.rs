@@ -1,21 +1,30 @@
 //! The settings of a rule that normalise requests.
 
-use super::parse::{members, truth};
+use super::parse::{codings, members, truth};
 use super::settings::Settings;
-use crate::request::{Names, Normaliser};
+use crate::request::{Coding, Names, Normaliser};
 
-/// Reads the settings; `None` if there is a fault, which is then in the list.
-pub(super) fn normaliser(settings: &mut Settings<'_>) -> Option<Normaliser> {
+/// Reads the settings, and the codings in which pages are stored; `None` if there is a fault, which is then in the list.
+pub(super) fn normaliser(settings: &mut Settings<'_>) -> Option<(Normaliser, Vec<Coding>)> {
     let ignore_query = settings.take_list("ignore_query", None, "", names);
     let sort_query = settings.take("sort_query", None, "false", truth);
     let ignore_cookies = settings.take_list("ignore_cookies", None, "", names);
     let best_encoding = settings.take("accept_encoding", None, "as-is", accept_encoding);
-    Some(Normaliser {
+    let compress = settings.take_list("compress", None, "", codings);
+    let (best_encoding, compress) = (best_encoding?, compress?);
+    let best_of = match () {
+        () if !best_encoding => Vec::new(),
+        () if compress.is_empty() => Coding::ALL.to_vec(),
+        // The others are stored in none of its pages.
+        () => compress.clone(),
+    };
+    let normaliser = Normaliser {
         ignore_query: ignore_query?,
         sort_query: sort_query?,
         ignore_cookies: ignore_cookies?,
-        best_encoding: best_encoding?,
-    })
+        best_of,
+    };
+    Some((normaliser, compress))
 }
 
 /// Names of parameters or cookies, each with or without `*` at its end.
@@ -49,9 +58,9 @@ mod tests {
         let mut faults = Vec::new();
         let mut file = File::parse("f", &format!("[[cache_page]]\n{rule}"), &mut faults);
         let mut settings = Settings::new(file.rules.remove(0), &mut faults);
-        let normaliser = normaliser(&mut settings);
+        let read = normaliser(&mut settings);
         settings.finish();
-        normaliser.filter(|_| faults.is_empty()).ok_or(faults)
+        read.map(|(normaliser, _)| normaliser).filter(|_| faults.is_empty()).ok_or(faults)
     }
 
     #[test]
@@ -70,16 +79,20 @@ mod tests {
             ignore_query: Names::new(["utm_*", "gclid"]),
             sort_query: true,
             ignore_cookies: Names::new(["_ga*"]),
-            best_encoding: true,
+            best_of: Coding::ALL.to_vec(),
         };
         assert_eq!(parsed(rule), Ok(expected));
+        // The origin is asked for nothing that would not be stored.
+        let best_of = parsed(&format!("{rule}compress = [\"gzip\"]\n")).unwrap().best_of;
+        assert_eq!(best_of, [Coding::Gzip]);
     }
 
     #[test]
     fn each_fault_is_told_with_its_line() {
-        let rule = "ignore_query = [\"a*b\"]\nsort_query = 1\nignore_cookies = [\"a=b\"]\naccept_encoding = \"gzip\"\n";
+        let rule = "ignore_query = [\"a*b\"]\nsort_query = 1\nignore_cookies = [\"a=b\"]\naccept_encoding = \"gzip\"\n\
+                    compress = [\"deflate\"]\n";
         let faults = parsed(rule).unwrap_err();
-        let names = ["ignore_query", "sort_query", "ignore_cookies", "accept_encoding"];
+        let names = ["ignore_query", "sort_query", "ignore_cookies", "accept_encoding", "compress"];
         assert_eq!(faults.len(), names.len(), "{faults:?}");
         for (line, (fault, name)) in faults.iter().zip(names).enumerate() {
             assert!(fault.starts_with(&format!("f:{}: {name}: ", line + 2)), "{fault}");

@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use crate::key::Generation;
 use crate::pickle::Compressor;
 use crate::policy::{Authorization, Coalesce, SetCookie};
+use crate::request::Coding;
 
 /// One year. A longer time is probably given in milliseconds by mistake.
 const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
@@ -94,6 +95,19 @@ pub(super) fn compressor(text: &str) -> Result<Compressor, String> {
         "lzma" => Ok(Compressor::Lzma),
         other => Err(format!("{other:?} is not one of none, zlib, gzip, zstd, lz4, lzma")),
     }
+}
+
+/// Codings in which pages are stored, each once.
+pub(super) fn codings(text: &str) -> Result<Vec<Coding>, String> {
+    let mut codings = Vec::new();
+    for name in members(text)? {
+        match Coding::named(name) {
+            None => return Err(format!("{name:?} is not one of zstd, br, gzip")),
+            Some(coding) if codings.contains(&coding) => return Err(format!("{name:?} is there twice")),
+            Some(coding) => codings.push(coding),
+        }
+    }
+    Ok(codings)
 }
 
 /// The members of a list, separated by commas.

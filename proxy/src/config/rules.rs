@@ -132,6 +132,7 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
         }
     }
     leaves.extend(settings.finish());
+    let (normaliser, compress) = normaliser?;
     Some(Rule {
         key_prefix: key_prefix?,
         authorization: authorization?,
@@ -141,7 +142,8 @@ fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf
         grace: grace?,
         stale_if_error: stale_if_error?,
         early_refresh: early_refresh?,
-        normaliser: normaliser?,
+        normaliser,
+        compress,
         invalidate: invalidate?,
         refresh_on_purge: refresh_on_purge?,
         policy: policy?,

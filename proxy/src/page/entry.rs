@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 
+use super::forms::Forms;
 use crate::purge::Stamp;
 use crate::request::is_hop_by_hop;
 
@@ -18,6 +19,8 @@ pub(crate) struct Entry {
     /// The reason phrase, if it is not the status's usual one.
     pub(crate) reason: Option<ReasonPhrase>,
     pub(crate) body: Bytes,
+    /// The body compressed, if the rule wants that.
+    pub(crate) forms: Forms,
     /// When it stops being fresh, in seconds since 1970; unknown for entries that Django wrote.
     pub(crate) expires: Option<u64>,
     /// When it was made, in seconds since 1970: always known under HTTP's policy; under Django's, if a cache behind the proxy
@@ -43,6 +46,11 @@ pub(crate) enum Version {
 }
 
 impl Entry {
+    /// The length of the body and its coded forms.
+    pub(crate) fn content_length(&self) -> usize {
+        self.body.len() + self.forms.bytes().len()
+    }
+
     /// Whether HTTP can send this entry as it is. Others write into the store, too: a status without a body, a header of
     /// the connection, or a wrong length would break the connection of each client that gets the page. Names and values
     /// are valid by their types.
@@ -72,6 +80,7 @@ mod tests {
             headers: lines.iter().map(line).collect(),
             reason: None,
             body: Bytes::from_static(b"body"),
+            forms: Forms::default(),
             expires: None,
             born: None,
             version: None,

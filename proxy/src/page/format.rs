@@ -19,6 +19,7 @@ pub enum Format {
 }
 
 /// What is stored under a base key.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(crate) enum Base {
     Page(Entry),
     Marker(VaryMarker),
@@ -57,18 +58,20 @@ impl Format {
         matches!(self, Self::Http)
     }
 
-    /// The body, as a slice of its value in a format that stores it unchanged at its end.
-    pub(crate) fn body(&self, value: &Bytes, body: Bytes) -> Bytes {
-        match self {
-            Self::Http => value.slice(value.len() - body.len()..),
-            Self::Pickled(_) => body,
+    /// The entry with its content as slices of its value, in a format that stores the content unchanged at its end.
+    pub(crate) fn within(&self, value: &Bytes, mut entry: Entry) -> Entry {
+        if matches!(self, Self::Http) {
+            let forms = value.slice(value.len() - entry.forms.bytes().len()..);
+            entry.body = value.slice(value.len() - entry.content_length()..value.len() - forms.len());
+            entry.forms = entry.forms.in_bytes(forms);
         }
+        entry
     }
 
-    /// The part of a value before the body, in a format that stores the body unchanged at its end.
+    /// The part of a value before the content, in a format that stores the content unchanged at its end.
     pub(crate) fn head<'a>(&self, value: &'a Bytes, entry: &Entry) -> Option<&'a [u8]> {
         match self {
-            Self::Http => value.get(..value.len().checked_sub(entry.body.len())?),
+            Self::Http => value.get(..value.len().checked_sub(entry.content_length())?),
             Self::Pickled(_) => None,
         }
     }

@@ -8,15 +8,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, EXPIRES,
-    HeaderMap, HeaderValue,
+    ACCEPT_ENCODING, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    DATE, EXPIRES, HeaderMap, HeaderValue,
 };
 use hyper::{Method, Response, StatusCode};
+use smallvec::SmallVec;
 
 use super::entry::{Entry, Version};
+use super::forms::{Form, Forms, describe};
 use crate::policy::{CacheControl, Part, Staleness, Stored, Whole, parse_any_day, seconds};
 use crate::purge::{PurgeNames, Stamp};
-use crate::request::Lines;
+use crate::request::{Coding, Lines};
 use crate::status::CacheStatus;
 use crate::text::push_line;
 use crate::weight;
@@ -29,6 +31,8 @@ pub(crate) struct StoredPage(Arc<Parts>);
 struct Parts {
     head: Arc<PageHead>,
     body: Bytes,
+    /// The bytes of its coded forms.
+    coded: Bytes,
 }
 
 /// The head of every hit of a page, except the values of `Age` and `Cache-Status`.
@@ -45,8 +49,20 @@ pub(crate) struct PageHead {
     /// The generation of the purge log at which it was last found valid, or 0.
     valid_at: AtomicU64,
     aging: Option<Aging>,
+    /// The forms in which it is sent, if it has coded ones.
+    forms: Option<Box<[SentForm]>>,
     /// Made on first use.
     text: OnceLock<HeadText>,
+}
+
+/// A form of a page that has several.
+#[derive(Debug)]
+struct SentForm {
+    form: Form,
+    /// Where its bytes lie among those of the coded forms.
+    range: Range<usize>,
+    /// The head that it is sent with, made on first use.
+    head: OnceLock<Arc<PageHead>>,
 }
 
 /// The text of a head, split at the value of `Age`.
@@ -88,7 +104,8 @@ impl AsRef<[u8]> for PageBytes {
 
 impl From<Entry> for StoredPage {
     fn from(entry: Entry) -> Self {
-        let Entry { status, mut headers, reason, body, expires, born, version, cost, proof, stamp } = entry;
+        let Entry { status, mut headers, reason, body, forms, expires, born, version, cost, proof, stamp } =
+            entry;
         let aging = Aging::of(&headers, born, version);
         // Room for the headers that a hit adds, so that its copy of the map does not grow.
         headers.reserve(3);
@@ -106,16 +123,17 @@ impl From<Entry> for StoredPage {
             stamp,
             valid_at: AtomicU64::new(0),
             aging,
+            forms: SentForm::all(&forms),
             text: OnceLock::new(),
         };
-        Self::new(Arc::new(head), body)
+        Self::new(Arc::new(head), body, forms.bytes().clone())
     }
 }
 
 impl StoredPage {
     /// A page with a head that was parsed before.
-    pub(crate) fn new(head: Arc<PageHead>, body: Bytes) -> Self {
-        Self(Arc::new(Parts { head, body }))
+    pub(crate) fn new(head: Arc<PageHead>, body: Bytes, coded: Bytes) -> Self {
+        Self(Arc::new(Parts { head, body, coded }))
     }
 
     pub(crate) fn head(&self) -> &Arc<PageHead> {
@@ -124,6 +142,11 @@ impl StoredPage {
 
     pub(crate) fn body(&self) -> &Bytes {
         &self.0.body
+    }
+
+    /// The bytes of its coded forms.
+    pub(crate) fn coded(&self) -> &Bytes {
+        &self.0.coded
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -205,6 +228,41 @@ impl StoredPage {
         Part::asked_for(method, lines, Whole { status, headers, length, has_date: self.has_date() })
     }
 
+    /// The part of this page that a request asks for, and the form in which it is sent, if it has several and the rule wants
+    /// them for clients in this order.
+    pub(crate) fn asked_for(
+        &self,
+        codings: &[Coding],
+        method: &Method,
+        lines: Lines<'_>,
+    ) -> (Part, Option<Form>) {
+        let Some(forms) = self.head().forms.as_deref().filter(|_| !codings.is_empty()) else {
+            return (self.part(method, lines), None);
+        };
+        match self.clone().in_form(Some(Form::Identity)).part(method, lines) {
+            // A range is one of identity, which every client takes.
+            part @ (Part::Bytes(_) | Part::Unsatisfiable) => (part, Some(Form::Identity)),
+            part => {
+                let is_stored = |coding: &Coding| forms.iter().any(|sent| sent.form == Form::Coded(*coding));
+                let stored: SmallVec<[_; 3]> = codings.iter().copied().filter(is_stored).collect();
+                let best = Coding::preferred(lines.get_all(&ACCEPT_ENCODING), &stored);
+                (part, Some(best.map_or(Form::Identity, Form::Coded)))
+            }
+        }
+    }
+
+    /// This page as it is sent in a form.
+    pub(crate) fn in_form(self, form: Option<Form>) -> Self {
+        let sent = form.and_then(|form| self.head().forms.iter().flatten().find(|sent| sent.form == form));
+        let Some(SentForm { form, range, head }) = sent else { return self };
+        let body = match form {
+            Form::Identity => self.body().clone(),
+            Form::Coded(_) => self.coded().slice(range.clone()),
+        };
+        let head = head.get_or_init(|| Arc::new(self.head().in_form(*form, body.len())));
+        Self::new(head.clone(), body, Bytes::new())
+    }
+
     /// The bytes of a part.
     pub(crate) fn bytes(self, part: &Part) -> PageBytes {
         let range = match part {
@@ -252,6 +310,7 @@ impl StoredPage {
     /// The entry without the headers of a hit, for followers. The age that a cache behind the proxy has sent goes on.
     pub(crate) fn entry(&self, now: SystemTime) -> Entry {
         let PageHead { status, headers, reason, expires, cost, proof, aging, stamp, .. } = &**self.head();
+        let forms = self.head().coded_forms().in_bytes(self.coded().clone());
         let mut headers = headers.clone();
         // The last header goes first, so that the others keep their order.
         CacheStatus::unname(&mut headers);
@@ -266,12 +325,13 @@ impl StoredPage {
         }
         let (status, reason, proof) = (*status, reason.clone(), proof.clone());
         let (body, stamp) = (self.body().clone(), stamp.clone());
-        Entry { status, headers, reason, body, expires: *expires, born, version, cost: *cost, proof, stamp }
+        let (expires, cost) = (*expires, *cost);
+        Entry { status, headers, reason, body, forms, expires, born, version, cost, proof, stamp }
     }
 
     /// The memory that it holds, in bytes. Its body is a part of the stored value, which begins with the head.
     pub(crate) fn size(&self) -> usize {
-        let value = self.head().text_len() + self.body().len();
+        let value = self.head().text_len() + self.body().len() + self.coded().len();
         weight::counted(size_of::<Parts>()) + self.head().size() + weight::shared(value)
     }
 }
@@ -354,8 +414,46 @@ impl HeadText {
     }
 }
 
+impl SentForm {
+    /// Identity and the coded forms of a page; `None` if it has no coded ones.
+    fn all(forms: &Forms) -> Option<Box<[Self]>> {
+        let coded = forms.ranges().map(|(coding, range)| (Form::Coded(coding), range));
+        let all = std::iter::once((Form::Identity, 0..0)).chain(coded);
+        let sent = all.map(|(form, range)| Self { form, range, head: OnceLock::new() });
+        (!forms.is_empty()).then(|| sent.collect())
+    }
+}
+
 impl PageHead {
-    /// The memory that it holds, in bytes: itself, its map, the text that it was read from, and the text for hits. PurgeNames
+    /// The head of a form of this length.
+    fn in_form(&self, form: Form, length: usize) -> Self {
+        let mut headers = self.headers.clone();
+        describe(&mut headers, form, length);
+        Self {
+            status: self.status,
+            headers,
+            reason: self.reason.clone(),
+            expires: self.expires,
+            cost: self.cost,
+            proof: self.proof.clone(),
+            stamp: None,
+            valid_at: AtomicU64::new(0),
+            aging: self.aging,
+            forms: None,
+            text: OnceLock::new(),
+        }
+    }
+
+    /// The coded forms, without their bytes.
+    fn coded_forms(&self) -> Forms {
+        let all = self.forms.iter().flatten();
+        Forms::of_lengths(all.filter_map(|sent| match sent.form {
+            Form::Identity => None,
+            Form::Coded(coding) => Some((coding, sent.range.len())),
+        }))
+    }
+
+    /// The memory that it holds, in bytes: itself, its map, the text that it was read from, and the text for hits. Names
     /// that are not common have allocations of their own.
     pub(crate) fn size(&self) -> usize {
         let uncommon = self.headers.keys().filter(|name| name.as_str().starts_with("x-"));
@@ -364,7 +462,10 @@ impl PageHead {
         let texts = weight::shared(text) + weight::block(text);
         let held = |stamp: &Stamp| size_of::<Stamp>() + stamp.held();
         let stamp = self.stamp.as_deref().map_or(0, |stamp| weight::block(held(stamp)));
-        weight::counted(size_of::<Self>()) + weight::tables(&self.headers) + names + texts + stamp
+        let head = weight::counted(size_of::<Self>()) + weight::tables(&self.headers) + names + texts;
+        // Each form gets a head of its own.
+        let forms = self.forms.as_deref().unwrap_or_default();
+        head * (1 + forms.len()) + stamp + weight::block(size_of_val(forms))
     }
 
     /// About the length of its text, as stored or as sent.
@@ -435,6 +536,7 @@ mod tests {
             headers: headers(pairs),
             reason: None,
             body: Bytes::new(),
+            forms: Forms::default(),
             expires,
             born,
             version,
@@ -518,6 +620,7 @@ mod tests {
             ]),
             reason: Some(ReasonPhrase::from_static(b"Fine")),
             body: Bytes::from_static(b"body"),
+            forms: Forms::default(),
             expires: Some(unix_seconds(now + Duration::from_secs(30))),
             born: None,
             version: None,
@@ -540,6 +643,7 @@ mod tests {
             headers: HeaderMap::new(),
             reason: None,
             body: Bytes::new(),
+            forms: Forms::default(),
             expires: Some(expires),
             born: None,
             version: None,

@@ -26,6 +26,8 @@ pub struct PickledPage {
     pub frame_exempt: bool,
     /// The attribute `_cachepage`, which only [`write_page`](super::write_page) adds.
     pub note: Option<String>,
+    /// The attribute `_cachepage_forms`, which only [`write_page`](super::write_page) adds.
+    pub forms: Option<Bytes>,
 }
 
 /// The attributes of a response that are needed to serve it.
@@ -39,6 +41,7 @@ struct Attributes {
     reason: Option<Operand>,
     frame_exempt: Option<Operand>,
     note: Option<Operand>,
+    forms: Option<Operand>,
 }
 
 /// Reads a response; `None` if Django would answer 500.
@@ -66,6 +69,7 @@ pub(super) fn read(heap: &Heap<'_>, value: Operand) -> Option<PickledPage> {
     if let Some(value) = attributes.note {
         page.note = heap.text(value).map(str::to_owned);
     }
+    page.forms = attributes.forms.and_then(|value| bytes(heap, value));
     // Django appends to this list.
     attributes.closers.is_none_or(|value| is_list(heap, value)).then_some(())?;
     if let Some(value) = attributes.cookies {
@@ -87,6 +91,7 @@ impl Attributes {
                 b"_reason_phrase" => &mut found.reason,
                 b"xframe_options_exempt" => &mut found.frame_exempt,
                 b"_cachepage" => &mut found.note,
+                b"_cachepage_forms" => &mut found.forms,
                 _ => return,
             };
             *attribute = Some(value);

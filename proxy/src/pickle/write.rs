@@ -51,7 +51,8 @@ pub fn write_page(page: &PickledPage, protocol: Protocol) -> Option<Bytes> {
     }
     // The parts that all pages have in common take about 300 bytes.
     let head: usize = fields.iter().map(|(name, value)| 2 * name.len() + value.len() + 16).sum();
-    let mut pickle = Pickle::new(protocol, head + page.body.len() + 512);
+    let content = page.body.len() + page.forms.as_ref().map_or(0, Bytes::len);
+    let mut pickle = Pickle::new(protocol, head + content + 512);
     pickle.object("django.http.response", "HttpResponse");
     pickle.codes(&[EMPTY_DICT, MARK]);
     pickle.headers(&fields);
@@ -79,6 +80,10 @@ pub fn write_page(page: &PickledPage, protocol: Protocol) -> Option<Bytes> {
     if let Some(note) = &page.note {
         pickle.text("_cachepage");
         pickle.text(note);
+    }
+    if let Some(forms) = &page.forms {
+        pickle.text("_cachepage_forms");
+        pickle.bytes(forms);
     }
     pickle.codes(&[SETITEMS, BUILD]);
     Some(pickle.finish())

@@ -5,12 +5,14 @@
 use std::ops::Range;
 
 use hyper::header::{
-    DATE, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+    ACCEPT_ENCODING, DATE, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    LAST_MODIFIED, RANGE,
 };
 use hyper::http::request;
 use hyper::{Method, StatusCode};
 
 use super::date::parse as date;
+use super::varies_on;
 use crate::request::Lines;
 
 /// The part of a page that answers a request.
@@ -115,6 +117,8 @@ fn allows_range(lines: Lines<'_>, page: &HeaderMap) -> bool {
     match condition {
         [b'"', ..] => text(page, ETAG) == Some(condition),
         [b'W', b'/', ..] => false,
+        // A date does not tell the codings of a page apart.
+        _ if varies_on(page, &ACCEPT_ENCODING) => false,
         _ => date(condition).is_some_and(|asked| text(page, LAST_MODIFIED).and_then(date) == Some(asked)),
     }
 }
@@ -266,6 +270,7 @@ mod tests {
     fn a_range_counts_only_for_the_page_that_if_range_names() {
         let page = [("etag", "\"a\""), ("last-modified", MODIFIED)];
         let weak = [("etag", "W/\"a\"")];
+        let coded = [page[0], page[1], ("vary", "Accept-Encoding")];
         for (condition, page, is_range) in [
             ("\"a\"", &page[..], true),
             (MODIFIED, &page, true),
@@ -276,6 +281,8 @@ mod tests {
             ("a", &page, false),
             ("W/\"a\"", &weak, false),
             ("\"a\"", &weak, false),
+            ("\"a\"", &coded, true),
+            (MODIFIED, &coded, false),
         ] {
             let found = part("GET", &[("range", "bytes=0-0"), ("if-range", condition)], page);
             assert_eq!(found == Part::Bytes(0..1), is_range, "{condition} {page:?}");

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::http::{HttpRules, Wishes};
 use crate::pattern::Pattern;
-use crate::request::{Lines, Normaliser};
+use crate::request::{Coding, Lines, Normaliser};
 
 /// Encoded in the path of a URL by browsers, besides what is not ASCII. What they encode further, others send raw.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
@@ -30,6 +30,8 @@ pub struct Rule {
     pub(crate) caches_query: bool,
     /// The parts of a request that are left out or put in order.
     pub(crate) normaliser: Normaliser,
+    /// The codings in which pages are stored besides as they came, the preferred first.
+    pub(crate) compress: Vec<Coding>,
     /// What happens to requests with `Authorization`.
     pub authorization: Authorization,
     /// What happens to pages with `Set-Cookie`.
@@ -145,6 +147,7 @@ impl Rule {
             key_prefix: String::new(),
             caches_query: false,
             normaliser: Normaliser::default(),
+            compress: Vec::new(),
             authorization: Authorization::Pass,
             set_cookie: SetCookie::Pass,
             coalesce: Coalesce::Process,

@@ -1,6 +1,6 @@
 //! `Vary`: the request headers that a page was selected by (RFC 9110 §12.5.5).
 
-use hyper::header::{HeaderMap, HeaderName, VARY};
+use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, VARY};
 
 /// A page that varies on more names is not stored: each name multiplies its variants, and no real page needs so many.
 const MAX_NAMES: usize = 16;
@@ -55,10 +55,20 @@ impl VaryList {
     }
 }
 
+/// Whether a page has this name in its `Vary`.
+pub(crate) fn varies_on(page: &HeaderMap, name: &HeaderName) -> bool {
+    VaryList::of(page).is_ok_and(|list| list.names().contains(name))
+}
+
+/// Adds `Accept-Encoding` to the `Vary` of a page, unless it is there.
+pub(crate) fn vary_on_coding(page: &mut HeaderMap) {
+    if !varies_on(page, &ACCEPT_ENCODING) {
+        page.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     fn parse(lines: &[&[u8]]) -> Result<Vec<String>, Unstorable> {

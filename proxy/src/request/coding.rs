@@ -36,6 +36,11 @@ impl Coding {
         (weight_of(best) > 0 && weight_of(best) >= identity).then_some(best)
     }
 
+    /// The coding of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|coding| coding.name() == name)
+    }
+
     /// Its name in header lines.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -22,8 +22,8 @@ pub(crate) struct Normaliser {
     pub(crate) sort_query: bool,
     /// The cookies that are left out.
     pub(crate) ignore_cookies: Names,
-    /// Whether `Accept-Encoding` is reduced to the best coding that it accepts.
-    pub(crate) best_encoding: bool,
+    /// The codings to the best of which `Accept-Encoding` is reduced; it is left as it is if there are none.
+    pub(crate) best_of: Vec<Coding>,
 }
 
 /// Names of parameters or of cookies: each exact, or with `*` at its end a prefix.
@@ -90,9 +90,9 @@ impl Normaliser {
     /// The best coding that is accepted, as the only one; `None` if nothing else was sent.
     fn encoding(&self, question: &Question<'_>) -> Option<Option<HeaderValue>> {
         let mut sent = question.lines.get_all(&ACCEPT_ENCODING);
-        let first = sent.next().filter(|_| self.best_encoding)?;
+        let first = sent.next().filter(|_| !self.best_of.is_empty())?;
         let best =
-            Coding::preferred(question.lines.get_all(&ACCEPT_ENCODING), &Coding::ALL).map(Coding::name);
+            Coding::preferred(question.lines.get_all(&ACCEPT_ENCODING), &self.best_of).map(Coding::name);
         let is_normal = best.is_some_and(|best| best.as_bytes() == first) && sent.next().is_none();
         (!is_normal).then(|| best.map(HeaderValue::from_static))
     }
@@ -171,7 +171,7 @@ mod tests {
             ignore_query: Names::new(["utm_*", "gclid"]),
             sort_query: true,
             ignore_cookies: Names::new(["_ga*", "seen"]),
-            best_encoding: true,
+            best_of: Coding::ALL.to_vec(),
         }
     }
 

@@ -20,6 +20,7 @@ use super::lookup::{Found, Lookup};
 use super::normal::Plain;
 use super::{Proxy, now};
 use crate::key::{PageId, VaryMarker};
+use crate::page::forms::Form;
 use crate::page::stored::{PageBytes, StoredPage};
 use crate::policy::{Disposition, Freshness, OnFailure, Part, Pass, Rule, Wishes};
 use crate::request::{Question, Refusal};
@@ -47,6 +48,8 @@ pub struct Serving {
     pub(super) hit: Hit,
     /// The part of the page that is asked for.
     pub(super) part: Part,
+    /// The form that is sent, if the page has several.
+    pub(super) form: Option<Form>,
     /// The marker that lies under the page's key, if there is one.
     pub(super) marker: Option<Arc<VaryMarker>>,
     /// The time of the decision.
@@ -83,9 +86,10 @@ impl Decision {
 impl Serving {
     /// The cache status of the answer.
     pub(super) fn cache(&self) -> CacheStatus {
-        let hit = match (&self.part, self.hit) {
-            (Part::Bytes(_), Hit::Fresh) => Hit::Range,
-            (_, hit) => hit,
+        let hit = match (&self.part, self.form, self.hit) {
+            (Part::Bytes(_), _, Hit::Fresh) => Hit::Range,
+            (Part::Whole, Some(Form::Coded(coding)), Hit::Fresh) => Hit::Coded(coding),
+            (_, _, hit) => hit,
         };
         CacheStatus::Hit(hit, self.source, self.page.ttl(self.time_of_page))
     }
@@ -267,7 +271,8 @@ impl<S: Store> Proxy<S> {
         self.refresh(&mut serving, || plain.question().to_parts(), sent.peer);
         self.sample(&serving, began, || plain.question());
         let cache = serving.cache();
-        let Serving { page, part, now: at, time_of_page, looked, .. } = serving;
+        let Serving { page, part, form, now: at, time_of_page, looked, .. } = serving;
+        let page = page.in_form(form);
         let mut record = self.record(sent, Some(Version::HTTP_11), began).with(status, cache);
         record.looked(looked);
         let head = page.write_head(time_of_page, cache, &part);
@@ -312,8 +317,9 @@ impl<S: Store> Proxy<S> {
             let old = OldPage { page: page.clone(), on_failure: OnFailure::Fail };
             Box::new(wanted(Miss::Stale, marker.clone(), Some(old)))
         });
-        let part = page.part(question.method, question.lines);
-        Decision::Serve(Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked: None })
+        let (part, form) = page.asked_for(&rule.compress, question.method, question.lines);
+        let looked = None;
+        Decision::Serve(Serving { page, source, hit, part, form, marker, now, time_of_page, refresh, looked })
     }
 
     /// Fetches a new page in the background, if a refresh is due.

@@ -252,7 +252,11 @@ impl<S: Store> Proxy<S> {
             }
             (_, Some(entry)) => {
                 let purged = if self.is_purged_entry(&entry) { ", which was purged" } else { "" };
-                format!("a page of {} bytes{purged}", entry.body.len())
+                let forms = match entry.forms.text() {
+                    text if text.is_empty() => text,
+                    text => format!(", compressed {text}"),
+                };
+                format!("a page of {} bytes{forms}{purged}", entry.body.len())
             }
             (_, None) => format!("{} bytes that are no page", value.len()),
         }
@@ -261,7 +265,7 @@ impl<S: Store> Proxy<S> {
 
 impl ExplainedPage {
     fn of(serving: &Serving) -> Self {
-        let page = serving.page.entry(serving.now);
+        let page = serving.page.clone().in_form(serving.form).entry(serving.now);
         let headers = page.headers.iter().map(|(name, value)| (name.to_string(), printed(value)));
         Self {
             status: page.status.as_u16(),

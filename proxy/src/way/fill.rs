@@ -14,15 +14,17 @@ use tracing::{debug, warn};
 
 use super::body::Client;
 use super::capture::Capture;
+use super::compress::CompressionPool;
 use super::fills::FillEnd;
 use crate::key::Key;
 use crate::origin::{BodyError, Download};
 use crate::page::entry::{Entry, Version};
 use crate::page::etag::add_etag;
 use crate::page::format::Format;
+use crate::page::forms::Forms;
 use crate::policy::Length;
 use crate::purge::{PurgeNames, Stamp};
-use crate::request::receive;
+use crate::request::{Coding, receive};
 use crate::store::{LogCopy, Store, Verdict, Write};
 
 /// Where a page will be stored, and for how long.
@@ -67,7 +69,7 @@ impl Plan {
     }
 
     /// The entry of an answer.
-    pub(crate) fn entry(&self, mut head: Parts, body: Bytes) -> Entry {
+    pub(crate) fn entry(&self, mut head: Parts, body: Bytes, forms: Forms) -> Entry {
         let Notes { expires, born, version, cost, without, .. } = &self.notes;
         receive::retain(&mut head.headers, |name| !without.contains(name));
         Entry {
@@ -75,6 +77,7 @@ impl Plan {
             headers: head.headers,
             reason: head.extensions.remove::<ReasonPhrase>(),
             body,
+            forms,
             expires: Some(*expires),
             born: *born,
             version: *version,
@@ -120,6 +123,9 @@ pub(crate) struct Filling<S> {
     pub(crate) body: Download,
     pub(crate) length: Length,
     pub(crate) limit: u64,
+    /// The codings in which the page is stored besides as it came.
+    pub(crate) codings: Vec<Coding>,
+    pub(crate) compressor: CompressionPool,
     pub(crate) client: Client,
     /// Where the answer's head waits for the page's `ETag`, if the page gets one.
     pub(crate) etag: Option<oneshot::Sender<HeaderValue>>,
@@ -160,8 +166,10 @@ impl<S: Store> Filling<S> {
             Ok(capture) => {
                 let (body, _place) = capture.whole();
                 self.tag(&body);
-                let Self { store, plan, log, head, .. } = self;
-                let (entry, end) = plan.store(head, body, store, log).await;
+                let Self { store, plan, log, head, limit, codings, compressor, .. } = self;
+                let forms = compressor.forms(codings, &body, limit).await;
+                let entry = plan.entry(head, body, forms);
+                let (entry, end) = plan.store(entry, store, log).await;
                 FillOutcome::Whole(entry, end)
             }
             Err(not_captured) => not_captured,
@@ -224,12 +232,10 @@ impl Plan {
     /// Puts the page into the store, within the store's deadline. After a failure the page is just not stored.
     async fn store<S: Store>(
         self,
-        head: Parts,
-        body: Bytes,
+        entry: Entry,
         store: Option<S>,
         log: Option<Arc<LogCopy>>,
     ) -> (Entry, FillEnd) {
-        let mut entry = self.entry(head, body);
         let Self { key, format, markers, left, notes, .. } = self;
         let Some(store) = store else { return (entry, FillEnd::Failed) };
         if log.is_some_and(|log| is_purged(&log, &entry)) {
@@ -241,7 +247,7 @@ impl Plan {
             return (entry, FillEnd::Failed);
         };
         // From here on the page is held once: the captured parts go, and followers get what the store keeps.
-        entry.body = format.body(&value, entry.body);
+        let entry = format.within(&value, entry);
         let writes = markers.into_iter().chain([Write::Set(key.clone(), value)]).collect();
         let has_left = match left {
             Some(left) => store.delete(&[left]).await,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use server::Peer;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::body::{Body, FillBody};
+use super::body::{Body, Client, FillBody};
 use super::decide::WantedPage;
 use super::fill::{FillOutcome, Filling, Notes, Plan};
 use super::fills::FillEnd;
@@ -56,6 +56,7 @@ impl<S: Store> Proxy<S> {
     ) -> Result<Reply, Error> {
         let is_conditional = policy::is_conditional(&request.headers);
         let reply = self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional, false)?;
+        let reply = reply.with_forms_of(&wanted.rule);
         Ok(reply.part_for(request, wanted.rule.policy != CachePolicy::Django))
     }
 
@@ -221,11 +222,8 @@ impl<S: Store> Flight<S> {
         let gets_etag = self.proxy.conditional_get && needs_etag(&fetched.head.headers);
         let (etag, made) = if gets_etag { Some(oneshot::channel()).unzip() } else { (None, None) };
         let key = plan.key.clone();
-        let Fetched { head, body, length, .. } = fetched;
-        let store = is_reachable.then(|| self.proxy.store.clone());
-        let (tasks, faults, log) =
-            (self.proxy.tasks.clone(), self.proxy.faults.clone(), self.proxy.log.clone());
-        let filling = Filling { store, plan, log, head, body, length, limit, client, etag, faults };
+        let tasks = self.proxy.tasks.clone();
+        let filling = self.filling(fetched, plan, is_reachable, client, etag);
         if !is_for_others {
             self.land_unshared(true);
         }
@@ -247,6 +245,37 @@ impl<S: Store> Flight<S> {
             // The page has to be whole first. A client's window holds all of a page that is captured.
             Some(made) => reply.with_etag(made.await.ok()),
             None => reply,
+        }
+    }
+
+    /// The fill of an admitted page, which is stored if the store can be reached.
+    fn filling(
+        &self,
+        fetched: Fetched,
+        plan: Plan,
+        is_reachable: bool,
+        client: Client,
+        etag: Option<oneshot::Sender<HeaderValue>>,
+    ) -> Filling<S> {
+        let Proxy { store, log, max_entry, compressor, faults, .. } = &*self.proxy;
+        let Fetched { head, body, length, .. } = fetched;
+        let codings = match is_reachable {
+            true => self.wanted.rule.codings_of(head.status, &head.headers).to_vec(),
+            false => Vec::new(),
+        };
+        Filling {
+            store: is_reachable.then(|| store.clone()),
+            plan,
+            log: log.clone(),
+            head,
+            body,
+            length,
+            limit: *max_entry,
+            codings,
+            compressor: compressor.clone(),
+            client,
+            etag,
+            faults: faults.clone(),
         }
     }
 

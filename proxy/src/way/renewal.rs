@@ -18,6 +18,7 @@ use super::now;
 use super::reply::{Reply, stored};
 use crate::origin::{Fetched, OriginError};
 use crate::page::entry::Entry;
+use crate::page::forms::Forms;
 use crate::policy::{self, Admission, Decline, Length, Received};
 use crate::purge::{Stamp, Tags};
 use crate::share::flights::{FlightOutcome, SharedPage};
@@ -84,7 +85,7 @@ impl<S: Store> Flight<S> {
         let Confirmed { old, mut head, received, tags, origin } = confirmed;
         let old_tags = old.entry.stamp.map(|stamp| stamp.tags).unwrap_or_default();
         let tags = if tags.iter().next().is_some() { tags } else { old_tags };
-        let (body, miss) = (old.entry.body, self.wanted.miss);
+        let (body, mut forms, miss) = (old.entry.body, old.entry.forms, self.wanted.miss);
         let length = Length::Known(body.len() as u64);
         let admission =
             self.proxy.policy.admission(&self.wanted.rule, &self.request, &mut head, length, received);
@@ -114,7 +115,10 @@ impl<S: Store> Flight<S> {
         let stamp = stamp.map(|stamp| Stamp { tags, ..stamp });
         let (plan, marker) = self.plan(terms, &head.headers, received, stamp);
         let (key, is_allowed) = (plan.key.clone(), is_known && self.is_one_of_few(&plan));
-        let entry = plan.entry(head, body);
+        if self.wanted.rule.codings_of(head.status, &head.headers).is_empty() {
+            forms = Forms::default();
+        }
+        let entry = plan.entry(head, body, forms);
         let log = self.proxy.log.as_deref().filter(|_| is_allowed);
         let is_stored = is_allowed && plan.replace(&entry, &start, &self.proxy.store, log).await;
         self.proxy.fills.count(if is_stored { FillEnd::Renewed } else { FillEnd::Failed });

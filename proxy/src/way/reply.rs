@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::origin::{Fetched, OriginError};
 use crate::page::entry::Entry;
 use crate::page::stored::{cut, response};
-use crate::policy::{Part, Whole};
+use crate::policy::{Decline, Part, Rule, Whole, vary_on_coding};
 use crate::request::{Lines, Refusal};
 use crate::status::CacheStatus;
 
@@ -57,8 +57,19 @@ impl Reply {
     /// A stored page.
     pub(super) fn stored(serving: &Serving) -> Self {
         let cache = serving.cache();
-        let response = serving.page.response(serving.time_of_page, cache, &serving.part).map(stored);
+        let page = serving.page.clone().in_form(serving.form);
+        let response = page.response(serving.time_of_page, cache, &serving.part).map(stored);
         Self { response, cache, origin: None }.explained(&serving.part)
+    }
+
+    /// Tells caches between the proxy and the client that the page has other forms, if it gets them in the store.
+    pub(super) fn with_forms_of(mut self, rule: &Rule) -> Self {
+        let is_stored = matches!(self.cache, CacheStatus::Miss(..) | CacheStatus::Declined(Decline::Head));
+        let head = &self.response;
+        if is_stored && !rule.codings_of(head.status(), head.headers()).is_empty() {
+            vary_on_coding(self.response.headers_mut());
+        }
+        self
     }
 
     /// The part of a whole page that a request asks for. `has_date` is as in [`Whole`].

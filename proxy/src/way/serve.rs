@@ -115,11 +115,12 @@ impl<S: Store> Proxy<S> {
             }
             (_, new) => return new,
         }
-        let part = page.part(&request.method, Lines::Map(&request.headers));
+        let (codings, lines) = (&wanted.rule.compress, Lines::Map(&request.headers));
+        let (part, form) = page.asked_for(codings, &request.method, lines);
         let (page, source, hit, now) = (page.clone(), Source::Store, Hit::StaleIfError, now());
         let time_of_page = wanted.rule.time_of_page(page.expires(), now);
         let (marker, refresh, looked) = (None, None, wanted.looked);
-        let serving = Serving { page, source, hit, part, marker, now, time_of_page, refresh, looked };
+        let serving = Serving { page, source, hit, part, form, marker, now, time_of_page, refresh, looked };
         Ok(Reply::stored(&serving))
     }
 

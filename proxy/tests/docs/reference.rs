@@ -12,6 +12,8 @@ use crate::pages;
 /// The functions that give the words of `Cache-Status`.
 const WORDS: &[(&str, &str)] = &[
     ("proxy/src/status.rs", "fn detail(self)"),
+    ("proxy/src/status.rs", "fn detail(self, source: Source)"),
+    ("proxy/src/request/coding.rs", "fn name(self)"),
     ("proxy/src/status.rs", "fn fwd(self)"),
     (
         "proxy/src/status.rs",

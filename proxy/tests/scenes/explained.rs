@@ -60,17 +60,19 @@ impl Pair {
     /// Moves the end of what lies under a key, spoils it, or deletes it.
     async fn age(&self, key: &str, random: &mut StdRng) {
         let [Some(value)] = self.store.get([key.as_bytes()]).await.unwrap() else { return };
-        let text = String::from_utf8(value.to_vec()).unwrap();
-        let end = text.split("Cachepage-Expires: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let is_end = |part: &[u8]| part == b"\r\n\r\n";
+        let (head, content) = value.split_at(value.windows(4).position(is_end).unwrap_or(value.len()));
+        let head = String::from_utf8(head.to_vec()).unwrap();
+        let end = head.split("Cachepage-Expires: ").nth(1).and_then(|rest| rest.split("\r\n").next());
         let value = match (random.random_range(0..8), end) {
             (0, _) => return self.store.delete(&[Key::new(key)]).await.unwrap(),
-            (1, _) => text[..text.len() / 2].to_owned(),
+            (1, _) => value[..value.len() / 2].to_vec(),
             (_, None) => return,
             // Not near an end of a rule's times, which a second more would pass.
             (_, Some(end)) => {
                 let past = [-40, -10, 15, 100, 600].choose(random).unwrap();
                 let moved = end.parse::<i64>().unwrap() - 60 - past;
-                text.replace(end, &moved.to_string())
+                [head.replace(end, &moved.to_string()).as_bytes(), content].concat()
             }
         };
         let write = Write::Set(Key::new(key), value.into());
@@ -87,7 +89,9 @@ async fn storable() -> Origin {
             b'u' => "Cache-Control: public\r\n",
             _ => "",
         };
-        Script::Answer(answer("200 OK", headers, path))
+        // Some are worth compressing.
+        let body = if path.as_bytes()[3] == b'c' { path.repeat(200) } else { path.to_owned() };
+        Script::Answer(answer("200 OK", headers, &body))
     })
     .await
 }
@@ -102,6 +106,8 @@ fn random_headers(random: &mut StdRng) -> Vec<String> {
         "Authorization: Basic eA==",
         "Cookie: _ga=1; a=b",
         "Accept-Encoding: gzip, br",
+        "Accept-Encoding: gzip",
+        "Range: bytes=0-9",
     ];
     let lines: Vec<_> = lines.into_iter().filter(|_| random.random_bool(0.2)).map(str::to_owned).collect();
     // One language only.
@@ -123,8 +129,8 @@ fn is_the_same(explained: &str, served: &str) -> bool {
     }
 }
 
-/// Random requests over random stores and ages, by rules with and without grace, stale_if_error and normalising, of trusted
-/// and of other peers.
+/// Random requests over random stores and ages, by rules with and without grace, stale_if_error, normalising and compression,
+/// of trusted and of other peers.
 #[tokio::test]
 async fn explain_says_the_very_outcome_that_serving_gives() {
     let origin = storable().await;
@@ -134,16 +140,17 @@ async fn explain_says_the_very_outcome_that_serving_gives() {
         let [grace, stale] = [30 * (round % 2), 300 * (round / 2 % 2)];
         let [trusted, authorization] = [["", "127.0.0.1"][round / 4 % 2], ["pass", "vary"][round / 8 % 2]];
         let normalised = ["", NORMALISED][round / 2 % 2];
+        let compress = ["", "compress = [\"br\", \"gzip\"]\n"][round / 3 % 2];
         let pair = Pair::new(
             &origin,
             &format!(
                 "trusted_proxies = [{trusted:?}]\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ngrace = {grace}\n\
-                 stale_if_error = {stale}\nauthorization = {authorization:?}\n{normalised}"
+                 stale_if_error = {stale}\nauthorization = {authorization:?}\n{normalised}{compress}"
             ),
         )
         .await;
         for case in 0..50 {
-            let kind = ["p", "v", "u"].choose(&mut random).unwrap();
+            let kind = ["p", "v", "u", "c", "c", "c"].choose(&mut random).unwrap();
             let query = ["", "?a=1", "?a=2", "?b&utm_x=1&a=1"].choose(&mut random).unwrap();
             let prefix = if random.random_bool(0.05) { "/x" } else { "/p" };
             let target = format!("{prefix}/{kind}{round}-{case}{query}");
@@ -168,6 +175,9 @@ async fn explain_says_the_very_outcome_that_serving_gives() {
     for kind in [
         "hit",
         "hit; detail=grace",
+        "hit; detail=range",
+        "hit; detail=br",
+        "hit; detail=gzip",
         "fwd=uri-miss",
         "fwd=vary-miss",
         "fwd=miss",

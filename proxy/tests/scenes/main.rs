@@ -32,6 +32,7 @@ mod article;
 mod backend;
 mod collapse;
 mod commands;
+mod compress;
 mod conditional_get;
 mod conditions;
 mod cookies;

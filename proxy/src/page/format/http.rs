@@ -7,6 +7,7 @@
 //! Cachepage-Version: 8c17f0a3d2b49e56 (only with `policy = "http"`: names what a 304 of the origin confirms)
 //! Cachepage-Born: 1795378116 (when it was made; with `policy = "http"`, or if a cache behind the proxy has sent an `Age`)
 //! Cachepage-Cost: 120 (milliseconds that the origin took; only if the rule has `early_refresh`)
+//! Cachepage-Forms: zstd=2345 br=2301 (the coded forms that follow the body, and their lengths; only with `compress`)
 //! Cachepage-Log: 9f3c21aa-51b2c3d4/1795714265426-0 (its place in the purge log; this and the next two only with purging)
 //! Cachepage-Url: //localhost:8000/api/properties/cached/?page=2
 //! Cachepage-Tags: housing.property housing.agent (with tabs between them)
@@ -28,6 +29,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, SERVER};
 
 use crate::page::entry::{Entry, Version};
+use crate::page::forms::Forms;
 use crate::purge::{Since, Stamp, Tags};
 use crate::text::push_line;
 
@@ -36,6 +38,7 @@ const KEY: &str = "cachepage-key";
 const VERSION: &str = "cachepage-version";
 const BORN: &str = "cachepage-born";
 const COST: &str = "cachepage-cost";
+const FORMS: &str = "cachepage-forms";
 const LOG: &str = "cachepage-log";
 const URL: &str = "cachepage-url";
 const TAGS: &str = "cachepage-tags";
@@ -58,6 +61,9 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
     if !entry.cost.is_zero() {
         push_line(&mut value, COST, entry.cost.as_millis().max(1).to_string().as_bytes());
     }
+    if !entry.forms.is_empty() {
+        push_line(&mut value, FORMS, entry.forms.text().as_bytes());
+    }
     if let Some(Stamp { since: Since::Position(position), url, tags }) = entry.stamp.as_deref() {
         push_line(&mut value, LOG, position.to_string().as_bytes());
         push_line(&mut value, URL, url.as_bytes());
@@ -72,7 +78,7 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
         push_line(&mut value, CONTENT_LENGTH.as_str(), length.as_bytes());
     }
     value.extend_from_slice(b"\r\n");
-    Bytes::from([&value[..], &entry.body].concat())
+    Bytes::from([&value[..], &entry.body, entry.forms.bytes()].concat())
 }
 
 /// The beginning of a value, which no other version of the page has.
@@ -127,6 +133,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         headers: HeaderMap::with_capacity(head.headers.len()),
         reason: None,
         body,
+        forms: Forms::default(),
         expires: None,
         born: None,
         version: None,
@@ -143,6 +150,7 @@ pub(crate) fn decode(value: &Bytes) -> Option<Entry> {
         let at = header.value.as_ptr().addr() - value.as_ptr().addr();
         take(&mut entry, header.name, text.slice(at..at + header.value.len()))?;
     }
+    entry.forms = entry.forms.take_from(&mut entry.body)?;
     let is_page = match entry.version {
         Some(_) => entry.born.is_some(),
         // Django's policy stores only 200.
@@ -167,6 +175,7 @@ fn take(entry: &mut Entry, name: &str, content: Bytes) -> Option<()> {
         BORN => entry.born = Some(number(&content)?),
         COST => entry.cost = Duration::from_millis(number(&content)?),
         KEY => entry.proof = Some(content),
+        FORMS => entry.forms = Forms::of_text(&content)?,
         LOG => {
             let since = Since::Position(std::str::from_utf8(&content).ok()?.parse().ok()?);
             let stamp = Stamp { since, url: Box::default(), tags: Tags::default() };
@@ -210,6 +219,7 @@ mod tests {
             headers,
             reason: None,
             body: Bytes::from_static(b"<p>hi</p>\r\n\r\n"),
+            forms: Forms::default(),
             expires: Some(1_795_378_206),
             born: None,
             version: None,

@@ -12,6 +12,7 @@ use hyper::header::{
 use crate::key;
 use crate::page::entry::{Entry, Version};
 use crate::page::etag::add_etag;
+use crate::page::forms::Forms;
 use crate::pickle::{self, Compressor, PickledPage, Protocol};
 use crate::policy::{CacheControl, parse_any_day, seconds};
 use crate::purge::{Since, Stamp, Tags};
@@ -39,6 +40,7 @@ impl Pickled {
             body: entry.body.clone(),
             frame_exempt: !entry.headers.contains_key(X_FRAME_OPTIONS),
             note: Some(Note::write(entry)),
+            forms: entry.forms.packed(),
         };
         // The oldest protocol that both of Django's Redis backends write.
         let value = pickle::write_page(&page, Protocol::Four)?;
@@ -101,6 +103,7 @@ impl Pickled {
             headers,
             reason,
             body: page.body,
+            forms: page.forms.and_then(Forms::unpacked).unwrap_or_default(),
             expires: note.as_ref().map(|note| note.expires),
             // Under Django's policy as in Django, which forgets the `Age` of an inner cache.
             born: note.as_ref().and_then(|note| note.born),
