@@ -34,6 +34,9 @@ struct HealthState {
     /// In seconds: the longest of the latest answers, which fades.
     latency: f64,
     noted: Instant,
+    /// Its requests without an answer, and since when it has had some and answered none.
+    waiting: usize,
+    silent_since: Instant,
     /// Until when the last failure counts.
     penalty: Option<Instant>,
     /// Failures without a success between them.
@@ -59,6 +62,8 @@ impl OriginHealth {
         let state = HealthState {
             latency: 0.0,
             noted: now,
+            waiting: 0,
+            silent_since: now,
             penalty: None,
             failures: 0,
             out: None,
@@ -90,9 +95,28 @@ impl OriginHealth {
         let state = self.lock();
         let latency = match state.penalty {
             Some(until) if now < until => PENALTY.as_secs_f64(),
-            _ => (state.latency * fading(now - state.noted)).max(LEAST),
+            _ => (state.latency * fading(now - state.noted)).max(state.silence(now)).max(LEAST),
         };
         latency * (in_flight + 1) as f64 / f64::from(weight)
+    }
+
+    /// Notes a request to it.
+    pub(super) fn asked(&self, now: Instant) {
+        let mut state = self.lock();
+        if state.waiting == 0 {
+            state.silent_since = now;
+        }
+        state.waiting += 1;
+    }
+
+    /// Notes the end of a request. One that was given up says nothing of the origin; a trial ends without a result.
+    pub(super) fn ended(&self, is_answered: bool, now: Instant) {
+        let mut state = self.lock();
+        state.waiting = state.waiting.saturating_sub(1);
+        match is_answered {
+            true => state.silent_since = now,
+            false => state.is_tried = false,
+        }
     }
 
     /// Notes an answer.
@@ -120,11 +144,6 @@ impl OriginHealth {
         false
     }
 
-    /// Ends a trial that came to no result.
-    pub(super) fn was_left(&self) {
-        self.lock().is_tried = false;
-    }
-
     fn lock(&self) -> MutexGuard<'_, HealthState> {
         // A panic elsewhere leaves the state whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -132,6 +151,12 @@ impl OriginHealth {
 }
 
 impl HealthState {
+    /// In seconds: the least that its next answer takes, as far as the last one tells. An origin that hangs has no latency yet.
+    fn silence(&self, now: Instant) -> f64 {
+        let silence = (now - self.silent_since).as_secs_f64();
+        if self.waiting > 0 { silence } else { 0.0 }
+    }
+
     /// The latency rises at once and falls slowly.
     fn sample(&mut self, took: Duration, now: Instant) {
         let (took, left) = (took.as_secs_f64(), fading(now - self.noted));
@@ -177,10 +202,29 @@ mod tests {
         }
         now += 60 * SECOND;
         assert!(health.begin_trial(now));
-        health.was_left();
+        health.asked(now);
+        health.ended(false, now);
         assert!(health.begin_trial(now));
         health.succeeded(SECOND, now);
         assert_eq!(health.standing(now), Standing::In);
+    }
+
+    #[tokio::test]
+    async fn an_origin_that_hangs_costs_more_from_moment_to_moment() {
+        let start = Instant::now();
+        let health = OriginHealth::new(start);
+        let cost = |seconds: u32| health.cost(0, 1, start + seconds * SECOND);
+        health.succeeded(SECOND / 1000, start);
+        health.asked(start);
+        health.asked(start + SECOND);
+        assert!(cost(2) >= 2.0, "since the first of them");
+        health.ended(false, start + SECOND);
+        assert!(cost(2) >= 2.0, "a client that gives up is no answer");
+        health.asked(start + SECOND);
+        health.ended(true, start + 2 * SECOND);
+        assert!((0.9..1.1).contains(&cost(3)), "since the last answer");
+        health.ended(true, start + 3 * SECOND);
+        assert!(cost(5) < 0.1, "it has nothing to answer");
     }
 
     #[tokio::test]

@@ -95,14 +95,22 @@ pub(crate) struct RetryTotals {
     pub(crate) left_out: u64,
 }
 
-/// Ends a trial whose request is given up.
-struct Trial<'a>(Option<&'a OriginHealth>);
+/// A request to an origin. One that is dropped without an answer was given up.
+struct AskedOrigin<'a> {
+    health: &'a OriginHealth,
+    is_answered: bool,
+}
 
-impl Drop for Trial<'_> {
+impl<'a> AskedOrigin<'a> {
+    fn begin(health: &'a OriginHealth, now: Instant) -> Self {
+        health.asked(now);
+        Self { health, is_answered: false }
+    }
+}
+
+impl Drop for AskedOrigin<'_> {
     fn drop(&mut self) {
-        if let Some(health) = self.0 {
-            health.was_left();
-        }
+        self.health.ended(self.is_answered, Instant::now());
     }
 }
 
@@ -218,7 +226,7 @@ impl Upstreams {
         peer: Peer,
     ) -> Result<Fetched, Unanswered> {
         let (member, began) = (&group.members[member], Instant::now());
-        let mut trial = Trial(Some(&member.health));
+        let mut asked = AskedOrigin::begin(&member.health, began);
         let answer = member.upstream.fetch(head, body, peer).await;
         let now = Instant::now();
         let is_failure = match &answer {
@@ -227,7 +235,7 @@ impl Upstreams {
             // The client's fault says nothing of the origin.
             Err(_) => return answer,
         };
-        trial.0 = None;
+        asked.is_answered = true;
         match is_failure {
             false => member.health.succeeded(now - began, now),
             true => self.note_failure(group, member, now),
@@ -391,19 +399,4 @@ impl Budget {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retries_are_a_part_of_the_requests_and_some_at_once() {
-        let budget = Budget::new(0.2);
-        assert_eq!((0..1000).filter(|_| budget.withdraw()).count(), 100);
-        for _ in 0..10 {
-            budget.deposit();
-        }
-        assert_eq!((0..1000).filter(|_| budget.withdraw()).count(), 2);
-        let none = Budget::new(0.0);
-        none.deposit();
-        assert!(!none.withdraw());
-    }
-}
+mod tests;
