@@ -77,6 +77,7 @@ mod secrets;
 mod semantics;
 mod sentinels;
 mod several;
+mod several_under_load;
 mod stores;
 mod streaming;
 mod support;

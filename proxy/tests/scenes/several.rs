@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proxy::MemoryStore;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use crate::support::{Origin, Scene, Script, answer, page};
 
@@ -62,7 +62,8 @@ async fn hosts_and_paths_choose_and_the_rest_goes_to_the_origin_without_either()
 #[tokio::test]
 async fn a_slow_origin_gets_few_requests() {
     let quick = [quick("a").await, quick("b").await];
-    let slow = named("slow", Duration::from_millis(40)).await;
+    // Slower than the others are even on a machine that is busy.
+    let slow = named("slow", Duration::from_millis(500)).await;
     let scene = before(&[(&quick[0], ""), (&quick[1], ""), (&slow, "")], "").await;
     for _ in 0..300 {
         assert_eq!(scene.get("/").await.status(), 200);
@@ -111,25 +112,35 @@ async fn a_request_that_may_have_been_read_is_sent_again_only_if_it_changes_noth
 
 #[tokio::test]
 async fn an_origin_that_answers_503_is_left_out_after_three() {
-    let (ill, mut requests) = Origin::piecewise().await;
-    let good = quick("good").await;
+    let (ill, mut to_ill) = Origin::piecewise().await;
+    let (good, mut to_good) = Origin::piecewise().await;
     let scene = Arc::new(before(&[(&ill, ""), (&good, "")], "[origins]\neject_for = \"60s\"").await);
-    let (mut asked, mut waiting) = (Vec::new(), Vec::new());
-    while waiting.len() < 3 {
+    let (mut asked, mut at_ill, mut at_good) = (Vec::new(), Vec::new(), Vec::new());
+    // Neither answers yet, so they get about as many.
+    while at_ill.len() < 3 {
         let scene = scene.clone();
         asked.push(tokio::spawn(async move { scene.get("/").await.status() }));
-        if let Ok(Some(pieces)) = timeout(Duration::from_millis(20), requests.recv()).await {
-            waiting.push(pieces);
+        tokio::select! {
+            pieces = to_ill.recv() => at_ill.push(pieces.unwrap()),
+            pieces = to_good.recv() => at_good.push(pieces.unwrap()),
         }
     }
-    for pieces in waiting {
+    tokio::spawn(async move {
+        for pieces in at_good {
+            pieces.send(page("", "good")).await.unwrap();
+        }
+        while let Some(pieces) = to_good.recv().await {
+            pieces.send(page("", "good")).await.unwrap();
+        }
+    });
+    for pieces in at_ill {
         pieces.send(answer("503 Service Unavailable", "", "ill")).await.unwrap();
     }
-    let mut statuses = Vec::new();
-    for asked in asked {
-        statuses.push(asked.await.unwrap());
+    let mut relayed = 0;
+    for get in asked {
+        relayed += usize::from(get.await.unwrap() == 503);
     }
-    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 3, "a 503 is relayed");
+    assert_eq!(relayed, 3, "a 503 is relayed");
     for _ in 0..50 {
         assert_eq!(scene.get("/").await.text(), "good");
     }
@@ -144,10 +155,14 @@ async fn an_origin_that_was_left_out_is_tried_again() {
     })
     .await;
     let good = quick("good").await;
-    let settings = "[origins]\neject_after = 1\neject_for = \"200ms\"";
+    const OUT: Duration = Duration::from_secs(1);
+    let settings = "[origins]\neject_after = 1\neject_for = \"1s\"";
     let scene = before(&[(&ill, ""), (&good, "")], settings).await;
     while scene.get("/").await.text() != "ill" {}
-    assert_eq!(scene.get("/").await.text(), "good");
+    let began = Instant::now();
+    let next = scene.get("/").await;
+    // A machine that is busy may take longer than that for one answer.
+    assert!(next.text() == "good" || began.elapsed() >= OUT);
     while scene.get("/").await.text() != "well" {}
 }
 
