@@ -66,8 +66,11 @@ mod program;
 mod purge;
 mod purge_checker;
 mod purge_cluster;
+#[path = "../django_live/python.rs"]
+mod python;
 mod query;
 mod real_clients;
+mod real_servers;
 mod redis;
 mod refresh;
 mod refusals;

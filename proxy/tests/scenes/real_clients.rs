@@ -14,7 +14,10 @@ use crate::access_log::lines;
 use crate::support::{Origin, RULES, Scene, Script};
 
 /// A browser needs some seconds to start, and longer on a busy machine.
-const BROWSER_PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const BROWSER_PATIENCE: Duration = Duration::from_secs(90);
+
+/// The names of the browser.
+pub(crate) const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Seconds of sound: 12 MB, more than a browser loads ahead.
 const SECONDS: usize = 136;
@@ -57,13 +60,13 @@ fn film() -> Vec<u8> {
 }
 
 /// A browser without a window, which is ended when it is dropped.
-struct Browser {
+pub(crate) struct Browser {
     process: Child,
     _profile: TempDir,
 }
 
 impl Browser {
-    fn open(program: &Path, url: &str) -> Self {
+    pub(crate) fn open(program: &Path, url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let process = Command::new(program)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
@@ -90,7 +93,7 @@ impl Drop for Browser {
 }
 
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn program(names: &[&str]) -> Option<PathBuf> {
+pub(crate) fn program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path)
         .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
@@ -103,7 +106,7 @@ fn program(names: &[&str]) -> Option<PathBuf> {
 
 #[tokio::test]
 async fn a_browser_reloads_a_page_with_a_304_and_seeks_with_a_206() {
-    let Some(chromium) = program(&["chromium", "chromium-browser", "google-chrome"]) else { return };
+    let Some(chromium) = program(&CHROMIUM) else { return };
     let (done, mut said) = mpsc::unbounded_channel();
     let film = film();
     let origin = Origin::new(move |seen, _| match seen.line.split(' ').nth(1).unwrap() {
