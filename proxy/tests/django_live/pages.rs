@@ -152,6 +152,26 @@ async fn each_side_serves_the_pages_that_the_other_filled() {
 }
 
 #[tokio::test]
+async fn django_serves_a_page_that_the_proxy_has_stored_compressed_too() {
+    let rules = format!("{ALL}compress = [\"br\", \"gzip\"]\n");
+    for django in djangos() {
+        let site = Site::start(&django, "{}", &[]).await;
+        for cache in [PLAIN, REDIS, CACHES[2]] {
+            let proxy = site.proxy(cache, NEW, &rules).await;
+            let target = format!("/{}/large/", cache.0);
+            let filled = ask(&proxy, &target, b"").await;
+            let theirs = site.get(&target, b"").await;
+            assert!(theirs.body == filled.body, "Django serves it from the cache, and not from the view");
+            for (codings, coding) in [("br, gzip", "br"), ("gzip", "gzip")] {
+                let hit = ask(&proxy, &target, format!("Accept-Encoding: {codings}\r\n").as_bytes()).await;
+                assert_eq!((hit.header("x-cache"), hit.header("content-encoding")), ("HIT", coding));
+                assert!(hit.body.len() < filled.body.len() / 100, "{}", hit.body.len());
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_key_prefix_of_the_decorator_is_that_of_the_rule() {
     let rules = format!("{ALL}key_prefix = \"deco.é\"\n");
     for django in djangos() {
