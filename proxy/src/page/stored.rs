@@ -166,6 +166,14 @@ impl StoredPage {
         Stored { expires: self.expires(), cost: self.head().cost, of_http, ended }
     }
 
+    /// Its version, under HTTP's policy.
+    pub(crate) fn version(&self) -> Option<Version> {
+        match self.head().aging {
+            Some(Aging::Http { version, .. }) => Some(version),
+            _ => None,
+        }
+    }
+
     pub(crate) fn proof(&self) -> Option<&[u8]> {
         self.head().proof.as_deref()
     }

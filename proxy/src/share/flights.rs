@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 use crate::key::{Key, VaryMarker};
-use crate::page::entry::Entry;
+use crate::page::entry::{Entry, Version};
 
 /// How long each request for a page that could not be shared fetches it by itself. Then one leads again, since the page
 /// may have changed.
@@ -73,6 +73,8 @@ pub(crate) struct SharedPage {
     pub(crate) key: Key,
     pub(crate) marker: Option<Arc<VaryMarker>>,
     pub(crate) entry: Entry,
+    /// The version that the leader has found in the store.
+    pub(crate) found: Option<Version>,
     /// The generation of the purge log that was known before the origin was asked.
     pub(crate) known: u64,
 }

@@ -85,7 +85,8 @@ impl<S: Store> Flight<S> {
             && serving.hit == Hit::Fresh
         {
             let entry = serving.page.entry(serving.now);
-            let shared = SharedPage { key, marker, entry: entry.clone(), known };
+            let found = self.wanted.found();
+            let shared = SharedPage { key, marker, entry: entry.clone(), found, known };
             self.land(FlightOutcome::Page(Arc::new(shared)));
             return Ok(Reply::collapsed(entry, CacheStatus::Miss(self.wanted.miss, Fill::Collapsed)));
         }

@@ -83,8 +83,10 @@ impl<S: Store> Proxy<S> {
                 }
                 Role::Follower(follower) => match follower.outcome(deadline).await {
                     FlightOutcome::Page(shared) => match wanted.answer(&shared, &question) {
-                        // Whoever asks after a purge does not get a page from before it.
-                        Ok(_) if self.is_purged(&shared, known) => began = Instant::now(),
+                        // A client that asks after a purge, or after another version was stored, gets no page from before it.
+                        Ok(_) if self.is_purged(&shared, known) || wanted.found() != shared.found => {
+                            began = Instant::now();
+                        }
                         Ok(reply) => return Ok(reply),
                         Err(own) => key = own,
                     },
@@ -113,6 +115,11 @@ impl<S: Store> Proxy<S> {
 }
 
 impl WantedPage {
+    /// The version that was found and not served.
+    pub(super) fn found(&self) -> Option<Version> {
+        self.old.as_ref()?.page.version()
+    }
+
     /// The page or, with a marker, its variant for this question.
     pub(super) fn variant(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> PageId {
         marker.map_or_else(|| self.id.clone(), |marker| self.id.variant(marker, question, &self.rule))
@@ -221,7 +228,7 @@ impl<S: Store> Flight<S> {
             .after(fetched.origin.clone(), fetched.took);
         let gets_etag = self.proxy.conditional_get && needs_etag(&fetched.head.headers);
         let (etag, made) = if gets_etag { Some(oneshot::channel()).unzip() } else { (None, None) };
-        let key = plan.key.clone();
+        let (key, found) = (plan.key.clone(), self.wanted.found());
         let tasks = self.proxy.tasks.clone();
         let filling = self.filling(fetched, plan, is_reachable, client, etag);
         if !is_for_others {
@@ -233,7 +240,7 @@ impl<S: Store> Flight<S> {
             self.proxy.fills.count_timed(outcome.end(), began.elapsed());
             match outcome {
                 FillOutcome::Whole(entry, _) => {
-                    self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, known })))
+                    self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, found, known })))
                 }
                 FillOutcome::TooLarge => self.land_unshared(true),
                 FillOutcome::NoRoom => self.land_unshared(false),

@@ -115,6 +115,7 @@ impl<S: Store> Flight<S> {
         let stamp = stamp.map(|stamp| Stamp { tags, ..stamp });
         let (plan, marker) = self.plan(terms, &head.headers, received, stamp);
         let (key, is_allowed) = (plan.key.clone(), is_known && self.is_one_of_few(&plan));
+        let found = self.wanted.found();
         if self.wanted.rule.codings_of(head.status, &head.headers).is_empty() {
             forms = Forms::default();
         }
@@ -122,7 +123,7 @@ impl<S: Store> Flight<S> {
         let log = self.proxy.log.as_deref().filter(|_| is_allowed);
         let is_stored = is_allowed && plan.replace(&entry, &start, &self.proxy.store, log).await;
         self.proxy.fills.count(if is_stored { FillEnd::Renewed } else { FillEnd::Failed });
-        self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, known })));
+        self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, found, known })));
         reply(CacheStatus::Miss(miss, if is_stored { Fill::Renewed } else { Fill::Confirmed }))
     }
 }

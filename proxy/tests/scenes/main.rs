@@ -75,6 +75,7 @@ mod redis;
 mod refresh;
 mod refusals;
 mod reload;
+mod renewals;
 mod request_id;
 mod secrets;
 mod semantics;

@@ -19,26 +19,58 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::backend::Backend;
-use crate::support::{Origin, Reply, Scene, Script, page};
+use crate::support::{Origin, Reply, Scene, Script, Seen, page};
 
 const PAGES: usize = 8;
 
 /// Nothing from before a purge is served later than this after its acknowledgement.
 const BOUND: Duration = Duration::from_millis(50);
 
-const SETTINGS: &str = "near = \"64MiB\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\n\
-                        [purge]\nallow = [\"127.0.0.1\"]\n";
+/// By which policy pages are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Policy {
+    Django,
+    /// The origin is asked each time whether its page is still current.
+    Http,
+}
+
+impl Policy {
+    fn settings(self) -> String {
+        let policy = if self == Self::Http { "http" } else { "django" };
+        format!(
+            "near = \"64MiB\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\npolicy = \"{policy}\"\n\
+             [purge]\nallow = [\"127.0.0.1\"]\n"
+        )
+    }
+
+    /// The origin's answer with this version of a page.
+    fn answer(self, seen: &Seen, number: usize, version: u64) -> Vec<u8> {
+        let tag = format!("\"{version}\"");
+        let lines = match self {
+            Self::Django => format!("Surrogate-Key: page-{number}\r\n"),
+            Self::Http => {
+                format!("Surrogate-Key: page-{number}\r\nCache-Control: no-cache\r\nETag: {tag}\r\n")
+            }
+        };
+        match seen.header("if-none-match") == Some(&tag) {
+            true => format!("HTTP/1.1 304 Not Modified\r\n{lines}\r\n").into_bytes(),
+            false => page(&lines, &version.to_string()),
+        }
+    }
+}
 
 const LOG: &str = ":1:views.decorators.cache.cache_page.purges";
 
 /// A rule that makes purges exact, which the checker must miss if it does not hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Broken {
+pub(crate) enum Broken {
     Nothing,
     /// Pages get their position when they are stored, and not before the origin is asked.
     Position,
     /// A log that was lost goes unnoticed.
     Loss,
+    /// A page that a 304 confirms takes the place of whatever is there.
+    Renewal,
 }
 
 /// The versions of the pages, and from when on which of them is the least.
@@ -84,7 +116,9 @@ impl Laboratory {
         let asked = Instant::now();
         let reply = scene.get(&format!("/p/{number}{query}")).await;
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.hits.fetch_add(usize::from(reply.header("x-cache") == "HIT"), Ordering::Relaxed);
+        let is_hit =
+            reply.header("x-cache") == "HIT" || reply.header("cache-status").contains("fwd-status=304");
+        self.hits.fetch_add(usize::from(is_hit), Ordering::Relaxed);
         let floor = self.floor(number, asked);
         if let Some(version) = version(&reply).filter(|version| *version < floor) {
             self.stale.lock().unwrap().push(format!("{version} of {number}, least {floor}: {reply:?}"));
@@ -97,13 +131,13 @@ fn version(reply: &Reply) -> Option<u64> {
 }
 
 /// An origin that is slow by turns, and says the version that it had when it was asked.
-async fn origin(laboratory: &Arc<Laboratory>) -> Origin {
+async fn origin(laboratory: &Arc<Laboratory>, policy: Policy) -> Origin {
     let laboratory = laboratory.clone();
     Origin::new(move |seen, _| {
         let path = seen.line.split(' ').nth(1).unwrap();
         let number: usize = path.trim_start_matches("/p/").trim_end_matches("?x").parse().unwrap();
         let version = laboratory.versions[number].load(Ordering::SeqCst);
-        let answer = page(&format!("Surrogate-Key: page-{number}\r\n"), &version.to_string());
+        let answer = policy.answer(seen, number, version);
         let pause = match rand::rng().random_range(0..10) {
             0 => Duration::from_millis(rand::rng().random_range(20..150)),
             1..4 => Duration::from_millis(rand::rng().random_range(0..10)),
@@ -140,14 +174,20 @@ async fn disturb(redis: Arc<RwLock<Backend>>) {
     }
 }
 
-async fn check(mut redis: Backend, reads: usize, broken: Broken, is_disturbed: bool) -> Arc<Laboratory> {
+async fn check(
+    mut redis: Backend,
+    policy: Policy,
+    reads: usize,
+    broken: Broken,
+    is_disturbed: bool,
+) -> Arc<Laboratory> {
     let laboratory = Arc::new(Laboratory::default());
-    let origin = origin(&laboratory).await;
+    let origin = origin(&laboratory, policy).await;
     let mut scenes = Vec::new();
     for _ in 0..3 {
         let store = RedisStore::new(&redis.url(), Duration::from_millis(50), 1 << 20).unwrap();
-        let store = Tampered { store, client: Arc::new(client(&mut redis)), broken };
-        scenes.push(Scene::with(origin.address, store, SETTINGS).await);
+        let store = Tampered::new(store, &mut redis, broken);
+        scenes.push(Scene::with(origin.address, store, &policy.settings()).await);
     }
     let (scenes, redis) = (Arc::new(scenes), Arc::new(RwLock::new(redis)));
     let mut background = JoinSet::new();
@@ -184,22 +224,29 @@ async fn check(mut redis: Backend, reads: usize, broken: Broken, is_disturbed: b
     laboratory
 }
 
-/// A client of the first server.
-fn client(redis: &mut Backend) -> bb8_redis::redis::Client {
-    bb8_redis::redis::Client::open(redis.servers()[0].url()).unwrap()
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_served_that_was_purged_whatever_fails() {
+    println!("{}", nothing_purged_is_served(Policy::Django).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_is_served_that_was_purged_whatever_fails() {
-    let reads = std::env::var("CACHEPAGE_TEST_PURGE_READS").map_or(6_000, |reads| reads.parse().unwrap());
+async fn nothing_is_renewed_that_was_purged_whatever_fails() {
+    println!("{}", nothing_purged_is_served(Policy::Http).await);
+}
+
+/// Checks with faults, and returns the figures.
+async fn nothing_purged_is_served(policy: Policy) -> String {
+    // Under HTTP's policy each read asks the origin.
+    let few = if policy == Policy::Http { 2_000 } else { 6_000 };
+    let reads = std::env::var("CACHEPAGE_TEST_PURGE_READS").map_or(few, |reads| reads.parse().unwrap());
     let redis = Backend::start().unwrap();
-    let laboratory = check(redis, reads, Broken::Nothing, true).await;
+    let laboratory = check(redis, policy, reads, Broken::Nothing, true).await;
     let (reads, hits) = (laboratory.reads.load(Ordering::Relaxed), laboratory.hits.load(Ordering::Relaxed));
     let purges: usize = laboratory.floors.iter().map(|floors| floors.lock().unwrap().len()).sum();
-    println!("{reads} reads, {hits} of them hits, {purges} purges");
     let stale = laboratory.stale.lock().unwrap();
     assert!(stale.is_empty(), "{stale:?}");
     assert!(hits > reads / 20, "{hits} of {reads} reads were hits: that shows little");
+    format!("{reads} reads, {hits} of them hits, {purges} purges")
 }
 
 /// The checker sees a stale page if a rule does not hold.
@@ -207,7 +254,7 @@ async fn nothing_is_served_that_was_purged_whatever_fails() {
 async fn the_checker_finds_each_broken_rule() {
     for (broken, is_disturbed) in [(Broken::Position, false), (Broken::Loss, true)] {
         let redis = Backend::Alone(Redis::start().unwrap());
-        let laboratory = check(redis, 100_000, broken, is_disturbed).await;
+        let laboratory = check(redis, Policy::Django, 100_000, broken, is_disturbed).await;
         println!("{broken:?}: found after {} reads", laboratory.reads.load(Ordering::Relaxed));
         assert!(!laboratory.stale.lock().unwrap().is_empty(), "{broken:?} was not found");
     }
@@ -215,13 +262,18 @@ async fn the_checker_finds_each_broken_rule() {
 
 /// A store in which a rule does not hold.
 #[derive(Clone)]
-struct Tampered {
+pub(crate) struct Tampered {
     store: RedisStore,
     client: Arc<bb8_redis::redis::Client>,
     broken: Broken,
 }
 
 impl Tampered {
+    pub(crate) fn new(store: RedisStore, redis: &mut Backend, broken: Broken) -> Self {
+        let client = bb8_redis::redis::Client::open(redis.servers()[0].url()).unwrap();
+        Self { store, client: Arc::new(client), broken }
+    }
+
     /// The value with the position that the log has now.
     async fn restamped(&self, value: &Bytes) -> Option<Bytes> {
         let text = std::str::from_utf8(value).ok()?;
@@ -232,7 +284,7 @@ impl Tampered {
     }
 
     /// The last epoch of the log, and its last entry.
-    async fn position(&self) -> Option<String> {
+    pub(crate) async fn position(&self) -> Option<String> {
         let mut connection = self.client.get_multiplexed_async_connection().await.ok()?;
         let mut read = bb8_redis::redis::cmd("XREVRANGE");
         let entries: Vec<(String, Vec<String>)> =
@@ -293,7 +345,10 @@ impl Values for Tampered {
         value: Bytes,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        self.store.replace(key, start, value, ttl).await
+        match self.broken {
+            Broken::Renewal => self.store.put(vec![Write::Set(key.clone(), value)], ttl).await.map(|()| true),
+            _ => self.store.replace(key, start, value, ttl).await,
+        }
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
