@@ -1,6 +1,8 @@
 //! Properties that hold for any input. The targets in `fuzz/` look for input that violates them; the test here replays
 //! their corpus.
 
+mod http;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use server::Peer;
 
 use crate::key::{Django, Generation, Keys, Language, PageId, PathMarker, Placement};
 use crate::page::entry::Entry;
-use crate::page::format::{Format, http};
+use crate::page::format::{Format, http as readable};
 use crate::page::forms::Forms;
 use crate::page::stored::StoredPage;
 use crate::policy::{self, CacheControl, Part, Rule, SearchVariance, Variance, VaryList, parse_any_day};
@@ -26,15 +28,17 @@ use crate::store::replies_in;
 use crate::text::title_case;
 use crate::{Args, Config, Site};
 
+pub use http::{admission, dates, selecting, wishes};
+
 /// A stored value is an entry, a marker or neither. What was decoded and encoded again decodes to the same.
 pub fn entry(value: &[u8]) {
     let value = Bytes::copy_from_slice(value);
     let _ = Format::Http.base(&value);
     if let Some(entry) = Format::Http.decode(&value) {
-        let written = http::encode(&entry);
+        let written = readable::encode(&entry);
         let again = Format::Http.decode(&written).expect("what was written is an entry");
         assert_eq!(again.body, entry.body);
-        assert_eq!(http::encode(&again), written);
+        assert_eq!(readable::encode(&again), written);
         (1..=written.len())
             .for_each(|end| assert!(Format::Http.decode(&written.slice(..written.len() - end)).is_none()));
     }
@@ -267,7 +271,7 @@ mod tests {
     #[test]
     fn the_fuzzing_corpus_violates_no_property() {
         type Target = fn(&[u8]);
-        let targets: [(&str, Target); 9] = [
+        let targets: [(&str, Target); 13] = [
             ("entry", entry),
             ("cache_control", cache_control),
             ("vary", vary),
@@ -277,6 +281,10 @@ mod tests {
             ("normalise", normalise),
             ("part", part),
             ("replies", replies),
+            ("admission", admission),
+            ("wishes", wishes),
+            ("dates", dates),
+            ("selecting", selecting),
         ];
         for (name, target) in targets {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);

@@ -21,6 +21,8 @@ use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use hyper::http::{request, response};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use date::parse as parse_date;
 pub(crate) use date::{parse_any_day, seconds, unix_seconds};
 pub(crate) use django::CacheControl;
 pub use http::HttpRules;

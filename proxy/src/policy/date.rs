@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Reads a date in any of its three forms. Names in another case than the standard's are read as well.
-pub(super) fn parse(text: &[u8]) -> Option<SystemTime> {
+pub(crate) fn parse(text: &[u8]) -> Option<SystemTime> {
     let text = std::str::from_utf8(text).ok()?.trim();
     parse_any_day(text).or_else(|| parse_any_day(&in_usual_case(text)))
 }

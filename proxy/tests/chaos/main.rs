@@ -8,6 +8,7 @@
 
 mod crowd;
 mod failover;
+mod heads;
 mod link;
 mod load;
 mod memory;

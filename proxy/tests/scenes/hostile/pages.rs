@@ -1,7 +1,7 @@
 //! Which pages are stored, and how many (inputs 26 to 28, 35 and 38 to 41 of docs/hostile.md).
 
 use super::{is_well, with};
-use crate::support::{Origin, Scene, Script, Setup, page};
+use crate::support::{Origin, RULES, Scene, Script, Setup, page};
 
 scenes! {
     h26_an_unusable_vary_is_not_stored
@@ -140,14 +140,21 @@ async fn h35_private_answers_in_any_case_are_not_stored(on: Setup) {
 }
 
 async fn h40_h41_absurd_ranges_and_conditions_get_the_whole_page(on: Setup) {
-    let origin = Origin::pages("ETag: \"v\"\r\n").await;
-    let scene = Scene::new(on, &origin).await;
+    for policy in ["django", "http"] {
+        absurd_ranges_and_conditions_get_the_whole_page(on, policy).await;
+    }
+}
+
+async fn absurd_ranges_and_conditions_get_the_whole_page(on: Setup, policy: &str) {
+    let origin = Origin::pages("ETag: \"v\"\r\nCache-Control: max-age=99999999\r\n").await;
+    let scene = Scene::own(on, &origin, &format!("{RULES}policy = \"{policy}\"\n")).await;
     scene.get("/p/").await;
     let ranges = (0..1_000).map(|number| format!("{number}-{number}")).collect::<Vec<_>>().join(",");
     let tags = (0..1_000).map(|number| format!("\"{number}\"")).collect::<Vec<_>>().join(",");
     for line in [
         &format!("Range: bytes={ranges}"),
         "Range: bytes=0-0,0-0,0-0",
+        &format!("Range: bytes={}0-", "0-,".repeat(1_000)),
         "Range: bytes=",
         "Range: bytes=-99999999999999999999",
         "Range: bytes=5-1",
@@ -157,6 +164,8 @@ async fn h40_h41_absurd_ranges_and_conditions_get_the_whole_page(on: Setup) {
         "If-None-Match: \"v",
         "If-Modified-Since: never",
         "If-Range: x",
+        &format!("Range: bytes=0-0\r\nIf-Range: {}", "\"v\",".repeat(1_000)),
+        &format!("Cache-Control: {}", "max-stale=1,".repeat(1_000)),
     ] {
         let reply = scene.get_with("/p/", &format!("{line}\r\n")).await;
         assert_eq!((reply.status(), reply.text()), (200, "page 1"), "{line}");
