@@ -226,7 +226,10 @@ impl Upstream {
         let body = body.unwrap_or_default();
         let again = body.again().filter(|_| is_idempotent(&head.method)).map(|body| (head.clone(), body));
         let answer = match (self.ask(head, body, until).await?, again) {
-            (Err(failure), Some((head, body))) if failure.is_closed() => self.ask(head, body, until).await?,
+            (Err(failure), Some((head, body))) if failure.is_closed() => {
+                // Boxed, so that other requests don't pay for it.
+                Box::pin(self.ask(head, body, until)).await?
+            }
             (answer, _) => answer,
         };
         let (response, link) = answer.map_err(|failure| self.unanswered(failure))?;

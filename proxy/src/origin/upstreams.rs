@@ -178,7 +178,10 @@ impl Upstreams {
         peer: Peer,
     ) -> Result<Fetched, OriginError> {
         let Some(group) = self.group(&head) else { return Err(OriginError::None) };
-        let [only] = &group.members[..] else { return self.fetch_of(group, head, body, peer).await };
+        let [only] = &group.members[..] else {
+            // Boxed, so that requests of a single origin don't pay for it.
+            return Box::pin(self.fetch_of(group, head, body, peer)).await;
+        };
         only.upstream.fetch(head, body, peer).await.map_err(|unanswered| unanswered.error)
     }
 

@@ -79,7 +79,8 @@ impl<S: Store> Proxy<S> {
                 Role::Leader(leader) => {
                     // In its own task, which continues for the followers if the client leaves.
                     let flight = Flight::of(self, wanted, request, peer, Some(leader));
-                    return self.tasks.spawn(flight.fly()).await.unwrap_or(Err(Error::Broken));
+                    // Boxed, since the future is large, and a task moves the one that it gets.
+                    return self.tasks.spawn(Box::pin(flight.fly())).await.unwrap_or(Err(Error::Broken));
                 }
                 Role::Follower(follower) => match follower.outcome(deadline).await {
                     FlightOutcome::Page(shared) => match wanted.answer(&shared, &question) {
@@ -96,7 +97,7 @@ impl<S: Store> Proxy<S> {
                 },
             }
         }
-        Flight::of(self, wanted, request, peer, None).fly().await
+        Box::pin(Flight::of(self, wanted, request, peer, None).fly()).await
     }
 
     /// Fetches a new page in the background, unless a flight is under way.
@@ -109,7 +110,8 @@ impl<S: Store> Proxy<S> {
                 request.method = Method::GET;
             }
             let flight = Flight::of(self, wanted, &request, peer, Some(leader));
-            self.tasks.spawn(async { drop(flight.fly().await) });
+            let flight = Box::pin(flight.fly());
+            self.tasks.spawn(async { drop(flight.await) });
         }
     }
 }
@@ -158,7 +160,7 @@ impl<S: Store> Flight<S> {
     async fn fly(mut self) -> Result<Reply, Error> {
         let is_reachable = self.wanted.miss != Miss::Store;
         if self.leader.is_some() && self.wanted.rule.coalesce == Coalesce::Fleet && is_reachable {
-            let turn = self.turn_in_fleet().await;
+            let turn = Box::pin(self.turn_in_fleet()).await;
             self.proxy.fills.count_lease(turn.end());
             match turn {
                 FleetTurn::Ours(lease) => self.lease = Some(lease),
@@ -170,7 +172,9 @@ impl<S: Store> Flight<S> {
         let stamp = self.proxy.stamp(&self.question());
         let mut fetched = match self.ask().await {
             Ok(OriginAnswer::New(fetched)) => fetched,
-            Ok(OriginAnswer::Confirmed(confirmed)) => return Ok(self.renew(confirmed, (stamp, known)).await),
+            Ok(OriginAnswer::Confirmed(confirmed)) => {
+                return Ok(Box::pin(self.renew(confirmed, (stamp, known))).await);
+            }
             Err(error) => {
                 let error = Error::from(error);
                 self.land(FlightOutcome::Failed(error.clone()));
@@ -234,7 +238,7 @@ impl<S: Store> Flight<S> {
         if !is_for_others {
             self.land_unshared(true);
         }
-        tasks.spawn(async move {
+        tasks.spawn(Box::pin(async move {
             let began = Instant::now();
             let outcome = filling.run(capture).await;
             self.proxy.fills.count_timed(outcome.end(), began.elapsed());
@@ -247,7 +251,7 @@ impl<S: Store> Flight<S> {
                 // The leader is dropped without landing, and one of the followers leads a new flight.
                 FillOutcome::Broken => drop(self.leader.take()),
             }
-        });
+        }));
         match made {
             // The page has to be whole first. A client's window holds all of a page that is captured.
             Some(made) => reply.with_etag(made.await.ok()),

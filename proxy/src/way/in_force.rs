@@ -77,7 +77,8 @@ impl<S: Store> server::Handler for InForce<S> {
             Some((proxy, early)) => (proxy, Some(early)),
             None => (self.proxy(), None),
         };
-        proxy.serve(request, peer, early).await
+        // Boxed, since the future is large, and the server moves the one that it gets.
+        Box::pin(proxy.serve(request, peer, early)).await
     }
 
     fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {

@@ -54,14 +54,12 @@ impl<S: Store> Flight<S> {
     pub(super) async fn ask(&self) -> Result<OriginAnswer, OriginError> {
         let upstreams = &self.proxy.upstreams;
         let mut request = self.request.clone();
-        let Some(mut old) = self.old_version() else {
-            return upstreams.fetch(request, None, self.peer).await.map(OriginAnswer::New);
-        };
-        let is_asked = policy::ask_if_current(&mut request.headers, &old.entry.headers);
+        let old = self.old_version();
+        let old = old.filter(|old| policy::ask_if_current(&mut request.headers, &old.entry.headers));
         let fetched = upstreams.fetch(request, None, self.peer).await?;
-        if !is_asked || fetched.head.status != StatusCode::NOT_MODIFIED {
+        let Some(mut old) = old.filter(|_| fetched.head.status == StatusCode::NOT_MODIFIED) else {
             return Ok(OriginAnswer::New(fetched));
-        }
+        };
         let Fetched { head, tags, origin, took, .. } = fetched;
         let headers = policy::renewed(&old.entry.headers, &head.headers).unwrap_or_else(|| {
             old.start = None;

@@ -57,7 +57,7 @@ impl<S: Store> Proxy<S> {
     ) -> Result<Reply, Error> {
         let (mut request, body) = request.into_parts();
         if is_order(&request.method) {
-            return self.answer_order(request, peer).await;
+            return Box::pin(self.answer_order(request, peer)).await;
         }
         let is_trusted = self.trusted.contains(peer.ip());
         if !is_trusted && names_other_scheme(&request.headers, peer) {
@@ -90,7 +90,7 @@ impl<S: Store> Proxy<S> {
                 let fetched = self.upstreams.fetch(request, Some(body), peer).await?;
                 self.keep_if_slow(asked, &fetched);
                 if let Some(changes) = changes {
-                    self.invalidate(changes, &fetched.head, peer).await;
+                    Box::pin(self.invalidate(changes, &fetched.head, peer)).await;
                 }
                 Reply::relayed(fetched, CacheStatus::Passed(pass)).if_asked_for(is_conditional, is_upgrade)
             }
