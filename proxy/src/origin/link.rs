@@ -92,16 +92,18 @@ impl Links {
 }
 
 impl Link {
-    /// Keeps the connection for the next request. Its answer has been read to the end.
+    /// Keeps the connection for the next request. Its answer has been read to the end. After a long body the connection is
+    /// closed once the body is sent: the origin may be about to close it, and a request that is sent then gets no answer.
     pub(crate) fn give_back(self) {
         // The worker or the runtime is gone.
         let (Some(idle), Ok(runtime)) = (self.idle.upgrade(), Handle::try_current()) else { return };
-        if self.connection.sender.is_ready() {
+        if self.connection.sender.is_ready() && !self.pace.is_long() {
             return idle.put(self.connection, &runtime);
         }
         runtime.spawn(async move {
             let Self { mut connection, pace, .. } = self;
             match pace.keep(connection.sender.ready()).await {
+                Some(Ok(())) if pace.is_long() => drop(connection),
                 Some(Ok(())) => idle.put(connection, &Handle::current()),
                 // The origin has closed it, or it has answered and takes no more of the request: the client, which may
                 // read nothing before it has sent all, must not wait for it.

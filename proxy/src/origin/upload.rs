@@ -1,7 +1,7 @@
 //! The body of a request to the origin.
 
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,21 +29,33 @@ pub(crate) struct Pace {
     idle: Duration,
 }
 
-/// When the last part of a body was sent. Shared with the fetch, which waits for the answer.
+/// How much of a body was sent, and when the last part was. Shared with the fetch, which waits for the answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress(Arc<Mutex<Instant>>);
+pub(crate) struct Progress(Arc<Mutex<Sent>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    bytes: usize,
+    last: Instant,
+}
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new(Sent { bytes: 0, last: Instant::now() })))
     }
 
     pub(crate) fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sent().last
     }
 
-    fn mark(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Adds a part that is sent now.
+    fn add(&self, bytes: usize) {
+        let mut sent = self.sent();
+        *sent = Sent { bytes: sent.bytes + bytes, last: Instant::now() };
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,6 +75,14 @@ impl Upload {
 }
 
 impl Pace {
+    /// Whether so much was sent that the origin may have answered without reading it all.
+    pub(super) fn is_long(&self) -> bool {
+        /// gunicorn reads so much of a body that its application leaves unread, and keeps the connection. After a longer one
+        /// it closes, a moment after its answer.
+        const LONG: usize = 64 << 10;
+        self.progress.sent().bytes >= LONG
+    }
+
     /// The output of a future, unless it comes only after the body has stood still for too long.
     pub(super) async fn keep<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
@@ -86,8 +106,9 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = this.body.poll_next(&mut this.silence, cx);
-        if frame.is_ready() {
-            this.pace.progress.mark();
+        if let Poll::Ready(sent) = &frame {
+            let data = sent.as_ref().and_then(|sent| sent.as_ref().ok()?.data_ref());
+            this.pace.progress.add(data.map_or(0, Bytes::len));
         }
         frame
     }

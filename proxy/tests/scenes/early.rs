@@ -20,6 +20,8 @@ enum Then {
     ReadsSome,
     /// Neither reads nor closes.
     Stays,
+    /// Keeps the connection, reads all, and closes when the next request comes.
+    KeepsForOne,
 }
 
 const BEHAVIOURS: [Then; 3] = [Then::Closes, Then::ReadsOn, Then::ReadsSome];
@@ -61,7 +63,8 @@ async fn converse(mut stream: TcpStream, status: &str, then: Then) {
     while !head.windows(4).any(|part| part == b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
     }
-    stream.write_all(&answer(status, "Connection: close\r\n", "early")).await.unwrap();
+    let closing = if matches!(then, Then::KeepsForOne) { "" } else { "Connection: close\r\n" };
+    stream.write_all(&answer(status, closing, "early")).await.unwrap();
     let mut part = vec![0; 100_000];
     match then {
         Then::Closes => {}
@@ -71,6 +74,10 @@ async fn converse(mut stream: TcpStream, status: &str, then: Then) {
         }
         Then::ReadsSome => drop(stream.read_exact(&mut part).await),
         Then::Stays => std::future::pending().await,
+        Then::KeepsForOne => {
+            stream.read_exact(&mut vec![0; MUCH]).await.unwrap();
+            drop(stream.read(&mut part).await);
+        }
     }
 }
 
@@ -116,6 +123,16 @@ async fn an_origin_that_answers_and_reads_no_more_does_not_hold_the_client_up() 
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &settings).await;
     for upload in uploads() {
         assert_eq!(send_then_read(&scene, &upload).await.1, 401);
+    }
+}
+
+#[tokio::test]
+async fn no_request_is_sent_on_a_connection_that_carried_a_long_body() {
+    let origin = EarlyOrigin::new("401 Unauthorized", Then::KeepsForOne).await;
+    let scene = origin.scene().await;
+    let [whole, _] = uploads();
+    for _ in 0..3 {
+        assert_eq!(send_then_read(&scene, &whole).await.1, 401);
     }
 }
 
