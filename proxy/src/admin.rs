@@ -179,6 +179,7 @@ impl<S: Store> AdminServer<S> {
         View {
             report: self.service.handler().proxy().report(),
             clients: self.service.clients().totals(),
+            certificates: self.service.certificate_expiries(),
             started: self.started,
             settings: self.service.settings(),
             is_last_reload_good: self.service.is_last_reload_good(),

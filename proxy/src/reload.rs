@@ -3,6 +3,7 @@
 //! A reload reads the file, and the files that it names, as the start does. If it finds a fault, everything stays as it is.
 //! Otherwise new requests get the new settings, as a whole; requests that have begun keep theirs.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -140,6 +141,11 @@ impl<S> Service<S> {
     /// Whether the last reload found no fault.
     pub(crate) fn is_last_reload_good(&self) -> bool {
         self.is_last_good.load(Ordering::Relaxed)
+    }
+
+    /// The file of each certificate of the listeners, and when the certificate expires, in seconds since 1970.
+    pub(crate) fn certificate_expiries(&self) -> Vec<(PathBuf, i64)> {
+        self.certificates.iter().flat_map(|certificates| certificates.expiries()).collect()
     }
 
     /// How many lines of the access log could not be written.

@@ -20,6 +20,8 @@ use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 /// HTTP/2 where the client speaks it.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -89,6 +91,14 @@ impl Certificates {
         }
     }
 
+    /// The file of each certificate, and when the certificate expires, in seconds since 1970.
+    pub fn expiries(&self) -> Vec<(PathBuf, i64)> {
+        let loaded = self.loaded();
+        let files = loaded.files.iter().map(|pair| pair.cert.clone());
+        // One that clients cannot read either has no end that could be told.
+        files.zip(&loaded.keys).filter_map(|(file, key)| Some((file, expiry(key)?))).collect()
+    }
+
     fn loaded(&self) -> Arc<Loaded> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -108,6 +118,12 @@ impl ResolvesServerCert for Certificates {
 fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     let certificate = key.end_entity_cert().and_then(ParsedCertificate::try_from);
     certificate.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
+}
+
+/// When a certificate expires, in seconds since 1970.
+fn expiry(key: &CertifiedKey) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 impl Loaded {

@@ -17,6 +17,7 @@ pub(super) fn text(view: &View, exposition: Exposition) -> String {
     let mut text = Text::new(exposition);
     requests::requests(&view.report, &mut text);
     requests::clients(&view.clients, &mut text);
+    requests::certificates(&view.certificates, &mut text);
     parts::store(&view.report, &mut text);
     parts::operations(&view.report, &mut text);
     parts::near(&view.report, &mut text);

@@ -1,5 +1,6 @@
 //! What operators are told of a program, at one moment.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,6 +15,8 @@ use crate::way::Report;
 pub(super) struct View {
     pub(super) report: Report,
     pub(super) clients: ClientTotals,
+    /// The file of each certificate of the listeners, and when the certificate expires, in seconds since 1970.
+    pub(super) certificates: Vec<(PathBuf, i64)>,
     pub(super) started: Started,
     pub(super) settings: Arc<LoadedSettings>,
     pub(super) is_last_reload_good: bool,

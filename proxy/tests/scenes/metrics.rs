@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use rcgen::date_time_ymd;
 use stack::Redis;
 use tokio::time::timeout;
 
@@ -174,7 +175,8 @@ async fn retries_and_origins_that_are_left_out_are_counted() {
 #[tokio::test]
 async fn connections_without_a_place_and_handshakes_are_counted() {
     let (authority, origin) = (Arc::new(Authority::new()), Origin::pages("").await);
-    let pair = authority.issue(&["127.0.0.1"]);
+    let (expiry, seconds) = (date_time_ymd(2090, 1, 1), 3_786_912_000);
+    let pair = authority.issue_as("site", &["127.0.0.1"], |params| params.not_after = expiry);
     let running = Running::of(&format!(
         "origin = \"http://{}\"\nstore = \"memory\"\n[limits]\nconnections_per_address = 2\n[admin]\nlisten = \"127.0.0.1:0\"\n\
          token_file = \"TOKEN\"\n{}",
@@ -186,6 +188,9 @@ async fn connections_without_a_place_and_handshakes_are_counted() {
     assert!(authority.connect("unknown.example", &[], tls).await.is_err());
     running.until("cachepage_tls_handshakes_total{result=\"failed\",version=\"\"}", 1.0).await;
     running.until("cachepage_connections", 0.0).await;
+    let expires =
+        format!("cachepage_certificate_expiry_timestamp_seconds{{name=\"{}\"}}", pair.cert.display());
+    running.assert_samples(&[(&expires, seconds)]).await;
     let _held = [Client::connect(running.proxy).await, Client::connect(running.proxy).await];
     running.until("cachepage_connections", 2.0).await;
     assert_eq!(running.get("/", "").await.status(), 429);

@@ -1,6 +1,7 @@
 //! The figures of requests and of the connections that they come on.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use server::ClientTotals;
 
@@ -49,6 +50,14 @@ pub(super) fn clients(clients: &ClientTotals, text: &mut Text) {
     let mut handshakes = text.counters("cachepage_tls_handshakes_total", help);
     for (result, version, count) in clients.handshakes {
         handshakes.sample(&[("result", result), ("version", version)], count);
+    }
+}
+
+pub(super) fn certificates(expiries: &[(PathBuf, i64)], text: &mut Text) {
+    let help = "When each certificate of the listeners expires.";
+    let mut expires = text.gauges("cachepage_certificate_expiry_timestamp_seconds", help);
+    for (file, expiry) in expiries {
+        expires.sample(&[("name", &file.to_string_lossy())], expiry);
     }
 }
 
