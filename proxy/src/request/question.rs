@@ -189,6 +189,10 @@ impl TrustedProxies {
         Self(networks)
     }
 
+    pub(crate) fn are_some(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     pub(crate) fn contains(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer))

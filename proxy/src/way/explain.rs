@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::uri::Scheme;
 use hyper::{Method, Request};
 use serde::Serialize;
 use server::{Peer, SentTarget};
@@ -21,7 +22,7 @@ use crate::error::Error;
 use crate::key::{Hashed, Key, PageId, VaryMarker};
 use crate::page::format::Base;
 use crate::policy::{self, CachePolicy, Disposition, Rule, SetCookie};
-use crate::request::receive::receive;
+use crate::request::receive::{X_FORWARDED_PROTO, receive};
 use crate::request::{Content, Lines, Question, target_of};
 use crate::status::CacheStatus;
 use crate::store::{Store, StoreError, Values, Write};
@@ -131,7 +132,10 @@ impl<S: Store> Proxy<S> {
             stored: "no: nothing is cached here",
             store_refuses: Vec::new(),
         };
-        if let Err(refusal) = receive(&mut request, peer, self.trusted.contains(peer.ip()), &self.site) {
+        // Requests over https come from a proxy with TLS, which is trusted, wherever the question comes from.
+        let is_forwarded = asked.url.starts_with("https://") && !self.speaks_tls && self.trusted.are_some();
+        let is_trusted = is_forwarded || self.trusted.contains(peer.ip());
+        if let Err(refusal) = receive(&mut request, peer, is_trusted, &self.site) {
             explanation.outcome = CacheStatus::Failed(Error::from(refusal).kind().1).to_string();
             return Ok(explanation);
         }
@@ -161,7 +165,7 @@ impl<S: Store> Proxy<S> {
         Ok(explanation)
     }
 
-    /// The request as it would come from a client.
+    /// The request as it would come from a client. For https, unless this proxy speaks TLS, it comes from one that does.
     pub(super) fn request(&self, url: &str, headers: &[String]) -> Result<Parts, String> {
         let readable = SentTarget::stand_in(url);
         let mut request = Request::get(&readable).body(()).map_err(|error| format!("{}: {error}", url))?;
@@ -176,6 +180,10 @@ impl<S: Store> Proxy<S> {
             let host = request.uri().authority().map_or(self.site.as_str(), |authority| authority.as_str());
             let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
             request.headers_mut().insert(HOST, host);
+        }
+        let is_forwarded = request.uri().scheme() == Some(&Scheme::HTTPS) && !self.speaks_tls;
+        if is_forwarded && !request.headers().contains_key(X_FORWARDED_PROTO) {
+            request.headers_mut().insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         // The path is the end of both texts, which are equally long.

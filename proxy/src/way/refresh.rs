@@ -55,10 +55,8 @@ impl<S: Store> InForce<S> {
 impl<S: Store> Proxy<S> {
     /// Fetches a page in the background if it was purged and its rule wants that. Another proxy may have been quicker.
     async fn refresh_if_purged(self: &Arc<Self>, url: &str) -> bool {
-        let is_https = url.starts_with("https://");
-        let peer = Peer { is_tls: is_https && self.speaks_tls, ..Peer::LOCAL };
-        let forwarded = (is_https && !peer.is_tls).then(|| "X-Forwarded-Proto: https".to_owned());
-        let Ok(mut request) = self.request(url, forwarded.as_slice()) else { return false };
+        let peer = Peer { is_tls: self.speaks_tls && url.starts_with("https://"), ..Peer::LOCAL };
+        let Ok(mut request) = self.request(url, &[]) else { return false };
         if receive(&mut request, peer, true, &self.site).is_err() {
             return false;
         }

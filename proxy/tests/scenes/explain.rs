@@ -96,6 +96,26 @@ async fn explain_says_why_a_page_would_not_be_stored() {
 }
 
 #[tokio::test]
+async fn explain_asks_for_an_https_url_as_a_server_with_tls_in_front_does() {
+    let (redis, origin) = (Backend::start().unwrap(), Origin::pages("").await);
+    for (trusted, scheme, outcome) in [
+        ("127.0.0.1", "https", "hit"),
+        // Wherever the server in front is.
+        ("192.0.2.1", "https", "fwd=uri-miss"),
+        ("127.0.0.1", "http", "fwd=uri-miss"),
+    ] {
+        let settings = format!("trusted_proxies = [\"{trusted}\"]\n{RULES}");
+        redis.cli(&["FLUSHALL"]).unwrap();
+        let scene = Scene::over(Setup::Plain, &redis.url(), &origin, &settings).await;
+        scene.get_with("/p/", "X-Forwarded-Proto: https\r\n").await;
+        let said = json(&redis, &settings, &[&format!("{scheme}://localhost:8000/p/")]);
+        assert!(said["outcome"].as_str().unwrap().contains(outcome), "{trusted} {said}");
+        let is_https = said["reads"][0]["hashed"].to_string().contains("x-forwarded-proto:https");
+        assert_eq!(is_https, scheme == "https", "{said}");
+    }
+}
+
+#[tokio::test]
 async fn explain_takes_a_target_as_clients_send_it() {
     let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
