@@ -58,6 +58,8 @@ fn addresses(args: &Args) -> String {
     };
     line("listen", args.listen.as_deref(), "127.0.0.1:8000", "the address of the proxy")
         + &line("origin", args.origin.as_deref(), "http://127.0.0.1:8001", "the address of the site")
+        + "# With nginx, Caddy or a load balancer before the proxy (docs/tls.md), their addresses and the host of the visitors:\n\
+           # trusted_proxies = [\"127.0.0.1\"]\n# site = \"www.example.com\"\n"
 }
 
 /// A text in TOML, whose strings are those of JSON.

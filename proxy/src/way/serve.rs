@@ -132,7 +132,7 @@ impl<S: Store> Proxy<S> {
             warn!(
                 %peer,
                 "X-Forwarded-Proto is replaced by http, since this peer is not trusted; if it is your own proxy, \
-                 --trusted-proxies {peer} (PROXY_TRUSTED_PROXIES) believes it"
+                 --trusted-proxies {peer} (PROXY_TRUSTED_PROXIES), or trusted_proxies = [\"{peer}\"] in the file, believes it"
             );
         });
     }
