@@ -188,6 +188,9 @@ async fn explain_says_the_very_outcome_that_serving_gives() {
             if random.random_bool(0.8) {
                 let fill =
                     if random.random_bool(0.8) { headers.clone() } else { random_headers(&mut random) };
+                // A 304 or a part may be there before the page is in the store.
+                let is_whole = |line: &String| !line.starts_with("If-") && !line.starts_with("Range:");
+                let fill: Vec<_> = fill.into_iter().filter(is_whole).collect();
                 pair.serve(&target, &fill, &mut random).await;
                 for key in pair.explain(&target, &headers).await.1 {
                     pair.age(&key, &mut random).await;
