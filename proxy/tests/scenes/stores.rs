@@ -172,8 +172,10 @@ async fn a_private_authority_and_a_certificate_to_show_are_used() {
     let (shown, shown_key) = (file("client.pem"), file("client.key"));
     let identity = format!("client_certificate = \"{shown}\"\nclient_key = \"{shown_key}\"\n");
     everything_works(&format!("{url}{trusted}{identity}")).await;
-    let cluster_port = free_port().unwrap().to_string();
+    let [cluster_port, bus_port] = [free_port(), free_port()].map(|port| port.unwrap().to_string());
     let options = ["--cluster-enabled", "yes", "--tls-cluster", "yes", "--tls-port", &cluster_port];
+    // By default the bus takes a port that a connection may have.
+    let options = [&options[..], &["--cluster-port", &bus_port]].concat();
     let own = ["--tls-ca-cert-file", &ca, "--tls-cert-file", &certificate, "--tls-key-file", &key];
     let node = Redis::start_as(Brand::Redis, &[&options[..], &own].concat()).unwrap();
     node.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).unwrap();
