@@ -9,7 +9,8 @@ use quick_cache::sync::Cache;
 use crate::key::{Key, VaryMarker};
 use crate::page::entry::Entry;
 use crate::page::format::Format;
-use crate::page::stored::{PageHead, StoredPage};
+use crate::page::head::PageHead;
+use crate::page::stored::StoredPage;
 use crate::weight::{self, ByBytes, Weigh};
 
 /// A head of 60 KB takes this much. A larger one is parsed on each hit.

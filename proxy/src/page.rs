@@ -4,4 +4,5 @@ pub(crate) mod entry;
 pub(crate) mod etag;
 pub(crate) mod format;
 pub(crate) mod forms;
+pub(crate) mod head;
 pub(crate) mod stored;
