@@ -1,11 +1,9 @@
 //! Which pages are stored compressed, too: those of a rule with `compress` that become smaller by it.
 
 use hyper::StatusCode;
-use hyper::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap,
-};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap};
 
-use super::Rule;
+use super::{CacheControl, Rule};
 use crate::request::Coding;
 
 /// Below it the head is most of an answer, and a packet holds both.
@@ -57,9 +55,7 @@ fn is_of_type(headers: &HeaderMap) -> bool {
 /// "The no-transform response directive indicates that an intermediary [...] MUST NOT transform the content" (RFC 9111
 /// §5.2.2.6).
 fn forbids(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(CACHE_CONTROL).iter();
-    let mut directives = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
+    CacheControl::of(headers).has("no-transform")
 }
 
 #[cfg(test)]

@@ -60,7 +60,12 @@ impl CacheControl {
 
     /// Whether the directives include `public`.
     pub(crate) fn is_public(&self) -> bool {
-        self.directives.iter().any(|(name, _)| name == "public")
+        self.has("public")
+    }
+
+    /// Whether a directive is among them, with or without a value. Its name is in lower case.
+    pub(crate) fn has(&self, directive: &str) -> bool {
+        self.directives.iter().any(|(name, _)| name == directive)
     }
 
     /// The one header line that Django would write; `None` if it could not be a header.
