@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::http::uri::Scheme;
 use hyper::{Method, Request};
 use serde::Serialize;
 use server::{Peer, SentTarget};
@@ -113,8 +112,7 @@ impl<S: Store> Values for NotedValues<'_, S> {
 impl<S: Store> Proxy<S> {
     /// Explains a request of this peer.
     pub async fn explain(&self, asked: &Explain, peer: IpAddr) -> Result<Explanation, String> {
-        let is_tls = self.speaks_tls && asked.url.starts_with("https://");
-        let peer = Peer { address: (peer, 0).into(), is_tls };
+        let peer = Peer { address: (peer, 0).into(), is_tls: self.gets_tls(&asked.url) };
         let mut request = self.request(&asked.url, &asked.headers)?;
         if let Some(content) = &asked.query {
             request.method = Method::QUERY;
@@ -133,7 +131,7 @@ impl<S: Store> Proxy<S> {
             store_refuses: Vec::new(),
         };
         // Requests over https come from a proxy with TLS, which is trusted, wherever the question comes from.
-        let is_forwarded = asked.url.starts_with("https://") && !self.speaks_tls && self.trusted.are_some();
+        let is_forwarded = self.is_behind_tls(&asked.url) && self.trusted.are_some();
         let is_trusted = is_forwarded || self.trusted.contains(peer.ip());
         if let Err(refusal) = receive(&mut request, peer, is_trusted, &self.site) {
             explanation.outcome = CacheStatus::Failed(Error::from(refusal).kind().1).to_string();
@@ -165,6 +163,16 @@ impl<S: Store> Proxy<S> {
         Ok(explanation)
     }
 
+    /// Whether requests for a URL come over TLS to this proxy.
+    pub(super) fn gets_tls(&self, url: &str) -> bool {
+        self.speaks_tls && is_https(url)
+    }
+
+    /// Whether requests for a URL come over TLS to a proxy before this one.
+    fn is_behind_tls(&self, url: &str) -> bool {
+        !self.speaks_tls && is_https(url)
+    }
+
     /// The request as it would come from a client. For https, unless this proxy speaks TLS, it comes from one that does.
     pub(super) fn request(&self, url: &str, headers: &[String]) -> Result<Parts, String> {
         let readable = SentTarget::stand_in(url);
@@ -181,8 +189,7 @@ impl<S: Store> Proxy<S> {
             let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
             request.headers_mut().insert(HOST, host);
         }
-        let is_forwarded = request.uri().scheme() == Some(&Scheme::HTTPS) && !self.speaks_tls;
-        if is_forwarded && !request.headers().contains_key(X_FORWARDED_PROTO) {
+        if self.is_behind_tls(url) && !request.headers().contains_key(X_FORWARDED_PROTO) {
             request.headers_mut().insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -282,6 +289,11 @@ impl ExplainedPage {
             written_by: if page.proof.is_some() { "cachepage" } else { "Django" },
         }
     }
+}
+
+/// Schemes have no case.
+fn is_https(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
 }
 
 fn printed(value: &HeaderValue) -> String {

@@ -55,7 +55,7 @@ impl<S: Store> InForce<S> {
 impl<S: Store> Proxy<S> {
     /// Fetches a page in the background if it was purged and its rule wants that. Another proxy may have been quicker.
     async fn refresh_if_purged(self: &Arc<Self>, url: &str) -> bool {
-        let peer = Peer { is_tls: self.speaks_tls && url.starts_with("https://"), ..Peer::LOCAL };
+        let peer = Peer { is_tls: self.gets_tls(url), ..Peer::LOCAL };
         let Ok(mut request) = self.request(url, &[]) else { return false };
         if receive(&mut request, peer, true, &self.site).is_err() {
             return false;
