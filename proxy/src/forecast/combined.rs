@@ -63,8 +63,11 @@ impl More {
         loop {
             rest = rest.trim_start();
             if let Some((text, after)) = rest.strip_prefix('"').and_then(quoted) {
-                was_cached |= text.starts_with("cachepage; hit");
-                more.is_personal |= text.rsplit_once("detail=").is_some_and(|(_, name)| is_personal(name));
+                if let Some(status) = text.strip_prefix("cachepage; ") {
+                    was_cached |= status.starts_with("hit");
+                    more.is_personal |=
+                        status.rsplit_once("detail=").is_some_and(|(_, name)| is_personal(name));
+                }
                 rest = after;
             } else if let Some((word, after)) =
                 rest.split_once(' ').or((!rest.is_empty()).then_some((rest, "")))

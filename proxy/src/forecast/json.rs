@@ -1,10 +1,12 @@
 //! Lines of JSON: this proxy's, and those that people make nginx, Apache and gunicorn write with the usual names.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 
 use super::combined::is_personal;
 use super::logged::{Logged, path_and_query, without_usual_port};
@@ -54,14 +56,53 @@ struct JsonLine<'a> {
 }
 
 /// A number or a text: some logs write every field as a text.
-#[derive(Default, Deserialize)]
-#[serde(untagged)]
+#[derive(Default)]
 enum Value<'a> {
     Number(f64),
-    #[serde(borrow)]
     Text(Cow<'a, str>),
     #[default]
     Nothing,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+/// Reads a value in one pass: serde's own enums without a tag copy each value, and fail once for each variant.
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text.write_str("a number or a text")
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(number as f64))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(number as f64))
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(text.into()))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(text.to_owned().into()))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value<'de>, E> {
+        Ok(Value::Nothing)
+    }
 }
 
 impl Value<'_> {

@@ -79,7 +79,7 @@ impl Simulation {
     pub(super) fn play(&mut self, key: &[u8], logged: &Logged<'_>) -> Played {
         let now = logged.time.as_microsecond();
         let (key, visitor) = (hash(key), hash(logged.client.as_bytes()));
-        if !self.pages.contains_key(&key) {
+        if self.pages.len() >= self.most_pages && !self.pages.contains_key(&key) {
             self.make_room(now);
         }
         let mut is_new = false;
@@ -104,12 +104,8 @@ impl Simulation {
         Played { outcomes, cost: logged.cost.unwrap_or(page.cost), bytes: page.bytes, repeated }
     }
 
-    /// Forgets pages, if there are too many: those that have ended and, if that is not enough, those whose last visit is
-    /// the longest ago.
+    /// Forgets pages: those that have ended and, if that is not enough, those whose last visit is the longest ago.
     fn make_room(&mut self, now: i64) {
-        if self.pages.len() < self.most_pages {
-            return;
-        }
         self.pages.retain(|_, page| page.ends.iter().any(|end| *end > now));
         if self.pages.len() <= self.most_pages / 2 {
             return;

@@ -137,7 +137,7 @@ impl Groups {
             self.make_room();
             self.tallies.insert(name.to_owned(), Tally::default());
         }
-        self.tallies.entry(name.to_owned()).or_default()
+        self.tallies.get_mut(name).expect("inserted above")
     }
 
     /// The names and tallies, those with the most hits for the timeout at `slot` first.
