@@ -5,6 +5,10 @@ use super::tally::{Groups, Tally};
 /// The most rules that are proposed.
 const MOST_RULES: usize = 20;
 
+/// A folder is left out if one in so many of its requests is for a page that looks personal. Fewer are chance: a visitor
+/// with a name may be the only one of a rare page.
+const LEAST_PERSONAL: u64 = 100;
+
 /// A rule, and what it would have brought.
 pub(super) type Proposed = (String, Tally);
 
@@ -14,8 +18,8 @@ pub(super) fn folder(path: &str) -> Option<String> {
     (path.len() > end).then(|| format!("{}*", &path[..end]))
 }
 
-/// Folders whose pages are worth caching, and single paths. A folder with pages that look personal is left out, and its
-/// other pages are proposed by themselves.
+/// Folders whose pages are worth caching, and single paths. A folder with personal pages is left out, and its other pages
+/// are proposed by themselves.
 pub(super) fn propose(
     folders: &Groups,
     paths: &Groups,
@@ -28,13 +32,14 @@ pub(super) fn propose(
         tally.requests >= 10.max(requests / 1000) && hits * 5 >= tally.requests && !is_personal(tally)
     };
     let paths = paths.best(slot);
-    let has_personal = |folder: &str| {
+    let has_personal = |folder: &str, tally: &Tally| {
         let start = folder.trim_end_matches('*');
-        paths.iter().any(|(path, tally)| path.starts_with(start) && is_personal(tally))
+        let personal = paths.iter().filter(|(path, tally)| path.starts_with(start) && is_personal(tally));
+        personal.map(|(_, tally)| tally.requests).sum::<u64>() * LEAST_PERSONAL >= tally.requests
     };
     let of_folders = folders.best(slot).into_iter();
     let mut proposed: Vec<Proposed> = of_folders
-        .filter(|(folder, tally)| is_worth(tally) && !has_personal(folder) && is_path(folder))
+        .filter(|(folder, tally)| is_worth(tally) && !has_personal(folder, tally) && is_path(folder))
         .map(|(folder, tally)| (folder.to_owned(), tally.clone()))
         .collect();
     let is_covered = |proposed: &[Proposed], path: &str| {
@@ -91,6 +96,7 @@ mod tests {
             ("/blog/*", tally(1000, 800, 0)),
             ("/shop/*", tally(1000, 500, 0)),
             ("/api/*", tally(1000, 10, 0)),
+            ("/news/*", tally(1000, 300, 1)),
         ] {
             *folders.of(name) = of;
         }
@@ -99,6 +105,7 @@ mod tests {
             ("/blog/a", tally(100, 90, 0)),
             ("/shop/list", tally(600, 500, 0)),
             ("/shop/cart", tally(200, 100, 150)),
+            ("/news/rare", tally(9, 0, 9)),
             ("/rare", tally(5, 4, 0)),
             ("/odd*path", tally(500, 400, 0)),
         ] {
@@ -106,6 +113,6 @@ mod tests {
         }
         let proposed = propose(&folders, &paths, (3000, true), 0);
         let names: Vec<_> = proposed.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["/blog/*", "/shop/list", "/"]);
+        assert_eq!(names, ["/blog/*", "/shop/list", "/", "/news/*"]);
     }
 }
