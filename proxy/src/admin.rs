@@ -174,7 +174,7 @@ impl<S: Store> AdminServer<S> {
         self.log.set_for(&order.level, order.time())
     }
 
-    /// What is told of the program.
+    /// The state of the program.
     fn view(&self) -> View {
         View {
             report: self.service.handler().proxy().report(),

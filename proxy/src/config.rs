@@ -82,7 +82,7 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// How long the port stays open after a signal to stop, while `/readyz` says that the proxy drains.
     pub pre_stop_delay: Duration,
-    /// Who may purge on the data port, and how.
+    /// The right to purge on the data port.
     pub purge: PurgeSettings,
     /// The databases to follow.
     pub follows: Vec<Follow>,
@@ -217,7 +217,7 @@ struct Tables {
     follows: Vec<Table>,
 }
 
-/// What rules say and Django cannot share.
+/// The settings of rules that Django cannot share.
 fn unknown_to_django(rules: &[Rule]) -> impl Iterator<Item = &'static str> {
     let ages = "grace, stale_if_error and early_refresh need keys = \"path\": Django would serve such a page after its end as if it were fresh";
     let content =

@@ -13,7 +13,7 @@ use crate::status::Outcome;
 
 const OUTCOMES: usize = Outcome::ALL.len();
 
-/// What is counted of one request.
+/// The facts of one request that are counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CountedRequest {
     pub(crate) outcome: Outcome,

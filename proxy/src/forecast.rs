@@ -1,4 +1,4 @@
-//! `proxy forecast`: what caching would have brought, by the access logs of a site.
+//! `proxy forecast`: forecasts the use of a cache from the access logs of a site.
 //!
 //! A line of a log is a [`Logged`] request. The [`Simulation`] keeps the pages of all requests as the proxy would, under the same
 //! keys, for several timeouts at once. What it says of each request is counted for the rule of its path, for the path and
@@ -72,7 +72,7 @@ pub struct Unreadable {
     source: io::Error,
 }
 
-/// What caching would have brought for the requests in these logs. The rules are those of the settings; if there are
+/// Forecasts the use of a cache from these logs. The rules are those of the settings; if there are
 /// none, the forecast proposes some.
 pub fn forecast(config: &Config, asked: &Forecast) -> Result<Outlook, Unreadable> {
     let mut reading = Reading::new(config, asked);
@@ -82,7 +82,7 @@ pub fn forecast(config: &Config, asked: &Forecast) -> Result<Outlook, Unreadable
     Ok(Outlook::of(&reading, asked.top))
 }
 
-/// What has been read so far.
+/// The state of the reading.
 struct Reading {
     pages: Pages,
     rules: Rules,

@@ -16,11 +16,11 @@ use crate::weight::{self, ByBytes, Weigh};
 /// A head of 60 KB takes this much. A larger one is parsed on each hit.
 const LARGEST: u64 = 256 << 10;
 
-/// What was last read under each key.
+/// The head or marker that was last read under each key.
 #[derive(Debug)]
 pub(crate) struct HeadCache(Cache<Key, Seen, ByBytes>);
 
-/// What was last read under a key.
+/// The head or marker that was last read under one key.
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
     /// The marker of a page that varies: the next lookup reads it and the variant in one round trip.

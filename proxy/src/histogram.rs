@@ -34,7 +34,7 @@ impl Histogram {
         self.microseconds.fetch_add(microseconds, Relaxed);
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub(crate) fn durations(&self) -> Durations {
         let buckets = self.buckets.each_ref().map(|bucket| bucket.load(Relaxed));
         Durations { buckets, microseconds: self.microseconds.load(Relaxed) }

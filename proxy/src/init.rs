@@ -21,7 +21,7 @@ pub struct Drafted {
     pub text: String,
     /// How many rules count.
     pub rules: usize,
-    /// What could not be seen.
+    /// The facts that could not be found out.
     pub unseen: Vec<String>,
 }
 

@@ -199,7 +199,7 @@ fn plain_listener(config: &Config) -> Option<&ListenAddress> {
     config.listeners.iter().find(is_plain).map(|listener| &listener.address)
 }
 
-/// What the proxy listens on.
+/// The sockets that the proxy listens on.
 struct Ports {
     listeners: Vec<BoundListener>,
     predecessor: Option<Predecessor>,

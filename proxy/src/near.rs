@@ -26,7 +26,7 @@ use crate::weight::{self, ByBytes, Weigh};
 /// groups, a thousand changes a second affect one read in a thousand.
 const GROUPS: usize = 1024;
 
-/// What was read from a store that reports its changes, up to a limit in bytes.
+/// Pages and markers of a store that reports its changes, up to a limit in bytes.
 pub(crate) struct Near {
     kept: Cache<Key, Timed, ByBytes>,
     hasher: RandomState,
@@ -41,7 +41,7 @@ pub(crate) struct Near {
     certainty: Certainty,
 }
 
-/// What is kept under a key.
+/// A page or a marker, as it is kept under its key.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     Page(StoredPage),
@@ -57,7 +57,7 @@ pub(crate) struct Ticket {
     node: NodeNumber,
 }
 
-/// What a near cache holds.
+/// The contents of a near cache, counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NearState {
     /// Pages and markers.
@@ -128,7 +128,7 @@ impl Near {
         (self.certainty.ask(timed.node, now) && timed.until > now).then_some(timed.kept)
     }
 
-    /// What it holds now.
+    /// Its contents now, counted.
     pub(crate) fn state(&self) -> NearState {
         let now = Instant::now();
         NearState {

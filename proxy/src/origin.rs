@@ -60,7 +60,7 @@ use crate::tls::TlsClient;
 pub struct Origin {
     /// Where it is.
     pub url: OriginUrl,
-    /// What makes TLS of a connection, if the URL is of https.
+    /// The TLS client, if the URL begins with `https`.
     pub(crate) tls: Option<TlsClient>,
     /// The requests that it is for.
     pub(crate) share: Share,

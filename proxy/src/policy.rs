@@ -1,4 +1,4 @@
-//! What is cached, and how, as functions of request, response and `now`.
+//! The rules of caching, as functions of request, response and `now`.
 //!
 //! [`Rules::disposition`] decides whether the cache is asked at all; [`Policy::admission`] decides whether a response
 //! may be stored, for how long, and what it varies on: by the rules of Django ([`django`]) or of HTTP ([`http`]).
@@ -67,7 +67,7 @@ pub(crate) struct Terms {
     pub(crate) without: Vec<HeaderName>,
 }
 
-/// What the origin says of the requests that a page answers.
+/// The requests that a page answers, as the origin describes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variance {
     /// Those with the same values of these headers.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// What is wrong with a URL for TLS, if plain Redis answers there. Nothing secret is sent.
+/// The fault of a URL for TLS, if plain Redis answers there. Nothing secret is sent.
 pub async fn wrong_scheme((host, port): (&str, u16)) -> Option<&'static str> {
     /// As long as a connection to Redis may take.
     const PATIENCE: Duration = Duration::from_secs(1);

@@ -33,7 +33,7 @@ pub(crate) async fn purge(config: &Config, asked: &PurgePages) -> ExitCode {
     }
 }
 
-/// What the listener is asked for, a request for each kind.
+/// The requests to the listener, one for each kind.
 fn notices(asked: &PurgePages) -> Vec<Value> {
     let of = |kind: &str, selectors: &[String]| json!({ "type": kind, "selectors": selectors, "purge": !asked.soft });
     let kinds = [

@@ -14,7 +14,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The name of the refusal to ask the origin, which the client has asked for.
 pub(crate) const ONLY_IF_CACHED: &str = "only-if-cached";
 
-/// What the cache did with one request. Every answer has one.
+/// The cache status of one request. Every answer has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
     /// Served from the store or the near cache; the seconds that the page stays fresh, if known.
@@ -31,7 +31,7 @@ pub(crate) enum CacheStatus {
     Failed(&'static str),
 }
 
-/// What became of a request, for those that count. Each request has exactly one.
+/// The outcome of a request, for those that count. Each request has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Answered with a stored page that is fresh.
@@ -111,7 +111,7 @@ pub(crate) enum Miss {
     Request(Wish),
 }
 
-/// What happens to a page that was admitted.
+/// Whether a page that was admitted is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// Its length is known and within the limit: it is stored unless the origin or the store fails.
@@ -182,7 +182,7 @@ impl CacheStatus {
         format!("X-Cache: {}\r\nCache-Status: {self}\r\n", self.x_cache())
     }
 
-    /// What became of the request whose answer has this status.
+    /// The outcome of the request whose answer has this status.
     pub(crate) fn outcome(self, status: StatusCode) -> Outcome {
         match self {
             Self::Hit(Hit::Fresh | Hit::Coded(_) | Hit::Range, ..) => Outcome::Hit,
@@ -266,7 +266,7 @@ impl std::fmt::Display for CacheStatus {
 }
 
 impl Hit {
-    /// What the header says besides.
+    /// The `detail` in the header.
     fn detail(self, source: Source) -> Option<&'static str> {
         match self {
             Self::Fresh if source == Source::Near => Some("near"),

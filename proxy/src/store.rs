@@ -45,7 +45,7 @@ pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
     /// Counts its operations from now on, if it is reached over a connection.
     fn count_operations(&self) {}
 
-    /// What was counted of each operation.
+    /// The counts of each operation.
     fn operations(&self) -> Vec<OperationTotals> {
         Vec::new()
     }
@@ -95,7 +95,7 @@ impl OperationEnd {
     }
 }
 
-/// What was counted of an operation, by all workers.
+/// The counts of an operation, summed over all workers.
 #[derive(Clone, Debug, Default)]
 pub struct OperationTotals {
     pub(crate) name: &'static str,
@@ -110,7 +110,7 @@ pub struct OperationTotals {
 pub struct RefusedCommand {
     /// Its name.
     pub command: &'static str,
-    /// What the store says.
+    /// The reply of the store.
     pub reply: String,
 }
 
@@ -188,7 +188,7 @@ pub trait Feed: Send + Sync {
     }
 }
 
-/// What was purged, in order, for every proxy that shares the store.
+/// The purges, in order, for every proxy that shares the store.
 pub trait PurgeLog: Send + Sync {
     /// The copy of the log, which is up to date from now on. A store belongs to one proxy, so only the first call has an
     /// effect.

@@ -1,4 +1,4 @@
-//! What systemd is told of the program (`Type=notify`). Nothing, if another program started it.
+//! Tells systemd the state of the program (`Type=notify`), if systemd has started it.
 
 use std::future::pending;
 use std::process;

@@ -37,7 +37,7 @@ pub(crate) struct VisitedPage {
 }
 
 impl VisitedPage {
-    /// What the cache did.
+    /// The value of `Cache-Status`; empty without one.
     pub(crate) fn cache_status(&self) -> &str {
         self.headers.get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or_default()
     }

@@ -19,7 +19,7 @@ use sitemap::Sitemap;
 /// How many sitemaps are read, at most: a site may have very many, or they may name each other.
 const SITEMAPS: usize = 1_000;
 
-/// What became of the pages.
+/// The outcomes of all pages.
 #[derive(Debug, Default, Serialize)]
 pub struct Warmed {
     /// Pages that the proxy has fetched and stored.
@@ -41,7 +41,7 @@ pub struct Unwarmed {
     pub why: String,
 }
 
-/// What became of a page.
+/// The outcome of a page.
 enum Warming {
     Stored,
     Hit,
@@ -139,7 +139,7 @@ async fn got(visitor: &Visitor, text: &str) -> Result<VisitedPage, String> {
     visitor.get(&url(text)?).await
 }
 
-/// What the proxy says that it has done.
+/// The outcome, by the headers of the proxy.
 fn of_answer(page: &VisitedPage) -> Warming {
     let status = page.cache_status();
     if page.is_hit() {

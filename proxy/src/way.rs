@@ -110,7 +110,7 @@ pub struct Proxy<S> {
     max_entry: u64,
     /// The room for pages that are being captured.
     room: Room,
-    /// What compresses the pages of rules that want that.
+    /// The threads that compress the pages of rules with `compress`.
     compressor: CompressionPool,
     /// The room for contents that select pages.
     contents: Room,

@@ -29,7 +29,7 @@ pub enum Progress {
     Rows(u64),
 }
 
-/// What a load has done.
+/// The outcome of a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loaded {
     /// The tables hold the new rows.

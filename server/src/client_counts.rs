@@ -6,7 +6,7 @@ use rustls::ProtocolVersion;
 
 use crate::full::Full;
 
-/// What is counted of connections.
+/// The counters of connections.
 #[derive(Debug, Default)]
 pub(crate) struct ClientCounts {
     open: AtomicUsize,
@@ -15,7 +15,7 @@ pub(crate) struct ClientCounts {
     handshakes: [AtomicU64; 3],
 }
 
-/// What was counted of connections.
+/// The figures of connections, at one moment.
 #[derive(Clone, Debug)]
 pub struct ClientTotals {
     /// How many are open.

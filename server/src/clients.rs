@@ -33,7 +33,7 @@ impl CurrentClients {
         KnownClients(Cache::new(self.now.clone()))
     }
 
-    /// What was counted of their connections.
+    /// The figures of their connections.
     pub fn totals(&self) -> ClientTotals {
         self.counts.totals()
     }

@@ -1,4 +1,4 @@
-//! What a server listens on: an address or the file of a Unix socket, with or without TLS and the PROXY protocol.
+//! The sockets that a server listens on: an address or the file of a Unix socket, with or without TLS and the PROXY protocol.
 
 use std::fmt;
 use std::io;
@@ -49,7 +49,7 @@ pub(crate) enum ListeningSocket {
     Unix(UnixListener),
 }
 
-/// What a connection passes before its first request. Most pass nothing.
+/// The protocols that a connection passes before its first request. Most pass none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entrance {
     pub(crate) tls: Option<(Handshakes, Arc<Certificates>)>,

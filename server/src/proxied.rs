@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of a header that comes in pieces of so many bytes, and what is left behind it.
+    /// The address in a header that comes in pieces of so many bytes, and the bytes behind it.
     async fn read_in(pieces: usize, bytes: &[u8]) -> (io::Result<Option<SocketAddr>>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -19,7 +19,7 @@ pub struct Cluster {
     /// The nodes, first those that began as primaries.
     pub nodes: Vec<Redis>,
     brand: Brand,
-    /// What each node knows of the cluster, so that one that is restarted finds its place again.
+    /// The nodes' maps of the cluster, by which a node that is restarted finds its place again.
     _folder: TempDir,
 }
 

@@ -26,7 +26,7 @@ pub enum StackError {
     /// A program was not found and could not be installed.
     #[error("{what} is not installed, and {why}. Install it with: {command}")]
     Missing {
-        /// What is missing, in messages.
+        /// The name of the missing part, for messages.
         what: &'static str,
         /// Why it was not installed automatically.
         why: String,
@@ -46,7 +46,7 @@ pub enum StackError {
     NotReady {
         /// Its name.
         program: String,
-        /// What happened instead.
+        /// The failure.
         why: String,
         /// The last lines of its log.
         log: String,

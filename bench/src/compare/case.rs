@@ -86,7 +86,7 @@ impl Display for Case {
     }
 }
 
-/// What a browser sends to see whether its page is still current.
+/// The conditions that a browser sends to see whether its page is still current.
 const CONDITIONS: &str = "If-None-Match: \"page\"\r\nIf-Modified-Since: Sun, 22 Nov 2026 20:09:06 GMT\r\n";
 
 const REDIS: Entrant = Entrant::new(Kind::Redis);

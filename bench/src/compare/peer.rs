@@ -35,7 +35,7 @@ pub(crate) struct Peer {
     program: Program,
 }
 
-/// What all servers share, for one size of page.
+/// The parts that all servers share, for one size of page.
 pub(crate) struct Ground<'a> {
     pub(crate) redis: &'a Redis,
     pub(crate) origin: SocketAddr,

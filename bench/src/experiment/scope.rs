@@ -1,4 +1,4 @@
-//! What an experiment measures, and how long that will take.
+//! The scope of an experiment: its measurements, and how long they will take.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;

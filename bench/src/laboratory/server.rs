@@ -60,7 +60,7 @@ async fn bound_port(program: &mut Program, listener: &str, log: &Path) -> Result
     told(program, log, |line| announced_port(line, listener)).await
 }
 
-/// What the program says in a line of its output, which it may be about to write.
+/// Waits for a line of the program's output, and returns what `read` finds in it.
 async fn told<T>(program: &mut Program, log: &Path, read: impl Fn(&str) -> Option<T>) -> Result<T, LabError> {
     const PATIENCE: Duration = Duration::from_secs(30);
     const PAUSE: Duration = Duration::from_millis(20);

@@ -54,7 +54,7 @@ impl Answer {
     }
 }
 
-/// What the cache did.
+/// The outcome at the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cache {
     Hit,

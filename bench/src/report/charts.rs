@@ -9,7 +9,7 @@ use crate::tables::{Indexes, Tables};
 /// A chart with its title and caption.
 pub(super) struct Figure {
     pub(super) chart: Chart,
-    /// What the chart shows.
+    /// The caption: the subject of the chart.
     pub(super) caption: String,
 }
 

@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 
 use crate::config::{Admin, AdminAddress};
 
-/// What is asked for.
+/// The resource that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Page,
@@ -110,12 +110,12 @@ impl Route {
     }
 }
 
-/// Who may ask what.
+/// The access rules of the listener.
 #[derive(Debug)]
 pub(super) struct Access<'a>(pub(super) &'a Admin);
 
 impl Access<'_> {
-    /// What is asked for, if it may be.
+    /// The resource that a request asks for, if it is allowed.
     pub(super) fn admit(&self, request: &Parts) -> Result<Route, Denied> {
         let route = Route::ALL.into_iter().find(|route| route.path() == request.uri.path());
         if !route.is_some_and(Route::is_probe) && !self.is_named_by(request) {

@@ -1,4 +1,4 @@
-//! What operators write in their requests: a request to explain, a level for the log.
+//! The parameters of operators' requests: a request to explain, a level for the log.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What operators are told of a program, at one moment.
+//! The state of a program at one moment, as operators see it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

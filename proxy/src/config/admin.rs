@@ -13,7 +13,7 @@ use super::{address, parse};
 pub struct Admin {
     /// Where it listens.
     pub listen: AdminAddress,
-    /// What a request must show that changes something, or that comes from beyond the loopback.
+    /// The token of requests that change something or come from beyond the loopback.
     pub token: Option<Token>,
     /// The names by which it may be asked, besides its address, in lower case.
     pub hosts: Vec<String>,

@@ -49,7 +49,7 @@ fn database(text: &str) -> Result<tokio_postgres::Config, String> {
 }
 
 fn channel(text: &str) -> Result<String, String> {
-    /// What PostgreSQL takes for a name.
+    /// The longest name that PostgreSQL accepts.
     const LONGEST: usize = 63;
     match text.len() {
         0 => Err("empty".to_owned()),

@@ -15,7 +15,7 @@ const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
 
 /// The file of a Unix socket, or none.
 pub(super) fn socket(text: &str) -> Result<Option<PathBuf>, String> {
-    /// What fits into the address of a socket (unix(7)), with the end of the name under which it is made.
+    /// The longest path that fits into the address of a socket (unix(7)), with the suffix under which the file is made.
     const LONGEST: usize = 100;
     match text {
         "" => Ok(None),

@@ -1,4 +1,4 @@
-//! `[purge]`: who may purge on the data port, and how.
+//! `[purge]`: the right to purge on the data port.
 
 use ipnet::IpNet;
 
@@ -11,7 +11,7 @@ use super::{address, admin, parse};
 pub struct PurgeSettings {
     /// The networks whose clients may purge.
     pub allow: Vec<IpNet>,
-    /// What others must show.
+    /// The token that clients outside of these networks must send.
     pub token: Option<Token>,
     /// How many replicas of Redis must have a purge before it is acknowledged.
     pub replicas: u32,

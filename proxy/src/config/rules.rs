@@ -81,7 +81,7 @@ fn flag(text: &str) -> Result<Rule, String> {
     rule.map_err(str::to_owned)
 }
 
-/// What a rule of the flags sets.
+/// The settings of a rule that comes from the flags.
 fn leaves_of(rule: &Rule, index: usize, place: &str, from: &str) -> [Leaf; 2] {
     let timeout = if rule.is_off { "off".into() } else { rule.timeout.as_secs().into() };
     [("path", rule.path.to_string().into()), ("timeout", timeout)].map(|(name, value)| Leaf {
@@ -111,7 +111,7 @@ fn rule(mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Placed> {
     Some((place, rule))
 }
 
-/// What a rule says besides its path and timeout.
+/// The settings of a rule besides its path and timeout.
 fn options(path: Option<Rule>, mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Rule> {
     let key_prefix = settings.take("key_prefix", None, "", parse::key_prefix);
     let authorization = settings.take("authorization", None, "pass", parse::authorization);

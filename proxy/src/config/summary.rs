@@ -1,4 +1,4 @@
-//! What a proxy understands of its settings, for people and for scripts.
+//! The settings as the proxy understands them, for people and for scripts.
 
 use std::fmt;
 

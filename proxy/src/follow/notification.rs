@@ -1,8 +1,8 @@
-//! What a database notifies.
+//! The notifications of a database.
 
 use serde::Deserialize;
 
-/// What a change has made old. A payload of JSON says it by name; any other is words, which are tags.
+/// The pages that a change has made old. A payload of JSON names them; any other is words, which are tags.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Notification {

@@ -49,7 +49,7 @@ fn client(text: &str) -> Option<(&str, &str, &str)> {
     })
 }
 
-/// What follows the number of bytes.
+/// The facts behind the number of bytes.
 #[derive(Default)]
 struct More {
     cost: Option<Duration>,

@@ -12,7 +12,7 @@ use super::tally::{Brought, Tally};
 /// The timeout by which paths are compared, if it is among those asked for.
 const USUAL: Duration = Duration::from_secs(60);
 
-/// What caching would have brought.
+/// The forecast.
 #[derive(Debug, Serialize)]
 pub struct Outlook {
     pub(super) lines: u64,
@@ -34,7 +34,7 @@ pub struct Outlook {
     pub(super) personal_paths: Vec<Personal>,
 }
 
-/// What caching would have brought for a rule or a path.
+/// The use of a cache for a rule or a path.
 #[derive(Debug, Serialize)]
 pub(super) struct Group {
     pub(super) path: String,
@@ -46,7 +46,7 @@ pub(super) struct Group {
     pub(super) gains: Vec<Gain>,
 }
 
-/// What one timeout would have brought.
+/// The use of a cache with one timeout.
 #[derive(Debug, Serialize)]
 pub(super) struct Gain {
     /// In seconds; `None` if each rule has its own.

@@ -1,4 +1,4 @@
-//! The pages of a log as the proxy would keep them, for several timeouts at once.
+//! Simulates the proxy: keeps the pages of a log as it would, for several timeouts at once.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,7 +12,7 @@ use super::logged::Logged;
 /// The most pages that are remembered: they take about 80 MB.
 const MOST_PAGES: usize = 900_000;
 
-/// What became of the requests, for each timeout; and the pages that are still fresh for one of them.
+/// The pages that are still fresh for one of the timeouts.
 #[derive(Debug)]
 pub(super) struct Simulation {
     timeouts: Vec<Duration>,
@@ -31,7 +31,7 @@ struct Page {
     cost: Duration,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, PartialEq)]
 pub(super) struct Played {
     /// For each timeout.
@@ -50,7 +50,7 @@ pub(super) enum Repeated {
     ByAnother,
 }
 
-/// What became of a request, for one timeout.
+/// The outcome of a request, for one timeout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Simulated {
     /// Answered with a page of this age.

@@ -1,4 +1,4 @@
-//! What caching would have brought for a group of requests.
+//! The use of a cache for a group of requests, counted.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::simulation::{Played, Repeated, Simulated};
 /// Into how many parts a timeout is divided to find out how much is stored at once.
 const PARTS: i64 = 16;
 
-/// What a stored page takes besides its body: key, head, and what the store needs.
+/// The bytes of a stored page besides its body: key, head, and the store's own.
 const OVERHEAD: u64 = 800;
 
 /// The sums over a group of requests.
@@ -28,7 +28,7 @@ pub(super) struct Tally {
     pub(super) brought: Vec<Brought>,
 }
 
-/// What one timeout would have brought.
+/// The use of a cache with one timeout, counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Brought {
     pub(super) hits: u64,

@@ -33,7 +33,7 @@ impl Display for Outlook {
 }
 
 impl Outlook {
-    /// What was read.
+    /// The requests and lines that were read.
     pub(super) fn read(&self) -> String {
         let unread = match self.unread_lines {
             0 => String::new(),

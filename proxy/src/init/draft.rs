@@ -10,7 +10,7 @@ use super::{Drafted, toml_text};
 use crate::args::Args;
 use crate::key::Generation;
 
-/// What the proxy adds to hits of Django's pages unless the settings say otherwise.
+/// The headers that the proxy adds to hits of Django's pages by default.
 const PRESET: [(&str, &str); 4] = [
     ("X-Frame-Options", "DENY"),
     ("X-Content-Type-Options", "nosniff"),
@@ -191,7 +191,7 @@ fn rule(draft: &Draft, shared: Option<&str>, unseen: &mut Vec<String>) -> String
     format!("\n# {views}: {note}\n{commented}")
 }
 
-/// What a running site does and its settings do not say.
+/// The facts of a running site that its settings do not tell.
 fn unseen_settings(project: &Project) -> Vec<String> {
     let mut unseen = Vec::new();
     if !project.middleware.is_empty() {

@@ -24,7 +24,7 @@ use crate::way::{InForce, Proxy};
 /// How many pages are asked for.
 const PAGES: usize = 20;
 
-/// What became of the pages below a first part of their paths, such as `/blog/`.
+/// The outcomes of the pages below a first part of their paths, such as `/blog/`.
 #[derive(Debug, Default)]
 struct PathPart {
     stored: Vec<String>,

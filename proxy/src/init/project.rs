@@ -12,7 +12,7 @@ const SCRIPT: &str = include_str!("project.py");
 /// The line with the answers begins with this: a project may print lines of its own.
 const MARK: &str = "cachepage-project ";
 
-/// What a project says of itself.
+/// The answers of a project about itself.
 #[derive(Debug, Deserialize)]
 pub(super) struct Project {
     /// The release of Django.
@@ -33,7 +33,7 @@ pub(super) struct Project {
     pub(super) hsts: bool,
     /// Middleware that is not Django's.
     pub(super) middleware: Vec<String>,
-    /// What the script does not understand.
+    /// The parts of the project that the script does not understand.
     pub(super) unseen: Vec<String>,
 }
 

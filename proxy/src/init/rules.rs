@@ -14,7 +14,7 @@ pub(super) struct Draft {
     pub(super) views: Vec<String>,
 }
 
-/// What a rule in the file says.
+/// The settings of a rule in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum RuleKind {
     /// A view with `cache_page`.

@@ -7,14 +7,14 @@ use hyper::header::HeaderName;
 use crate::policy::{SearchVariance, Variance, VaryList};
 use crate::weight;
 
-/// What selects the variants of a page, stored under its base key.
+/// The marker of a page that varies. It is stored under the base key, and names what selects the variants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum VaryMarker {
     Path(PathMarker),
     Django(Vec<String>),
 }
 
-/// What selects the variants of a page, and a nonce. Each new marker has a new nonce, so that deleting the marker makes all
+/// The headers and parameters that select the variants of a page, and a nonce. Each new marker has a new nonce, so that deleting the marker makes all
 /// its variants unreachable at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PathMarker {

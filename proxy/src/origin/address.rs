@@ -78,7 +78,7 @@ impl FromStr for OriginUrl {
 
 /// The file of a Unix socket.
 fn socket(path: &str) -> Result<OriginUrl, &'static str> {
-    /// What fits into the address of a socket (unix(7)).
+    /// The longest path that fits into the address of a socket (unix(7)).
     const LONGEST: usize = 107;
     match path {
         path if !path.starts_with('/') || path.starts_with("//") => {

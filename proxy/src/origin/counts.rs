@@ -71,7 +71,7 @@ impl FetchEnd {
     }
 }
 
-/// What is counted of an origin.
+/// The counters of an origin.
 #[derive(Debug, Default)]
 pub(super) struct OriginCounts {
     ends: [AtomicU64; FetchEnd::ALL.len()],
@@ -80,7 +80,7 @@ pub(super) struct OriginCounts {
     ejections: AtomicU64,
 }
 
-/// What was counted of an origin.
+/// The figures of an origin, at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OriginTotals {
     /// In the order of [`FetchEnd::ALL`].

@@ -17,7 +17,7 @@ pub(crate) struct Ejection {
 /// The longest time for which an origin is left out.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What an answer is remembered for.
+/// The time for which an answer counts.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// A failure costs as much as an answer that takes so long, for as long: one that comes fast must not attract requests.
@@ -90,7 +90,7 @@ impl OriginHealth {
         is_due
     }
 
-    /// What one more request costs, with so many under way.
+    /// The cost of one more request, with so many under way.
     pub(super) fn cost(&self, in_flight: usize, weight: u32, now: Instant) -> f64 {
         let state = self.lock();
         let latency = match state.penalty {

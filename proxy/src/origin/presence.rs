@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::error::Cause;
 use super::sources;
 
-/// What became of the connections to the origin. One for all workers.
+/// Whether connections to the origin succeed. All workers share it.
 #[derive(Debug)]
 pub(super) struct Presence {
     /// For the log.

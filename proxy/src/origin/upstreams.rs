@@ -35,7 +35,7 @@ pub struct Origins {
 /// A request that asks an origin whether it is well.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
-    /// What it asks for.
+    /// The URL of the probe.
     pub(crate) target: Uri,
     pub(crate) every: Duration,
 }

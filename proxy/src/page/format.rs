@@ -18,7 +18,7 @@ pub enum Format {
     Pickled(Box<Pickled>),
 }
 
-/// What is stored under a base key.
+/// The value under a base key.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(crate) enum Base {
     Page(Entry),

@@ -54,7 +54,7 @@ pub(super) struct HeadText {
     pub(super) after_age: Box<[u8]>,
 }
 
-/// What the age of a page is computed from.
+/// The facts that the age of a page is computed from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Aging {
     Django {
@@ -150,7 +150,7 @@ impl PageHead {
     pub(super) fn text_len(&self) -> usize {
         /// Status line, and the names of what is stored besides the headers.
         const REST: usize = 80;
-        /// What separates name and value, and ends the line.
+        /// The length of the colon, the blank and the line's end.
         const LINE: usize = 4;
         let lines = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
         const STAMP: usize = 80;

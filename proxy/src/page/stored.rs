@@ -104,7 +104,7 @@ impl StoredPage {
         self.head().expires
     }
 
-    /// What is judged of it, if a soft purge has ended it then.
+    /// The facts that `judge` needs of the page. `ended` is the time of the soft purge that ended it.
     pub(crate) fn stored(&self, ended: Option<u64>) -> Stored {
         let of_http = match self.head().aging {
             Some(Aging::Http { born, staleness, .. }) => Some((born, staleness)),

@@ -12,7 +12,7 @@ use super::http::{self, Staleness, Times, Wish, Wishes};
 use super::{Authorization, CacheControl, CachePolicy, Rule};
 use crate::request::Lines;
 
-/// What to do with a page that was found.
+/// Whether a page that was found is served, and whether a new one is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
     /// Serve it.
@@ -29,7 +29,7 @@ pub(crate) enum Freshness {
     Foreign,
 }
 
-/// What to do with a page that was not served at once, if the fetch fails.
+/// Whether a page that was not served at once is served if the fetch fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnFailure {
     /// Serve it.

@@ -32,9 +32,9 @@ pub struct Rule {
     pub(crate) normaliser: Normaliser,
     /// The codings in which pages are stored besides as they came, the preferred first.
     pub(crate) compress: Vec<Coding>,
-    /// What happens to requests with `Authorization`.
+    /// How requests with `Authorization` are treated.
     pub authorization: Authorization,
-    /// What happens to pages with `Set-Cookie`.
+    /// How pages with `Set-Cookie` are treated.
     pub(crate) set_cookie: SetCookie,
     /// Which simultaneous misses share one fetch.
     pub coalesce: Coalesce,
@@ -62,7 +62,7 @@ pub enum CachePolicy {
     Http(HttpRules),
 }
 
-/// What a rule does with requests that have `Authorization`.
+/// How a rule treats requests with `Authorization`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Authorization {
     /// They get only `public` pages from the cache; other pages are fetched and not stored.
@@ -72,7 +72,7 @@ pub enum Authorization {
     Vary,
 }
 
-/// What a rule does with pages that have `Set-Cookie`.
+/// How a rule treats pages with `Set-Cookie`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SetCookie {
     /// They are not stored.
@@ -175,7 +175,7 @@ impl Rule {
         self.path.covers(&other.path)
     }
 
-    /// What a client says of caching, as far as it counts.
+    /// The client's caching directives, as far as the rule respects them.
     pub(super) fn wishes(&self, lines: Lines<'_>) -> Wishes {
         match &self.policy {
             CachePolicy::Http(http) if http.respect_client => Wishes::of(lines),

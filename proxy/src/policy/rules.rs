@@ -98,7 +98,7 @@ impl Rules {
         matches!(self.disposition(question), Disposition::Pass(Pass::Content))
     }
 
-    /// What the normal form of a request has in place of what was sent. What passes is not normalised.
+    /// The changes that make a request normal. A request that passes is left as it is.
     pub(crate) fn changes(&self, question: &Question<'_>) -> Option<Changes> {
         if !self.any_normalises {
             return None;

@@ -32,7 +32,7 @@ impl Default for Params {
 }
 
 impl SearchVariance {
-    /// What a page with these headers says. All lines are one dictionary.
+    /// Reads the headers of a page. All lines are one dictionary.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let lines: Vec<_> = headers.get_all(NO_VARY_SEARCH).iter().map(|line| line.as_bytes()).collect();
         Self::parse(&lines.join(&b", "[..])).unwrap_or_default()

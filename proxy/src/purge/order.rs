@@ -16,7 +16,7 @@ const XKEY_PURGE: HeaderName = HeaderName::from_static("xkey-purge");
 const XKEY_SOFTPURGE: HeaderName = HeaderName::from_static("xkey-softpurge");
 const X_CACHE_TAGS: HeaderName = HeaderName::from_static("x-cache-tags");
 
-/// What `BAN` compares with regular expressions, besides the tags.
+/// The headers besides the tags that `BAN` compares with regular expressions.
 const OTHERS: [HeaderName; 3] = [
     HeaderName::from_static("x-host"),
     HeaderName::from_static("x-url"),
@@ -26,7 +26,7 @@ const OTHERS: [HeaderName; 3] = [
 /// Everything, as a regular expression.
 const ANY: &str = ".*";
 
-/// What a client asks for.
+/// The purge that a client asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct PurgeOrder {
     pub(crate) targets: Vec<Target>,

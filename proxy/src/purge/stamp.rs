@@ -1,4 +1,4 @@
-//! What a stored page carries so that purges find it.
+//! The stamp of a stored page, by which purges find it.
 
 use hyper::header::{HeaderMap, HeaderName};
 

@@ -1,4 +1,4 @@
-//! What a purge names.
+//! The target of a purge: the pages that it names.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -42,7 +42,7 @@ impl TargetKind {
     }
 }
 
-/// What a purge names: some pages, which need not exist.
+/// The pages that a purge names. They need not exist.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Target {
     /// How it names them.

@@ -30,7 +30,7 @@ pub(crate) struct Normaliser {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Names(Vec<Pattern>);
 
-/// What the normal form of a request has in place of what was sent.
+/// The parts of a request that its normal form replaces.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Changes {
     target: Option<String>,
@@ -44,7 +44,7 @@ impl Normaliser {
         *self == Self::default()
     }
 
-    /// What it changes in a request; `None` for a request that is normal.
+    /// The changes that make a request normal; `None` if it is normal already.
     pub(crate) fn changes(&self, question: &Question<'_>) -> Option<Changes> {
         let target = match self.query(question.query) {
             Cow::Borrowed(_) => None,
@@ -153,7 +153,7 @@ fn parameter(piece: &str) -> impl Iterator<Item = u8> + Clone {
     percent_decode(name(piece.as_bytes(), b'=')).map(|byte| if byte == b'+' { b' ' } else { byte })
 }
 
-/// What stands before a separator, or all.
+/// The text before the first separator, or all of it.
 fn name(text: &[u8], separator: u8) -> &[u8] {
     text.split(|&byte| byte == separator).next().unwrap_or_default()
 }

@@ -62,7 +62,7 @@ impl LogCopy {
         }
     }
 
-    /// What purges say of a page with this stamp. `valid_at` is the page's own: the generation at which it was last found
+    /// Compares a page with the purges, by its stamp. `valid_at` is the page's own: the generation at which it was last found
     /// valid, or 0.
     pub(crate) fn verdict(
         &self,

@@ -1,4 +1,4 @@
-//! What the purge log says of each page: the last purge of each name, found by its hash.
+//! The last purge of each name in the purge log, found by the hash of the name.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -18,7 +18,7 @@ const QUERIES: &str = "queries";
 /// How far the clock of a Django may be ahead of the store's: its pages say when they were made by their `Expires`.
 const SKEW: u64 = 2;
 
-/// What purges say of a page.
+/// How the purges affect a page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
     /// None has named it.
@@ -151,7 +151,7 @@ impl Marks {
         self.epochs.drain(..ended);
     }
 
-    /// What purges say of a page, which also has these names.
+    /// Compares a page, which also has these names, with the purges.
     pub(super) fn judge(&self, stamp: &Stamp, names: impl FnOnce() -> PurgeNames) -> Verdict {
         let since = match self.since(stamp.since) {
             Ok(since) if since >= self.newest => return Verdict::Valid,

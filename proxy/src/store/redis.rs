@@ -339,7 +339,7 @@ fn command<'a>(write: &'a Write, ttl: &'a [u8]) -> KeyCommand<'a> {
     }
 }
 
-/// What the settings say that stands behind the store.
+/// The nodes behind the store, by the settings.
 fn nodes(settings: &RedisSettings, bounds: Bounds, listeners: &Arc<Listeners>) -> Nodes {
     let (addresses, login) = (settings.addresses.clone(), settings.login.clone());
     let place = match &settings.kind {

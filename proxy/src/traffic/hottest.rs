@@ -28,7 +28,7 @@ pub(crate) struct HotPage {
     pub(crate) seen: Instant,
 }
 
-/// What a hit says of its page, as far as it is known.
+/// The freshness of the page of a hit, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PageFreshness {
     /// In seconds.

@@ -2,7 +2,7 @@
 
 use roxmltree::{Document, Node};
 
-/// What a sitemap names.
+/// The pages, and the further sitemaps, that a sitemap names.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Sitemap {
     pub(super) pages: Vec<String>,

@@ -26,7 +26,7 @@ use crate::request::{Content, Lines, Question, target_of};
 use crate::status::CacheStatus;
 use crate::store::{Store, StoreError, Values, Write};
 
-/// What the proxy would do with a request.
+/// The explanation of a request: what the proxy would do with it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     request: String,
@@ -43,7 +43,7 @@ pub struct Explanation {
     outcome: String,
     /// Whether an answer of the origin would be stored.
     stored: &'static str,
-    /// What the store refuses: each command, and the store's reply.
+    /// The commands that the store refuses, each with the store's reply.
     store_refuses: Vec<String>,
 }
 

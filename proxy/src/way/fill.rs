@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     pub(crate) stamp: Option<Stamp>,
 }
 
-/// What is stored with a page besides its answer.
+/// The notes that are stored with a page besides its answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {
     /// When it stops being fresh, in seconds since 1970.

@@ -50,7 +50,7 @@ impl FillEnd {
     }
 }
 
-/// What became of a page that the fleet fetches once.
+/// How the lease of a page ended that the fleet fetches once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
     /// This proxy had the lease.
@@ -73,7 +73,7 @@ impl LeaseEnd {
     }
 }
 
-/// What is counted of fills and leases.
+/// The counters of fills and leases.
 #[derive(Debug, Default)]
 pub(super) struct FillCounts {
     ends: [AtomicU64; FillEnd::ALL.len()],
@@ -81,7 +81,7 @@ pub(super) struct FillCounts {
     durations: Histogram,
 }
 
-/// What was counted of fills and leases.
+/// The figures of fills and leases, at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FillTotals {
     /// In the order of [`FillEnd::ALL`].

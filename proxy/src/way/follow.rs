@@ -126,7 +126,7 @@ impl<S: Store> Proxy<S> {
         purges
     }
 
-    /// What a notification names; `None` if a name cannot be read.
+    /// The targets that a notification names; `None` if a name cannot be read.
     fn named(&self, notified: &Notification) -> Option<Vec<Target>> {
         let mut targets: Vec<_> = notified.tags.iter().map(|tag| Target::tag(tag.as_str())).collect();
         for url in &notified.urls {

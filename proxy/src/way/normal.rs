@@ -14,7 +14,7 @@ pub(super) struct Plain<'a> {
 }
 
 impl Plain<'_> {
-    /// What is decided on.
+    /// The question that is decided on: the normal form, or the request as it was sent.
     pub(super) fn question(&self) -> Question<'_> {
         self.normal.as_ref().map_or(self.sent, |normal| Question::of_parts(normal, self.sent.peer))
     }

@@ -44,14 +44,14 @@ impl PurgeCounts {
     }
 }
 
-/// What an unsafe request changes if it succeeds (RFC 9111 §4.4, RFC 9875 §3).
+/// The pages that an unsafe request changes if it succeeds (RFC 9111 §4.4, RFC 9875 §3).
 pub(super) struct Invalidation {
     host: String,
     /// The URL, if the rule says so.
     url: Option<String>,
 }
 
-/// What purges mean for a page.
+/// How purges affect a page.
 impl<S: Store> Proxy<S> {
     /// Whether pages can be purged.
     pub(super) fn purges(&self) -> bool {
@@ -260,7 +260,7 @@ impl<S: Store> Proxy<S> {
         may_purge.then(|| client.to_string())
     }
 
-    /// What a request changes that is passed to the origin.
+    /// The pages that a request changes which is passed to the origin.
     pub(super) fn changes(&self, request: &request::Parts, peer: Peer) -> Option<Invalidation> {
         const SAFE: [Method; 5] = [Method::GET, Method::HEAD, Method::QUERY, Method::OPTIONS, Method::TRACE];
         if self.log.is_none() || SAFE.contains(&request.method) {

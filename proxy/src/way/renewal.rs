@@ -25,7 +25,7 @@ use crate::share::flights::{FlightOutcome, SharedPage};
 use crate::status::{CacheStatus, Fill};
 use crate::store::{LogCopy, Store};
 
-/// What the origin says to a flight.
+/// The origin's answer to a flight.
 pub(super) enum OriginAnswer {
     New(Fetched),
     /// The page that was found is still current.

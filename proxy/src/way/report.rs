@@ -22,7 +22,7 @@ use crate::traffic::{HotPage, PageFreshness, SlowAnswer, url_of};
 /// How many of the last errors are kept.
 const ERRORS: usize = 20;
 
-/// What an operator sees. It holds no secret; of requests it holds only URLs, without their queries if the access log leaves
+/// The state that an operator sees. It holds no secret; of requests it holds only URLs, without their queries if the access log leaves
 /// them out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -36,7 +36,7 @@ pub(crate) struct Report {
     /// `None` if there is no near cache.
     pub(crate) near: Option<NearState>,
     pub(crate) flights: usize,
-    /// What was purged, by kind, hard and soft.
+    /// The number of purges, by kind, hard and soft.
     pub(crate) purges: [[u64; 2]; TargetKind::ALL.len()],
     pub(crate) fills: FillTotals,
     pub(crate) origins: Vec<OriginState>,

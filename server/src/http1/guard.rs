@@ -105,7 +105,7 @@ fn refused() -> io::Error {
 }
 
 impl<T> Guarded<T> {
-    /// What was read and not given to hyper, and the stream below.
+    /// The bytes that were read and not given to hyper, and the stream below.
     pub(crate) fn into_parts(self) -> (Vec<u8>, T) {
         (self.ahead, self.inner)
     }

@@ -34,7 +34,7 @@ impl<'i, 'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Inlet<'i, 'a, I, H> 
         inlet
     }
 
-    /// What was passed on and not read.
+    /// The bytes that were passed on and not read.
     pub(crate) fn into_bytes(self) -> Bytes {
         self.bytes
     }

@@ -125,7 +125,7 @@ impl HiddenBytes {
 mod tests {
     use super::*;
 
-    /// What hyper reads of a line that comes in pieces of this size, and the target that the handler gets.
+    /// The line as hyper reads it if it comes in pieces of this size, and the target that the handler gets.
     fn read(line: &[u8], size: usize) -> Result<(String, Option<String>), HeadFault> {
         let (mut line, mut first, hidden) = (line.to_vec(), FirstLine::default(), HiddenBytes::default());
         line.chunks_mut(size).try_for_each(|piece| first.take(piece))?;

@@ -89,7 +89,7 @@ impl Streams {
         }
     }
 
-    /// What the connection will be over for next, and when.
+    /// The reason for which the connection ends next, and when.
     fn due(&self, idle: Duration, write: Duration) -> (Over, Instant) {
         let state = self.lock();
         match state.given.values().min() {

@@ -123,7 +123,7 @@ impl Pickled {
     }
 }
 
-/// What is noted in an entry of ours: `EXPIRES PROOF`, under HTTP's policy ` born=BORN`, and, with purging, its place in the
+/// The note in an entry of ours: `EXPIRES PROOF`, under HTTP's policy ` born=BORN`, and, with purging, its place in the
 /// purge log and its URL.
 struct Note {
     expires: u64,

@@ -1,4 +1,4 @@
-//! What a response says of its caching: `CDN-Cache-Control` (RFC 9213) or, without it, `Cache-Control` (RFC 9111 §5.2.2).
+//! The caching directives of a response: `CDN-Cache-Control` (RFC 9213) or, without it, `Cache-Control` (RFC 9111 §5.2.2).
 
 use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};

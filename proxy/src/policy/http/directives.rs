@@ -1,6 +1,6 @@
 //! The directives of a `Cache-Control` line (RFC 9111 §5.2): names, some with an argument, separated by commas.
 
-/// What a larger number of seconds counts as (§1.2.2).
+/// The most seconds; a larger number counts as this (§1.2.2).
 const MOST: u64 = 1 << 31;
 
 /// A directive: its name and, if it has one, its argument, without quotes.

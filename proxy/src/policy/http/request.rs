@@ -1,4 +1,4 @@
-//! What a request says of caching (RFC 9111 §5.2.1). `Pragma` does not count: it is deprecated (§5.4).
+//! The caching directives of a request (RFC 9111 §5.2.1). `Pragma` does not count: it is deprecated (§5.4).
 
 use hyper::header::CACHE_CONTROL;
 

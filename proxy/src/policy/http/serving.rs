@@ -8,7 +8,7 @@ use super::control::Control;
 use super::request::Wishes;
 use crate::policy::{Freshness, OnFailure, Rule};
 
-/// What the origin says of serving a page past its time.
+/// The origin's directives on serving a page past its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Staleness {
     /// "A cache MUST NOT generate a stale response if it is prohibited by an explicit in-protocol directive" (§4.2.4).
@@ -37,7 +37,7 @@ impl Wish {
 }
 
 impl Staleness {
-    /// What a page with these headers says.
+    /// Reads the headers of a page.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self::new(&Control::of(headers))
     }
@@ -130,7 +130,7 @@ mod tests {
         HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(control))])
     }
 
-    /// What becomes of a page with this `Cache-Control`, of this age and with so many seconds left.
+    /// Judges a page with this `Cache-Control`, of this age and with so many seconds left.
     fn judged(page: &'static str, request: &'static str, age: i64, left: i64) -> Freshness {
         let wishes = Wishes::of(Lines::Map(&headers(request)));
         let rule = Rule::new("/", 60).unwrap();

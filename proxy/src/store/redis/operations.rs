@@ -16,7 +16,7 @@ const NAMES: [&str; 9] = ["get", "mget", "pttl", "setex", "expire", "pexpire", "
 #[derive(Debug, Default)]
 pub(super) struct Operations(OnceLock<PerWorker<[OperationCells; NAMES.len()]>>);
 
-/// What a worker counts of one command.
+/// A worker's counters of one command.
 #[derive(Debug, Default)]
 struct OperationCells {
     ends: [AtomicU64; OperationEnd::ALL.len()],
@@ -43,7 +43,7 @@ impl Operations {
         }
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub(super) fn totals(&self) -> Vec<OperationTotals> {
         let Some(workers) = self.0.get() else { return Vec::new() };
         let of = |(place, name): (usize, &'static str)| {

@@ -127,7 +127,7 @@ impl ConnectionPool {
         outcomes
     }
 
-    /// What one connection leaves unanswered goes on another if Redis is not to blame: the connection was closed while it
+    /// Sends commands that one connection left unanswered on another, if Redis is not to blame: the connection was closed while it
     /// was idle, or a value was not read.
     async fn answer(&self, commands: &Commands, replies: &mut Replies) -> Result<(), StoreError> {
         let mut was_repeated = false;

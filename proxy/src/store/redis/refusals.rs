@@ -1,4 +1,4 @@
-//! What Redis has refused: errors in reply to commands. Each kind is logged once.
+//! Refusals: errors that Redis replies to commands. Each kind is logged once.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,12 @@ const KINDS: usize = 64;
 /// A command, and the first word of the error that it got.
 type Kind = (&'static str, Box<str>);
 
-/// What was refused, by whichever node.
+/// The refusals of all nodes.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// Whether the last write was refused.
     refuses_writes: AtomicBool,
-    /// What Redis said, for each command and first word of the reply.
+    /// The reply of Redis, for each command and first word of the reply.
     replies: Mutex<BTreeMap<Kind, String>>,
 }
 

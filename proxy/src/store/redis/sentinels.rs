@@ -36,7 +36,7 @@ pub(super) struct Sentinels {
     known: Mutex<Option<NodeAddress>>,
 }
 
-/// What the watch has seen.
+/// The state of the watch.
 struct WatchState {
     master: Option<NodeAddress>,
     is_heard: bool,

@@ -23,7 +23,7 @@ pub struct RedisSettings {
     shown: String,
 }
 
-/// What stands at the addresses.
+/// The kind of service at the addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisKind {
     /// One Redis, or something that behaves like one.
@@ -34,7 +34,7 @@ pub enum RedisKind {
     Cluster,
 }
 
-/// What a URL does not say.
+/// The settings that a URL does not hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisOptions {
     /// The user, instead of that of the URL.
@@ -54,7 +54,7 @@ pub struct RedisOptions {
 }
 
 impl RedisSettings {
-    /// What stands at the addresses.
+    /// The kind of service at the addresses.
     pub fn kind(&self) -> &RedisKind {
         &self.kind
     }

@@ -73,7 +73,7 @@ pub(super) struct Tracking {
     pub(super) beat: Beat,
 }
 
-/// What a node is asked again and again.
+/// The command that a node is sent again and again.
 pub(super) enum Beat {
     /// Whether it answers.
     Ping,
