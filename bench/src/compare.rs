@@ -26,6 +26,7 @@ use stack::Redis;
 use case::Case;
 use entrant::Entrant;
 pub(crate) use entrant::Kind as PeerKind;
+pub(crate) use head::{Cookies, Head};
 use load::Traffic;
 use measure::{Client, Fault, Idle, Measured};
 use peer::{Absent, Ground, Peer};

@@ -1,5 +1,6 @@
 //! Heads of requests as browsers send them: about 520 bytes, and no two are equal.
 
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
@@ -86,6 +87,17 @@ impl Head {
              Sec-Fetch-Mode: navigate\r\n\r\n"
         );
         Self { lines, variant: format!("{accept}{cookie}") }
+    }
+
+    /// The headers but Host and Connection, which belong to the client.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let lines = self.lines.lines().filter_map(|line| line.split_once(": "));
+        let lines = lines.filter(|(name, _)| !matches!(*name, "Host" | "Connection"));
+        lines
+            .filter_map(|(name, value)| {
+                Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
+            })
+            .collect()
     }
 }
 

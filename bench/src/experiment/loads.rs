@@ -3,16 +3,21 @@
 use std::env;
 use std::time::Duration;
 
+use hyper::HeaderMap;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
 use super::{Experiment, Tables};
+use crate::compare::{Cookies, Head};
 use crate::laboratory::{LabError, Server};
 use crate::live;
-use crate::load::{Arrival, Crowd, End, Load, Pace, Sample, Target};
+use crate::load::{self, Arrival, Crowd, End, Load, Pace, Sample, Target};
 use crate::mixed::Mixed;
 use crate::run::{Limit, Rung, Series, Summary, Way};
 use crate::site::{CACHED, NAIVE};
 
 /// How many limits are measured.
-pub(super) const LIMITS: usize = 2;
+pub(super) const LIMITS: usize = 4;
 
 /// The ladder's users pause only briefly: with the article's pauses of seconds, only thousands of users would make a
 /// difference.
@@ -21,7 +26,7 @@ const THINK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// All users of a rung start within this share of its time, before the measurement.
 const ARRIVAL: f64 = 0.25;
 
-/// A usual number of connections for wrk.
+/// A usual number of connections for wrk. In the limits that ask for it, each user has a head or a page of its own.
 const LIMIT_USERS: usize = 64;
 
 impl Experiment {
@@ -68,19 +73,37 @@ impl Experiment {
         let yardstick =
             Server::start("yardstick", 0, &own, |launch, _| Ok(launch.args(["yardstick"]))).await?;
         let prepared = format!("http://127.0.0.1:{}/", yardstick.port).parse()?;
-        self.limit("one prepared answer (the load loop's own limit)", prepared).await;
+        self.limit("one prepared answer (the load loop's own limit)", vec![prepared]).await;
         drop(yardstick);
         let cached = self.laboratory.target(CACHED.path)?;
-        self.limit("the cached page", cached).await;
+        self.limit("the cached page", vec![cached.clone()]).await;
+        let heads = browsers().map(|headers| cached.clone().with(headers)).collect();
+        self.limit("the cached page, a browser's head for each user", heads).await;
+        let pages = self.cached_pages().await?;
+        self.limit("a cached page for each user", pages).await;
         Ok(())
     }
 
-    async fn limit(&mut self, name: &str, target: Target) {
+    /// A page for each user. All are in the cache then.
+    async fn cached_pages(&self) -> Result<Vec<Target>, LabError> {
+        let pages =
+            (0..LIMIT_USERS).map(|user| self.laboratory.target(&format!("{}?of=user-{user}", CACHED.path)));
+        let pages = pages.collect::<Result<Vec<_>, _>>()?;
+        for page in &pages {
+            load::one(page).await;
+        }
+        Ok(pages)
+    }
+
+    /// Measures the users, who share these targets evenly.
+    async fn limit(&mut self, name: &str, targets: Vec<Target>) {
         self.progress.step(&format!("as many requests as can be: {name}"));
         let seconds = self.scope.limit_seconds;
         let pace = Pace::Closed { think: Duration::ZERO..=Duration::ZERO };
+        let users = LIMIT_USERS / targets.len();
+        let crowds = targets.into_iter().map(|target| Crowd { target, users, pace: pace.clone() });
         let load = Load {
-            crowds: vec![Crowd { target, users: LIMIT_USERS, pace }],
+            crowds: crowds.collect(),
             arrival: Arrival::Together,
             end: End::After(Duration::from_secs(seconds)),
         };
@@ -89,6 +112,12 @@ impl Experiment {
         let limit = Limit { name: name.to_owned(), users: LIMIT_USERS, seconds: seconds as f64, summary };
         self.run.limits.push(limit);
     }
+}
+
+/// The headers of a browser for each user, no two alike.
+fn browsers() -> impl Iterator<Item = HeaderMap> {
+    let mut random = StdRng::seed_from_u64(1);
+    (0..LIMIT_USERS).map(move |number| Head::of_visitor(number, Cookies::Own, &mut random).headers())
 }
 
 /// Stopping the experiment drops this future, and so ends the load.

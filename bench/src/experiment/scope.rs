@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
+use super::loads::LIMITS;
 use crate::args::ExperimentArgs;
 use crate::mixed::Mixed;
 use crate::tables::{Indexes, Tables};
@@ -54,7 +55,7 @@ impl Scope {
         // For the naive and the cached page; the arrival before each measurement takes a quarter more.
         let ladder = 2 * self.rungs.len() as u64 * self.rung_seconds * 5 / 4;
         let scenarios: usize = self.scenarios.iter().map(|mixed| mixed.seconds).sum();
-        let loads = ladder + scenarios as u64 + 3 * self.limit_seconds;
+        let loads = ladder + scenarios as u64 + LIMITS as u64 * self.limit_seconds;
         Duration::from_secs(tables as u64 + loads + 10)
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Target {
     uri: Uri,
     host: String,
     port: u16,
+    /// Besides the Host.
+    headers: HeaderMap,
 }
 
 /// An open connection, for one request at a time.
@@ -34,6 +36,11 @@ pub(super) struct Whole {
 }
 
 impl Target {
+    /// The same page, asked for with these headers.
+    pub(crate) fn with(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
+    }
+
     pub(super) async fn connect(&self) -> Result<Connection, Fault> {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
@@ -63,6 +70,7 @@ impl Target {
     /// The request: its target in origin form, and the Host that a browser would send.
     fn request(&self) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
+        request.headers_mut().clone_from(&self.headers);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         // This cannot fail: the path is part of a valid URI.
         *request.uri_mut() = Uri::from_str(path).unwrap_or_default();
@@ -99,7 +107,7 @@ impl FromStr for Target {
         let host = uri.host().filter(|host| !host.is_empty()).ok_or(TargetError::Host)?;
         let port = port(&uri, host).ok_or(TargetError::Port)?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        Ok(Self { uri, host, port })
+        Ok(Self { uri, host, port, headers: HeaderMap::new() })
     }
 }
 

@@ -170,7 +170,7 @@ fn limits(run: &Run) -> Markup {
     html! {
         @if !rows.is_empty() {
             section {
-                h2 { "The load loop itself" }
+                h2 { "As many requests as possible" }
                 (table(&heads, &rows))
                 p.note { @if let Some(words) = load_loop(run) { (words) } }
             }

@@ -118,7 +118,7 @@ pub(super) fn failures(run: &Run) -> Option<String> {
 
 /// How far the load was below the limit of the load loop.
 pub(super) fn load_loop(run: &Run) -> Option<String> {
-    let [own, cached] = &run.limits[..] else { return None };
+    let [own, cached, ..] = &run.limits[..] else { return None };
     let (own, cached) = (own.summary.per_second, cached.summary.per_second);
     Some(format!(
         "{} users who do not wait get {} prepared answers a second and {} cached pages: the load loop could make {} as many.",
