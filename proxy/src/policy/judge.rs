@@ -89,8 +89,12 @@ impl Rule {
                 None => self.freshness(page.expires, page.cost, now, chance),
             },
             (CachePolicy::Http(_), Some((born, stale))) => {
-                let (now, expires) = (seconds(now), page.ended.or(page.expires).unwrap_or_default());
-                let left = i64::try_from(expires).unwrap_or(i64::MAX).saturating_sub(now);
+                let now = seconds(now);
+                let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+                let end = signed(page.expires.unwrap_or_default());
+                // A soft purge has happened, whatever our clock says.
+                let end = page.ended.map_or(end, |ended| end.min(signed(ended)).min(now));
+                let left = end.saturating_sub(now);
                 let times = Times { age: now.saturating_sub(born), left };
                 match http::judge(self, stale, times, wishes) {
                     Freshness::Fresh
@@ -248,6 +252,9 @@ mod tests {
         assert_eq!(judged(&rule(0, 0, 0.0), page(Some((40, stale)))), Freshness::Foreign);
         assert_eq!(judged(&of_http, page(None)), Freshness::Foreign);
         assert_eq!(judged(&of_http, page(Some((40, stale)))), Freshness::Fresh);
+        // By the clock of the store, the soft purge is yet to come.
+        let purged = Stored { ended: Some(92), ..page(Some((40, stale))) };
+        assert!(matches!(judged(&of_http, purged), Freshness::Fetch { .. }));
         let costly = Stored { cost: Duration::from_secs(60), ..page(Some((40, stale))) };
         assert_eq!(judged(&Rule { early_refresh: 1.0, ..of_http }, costly), Freshness::Early);
     }
