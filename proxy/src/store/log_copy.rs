@@ -5,16 +5,17 @@
 //! * A page that was found valid is compared again only when the log has grown: until then a hit costs the comparison of
 //!   two numbers.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::feed::Certainty;
-use super::marks::{Marks, Verdict};
+use super::marks::{Marks, RECENT, Verdict};
 use super::{Listener, NodeNumber};
 use crate::key::Key;
 use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, PurgeNames, Stamp};
@@ -34,6 +35,8 @@ pub struct PurgeLogSettings {
 pub struct LogCopy {
     pub(crate) settings: PurgeLogSettings,
     marks: RwLock<Marks>,
+    /// The last purges of a log that was lost, until it is known which of them the new one lacks.
+    lost: Mutex<Vec<(Purge, u64)>>,
     /// Grows with each change of the marks.
     generation: AtomicU64,
     certainty: Certainty,
@@ -53,6 +56,7 @@ impl LogCopy {
         Self {
             settings,
             marks: RwLock::default(),
+            lost: Mutex::default(),
             generation: AtomicU64::new(1),
             certainty: Certainty::of(1),
             read_on: AtomicU16::new(NodeNumber::default().0),
@@ -151,6 +155,23 @@ impl LogCopy {
         self.position().map(|position| position.epoch)
     }
 
+    /// The purges with their numbers that a primary with this replication id has lost. There are none if no epoch of another
+    /// primary is left: then all pages from before count as purged anyway.
+    pub(super) fn missed(&self, replication: u32) -> Vec<(Purge, u64)> {
+        let lost = self.lost();
+        let marks = self.read();
+        if lost.is_empty() || marks.epochs().all(|epoch| epoch.replication == replication) {
+            return Vec::new();
+        }
+        let known: HashSet<u64> = marks.recent().map(|(_, number)| *number).collect();
+        lost.iter().filter(|(_, number)| !known.contains(number)).cloned().collect()
+    }
+
+    /// The log lacks nothing of what was lost.
+    pub(super) fn forget_lost(&self) {
+        self.lost().clear();
+    }
+
     /// Adds entries that follow the last one.
     pub(super) fn add(&self, entries: &[(PurgeId, LogEntry)]) {
         if entries.is_empty() {
@@ -161,18 +182,19 @@ impl LogCopy {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Forgets everything. Returns the last purges and their numbers.
-    pub(super) fn start_anew(&self) -> Vec<(Purge, u64)> {
+    /// Forgets everything but the last purges, which a new primary may lack.
+    pub(super) fn start_anew(&self) {
         self.certainty.lose(NodeNumber::default());
-        let mut marks = self.write();
-        let old = std::mem::take(&mut *marks);
+        let old = std::mem::take(&mut *self.write());
         self.generation.fetch_add(1, Ordering::Release);
-        old.recent().cloned().collect()
+        let mut lost = self.lost();
+        lost.extend(old.recent().cloned());
+        let too_many = lost.len().saturating_sub(RECENT);
+        lost.drain(..too_many);
     }
 
-    /// Whether a purge with this number is among the last ones.
-    pub(super) fn knows(&self, number: u64) -> bool {
-        self.read().recent().any(|(_, known)| *known == number)
+    fn lost(&self) -> MutexGuard<'_, Vec<(Purge, u64)>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Marks> {

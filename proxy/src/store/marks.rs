@@ -10,7 +10,7 @@ use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, PurgeNames, Since,
 const MOST: usize = 1_000_000;
 
 /// The last purges, which are written once more if a new primary has lost them.
-const RECENT: usize = 1_000;
+pub(super) const RECENT: usize = 1_000;
 
 /// In place of a kind, for the last purge of any query of a path.
 const QUERIES: &str = "queries";
@@ -88,6 +88,11 @@ impl Marks {
 
     pub(super) fn last(&self) -> PurgeId {
         self.last
+    }
+
+    /// The epochs that pages may be of.
+    pub(super) fn epochs(&self) -> impl Iterator<Item = Epoch> {
+        self.epochs.iter().map(|start| start.epoch)
     }
 
     pub(super) fn recent(&self) -> impl Iterator<Item = &(Purge, u64)> {

@@ -12,7 +12,7 @@ use bb8_redis::redis::{ErrorKind, FromRedisValue as _, RedisError, Value, cmd};
 use tokio::time::Instant;
 
 use super::refusals::Refusals;
-use crate::purge::{Epoch, LogEntry, Purge, PurgeId};
+use crate::purge::{Epoch, LogEntry, PurgeId};
 use crate::store::LogCopy;
 
 /// The most entries of one read.
@@ -53,54 +53,51 @@ impl LogReader {
         }
     }
 
-    /// Reads what is new.
+    /// Reads what is new, and what the log lacks once it is appended.
     pub(super) async fn read(&mut self) -> Result<(), RedisError> {
-        let mut lost = Vec::new();
+        loop {
+            self.catch_up().await?;
+            if self.is_settled().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), RedisError> {
         loop {
             let last = self.copy.last();
             let entries = range(&mut self.connection, &self.copy, last, BATCH).await?;
-            let (is_whole, is_last) = (is_continued(&entries, last), entries.len() < BATCH);
-            if !is_whole {
-                lost = self.copy.start_anew();
+            if !is_continued(&entries, last) {
+                self.copy.start_anew();
                 continue;
             }
             let known = usize::from(last != PurgeId::default());
             self.copy.add(&entries[known..]);
-            if is_last {
-                break;
-            }
-        }
-        self.settle(lost).await
-    }
-
-    /// Begins a new epoch if the log has none of this Redis, or repeats it. Appends what a new primary has lost.
-    async fn settle(&mut self, lost: Vec<(Purge, u64)>) -> Result<(), RedisError> {
-        if !self.copy.settings.writes {
-            return Ok(());
-        }
-        let epoch = self.copy.epoch();
-        let is_due = self.epoch_repeated.elapsed() >= EPOCH_EVERY;
-        if let Some(epoch) = own(epoch, self.replication) {
-            if !is_due {
+            if entries.len() < BATCH {
                 return Ok(());
             }
-            self.epoch_repeated = Instant::now();
-            add(&mut self.connection, &self.copy, &LogEntry::Epoch(epoch)).await?;
-        } else {
-            add(&mut self.connection, &self.copy, &LogEntry::Epoch(new_epoch(self.replication))).await?;
         }
-        // If no earlier epoch is left, all pages from before count as purged anyway.
-        for (purge, number) in lost.into_iter().filter(|_| epoch.is_some()) {
-            if !self.copy.knows(number) {
-                add(&mut self.connection, &self.copy, &LogEntry::Purge(purge, number)).await?;
+    }
+
+    /// Whether the log lacks nothing. Else begins a new epoch if the log has none of this Redis, or repeats it, and appends what
+    /// a new primary has lost: also if another proxy does, which may end before it has appended everything.
+    async fn is_settled(&mut self) -> Result<bool, RedisError> {
+        if !self.copy.settings.writes {
+            return Ok(true);
+        }
+        let epoch = own(self.copy.epoch(), self.replication);
+        let missed = self.copy.missed(self.replication);
+        let is_settled = epoch.is_some() && missed.is_empty() && self.epoch_repeated.elapsed() < EPOCH_EVERY;
+        if !is_settled {
+            let epoch = LogEntry::Epoch(epoch.unwrap_or_else(|| new_epoch(self.replication)));
+            let purges = missed.into_iter().map(|(purge, number)| LogEntry::Purge(purge, number));
+            for entry in [epoch].into_iter().chain(purges) {
+                add(&mut self.connection, &self.copy, &entry).await?;
             }
+            self.epoch_repeated = Instant::now();
         }
-        let last = self.copy.last();
-        let entries = range(&mut self.connection, &self.copy, last, BATCH).await?;
-        if is_continued(&entries, last) {
-            self.copy.add(&entries[usize::from(last != PurgeId::default())..]);
-        }
-        Ok(())
+        self.copy.forget_lost();
+        Ok(is_settled)
     }
 }
 
