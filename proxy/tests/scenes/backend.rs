@@ -46,7 +46,7 @@ impl Backend {
     pub(crate) fn cli(&self, args: &[&str]) -> Result<String, StackError> {
         match self {
             Self::Alone(redis) => redis.cli(args),
-            Self::Sentinel(watched) => watched.servers[0].cli(args),
+            Self::Sentinel(watched) => watched.servers[watched.master().unwrap_or_default()].cli(args),
             Self::Cluster(cluster) if ["CLIENT", "FLUSHALL", "FLUSHDB", "KEYS"].contains(&args[0]) => {
                 let said: Result<Vec<_>, _> = cluster.nodes.iter().map(|node| node.cli(args)).collect();
                 let said = said?.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>();

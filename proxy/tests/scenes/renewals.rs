@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::backend::Backend;
 use crate::near::{BOUND, VersionedPage, is_near, numbered_key};
 use crate::purge_checker::{Broken, Tampered};
 use crate::support::{Origin, Scene, Script, Seen, page, redis_store};
@@ -98,13 +97,13 @@ impl Laboratory {
 
 /// Reads through two proxies while pages change, and fails as soon as one gets an older page than it must.
 async fn check(reads: usize, broken: Broken) -> Arc<Laboratory> {
-    let mut redis = Backend::Alone(Redis::start().unwrap());
+    let redis = Redis::start().unwrap();
     let laboratory = Arc::new(Laboratory::default());
     let asked = laboratory.clone();
     let origin = Origin::new(move |seen, _| asked.answer(seen)).await;
     let mut scenes = Vec::new();
     for _ in 0..2 {
-        let store = Tampered::new(redis_store(&redis.url()), &mut redis, broken);
+        let store = Tampered::new(redis_store(&redis.url()), &redis.url(), broken);
         scenes.push(Scene::with(origin.address, store.clone(), SETTINGS).await);
         // The first proxy begins the log.
         while laboratory.position.get().is_none() {
