@@ -1,0 +1,245 @@
+//! The rules that make purges exact, each with the code that keeps it.
+//!
+//! `CACHEPAGE_TEST_RULES=1 cargo test --test purge_rules -- --nocapture` builds a copy of the sources in which each rule can be
+//! switched off, and shows that the checker (`scenes/purge_checker.rs`) finds a stale page without it.
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A rule, and how a copy of the sources can do without it.
+struct Rule {
+    name: &'static str,
+    /// The checker's test that finds a stale page without the rule.
+    found_by: &'static str,
+    file: &'static str,
+    kept_by: &'static str,
+    /// The same code. `is_off` says whether the rule is switched off.
+    breakable: &'static str,
+}
+
+const PATH: &str = "nothing_is_served_that_was_purged_whatever_fails";
+const HTTP: &str = "nothing_is_renewed_that_was_purged_whatever_fails";
+
+const RULES: &[Rule] = &[
+    Rule {
+        name: "a page has the position from before the origin was asked",
+        found_by: PATH,
+        file: "way/flight.rs",
+        kept_by: "Admission::Admit(terms) => Ok(self.fill(fetched, terms, received, (stamp, known)).await)",
+        breakable: "Admission::Admit(terms) => {
+            let stamp = if is_off { self.proxy.stamp(&self.question()) } else { stamp };
+            Ok(self.fill(fetched, terms, received, (stamp, known)).await)
+        }",
+    },
+    Rule {
+        name: "so does a page that a 304 has confirmed",
+        found_by: HTTP,
+        file: "way/flight.rs",
+        kept_by: "return Ok(Box::pin(self.renew(confirmed, (stamp, known))).await);",
+        breakable: "let stamp = if is_off { self.proxy.stamp(&self.question()) } else { stamp };
+            return Ok(Box::pin(self.renew(confirmed, (stamp, known))).await);",
+    },
+    Rule {
+        name: "a confirmed page takes only the place of its old version",
+        found_by: HTTP,
+        file: "way/renewal.rs",
+        kept_by: "let replaced = store.replace(&key, start, value, notes.keep).await;",
+        breakable: "let replaced = match is_off {
+            true => store.put(vec![crate::store::Write::Set(key.clone(), value)], notes.keep).await.map(|()| true),
+            false => store.replace(&key, start, value, notes.keep).await,
+        };",
+    },
+    Rule {
+        name: "pages are compared only while it is certain that the log is known",
+        found_by: PATH,
+        file: "store/log_copy.rs",
+        kept_by: "self.certainty.ask(NodeNumber::default(), now) || self.is_off()",
+        breakable: "is_off || self.certainty.ask(NodeNumber::default(), now) || self.is_off()",
+    },
+    Rule {
+        name: "the certainty counts from when the log was asked for",
+        found_by: PATH,
+        file: "store/redis/tracking.rs",
+        kept_by: "sent + CERTAIN_FOR",
+        breakable: "if is_off { Instant::now() + CERTAIN_FOR * 4 } else { sent + CERTAIN_FOR }",
+    },
+    Rule {
+        name: "a page is compared again when the log has grown",
+        found_by: PATH,
+        file: "store/log_copy.rs",
+        kept_by: "if valid_at.load(Ordering::Relaxed) == generation {",
+        breakable: "let valid = valid_at.load(Ordering::Relaxed);
+        if valid == generation || (is_off && valid > 0) {",
+    },
+    Rule {
+        name: "a near page is compared with the log",
+        found_by: PATH,
+        file: "way/purge.rs",
+        kept_by: "Verdict::Purged | Verdict::Ahead => return None,",
+        breakable: "Verdict::Purged | Verdict::Ahead if is_off => None,
+                Verdict::Purged | Verdict::Ahead => return None,",
+    },
+    Rule {
+        name: "a follower from after a purge takes no page from before it",
+        found_by: PATH,
+        file: "way/flight.rs",
+        kept_by: "Ok(_) if self.is_purged(&shared, known) ||",
+        breakable: "Ok(_) if (!is_off && self.is_purged(&shared, known)) ||",
+    },
+    Rule {
+        name: "a log that was lost is noticed",
+        found_by: PATH,
+        file: "store/redis/log.rs",
+        kept_by: "if !is_continued(&entries, last) {",
+        breakable: "if is_off && entries.first().is_none_or(|(id, _)| *id != last) {
+                self.copy.add(&entries);
+                return Ok(());
+            }
+            if !is_continued(&entries, last) {",
+    },
+    Rule {
+        name: "the epoch of a page is still in the log",
+        found_by: PATH,
+        file: "store/marks.rs",
+        kept_by: "return Err(if position.id > self.last { Verdict::Ahead } else { Verdict::Purged });",
+        breakable: "return match is_off {
+                true => Ok(()),
+                false => Err(if position.id > self.last { Verdict::Ahead } else { Verdict::Purged }),
+            };",
+    },
+    Rule {
+        name: "another primary begins a new epoch",
+        found_by: PATH,
+        file: "store/redis/log.rs",
+        kept_by: "epoch.filter(|epoch| epoch.replication == replication)",
+        breakable: "epoch.filter(|epoch| is_off || epoch.replication == replication)",
+    },
+    Rule {
+        name: "a page from behind the end of an earlier epoch is a miss",
+        found_by: PATH,
+        file: "store/marks.rs",
+        kept_by: "Some(next) if position.id > next.before =>",
+        breakable: "Some(next) if !is_off && position.id > next.before =>",
+    },
+    Rule {
+        name: "what a failover has lost is appended again",
+        found_by: PATH,
+        file: "store/redis/log.rs",
+        kept_by: "let missed = self.copy.missed(self.replication);",
+        breakable: "let missed = if is_off { Vec::new() } else { self.copy.missed(self.replication) };",
+    },
+    Rule {
+        name: "a page from before the first entry of the log is a miss",
+        found_by: PATH,
+        file: "store/marks.rs",
+        kept_by: "if id < self.first {",
+        breakable: "if !is_off && id < self.first {",
+    },
+    Rule {
+        name: "a page without a position is a miss",
+        found_by: PATH,
+        file: "store/log_copy.rs",
+        kept_by: "None => Verdict::Purged,",
+        breakable: "None if is_off => Verdict::Valid,
+            None => Verdict::Purged,",
+    },
+    Rule {
+        name: "a page is found by each of its names",
+        found_by: PATH,
+        file: "store/marks.rs",
+        kept_by: "self.mark_of(self.hash(kind, value))",
+        breakable: "if is_off && kind == TargetKind::Prefix { return Mark::default(); }
+        self.mark_of(self.hash(kind, value))",
+    },
+    Rule {
+        name: "a purge of everything finds each page",
+        found_by: PATH,
+        file: "store/marks.rs",
+        kept_by: ".fold(self.all, Mark::and)",
+        breakable: ".fold(if is_off { Mark::default() } else { self.all }, Mark::and)",
+    },
+    Rule {
+        name: "a soft purge ends a page",
+        found_by: PATH,
+        file: "store/marks.rs",
+        kept_by: "() if mark.soft > since =>",
+        breakable: "() if !is_off && mark.soft > since =>",
+    },
+    Rule {
+        name: "a soft purge has happened, whatever the clocks say",
+        found_by: HTTP,
+        file: "policy/judge.rs",
+        kept_by: "end.min(signed(ended)).min(now)",
+        breakable: "if is_off { signed(ended) } else { end.min(signed(ended)).min(now) }",
+    },
+];
+
+impl Rule {
+    /// Makes the rule breakable in a copy of the sources.
+    fn prepare(&self, sources: &Path) {
+        let file = sources.join(self.file);
+        let text = fs::read_to_string(&file).unwrap();
+        let is_off = format!("crate::is_off({:?})", self.name);
+        fs::write(&file, text.replace(self.kept_by, &self.breakable.replace("is_off", &is_off))).unwrap();
+    }
+}
+
+#[test]
+fn the_code_that_keeps_each_rule_is_there_once() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for Rule { name, file, kept_by, .. } in RULES {
+        let text = fs::read_to_string(sources.join(file)).unwrap();
+        assert_eq!(text.matches(kept_by).count(), 1, "{name}: {kept_by} in {file}");
+    }
+}
+
+/// Switches off the rule that the environment names.
+const SWITCH: &str = "
+pub(crate) fn is_off(rule: &str) -> bool {
+    static OFF: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    OFF.get_or_init(|| std::env::var(\"RULE\").unwrap_or_default()) == rule
+}
+";
+
+#[test]
+fn without_any_one_rule_the_checker_finds_a_stale_page() {
+    if std::env::var_os("CACHEPAGE_TEST_RULES").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let copied = "git ls-files -z | xargs -0 cp --parents --target-directory \"$COPY\"";
+    let mut copy = Command::new("sh");
+    copy.args(["-c", copied]).current_dir(workspace).env("COPY", folder.path());
+    assert!(copy.status().unwrap().success());
+    let sources = folder.path().join("proxy/src");
+    RULES.iter().for_each(|rule| rule.prepare(&sources));
+    let library = fs::read_to_string(sources.join("lib.rs")).unwrap();
+    fs::write(sources.join("lib.rs"), library + SWITCH).unwrap();
+    let mut missed = Vec::new();
+    for rule in RULES {
+        match found(rule, folder.path(), workspace) {
+            Ok(reads) => println!("{}: found after {reads} reads", rule.name),
+            Err(said) => missed.push(format!("{}: {said}", rule.name)),
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// After how many reads the checker finds a stale page without a rule; else what it says.
+fn found(rule: &Rule, copy: &Path, workspace: &Path) -> Result<u64, String> {
+    let test = format!("purge_checker::{}", rule.found_by);
+    let mut checker = Command::new(env!("CARGO"));
+    checker
+        .args(["test", "--quiet", "--offline", "--workspace", "--test", "scenes", &test])
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", workspace.join("target"))
+        .env("CACHEPAGE_TEST_PURGE_READS", "100000")
+        .env("RULE", rule.name);
+    let Output { stdout, stderr, .. } = checker.output().unwrap();
+    let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    let reads = said.lines().find_map(|line| line.split_once(" reads: [")?.0.parse().ok());
+    reads.ok_or(said)
+}
