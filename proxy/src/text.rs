@@ -1,4 +1,4 @@
-//! Writes digests in hexadecimal and header lines, and reads the weights in them.
+//! Writes digests (in hexadecimal) and header lines, and reads weights (`q=`) in header lines.
 
 use sha2::{Digest as _, Sha256};
 

@@ -67,7 +67,7 @@ use crate::weight::Shares;
 /// Holds for every request:
 /// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
 ///   write is a page not stored.
-/// * A key is a function of request and vary list alone.
+/// * A key is a function of the request as the origin sees it, the rule and the marker.
 /// * What was not admitted is never stored.
 /// * What was purged is not served 50 ms after the purge was acknowledged.
 /// * While a database is not heard, no page is served for longer than its `on_loss` says.
@@ -296,7 +296,7 @@ fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Optio
     near.filter(|_| follows)
 }
 
-/// The clock, read once for each request: at the hit, or when the origin has answered.
+/// The clock. A decision reads it once: at the hit, or when the origin has answered. The access log reads it again.
 #[allow(clippy::disallowed_methods, reason = "the edge, where time becomes an argument")]
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()

@@ -110,7 +110,7 @@ impl BoundListener {
         Self::of(socket, settings).map_err(|error| format!("cannot listen on {}: {error}", settings.address))
     }
 
-    /// A socket that listens, with its settings.already, with these settings.
+    /// Of a socket that listens already, with these settings.
     pub(crate) fn of(socket: ListeningSocket, settings: &ListenSettings) -> io::Result<Self> {
         let address = match &socket {
             ListeningSocket::Tcp(socket) => ListenAddress::Tcp(socket.local_addr()?),

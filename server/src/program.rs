@@ -48,7 +48,7 @@ fn print_faults(faults: &impl Display) {
     }
 }
 
-/// Takes an address; what is in the way of it, as a message with the way out, the flag that names another.
+/// Listens on an address. The error says why that is not possible, and which flag names another address.
 pub fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), String> {
     let fault =
         |error: io::Error| format!("cannot listen on {address}: {error}; {flag} takes another address");

@@ -50,8 +50,8 @@ pub struct Offer {
 /// The most sockets that are handed over.
 const SOCKETS: usize = 64;
 
-/// Gets the sockets of listeners from the process that offers them at a file, in the order of the settings; `None` for one
-/// that it has not. `None` in all if there is no such process, or if it has none of them, which is the rule at the first start.
+/// Gets the sockets of listeners from the process that offers them at a file, in the order of the settings; `None` in
+/// place of each one that it lacks, and `None` altogether if no process offers any, as at the first start.
 pub async fn take(
     path: &Path,
     wanted: &[ListenSettings],

@@ -61,7 +61,7 @@ pub struct RunningAdmin<S> {
 }
 
 impl AdminPort {
-    /// Takes the address; what is in the way of it, as a message with the way out.
+    /// Listens on the address. The error says why that is not possible, and which flag names another address.
     pub fn bind(admin: &Admin) -> Result<Self, String> {
         const FLAG: &str = "--admin (PROXY_ADMIN)";
         let fault = |error: io::Error| format!("cannot listen on {}: {error}", admin.listen);

@@ -20,7 +20,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The time for which an answer counts.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// A failure costs as much as an answer that takes so long, for as long: one that comes fast must not attract requests.
+/// For this long after a failure an origin counts as if it took this long to answer: failures come fast, and would attract
+/// requests.
 const PENALTY: Duration = Duration::from_secs(5);
 
 /// The least latency that makes a difference.

@@ -15,7 +15,7 @@ pub(super) struct Presence {
     /// For the log.
     origin: String,
     absence: Mutex<Option<Absence>>,
-    /// Of an origin that takes some connections and refuses others.
+    /// Bounds the lines about an origin that takes some connections and refuses others.
     log: Seldom,
 }
 

@@ -233,7 +233,7 @@ impl Upstreams {
         let answer = member.upstream.fetch(head, body, peer).await;
         let now = Instant::now();
         let is_failure = match &answer {
-            Ok(fetched) => is_failure(fetched.head.status),
+            Ok(fetched) => is_out_of_order(fetched.head.status),
             Err(unanswered) if unanswered.error.is_of_origin() => true,
             // The client's fault says nothing of the origin.
             Err(_) => return answer,
@@ -361,13 +361,13 @@ impl OriginGroup {
     }
 }
 
-/// Answers of an origin that is not in order, or of one that is away behind another proxy.
-fn is_failure(status: StatusCode) -> bool {
+/// Whether a status says that the origin, or a proxy before it, cannot serve: another origin may.
+fn is_out_of_order(status: StatusCode) -> bool {
     [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&status)
 }
 
-/// The requests that may be sent twice: a part of all, and some at once. Without a bound retries would double the load of
-/// origins that fail for their load.
+/// The budget of retries: a share of all requests, saved up to a bound. Without it retries would double the load of origins
+/// that fail because of their load.
 #[derive(Debug)]
 struct Budget {
     /// In thousandths of a retry.
@@ -378,7 +378,7 @@ struct Budget {
 }
 
 impl Budget {
-    /// So many at once: those that one origin has when it ends.
+    /// The most that is saved: a hundred retries, about as many requests as an origin has when it ends.
     const MOST: u64 = 100_000;
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1")]

@@ -291,7 +291,7 @@ impl StoredPage {
     }
 }
 
-/// Makes an answer with a whole page of this length one with a part of it. `slice` cuts the body.
+/// Cuts an answer with a whole page of this length down to a part. `slice` cuts the body.
 pub(crate) fn cut<B: Default>(
     mut response: Response<B>,
     part: &Part,

@@ -23,7 +23,7 @@ const COMPRESSIBLE: [&[u8]; 9] = [
 ];
 
 impl Rule {
-    /// The codings in which a page with this head is stored besides as it came.
+    /// The codings in which a page with this head is stored, in addition to the form in which it came.
     pub(crate) fn codings_of(&self, status: StatusCode, headers: &HeaderMap) -> &[Coding] {
         match !self.compress.is_empty() && status == StatusCode::OK && is_compressible(headers) {
             true => &self.compress,

@@ -109,8 +109,8 @@ impl Rule {
         }
     }
 
-    /// `now` by the clock that stored a page of Django's policy, which ends at `expires`, in seconds since 1970: clocks of proxies differ, but
-    /// by the store's own clock the page is no younger than new, and no older than it is kept.
+    /// `now`, as far as it fits a page of Django's policy that ends at `expires`, in seconds since 1970: no earlier than the page
+    /// was stored, and no later than it is kept. The clocks of proxies differ, and the store still has the page.
     pub(crate) fn time_of_page(&self, expires: Option<u64>, now: SystemTime) -> SystemTime {
         let Some(expires) = expires.filter(|_| self.policy == CachePolicy::Django) else { return now };
         let stored = UNIX_EPOCH + Duration::from_secs(expires).saturating_sub(self.timeout);

@@ -7,7 +7,7 @@ use super::tags::{Tags, groups};
 
 const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
-/// Since when a page is, and by what it is purged.
+/// From where in the log purges count for a page, and the names by which they find it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Stamp {
     pub(crate) since: Since,
@@ -16,7 +16,7 @@ pub(crate) struct Stamp {
     pub(crate) tags: Tags,
 }
 
-/// The purges before this are older than a page.
+/// From here on purges count for a page; those before are older than it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Since {
     /// A place in the log that was read before the origin was asked.

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::key::{Key, VaryMarker};
 use crate::page::entry::{Entry, Version};
 
-/// How long each request for a page that could not be shared fetches it by itself. Then one leads again, since the page
+/// For this long, requests for a page that could not be shared fetch it each by itself. Then one leads again, since the page
 /// may have changed.
 pub(crate) const HIT_FOR_MISS: Duration = Duration::from_secs(10);
 
@@ -43,8 +43,8 @@ struct Course {
     landing: watch::Receiver<Option<Landing>>,
 }
 
-/// How long a flight takes followers that do not know whether the page was purged since the flight began: a purge counts
-/// 50 ms after it was acknowledged.
+/// A request that does not know of each purge joins only flights that are younger than this: a purge counts 50 ms after it was
+/// acknowledged.
 const UNKNOWING: Duration = Duration::from_millis(45);
 
 /// How a flight ended, and when.

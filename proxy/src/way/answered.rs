@@ -37,7 +37,7 @@ pub struct Answered {
     rule: Option<usize>,
     status: StatusCode,
     cache: CacheStatus,
-    /// Of the body, as they were handed to hyper or, by the front, to the kernel.
+    /// The bytes of the body that were handed to hyper or, by the front, to the kernel.
     bytes: u64,
     pub(super) began: Instant,
 }

@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::page::forms::Forms;
 use crate::request::Coding;
 
-/// As long as the end of a page may wait for its forms. A page is compressed in milliseconds; a burst of large ones is stored
+/// The longest that the end of a page waits for its forms. A page is compressed in milliseconds; a burst of large ones is stored
 /// without forms from then on.
 const PATIENCE: Duration = Duration::from_secs(2);
 

@@ -63,7 +63,7 @@ pub struct Serving {
 }
 
 impl Decision {
-    /// That the look into the store took so long.
+    /// Notes how long the look into the store took.
     fn after(mut self, looked: Duration) -> Self {
         match &mut self {
             Self::Serve(serving) => serving.looked = Some(looked),

@@ -271,8 +271,7 @@ impl Plan {
     }
 }
 
-/// Whether a page was purged while it was on its way, as far as this cannot be ruled out. It would only be in the way of a
-/// newer one.
+/// Whether a page may have been purged while it was on its way. In the store it would only hide a newer one.
 pub(super) fn is_purged(log: &LogCopy, entry: &Entry) -> bool {
     // Its stamp is of this process. The copy is behind the stamp while a log that was lost is read anew.
     log.judge(entry.stamp.as_deref(), || PurgeNames::of(&entry.headers)) != Verdict::Valid

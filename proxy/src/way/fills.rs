@@ -50,7 +50,7 @@ impl FillEnd {
     }
 }
 
-/// How the lease of a page ended that the fleet fetches once.
+/// How the lease of a page that the fleet fetches once ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
     /// This proxy had the lease.

@@ -78,7 +78,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Whether the page of a flight was purged before a request joined the flight, as far as this cannot be ruled out.
+    /// Whether the page of a flight may have been purged before a request joined the flight.
     pub(super) fn is_purged(&self, shared: &SharedPage, known: Option<u64>) -> bool {
         let Some(log) = &self.log else { return false };
         known.is_some_and(|known| known > shared.known) && is_purged(log, &shared.entry)
@@ -260,7 +260,7 @@ impl<S: Store> Proxy<S> {
         may_purge.then(|| client.to_string())
     }
 
-    /// The pages that a request changes which is passed to the origin.
+    /// The pages that a passed request changes, if it succeeds.
     pub(super) fn changes(&self, request: &request::Parts, peer: Peer) -> Option<Invalidation> {
         const SAFE: [Method; 5] = [Method::GET, Method::HEAD, Method::QUERY, Method::OPTIONS, Method::TRACE];
         if self.log.is_none() || SAFE.contains(&request.method) {

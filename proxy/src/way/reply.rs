@@ -43,7 +43,7 @@ impl Reply {
         Self { response, cache, origin: None }
     }
 
-    /// That this origin took so long.
+    /// Notes the origin that was asked, and how long it took.
     pub(super) fn after(self, origin: Arc<str>, took: Duration) -> Self {
         Self { origin: Some((origin, took)), ..self }
     }

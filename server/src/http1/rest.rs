@@ -58,7 +58,7 @@ impl Rest {
         self.0.begun.load(Relaxed) > self.0.flushed.load(Relaxed)
     }
 
-    /// hyper flushes what it has written, all of it, before it flushes what is below.
+    /// Notes that all answers so far are with the kernel: hyper writes out its own buffer before it calls this.
     pub(crate) fn flushed(&self) {
         self.0.flushed.store(self.answered(), Relaxed);
     }

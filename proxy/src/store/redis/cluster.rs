@@ -240,7 +240,7 @@ impl Cluster {
 
     /// A key with this prefix in a slot of a node. Only a node without slots has none.
     pub(super) fn key_on(&self, node: &Arc<RedisNode>, prefix: &[u8]) -> Option<Vec<u8>> {
-        /// Of a node with a single slot, a key is found among so many with near certainty.
+        /// So many tries almost certainly find a key even on a node with one slot.
         const TRIES: u32 = 200_000;
         let map = self.map.load();
         let is_there = |key: &Vec<u8>| map.owner(slot(key)).is_some_and(|owner| Arc::ptr_eq(owner, node));
@@ -270,7 +270,7 @@ impl Cluster {
         node
     }
 
-    /// Replaces the map. What was read from nodes that lose a slot is near no more: the map is the first to change, so that
+    /// Replaces the map. Pages that were read from nodes that lose a slot leave the near cache: the map is the first to change, so that
     /// whoever asks for a node later gets the new one.
     fn replace(&self, before: &Map, after: Map) {
         let losers = before.losers(&after);
