@@ -69,7 +69,7 @@ impl<S: Store> Proxy<S> {
     ) -> Result<Reply, Error> {
         let question = Question::of_parts(request, peer);
         let mut key = wanted.variant(wanted.marker.as_deref(), &question).key();
-        let deadline = Instant::now() + self.upstreams.patience();
+        let arrived = Instant::now();
         let mut began = wanted.began;
         let may_be_shared = self.writes && policy::may_be_shared(&wanted.rule, request);
         for _ in 0..if may_be_shared { FLIGHTS } else { 0 } {
@@ -82,7 +82,7 @@ impl<S: Store> Proxy<S> {
                     // Boxed, since the future is large, and a task moves the one that it gets.
                     return self.tasks.spawn(Box::pin(flight.fly())).await.unwrap_or(Err(Error::Broken));
                 }
-                Role::Follower(follower) => match follower.outcome(deadline).await {
+                Role::Follower(follower) => match follower.outcome(arrived + self.upstreams.patience()).await {
                     FlightOutcome::Page(shared) => match wanted.answer(&shared, &question) {
                         // A client that asks after a purge, or after another version was stored, gets no page from before it.
                         Ok(_) if self.is_purged(&shared, known) || wanted.found() != shared.found => {
