@@ -2,9 +2,10 @@
 //! on any other.
 //!
 //! A client can open a stream and reset it again for next to nothing (Rapid Reset). So a request that was reset keeps its
-//! place until the handler has answered it, and resets are counted. `streams` has what a client may do; hyper and h2 bound
-//! frames and memory.
+//! place until the handler has answered it, and resets are counted. `streams` has what a client may do, `frames` counts small
+//! frames; hyper and h2 bound the rest.
 
+mod frames;
 mod streams;
 
 use std::future::poll_fn;
@@ -29,6 +30,7 @@ use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::Stopping;
 use crate::{Clients, Handler};
+use frames::Counted;
 use streams::{OpenStream, Over, StreamBody, Streams};
 
 /// The requests of a connection at a time. Browsers suffer below 64.
@@ -69,7 +71,8 @@ where
         let (handler, clients, streams) = (handler.clone(), clients.clone(), streams.clone());
         answer(handler, request, peer, clients, streams)
     });
-    let connection = http(&clients).serve_connection(TokioIo::new(&mut stream), service);
+    let counted = TokioIo::new(Counted::new(&mut stream, streams.clone()));
+    let connection = http(&clients).serve_connection(counted, service);
     let ended = until_end(connection, Connection::graceful_shutdown, &streams, &mut stopping, &clients).await;
     debug!(%peer, ?ended, "HTTP/2 connection ended");
     let last_word = async {

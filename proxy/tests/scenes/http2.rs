@@ -307,6 +307,41 @@ async fn a_body_of_empty_pieces_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_flood_of_small_frames_ends_the_connection() {
+    let origin = Origin::new(|seen, _| match seen.line.contains("/served") {
+        true => Script::Answer(page("", "page")),
+        false => Script::Silent,
+    })
+    .await;
+    let stage = Stage::new(&origin, "").await;
+    const DATA: (u8, u32, &[u8]) = (0, 1, b"x");
+    const PRIORITY: (u8, u32, &[u8]) = (2, 1, &[0, 0, 0, 0, 9]);
+    const WINDOW_UPDATE: (u8, u32, &[u8]) = (8, 0, &[0, 0, 0, 1]);
+    const UNKNOWN: (u8, u32, &[u8]) = (0xbe, 1, b"");
+    for (kind, stream, payload) in [DATA, PRIORITY, WINDOW_UPDATE, UNKNOWN] {
+        let reason = ends(stage.raw().await, 20_000, |number| match number {
+            0 => vec![Frame::post(1, "/pass")],
+            _ => vec![Frame::new(kind, 0, stream, payload)],
+        });
+        assert_eq!(reason.await, Some(ENHANCE_YOUR_CALM), "{kind}");
+    }
+    stage.serves_others().await;
+}
+
+#[tokio::test]
+async fn an_upload_in_a_thousand_small_pieces_is_whole() {
+    let origin = Origin::new(|seen, _| Script::Answer(page("", &seen.body.len().to_string()))).await;
+    let stage = Stage::new(&origin, "").await;
+    let mut client = stage.raw().await;
+    client.write(&Frame::post(1, "/pass")).await;
+    for _ in 0..1000 {
+        assert!(client.write(&Frame::new(0, 0, 1, b"x")).await);
+    }
+    client.write(&Frame::new(0, 1, 1, b"")).await;
+    assert_eq!(client.body(1).await, "1000");
+}
+
+#[tokio::test]
 async fn pings_and_settings_that_nobody_reads_the_answers_of_are_read_no_further() {
     let origin = Origin::pages("").await;
     let stage = Stage::new(&origin, "").await;

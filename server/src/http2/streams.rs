@@ -21,7 +21,7 @@ const RESETS_WITHIN: Duration = Duration::from_secs(10);
 pub(super) enum Over {
     /// Nothing was asked for too long.
     Idle,
-    /// The client gives up too many requests.
+    /// The client gives up too many requests, or sends too many small frames.
     Flood,
     /// The client takes nothing of an answer.
     Stalled,
@@ -73,7 +73,7 @@ impl Streams {
     }
 
     /// Completes when the connection has been without a stream for the time `idle`, when a client takes nothing of an answer
-    /// for the time `write`, or when it gives up too many requests.
+    /// for the time `write`, or when it floods the proxy.
     pub(super) async fn over(&self, idle: Duration, write: Duration) -> Over {
         loop {
             let due = match self.due(idle, write) {
@@ -112,8 +112,13 @@ impl Streams {
         }
         state.resets += 1;
         if state.resets > RESETS {
-            self.flood.notify_one();
+            self.flooded();
         }
+    }
+
+    /// Has the connection ended, since the client sends too much of something.
+    pub(super) fn flooded(&self) {
+        self.flood.notify_one();
     }
 }
 

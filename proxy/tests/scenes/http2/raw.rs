@@ -125,6 +125,20 @@ impl Raw {
         true
     }
 
+    /// The body of the answer on a stream.
+    pub(super) async fn body(&mut self, stream: u32) -> String {
+        let mut body = Vec::new();
+        loop {
+            let frame = self.next().await.expect("the rest of the answer");
+            if frame.stream == stream && frame.kind == 0 {
+                body.extend_from_slice(&frame.payload);
+            }
+            if frame.stream == stream && frame.kind <= 1 && frame.flags & 1 == 1 {
+                return String::from_utf8(body).unwrap();
+            }
+        }
+    }
+
     /// The reason for which the connection is ended; `None` if it only closes.
     pub(super) async fn goaway(mut self) -> Option<u32> {
         let mut reason = None;
