@@ -26,9 +26,18 @@ use crate::weight::{self, ByBytes, Weigh};
 /// groups, a thousand changes a second affect one read in a thousand.
 const GROUPS: usize = 1024;
 
+/// The part of the cache that one page may take. Pages on their way to clients are in memory beside those that are kept: this
+/// many large ones take as much again as the cache.
+const PART: u64 = 96;
+
+/// A page of up to this many bytes is kept in any case.
+const ALWAYS: u64 = 256 << 10;
+
 /// Pages and markers of a store that reports its changes, up to a limit in bytes.
 pub(crate) struct Near {
     kept: Cache<Key, Timed, ByBytes>,
+    /// The most bytes that a page may take.
+    largest: u64,
     hasher: RandomState,
     /// The number of changes in each group of keys.
     changes: Box<[AtomicU64]>,
@@ -89,10 +98,13 @@ impl Weigh for Timed {
 }
 
 impl Near {
-    /// A near cache that is off until changes are certain to arrive. It holds pages of up to `largest` bytes.
+    /// A near cache that is off until changes are certain to arrive. It holds pages of up to `largest` bytes, of which a small
+    /// cache leaves out the large ones.
     pub(crate) fn new(limit: u64, largest: u64) -> Self {
+        let largest = largest.min(ALWAYS.max(limit / PART));
         Self {
             kept: weight::cache(limit, largest),
+            largest,
             hasher: RandomState::new(),
             changes: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
             emptied: AtomicU64::new(0),
@@ -154,10 +166,14 @@ impl Near {
         self.certainty.is_certain(node, now).then_some(Ticket { group, changes, emptied, node })
     }
 
-    /// Keeps what was read under a key, unless the key may have changed since the ticket was taken.
+    /// Keeps what was read under a key, unless it is too large, or the key may have changed since the ticket was taken.
     pub(crate) fn keep(&self, key: &Key, kept: Kept, until: Instant, ticket: Ticket) {
+        let timed = Timed { kept, until, node: ticket.node };
+        if timed.weigh() as u64 > self.largest {
+            return;
+        }
         // Inserted before the check: a change that arrives between the two finds the entry and removes it.
-        self.kept.insert(key.clone(), Timed { kept, until, node: ticket.node });
+        self.kept.insert(key.clone(), timed);
         if self.changes_of(ticket.group) != ticket.changes || self.emptied() != ticket.emptied {
             self.kept.remove(key);
         }
@@ -318,6 +334,22 @@ mod tests {
         near.keep(&other, page(10), now + MINUTE, early);
         assert!(near.get(other.as_bytes(), now).is_none());
         assert!(near.ticket(b"c", now, || NodeNumber(u16::MAX)).is_none(), "more nodes than are counted");
+    }
+
+    #[test]
+    fn a_small_near_cache_leaves_large_pages_to_the_store() {
+        let now = Instant::now();
+        for (limit, size, is_kept) in [
+            (44 << 20, 200_000, true),
+            (44 << 20, 900_000, false),
+            (88 << 20, 900_000, true),
+            (1 << 30, 2_000_000, false),
+        ] {
+            let (near, key) = (Near::new(limit, 1 << 20), Key::new("a"));
+            near.certain(FIRST, now + MINUTE);
+            near.keep(&key, page(size), now + MINUTE, ticket(&near, &key, now).unwrap());
+            assert_eq!(near.get(key.as_bytes(), now).is_some(), is_kept, "{limit} {size}");
+        }
     }
 
     #[test]

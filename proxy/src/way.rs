@@ -169,7 +169,7 @@ impl<S: Store> Proxy<S> {
             faults: Arc::default(),
             errors: Arc::default(),
             fills: Arc::default(),
-            flights: Arc::new(Flights::new(config.deadlines.store)),
+            flights: Arc::new(Flights::new(longest_lookup::<S>(config))),
             variants: Variants::new(config.limits.variants),
             tasks: TaskTracker::new(),
             counts: config.admin.is_some().then(|| RequestCounts::new(&paths(config))),
@@ -232,6 +232,13 @@ impl<S: Store> Proxy<S> {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// The longest time from the start of a lookup to its flight: a store in memory answers at once, but its thread may have to
+/// wait for a core.
+fn longest_lookup<S: Store>(config: &Config) -> Duration {
+    const AT_ONCE: Duration = Duration::from_millis(25);
+    if S::IS_IMMEDIATE { AT_ONCE } else { config.deadlines.store }
 }
 
 /// New connections to the origins, which are watched if the settings say so.

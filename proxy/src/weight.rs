@@ -42,9 +42,11 @@ impl Shares {
     pub(crate) fn of(limit: u64) -> Self {
         /// Enough for about four thousand heads.
         const HEADS: u64 = 16 << 20;
+        /// Connections, buffers of answers under way, digests and counts of variants take this much, whatever the limit.
+        const BESIDE: u64 = 4 << 20;
         let (heads, captures) = ((limit / 8).min(HEADS), limit / 8);
-        // Digests, counts of variants, and answers under way take the rest.
-        Self { heads, captures, pages: limit - heads - captures - limit / 16 }
+        let beside = BESIDE.min(limit / 8).max(limit / 16);
+        Self { heads, captures, pages: limit - heads - captures - beside }
     }
 }
 

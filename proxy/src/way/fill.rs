@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{ETAG, HeaderName, HeaderValue};
+use hyper::header::{ETAG, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use server::Seldom;
 use tokio::sync::oneshot;
@@ -72,10 +72,11 @@ impl Plan {
     pub(crate) fn entry(&self, mut head: Parts, body: Bytes, forms: Forms) -> Entry {
         let Notes { expires, born, version, cost, without, .. } = &self.notes;
         receive::retain(&mut head.headers, |name| !without.contains(name));
+        copy_values(&mut head.headers);
         Entry {
             status: head.status,
             headers: head.headers,
-            reason: head.extensions.remove::<ReasonPhrase>(),
+            reason: head.extensions.remove::<ReasonPhrase>().as_ref().and_then(copy_reason),
             body,
             forms,
             expires: Some(*expires),
@@ -86,6 +87,23 @@ impl Plan {
             stamp: self.stamp.clone().map(Box::new),
         }
     }
+}
+
+/// Copies header values out of the buffer that the connection was read into, since a page that is held would hold that
+/// buffer, which has room for a body.
+fn copy_values(headers: &mut HeaderMap) {
+    let texts: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
+    let mut text = Bytes::from(texts.concat());
+    for value in headers.values_mut() {
+        if let Ok(copy) = HeaderValue::from_maybe_shared(text.split_to(value.len())) {
+            *value = copy;
+        }
+    }
+}
+
+/// As [`copy_values`] does.
+fn copy_reason(reason: &ReasonPhrase) -> Option<ReasonPhrase> {
+    ReasonPhrase::try_from(reason.as_bytes()).ok()
 }
 
 impl FillOutcome {
@@ -275,4 +293,24 @@ impl Plan {
 pub(super) fn is_purged(log: &LogCopy, entry: &Entry) -> bool {
     // Its stamp is of this process. The copy is behind the stamp while a log that was lost is read anew.
     log.judge(entry.stamp.as_deref(), || PurgeNames::of(&entry.headers)) != Verdict::Valid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copied_values_are_equal_and_do_not_hold_the_buffer_that_was_read() {
+        let buffer = Bytes::from(b"nameletter and a long body".to_vec());
+        let mut headers = HeaderMap::new();
+        for (name, range) in [("a", 0..4), ("a", 4..10), ("b", 0..0)] {
+            let value = HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
+            headers.append(HeaderName::from_static(name), value);
+        }
+        let before = headers.clone();
+        copy_values(&mut headers);
+        assert_eq!(headers, before);
+        drop(before);
+        assert!(buffer.is_unique());
+    }
 }
