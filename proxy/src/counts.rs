@@ -56,6 +56,8 @@ struct AllCells {
     /// By the fixed names of [`CacheStatus`](crate::status::CacheStatus). Only requests that are no hit take the lock.
     details: Mutex<BTreeMap<&'static str, u64>>,
     bytes: AtomicU64,
+    /// Shared with the bodies of requests, which add to it as they are read.
+    bytes_in: Arc<AtomicU64>,
     near_hits: AtomicU64,
     durations: [Histogram; OUTCOMES],
 }
@@ -67,6 +69,8 @@ pub(crate) struct Totals {
     pub(crate) classes: [u64; 5],
     pub(crate) details: BTreeMap<&'static str, u64>,
     pub(crate) bytes: u64,
+    /// Of the bodies of requests.
+    pub(crate) bytes_in: u64,
     /// Requests that were answered from the near cache.
     pub(crate) near_hits: u64,
     pub(crate) durations: [Durations; OUTCOMES],
@@ -118,6 +122,11 @@ impl Cells {
         }
     }
 
+    /// Counts the bytes of the bodies of requests.
+    pub(crate) fn bytes_in(&self) -> Arc<AtomicU64> {
+        self.all.bytes_in.clone()
+    }
+
     /// Counts a request.
     pub(crate) fn count(&self, request: &CountedRequest) {
         let outcome = request.outcome as usize;
@@ -156,6 +165,7 @@ impl AllCells {
             *totals.details.entry(detail).or_default() += count;
         }
         totals.bytes += self.bytes.load(Relaxed);
+        totals.bytes_in += self.bytes_in.load(Relaxed);
         totals.near_hits += self.near_hits.load(Relaxed);
         for (sums, histogram) in totals.durations.iter_mut().zip(&self.durations) {
             sums.add(&histogram.durations());

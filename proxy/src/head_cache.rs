@@ -4,21 +4,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::sync::Cache;
 
 use crate::key::{Key, VaryMarker};
 use crate::page::entry::Entry;
 use crate::page::format::Format;
 use crate::page::head::PageHead;
 use crate::page::stored::StoredPage;
-use crate::weight::{self, ByBytes, Weigh};
+use crate::weight::{self, Bounded, Evictions, Weigh};
 
 /// A head of 60 KB takes this much. A larger one is parsed on each hit.
 const LARGEST: u64 = 256 << 10;
 
 /// The head or marker that was last read under each key.
 #[derive(Debug)]
-pub(crate) struct HeadCache(Cache<Key, Seen, ByBytes>);
+pub(crate) struct HeadCache(Bounded<Key, Seen>);
 
 /// The head or marker that was last read under one key.
 #[derive(Clone, Debug)]
@@ -52,7 +51,7 @@ pub(crate) struct SeenHead {
 impl HeadCache {
     /// A cache of this many bytes.
     pub(crate) fn new(limit: u64) -> Self {
-        Self(weight::cache(limit, LARGEST))
+        Self(weight::cache(limit, LARGEST, &Evictions::default()))
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<Seen> {

@@ -12,7 +12,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use crate::key::{Key, PageId, VaryMarker};
@@ -20,7 +19,7 @@ use crate::page::stored::StoredPage;
 use crate::policy::Rule;
 use crate::request::Question;
 use crate::store::{Certainty, Listener, NodeNumber};
-use crate::weight::{self, ByBytes, Weigh};
+use crate::weight::{self, Bounded, Evictions, Weigh};
 
 /// Changes are counted for groups of keys. A change of another key in its group keeps a page out once; with this many
 /// groups, a thousand changes a second affect one read in a thousand.
@@ -35,7 +34,8 @@ const ALWAYS: u64 = 256 << 10;
 
 /// Pages and markers of a store that reports its changes, up to a limit in bytes.
 pub(crate) struct Near {
-    kept: Cache<Key, Timed, ByBytes>,
+    kept: Bounded<Key, Timed>,
+    evictions: Evictions,
     /// The most bytes that a page may take.
     largest: u64,
     hasher: RandomState,
@@ -78,6 +78,8 @@ pub(crate) struct NearState {
     pub(crate) invalidations: u64,
     /// How often changes no longer arrived.
     pub(crate) lost: u64,
+    /// How many were dropped to make room.
+    pub(crate) evictions: u64,
 }
 
 #[derive(Clone)]
@@ -102,8 +104,10 @@ impl Near {
     /// cache leaves out the large ones.
     pub(crate) fn new(limit: u64, largest: u64) -> Self {
         let largest = largest.min(ALWAYS.max(limit / PART));
+        let evictions = Evictions::default();
         Self {
-            kept: weight::cache(limit, largest),
+            kept: weight::cache(limit, largest, &evictions),
+            evictions,
             largest,
             hasher: RandomState::new(),
             changes: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
@@ -149,6 +153,7 @@ impl Near {
             is_certain: (0..NodeNumber::COUNT).any(|node| self.certainty.is_certain(NodeNumber(node), now)),
             invalidations: self.invalidations.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
+            evictions: self.evictions.count(),
         }
     }
 
@@ -362,5 +367,7 @@ mod tests {
         }
         assert!(near.kept.weight() <= 1 << 20, "{near:?}");
         assert!(near.kept.len() > 50, "{near:?}");
+        let state = near.state();
+        assert_eq!(state.evictions, 1001 - state.entries as u64, "each page is there, or was evicted");
     }
 }

@@ -50,6 +50,11 @@ pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
         Vec::new()
     }
 
+    /// How many values were dropped to make room, if it is this process that drops them.
+    fn evictions(&self) -> u64 {
+        0
+    }
+
     /// Its nodes, as far as they are known.
     fn nodes(&self) -> Vec<NodeState> {
         Vec::new()

@@ -9,11 +9,10 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use crate::key::Key;
-use crate::weight::{self, ByBytes, Weigh};
+use crate::weight::{self, Bounded, Evictions, Weigh};
 
 /// The memory for the counts, in bytes; the least used page is forgotten first. A page with a thousand variants takes
 /// about 50 KB, one with a few takes 500 bytes.
@@ -26,7 +25,7 @@ const LARGEST: u64 = 512 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Variants {
     limit: usize,
-    pages: Arc<Cache<Key, PageVariants, ByBytes>>,
+    pages: Arc<Bounded<Key, PageVariants>>,
     hasher: RandomState,
 }
 
@@ -50,7 +49,8 @@ impl Weigh for PageVariants {
 
 impl Variants {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, pages: Arc::new(weight::cache(LIMIT, LARGEST)), hasher: RandomState::new() }
+        let pages = Arc::new(weight::cache(LIMIT, LARGEST, &Evictions::default()));
+        Self { limit, pages, hasher: RandomState::new() }
     }
 
     /// The same ones, with another limit.

@@ -3,11 +3,13 @@
 
 use std::hash::Hash;
 use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 /// A value that knows its allocations.
 pub(crate) trait Weigh {
@@ -50,11 +52,39 @@ impl Shares {
     }
 }
 
+/// A cache that is bounded in bytes, and counts what it evicts.
+pub(crate) type Bounded<K, V> = Cache<K, V, ByBytes, DefaultHashBuilder, Evictions>;
+
+/// How many entries were dropped to make room, also those whose time was over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Evictions(Arc<AtomicU64>);
+
+impl Evictions {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl<K, V> Lifecycle<K, V> for Evictions {
+    type RequestState = <DefaultLifecycle<K, V> as Lifecycle<K, V>>::RequestState;
+
+    /// Not called for a value that another one replaces.
+    fn before_evict(&self, _: &mut Self::RequestState, _: &K, _: &mut V) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// Has what was evicted dropped outside of the cache's locks.
+    fn on_evict(&self, state: &mut Self::RequestState, key: K, value: V) {
+        DefaultLifecycle::default().on_evict(state, key, value);
+    }
+}
+
 /// A cache of this many bytes, each part of which can hold an entry of `largest` bytes.
 pub(crate) fn cache<K: AsRef<[u8]> + Eq + Hash, V: Weigh + Clone>(
     limit: u64,
     largest: u64,
-) -> Cache<K, V, ByBytes> {
+    evictions: &Evictions,
+) -> Bounded<K, V> {
     /// Sizes the memory of what was evicted.
     const TYPICAL_PAGE: u64 = 16 * 1024;
     let entries = usize::try_from(limit / TYPICAL_PAGE).unwrap_or(usize::MAX).clamp(16, 1 << 20);
@@ -65,12 +95,11 @@ pub(crate) fn cache<K: AsRef<[u8]> + Eq + Hash, V: Weigh + Clone>(
     let usual = 4 * std::thread::available_parallelism().map_or(1, NonZero::get);
     // The cache rounds up to a power of two.
     options.shards(1 << most.clamp(1, usual as u64).ilog2());
+    let (hashes, evictions) = (DefaultHashBuilder::default(), evictions.clone());
     match options.build() {
-        Ok(options) => {
-            Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), DefaultLifecycle::default())
-        }
+        Ok(options) => Cache::with_options(options, ByBytes, hashes, evictions),
         // Unreachable: both capacities are set.
-        Err(_) => Cache::with_weighter(entries, limit, ByBytes),
+        Err(_) => Cache::with(entries, limit, ByBytes, hashes, evictions),
     }
 }
 
@@ -155,7 +184,7 @@ mod tests {
         for (limit, largest) in
             [(64 << 20, 16 << 20), (64 << 20, 1 << 20), (8 << 20, 4 << 20), (1 << 20, 1 << 20)]
         {
-            let cache = cache::<Vec<u8>, Bytes>(limit, largest);
+            let cache = cache::<Vec<u8>, Bytes>(limit, largest, &Evictions::default());
             let part = cache.capacity() / cache.num_shards() as u64;
             assert!(part >= largest, "{limit} {largest}: {part}");
         }

@@ -10,6 +10,7 @@ use crate::full::Full;
 #[derive(Debug, Default)]
 pub(crate) struct ClientCounts {
     open: AtomicUsize,
+    active: AtomicUsize,
     refused: [AtomicU64; Full::ALL.len()],
     /// TLS 1.2, TLS 1.3, and those that failed.
     handshakes: [AtomicU64; 3],
@@ -20,6 +21,8 @@ pub(crate) struct ClientCounts {
 pub struct ClientTotals {
     /// How many are open.
     pub open: usize,
+    /// How many of them have a request under way.
+    pub active: usize,
     /// How many had no place, by the limit that they met.
     pub refused: [(&'static str, u64); Full::ALL.len()],
     /// TLS handshakes, by result and version.
@@ -29,6 +32,14 @@ pub struct ClientTotals {
 impl ClientCounts {
     pub(crate) fn opened(&self, open: usize) {
         self.open.store(open, Relaxed);
+    }
+
+    /// A connection has a request under way now, or has none any more.
+    pub(crate) fn is_active(&self, is_active: bool) {
+        match is_active {
+            true => self.active.fetch_add(1, Relaxed),
+            false => self.active.fetch_sub(1, Relaxed),
+        };
     }
 
     pub(crate) fn refused(&self, full: Full) {
@@ -49,6 +60,7 @@ impl ClientCounts {
         let [old, new, failed] = self.handshakes.each_ref().map(|cell| cell.load(Relaxed));
         ClientTotals {
             open: self.open.load(Relaxed),
+            active: self.active.load(Relaxed),
             refused: Full::ALL.map(|full| (full.limit(), self.refused[full as usize].load(Relaxed))),
             handshakes: [("ok", "1.2", old), ("ok", "1.3", new), ("failed", "", failed)],
         }

@@ -26,6 +26,7 @@ use tracing::debug;
 
 use crate::http1::connection::Start;
 use crate::http1::scan::HeadFault;
+use crate::limits::Admitted;
 use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::Stopping;
@@ -63,7 +64,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send,
     H: Handler,
 {
-    let Start { peer, handler, mut clients, mut stopping, admitted: _admitted } = start;
+    let Start { peer, handler, mut clients, mut stopping, mut admitted } = start;
     // Until its end: HTTP/2 tells a client of its limits at the beginning.
     let clients = clients.now().clone();
     let streams = Arc::new(Streams::new(STREAMS as usize));
@@ -73,7 +74,8 @@ where
     });
     let counted = TokioIo::new(Counted::new(&mut stream, streams.clone()));
     let connection = http(&clients).serve_connection(counted, service);
-    let ended = until_end(connection, Connection::graceful_shutdown, &streams, &mut stopping, &clients).await;
+    let place = (&*streams, &mut admitted);
+    let ended = until_end(connection, Connection::graceful_shutdown, place, &mut stopping, &clients).await;
     debug!(%peer, ?ended, "HTTP/2 connection ended");
     let last_word = async {
         if let Err(reason) = ended {
@@ -101,14 +103,14 @@ fn http(clients: &Clients) -> http2::Builder<TokioExecutor> {
 async fn until_end<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     shut_down: impl FnOnce(Pin<&mut C>),
-    streams: &Streams,
+    (streams, admitted): (&Streams, &mut Admitted),
     stopping: &mut Stopping,
     clients: &Clients,
 ) -> Result<(), Reason> {
     let mut connection = pin!(connection);
     let deadlines = &clients.deadlines;
     tokio::select! {
-        _ = connection.as_mut() => return Ok(()),
+        _ = told(connection.as_mut(), streams, admitted) => return Ok(()),
         () = poll_fn(|cx| stopping.poll(cx)) => {}
         over = streams.over(deadlines.idle, deadlines.write) => match over {
             Over::Idle => streams.touch(),
@@ -118,12 +120,26 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
     // What is under way goes on, and what is on its way is answered.
     shut_down(connection.as_mut());
     tokio::select! {
-        _ = connection => Ok(()),
+        _ = told(connection, streams, admitted) => Ok(()),
         over = streams.over(deadlines.write, deadlines.write) => match over {
             Over::Idle => Err(Reason::NO_ERROR),
             Over::Flood | Over::Stalled => Err(Reason::ENHANCE_YOUR_CALM),
         },
     }
+}
+
+/// The end of a connection, which is active as long as it has a stream. A stream that ends wakes it, so that it sends the end.
+async fn told<C: Future>(
+    mut connection: Pin<&mut C>,
+    streams: &Streams,
+    admitted: &mut Admitted,
+) -> C::Output {
+    poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        admitted.set_active(streams.is_open());
+        ended
+    })
+    .await
 }
 
 /// Answers the request of a stream. An error resets it.

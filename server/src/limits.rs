@@ -64,6 +64,8 @@ pub(crate) struct Admitted {
     connections: Arc<Connections>,
     /// Its network, if there was a bound for networks.
     network: Option<Ipv6Addr>,
+    /// Whether the connection has a request under way.
+    is_active: bool,
 }
 
 impl Connections {
@@ -102,7 +104,7 @@ impl Connections {
         }
         open.all += 1;
         self.clients.counts().opened(open.all);
-        Ok(Admitted { connections: self.clone(), network })
+        Ok(Admitted { connections: self.clone(), network, is_active: false })
     }
 
     /// How many are open.
@@ -128,6 +130,13 @@ impl Connections {
 }
 
 impl Admitted {
+    /// Counts the connection among those with a request under way, or no longer.
+    pub(crate) fn set_active(&mut self, is_active: bool) {
+        if std::mem::replace(&mut self.is_active, is_active) != is_active {
+            self.counts().is_active(is_active);
+        }
+    }
+
     /// Where what becomes of the connection is counted.
     pub(crate) fn counts(&self) -> &ClientCounts {
         self.connections.clients.counts()
@@ -136,6 +145,7 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        self.set_active(false);
         let mut open = self.connections.lock();
         open.all -= 1;
         self.connections.clients.counts().opened(open.all);

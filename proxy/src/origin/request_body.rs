@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,21 +19,28 @@ pub(crate) struct RequestBody {
     read: VecDeque<Bytes>,
     /// `None` if nothing else comes.
     rest: Option<Incoming>,
+    /// Counts the bytes that come, if the settings want that.
+    count: Option<Arc<AtomicU64>>,
 }
 
 impl From<Incoming> for RequestBody {
     fn from(incoming: Incoming) -> Self {
-        Self { read: VecDeque::new(), rest: Some(incoming) }
+        Self { rest: Some(incoming), ..Self::default() }
     }
 }
 
 impl From<Bytes> for RequestBody {
     fn from(whole: Bytes) -> Self {
-        Self { read: VecDeque::from([whole]), rest: None }
+        Self { read: VecDeque::from([whole]), ..Self::default() }
     }
 }
 
 impl RequestBody {
+    /// The same body, whose bytes are counted as they come.
+    pub(crate) fn counted(self, count: Option<Arc<AtomicU64>>) -> Self {
+        Self { count, ..self }
+    }
+
     /// Puts back what was read.
     pub(crate) fn unread(&mut self, piece: Bytes) {
         self.read.push_front(piece);
@@ -51,7 +60,14 @@ impl RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match (self.read.pop_front(), &mut self.rest) {
             (Some(piece), _) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            (None, Some(rest)) => next_data(rest, silence, cx),
+            (None, Some(rest)) => {
+                let frame = ready!(next_data(rest, silence, cx));
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                if let (Some(count), Some(data)) = (&self.count, data) {
+                    count.fetch_add(data.len() as u64, Relaxed);
+                }
+                Poll::Ready(frame)
+            }
             (None, None) => Poll::Ready(None),
         }
     }
@@ -59,7 +75,7 @@ impl RequestBody {
     /// The same body once more, if it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
         let is_read = self.rest.as_ref().is_none_or(Incoming::is_end_stream);
-        is_read.then(|| Self { read: self.read.clone(), rest: None })
+        is_read.then(|| Self { read: self.read.clone(), ..Self::default() })
     }
 
     /// Whether the request has no body, not even an empty one.

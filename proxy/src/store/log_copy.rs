@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::feed::Certainty;
 use super::marks::{Marks, RECENT, Verdict};
 use super::{Listener, NodeNumber};
+use crate::histogram::{Durations, Histogram};
 use crate::key::Key;
 use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, PurgeNames, Stamp};
 
@@ -48,6 +49,8 @@ pub struct LogCopy {
     pub(super) wanted: Notify,
     /// Wakes the requests that wait for it.
     has_read: Notify,
+    /// From when the store took a purge until it was read, by the clocks of both.
+    lag: Histogram,
 }
 
 impl LogCopy {
@@ -63,6 +66,7 @@ impl LogCopy {
             is_off: AtomicBool::new(false),
             wanted: Notify::new(),
             has_read: Notify::new(),
+            lag: Histogram::default(),
         }
     }
 
@@ -172,12 +176,21 @@ impl LogCopy {
         self.lost().clear();
     }
 
-    /// Adds entries that follow the last one.
-    pub(super) fn add(&self, entries: &[(PurgeId, LogEntry)]) {
+    /// How late purges were read that came since this process has read the log.
+    pub(crate) fn lag(&self) -> Durations {
+        self.lag.durations()
+    }
+
+    /// Adds entries that follow the last one, and were read now.
+    pub(super) fn add(&self, entries: &[(PurgeId, LogEntry)], now: SystemTime) {
         if entries.is_empty() {
             return;
         }
         let mut marks = self.write();
+        if marks.last() != PurgeId::default() {
+            let purges = entries.iter().filter(|(_, record)| matches!(record, LogEntry::Purge(..)));
+            purges.for_each(|(id, _)| self.lag.count(age(*id, now)));
+        }
         entries.iter().for_each(|(id, record)| marks.add(*id, record, self.settings.horizon));
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -204,6 +217,12 @@ impl LogCopy {
     fn write(&self) -> RwLockWriteGuard<'_, Marks> {
         self.marks.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How old an entry is. Clocks differ: one from the future is new.
+fn age(id: PurgeId, now: SystemTime) -> Duration {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(id.milliseconds))
 }
 
 impl Listener for LogCopy {
@@ -255,7 +274,7 @@ mod tests {
         let copy = LogCopy::new(settings);
         let id = |number| PurgeId { milliseconds: 1, number };
         let epoch = |nonce| LogEntry::Epoch(Epoch { replication: 1, nonce });
-        copy.add(&[(id(1), epoch(1))]);
+        copy.add(&[(id(1), epoch(1))], UNIX_EPOCH);
         let stamp = Stamp {
             since: Since::Position(copy.position().unwrap()),
             url: "//a/".into(),
@@ -264,7 +283,26 @@ mod tests {
         assert_eq!(copy.judge(Some(&stamp), PurgeNames::default), Verdict::Valid);
         copy.start_anew();
         assert_eq!(copy.judge(Some(&stamp), PurgeNames::default), Verdict::Ahead);
-        copy.add(&[(id(2), epoch(2))]);
+        copy.add(&[(id(2), epoch(2))], UNIX_EPOCH);
         assert_eq!(copy.judge(Some(&stamp), PurgeNames::default), Verdict::Purged);
+    }
+    #[test]
+    fn the_lag_of_purges_counts_from_the_first_reading_on() {
+        let settings = PurgeLogSettings {
+            key: Key::new(b"log".to_vec()),
+            horizon: Duration::from_secs(60),
+            writes: true,
+        };
+        let copy = LogCopy::new(settings);
+        let purge = |milliseconds| {
+            let purge = Purge { targets: Vec::new(), is_soft: false, by: String::new() };
+            (PurgeId { milliseconds, number: 1 }, LogEntry::Purge(purge, 0))
+        };
+        let at = |milliseconds| UNIX_EPOCH + Duration::from_millis(milliseconds);
+        copy.add(&[purge(1_000)], at(9_000));
+        assert_eq!(copy.lag(), Durations::default(), "it is older than this process");
+        copy.add(&[purge(9_000), purge(9_001)], at(9_002));
+        copy.add(&[purge(9_500)], at(9_499));
+        assert_eq!((copy.lag().count(), copy.lag().microseconds), (3, 3_000));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use quick_cache::sync::{Cache, EntryAction, EntryResult};
+use quick_cache::sync::{EntryAction, EntryResult};
 use tokio::time::Instant;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::key::Key;
 use crate::purge::{Epoch, LogEntry, LoggedPurge, Purge, PurgeId};
-use crate::weight::{self, ByBytes, Shares, Weigh};
+use crate::weight::{self, Bounded, Evictions, Shares, Weigh};
 
 /// A century: longer than any process runs.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -27,7 +27,8 @@ pub struct MemoryStore(Arc<Memory>);
 
 #[derive(Debug)]
 struct Memory {
-    values: Cache<Key, TimedValue, ByBytes>,
+    values: Bounded<Key, TimedValue>,
+    evictions: Evictions,
     log: OnceLock<Arc<LogCopy>>,
     /// The last purges, for operators.
     purges: Mutex<VecDeque<LoggedPurge>>,
@@ -54,8 +55,9 @@ impl MemoryStore {
     /// A store that takes about this many bytes, together with what a proxy keeps beside it, for values of up to
     /// `largest` bytes.
     pub fn of_values(limit: u64, largest: u64) -> Self {
-        let values = weight::cache(Shares::of(limit).pages, largest);
-        Self(Arc::new(Memory { values, log: OnceLock::new(), purges: Mutex::default() }))
+        let evictions = Evictions::default();
+        let values = weight::cache(Shares::of(limit).pages, largest, &evictions);
+        Self(Arc::new(Memory { values, evictions, log: OnceLock::new(), purges: Mutex::default() }))
     }
 
     fn set(&self, key: &Key, bytes: Bytes, ttl: Duration) {
@@ -73,6 +75,10 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     async fn connect(&self) {}
+
+    fn evictions(&self) -> u64 {
+        self.0.evictions.count()
+    }
 }
 
 impl Values for MemoryStore {
@@ -159,10 +165,13 @@ impl PurgeLog for MemoryStore {
         let log = self.0.log.get_or_init(|| {
             // Pages keep the position of the last purge, however old it is, so no purge is too old.
             let log = LogCopy::new(PurgeLogSettings { horizon: Duration::MAX, ..settings });
-            log.add(&[(
-                PurgeId { milliseconds: 0, number: 1 },
-                LogEntry::Epoch(Epoch { replication: 0, nonce: 0 }),
-            )]);
+            log.add(
+                &[(
+                    PurgeId { milliseconds: 0, number: 1 },
+                    LogEntry::Epoch(Epoch { replication: 0, nonce: 0 }),
+                )],
+                UNIX_EPOCH,
+            );
             log.certain(NodeNumber::default(), Instant::now() + FOREVER);
             Arc::new(log)
         });
@@ -178,7 +187,7 @@ impl PurgeLog for MemoryStore {
         let last = log.last();
         let next = PurgeId { number: last.number + 1, ..last };
         let id = next.max(PurgeId { milliseconds, number: 0 });
-        log.add(&[(id, LogEntry::Purge(purge.clone(), 0))]);
+        log.add(&[(id, LogEntry::Purge(purge.clone(), 0))], now);
         if purges.len() == LISTED {
             purges.pop_front();
         }

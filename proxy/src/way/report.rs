@@ -12,6 +12,7 @@ use super::fills::FillTotals;
 use super::{Proxy, now};
 use crate::counts::Totals;
 use crate::error::Error;
+use crate::histogram::Durations;
 use crate::near::NearState;
 use crate::origin::{Fetched, OriginState, RetryTotals};
 use crate::purge::TargetKind;
@@ -36,6 +37,10 @@ pub(crate) struct Report {
     /// `None` if there is no near cache.
     pub(crate) near: Option<NearState>,
     pub(crate) flights: usize,
+    /// How many values the store in memory has dropped to make room.
+    pub(crate) evictions: u64,
+    /// How late purges were read.
+    pub(crate) purge_lag: Durations,
     /// The number of purges, by kind, hard and soft.
     pub(crate) purges: [[u64; 2]; TargetKind::ALL.len()],
     pub(crate) fills: FillTotals,
@@ -100,6 +105,8 @@ impl<S: Store> Proxy<S> {
             operations: self.store.operations(),
             near: self.near.as_ref().map(|near| near.state()),
             flights: self.flights.count(),
+            evictions: self.store.evictions(),
+            purge_lag: self.log.as_ref().map(|log| log.lag()).unwrap_or_default(),
             purges: self.purges.totals(),
             fills: self.fills.totals(),
             origins: self.upstreams.states(),

@@ -16,6 +16,7 @@ use super::decide::{Decision, Early, OldPage, Serving, WantedPage};
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
+use crate::origin::RequestBody;
 use crate::policy::{self, OnFailure, Pass};
 use crate::purge::is_order;
 use crate::request::receive::{ask_for_protocol, is_for_proxy, names_other_scheme, receive};
@@ -56,6 +57,8 @@ impl<S: Store> Proxy<S> {
         answered: &mut Answered,
     ) -> Result<Reply, Error> {
         let (mut request, body) = request.into_parts();
+        let body =
+            RequestBody::from(body).counted(self.counts.as_ref().map(|counts| counts.own().bytes_in()));
         if is_order(&request.method) {
             return Box::pin(self.answer_order(request, peer)).await;
         }
@@ -67,7 +70,7 @@ impl<S: Store> Proxy<S> {
         if is_for_proxy(&mut request) {
             return Ok(Reply::unforwarded());
         }
-        let body = self.take_content(&mut request, body.into(), peer).await?;
+        let body = self.take_content(&mut request, body, peer).await?;
         self.normalise(&mut request, peer);
         let decision = match decision {
             Some(decision) => decision,

@@ -36,6 +36,7 @@ mod compress;
 mod conditional_get;
 mod conditions;
 mod cookies;
+mod counted;
 mod dashboards;
 mod early;
 mod explain;

@@ -20,7 +20,7 @@ impl Running {
     }
 
     /// Compares samples with their values.
-    async fn assert_samples(&self, samples: &[(&str, u64)]) {
+    pub(crate) async fn assert_samples(&self, samples: &[(&str, u64)]) {
         let metrics = self.metrics().await;
         for &(name, value) in samples {
             assert_eq!(sample(&metrics, name), value as f64, "{name}\n{metrics}");
@@ -28,7 +28,7 @@ impl Running {
     }
 
     /// Waits until a sample has a value.
-    async fn until(&self, name: &str, value: f64) {
+    pub(crate) async fn until(&self, name: &str, value: f64) {
         let reached = async { while sample(&self.metrics().await, name) != value {} };
         timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{name} is not {value}"));
     }
@@ -125,7 +125,8 @@ async fn the_metrics_agree_with_a_scripted_load_to_one() {
     assert!(!metrics.contains("s3cret"));
     assert_eq!(origin.count(), 15);
     // The client of the last two requests is still there.
-    running.until("cachepage_connections", 1.0).await;
+    running.until("cachepage_connections{state=\"idle\"}", 1.0).await;
+    running.until("cachepage_connections{state=\"active\"}", 0.0).await;
 }
 
 #[tokio::test]
@@ -187,12 +188,12 @@ async fn connections_without_a_place_and_handshakes_are_counted() {
     drop(authority.connect("127.0.0.1", &[], tls).await.unwrap());
     assert!(authority.connect("unknown.example", &[], tls).await.is_err());
     running.until("cachepage_tls_handshakes_total{result=\"failed\",version=\"\"}", 1.0).await;
-    running.until("cachepage_connections", 0.0).await;
+    running.until("cachepage_connections{state=\"idle\"}", 0.0).await;
     let expires =
         format!("cachepage_certificate_expiry_timestamp_seconds{{name=\"{}\"}}", pair.cert.display());
     running.assert_samples(&[(&expires, seconds)]).await;
     let _held = [Client::connect(running.proxy).await, Client::connect(running.proxy).await];
-    running.until("cachepage_connections", 2.0).await;
+    running.until("cachepage_connections{state=\"idle\"}", 2.0).await;
     assert_eq!(running.get("/", "").await.status(), 429);
     running
         .assert_samples(&[

@@ -58,16 +58,21 @@ pub(crate) fn converse<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     mut start: Start<H>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let Start { peer, handler, clients, stopping, .. } = &mut start;
+        let Start { peer, handler, clients, stopping, admitted } = &mut start;
         match arrive(stream) {
             Ok(arrived) => stream = arrived,
             Err(error) => return debug!(%peer, %error, "connection lost"),
         }
         let mut front = Front::new(&mut stream, handler, clients, peer);
         loop {
-            let event = poll_fn(|cx| poll_event(&mut front, stopping, cx)).await;
+            let event = poll_fn(|cx| {
+                let event = poll_event(&mut front, stopping, cx);
+                admitted.set_active(front.is_busy());
+                event
+            });
+            let event = event.await;
             // Boxed, so that idle connections don't pay for it.
-            match Box::pin(go_on(&mut front, event, stopping)).await {
+            match Box::pin(go_on(&mut front, event, stopping, admitted)).await {
                 Ok(End::Rest(since)) => front.at_rest_since = front.at_rest_since.max(since),
                 Ok(End::Closed) => return,
                 Err(error) => return debug!(peer = %front.peer, %error, "connection ended"),
@@ -81,6 +86,7 @@ async fn go_on<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     front: &mut Front<'_, I, H>,
     event: io::Result<Event<H>>,
     stopping: &mut Stopping,
+    admitted: &mut Admitted,
 ) -> io::Result<End> {
     let passed = match event? {
         Event::Passed(passed) => passed,
@@ -93,7 +99,7 @@ async fn go_on<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     if passed.bytes.is_empty() {
         return Ok(End::Closed);
     }
-    Ok(exchange::serve(front, passed, stopping).await)
+    Ok(exchange::serve(front, passed, stopping, admitted).await)
 }
 
 fn poll_event<I: AsyncRead + AsyncWrite + Unpin, H: Handler>(

@@ -29,6 +29,7 @@ use super::target::HiddenBytes;
 use super::tunnel::tunnel;
 use crate::alarm::{Alarm, LazyTimer};
 use crate::clients::KnownClients;
+use crate::limits::Admitted;
 use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::Stopping;
@@ -42,6 +43,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     front: &mut Front<'_, I, H>,
     passed: Passed<H>,
     stopping: &mut Stopping,
+    admitted: &mut Admitted,
 ) -> End {
     let (handler, mut known, peer) = (front.handler, front.clients.clone(), *front.peer);
     let clients = known.now().clone();
@@ -61,7 +63,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     let service = service_fn(|request| exchange.answer(request));
     let socket = Socket::new(stream, exchange.rest.clone());
     let mut connection = http(&clients).serve_connection(socket, service);
-    let ended = match exchange.until_rest(&mut connection, stopping, &mut known).await {
+    let ended = match exchange.until_rest(&mut connection, stopping, &mut known, admitted).await {
         Pause::AtRest(since) => {
             // Unread bytes would belong to no request: all that came has been answered.
             let is_clean = connection.into_parts().read_buf.is_empty();
@@ -141,6 +143,7 @@ impl<H: Handler> Exchange<'_, H> {
         connection: &mut C,
         stopping: &mut Stopping,
         clients: &mut KnownClients,
+        admitted: &mut Admitted,
     ) -> Pause
     where
         C: Future<Output = hyper::Result<()>> + Unpin,
@@ -163,6 +166,7 @@ impl<H: Handler> Exchange<'_, H> {
             if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(Pause::Ended(ended));
             }
+            admitted.set_active(!self.rest.is_now());
             if !self.rest.is_now() {
                 return Poll::Pending;
             }
@@ -205,6 +209,7 @@ mod tests {
     use super::*;
     use crate::clients::CurrentClients;
     use crate::http1::testing::{PEER, Scene, Scripted, TestClient, get, post, settle};
+    use crate::limits::Connections;
     use crate::stopping::Order;
     use crate::{ClientDeadlines, ClientLimits};
 
@@ -216,11 +221,13 @@ mod tests {
             let clients = Clients { deadlines, ..Clients::default() };
             let (mut ours, theirs) = duplex(1000);
             let (handler, order) = (Scripted::new(), Order::default());
-            let mut clients = CurrentClients::from(clients).known();
+            let current = CurrentClients::from(clients);
+            let mut clients = current.known();
+            let mut admitted = Connections::new(current).admit(PEER.ip()).unwrap();
             let mut front = Front::new(&mut ours, &handler, &mut clients, &PEER);
             let passed = Passed { bytes: post("/wait", "abc").into(), decision: None };
             let mut stopping = Stopping::new(&order);
-            let served = serve(&mut front, passed, &mut stopping);
+            let served = serve(&mut front, passed, &mut stopping, &mut admitted);
             let start = Instant::now();
             let asked = async {
                 let mut client = TestClient(theirs);

@@ -67,6 +67,11 @@ impl Streams {
         self.places.clone().acquire_owned().await.ok()
     }
 
+    /// Whether there is a stream.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().open > 0
+    }
+
     /// Begins the idle time anew.
     pub(super) fn touch(&self) {
         self.lock().last = Instant::now();

@@ -11,6 +11,8 @@ pub(super) fn store(report: &Report, text: &mut Text) {
     let help = "Whether the store, or the node, is skipped, since it has failed several times in a row.";
     let mut open = text.gauges("cachepage_breaker_open", help);
     each_primary(report, |labels, is_up| open.sample(labels, u8::from(!is_up)));
+    let help = "Pages and markers that the store in memory has dropped to make room.";
+    text.counter("cachepage_memory_evictions_total", help, report.evictions);
 }
 
 pub(super) fn operations(report: &Report, text: &mut Text) {
@@ -48,6 +50,8 @@ pub(super) fn near(report: &Report, text: &mut Text) {
     text.counter("cachepage_near_hits_total", help, report.totals.near_hits);
     let help = "How often the changes of the store no longer arrived, so that the near cache was emptied.";
     text.counter("cachepage_near_lost_total", help, near.lost);
+    let help = "Pages and markers that the near cache has dropped to make room.";
+    text.counter("cachepage_near_evictions_total", help, near.evictions);
     let help = "Changes of keys that the store has told the near cache of.";
     text.counter("cachepage_invalidations_total", help, near.invalidations);
 }
@@ -60,6 +64,9 @@ pub(super) fn purges(report: &Report, text: &mut Text) {
             purges.sample(&[("kind", kind.name()), ("soft", soft)], count);
         }
     }
+    let help =
+        "From when the store took a purge, of any proxy, until this one has read it; by the clocks of both.";
+    text.histograms("cachepage_purge_lag_seconds", help).durations(&[], &report.purge_lag);
 }
 
 pub(super) fn fills(report: &Report, text: &mut Text) {

@@ -29,8 +29,11 @@ pub(super) fn requests(report: &Report, text: &mut Text) {
     for (detail, count) in &totals.details {
         bypass.sample(&[("detail", detail)], count);
     }
-    let help = "Bytes of bodies that were sent to clients.";
-    text.counters("cachepage_bytes_total", help).sample(&[("direction", "out")], totals.bytes);
+    let help = "Bytes of bodies that came from clients, and that were sent to them.";
+    let mut bytes = text.counters("cachepage_bytes_total", help);
+    for (direction, count) in [("in", totals.bytes_in), ("out", totals.bytes)] {
+        bytes.sample(&[("direction", direction)], count);
+    }
     let help = "From the head of a request to the last byte of its answer, by outcome.";
     let mut durations = text.histograms("cachepage_request_duration_seconds", help);
     for (outcome, counted) in Outcome::ALL.into_iter().zip(&totals.durations) {
@@ -39,7 +42,13 @@ pub(super) fn requests(report: &Report, text: &mut Text) {
 }
 
 pub(super) fn clients(clients: &ClientTotals, text: &mut Text) {
-    text.gauge("cachepage_connections", "Connections of clients that are open.", clients.open);
+    let help = "Connections of clients that are open: with a request under way, and at rest.";
+    let mut connections = text.gauges("cachepage_connections", help);
+    // The two are not read at one moment.
+    for (state, count) in [("active", clients.active), ("idle", clients.open.saturating_sub(clients.active))]
+    {
+        connections.sample(&[("state", state)], count);
+    }
     let help = "Connections for which there was no place, by the limit that they met.";
     let mut refused = text.counters("cachepage_connections_refused_total", help);
     for (limit, count) in clients.refused {

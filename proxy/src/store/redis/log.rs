@@ -5,7 +5,7 @@
 //! was evicted, deleted or cut, and the copy starts anew.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{ErrorKind, FromRedisValue as _, RedisError, Value, cmd};
@@ -72,7 +72,7 @@ impl LogReader {
                 continue;
             }
             let known = usize::from(last != PurgeId::default());
-            self.copy.add(&entries[known..]);
+            self.copy.add(&entries[known..], now());
             if entries.len() < BATCH {
                 return Ok(());
             }
@@ -99,6 +99,12 @@ impl LogReader {
         self.copy.forget_lost();
         Ok(is_settled)
     }
+}
+
+/// The clock of this machine, by which the lag of purges is counted.
+#[allow(clippy::disallowed_methods, reason = "no decision depends on it")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// An epoch, if it was begun on the Redis with this replication id.
