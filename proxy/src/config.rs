@@ -90,6 +90,8 @@ pub struct Config {
     pub access_log: Option<LogSettings>,
     /// Whether a request without an `X-Request-Id` gets one.
     pub makes_request_ids: bool,
+    /// Whether a request without a `traceparent` that can be read gets one.
+    pub makes_traces: bool,
     /// Settings that are valid but probably a mistake, to be logged.
     pub warnings: Vec<String>,
     /// All of them with their places, for operators.
@@ -305,6 +307,7 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
     warnings.extend(admin.iter().flatten().filter_map(Admin::warning));
     let pre_stop_delay = settings.take("admin.pre_stop_delay", None, "0s", parse::duration_if_any);
     let makes_request_ids = settings.take("log.request_id", None, "false", parse::truth);
+    let makes_traces = settings.take("log.traceparent", None, "false", parse::truth);
     let purge = purge::purge(&mut settings);
     let deadlines = limits::deadlines(&mut settings);
     let limits = limits::limits(&mut settings);
@@ -335,6 +338,7 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
         follows: follows?,
         access_log: access_log?,
         makes_request_ids: makes_request_ids?,
+        makes_traces: makes_traces?,
         warnings,
         leaves,
     })

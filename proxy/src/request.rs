@@ -6,11 +6,13 @@ mod normalise;
 mod question;
 pub(crate) mod receive;
 pub(crate) mod site;
+mod trace;
 
 pub(crate) use coding::Coding;
 pub(crate) use content::Content;
 pub(crate) use normalise::{Changes, Names, Normaliser};
 pub(crate) use question::{Lines, Question, TrustedProxies, is_hop_by_hop, is_host, target_of};
+pub(crate) use trace::{TRACEPARENT, trace_id, trace_in};
 
 /// Why a request is refused before any decision is made.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]

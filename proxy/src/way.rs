@@ -14,13 +14,13 @@ mod flight;
 mod follow;
 mod in_force;
 mod lookup;
+mod made_names;
 mod normal;
 mod purge;
 mod refresh;
 mod renewal;
 mod reply;
 mod report;
-mod request_id;
 mod serve;
 
 use std::sync::{Arc, Once};
@@ -107,6 +107,8 @@ pub struct Proxy<S> {
     access_log: Option<Arc<AccessLog>>,
     /// Whether a request without an `X-Request-Id` gets one.
     makes_request_ids: bool,
+    /// Whether a request without a `traceparent` that can be read gets one.
+    makes_traces: bool,
     max_entry: u64,
     /// The room for pages that are being captured.
     room: Room,
@@ -176,6 +178,7 @@ impl<S: Store> Proxy<S> {
             traffic: config.admin.is_some().then(|| Arc::new(Traffic::new(Instant::now()))),
             access_log: None,
             makes_request_ids: config.makes_request_ids,
+            makes_traces: config.makes_traces,
             max_entry: config.max_entry,
             room: Room::new(captures(config)),
             compressor: CompressionPool::new(),
@@ -198,6 +201,7 @@ impl<S: Store> Proxy<S> {
             followed: self.followed.with(&config.follows),
             recent: refresh::recent(config).map(|new| self.recent.clone().unwrap_or(new)),
             makes_request_ids: config.makes_request_ids,
+            makes_traces: config.makes_traces,
             upstreams: if has_same_origins { self.upstreams.clone() } else { upstreams(config) },
             variants: self.variants.with_limit(config.limits.variants),
             counts: self.counts.as_ref().map(|counts| counts.with_rules(&paths(config))),

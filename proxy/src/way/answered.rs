@@ -12,18 +12,16 @@ use server::Record;
 use tokio::time::Instant;
 use tracing::{Level, debug};
 
-use super::request_id::X_REQUEST_ID;
+use super::made_names::X_REQUEST_ID;
 use super::{Proxy, now};
 use crate::access_log::{LineText, LogLine, WorkerLog};
 use crate::counts::{Cells, CountedRequest};
 use crate::policy::Rule;
-use crate::request::Question;
+use crate::request::{Question, trace_id, trace_in};
 use crate::status::{CacheStatus, Outcome};
 
 /// The status of a request whose client left before its answer began, as in nginx's log.
 const CLIENT_GONE: u16 = 499;
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The record of a request, from its beginning to the last byte of its answer. Dropping it counts the request and writes
 /// the lines.
@@ -66,7 +64,7 @@ struct Texts {
     ends: [usize; TEXTS],
 }
 
-/// Target, Host, Referer, User-Agent, X-Request-Id and traceparent.
+/// Target, Host, Referer, User-Agent, X-Request-Id and the id of the trace.
 const TEXTS: usize = 6;
 
 /// Most rules have shorter paths.
@@ -105,14 +103,15 @@ impl<S> Proxy<S> {
     ) -> Asked {
         let header = |name: &HeaderName| question.lines.get(name).unwrap_or_default();
         let rule = rule.and_then(|place| self.policy.rules().all().get(place));
-        let made = self.new_request_id(question.lines);
+        let made = self.new_names(question.lines);
+        let made_trace = made.traceparent.as_deref().and_then(|made| trace_in(made.as_bytes()));
         let texts = [
             question.target.as_bytes(),
             question.authority,
             header(&REFERER),
             header(&USER_AGENT),
-            made.as_deref().map_or_else(|| header(&X_REQUEST_ID), str::as_bytes),
-            header(&TRACEPARENT),
+            made.request_id.as_deref().map_or_else(|| header(&X_REQUEST_ID), str::as_bytes),
+            made_trace.or_else(|| trace_id(question.lines)).unwrap_or_default(),
         ];
         Asked {
             log,
@@ -183,7 +182,7 @@ impl Answered {
         {
             return;
         }
-        let ([target, host, referer, user_agent, request_id, traceparent], rule) = asked.texts.get();
+        let ([target, host, referer, user_agent, request_id, trace_id], rule) = asked.texts.get();
         // The place of what was not read is taken by a dash, which is for the program's log.
         let (method, target, protocol) = match asked.version {
             None => ("", &[][..], ""),
@@ -220,7 +219,7 @@ impl Answered {
             referer: LineText(referer),
             user_agent: LineText(user_agent),
             request_id: LineText(request_id),
-            trace_id: LineText(trace_id(traceparent)),
+            trace_id: LineText(trace_id),
             target: LineText(target),
             cache_status: self.cache,
         });
@@ -284,12 +283,4 @@ fn split_query(text: &[u8]) -> (&[u8], &[u8]) {
         Some(at) => (&text[..at], &text[at + 1..]),
         None => (text, &[]),
     }
-}
-
-/// The trace in a `traceparent` (W3C Trace Context §3.2): `VERSION-TRACE-PARENT-FLAGS`.
-fn trace_id(traceparent: &[u8]) -> &[u8] {
-    let trace = traceparent.split(|&byte| byte == b'-').nth(1).unwrap_or_default();
-    let is_trace =
-        trace.len() == 32 && trace.iter().all(u8::is_ascii_hexdigit) && trace.iter().any(|&b| b != b'0');
-    if is_trace { trace } else { &[] }
 }
