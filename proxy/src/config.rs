@@ -304,6 +304,7 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
     if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
         warnings.push("near has no effect with store = \"memory\"".to_owned());
     }
+    warnings.extend(origins.iter().flat_map(origin::hidden));
     warnings.extend(admin.iter().flatten().filter_map(Admin::warning));
     let pre_stop_delay = settings.take("admin.pre_stop_delay", None, "0s", parse::duration_if_any);
     let makes_request_ids = settings.take("log.request_id", None, "false", parse::truth);

@@ -46,6 +46,14 @@ pub(super) fn origins(
     Some(Origins { all, ejection, retry_budget: retry_budget?, probe })
 }
 
+/// A warning for each origin to which an earlier one leaves no request.
+pub(super) fn hidden(origins: &Origins) -> impl Iterator<Item = String> {
+    origins.all.iter().enumerate().filter_map(|(index, origin)| {
+        let earlier = origins.all[..index].iter().find(|earlier| earlier.share.hides(&origin.share))?;
+        Some(format!("origin: {origin} is never asked: {earlier} comes before it and takes all its requests"))
+    })
+}
+
 /// An origin with nothing but its URL.
 fn plain(url: OriginUrl) -> Result<Origin, String> {
     let tls = match &url {

@@ -265,6 +265,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_is_never_used_if_an_earlier_one_has_all_its_paths_whatever_else_they_say() {
+        let table = |path: &str, more: &str| format!("[[cache_page]]\npath = \"{path}\"\n{more}\n");
+        for (earlier, later, is_hidden) in [
+            ("/a/", table("/a/", ""), true),
+            ("/a/*", table("/a/", ""), true),
+            ("/a/*", table("/a/b/*", ""), true),
+            ("/*", table("/a/*", ""), true),
+            ("/*", table("/", ""), true),
+            ("/*=off", table("/a/", ""), true),
+            ("/a/", table("/a/", "methods = [\"GET\", \"QUERY\"]"), true),
+            ("/a/", table("/a/*", ""), false),
+            ("/a/", table("/a", ""), false),
+            ("/a/b/*", table("/a/*", ""), false),
+            ("/a*", table("/b*", ""), false),
+        ] {
+            let (_, warnings) = parsed(&[earlier], &later).unwrap();
+            assert_eq!(warnings.len(), usize::from(is_hidden), "{earlier} {later}: {warnings:?}");
+        }
+    }
+
+    #[test]
     fn a_rule_that_is_off_has_no_other_options() {
         let off = "[[cache_page]]\npath = \"/a/*\"\ntimeout = \"off\"\n";
         assert_eq!(parsed(&[], off).unwrap().0, ["/a/*, off"]);

@@ -30,6 +30,22 @@ impl Share {
         self.takes_host(host) && self.takes_path(path)
     }
 
+    /// Whether the origin takes each request that another one is for, which comes later.
+    pub(crate) fn hides(&self, other: &Self) -> bool {
+        let takes = |host: &String| {
+            let is_covered = |own: &String| match own.strip_prefix('*') {
+                Some(domain) => host.ends_with(domain),
+                None => own == host,
+            };
+            self.hosts.iter().any(is_covered)
+        };
+        let hosts = self.hosts.is_empty() || (!other.hosts.is_empty() && other.hosts.iter().all(takes));
+        let takes = |path: &Pattern| self.paths.iter().any(|own| own.covers(path));
+        let paths = self.paths.is_empty() || (!other.paths.is_empty() && other.paths.iter().all(takes));
+        // Those for the same requests share them.
+        hosts && paths && self != other && !self.is_rest() && !other.is_rest()
+    }
+
     fn takes_host(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => name,
@@ -81,5 +97,29 @@ mod tests {
             assert_eq!(share.takes(&head), expected, "{hosts:?} {paths:?} {host}{target}");
         }
         assert!(Share::default().is_rest());
+    }
+
+    #[test]
+    fn an_origin_hides_another_if_it_takes_all_its_requests() {
+        let share = |hosts: &str, paths: &str| Share {
+            hosts: hosts.split_whitespace().map(str::to_owned).collect(),
+            paths: paths.split_whitespace().map(Pattern::of).collect(),
+        };
+        for ((hosts, paths), (later_hosts, later_paths), expected) in [
+            (("a b", ""), ("a", ""), true),
+            (("a", ""), ("a b", ""), false),
+            (("*.example", ""), ("a.example *.b.example", "/x/*"), true),
+            (("*.example", ""), ("example", ""), false),
+            (("a", "/api/*"), ("a", "/api/v1/*"), true),
+            (("a", "/api/*"), ("a", ""), false),
+            (("", "/api/*"), ("a", "/api/x"), true),
+            (("a", ""), ("", "/api/"), false),
+            (("a", ""), ("a", ""), false),
+            (("", ""), ("a", ""), false),
+            (("", "/*"), ("", ""), false),
+        ] {
+            let hides = share(hosts, paths).hides(&share(later_hosts, later_paths));
+            assert_eq!(hides, expected, "{hosts} {paths} | {later_hosts} {later_paths}");
+        }
     }
 }

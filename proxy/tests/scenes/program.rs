@@ -388,6 +388,27 @@ async fn a_hundred_megabytes_pass_with_little_memory() {
     assert!(grown < 48 * 1024, "grew by {grown} KiB");
 }
 
+#[test]
+fn check_says_who_is_trusted_who_may_purge_and_which_origins_and_listeners_there_are() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let settings = "trusted_proxies = [\"10.0.0.0/8\"]\nstore = \"memory\"\n[[listen]]\naddress = \"127.0.0.1:8080\"\n\
+        proxy_protocol = [\"10.1.0.0/16\"]\n[[listen]]\naddress = \"unix:/run/c.sock\"\n[[origin]]\nurl = \"http://a:1\"\n\
+        hosts = [\"*.example\"]\nweight = 2\n[[origin]]\nurl = \"http://b:1\"\nhosts = [\"b.example\"]\n[[origin]]\n\
+        url = \"http://c:1\"\nbackup = true\n[admin]\nlisten = \"unix:/run/a.sock\"\nhosts = [\"ops\"]\n[purge]\n\
+        allow = [\"10.2.0.0/16\"]\n[[follow]]\ndatabase = \"postgres://me:s3cret@db/shop\"\n[log]\naccess = \"stdout\"\n";
+    std::fs::write(file.path(), settings).unwrap();
+    let output = run(&["check", "--config", file.path().to_str().unwrap()]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = "\
+        listen    http://127.0.0.1:8080, by the PROXY protocol from 10.1.0.0/16\nlisten    unix:/run/c.sock\n\
+        origin    http://a:1, hosts *.example, weight 2\norigin    http://b:1, hosts b.example\n\
+        origin    http://c:1, backup\nstore     memory\nkeys      path\nsite      localhost and the port\nnear      off\n\
+        trusted   10.0.0.0/8\nadmin     unix:/run/a.sock, hosts ops\npurge     10.2.0.0/16\nlog       standard output, combined\n\
+        follow    db:5432/shop, channel cachepage, on_loss 60 s\nrule      none: every request passes through\n\
+        warning   origin: http://b:1 is never asked: http://a:1 comes before it and takes all its requests\n";
+    assert_eq!(said, expected);
+}
+
 /// Issue 16: `check` finds what the start would find, and says what it understood.
 #[test]
 fn check_says_what_the_settings_mean_and_ends_as_the_start_would() {
@@ -400,7 +421,8 @@ fn check_says_what_the_settings_mean_and_ends_as_the_start_would() {
     let said = String::from_utf8(output.stdout).unwrap();
     let expected = format!(
         "listen    http://127.0.0.1:8000\norigin    http://app:9000\nstore     redis://cache:6379/1\nkeys      path\n\
-         site      localhost and the port\nnear      off\nadmin     off\nrule      /blog/*, 300 s\n\
+         site      localhost and the port\nnear      off\ntrusted   no proxy\nadmin     off\n\
+         purge     nobody on the data port\nlog       off\nrule      /blog/*, 300 s\n\
          rule      /blog/new/, 60 s\nrule      /off/, off\nwarning   {path}:5: "
     );
     assert!(output.status.success() && said.starts_with(&expected), "{said}");
