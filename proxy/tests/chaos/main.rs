@@ -11,6 +11,7 @@ mod failover;
 mod heads;
 mod link;
 mod load;
+mod log_fails;
 mod memory;
 mod odd_redis;
 mod origin;
