@@ -82,7 +82,8 @@ impl<S: Store> Proxy<S> {
                     // Boxed, since the future is large, and a task moves the one that it gets.
                     return self.tasks.spawn(Box::pin(flight.fly())).await.unwrap_or(Err(Error::Broken));
                 }
-                Role::Follower(follower) => match follower.outcome(arrived + self.upstreams.patience()).await {
+                Role::Follower(follower) => match follower.outcome(arrived + self.upstreams.patience()).await
+                {
                     FlightOutcome::Page(shared) => match wanted.answer(&shared, &question) {
                         // A client that asks after a purge, or after another version was stored, gets no page from before it.
                         Ok(_) if self.is_purged(&shared, known) || wanted.found() != shared.found => {
