@@ -286,7 +286,7 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
     let follows = follow::follows(mem::take(&mut tables.follows), &mut settings);
     let Flagged { listeners, takeover, origins, store, keys, site, trusted_proxies, admin, access_log } =
         flagged(args, tables, &mut settings);
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<_> = origins.iter().flat_map(origin::hidden).collect();
     let conditional_get = settings.take("django.conditional_get", None, "false", parse::truth);
     let sharing = match keys {
         Some(Scheme::Django) => {
@@ -304,14 +304,12 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
     if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
         warnings.push("near has no effect with store = \"memory\"".to_owned());
     }
-    warnings.extend(origins.iter().flat_map(origin::hidden));
     warnings.extend(admin.iter().flatten().filter_map(Admin::warning));
     let pre_stop_delay = settings.take("admin.pre_stop_delay", None, "0s", parse::duration_if_any);
     let makes_request_ids = settings.take("log.request_id", None, "false", parse::truth);
     let makes_traces = settings.take("log.traceparent", None, "false", parse::truth);
     let purge = purge::purge(&mut settings);
-    let deadlines = limits::deadlines(&mut settings);
-    let limits = limits::limits(&mut settings);
+    let (deadlines, limits) = (limits::deadlines(&mut settings), limits::limits(&mut settings));
     let leaves = Leaves(settings.finish());
     let (keys, format, writes) = sharing?;
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);

@@ -31,7 +31,7 @@ use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::Stopping;
 use crate::{Clients, Handler};
-use frames::Counted;
+use frames::CountedFrames;
 use streams::{OpenStream, Over, StreamBody, Streams};
 
 /// The requests of a connection at a time. Browsers suffer below 64.
@@ -72,7 +72,7 @@ where
         let (handler, clients, streams) = (handler.clone(), clients.clone(), streams.clone());
         answer(handler, request, peer, clients, streams)
     });
-    let counted = TokioIo::new(Counted::new(&mut stream, streams.clone()));
+    let counted = TokioIo::new(CountedFrames::new(&mut stream, streams.clone()));
     let connection = http(&clients).serve_connection(counted, service);
     let place = (&*streams, &mut admitted);
     let ended = until_end(connection, Connection::graceful_shutdown, place, &mut stopping, &clients).await;

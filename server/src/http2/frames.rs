@@ -37,7 +37,7 @@ const TAKEN: f64 = 1024.0;
 
 /// A stream of bytes in HTTP/2, of which the frames that come are counted.
 #[derive(Debug)]
-pub(super) struct Counted<'a, I> {
+pub(super) struct CountedFrames<'a, I> {
     stream: &'a mut I,
     streams: Arc<Streams>,
     frames: Frames,
@@ -55,7 +55,7 @@ struct Frames {
     at: Instant,
 }
 
-impl<'a, I> Counted<'a, I> {
+impl<'a, I> CountedFrames<'a, I> {
     /// Tells `streams` of a flood.
     pub(super) fn new(stream: &'a mut I, streams: Arc<Streams>) -> Self {
         Self { stream, streams, frames: Frames::new(Instant::now()) }
@@ -109,7 +109,7 @@ impl Frames {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Counted<'_, I> {
+impl<I: AsyncRead + Unpin> AsyncRead for CountedFrames<'_, I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -125,7 +125,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Counted<'_, I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<'_, I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for CountedFrames<'_, I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, bytes))?;
         self.frames.earn(written as f64 / TAKEN);
