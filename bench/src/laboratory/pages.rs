@@ -80,6 +80,6 @@ impl Pages {
             Self::Given(_) => "\"$REDIS_URL\"".to_owned(),
             Self::Memory => return None,
         };
-        Some(format!("  redis-cli -u {url} monitor\n  redis-cli -u {url} keys '*'"))
+        Some(format!("  redis-cli -u {url} monitor | grep -v XRANGE\n  redis-cli -u {url} keys '*'"))
     }
 }
