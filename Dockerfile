@@ -8,7 +8,9 @@ RUN apt-get update && apt-get install --yes --no-install-recommends ca-certifica
     rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /cachepage
 ARG REVISION=""
-ENV CACHEPAGE_REVISION=$REVISION
+# The optimisation across packages takes minutes; compose.yaml leaves it out.
+ARG LTO=fat CODEGEN_UNITS=1
+ENV CACHEPAGE_REVISION=$REVISION CARGO_PROFILE_RELEASE_LTO=$LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS=$CODEGEN_UNITS
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/cachepage/target \
     cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" -p origin -p proxy -p seed && \

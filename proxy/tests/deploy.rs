@@ -59,7 +59,10 @@ fn each_image_is_built_once() {
     // A build that an anchor gave to several services would be several builds.
     assert_eq!(read("compose.yaml").matches("build:").count(), 2);
     for (name, target) in [("seed", "laboratory"), ("proxy", "cachepage")] {
-        assert!(service(name).contains(&format!("    build: {{ context: ., target: {target} }}")), "{name}");
+        assert!(
+            service(name).contains(&format!("    build: {{ <<: *compilation, target: {target} }}")),
+            "{name}"
+        );
     }
 }
 
