@@ -15,7 +15,7 @@ struct Rule {
     found_by: &'static str,
     file: &'static str,
     kept_by: &'static str,
-    /// The same code. `is_off` says whether the rule is switched off.
+    /// The same code. `IS_OFF` says whether the rule is switched off.
     breakable: &'static str,
 }
 
@@ -29,7 +29,7 @@ const RULES: &[Rule] = &[
         file: "way/flight.rs",
         kept_by: "Admission::Admit(terms) => Ok(self.fill(fetched, terms, received, (stamp, known)).await)",
         breakable: "Admission::Admit(terms) => {
-            let stamp = if is_off { self.proxy.stamp(&self.question()) } else { stamp };
+            let stamp = if IS_OFF { self.proxy.stamp(&self.question()) } else { stamp };
             Ok(self.fill(fetched, terms, received, (stamp, known)).await)
         }",
     },
@@ -38,7 +38,7 @@ const RULES: &[Rule] = &[
         found_by: HTTP,
         file: "way/flight.rs",
         kept_by: "return Ok(Box::pin(self.renew(confirmed, (stamp, known))).await);",
-        breakable: "let stamp = if is_off { self.proxy.stamp(&self.question()) } else { stamp };
+        breakable: "let stamp = if IS_OFF { self.proxy.stamp(&self.question()) } else { stamp };
             return Ok(Box::pin(self.renew(confirmed, (stamp, known))).await);",
     },
     Rule {
@@ -46,7 +46,7 @@ const RULES: &[Rule] = &[
         found_by: HTTP,
         file: "way/renewal.rs",
         kept_by: "let replaced = store.replace(&key, start, value, notes.keep).await;",
-        breakable: "let replaced = match is_off {
+        breakable: "let replaced = match IS_OFF {
             true => store.put(vec![crate::store::Write::Set(key.clone(), value)], notes.keep).await.map(|()| true),
             false => store.replace(&key, start, value, notes.keep).await,
         };",
@@ -56,14 +56,14 @@ const RULES: &[Rule] = &[
         found_by: PATH,
         file: "store/log_copy.rs",
         kept_by: "self.certainty.ask(NodeNumber::default(), now) || self.is_off()",
-        breakable: "is_off || self.certainty.ask(NodeNumber::default(), now) || self.is_off()",
+        breakable: "IS_OFF || self.certainty.ask(NodeNumber::default(), now) || self.is_off()",
     },
     Rule {
         name: "the certainty counts from when the log was asked for",
         found_by: PATH,
         file: "store/redis/tracking.rs",
         kept_by: "sent + CERTAIN_FOR",
-        breakable: "if is_off { Instant::now() + CERTAIN_FOR * 4 } else { sent + CERTAIN_FOR }",
+        breakable: "if IS_OFF { Instant::now() + CERTAIN_FOR * 4 } else { sent + CERTAIN_FOR }",
     },
     Rule {
         name: "a page is compared again when the log has grown",
@@ -71,14 +71,14 @@ const RULES: &[Rule] = &[
         file: "store/log_copy.rs",
         kept_by: "if valid_at.load(Ordering::Relaxed) == generation {",
         breakable: "let valid = valid_at.load(Ordering::Relaxed);
-        if valid == generation || (is_off && valid > 0) {",
+        if valid == generation || (IS_OFF && valid > 0) {",
     },
     Rule {
         name: "a near page is compared with the log",
         found_by: PATH,
         file: "way/purge.rs",
         kept_by: "Verdict::Purged | Verdict::Ahead => return None,",
-        breakable: "Verdict::Purged | Verdict::Ahead if is_off => None,
+        breakable: "Verdict::Purged | Verdict::Ahead if IS_OFF => None,
                 Verdict::Purged | Verdict::Ahead => return None,",
     },
     Rule {
@@ -86,14 +86,14 @@ const RULES: &[Rule] = &[
         found_by: PATH,
         file: "way/flight.rs",
         kept_by: "Ok(_) if self.is_purged(&shared, known) ||",
-        breakable: "Ok(_) if (!is_off && self.is_purged(&shared, known)) ||",
+        breakable: "Ok(_) if (!IS_OFF && self.is_purged(&shared, known)) ||",
     },
     Rule {
         name: "a log that was lost is noticed",
         found_by: PATH,
         file: "store/redis/log.rs",
         kept_by: "if !is_continued(&entries, last) {",
-        breakable: "if is_off && entries.first().is_none_or(|(id, _)| *id != last) {
+        breakable: "if IS_OFF && entries.first().is_none_or(|(id, _)| *id != last) {
                 self.copy.add(&entries);
                 return Ok(());
             }
@@ -104,7 +104,7 @@ const RULES: &[Rule] = &[
         found_by: PATH,
         file: "store/marks.rs",
         kept_by: "return Err(if position.id > self.last { Verdict::Ahead } else { Verdict::Purged });",
-        breakable: "return match is_off {
+        breakable: "return match IS_OFF {
                 true => Ok(()),
                 false => Err(if position.id > self.last { Verdict::Ahead } else { Verdict::Purged }),
             };",
@@ -114,35 +114,35 @@ const RULES: &[Rule] = &[
         found_by: PATH,
         file: "store/redis/log.rs",
         kept_by: "epoch.filter(|epoch| epoch.replication == replication)",
-        breakable: "epoch.filter(|epoch| is_off || epoch.replication == replication)",
+        breakable: "epoch.filter(|epoch| IS_OFF || epoch.replication == replication)",
     },
     Rule {
         name: "a page from behind the end of an earlier epoch is a miss",
         found_by: PATH,
         file: "store/marks.rs",
         kept_by: "Some(next) if position.id > next.before =>",
-        breakable: "Some(next) if !is_off && position.id > next.before =>",
+        breakable: "Some(next) if !IS_OFF && position.id > next.before =>",
     },
     Rule {
         name: "what a failover has lost is appended again",
         found_by: PATH,
         file: "store/redis/log.rs",
         kept_by: "let missed = self.copy.missed(self.replication);",
-        breakable: "let missed = if is_off { Vec::new() } else { self.copy.missed(self.replication) };",
+        breakable: "let missed = if IS_OFF { Vec::new() } else { self.copy.missed(self.replication) };",
     },
     Rule {
         name: "a page from before the first entry of the log is a miss",
         found_by: PATH,
         file: "store/marks.rs",
         kept_by: "if id < self.first {",
-        breakable: "if !is_off && id < self.first {",
+        breakable: "if !IS_OFF && id < self.first {",
     },
     Rule {
         name: "a page without a position is a miss",
         found_by: PATH,
         file: "store/log_copy.rs",
         kept_by: "None => Verdict::Purged,",
-        breakable: "None if is_off => Verdict::Valid,
+        breakable: "None if IS_OFF => Verdict::Valid,
             None => Verdict::Purged,",
     },
     Rule {
@@ -150,7 +150,7 @@ const RULES: &[Rule] = &[
         found_by: PATH,
         file: "store/marks.rs",
         kept_by: "self.mark_of(self.hash(kind, value))",
-        breakable: "if is_off && kind == TargetKind::Prefix { return Mark::default(); }
+        breakable: "if IS_OFF && kind == TargetKind::Prefix { return Mark::default(); }
         self.mark_of(self.hash(kind, value))",
     },
     Rule {
@@ -158,21 +158,21 @@ const RULES: &[Rule] = &[
         found_by: PATH,
         file: "store/marks.rs",
         kept_by: ".fold(self.all, Mark::and)",
-        breakable: ".fold(if is_off { Mark::default() } else { self.all }, Mark::and)",
+        breakable: ".fold(if IS_OFF { Mark::default() } else { self.all }, Mark::and)",
     },
     Rule {
         name: "a soft purge ends a page",
         found_by: PATH,
         file: "store/marks.rs",
         kept_by: "() if mark.soft > since =>",
-        breakable: "() if !is_off && mark.soft > since =>",
+        breakable: "() if !IS_OFF && mark.soft > since =>",
     },
     Rule {
         name: "a soft purge has happened, whatever the clocks say",
         found_by: HTTP,
         file: "policy/judge.rs",
         kept_by: "end.min(signed(ended)).min(now)",
-        breakable: "if is_off { signed(ended) } else { end.min(signed(ended)).min(now) }",
+        breakable: "if IS_OFF { signed(ended) } else { end.min(signed(ended)).min(now) }",
     },
 ];
 
@@ -182,7 +182,7 @@ impl Rule {
         let file = sources.join(self.file);
         let text = fs::read_to_string(&file).unwrap();
         let is_off = format!("crate::is_off({:?})", self.name);
-        fs::write(&file, text.replace(self.kept_by, &self.breakable.replace("is_off", &is_off))).unwrap();
+        fs::write(&file, text.replace(self.kept_by, &self.breakable.replace("IS_OFF", &is_off))).unwrap();
     }
 }
 
@@ -220,7 +220,7 @@ fn without_any_one_rule_the_checker_finds_a_stale_page() {
     fs::write(sources.join("lib.rs"), library + SWITCH).unwrap();
     let mut missed = Vec::new();
     for rule in RULES {
-        match found(rule, folder.path(), workspace) {
+        match found(rule, folder.path()) {
             Ok(reads) => println!("{}: found after {reads} reads", rule.name),
             Err(said) => missed.push(format!("{}: {said}", rule.name)),
         }
@@ -229,13 +229,14 @@ fn without_any_one_rule_the_checker_finds_a_stale_page() {
 }
 
 /// After how many reads the checker finds a stale page without a rule; else what it says.
-fn found(rule: &Rule, copy: &Path, workspace: &Path) -> Result<u64, String> {
+fn found(rule: &Rule, copy: &Path) -> Result<u64, String> {
     let test = format!("purge_checker::{}", rule.found_by);
     let mut checker = Command::new(env!("CARGO"));
     checker
         .args(["test", "--quiet", "--offline", "--workspace", "--test", "scenes", &test])
         .current_dir(copy)
-        .env("CARGO_TARGET_DIR", workspace.join("target"))
+        // Not that of the workspace, which would take these for its own.
+        .env("CARGO_TARGET_DIR", copy.join("target"))
         .env("CACHEPAGE_TEST_PURGE_READS", "100000")
         .env("RULE", rule.name);
     let Output { stdout, stderr, .. } = checker.output().unwrap();
