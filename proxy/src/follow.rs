@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bb8_postgres::tokio_postgres;
 
-pub(crate) use followed::{Followed, Hearing};
+pub(crate) use followed::{FollowState, Followed, Hearing};
 pub(crate) use notification::Notification;
 pub(crate) use subscription::{Subscription, Unheard};
 

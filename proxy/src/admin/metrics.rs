@@ -22,6 +22,7 @@ pub(super) fn text(view: &View, exposition: Exposition) -> String {
     parts::operations(&view.report, &mut text);
     parts::near(&view.report, &mut text);
     parts::purges(&view.report, &mut text);
+    parts::follows(&view.report, &mut text);
     parts::fills(&view.report, &mut text);
     origins::origins(&view.report, &mut text);
     program(view, &mut text);

@@ -26,6 +26,13 @@ pub(super) fn json(view: &View, workers: usize) -> Value {
         "near": report.near.map(|near| json!({
             "entries": near.entries, "bytes": near.bytes, "certain": near.is_certain,
         })),
+        "follow": report.follows.iter().map(|follow| json!({
+            "database": follow.database,
+            "heard": follow.lost.is_none(),
+            "lost_since": follow.lost.map(time),
+            "losses": follow.losses,
+            "notifications": follow.notifications,
+        })).collect::<Vec<_>>(),
         "origins": report.origins.iter().map(|origin| json!({
             "url": origin.url, "up": origin.is_up, "ejected": origin.is_ejected, "inflight": origin.in_flight,
         })).collect::<Vec<_>>(),

@@ -16,6 +16,21 @@ pub(crate) struct Hearing {
     pub(crate) follow: Follow,
     /// When the connection was lost, in milliseconds since 1970; [`HEARD`] while it is not.
     lost: AtomicU64,
+    losses: AtomicU64,
+    notifications: AtomicU64,
+}
+
+/// The state of a database, for operators.
+#[derive(Clone, Debug)]
+pub(crate) struct FollowState {
+    /// The database and its channel.
+    pub(crate) database: String,
+    /// When the connection was lost, if it is; 1970 before the first connection.
+    pub(crate) lost: Option<SystemTime>,
+    /// How often the connection was lost.
+    pub(crate) losses: u64,
+    /// The notifications that have come.
+    pub(crate) notifications: u64,
 }
 
 /// While changes are heard of.
@@ -44,6 +59,11 @@ impl Followed {
         &self.0
     }
 
+    /// The state of each database.
+    pub(crate) fn states(&self) -> Vec<FollowState> {
+        self.0.iter().map(|hearing| hearing.state()).collect()
+    }
+
     /// Whether a page may be served at `now`. When it was stored is asked only while a connection is lost.
     pub(crate) fn may_serve(&self, stored: impl Fn() -> SystemTime, now: SystemTime) -> bool {
         self.0.iter().all(|hearing| hearing.may_serve(&stored, now))
@@ -52,13 +72,15 @@ impl Followed {
 
 impl Hearing {
     fn new(follow: &Follow, lost: u64) -> Self {
-        Self { follow: follow.clone(), lost: AtomicU64::new(lost) }
+        let (losses, notifications) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { follow: follow.clone(), lost: AtomicU64::new(lost), losses, notifications }
     }
 
     /// The changes of the database are not heard of since then.
     pub(crate) fn lose(&self, since: SystemTime) {
         let millis = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         self.lost.store(millis.try_into().unwrap_or(HEARD - 1), Ordering::SeqCst);
+        self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The changes of the database are heard of.
@@ -69,6 +91,21 @@ impl Hearing {
     /// Whether the changes of the database are heard of.
     pub(crate) fn is_heard(&self) -> bool {
         self.lost.load(Ordering::SeqCst) == HEARD
+    }
+
+    /// Counts notifications.
+    pub(crate) fn count(&self, notifications: usize) {
+        self.notifications.fetch_add(notifications as u64, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> FollowState {
+        let lost = self.lost.load(Ordering::SeqCst);
+        FollowState {
+            database: self.follow.to_string(),
+            lost: (lost != HEARD).then(|| UNIX_EPOCH + Duration::from_millis(lost)),
+            losses: self.losses.load(Ordering::Relaxed),
+            notifications: self.notifications.load(Ordering::Relaxed),
+        }
     }
 
     fn may_serve(&self, stored: impl Fn() -> SystemTime, now: SystemTime) -> bool {

@@ -94,8 +94,9 @@ impl<S: Store> InForce<S> {
         loop {
             let notified = subscription.notified().await;
             *alive = subscription.alive();
-            let proxy = self.proxy();
-            for purge in proxy.notified_purges(&notified?, follow) {
+            let (proxy, notified) = (self.proxy(), notified?);
+            hearing.count(notified.len());
+            for purge in proxy.notified_purges(&notified, follow) {
                 proxy.purge(purge).await?;
             }
         }

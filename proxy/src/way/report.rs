@@ -12,6 +12,7 @@ use super::fills::FillTotals;
 use super::{Proxy, now};
 use crate::counts::Totals;
 use crate::error::Error;
+use crate::follow::FollowState;
 use crate::histogram::Durations;
 use crate::near::NearState;
 use crate::origin::{Fetched, OriginState, RetryTotals};
@@ -43,6 +44,8 @@ pub(crate) struct Report {
     pub(crate) purge_lag: Durations,
     /// The number of purges, by kind, hard and soft.
     pub(crate) purges: [[u64; 2]; TargetKind::ALL.len()],
+    /// The databases that are followed.
+    pub(crate) follows: Vec<FollowState>,
     pub(crate) fills: FillTotals,
     pub(crate) origins: Vec<OriginState>,
     pub(crate) retries: RetryTotals,
@@ -108,6 +111,7 @@ impl<S: Store> Proxy<S> {
             evictions: self.store.evictions(),
             purge_lag: self.log.as_ref().map(|log| log.lag()).unwrap_or_default(),
             purges: self.purges.totals(),
+            follows: self.followed.states(),
             fills: self.fills.totals(),
             origins: self.upstreams.states(),
             retries: self.upstreams.retries(),

@@ -20,6 +20,8 @@ use crate::support::{Origin, PATIENCE, Reply, Script, exchange, page};
 struct Follower {
     child: Child,
     address: SocketAddr,
+    /// The listener for operators.
+    admin: SocketAddr,
     log: Receiver<String>,
     settings: NamedTempFile,
 }
@@ -30,18 +32,23 @@ impl Follower {
         let text =
             format!("origin = \"http://{origin}\"\nstore = \"memory\"\n[[cache_page]]\npath = \"/*\"\n");
         std::fs::write(settings.path(), text + &followed(database, follow)).unwrap();
-        let mut child = command(&["--config", settings.path().to_str().unwrap(), "--listen", "127.0.0.1:0"])
+        let port_0 = "127.0.0.1:0";
+        let path = settings.path().to_str().unwrap();
+        let mut child = command(&["--config", path, "--listen", port_0, "--admin", port_0])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("proxy listening on http://").unwrap().parse().unwrap();
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let mut listening = |name: &str| {
+            let line = lines.next().unwrap().unwrap();
+            line.strip_prefix(&format!("{name} listening on http://")).unwrap().parse().unwrap()
+        };
+        let (address, admin) = (listening("proxy"), listening("admin"));
         let (sender, log) = channel();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, address, log, settings }
+        Self { child, address, admin, log, settings }
     }
 
     /// Waits for a line of the log that has this text.
@@ -67,6 +74,12 @@ impl Follower {
 
     async fn get(&self, path: &str) -> Reply {
         exchange(self.address, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).await
+    }
+
+    /// What the listener for operators says at this path.
+    async fn figures(&self, path: &str) -> Reply {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.admin);
+        exchange(self.admin, request.as_bytes()).await
     }
 
     /// Asks for a page until it is another one.
@@ -184,6 +197,19 @@ async fn a_connection_that_is_cut_is_made_anew_and_everything_is_purged() {
     proxy.wait_for(" not followed");
     proxy.wait_for(" followed ");
     proxy.changed("/a/", &page).await;
+    postgres.psql(&url, "NOTIFY cachepage, 'b'").unwrap();
+    let lines = [("up", 1), ("lost_total", 1), ("notifications_total", 1)].map(|(name, figure)| {
+        let database = format!("127.0.0.1:{}/follow_cut, channel cachepage", postgres.port());
+        format!("cachepage_follow_{name}{{database=\"{database}\"}} {figure}\n")
+    });
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let said = proxy.figures("/metrics").await;
+        if lines.iter().all(|line| said.text().contains(line)) {
+            break;
+        }
+        assert!(Instant::now() < until, "{lines:?} {}", said.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +223,9 @@ async fn without_its_database_a_page_is_served_as_on_loss_says() {
         proxy.stored("/a/").await;
         drop(postgres);
         proxy.wait_for(" not followed");
+        let status: serde_json::Value = serde_json::from_slice(&proxy.figures("/status").await.body).unwrap();
+        let follow = &status["follow"][0];
+        assert_eq!((&follow["heard"], follow["lost_since"].is_string()), (&false.into(), true), "{follow}");
         for _ in 0..2 {
             let reply = proxy.get("/a/").await;
             assert_eq!(reply.header("x-cache"), expected, "{on_loss}");

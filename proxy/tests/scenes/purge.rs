@@ -392,6 +392,8 @@ async fn what_is_stored_says_how_it_is_purged_and_a_hit_is_one_get() {
         "{value}"
     );
     assert!(value.contains("\r\nCachepage-Log: "), "{value}");
+    assert!(redis.cli(&["INFO", "commandstats"]).unwrap().contains("cmdstat_setex:calls=1,"));
+    assert!((55..=60).contains(&redis.cli(&["TTL", &key]).unwrap().parse::<u64>().unwrap()));
     let gets = || {
         let stats = redis.cli(&["INFO", "commandstats"]).unwrap();
         let calls = |name: &str| {

@@ -1,4 +1,4 @@
-//! The figures of the store, the near cache, purges and fills.
+//! The figures of the store, the near cache, purges, databases that are followed, and fills.
 
 use super::text::{Labels, Text};
 use crate::purge::TargetKind;
@@ -67,6 +67,24 @@ pub(super) fn purges(report: &Report, text: &mut Text) {
     let help =
         "From when the store took a purge, of any proxy, until this one has read it; by the clocks of both.";
     text.histograms("cachepage_purge_lag_seconds", help).durations(&[], &report.purge_lag);
+}
+
+pub(super) fn follows(report: &Report, text: &mut Text) {
+    let help = "Whether the changes of the database are heard of.";
+    let mut up = text.gauges("cachepage_follow_up", help);
+    for follow in &report.follows {
+        up.sample(&[("database", follow.database.as_str())], u8::from(follow.lost.is_none()));
+    }
+    let help = "How often the connection to the database was lost.";
+    let mut lost = text.counters("cachepage_follow_lost_total", help);
+    for follow in &report.follows {
+        lost.sample(&[("database", follow.database.as_str())], follow.losses);
+    }
+    let help = "Notifications of the database. What they name is counted among the purges.";
+    let mut notifications = text.counters("cachepage_follow_notifications_total", help);
+    for follow in &report.follows {
+        notifications.sample(&[("database", follow.database.as_str())], follow.notifications);
+    }
 }
 
 pub(super) fn fills(report: &Report, text: &mut Text) {
