@@ -264,14 +264,14 @@ mod tests {
     use super::*;
     use crate::purge::{Since, Tags};
 
+    fn copy() -> LogCopy {
+        let key = Key::new(b"log".to_vec());
+        LogCopy::new(PurgeLogSettings { key, horizon: Duration::from_secs(60), writes: true })
+    }
+
     #[test]
     fn no_page_of_this_process_is_valid_while_a_lost_log_is_read_anew() {
-        let settings = PurgeLogSettings {
-            key: Key::new(b"log".to_vec()),
-            horizon: Duration::from_secs(60),
-            writes: true,
-        };
-        let copy = LogCopy::new(settings);
+        let copy = copy();
         let id = |number| PurgeId { milliseconds: 1, number };
         let epoch = |nonce| LogEntry::Epoch(Epoch { replication: 1, nonce });
         copy.add(&[(id(1), epoch(1))], UNIX_EPOCH);
@@ -286,14 +286,10 @@ mod tests {
         copy.add(&[(id(2), epoch(2))], UNIX_EPOCH);
         assert_eq!(copy.judge(Some(&stamp), PurgeNames::default), Verdict::Purged);
     }
+
     #[test]
     fn the_lag_of_purges_counts_from_the_first_reading_on() {
-        let settings = PurgeLogSettings {
-            key: Key::new(b"log".to_vec()),
-            horizon: Duration::from_secs(60),
-            writes: true,
-        };
-        let copy = LogCopy::new(settings);
+        let copy = copy();
         let purge = |milliseconds| {
             let purge = Purge { targets: Vec::new(), is_soft: false, by: String::new() };
             (PurgeId { milliseconds, number: 1 }, LogEntry::Purge(purge, 0))
