@@ -13,20 +13,11 @@ use crate::support::{Client, Origin, PATIENCE, Script, exchange, page};
 
 /// An origin that answers under `/held/` what the test sends, and nothing at all while it is down.
 async fn held(is_down: Arc<AtomicBool>) -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
-    let (starts, requests) = mpsc::unbounded_channel();
-    let origin = Origin::new(move |seen, _| {
-        if is_down.load(Relaxed) {
-            return Script::Close(Vec::new());
-        }
-        if !seen.line.contains("/held/") {
-            return Script::Answer(page("", "0123456789"));
-        }
-        let (sender, pieces) = mpsc::channel(1);
-        starts.send(sender).unwrap();
-        Script::Pieces(pieces)
+    Origin::piecewise_unless(move |seen| match is_down.load(Relaxed) {
+        true => Some(Script::Close(Vec::new())),
+        false => (!seen.line.contains("/held/")).then(|| Script::Answer(page("", "0123456789"))),
     })
-    .await;
-    (origin, requests)
+    .await
 }
 
 #[tokio::test]

@@ -96,11 +96,20 @@ impl Origin {
 
     /// An origin whose answers the test sends, piece by piece: each request's sender comes out of the channel.
     pub(crate) async fn piecewise() -> (Self, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
+        Self::piecewise_unless(|_| None).await
+    }
+
+    /// The same, but for the requests that `script` answers.
+    pub(crate) async fn piecewise_unless(
+        script: impl Fn(&Seen) -> Option<Script> + Send + 'static,
+    ) -> (Self, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
         let (starts, requests) = mpsc::unbounded_channel();
-        let origin = Self::new(move |_, _| {
-            let (sender, pieces) = mpsc::channel(1);
-            starts.send(sender).unwrap();
-            Script::Pieces(pieces)
+        let origin = Self::new(move |seen, _| {
+            script(seen).unwrap_or_else(|| {
+                let (sender, pieces) = mpsc::channel(1);
+                starts.send(sender).unwrap();
+                Script::Pieces(pieces)
+            })
         })
         .await;
         (origin, requests)

@@ -1,8 +1,6 @@
 //! Origins that are slow, lie or disconnect (inputs 31 to 34 of docs/hostile.md), and the limits of requests to an
 //! origin.
 
-use tokio::sync::mpsc;
-
 use super::{is_well, with};
 use crate::support::{Client, Origin, Scene, Script, Setup, answer, page};
 
@@ -24,21 +22,9 @@ async fn ask(scene: &Scene, target: &str) -> Client {
     client
 }
 
-/// An origin whose answers the test sends. The channel gives the sender of each request.
-async fn controlled() -> (Origin, mpsc::UnboundedReceiver<mpsc::Sender<Vec<u8>>>) {
-    let (starts, requests) = mpsc::unbounded_channel();
-    let origin = Origin::new(move |_, _| {
-        let (sender, pieces) = mpsc::channel(1);
-        starts.send(sender).unwrap();
-        Script::Pieces(pieces)
-    })
-    .await;
-    (origin, requests)
-}
-
 #[tokio::test]
 async fn h31_requests_to_an_origin_and_its_queue_are_limited() {
-    let (origin, mut requests) = controlled().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let settings = "limits.origin_requests = 1\nlimits.origin_queue = 1\ndeadlines.origin_queue = \"20s\"\n";
     let scene = with(&origin, settings).await;
     let mut first = ask(&scene, "/1").await;
@@ -64,7 +50,7 @@ async fn h31_requests_to_an_origin_and_its_queue_are_limited() {
 
 #[tokio::test]
 async fn h31_a_request_waits_for_a_free_origin_slot_until_its_deadline_and_hits_need_none() {
-    let (origin, mut requests) = controlled().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = with(&origin, "limits.origin_requests = 1\ndeadlines.origin_queue = \"100ms\"\n").await;
     let mut filling = ask(&scene, "/p/well").await;
     requests.recv().await.unwrap().send(page("", "kept")).await.unwrap();
@@ -83,7 +69,7 @@ async fn h31_a_request_waits_for_a_free_origin_slot_until_its_deadline_and_hits_
 #[tokio::test]
 async fn h31_a_slow_answer_ends_at_the_total_deadline() {
     for head in ["HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", "HTTP/1.1 200 OK\r\nX: "] {
-        let (origin, mut requests) = controlled().await;
+        let (origin, mut requests) = Origin::piecewise().await;
         let scene = with(&origin, "deadlines.origin_total = \"200ms\"\n").await;
         for target in ["/p/", "/x"] {
             let mut client = ask(&scene, target).await;
@@ -158,7 +144,7 @@ async fn h33_interim_answers_are_skipped(on: Setup) {
     }
 
     // An origin that sends only interim answers runs into the deadline.
-    let (origin, mut requests) = controlled().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = with(&origin, "deadlines.origin_head = \"200ms\"\n").await;
     let mut client = ask(&scene, "/x").await;
     let sender = requests.recv().await.unwrap();
@@ -243,7 +229,7 @@ async fn an_origin_that_never_answers_is_asked_once(on: Setup) {
 /// Before the head has been sent the client is told; after it the client sees a broken transfer.
 async fn h33_a_body_that_breaks_before_its_first_byte_is_502(on: Setup) {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let (origin, mut requests) = controlled().await;
+    let (origin, mut requests) = Origin::piecewise().await;
     let scene = Scene::new(on, &origin).await;
     for (target, detail) in [("/x", "origin-answer"), ("/p/", "origin-answer")] {
         // One leads, the other follows or asks for itself.
