@@ -66,7 +66,9 @@ mod pass;
 mod program;
 mod purge;
 mod purge_checker;
+mod purge_clients;
 mod purge_cluster;
+mod purge_refused;
 #[path = "../django_live/python.rs"]
 mod python;
 mod query;
