@@ -5,6 +5,7 @@ mod feed;
 mod log_copy;
 mod marks;
 mod memory;
+mod recent_purges;
 mod redis;
 
 use std::future::Future;

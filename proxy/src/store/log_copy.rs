@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::feed::Certainty;
-use super::marks::{Marks, RECENT, Verdict};
+use super::marks::{Marks, Verdict};
+use super::recent_purges::RecentPurges;
 use super::{Listener, NodeNumber};
 use crate::histogram::{Durations, Histogram};
 use crate::key::Key;
@@ -37,7 +38,7 @@ pub struct LogCopy {
     pub(crate) settings: PurgeLogSettings,
     marks: RwLock<Marks>,
     /// The last purges of a log that was lost, until it is known which of them the new one lacks.
-    lost: Mutex<Vec<(Purge, u64)>>,
+    lost: Mutex<RecentPurges>,
     /// Grows with each change of the marks.
     generation: AtomicU64,
     certainty: Certainty,
@@ -164,7 +165,7 @@ impl LogCopy {
     pub(super) fn missed(&self, replication: u32) -> Vec<(Purge, u64)> {
         let lost = self.lost();
         let marks = self.read();
-        if lost.is_empty() || marks.epochs().all(|epoch| epoch.replication == replication) {
+        if marks.epochs().all(|epoch| epoch.replication == replication) {
             return Vec::new();
         }
         let known: HashSet<u64> = marks.recent().map(|(_, number)| *number).collect();
@@ -173,7 +174,7 @@ impl LogCopy {
 
     /// The log lacks nothing of what was lost.
     pub(super) fn forget_lost(&self) {
-        self.lost().clear();
+        *self.lost() = RecentPurges::default();
     }
 
     /// How late purges were read that came since this process has read the log.
@@ -201,12 +202,10 @@ impl LogCopy {
         let old = std::mem::take(&mut *self.write());
         self.generation.fetch_add(1, Ordering::Release);
         let mut lost = self.lost();
-        lost.extend(old.recent().cloned());
-        let too_many = lost.len().saturating_sub(RECENT);
-        lost.drain(..too_many);
+        old.recent().cloned().for_each(|(purge, number)| lost.push(purge, number));
     }
 
-    fn lost(&self) -> MutexGuard<'_, Vec<(Purge, u64)>> {
+    fn lost(&self) -> MutexGuard<'_, RecentPurges> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,16 +1,14 @@
 //! The last purge of each name in the purge log, found by the hash of the name.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
+use super::recent_purges::RecentPurges;
 use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, PurgeNames, Since, Stamp, Target, TargetKind};
 
 /// The most names that are remembered, at about 50 bytes each. Beyond it, all pages up to now count as purged.
 const MOST: usize = 1_000_000;
-
-/// The last purges, which are written once more if a new primary has lost them.
-pub(super) const RECENT: usize = 1_000;
 
 /// In place of a kind, for the last purge of any query of a path.
 const QUERIES: &str = "queries";
@@ -77,7 +75,7 @@ pub(super) struct Marks {
     last: PurgeId,
     /// The last entry that is a purge.
     newest: PurgeId,
-    recent: VecDeque<(Purge, u64)>,
+    recent: RecentPurges,
 }
 
 impl Marks {
@@ -136,10 +134,7 @@ impl Marks {
                 self.lengths.insert(target.value.len(), id);
             }
         }
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((purge.clone(), number));
+        self.recent.push(purge.clone(), number);
     }
 
     /// Forgets what is older than an entry. Pages from before it count as purged.

@@ -460,7 +460,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(server: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(server).await.unwrap(), buffer: Vec::new() }
+        Self::over(TcpStream::connect(server).await.unwrap())
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
