@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::venv::djangos;
 
-const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
+pub(crate) const PROXY: &str = env!("CARGO_BIN_EXE_proxy");
 
 /// Writes the file for a project, and returns its folder, its text, and what the program says.
 fn init(layout: &str, python: &Path) -> (TempDir, String, String) {
@@ -24,14 +24,14 @@ fn init(layout: &str, python: &Path) -> (TempDir, String, String) {
     (folder, text, said)
 }
 
-fn succeeded(output: &Output) -> String {
+pub(crate) fn succeeded(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     said
 }
 
 /// The rules that the proxy reads from the file: path and timeout.
-fn rules(folder: &TempDir) -> Vec<(String, Option<u64>)> {
+pub(crate) fn rules(folder: &TempDir) -> Vec<(String, Option<u64>)> {
     let file: PathBuf = folder.path().join("cachepage.toml");
     let output = Command::new(PROXY).arg("--config").arg(file).args(["check", "--json"]).output().unwrap();
     succeeded(&output);

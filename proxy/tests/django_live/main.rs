@@ -10,6 +10,9 @@ mod apart;
 #[path = "../scenes/backend.rs"]
 #[allow(dead_code, reason = "the scenes use the rest")]
 mod backend;
+#[path = "../scenes/chromium.rs"]
+mod chromium;
+mod cms;
 mod conditional;
 mod contrib;
 mod early;

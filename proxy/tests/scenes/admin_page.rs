@@ -1,17 +1,17 @@
 //! The page of the admin listener: whom it asks, what it shows, and how it looks in a browser under load.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::admin::{Running, TOKEN};
+use crate::chromium::Browser;
 use crate::support::{Client, Origin, PATIENCE, Script, page};
 
 /// Pages that differ in how often they are asked for, one that is never stored, one without a rule, one that fails.
@@ -142,8 +142,8 @@ async fn the_page_can_be_seen_and_used_in_chromium() {
             load.spawn(ask_on_and_on(running.proxy, worker));
         }
     }
-    browser.look_at(&open, "").await;
-    browser.look_at(&closed, "s3cret").await;
+    look_at(&browser, &open, "").await;
+    look_at(&browser, &closed, "s3cret").await;
 }
 
 /// A client that asks for all targets in turn, with a pause that leaves the machine to the others.
@@ -156,58 +156,12 @@ async fn ask_on_and_on(proxy: std::net::SocketAddr, first: usize) {
     }
 }
 
-/// Chromium, driven by Node.
-struct Browser {
-    chromium: PathBuf,
-    modules: PathBuf,
-}
-
-impl Browser {
-    /// With the packages that drive it; else what is missing.
-    async fn find() -> Result<Self, String> {
-        let chromium = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(in_path);
-        let chromium = chromium.ok_or("chromium is not on the PATH")?;
-        in_path("node").zip(in_path("npm")).ok_or("node and npm are not on the PATH")?;
-        Ok(Self { chromium, modules: install().await? })
-    }
-
-    async fn look_at(&self, running: &Running, token: &str) {
-        let port = running.admin().port();
-        let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
-        std::fs::create_dir_all(&screenshots).unwrap();
-        let mut look = Command::new("node");
-        look.arg(folder().join("look.mjs")).arg(format!("http://127.0.0.1:{port}/")).arg(&self.modules);
-        look.arg(&self.chromium).arg(&screenshots).args(Some(token).filter(|token| !token.is_empty()));
-        let seen = spawn_blocking(move || look.output()).await.unwrap().unwrap();
-        let said = [seen.stdout, seen.stderr].concat();
-        assert!(seen.status.success(), "{}", String::from_utf8_lossy(&said));
-    }
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
-}
-
-fn in_path(program: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
-/// Installs the packages that drive the browser, once for a build folder.
-async fn install() -> Result<PathBuf, String> {
-    let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
-    std::fs::create_dir_all(&modules).unwrap();
-    for file in ["package.json", "package-lock.json"] {
-        std::fs::copy(folder().join(file), modules.join(file)).unwrap();
-    }
-    if modules.join("node_modules/axe-core/axe.js").exists() {
-        return Ok(modules);
-    }
-    let mut npm = Command::new("npm");
-    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&modules);
-    let output = spawn_blocking(move || npm.output()).await.unwrap().map_err(|error| error.to_string())?;
-    match output.status.success() {
-        true => Ok(modules),
-        false => Err(format!("npm ci: {}", String::from_utf8_lossy(&output.stderr))),
-    }
+async fn look_at(browser: &Browser, running: &Running, token: &str) {
+    let url = format!("http://127.0.0.1:{}/", running.admin().port());
+    let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
+    std::fs::create_dir_all(&screenshots).unwrap();
+    let screenshots = screenshots.display().to_string();
+    let token = Some(token).filter(|token| !token.is_empty());
+    let more: Vec<_> = [&*screenshots].into_iter().chain(token).collect();
+    browser.run("look.mjs", &url, &more).await;
 }

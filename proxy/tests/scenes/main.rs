@@ -30,6 +30,7 @@ mod admission;
 mod answered;
 mod article;
 mod backend;
+mod chromium;
 mod collapse;
 mod commands;
 mod compress;
