@@ -252,10 +252,10 @@ impl Values for RedisStore {
         ttl: Duration,
     ) -> Result<bool, StoreError> {
         let ttl = ttl.as_secs().max(1).to_string();
-        let arguments: &[&[u8]] = &[REPLACE.as_bytes(), b"1", key.as_bytes(), start, ttl.as_bytes(), &value];
-        let reply = self.write("EVAL", arguments).await;
+        let arguments: &[&[u8]] = &[REPLACE.as_bytes(), b"1", key.as_bytes(), start, ttl.as_bytes()];
+        let replies = self.write_all(&[KeyCommand::new("EVAL", arguments).with(&value)]).await;
         self.listeners.changed(key.as_bytes());
-        Ok(matches!(reply?, RedisReply::Number(1)))
+        Ok(matches!(replies?[..], [RedisReply::Number(1)]))
     }
 
     fn takes_writes(&self) -> bool {
@@ -334,7 +334,7 @@ const REPLACE: &str = "local old = redis.call('GET', KEYS[1]) if old and string.
 
 fn command<'a>(write: &'a Write, ttl: &'a [u8]) -> KeyCommand<'a> {
     match write {
-        Write::Set(key, value) => KeyCommand::new("SETEX", &[key.as_bytes(), ttl, value]),
+        Write::Set(key, value) => KeyCommand::new("SETEX", &[key.as_bytes(), ttl]).with(value),
         Write::Extend(key) => KeyCommand::new("EXPIRE", &[key.as_bytes(), ttl]),
     }
 }

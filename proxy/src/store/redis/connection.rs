@@ -89,7 +89,7 @@ impl Connection {
         let mut command = Vec::new();
         write_command(&mut command, name, arguments);
         let mut replies = Replies::new();
-        self.exchange(&command, 1, &mut replies).await?;
+        self.exchange(&[&command], 1, &mut replies).await?;
         match replies.pop() {
             Some(RedisReply::Error(error)) => Err(io::Error::other(format!("{name}: {error}"))),
             Some(reply) => Ok(reply),
@@ -97,19 +97,22 @@ impl Connection {
         }
     }
 
-    /// Sends commands and appends their replies. After an error, or if it is dropped before its end, the connection is
+    /// Sends commands, in pieces, and appends their replies. After an error, or if it is dropped before its end, the connection is
     /// not at rest and cannot be used any more.
     pub(super) async fn exchange(
         &mut self,
-        commands: &[u8],
+        commands: &[&[u8]],
         count: usize,
         replies: &mut Replies,
     ) -> io::Result<()> {
         let Bounds { silence, longest_value } = self.bounds;
         self.is_at_rest = count == 0;
-        let sending = transfer(commands.len().saturating_sub(IN_FLIGHT));
+        let length: usize = commands.iter().map(|piece| piece.len()).sum();
+        let sending = transfer(length.saturating_sub(IN_FLIGHT));
         self.watch().allow(silence, TRANSFER + sending);
-        self.watch().write_all(commands).await?;
+        for piece in commands {
+            self.watch().write_all(piece).await?;
+        }
         self.watch().flush().await?;
         for _ in 0..count {
             self.watch().allow(silence + sending, TRANSFER.max(transfer(longest_value)));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use server::PerWorker;
 use tokio::time::Instant;
 
@@ -20,11 +21,25 @@ use crate::store::{NodeNumber, StoreError};
 pub(super) struct KeyCommand<'a> {
     pub(super) name: &'static str,
     pub(super) arguments: Vec<&'a [u8]>,
+    /// One more argument, which may be large.
+    pub(super) value: Option<&'a Bytes>,
 }
 
 impl<'a> KeyCommand<'a> {
     pub(super) fn new(name: &'static str, arguments: &[&'a [u8]]) -> Self {
-        Self { name, arguments: arguments.to_vec() }
+        Self { name, arguments: arguments.to_vec(), value: None }
+    }
+
+    /// The same command with a value as its last argument.
+    pub(super) fn with(self, value: &'a Bytes) -> Self {
+        Self { value: Some(value), ..self }
+    }
+
+    fn push_to(&self, batch: &mut Commands) {
+        match self.value {
+            Some(value) => batch.push_value(self.name, &self.arguments, value),
+            None => batch.push(self.name, &self.arguments),
+        }
     }
 
     /// The key that says which node has to carry it out.
@@ -92,7 +107,7 @@ impl RedisNode {
         }
         let part = self.workers.own().writes.join(|batch| {
             let first = batch.len();
-            commands.iter().for_each(|command| batch.push(command.name, &command.arguments));
+            commands.iter().for_each(|command| command.push_to(batch));
             (first, count)
         });
         part.outcomes().await.map_or_else(|| vec![Err(unanswered()); count], <[_]>::to_vec)

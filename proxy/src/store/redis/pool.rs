@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection, QueueStrategy};
+use bytes::Bytes;
 use server::in_time;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::batch::RunCommands;
 use super::connection::{Bounds, Connection, Replies};
 use super::dialer::Dialer;
 use super::health::Health;
-use super::resp::{RedisReply, write_command};
+use super::resp::{END, RedisReply, begin_command, write_command};
 use crate::store::StoreError;
 
 /// For each worker. One is enough while Redis is quick, since batches share it; the others carry what comes while a large
@@ -23,10 +25,15 @@ const CONNECTIONS: u32 = 4;
 /// bb8 connects in the background, so this may be longer than a request waits for the store.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
+/// A value of this many bytes is sent from where it is, without a copy.
+const LARGE: usize = 64 << 10;
+
 /// Commands that go out together.
 #[derive(Debug, Default)]
 pub(super) struct Commands {
     bytes: Vec<u8>,
+    /// The large values, and where they stand between the bytes.
+    values: Vec<(usize, Bytes)>,
     /// The name of each command, and where the command ends.
     commands: Vec<(&'static str, usize)>,
 }
@@ -37,6 +44,17 @@ pub(super) type Outcomes = Vec<Result<RedisReply, StoreError>>;
 impl Commands {
     pub(super) fn push(&mut self, name: &'static str, arguments: &[&[u8]]) {
         write_command(&mut self.bytes, name, arguments);
+        self.commands.push((name, self.bytes.len()));
+    }
+
+    /// Appends a command whose last argument is a value.
+    pub(super) fn push_value(&mut self, name: &'static str, arguments: &[&[u8]], value: &Bytes) {
+        begin_command(&mut self.bytes, name, arguments, value.len());
+        match value.len() < LARGE {
+            true => self.bytes.extend_from_slice(value),
+            false => self.values.push((self.bytes.len(), value.clone())),
+        }
+        self.bytes.extend_from_slice(END);
         self.commands.push((name, self.bytes.len()));
     }
 
@@ -58,9 +76,9 @@ impl Commands {
 
     /// Removes the commands and keeps their memory, unless it is much.
     pub(super) fn clear(&mut self) {
-        const MUCH: usize = 64 << 10;
         self.bytes.clear();
-        self.bytes.shrink_to(MUCH);
+        self.bytes.shrink_to(LARGE);
+        self.values.clear();
         self.commands.clear();
     }
 
@@ -76,9 +94,16 @@ impl Commands {
         &self.bytes[self.start(index)..self.commands[index].1]
     }
 
-    /// The commands from this index on.
-    fn from(&self, index: usize) -> &[u8] {
-        &self.bytes[self.start(index)..]
+    /// The commands from this index on, in pieces.
+    fn from(&self, index: usize) -> SmallVec<[&[u8]; 1]> {
+        let first = self.start(index);
+        let (mut pieces, mut start) = (SmallVec::new(), first);
+        for (at, value) in self.values.iter().filter(|(at, _)| *at > first) {
+            pieces.extend([&self.bytes[start..*at], value]);
+            start = *at;
+        }
+        pieces.push(&self.bytes[start..]);
+        pieces
     }
 }
 
@@ -135,7 +160,7 @@ impl ConnectionPool {
             let mut connection = self.checkout().await?;
             let (answered, was_used) = (replies.len(), connection.inner.was_used);
             let missing = commands.len() - answered;
-            let exchange = connection.inner.exchange(commands.from(answered), missing, replies).await;
+            let exchange = connection.inner.exchange(&commands.from(answered), missing, replies).await;
             *self.moved() = Instant::now();
             match exchange {
                 Ok(()) => {}
@@ -264,5 +289,30 @@ impl ErrorSink<StoreError> for ConnectFailures {
 
     fn boxed_clone(&self) -> Box<dyn ErrorSink<StoreError>> {
         Box::new(Self(self.0.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_value_is_sent_from_where_it_is() {
+        let large = Bytes::from(vec![b'x'; LARGE]);
+        let mut commands = Commands::default();
+        commands.push("GET", &[b"a"]);
+        commands.push_value("SET", &[b"a"], &large);
+        commands.push_value("SET", &[b"b"], &Bytes::from_static(b"small"));
+        let expected = [
+            "*2\r\n$3\r\nGET\r\n$1\r\na\r\n",
+            &format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${LARGE}\r\n{}\r\n", "x".repeat(LARGE)),
+            "*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$5\r\nsmall\r\n",
+        ];
+        for index in 0..3 {
+            assert_eq!(commands.from(index).concat(), expected[index..].concat().as_bytes());
+        }
+        assert_eq!(commands.from(0)[1].as_ptr(), large.as_ptr());
+        commands.clear();
+        assert!(large.is_unique());
     }
 }

@@ -18,6 +18,9 @@ const LONGEST_ARRAY: usize = 64;
 /// Values in the order of their keys; a key without a value has `None`.
 pub(super) type Found = SmallVec<[Option<Bytes>; 2]>;
 
+/// The end of a line, and of an argument.
+pub(super) const END: &[u8] = b"\r\n";
+
 /// A reply to one command.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum RedisReply {
@@ -42,18 +45,29 @@ pub(super) enum Unread {
 
 /// Appends a command.
 pub(super) fn write_command(output: &mut Vec<u8>, name: &str, arguments: &[&[u8]]) {
-    write_length(output, b'*', 1 + arguments.len());
+    write_words(output, name, arguments, 0);
+}
+
+/// Appends a command whose last argument is a value of this length. The value and [`END`] have to follow.
+pub(super) fn begin_command(output: &mut Vec<u8>, name: &str, arguments: &[&[u8]], length: usize) {
+    write_words(output, name, arguments, 1);
+    write_length(output, b'$', length);
+}
+
+/// Appends the words of a command that has some more.
+fn write_words(output: &mut Vec<u8>, name: &str, arguments: &[&[u8]], more: usize) {
+    write_length(output, b'*', 1 + arguments.len() + more);
     for word in std::iter::once(name.as_bytes()).chain(arguments.iter().copied()) {
         write_length(output, b'$', word.len());
         output.extend_from_slice(word);
-        output.extend_from_slice(b"\r\n");
+        output.extend_from_slice(END);
     }
 }
 
 fn write_length(output: &mut Vec<u8>, sign: u8, length: usize) {
     output.push(sign);
     output.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-    output.extend_from_slice(b"\r\n");
+    output.extend_from_slice(END);
 }
 
 /// Reads the reply to one command. `limit` is the length of the longest value that is read.
