@@ -5,6 +5,7 @@
 //! released at once, and for a while requests for the page do not wait at all (hit-for-miss in Varnish).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub(crate) const HIT_FOR_MISS: Duration = Duration::from_secs(10);
 /// How many such pages are remembered, at a few hundred bytes each.
 const UNSHARED: usize = 10_000;
 
+/// Landed flights are remembered until their pages have this many bytes together.
+const LANDED: usize = 4 << 20;
+
 /// The pages that are being fetched.
 #[derive(Debug)]
 pub(crate) struct Flights {
@@ -34,7 +38,11 @@ pub(crate) struct Flights {
 }
 
 #[derive(Debug, Default)]
-struct UnderWay(Mutex<HashMap<Key, Course>>);
+struct UnderWay {
+    flights: Mutex<HashMap<Key, Course>>,
+    /// The bytes of the pages of landed flights.
+    landed: AtomicUsize,
+}
 
 /// A flight, and when it began.
 #[derive(Debug)]
@@ -65,6 +73,16 @@ pub(crate) enum FlightOutcome {
     Failed(Error),
     /// The answer broke off, or the leader was dropped.
     Broken,
+}
+
+impl FlightOutcome {
+    /// The bytes of its page.
+    fn size(&self) -> usize {
+        match self {
+            Self::Page(page) => page.entry.content_length(),
+            Self::Unshared | Self::Failed(_) | Self::Broken => 0,
+        }
+    }
 }
 
 /// A page as it came from the origin, with the key that it was stored under.
@@ -128,7 +146,7 @@ impl Flights {
 impl UnderWay {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Course>> {
         // A panic elsewhere cannot leave the map half-changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets a flight, unless another flight has taken its place.
@@ -155,12 +173,15 @@ impl Leader {
         &self.key
     }
 
-    /// Passes the outcome to the followers, including those that join within `linger`.
+    /// Passes the outcome to the followers, including those that join within `linger` if there is room for its page.
     pub(crate) fn land(self, outcome: FlightOutcome) {
+        let size = outcome.size();
         self.sender.send_replace(Some(Landing { at: Instant::now(), outcome }));
-        let linger = self.linger;
+        let others = self.under_way.landed.fetch_add(size, Relaxed);
+        let linger = if others == 0 || others + size <= LANDED { self.linger } else { Duration::ZERO };
         tokio::spawn(async move {
             tokio::time::sleep(linger).await;
+            self.under_way.landed.fetch_sub(size, Relaxed);
             drop(self);
         });
     }
@@ -191,7 +212,11 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+    use hyper::header::HeaderMap;
+
     use super::*;
+    use crate::page::forms::Forms;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -211,6 +236,23 @@ mod tests {
             Role::Leader(lead) => lead,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn page(size: usize) -> FlightOutcome {
+        let entry = Entry {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            reason: None,
+            body: vec![b'x'; size].into(),
+            forms: Forms::default(),
+            expires: None,
+            born: None,
+            version: None,
+            cost: Duration::ZERO,
+            proof: None,
+            stamp: None,
+        };
+        FlightOutcome::Page(Arc::new(SharedPage { key: key(), marker: None, entry, found: None, known: 0 }))
     }
 
     fn failed() -> FlightOutcome {
@@ -248,6 +290,22 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(101)).await;
         tokio::task::yield_now().await;
         assert!(flights.under_way.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn landed_flights_are_remembered_while_there_is_room_for_their_pages() {
+        let flights = Flights::new(Duration::from_millis(50));
+        for (name, size) in [("first", 2 * LANDED), ("second", 1)] {
+            let Role::Leader(leader) = flights.join(&Key::new(name), Instant::now(), true) else {
+                panic!("it leads")
+            };
+            leader.land(page(size));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(flights.under_way.lock().keys().collect::<Vec<_>>(), [&Key::new("first")]);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(flights.under_way.lock().is_empty());
+        assert_eq!(flights.under_way.landed.load(Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
