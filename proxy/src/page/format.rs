@@ -35,6 +35,18 @@ impl Format {
         }
     }
 
+    /// As [`encode`](Self::encode). Returns the entry, too: with its content as slices of the value, in a format that stores the content
+    /// unchanged. There is no value if the entry cannot be encoded.
+    pub(crate) fn encode_in_place(&self, entry: Entry) -> (Option<Bytes>, Entry) {
+        match self {
+            Self::Http => {
+                let (value, entry) = http::encode_in_place(entry);
+                (Some(value), entry)
+            }
+            Self::Pickled(pickled) => (pickled.encode(&entry), entry),
+        }
+    }
+
     /// The entry of a value, if HTTP can send it as it is.
     pub(crate) fn decode(&self, value: &Bytes) -> Option<Entry> {
         let entry = match self {
@@ -56,16 +68,6 @@ impl Format {
     /// Whether pages may be kept past their time: a Django that shares the cache would serve them as fresh.
     pub(crate) fn keeps_stale(&self) -> bool {
         matches!(self, Self::Http)
-    }
-
-    /// The entry with its content as slices of its value, in a format that stores the content unchanged at its end.
-    pub(crate) fn within(&self, value: &Bytes, mut entry: Entry) -> Entry {
-        if matches!(self, Self::Http) {
-            let forms = value.slice(value.len() - entry.forms.bytes().len()..);
-            entry.body = value.slice(value.len() - entry.content_length()..value.len() - forms.len());
-            entry.forms = entry.forms.in_bytes(forms);
-        }
-        entry
     }
 
     /// The part of a value before the content, in a format that stores the content unchanged at its end.

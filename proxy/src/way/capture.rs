@@ -36,6 +36,11 @@ impl AsRef<[u8]> for PlacedBytes {
 /// Room is counted in units of so many bytes, since a semaphore counts to less than the memory of a large machine.
 const UNIT: u64 = 4096;
 
+/// A page of this many bytes is captured with room for the head of its value, so that it is not in memory twice while it is
+/// encoded. A smaller one would be kept with much of this room unused.
+const LARGE: u64 = 128 << 10;
+const HEAD: usize = 4 << 10;
+
 impl Room {
     /// Room for this many bytes.
     pub(crate) fn new(limit: u64) -> Self {
@@ -48,7 +53,8 @@ impl Room {
     pub(crate) fn capture(&self, length: Option<u64>) -> Option<Capture> {
         let length = length.unwrap_or_default();
         let place = self.free.clone().try_acquire_many_owned(units(length, self.units)).ok()?;
-        let body = Vec::with_capacity(usize::try_from(length).ok()?);
+        let head = if length < LARGE { 0 } else { HEAD };
+        let body = Vec::with_capacity(usize::try_from(length).ok()? + head);
         Some(Capture { body, room: self.free.clone(), units: self.units, place })
     }
 }

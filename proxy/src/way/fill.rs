@@ -260,12 +260,12 @@ impl Plan {
             debug!(%key, stored = false, "purged meanwhile");
             return (entry, FillEnd::Purged);
         }
-        let Some(value) = format.encode(&entry) else {
+        // From here on the page is held once: the captured body goes, or becomes the value.
+        let (value, entry) = format.encode_in_place(entry);
+        let Some(value) = value else {
             debug!(%key, stored = false, "the format cannot hold it");
             return (entry, FillEnd::Failed);
         };
-        // From here on the page is held once: the captured parts go, and followers get what the store keeps.
-        let entry = format.within(&value, entry);
         let writes = markers.into_iter().chain([Write::Set(key.clone(), value)]).collect();
         let has_left = match left {
             Some(left) => store.delete(&[left]).await,

@@ -53,6 +53,38 @@ const MAX_LINES: usize = (8 << 10) + 16;
 /// Writes an entry, without any `Cachepage-` line of the origin and, under Django's policy, without `Date` and `Server`.
 pub(crate) fn encode(entry: &Entry) -> Bytes {
     // The value is kept for long, so it is made without room to spare.
+    Bytes::from([&head(entry), &entry.body[..], entry.forms.bytes()].concat())
+}
+
+/// As [`encode`]. Returns the entry, too, with its content as slices of the value, so that nothing is in memory twice.
+pub(crate) fn encode_in_place(mut entry: Entry) -> (Bytes, Entry) {
+    let (head, length) = (head(&entry), entry.body.len());
+    let value = join(&head, std::mem::take(&mut entry.body), entry.forms.bytes());
+    entry.body = value.slice(head.len()..head.len() + length);
+    entry.forms = entry.forms.in_bytes(value.slice(head.len() + length..));
+    (value, entry)
+}
+
+/// Joins the parts of a value. A body that has room for the others, and little more, becomes the value.
+fn join(head: &[u8], body: Bytes, forms: &[u8]) -> Bytes {
+    /// A value of this many bytes may have one to spare.
+    const SPARE: usize = 32;
+    let length = head.len() + body.len() + forms.len();
+    if !body.is_unique() {
+        return [head, &body, forms].concat().into();
+    }
+    let mut body = Vec::from(body);
+    let fits = (length..=length + length / SPARE).contains(&body.capacity());
+    if !fits {
+        return [head, &body, forms].concat().into();
+    }
+    body.extend_from_slice(forms);
+    body.splice(..0, head.iter().copied());
+    body.into()
+}
+
+/// The lines before the body.
+fn head(entry: &Entry) -> Vec<u8> {
     let mut value = Vec::with_capacity(64 * (entry.headers.len() + 4));
     push_start(&mut value, entry);
     if let Some(born) = entry.born {
@@ -78,7 +110,7 @@ pub(crate) fn encode(entry: &Entry) -> Bytes {
         push_line(&mut value, CONTENT_LENGTH.as_str(), length.as_bytes());
     }
     value.extend_from_slice(b"\r\n");
-    Bytes::from([&value[..], &entry.body, entry.forms.bytes()].concat())
+    value
 }
 
 /// The beginning of a value, which no other version of the page has.
@@ -263,6 +295,26 @@ mod tests {
         );
         let range = value.as_ptr_range();
         assert!(range.contains(&back.body.as_ptr()));
+    }
+
+    #[test]
+    fn a_body_that_nobody_else_holds_becomes_the_value_if_it_has_room_for_the_head() {
+        let encode_body = |room: usize, is_held: bool| {
+            let mut body = Vec::with_capacity(100_000 + room);
+            body.resize(100_000, b'x');
+            let body = Bytes::from(body);
+            let memory = body.as_ptr();
+            let held = is_held.then(|| body.clone());
+            let page = Entry { body, ..entry() };
+            let expected = encode(&page);
+            let (value, page) = encode_in_place(page);
+            assert_eq!(value, expected);
+            assert_eq!(page.body.as_ptr(), value[value.len() - 100_000..].as_ptr());
+            drop(held);
+            value.as_ptr() == memory
+        };
+        assert!(encode_body(1_000, false));
+        assert!(!encode_body(1_000, true) && !encode_body(0, false) && !encode_body(10_000, false));
     }
 
     #[test]
