@@ -44,7 +44,7 @@ pub struct Args {
     )]
     pub listen: Option<String>,
 
-    /// Socket file by which the next proxy with the same settings takes the port over, without losing a connection
+    /// Socket file through which the next proxy takes over the port; no connection is lost
     #[arg(long, global = true, value_name = "FILE", env = "PROXY_TAKEOVER", hide_env_values = true)]
     pub takeover: Option<String>,
 
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, global = true, value_name = "URL", env = "PROXY_ORIGIN", hide_env_values = true)]
     pub origin: Option<String>,
 
-    /// Where pages are kept: redis://, rediss://, unix:// or memory [default: redis://127.0.0.1:6379/1]
+    /// Where pages are kept: memory, or redis://, rediss:// (with TLS), unix://, redis-sentinel:// or redis-cluster:// [default: redis://127.0.0.1:6379/1]
     #[arg(long, global = true, value_name = "URL|memory", env = "REDIS_URL", hide_env_values = true)]
     pub store: Option<String>,
 
@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "PROXY_SITE", hide_env_values = true)]
     pub site: Option<String>,
 
-    /// Proxies in front, such as nginx with TLS, whose X-Forwarded headers are believed; with commas between them
+    /// Addresses or networks of proxies in front, such as nginx; their X-Forwarded headers are believed. Commas separate them
     #[arg(
         long,
         global = true,
@@ -136,13 +136,13 @@ pub enum Command {
     Check(Check),
     /// Drop pages from the cache of the whole fleet. Asks the admin listener of the proxy that runs here
     Purge(PurgePages),
-    /// Have the proxy that runs here read its settings anew. Exits with 2 if they have faults, and then nothing changes there
+    /// Have the proxy that runs here read its settings anew. If they have faults, nothing changes, and the exit status is 2
     Reload,
     /// Ask the proxy that runs here whether it answers, and exit with 0 or 1. Neither the origin nor the store is asked
     Health,
-    /// Write a first file of settings: for a Django project, which is asked itself, or for an origin, by some of its pages
+    /// Write a first file of settings, from a Django project (--django) or from some pages of the origin
     Init(Init),
-    /// Ask the proxy that runs here for pages, so that it has them
+    /// Have the proxy that runs here fetch pages before visitors ask for them
     Warm(Warm),
     /// Read access logs, and say what a cache would bring: hits, the origin's time, memory, for several timeouts
     Forecast(Forecast),
@@ -151,8 +151,8 @@ pub enum Command {
 /// Logs to forecast from.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(
-    after_help = "Reads combined lines (nginx, Apache, gunicorn, this proxy) and lines of JSON, also from gzip. The rules\n\
-                  are those of the settings; without any, the forecast proposes some. The log is read as if no cache had\n\
+    after_help = "Reads combined lines (nginx, Apache, gunicorn, this proxy) and lines of JSON, also from gzip. The rules \
+                  are those of the settings; without any, the forecast proposes some. The log is read as if no cache had \
                   been there. Memory is bounded, however long it is.\n\nExamples:\n  \
                   proxy forecast /var/log/nginx/access.log*\n  \
                   zcat access.log.*.gz | proxy forecast --cache '/blog/*=300' --timeout 60 --html forecast.html -"
@@ -195,11 +195,11 @@ pub struct PurgePages {
     #[arg(long = "prefix", value_name = "URL", group = "pages")]
     pub prefixes: Vec<String>,
 
-    /// A host, all its pages; repeatable
+    /// All pages of a host; repeatable
     #[arg(long = "host", value_name = "HOST", group = "pages")]
     pub hosts: Vec<String>,
 
-    /// A tag that the origin gave to pages; repeatable
+    /// All pages with a tag; repeatable
     #[arg(long = "tag", value_name = "TAG", group = "pages")]
     pub tags: Vec<String>,
 
@@ -251,7 +251,7 @@ pub struct Explain {
 /// Pages to ask for.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Exits with 0 if every page was got, with 1 if one was not, with 2 if what is asked for cannot be read.\n\n\
+    after_help = "Exit status: 0 if every page came, 1 if one did not, 2 if an argument cannot be read.\n\n\
                   Example:\n  proxy warm https://www.example.com/sitemap.xml"
 )]
 pub struct Warm {

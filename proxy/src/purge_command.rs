@@ -10,7 +10,9 @@ use server::refuse;
 /// Has the proxy that runs here purge. Exits with 1 if it does not, and with 2 if the settings or what is named are wrong.
 pub(crate) async fn purge(config: &Config, asked: &PurgePages) -> ExitCode {
     let Some(admin) = &config.admin else {
-        return refuse(&"--admin (PROXY_ADMIN): purge asks the admin listener, which is off");
+        return refuse(
+            &"--admin (PROXY_ADMIN): purge asks the admin listener, which is off; start the proxy with --admin ADDRESS, and name the same here",
+        );
     };
     let mut done = Vec::new();
     for notice in notices(asked) {

@@ -11,7 +11,7 @@ use server::{fail, refuse};
 pub(crate) async fn reload(config: &Config) -> ExitCode {
     let Some(admin) = &config.admin else {
         return refuse(
-            &"--admin (PROXY_ADMIN): reload asks the admin listener, which is off; SIGHUP needs none",
+            &"--admin (PROXY_ADMIN): reload asks the admin listener, which is off: start the proxy with --admin ADDRESS, and name the same here, or send it SIGHUP",
         );
     };
     match post_to_admin(admin, "/reload", String::new()).await {

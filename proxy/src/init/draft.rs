@@ -37,7 +37,10 @@ pub(super) fn draft(project: &Project, args: &Args) -> Drafted {
             text += "keys   = \"django\"   # the proxy and Django share their pages\n\n";
             text += &django(project, cache);
         }
-        None => text += "keys   = \"path\"   # the proxy keeps pages of its own\n",
+        None => {
+            text += "keys   = \"path\"   # the proxy keeps pages of its own\n";
+            unseen.extend(unseen_beside(project, &drafts));
+        }
     }
     let shared = cache.map(|(alias, _)| alias);
     drafts.iter().for_each(|draft| text += &rule(draft, shared, &mut unseen));
@@ -189,6 +192,25 @@ fn rule(draft: &Draft, shared: Option<&str>, unseen: &mut Vec<String>) -> String
     unseen.push(format!("{}: the rule is a comment, because {note}", draft.path));
     let commented: String = lines.lines().map(|line| format!("# {line}\n")).collect();
     format!("\n# {views}: {note}\n{commented}")
+}
+
+/// The limits of pages of the proxy's own, beside those that the site keeps.
+fn unseen_beside(project: &Project, drafts: &[Draft]) -> Vec<String> {
+    let mut unseen = Vec::new();
+    if drafts.iter().any(|draft| matches!(draft.kind, RuleKind::Cached(_))) {
+        unseen.push(
+            "pages under cache_page are in the site's own cache, too, where no purge reaches them: take cache_page away \
+             from views that are purged"
+                .to_owned(),
+        );
+    }
+    if !project.languages.is_empty() {
+        unseen.push(format!(
+            "LocaleMiddleware chooses the language by the cookie {}: such pages need `Vary: Cookie` (docs/differences.md)",
+            project.language_cookie
+        ));
+    }
+    unseen
 }
 
 /// The facts of a running site that its settings do not tell.
