@@ -21,24 +21,41 @@ fn settings(origin: &Origin, store: &str) -> String {
     // In a short run beside other tests, a Redis that has to wait for a core is not a silent one.
     let deadline = if scenario_length() >= FIGURES { 50 } else { 1000 };
     format!(
-        "deadlines.store = \"{deadline}ms\"\nlisten = \"127.0.0.1:0\"\norigin = \"http://{}\"\nstore = \"{store}\"\n[[cache_page]]\npath = \"/p/*\"\ntimeout = 3600\n",
+        "deadlines.store = \"{deadline}ms\"\nlisten = \"127.0.0.1:0\"\norigin = \"http://{}\"\nstore = \"{store}\"\n[[cache_page]]\npath = \"/*\"\ntimeout = 3600\n",
         origin.address
     )
 }
 
-/// Fetches new pages all the time, so that there are writes to be refused, and now and then a page that may be poisoned.
-fn fetch_new_pages(proxy: &Proxy) -> JoinHandle<()> {
+/// What happens to Redis, under load.
+#[derive(Clone, Copy)]
+struct Trial {
+    name: &'static str,
+    strikes: fn(&Redis),
+    /// Whether the proxy reaches Redis over a slow link.
+    is_linked: bool,
+    /// A page that is fetched now and then.
+    other_page: &'static str,
+}
+
+impl Trial {
+    fn new(name: &'static str, strikes: fn(&Redis)) -> Self {
+        Self { name, strikes, is_linked: false, other_page: "/p/poison" }
+    }
+}
+
+/// Fetches new pages all the time, so that there are writes to be refused, and now and then another page.
+fn fetch_new_pages(proxy: &Proxy, other: &'static str) -> JoinHandle<()> {
     let mut client = Client::new(proxy.address, Habit::KeepAlive);
     tokio::spawn(async move {
         for number in 0_usize.. {
-            let path = if number % 10 == 0 { "/p/poison".to_owned() } else { format!("/p/new{number}") };
+            let path = if number % 10 == 0 { other.to_owned() } else { format!("/p/new{number}") };
             client.fetch(&path).await.unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
 }
 
-async fn stays_hits(name: &str, strikes: fn(&Redis), is_linked: bool) {
+async fn stays_hits(Trial { name, strikes, is_linked, other_page }: Trial) {
     let _turn = turn().await;
     let redis = block_in_place(Redis::start).unwrap();
     let origin = Origin::start().await;
@@ -51,7 +68,7 @@ async fn stays_hits(name: &str, strikes: fn(&Redis), is_linked: bool) {
     for page in 0..PAGES {
         client.fetch(&format!("/p/{page}")).await.unwrap();
     }
-    let news = fetch_new_pages(&proxy);
+    let news = fetch_new_pages(&proxy, other_page);
     let load = Load::start(&[proxy.address], CLIENTS, Habit::KeepAlive);
     load.hits(CLIENTS).await;
     let calm = Instant::now();
@@ -86,7 +103,7 @@ async fn a_full_redis_keeps_its_hits() {
         cli(redis, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
         cli(redis, &["CONFIG", "SET", "maxmemory", "100kb"]);
     };
-    stays_hits("Redis at maxmemory, noeviction", fill, false).await;
+    stays_hits(Trial::new("Redis at maxmemory, noeviction", fill)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,13 +117,14 @@ async fn a_redis_that_cannot_save_keeps_its_hits() {
             let _ = redis.cli(&["BGSAVE"]);
         }
     };
-    stays_hits("Redis cannot save (MISCONF)", fail_to_save, false).await;
+    stays_hits(Trial::new("Redis cannot save (MISCONF)", fail_to_save)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_redis_keeps_its_hits() {
     // Nothing listens there, so Redis keeps what it has and refuses writes.
-    stays_hits("Redis read-only", |redis| cli(redis, &["REPLICAOF", "127.0.0.1", "1"]), false).await;
+    let demote = |redis: &Redis| cli(redis, &["REPLICAOF", "127.0.0.1", "1"]);
+    stays_hits(Trial::new("Redis read-only", demote)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,12 +139,19 @@ async fn a_value_of_64_mb_costs_no_other_hit() {
         stream.write_all(b"\r\n").unwrap();
         stream.read_exact(&mut [0; "+OK\r\n+OK\r\n".len()]).unwrap();
     };
-    stays_hits("a value of 64 MB", poison, false).await;
+    stays_hits(Trial::new("a value of 64 MB", poison)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_redis_closes_the_connection_for_costs_no_other_hit() {
+    let limit = |redis: &Redis| cli(redis, &["CONFIG", "SET", "client-query-buffer-limit", "1mb"]);
+    let trial = Trial::new("a page beyond the query buffer of Redis", limit);
+    stays_hits(Trial { other_page: "/size/1500000/1", ..trial }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_of_100_mbit_keeps_its_hits() {
-    stays_hits("a link of 100 Mbit/s", |_| {}, true).await;
+    stays_hits(Trial { is_linked: true, ..Trial::new("a link of 100 Mbit/s", |_| {}) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use server::Seldom;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -22,6 +23,9 @@ pub(super) struct Health {
     pub(super) connect_failed: Notify,
     pub(super) breaker: Breaker,
     is_up: AtomicBool,
+    /// Whether the log says that it is down.
+    is_logged_down: AtomicBool,
+    faults: Seldom,
     /// Connections of an older generation are replaced.
     generation: AtomicU32,
     replacement: Mutex<Replacement>,
@@ -40,6 +44,8 @@ impl Health {
             connect_failed: Notify::new(),
             breaker: Breaker::default(),
             is_up: AtomicBool::new(true),
+            is_logged_down: AtomicBool::new(false),
+            faults: Seldom::new(),
             generation: AtomicU32::new(0),
             replacement: Mutex::new(Replacement { due: None, pause: FIRST_PAUSE }),
         }
@@ -49,15 +55,22 @@ impl Health {
     pub(super) fn answers(&self) {
         self.breaker.succeeded();
         // Loaded first: a write for each request would move the cache line between the workers' cores.
-        if !self.is_up.load(Ordering::Relaxed) && !self.is_up.swap(true, Ordering::Relaxed) {
+        if !self.is_up.load(Ordering::Relaxed)
+            && !self.is_up.swap(true, Ordering::Relaxed)
+            && self.is_logged_down.swap(false, Ordering::Relaxed)
+        {
             info!("store up again");
         }
     }
 
-    /// Notes that Redis was silent, or that a connection broke.
+    /// Notes that Redis was silent, or that a connection broke. That may be for one value alone.
     pub(super) fn failed(&self, error: &StoreError) {
         self.breaker.failed(Instant::now(), rand::random());
-        self.is_down(error);
+        if self.breaker.is_open() {
+            self.is_down(error);
+        } else if let Some(left_out) = self.faults.turn("failed") {
+            warn!(%error, left_out, "the store did not answer: a page that is not read is a miss, and one that is not written is not stored");
+        }
     }
 
     /// Notes that no connection can be made.
@@ -67,8 +80,11 @@ impl Health {
     }
 
     fn is_down(&self, error: &StoreError) {
-        if self.is_up.swap(false, Ordering::Relaxed) {
-            warn!(%error, "store down: every request goes to the origin");
+        if self.is_up.swap(false, Ordering::Relaxed)
+            && let Some(left_out) = self.faults.turn("down")
+        {
+            self.is_logged_down.store(true, Ordering::Relaxed);
+            warn!(%error, left_out, "store down: every request goes to the origin");
         }
     }
 
