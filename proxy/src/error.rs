@@ -39,9 +39,10 @@ impl Error {
                 OriginError::Connect(_) => (StatusCode::BAD_GATEWAY, "origin-connect"),
                 OriginError::Gone(_) => (StatusCode::SERVICE_UNAVAILABLE, "origins-gone"),
                 OriginError::None => (StatusCode::NOT_FOUND, "no-origin"),
-                OriginError::Answer(_) | OriginError::Head { .. } | OriginError::Unasked(_) => {
-                    (StatusCode::BAD_GATEWAY, "origin-answer")
-                }
+                OriginError::Answer(_)
+                | OriginError::Head { .. }
+                | OriginError::Unasked(_)
+                | OriginError::Coding(_) => (StatusCode::BAD_GATEWAY, "origin-answer"),
                 OriginError::Silent(_) => (StatusCode::GATEWAY_TIMEOUT, "origin-silent"),
                 OriginError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "origin-busy"),
             },

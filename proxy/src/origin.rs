@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use server::{Peer, PerWorker, in_time};
@@ -233,7 +233,8 @@ impl Upstream {
             (answer, _) => answer,
         };
         let (response, link) = answer.map_err(|failure| self.unanswered(failure))?;
-        let mut fetched = self.received(response, began.elapsed(), until, (link, place));
+        let is_chunked = is_chunked(response.headers())?;
+        let mut fetched = self.received(response, is_chunked, (began.elapsed(), until), (link, place));
         fetched.body.begin().await.map_err(|error| OriginError::Answer(Arc::new(error)))?;
         Ok(fetched)
     }
@@ -297,14 +298,13 @@ impl Upstream {
     fn received(
         &self,
         response: Response<Incoming>,
-        took: Duration,
-        until: Option<Instant>,
+        chunked: bool,
+        (took, until): (Duration, Option<Instant>),
         held: (Link, Admitted),
     ) -> Fetched {
         let (mut head, body) = response.into_parts();
         // An intermediary sends its own version (RFC 9110 §2.5): one of the origin would end the client's connection.
         head.version = Version::HTTP_11;
-        let chunked = head.headers.contains_key(TRANSFER_ENCODING);
         let length = match body.size_hint().exact() {
             Some(length) if !chunked => Length::Known(length),
             _ if chunked => Length::Chunked,
@@ -335,6 +335,18 @@ impl Failure {
     /// before, and nothing now.
     fn is_closed(&self) -> bool {
         matches!(self, Self::Sent { error, was_used: true } if sources(error).any(is_closed))
+    }
+}
+
+/// Whether an answer comes in chunks.
+fn is_chunked(headers: &HeaderMap) -> Result<bool, OriginError> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(false),
+        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        (Some(coding), _) => {
+            Err(OriginError::Coding(String::from_utf8_lossy(coding.as_bytes()).into_owned()))
+        }
     }
 }
 

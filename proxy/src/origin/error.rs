@@ -38,6 +38,9 @@ pub(crate) enum OriginError {
     /// The answer does not fit the request.
     #[error("the origin's answer is {0}, which was not asked for")]
     Unasked(StatusCode),
+    /// The codings besides chunks. The proxy cannot decode them, nor see the end of such a body.
+    #[error("the origin's answer has the transfer coding {0:?}, which was not asked for")]
+    Coding(String),
     /// All slots are taken, and the queue is full or the wait was too long.
     #[error("the origin is busy")]
     Busy,

@@ -10,6 +10,7 @@ scenes! {
     a_vary_with_a_star_or_unusable_names_is_not_stored
     answers_to_requests_with_authorization_are_not_stored
     bodies_without_framing_are_not_stored
+    bodies_with_a_coding_besides_chunks_are_refused
     bodies_larger_than_max_entry_are_not_stored
     a_body_of_exactly_max_entry_is_stored
     a_large_body_of_unknown_length_is_relayed_whole_and_not_stored
@@ -94,6 +95,23 @@ async fn answers_to_requests_with_authorization_are_not_stored(on: Setup) {
 
 async fn bodies_without_framing_are_not_stored(on: Setup) {
     never_stored(on, b"HTTP/1.1 200 OK\r\n\r\nwhole?".to_vec(), "", "unframed").await;
+}
+
+async fn bodies_with_a_coding_besides_chunks_are_refused(on: Setup) {
+    for codings in [
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: gzip\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{codings}\r\n4\r\nhalf\r\n0\r\n\r\n");
+        let origin = Origin::new(move |_, _| Script::Answer(answer.clone().into())).await;
+        let scene = Scene::new(on, &origin).await;
+        for path in ["/p/", "/p/", "/pass/"] {
+            assert_eq!(scene.get(path).await.status(), 502, "{codings}");
+        }
+    }
 }
 
 async fn bodies_larger_than_max_entry_are_not_stored(on: Setup) {
