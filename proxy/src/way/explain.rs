@@ -144,14 +144,15 @@ impl<S: Store> Proxy<S> {
         if let Disposition::Lookup(rule, _) = self.policy.rules().disposition(&question) {
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
+        // Before the decision, which does without what the store refuses.
+        let refusals = self.store.refusals(&self.keys.prefixes()).await;
+        explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
         let values = NotedValues { store: &self.store, notes: Mutex::default() };
         let decision = self.decide(&question, Instant::now(), &values).await;
         let notes = values.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in notes {
             explanation.reads.push(self.explain_read(&key, value, &decision, &question).await);
         }
-        let refusals = self.store.refusals(&self.keys.prefixes()).await;
-        explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
         (explanation.outcome, explanation.page) = match &decision {
             Decision::Serve(serving) => (serving.cache().to_string(), Some(ExplainedPage::of(serving))),
             Decision::Fetch(wanted) => (format!("cachepage; {}", wanted.miss), None),

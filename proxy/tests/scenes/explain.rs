@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
+use stack::Redis;
 
 use crate::backend::Backend;
 use crate::support::{Origin, Scene, Setup};
@@ -18,12 +19,16 @@ const OFF: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = \"off\"\n";
 
 /// Runs `proxy explain` with these settings, and returns its output.
 fn explain(redis: &Backend, settings: &str, args: &[&str]) -> String {
+    explain_on(&redis.url(), settings, args)
+}
+
+fn explain_on(store: &str, settings: &str, args: &[&str]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), settings).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_proxy"))
         .args(["--config", file.path().to_str().unwrap(), "--site", "localhost:8000", "explain"])
         .args(args)
-        .env("REDIS_URL", redis.url())
+        .env("REDIS_URL", store)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -70,6 +75,26 @@ async fn explain_describes_what_the_proxy_does(on: Setup) {
         let other = json(&redis, &settings, &["-H", "Accept: c/d", "/p/?q=1"]);
         assert_eq!(other["outcome"], "cachepage; fwd=vary-miss");
         assert_eq!(origin.count(), before + 1, "explain contacts only the store");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_purges_is_told_of_and_its_pages_are_hits() {
+    let redis = Redis::start().unwrap();
+    let origin = Origin::pages("").await;
+    let settings = format!("[purge]\nallow = [\"127.0.0.1\"]\n{RULES}");
+    for command in ["xadd", "xrange"] {
+        let user = ["ACL", "SETUSER", command, "on", ">secret", "~*", "+@all"];
+        assert_eq!(redis.cli(&[&user[..], &[&format!("-{command}")]].concat()).unwrap(), "OK");
+        let url = redis.url().replace("redis://", &format!("redis://{command}:secret@"));
+        let scene = Scene::over(Setup::Plain, &url, &origin, &settings).await;
+        let path = format!("/p/{command}/");
+        scene.get(&path).await;
+        assert_eq!(scene.get(&path).await.header("x-cache"), "HIT", "{command}");
+        let said = explain_on(&url, &settings, &[&path]);
+        assert!(said.contains("cachepage; hit; ttl="), "{said}");
+        assert!(said.contains(&format!("{}: NOPERM", command.to_uppercase())), "{said}");
+        scene.stop().await;
     }
 }
 

@@ -243,22 +243,29 @@ async fn an_error_that_means_another_redis_has_the_name_resolved_and_connected_a
 }
 
 #[tokio::test]
-async fn a_lease_without_eval_is_released_all_the_same() {
+async fn a_lease_is_released_whatever_else_is_refused() {
     let redis = Redis::start().unwrap();
-    let grumpy = Grumpy::before(&redis).await;
-    grumpy.set(Some(Fault { command: "EVAL", key: String::new(), reply: "NOPERM no EVAL".to_owned() }));
     let origin = Origin::pages("").await;
-    let scene = Scene::over(Setup::Plain, &grumpy.url(), &origin, RULES).await;
-    scene.get("/p/1/").await;
-    let lease = ":1:views.decorators.cache.cache_page.GET./p/1/.d41d8cd98f00b204e9800998ecf8427e.lease";
-    let released = async {
-        while redis.cli(&["EXISTS", lease]).unwrap() != "0" {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    let second = std::time::Duration::from_secs(1);
-    tokio::time::timeout(second, released).await.expect("before it expires");
-    scene.stop().await;
+    for (number, taken) in
+        [&["-eval"][..], &["-del"], &["-eval", "-del"], &["-pexpire"]].into_iter().enumerate()
+    {
+        let user = ["ACL", "SETUSER", "u", "on", ">secret", "~*", "+@all"];
+        assert_eq!(redis.cli(&[&user, taken].concat()).unwrap(), "OK");
+        let url = redis.url().replace("redis://", "redis://u:secret@");
+        let scene = Scene::over(Setup::Plain, &url, &origin, RULES).await;
+        scene.get(&format!("/p/{number}/")).await;
+        let lease = format!(
+            ":1:views.decorators.cache.cache_page.GET./p/{number}/.d41d8cd98f00b204e9800998ecf8427e.lease"
+        );
+        let released = async {
+            while redis.cli(&["EXISTS", &lease]).unwrap() != "0" {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let second = std::time::Duration::from_secs(1);
+        tokio::time::timeout(second, released).await.expect("before it expires");
+        scene.stop().await;
+    }
 }
 
 #[tokio::test]

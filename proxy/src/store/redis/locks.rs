@@ -9,19 +9,8 @@ use super::resp::RedisReply;
 use crate::key::Key;
 use crate::store::{Locks, StoreError, Values as _};
 
-/// For a lock that still has the token.
-pub(super) const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
-const RELEASE: &str =
-    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
-
-/// A change of a lock that only the holder of its token may make: another proxy may have claimed it meanwhile.
-struct Held {
-    script: &'static str,
-    /// The command in the script.
-    command: &'static str,
-    /// In milliseconds.
-    ttl: u64,
-}
+/// Changes the lifetime of a lock that still has the token. Without any, the lock is deleted.
+pub(super) const EXPIRE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 
 impl Locks for RedisStore {
     async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
@@ -31,30 +20,33 @@ impl Locks for RedisStore {
     }
 
     async fn renew(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
-        let held = Held { script: RENEW, command: "PEXPIRE", ttl: milliseconds(ttl) };
-        self.if_held(&held, key, token).await
+        self.expire(key, token, milliseconds(ttl)).await
     }
 
     async fn release(&self, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
-        self.if_held(&Held { script: RELEASE, command: "DEL", ttl: 0 }, key, token).await
+        self.expire(key, token, 0).await
     }
 }
 
 impl RedisStore {
-    /// Runs a script on a lock if it has this token. Returns whether it had.
-    async fn if_held(&self, held: &Held, key: &Key, token: &Bytes) -> Result<bool, StoreError> {
-        let (key, ttl) = (key.as_bytes(), held.ttl.to_string());
-        let script = self.write("EVAL", &[held.script.as_bytes(), b"1", key, token, ttl.as_bytes()]).await;
+    /// Gives a lock this lifetime in milliseconds if it has this token: another proxy may have claimed it meanwhile. Returns
+    /// whether it had.
+    async fn expire(&self, key: &Key, token: &Bytes, ttl: u64) -> Result<bool, StoreError> {
+        let (key, ttl) = (key.as_bytes(), ttl.to_string());
+        let script = self.write("EVAL", &[EXPIRE.as_bytes(), b"1", key, token, ttl.as_bytes()]).await;
         if !matches!(script, Err(StoreError::Refused(_))) {
             return Ok(matches!(script?, RedisReply::Number(1)));
         }
-        // A user without EVAL: another proxy may claim the lock between the two commands, and fetch the page once more.
+        // A user without EVAL or PEXPIRE: another proxy may claim the lock between the two commands, and fetch the page once more.
         let [value] = self.get([key]).await?;
         if value.as_ref() != Some(token) {
             return Ok(false);
         }
-        let arguments: &[&[u8]] = if held.command == "DEL" { &[key] } else { &[key, ttl.as_bytes()] };
-        Ok(matches!(self.write(held.command, arguments).await?, RedisReply::Number(1)))
+        let expired = match self.write("PEXPIRE", &[key, ttl.as_bytes()]).await {
+            Err(StoreError::Refused(_)) if ttl == "0" => self.write("DEL", &[key]).await,
+            expired => expired,
+        };
+        Ok(matches!(expired?, RedisReply::Number(1)))
     }
 }
 

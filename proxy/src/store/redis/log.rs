@@ -11,7 +11,7 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{ErrorKind, FromRedisValue as _, RedisError, Value, cmd};
 use tokio::time::Instant;
 
-use super::refusals::Refusals;
+use super::refusals::{Refusals, is_refusal};
 use crate::purge::{Epoch, LogEntry, PurgeId};
 use crate::store::LogCopy;
 
@@ -27,6 +27,7 @@ type Entries = Vec<(PurgeId, LogEntry)>;
 pub(super) struct LogReader {
     copy: Arc<LogCopy>,
     connection: MultiplexedConnection,
+    refusals: Arc<Refusals>,
     replication: u32,
     epoch_repeated: Instant,
 }
@@ -37,16 +38,15 @@ impl LogReader {
     pub(super) async fn begin(
         copy: &Arc<LogCopy>,
         mut connection: MultiplexedConnection,
-        refusals: &Refusals,
+        refusals: &Arc<Refusals>,
     ) -> Result<Option<Self>, RedisError> {
         let replication = replication(&mut connection, refusals).await?;
-        let now = Instant::now();
-        let mut reader = Self { copy: copy.clone(), connection, replication, epoch_repeated: now };
+        let (copy, refusals, epoch_repeated) = (copy.clone(), refusals.clone(), Instant::now());
+        let mut reader = Self { copy, connection, refusals, replication, epoch_repeated };
         match reader.read().await {
             Ok(()) => Ok(Some(reader)),
             Err(error) if is_refusal(&error) => {
-                refusals.note_error("XRANGE", &error);
-                copy.turn_off();
+                reader.copy.turn_off();
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -66,7 +66,8 @@ impl LogReader {
     async fn catch_up(&mut self) -> Result<(), RedisError> {
         loop {
             let last = self.copy.last();
-            let entries = range(&mut self.connection, &self.copy, last, BATCH).await?;
+            let entries = range(&mut self.connection, &self.copy, last, BATCH).await;
+            let entries = self.refusals.noted("XRANGE", entries)?;
             if !is_continued(&entries, last) {
                 self.copy.start_anew();
                 continue;
@@ -92,7 +93,8 @@ impl LogReader {
             let epoch = LogEntry::Epoch(epoch.unwrap_or_else(|| new_epoch(self.replication)));
             let purges = missed.into_iter().map(|(purge, number)| LogEntry::Purge(purge, number));
             for entry in [epoch].into_iter().chain(purges) {
-                add(&mut self.connection, &self.copy, &entry).await?;
+                let added = add(&mut self.connection, &self.copy, &entry).await;
+                self.refusals.noted("XADD", added)?;
             }
             self.epoch_repeated = Instant::now();
         }
@@ -121,20 +123,14 @@ fn is_continued(entries: &Entries, last: PurgeId) -> bool {
     last == PurgeId::default() || entries.first().is_some_and(|(id, _)| *id == last)
 }
 
-pub(super) fn is_refusal(error: &RedisError) -> bool {
-    error.code() == Some("NOPERM") || error.to_string().contains("unknown command")
-}
-
 /// The beginning of the replication id: another primary has another one. 0 if Redis does not say it.
 pub(super) async fn replication(
     connection: &mut MultiplexedConnection,
     refusals: &Refusals,
 ) -> Result<u32, RedisError> {
-    let info: String = match cmd("INFO").arg("replication").query_async(connection).await {
-        Err(error) if is_refusal(&error) => {
-            refusals.note_error("INFO", &error);
-            return Ok(0);
-        }
+    let info = refusals.noted("INFO", cmd("INFO").arg("replication").query_async(connection).await);
+    let info: String = match info {
+        Err(error) if is_refusal(&error) => return Ok(0),
         info => info?,
     };
     let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")?.get(..8));

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::control::ControlConnection;
-use super::log::{BATCH, add, is_refusal, new_epoch, own, range, replication};
+use super::log::{BATCH, add, new_epoch, own, range, replication};
 use super::node::RedisNode;
 use super::nodes::Nodes;
 use super::refusals::Refusals;
@@ -52,9 +52,9 @@ impl LogWriter {
         let patience = if replicas > 0 { REPLICAS_DEADLINE } else { Duration::ZERO };
         let id = self
             .exchange(copy, patience, async |mut connection| {
-                let id = self.noted("XADD", add(&mut connection, copy, &record).await)?;
+                let id = self.refusals.noted("XADD", add(&mut connection, copy, &record).await)?;
                 if replicas > 0 {
-                    self.noted("WAIT", replicated(&mut connection, replicas).await)?;
+                    self.refusals.noted("WAIT", replicated(&mut connection, replicas).await)?;
                 }
                 Ok(id)
             })
@@ -87,15 +87,6 @@ impl LogWriter {
             }
         };
         self.exchange(copy, Duration::ZERO, read).await
-    }
-
-    /// An outcome; of a refusal, the command is noted.
-    fn noted<T>(&self, command: &'static str, outcome: Result<T, RedisError>) -> Result<T, RedisError> {
-        outcome.inspect_err(|error| {
-            if is_refusal(error) {
-                self.refusals.note_error(command, error);
-            }
-        })
     }
 
     /// Talks to Redis within the deadline. A connection that fails is not used again.
@@ -135,7 +126,8 @@ impl LogWriter {
             replication(&mut connection, &self.refusals).await.map_err(|error| fault(&error))?;
         if own(copy.epoch(), replication).is_none() {
             let epoch = LogEntry::Epoch(new_epoch(replication));
-            add(&mut connection, copy, &epoch).await.map_err(|error| fault(&error))?;
+            let added = add(&mut connection, copy, &epoch).await;
+            self.refusals.noted("XADD", added).map_err(|error| fault(&error))?;
         }
         Ok(LogConnection { control, node, generation })
     }

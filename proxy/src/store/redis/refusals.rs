@@ -17,12 +17,17 @@ const KINDS: usize = 64;
 type Kind = (&'static str, Box<str>);
 
 /// The refusals of all nodes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Refusals {
-    /// Whether the last write was refused.
-    refuses_writes: AtomicBool,
+    takes_writes: AtomicBool,
     /// The reply of Redis, for each command and first word of the reply.
     replies: Mutex<BTreeMap<Kind, String>>,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { takes_writes: AtomicBool::new(true), replies: Mutex::default() }
+    }
 }
 
 impl Refusals {
@@ -51,16 +56,29 @@ impl Refusals {
         }
     }
 
-    /// Notes whether a write was refused.
-    pub(super) fn wrote(&self, is_refused: bool) {
-        if self.refuses_writes.load(Ordering::Relaxed) != is_refused {
-            self.refuses_writes.store(is_refused, Ordering::Relaxed);
+    /// An outcome on a connection of the library. If Redis refuses the command for good, that is noted.
+    pub(super) fn noted<T>(
+        &self,
+        command: &'static str,
+        outcome: Result<T, RedisError>,
+    ) -> Result<T, RedisError> {
+        outcome.inspect_err(|error| {
+            if is_refusal(error) {
+                self.note_error(command, error);
+            }
+        })
+    }
+
+    /// Notes whether a page was written. A value that is too long for Redis breaks the connection instead of being refused.
+    pub(super) fn wrote(&self, was_written: bool) {
+        if self.takes_writes.load(Ordering::Relaxed) != was_written {
+            self.takes_writes.store(was_written, Ordering::Relaxed);
         }
     }
 
-    /// Whether the last write was taken.
+    /// Whether the last page was written.
     pub(super) fn takes_writes(&self) -> bool {
-        !self.refuses_writes.load(Ordering::Relaxed)
+        self.takes_writes.load(Ordering::Relaxed)
     }
 
     /// The commands that were refused so far.
@@ -75,6 +93,11 @@ impl Refusals {
         // A panic elsewhere cannot leave the map half-changed.
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether Redis refuses a command for good.
+pub(super) fn is_refusal(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM") || error.to_string().contains("unknown command")
 }
 
 #[cfg(test)]

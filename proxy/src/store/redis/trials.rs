@@ -15,7 +15,7 @@ pub(super) fn trials(key: &[u8], purges: bool) -> Commands {
     commands.push("PEXPIRE", &[key, b"1"]);
     commands.push("DEL", &[key]);
     commands.push("SET", &[key, b"", b"XX", b"PX", b"1"]);
-    commands.push("EVAL", &[locks::RENEW.as_bytes(), b"1", key, b"", b"1"]);
+    commands.push("EVAL", &[locks::EXPIRE.as_bytes(), b"1", key, b"", b"1"]);
     if purges {
         commands.push("XRANGE", &[key, b"-", b"+", b"COUNT", b"1"]);
         commands.push("XADD", &[key, b"NOMKSTREAM", b"*", b"k", b""]);
