@@ -74,6 +74,13 @@ fn flag(text: &str) -> Result<Rule, String> {
                 .to_owned(),
         );
     }
+    if path
+        .split_once(';')
+        .and_then(|(rule, _)| rule.rsplit_once('='))
+        .is_some_and(|(_, time)| parse::timeout(time).is_ok())
+    {
+        return Err("a semicolon is a part of the path; blanks and commas stand between rules".to_owned());
+    }
     let rule = match parse::timeout(timeout)? {
         Some(timeout) => Rule::new(path, timeout.as_secs()),
         None => Rule::off(path),
@@ -215,13 +222,14 @@ mod tests {
         {
             assert_eq!(parsed(flags, "").unwrap().0, ["/a/, 60 s", "/b/*, 30 s"], "{flags:?}");
         }
-        assert_eq!(parsed(&["/a=/b/=5 /c/=off"], "").unwrap().0, ["/a=/b/, 5 s", "/c/, off"]);
+        assert_eq!(parsed(&["/a=/b;c=d/=5 /c/=off"], "").unwrap().0, ["/a=/b;c=d/, 5 s", "/c/, off"]);
     }
 
     #[test]
     fn each_bad_rule_of_the_flags_is_a_fault_that_names_it() {
         let bad = [
             ("a/=60", "must begin with /"),
+            ("/a/=60;/b/*=30", "a semicolon is a part of the path"),
             ("/a/=60s", "write the seconds, 60, or off"),
             ("/a/=1h", "write the seconds, 3600, or off"),
             ("/a/=-1", "not a number of seconds"),
