@@ -74,6 +74,11 @@ impl Orders {
 }
 
 impl AccessLog {
+    /// Whether the log can be opened. Makes no file.
+    pub fn check(settings: &LogSettings) -> io::Result<()> {
+        output::check(&settings.access)
+    }
+
     /// Opens the log. A FIFO that nobody reads yet is opened later. `dropped` counts the lines that cannot be written.
     pub fn open(settings: &LogSettings, dropped: Arc<AtomicU64>) -> io::Result<Self> {
         let output = Output::open(settings.access.clone())?;

@@ -70,7 +70,7 @@ pub use page::format::{Format, Pickled};
 pub use policy::{Authorization, CachePolicy, Coalesce, HttpRules, Rule};
 pub use probe::wrong_scheme;
 pub use purge::{LoggedPurge, Purge, PurgeId, Target, TargetKind};
-pub use reload::Service;
+pub use reload::{Service, find_faults};
 pub use request::site::Site;
 pub use store::{
     Feed, Listener, Locks, LogCopy, MemoryStore, NodeNumber, NodeState, PurgeLog, PurgeLogSettings,

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use proxy::{
-    Admin, AdminPort, AdminServer, Args, Command, Config, Explain, Forecast, MemoryStore, Proxy, RedisStore,
-    RunningAdmin, Service, Site, Store, StoreUrl, Summary, Warm,
+    Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, Forecast, MemoryStore, Proxy,
+    RedisStore, RunningAdmin, Service, Site, Store, StoreUrl, Summary, Warm, find_faults,
 };
 use serde::Serialize;
 use server::{BoundListener, ListenAddress, ListenSettings, LogFilter, Offer, Predecessor, Workers, refuse};
@@ -50,7 +50,7 @@ async fn start() -> ExitCode {
     let log = server::start_log();
     match &args.command {
         Some(Command::Explain(asked)) => return explain(&config, asked).await,
-        Some(Command::Check(asked)) => return print(&Summary::new(&config), asked.json),
+        Some(Command::Check(asked)) => return check(&config, asked),
         Some(Command::Forecast(asked)) => return forecast(&config, asked),
         Some(Command::Purge(asked)) => return purge_command::purge(&config, asked).await,
         Some(Command::Reload) => return reload_command::reload(&config).await,
@@ -347,6 +347,14 @@ async fn warm(config: &Config, asked: &Warm) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(fault) => refuse(&fault),
+    }
+}
+
+/// Checks the settings without a proxy.
+fn check(config: &Config, asked: &Check) -> ExitCode {
+    match find_faults(config) {
+        Ok(()) => print(&Summary::new(config), asked.json),
+        Err(faults) => refuse(&faults),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A reload reads the file, and the files that it names, as the start does. If it finds a fault, everything stays as it is.
 //! Otherwise new requests get the new settings, as a whole; requests that have begun keep theirs.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -167,6 +168,14 @@ fn affordable(config: &Config) -> server::Clients {
 
 fn open_log(config: &Config, dropped: &Arc<AtomicU64>) -> Result<Option<Arc<AccessLog>>, Faults> {
     let open = |settings| AccessLog::open(settings, dropped.clone()).map(Arc::new);
-    let fault = |error| Faults(vec![format!("--access-log (PROXY_ACCESS_LOG): {error}")]);
     config.access_log.as_ref().map(open).transpose().map_err(fault)
+}
+
+/// Finds the faults that a start with these settings would find, besides addresses that are taken.
+pub fn find_faults(config: &Config) -> Result<(), Faults> {
+    config.access_log.as_ref().map_or(Ok(()), |settings| AccessLog::check(settings)).map_err(fault)
+}
+
+fn fault(error: io::Error) -> Faults {
+    Faults(vec![format!("--access-log (PROXY_ACCESS_LOG): {error}")])
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
 use rustix::io::Errno;
 
 use crate::config::LogTarget;
@@ -40,9 +40,7 @@ impl Output {
         let file = match open(&target) {
             Ok(file) => Some(file),
             Err(error) if is_unread(&error) => None,
-            Err(error) => {
-                return Err(io::Error::new(error.kind(), format!("{target} cannot be opened: {error}")));
-            }
+            Err(error) => return Err(unopened(&target, &error)),
         };
         Ok(Self { target, file, torn: Vec::new() })
     }
@@ -118,6 +116,24 @@ impl Output {
     }
 }
 
+/// Whether this can be opened, as far as is seen without making a file.
+pub(super) fn check(target: &LogTarget) -> io::Result<()> {
+    let LogTarget::File(path) = target else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let outcome = match options().open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)
+        }
+        Err(error) if is_unread(&error) => Ok(()),
+        opened => opened.map(drop),
+    };
+    outcome.map_err(|error| unopened(target, &error))
+}
+
+fn unopened(target: &LogTarget, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{target} cannot be opened: {error}"))
+}
+
 fn open(target: &LogTarget) -> io::Result<File> {
     let copy = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().map(File::from);
     match target {
@@ -127,10 +143,16 @@ fn open(target: &LogTarget) -> io::Result<File> {
     }
 }
 
-/// Opens a file without waiting for the reader of a FIFO. Addresses of clients are for the owner and the group alone.
+/// Opens a file. Addresses of clients are for the owner and the group alone.
 fn open_file(path: &Path) -> io::Result<File> {
-    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(without_waiting).open(path)
+    options().create(true).mode(0o640).open(path)
+}
+
+/// For appending, without waiting for the reader of a FIFO.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.append(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    options
 }
 
 /// Whether a FIFO could not be opened because nobody reads it.

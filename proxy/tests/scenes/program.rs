@@ -217,7 +217,6 @@ async fn an_unfinished_request_delays_the_shutdown_no_longer_than_its_deadline()
     assert!(log.contains("their deadline has passed"), "{log}");
 }
 
-/// Issue 14, point 15: all that was said is "Timed out in bb8".
 #[test]
 fn the_log_says_that_a_redis_url_has_the_wrong_scheme() {
     let redis = stack::Redis::start().unwrap();
@@ -261,7 +260,7 @@ async fn the_log_names_an_origin_that_is_down() {
     );
 }
 
-/// Issue 14, point 14: an origin behind a proxy with TLS would redirect for ever, and nothing would say why.
+/// An origin behind a proxy with TLS would redirect for ever, and nothing would say why.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_once_that_the_scheme_of_an_untrusted_peer_is_not_believed() {
     let origin = Origin::pages("").await;
@@ -409,7 +408,7 @@ fn check_says_who_is_trusted_who_may_purge_and_which_origins_and_listeners_there
     assert_eq!(said, expected);
 }
 
-/// Issue 16: `check` finds what the start would find, and says what it understood.
+/// `check` finds what the start would find, and says what it understood.
 #[test]
 fn check_says_what_the_settings_mean_and_ends_as_the_start_would() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -435,4 +434,13 @@ fn check_says_what_the_settings_mean_and_ends_as_the_start_would() {
     assert_eq!((&json["rules"], json["warnings"].as_array().unwrap().len()), (&rules, 1));
     let faults = refused(&run(&["check", "--config", path, "--listen", "x", "--site", "a b"]));
     assert_eq!(faults.lines().count(), 2, "{faults}");
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("a/x.log");
+    for (log, fault) in [(&*missing, "No such file"), (folder.path(), "Is a directory")] {
+        let faults = refused(&run(&["check", "--config", path, "--access-log", log.to_str().unwrap()]));
+        assert!(faults.contains("--access-log") && faults.contains(fault), "{faults}");
+    }
+    let log = folder.path().join("new.log");
+    let checked = run(&["check", "--config", path, "--access-log", log.to_str().unwrap()]);
+    assert!(checked.status.success() && !log.exists());
 }
