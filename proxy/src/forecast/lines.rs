@@ -1,7 +1,9 @@
-//! The lines of a log: a file, compressed or not, or standard input.
+//! The lines of a log: a file, compressed or not, or standard input. A thread reads and decompresses ahead.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -11,27 +13,37 @@ const LONGEST: u64 = 1 << 20;
 /// How much is read at once.
 const BUFFER: usize = 1 << 17;
 
+/// How many such pieces are read ahead.
+const AHEAD: usize = 8;
+
+/// Bytes that a thread reads.
+struct ReadAhead {
+    /// The last one is empty, or a fault. `None` after it.
+    pieces: Option<Receiver<io::Result<Vec<u8>>>>,
+    piece: Vec<u8>,
+    /// The bytes of the piece that were taken.
+    taken: usize,
+}
+
 /// The lines of a log, one after the other.
 pub(super) struct LogLines {
-    bytes: Box<dyn BufRead>,
+    bytes: ReadAhead,
     line: Vec<u8>,
 }
 
 impl LogLines {
     /// Opens a file, or standard input for `-`. gzip is known by its first bytes.
     pub(super) fn open(name: &str) -> io::Result<Self> {
-        let input: Box<dyn Read> =
-            if name == "-" { Box::new(io::stdin()) } else { Box::new(File::open(name)?) };
-        Self::of(input)
+        if name == "-" { Self::of(io::stdin()) } else { Self::of(File::open(name)?) }
     }
 
-    fn of(input: Box<dyn Read>) -> io::Result<Self> {
+    fn of(input: impl Read + Send + 'static) -> io::Result<Self> {
         let mut plain = BufReader::with_capacity(BUFFER, input);
-        let bytes: Box<dyn BufRead> = match plain.fill_buf()?.starts_with(b"\x1f\x8b") {
-            true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain))),
-            false => Box::new(plain),
+        let bytes = match plain.fill_buf()?.starts_with(b"\x1f\x8b") {
+            true => ReadAhead::start(MultiGzDecoder::new(plain)),
+            false => ReadAhead::start(plain),
         };
-        Ok(Self { bytes, line: Vec::new() })
+        Ok(Self { bytes: bytes?, line: Vec::new() })
     }
 
     /// The next line, without its end; empty where a line is too long or is no text. `None` at the end.
@@ -48,6 +60,51 @@ impl LogLines {
     }
 }
 
+impl ReadAhead {
+    fn start(input: impl Read + Send + 'static) -> io::Result<Self> {
+        let (sender, pieces) = sync_channel(AHEAD);
+        thread::Builder::new().name("log".to_owned()).spawn(move || send_pieces(input, &sender))?;
+        Ok(Self { pieces: Some(pieces), piece: Vec::new(), taken: 0 })
+    }
+}
+
+/// Sends what is read, until its end, a fault, or until nobody wants more.
+fn send_pieces(mut input: impl Read, pieces: &SyncSender<io::Result<Vec<u8>>>) {
+    loop {
+        let mut piece = Vec::with_capacity(BUFFER);
+        let read = input.by_ref().take(BUFFER as u64).read_to_end(&mut piece);
+        let is_last = !matches!(read, Ok(length) if length > 0);
+        if pieces.send(read.map(|_| piece)).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+impl Read for ReadAhead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl BufRead for ReadAhead {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.taken == self.piece.len()
+            && let Some(pieces) = self.pieces.take()
+        {
+            let piece = pieces.recv().unwrap_or_else(|_| Err(io::Error::other("its reader has died")));
+            (self.piece, self.taken) = (piece?, 0);
+            self.pieces = (!self.piece.is_empty()).then_some(pieces);
+        }
+        Ok(&self.piece[self.taken..])
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.taken += length;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Cursor, Write as _};
@@ -58,7 +115,7 @@ mod tests {
     use super::*;
 
     fn lines(bytes: Vec<u8>) -> Vec<String> {
-        let mut source = LogLines::of(Box::new(Cursor::new(bytes))).unwrap();
+        let mut source = LogLines::of(Cursor::new(bytes)).unwrap();
         let mut lines = Vec::new();
         while let Some(line) = source.next().unwrap() {
             lines.push(line.to_owned());
