@@ -64,7 +64,6 @@ async fn in_grace_the_stale_page_is_served_while_one_request_refreshes_it() {
     assert_eq!((scene.get("/p/").await.cache().as_str(), origin.count()), ("HIT hit; ttl=60", 1));
 }
 
-/// Issue 14, point 17.
 #[tokio::test]
 async fn the_age_that_an_inner_cache_has_sent_counts_on_in_grace() {
     // It was 30 s old when it was stored, 65 s ago.

@@ -52,7 +52,7 @@ async fn a_hit_is_identical_to_the_origins_answer(on: Setup) {
     assert_eq!((miss.header("age"), hit.header("age")), ("", "0"));
 }
 
-/// Issue 14, point 17. With Django's keys it is forgotten, as by Django.
+/// With Django's keys it is forgotten, as by Django.
 async fn the_age_that_an_inner_cache_has_sent_counts_on(on: Setup) {
     const DJANGO: &str = "keys = \"django\"\n[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n";
     let origin = Origin::pages("Age: 30\r\nCache-Control: max-age=600\r\n").await;

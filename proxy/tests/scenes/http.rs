@@ -157,7 +157,6 @@ async fn a_304_about_another_page_changes_nothing() {
     assert_eq!((reply.text(), reply.header("etag"), origin.count()), ("page", "\"a\"", 2));
 }
 
-/// Issue 15, point 5.
 #[tokio::test]
 async fn a_304_brings_no_older_page_back() {
     for is_filled_anew in [true, false] {
