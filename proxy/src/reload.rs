@@ -168,14 +168,14 @@ fn affordable(config: &Config) -> server::Clients {
 
 fn open_log(config: &Config, dropped: &Arc<AtomicU64>) -> Result<Option<Arc<AccessLog>>, Faults> {
     let open = |settings| AccessLog::open(settings, dropped.clone()).map(Arc::new);
-    config.access_log.as_ref().map(open).transpose().map_err(fault)
+    config.access_log.as_ref().map(open).transpose().map_err(|error| fault(&error))
 }
 
 /// Finds the faults that a start with these settings would find, besides addresses that are taken.
 pub fn find_faults(config: &Config) -> Result<(), Faults> {
-    config.access_log.as_ref().map_or(Ok(()), |settings| AccessLog::check(settings)).map_err(fault)
+    config.access_log.as_ref().map_or(Ok(()), AccessLog::check).map_err(|error| fault(&error))
 }
 
-fn fault(error: io::Error) -> Faults {
+fn fault(error: &io::Error) -> Faults {
     Faults(vec![format!("--access-log (PROXY_ACCESS_LOG): {error}")])
 }
