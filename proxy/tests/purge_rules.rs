@@ -1,7 +1,9 @@
 //! The rules that make purges exact, each with the code that keeps it.
 //!
 //! `CACHEPAGE_TEST_RULES=1 cargo test --test purge_rules -- --nocapture` builds a copy of the sources in which each rule can be
-//! switched off, and shows that the checker (`scenes/purge_checker.rs`) finds a stale page without it.
+//! switched off, and shows that a test finds a stale page without it: the checker (`scenes/purge_checker.rs`), or the one of
+//! the moment that the rule is for. CACHEPAGE_TEST_RULES may also have parts of the rules' names,
+//! separated by commas.
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::fs;
@@ -11,7 +13,7 @@ use std::process::{Command, Output};
 /// A rule, and how a copy of the sources can do without it.
 struct Rule {
     name: &'static str,
-    /// The checker's test that finds a stale page without the rule.
+    /// The test that finds a stale page without the rule: of the checker, or of a moment that the checker meets seldom.
     found_by: &'static str,
     file: &'static str,
     kept_by: &'static str,
@@ -19,13 +21,20 @@ struct Rule {
     breakable: &'static str,
 }
 
-const PATH: &str = "nothing_is_served_that_was_purged_whatever_fails";
-const HTTP: &str = "nothing_is_renewed_that_was_purged_whatever_fails";
+const CHECKER: &str = "purge_checker::nothing_is_served_that_was_purged_whatever_fails";
+const HTTP: &str = "purge_checker::nothing_is_renewed_that_was_purged_whatever_fails";
+const CONFIRMED: &str = "purge_checker::moments::a_page_that_is_confirmed_while_it_is_purged_stays_purged";
+const LATE: &str = "purge_checker::moments::a_page_that_is_confirmed_late_takes_no_place_of_a_newer_one";
+const FAILOVER: &str =
+    "purge_checker::moments::a_fill_that_a_failover_overtakes_is_found_by_purges_of_the_new_primary";
+const HELD_UP: &str =
+    "purge_checker::moments::what_redis_has_said_before_a_purge_is_no_news_when_it_arrives_late";
+const FOLLOWERS: &str = "purge::near::followers_from_after_a_purge_ask_anew";
 
 const RULES: &[Rule] = &[
     Rule {
         name: "a page has the position from before the origin was asked",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "way/flight.rs",
         kept_by: "Admission::Admit(terms) => Ok(self.fill(fetched, terms, received, (stamp, known)).await)",
         breakable: "Admission::Admit(terms) => {
@@ -35,7 +44,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "so does a page that a 304 has confirmed",
-        found_by: HTTP,
+        found_by: CONFIRMED,
         file: "way/flight.rs",
         kept_by: "return Ok(Box::pin(self.renew(confirmed, (stamp, known))).await);",
         breakable: "let stamp = if IS_OFF { self.proxy.stamp(&self.question()) } else { stamp };
@@ -43,7 +52,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "a confirmed page takes only the place of its old version",
-        found_by: HTTP,
+        found_by: LATE,
         file: "way/renewal.rs",
         kept_by: "let replaced = store.replace(&key, start, value, notes.keep).await;",
         breakable: "let replaced = match IS_OFF {
@@ -53,21 +62,21 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "pages are compared only while it is certain that the log is known",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/log_copy.rs",
         kept_by: "self.certainty.ask(NodeNumber::default(), now) || self.is_off()",
         breakable: "IS_OFF || self.certainty.ask(NodeNumber::default(), now) || self.is_off()",
     },
     Rule {
         name: "the certainty counts from when the log was asked for",
-        found_by: PATH,
+        found_by: HELD_UP,
         file: "store/redis/tracking.rs",
         kept_by: "sent + CERTAIN_FOR",
         breakable: "if IS_OFF { Instant::now() + CERTAIN_FOR * 4 } else { sent + CERTAIN_FOR }",
     },
     Rule {
         name: "a page is compared again when the log has grown",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/log_copy.rs",
         kept_by: "if valid_at.load(Ordering::Relaxed) == generation {",
         breakable: "let valid = valid_at.load(Ordering::Relaxed);
@@ -75,7 +84,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "a near page is compared with the log",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "way/purge.rs",
         kept_by: "Verdict::Purged | Verdict::Ahead => return None,",
         breakable: "Verdict::Purged | Verdict::Ahead if IS_OFF => None,
@@ -83,25 +92,25 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "a follower from after a purge takes no page from before it",
-        found_by: PATH,
+        found_by: FOLLOWERS,
         file: "way/flight.rs",
         kept_by: "Ok(_) if self.is_purged(&shared, known) ||",
         breakable: "Ok(_) if (!IS_OFF && self.is_purged(&shared, known)) ||",
     },
     Rule {
         name: "a log that was lost is noticed",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/redis/log.rs",
         kept_by: "if !is_continued(&entries, last) {",
         breakable: "if IS_OFF && entries.first().is_none_or(|(id, _)| *id != last) {
-                self.copy.add(&entries);
+                self.copy.add(&entries, now());
                 return Ok(());
             }
             if !is_continued(&entries, last) {",
     },
     Rule {
         name: "the epoch of a page is still in the log",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/marks.rs",
         kept_by: "return Err(if position.id > self.last { Verdict::Ahead } else { Verdict::Purged });",
         breakable: "return match IS_OFF {
@@ -111,35 +120,35 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "another primary begins a new epoch",
-        found_by: PATH,
+        found_by: FAILOVER,
         file: "store/redis/log.rs",
         kept_by: "epoch.filter(|epoch| epoch.replication == replication)",
         breakable: "epoch.filter(|epoch| IS_OFF || epoch.replication == replication)",
     },
     Rule {
         name: "a page from behind the end of an earlier epoch is a miss",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/marks.rs",
         kept_by: "Some(next) if position.id > next.before =>",
         breakable: "Some(next) if !IS_OFF && position.id > next.before =>",
     },
     Rule {
         name: "what a failover has lost is appended again",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/redis/log.rs",
         kept_by: "let missed = self.copy.missed(self.replication);",
         breakable: "let missed = if IS_OFF { Vec::new() } else { self.copy.missed(self.replication) };",
     },
     Rule {
         name: "a page from before the first entry of the log is a miss",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/marks.rs",
         kept_by: "if id < self.first {",
         breakable: "if !IS_OFF && id < self.first {",
     },
     Rule {
         name: "a page without a position is a miss",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/log_copy.rs",
         kept_by: "None => Verdict::Purged,",
         breakable: "None if IS_OFF => Verdict::Valid,
@@ -147,7 +156,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "a page is found by each of its names",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/marks.rs",
         kept_by: "self.mark_of(self.hash(kind, value))",
         breakable: "if IS_OFF && kind == TargetKind::Prefix { return Mark::default(); }
@@ -155,14 +164,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "a purge of everything finds each page",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/marks.rs",
         kept_by: ".fold(self.all, Mark::and)",
         breakable: ".fold(if IS_OFF { Mark::default() } else { self.all }, Mark::and)",
     },
     Rule {
         name: "a soft purge ends a page",
-        found_by: PATH,
+        found_by: CHECKER,
         file: "store/marks.rs",
         kept_by: "() if mark.soft > since =>",
         breakable: "() if !IS_OFF && mark.soft > since =>",
@@ -195,6 +204,9 @@ fn the_code_that_keeps_each_rule_is_there_once() {
     }
 }
 
+/// Said by the tests of moments that find one.
+const OLD: &str = "a page from before a purge is served";
+
 /// Switches off the rule that the environment names.
 const SWITCH: &str = "
 pub(crate) fn is_off(rule: &str) -> bool {
@@ -204,10 +216,8 @@ pub(crate) fn is_off(rule: &str) -> bool {
 ";
 
 #[test]
-fn without_any_one_rule_the_checker_finds_a_stale_page() {
-    if std::env::var_os("CACHEPAGE_TEST_RULES").is_none() {
-        return;
-    }
+fn without_any_one_rule_a_test_finds_a_stale_page() {
+    let Ok(wanted) = std::env::var("CACHEPAGE_TEST_RULES") else { return };
     let folder = tempfile::tempdir().unwrap();
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let copied = "git ls-files -z | xargs -0 cp --parents --target-directory \"$COPY\"";
@@ -219,28 +229,31 @@ fn without_any_one_rule_the_checker_finds_a_stale_page() {
     let library = fs::read_to_string(sources.join("lib.rs")).unwrap();
     fs::write(sources.join("lib.rs"), library + SWITCH).unwrap();
     let mut missed = Vec::new();
-    for rule in RULES {
+    let is_wanted = |rule: &&Rule| wanted == "1" || wanted.split(',').any(|part| rule.name.contains(part));
+    for rule in RULES.iter().filter(is_wanted) {
         match found(rule, folder.path()) {
-            Ok(reads) => println!("{}: found after {reads} reads", rule.name),
+            Ok(how) => println!("{}: found {how}", rule.name),
             Err(said) => missed.push(format!("{}: {said}", rule.name)),
         }
     }
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
-/// After how many reads the checker finds a stale page without a rule; else what it says.
-fn found(rule: &Rule, copy: &Path) -> Result<u64, String> {
-    let test = format!("purge_checker::{}", rule.found_by);
-    let mut checker = Command::new(env!("CARGO"));
-    checker
-        .args(["test", "--quiet", "--offline", "--workspace", "--test", "scenes", &test])
+/// How a test finds a stale page without a rule; else what it says.
+fn found(rule: &Rule, copy: &Path) -> Result<String, String> {
+    let mut test = Command::new(env!("CARGO"));
+    test.args(["test", "--quiet", "--offline", "--workspace", "--test", "scenes", rule.found_by])
         .current_dir(copy)
         // Not that of the workspace, which would take these for its own.
         .env("CARGO_TARGET_DIR", copy.join("target"))
         .env("CACHEPAGE_TEST_PURGE_READS", "100000")
         .env("RULE", rule.name);
-    let Output { stdout, stderr, .. } = checker.output().unwrap();
+    let Output { stdout, stderr, .. } = test.output().unwrap();
     let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-    let reads = said.lines().find_map(|line| line.split_once(" reads: [")?.0.parse().ok());
-    reads.ok_or(said)
+    let reads = said.lines().find_map(|line| line.split_once(" reads: [")?.0.parse::<u64>().ok());
+    match reads {
+        Some(reads) => Ok(format!("after {reads} reads")),
+        None if said.contains(OLD) => Ok("in its moment".to_owned()),
+        None => Err(said),
+    }
 }

@@ -18,6 +18,9 @@ scenes! {
     an_unsafe_method_that_succeeds_purges
 }
 
+/// The message of a test that has found one.
+pub(crate) const OLD: &str = "a page from before a purge is served";
+
 /// A busy test machine may be slow to read the log.
 pub(crate) const PURGE: &str = "[deadlines]\nstore = \"2s\"\n[purge]\nallow = [\"127.0.0.1\"]\n";
 
@@ -224,7 +227,8 @@ async fn followers_from_after_a_purge_ask_anew(on: Setup) {
     };
     let texts = async { tokio::join!(text(leader), text(before), text(after)) };
     let (leader, before, after) = tokio::select! { texts = texts => texts, () = later => unreachable!() };
-    assert_eq!((&*leader, &*after), ("old", "new"));
+    assert_eq!(leader, "old");
+    assert_eq!(after, "new", "{OLD}");
     assert!(["old", "new"].contains(&&*before), "{before}");
 }
 

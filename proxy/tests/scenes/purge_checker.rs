@@ -8,6 +8,7 @@ mod disturber;
 mod fleet;
 mod laboratory;
 mod line;
+mod moments;
 mod tampered;
 
 use std::sync::Arc;

@@ -173,7 +173,7 @@ impl Fleet {
 }
 
 /// A replica that has all that its primary has, and has just become a primary itself.
-fn replica_of(primary: &Redis) -> Redis {
+pub(super) fn replica_of(primary: &Redis) -> Redis {
     let (began, port) = (Instant::now(), primary.port().to_string());
     primary.cli(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).unwrap();
     let replica = Redis::start_as(Brand::chosen(), &[]).unwrap();
@@ -187,6 +187,6 @@ fn replica_of(primary: &Redis) -> Redis {
 }
 
 /// The clock of a Redis, in seconds since 1970.
-fn seconds_of(redis: &Redis) -> u64 {
+pub(super) fn seconds_of(redis: &Redis) -> u64 {
     redis.cli(&["TIME"]).unwrap().lines().next().unwrap().parse().unwrap()
 }

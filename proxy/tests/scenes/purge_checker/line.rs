@@ -16,9 +16,20 @@ pub(super) struct Line {
     to: Arc<AtomicU16>,
     /// A bit for each connection, by its number modulo 64: whether nothing passes on it.
     held: watch::Sender<u64>,
+    replies: watch::Sender<Replies>,
+    /// How many replies wait.
+    waiting: watch::Sender<usize>,
     /// How often all connections were cut.
     cuts: watch::Sender<u32>,
     _connections: JoinSet<()>,
+}
+
+/// Which pieces of what Redis says pass.
+#[derive(Clone, Copy)]
+enum Replies {
+    All,
+    /// So many on each connection, since it was held.
+    Some(usize),
 }
 
 impl Line {
@@ -27,9 +38,11 @@ impl Line {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (to, held, cuts) = (Arc::new(AtomicU16::new(port)), watch::Sender::new(0), watch::Sender::new(0));
+        let (replies, waiting) = (watch::Sender::new(Replies::All), watch::Sender::new(0));
+        let gate = Gate { replies: replies.subscribe(), waiting: waiting.clone() };
         let mut connections = JoinSet::new();
-        connections.spawn(accept(listener, to.clone(), held.subscribe(), cuts.subscribe()));
-        Self { address, to, held, cuts, _connections: connections }
+        connections.spawn(accept(listener, to.clone(), (held.subscribe(), gate), cuts.subscribe()));
+        Self { address, to, held, replies, waiting, cuts, _connections: connections }
     }
 
     /// The URL of database 1 at the other end.
@@ -42,6 +55,21 @@ impl Line {
         self.held.send_replace(connections);
     }
 
+    /// Lets nothing pass that Redis says from now on, and waits until it has said something.
+    pub(super) async fn hold_replies(&self) {
+        self.replies.send_replace(Replies::Some(0));
+        self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.unwrap();
+    }
+
+    /// Lets one more piece of what Redis has said pass on each connection.
+    pub(super) fn pass_a_reply(&self) {
+        self.replies.send_modify(|replies| {
+            if let Replies::Some(count) = replies {
+                *count += 1;
+            }
+        });
+    }
+
     /// Cuts all connections. New ones go to this port.
     pub(super) fn lead_to(&self, port: u16) {
         self.to.store(port, Ordering::SeqCst);
@@ -49,16 +77,40 @@ impl Line {
     }
 }
 
+/// Where replies wait.
+#[derive(Clone)]
+struct Gate {
+    replies: watch::Receiver<Replies>,
+    waiting: watch::Sender<usize>,
+}
+
+impl Gate {
+    /// Waits until one more reply may pass on a connection on which so many have. Returns how many have then.
+    async fn pass(&mut self, passed: usize) -> Option<usize> {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        let may_pass = |replies: &Replies| match replies {
+            Replies::All => true,
+            Replies::Some(count) => passed < *count,
+        };
+        let replies = self.replies.wait_for(may_pass).await.map(|replies| *replies);
+        self.waiting.send_modify(|waiting| *waiting -= 1);
+        Some(match replies.ok()? {
+            Replies::All => 0,
+            Replies::Some(_) => passed + 1,
+        })
+    }
+}
+
 async fn accept(
     listener: TcpListener,
     to: Arc<AtomicU16>,
-    held: watch::Receiver<u64>,
+    (held, gate): (watch::Receiver<u64>, Gate),
     cuts: watch::Receiver<u32>,
 ) {
     let mut connections = JoinSet::new();
     for number in 0_u32.. {
         let (near, _) = listener.accept().await.unwrap();
-        let (mut cuts, held) = (cuts.clone(), held.clone());
+        let (mut cuts, held, gate) = (cuts.clone(), held.clone(), gate.clone());
         cuts.mark_unchanged();
         let port = to.load(Ordering::SeqCst);
         connections.spawn(async move {
@@ -66,8 +118,8 @@ async fn accept(
             let (near, far) = (near.into_split(), far.into_split());
             let bit = 1 << (number % 64);
             tokio::select! {
-                () = carry(near.0, far.1, bit, held.clone()) => {}
-                () = carry(far.0, near.1, bit, held) => {}
+                () = carry(near.0, far.1, (bit, held.clone()), None) => {}
+                () = carry(far.0, near.1, (bit, held), Some(gate)) => {}
                 _ = cuts.changed() => {}
             }
         });
@@ -75,11 +127,20 @@ async fn accept(
     }
 }
 
-/// Carries bytes until the connection ends.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, bit: u64, mut held: watch::Receiver<u64>) {
-    let mut bytes = vec![0; 16 << 10];
+/// Carries bytes until the connection ends, through a gate if they are replies.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    (bit, mut held): (u64, watch::Receiver<u64>),
+    mut gate: Option<Gate>,
+) {
+    let (mut bytes, mut passed) = (vec![0; 16 << 10], 0);
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         let passes = held.wait_for(|held| held & bit == 0).await.is_ok();
+        if let Some(gate) = &mut gate {
+            let Some(count) = gate.pass(passed).await else { return };
+            passed = count;
+        }
         if !passes || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
