@@ -69,6 +69,7 @@ mod purge;
 mod purge_checker;
 mod purge_clients;
 mod purge_cluster;
+mod purge_figures;
 mod purge_refused;
 #[path = "../django_live/python.rs"]
 mod python;

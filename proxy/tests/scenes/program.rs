@@ -13,7 +13,7 @@ pub(crate) fn run(args: &[&str]) -> Output {
 }
 
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(std::env::var("CACHEPAGE_TEST_PROGRAM").as_deref().unwrap_or(PROGRAM));
     let ours = [
         "PROXY_CONFIG",
         "PROXY_LISTEN",
