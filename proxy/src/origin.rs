@@ -41,7 +41,7 @@ pub(crate) use error::BodyError;
 use error::Cause;
 pub(crate) use error::OriginError;
 pub use gate::OriginLimits;
-use gate::{Admitted, Gate};
+use gate::{Gate, GatePermit};
 pub(crate) use health::Ejection;
 use link::{Link, Links};
 pub(crate) use request_body::RequestBody;
@@ -300,7 +300,7 @@ impl Upstream {
         response: Response<Incoming>,
         chunked: bool,
         (took, until): (Duration, Option<Instant>),
-        held: (Link, Admitted),
+        held: (Link, GatePermit),
     ) -> Fetched {
         let (mut head, body) = response.into_parts();
         // An intermediary sends its own version (RFC 9110 §2.5): one of the origin would end the client's connection.

@@ -82,7 +82,7 @@ impl RecentPages {
 }
 
 /// The URL of a request, for people to read.
-pub(crate) fn url_of(question: &Question<'_>, has_query: bool) -> String {
+pub(crate) fn shown_url(question: &Question<'_>, has_query: bool) -> String {
     let target = if has_query { question.target } else { question.path };
     let mut url = [question.scheme.as_bytes(), b"://", question.authority, target.as_bytes()].concat();
     url.truncate(URL);

@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use super::error::BodyError;
-use super::gate::Admitted;
+use super::gate::GatePermit;
 use super::link::Link;
 use super::silence::{Silence, next_data};
 
@@ -22,7 +22,7 @@ pub struct Download {
     /// The first part, if it has been read ahead.
     first: Option<Bytes>,
     /// The connection and the slot, held until the end of the body.
-    held: Option<(Link, Admitted)>,
+    held: Option<(Link, GatePermit)>,
 }
 
 impl Download {
@@ -30,7 +30,7 @@ impl Download {
         incoming: Incoming,
         idle: Duration,
         until: Option<Instant>,
-        held: (Link, Admitted),
+        held: (Link, GatePermit),
     ) -> Self {
         Self { incoming, silence: Silence::new(idle, until), first: None, held: Some(held) }
     }

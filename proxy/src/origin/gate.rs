@@ -33,7 +33,7 @@ pub(crate) struct Gate {
 }
 
 /// A slot at the origin. Dropping it frees the slot.
-pub(crate) type Admitted = OwnedSemaphorePermit;
+pub(crate) type GatePermit = OwnedSemaphorePermit;
 
 impl Gate {
     pub(crate) fn new(limits: OriginLimits, wait: Duration) -> Self {
@@ -58,7 +58,7 @@ impl Gate {
     }
 
     /// Waits for a free slot, in order of arrival, until the deadline.
-    pub(crate) async fn enter(&self) -> Result<Admitted, OriginError> {
+    pub(crate) async fn enter(&self) -> Result<GatePermit, OriginError> {
         // Fails while others wait: a freed slot goes to the first of them.
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Ok(place);

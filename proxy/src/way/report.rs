@@ -19,7 +19,7 @@ use crate::origin::{Fetched, OriginState, RetryTotals};
 use crate::purge::TargetKind;
 use crate::request::Question;
 use crate::store::{NodeState, OperationTotals, Store};
-use crate::traffic::{HotPage, PageFreshness, SlowAnswer, url_of};
+use crate::traffic::{HotPage, PageFreshness, SlowAnswer, shown_url};
 
 /// How many of the last errors are kept.
 const ERRORS: usize = 20;
@@ -135,7 +135,7 @@ impl<S: Store> Proxy<S> {
         }
         let question = question();
         if let Some(recent) = recent {
-            recent.count(url_of(&question, true), began);
+            recent.count(shown_url(&question, true), began);
         }
         if let Some(hits) = hits {
             let Serving { page, time_of_page, .. } = serving;
@@ -160,6 +160,6 @@ impl<S: Store> Proxy<S> {
     /// The URL of a request, for operators.
     fn url(&self, question: &Question<'_>) -> String {
         let log = self.access_log.as_ref().map(|log| log.own().settings());
-        url_of(question, !log.is_some_and(|settings| settings.redact_query))
+        shown_url(question, !log.is_some_and(|settings| settings.redact_query))
     }
 }

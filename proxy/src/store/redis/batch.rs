@@ -17,7 +17,7 @@ use server::in_time;
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
-use super::pool::{Commands, ConnectionPool, Outcomes};
+use super::pool::{CommandOutcome, Commands, ConnectionPool, Outcomes};
 
 /// How long a batch waits for the one before it; then it takes another connection.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -90,12 +90,10 @@ impl<R> Shared<R> {
 
 impl BatchPart {
     /// The outcomes of the commands; `None` if the task that ran them has died.
-    pub(super) async fn outcomes(&self) -> Option<&[Outcome]> {
+    pub(super) async fn outcomes(&self) -> Option<&[CommandOutcome]> {
         self.batch.0.wait().await.as_ref()?.get(self.first..self.first + self.count)
     }
 }
-
-type Outcome = <Outcomes as IntoIterator>::Item;
 
 /// The duty to take the batch that waits.
 struct Runner<R: RunCommands> {

@@ -18,8 +18,8 @@ use super::address::NodeAddress;
 use super::connection::Bounds;
 use super::dialer::{Dialer, Login, Whereabouts};
 use super::node::{KeyCommand, RedisNode, unanswered};
-use super::pool::Outcomes;
-use super::resp::{Found, RedisReply, Unread};
+use super::pool::{CommandOutcome, Outcomes};
+use super::resp::{FoundValues, RedisReply, Unread};
 use super::slots::{Map, Range, Redirect, slot};
 use super::tracking::FeedSettings;
 use crate::store::feed::Listeners;
@@ -49,8 +49,6 @@ pub(super) struct Cluster {
     pub(super) followed: OnceLock<FeedSettings>,
     next_id: AtomicU16,
 }
-
-type Outcome = Result<RedisReply, StoreError>;
 
 impl Cluster {
     /// A cluster that is not known yet.
@@ -89,7 +87,7 @@ impl Cluster {
     }
 
     /// Sends a read to the node that has its keys. Keys that are apart are read from several nodes at once.
-    pub(super) async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> Outcome {
+    pub(super) async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> CommandOutcome {
         if name != "MGET" {
             return self.read_one(name, arguments).await;
         }
@@ -103,7 +101,7 @@ impl Cluster {
         }
     }
 
-    async fn read_one(&self, name: &'static str, arguments: &[&[u8]]) -> Outcome {
+    async fn read_one(&self, name: &'static str, arguments: &[&[u8]]) -> CommandOutcome {
         let deadline = Instant::now() + self.bounds.silence;
         let node = self.owner(arguments.first().copied().unwrap_or_default()).await?;
         let outcome = node.read(name, arguments).await;
@@ -111,9 +109,9 @@ impl Cluster {
     }
 
     /// Reads each key by itself, all at once.
-    async fn read_each(&self, keys: &[&[u8]]) -> Outcome {
+    async fn read_each(&self, keys: &[&[u8]]) -> CommandOutcome {
         let reads = keys.iter().map(|key| self.read_one("GET", std::slice::from_ref(key)));
-        let mut values = Found::new();
+        let mut values = FoundValues::new();
         for (index, reply) in join_all(reads).await.into_iter().enumerate() {
             match reply? {
                 RedisReply::Values(found) => values.extend(found),
@@ -156,17 +154,17 @@ impl Cluster {
     async fn settle<'a>(
         &self,
         node: &RedisNode,
-        outcome: Outcome,
+        outcome: CommandOutcome,
         deadline: Instant,
         command: impl FnOnce() -> KeyCommand<'a>,
-    ) -> Outcome {
+    ) -> CommandOutcome {
         let Some(redirect) = self.redirect(node, &outcome) else { return outcome };
         let followed = in_time(deadline, pin!(self.chase(command(), redirect))).await;
         followed.unwrap_or(Err(StoreError::Deadline(self.bounds.silence)))
     }
 
     /// Whether an outcome is a redirect. What speaks for another map has it asked for.
-    fn redirect(&self, node: &RedisNode, outcome: &Outcome) -> Option<Redirect> {
+    fn redirect(&self, node: &RedisNode, outcome: &CommandOutcome) -> Option<Redirect> {
         let (redirect, is_strange) = match outcome {
             Ok(RedisReply::Error(error)) => {
                 let redirect = node.place().and_then(|address| Redirect::of(error, address));
@@ -183,7 +181,7 @@ impl Cluster {
     }
 
     /// Sends a command to where redirects say that its key is.
-    async fn chase(&self, command: KeyCommand<'_>, mut redirect: Redirect) -> Outcome {
+    async fn chase(&self, command: KeyCommand<'_>, mut redirect: Redirect) -> CommandOutcome {
         for _ in 0..HOPS {
             let (node, outcome) = match &redirect {
                 Redirect::Moved(slot, address) => {

@@ -38,8 +38,11 @@ pub(super) struct Commands {
     commands: Vec<(&'static str, usize)>,
 }
 
+/// The outcome of a command. An error reply is one, too.
+pub(super) type CommandOutcome = Result<RedisReply, StoreError>;
+
 /// The outcomes of commands, in their order.
-pub(super) type Outcomes = Vec<Result<RedisReply, StoreError>>;
+pub(super) type Outcomes = Vec<CommandOutcome>;
 
 impl Commands {
     pub(super) fn push(&mut self, name: &'static str, arguments: &[&[u8]]) {

@@ -14,14 +14,14 @@ use crate::store::{RefusedCommand, StoreError};
 const KINDS: usize = 64;
 
 /// A command, and the first word of the error that it got.
-type Kind = (&'static str, Box<str>);
+type Refusal = (&'static str, Box<str>);
 
 /// The refusals of all nodes.
 #[derive(Debug)]
 pub(super) struct Refusals {
     takes_writes: AtomicBool,
     /// The reply of Redis, for each command and first word of the reply.
-    replies: Mutex<BTreeMap<Kind, String>>,
+    replies: Mutex<BTreeMap<Refusal, String>>,
 }
 
 impl Default for Refusals {
@@ -89,7 +89,7 @@ impl Refusals {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Refusal, String>> {
         // A panic elsewhere cannot leave the map half-changed.
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }

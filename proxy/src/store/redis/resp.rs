@@ -16,7 +16,7 @@ const LONGEST_LINE: usize = 16 << 10;
 const LONGEST_ARRAY: usize = 64;
 
 /// Values in the order of their keys; a key without a value has `None`.
-pub(super) type Found = SmallVec<[Option<Bytes>; 2]>;
+pub(super) type FoundValues = SmallVec<[Option<Bytes>; 2]>;
 
 /// The end of a line, and of an argument.
 pub(super) const END: &[u8] = b"\r\n";
@@ -27,7 +27,7 @@ pub(super) enum RedisReply {
     /// A simple string, like `OK`.
     Status,
     Number(i64),
-    Values(Found),
+    Values(FoundValues),
     /// An error: a word in capitals and a text, as Redis says it.
     Error(String),
     /// A value that has not been read. Nothing more can be read from the stream.
@@ -90,7 +90,7 @@ pub(super) async fn read_reply<R: AsyncBufRead + Unpin>(input: &mut R, limit: us
 async fn read_array<R: AsyncBufRead + Unpin>(input: &mut R, length: i64, limit: usize) -> Result<RedisReply> {
     let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST_ARRAY);
     let length = length.ok_or_else(|| malformed("a list of a length that nobody asked for"))?;
-    let mut values = Found::new();
+    let mut values = FoundValues::new();
     for _ in 0..length {
         let line = read_line(input).await?;
         let [b'$', rest @ ..] = &line[..] else {
