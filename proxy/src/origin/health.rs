@@ -20,8 +20,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The time for which an answer counts.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// For this long after a failure an origin counts as if it took this long to answer: failures come fast, and would attract
-/// requests.
+/// For this long after a failure an origin is asked only if all others have failed, too, and counts as if it took this long to
+/// answer: failures come fast, and would attract requests.
 const PENALTY: Duration = Duration::from_secs(5);
 
 /// The least latency that makes a difference.
@@ -99,6 +99,11 @@ impl OriginHealth {
             _ => (state.latency * fading(now - state.noted)).max(state.silence(now)).max(LEAST),
         };
         latency * (in_flight + 1) as f64 / f64::from(weight)
+    }
+
+    /// Whether its last failure still counts.
+    pub(super) fn has_just_failed(&self, now: Instant) -> bool {
+        self.lock().penalty.is_some_and(|until| now < until)
     }
 
     /// Notes a request to it.

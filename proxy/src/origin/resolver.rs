@@ -38,6 +38,12 @@ struct Known {
 }
 
 impl Known {
+    /// The addresses, if there were any.
+    fn addresses(&self) -> Option<Vec<SocketAddr>> {
+        let known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        (!known.is_empty()).then(|| known.clone())
+    }
+
     fn take(&self, found: &io::Result<Vec<SocketAddr>>) {
         let Ok(found) = found else { return };
         let mut found = found.clone();
@@ -70,11 +76,12 @@ impl Resolver {
         Self { ask: Arc::new(ask), patience, last: Arc::default(), known: Arc::default() }
     }
 
-    /// Looks up the addresses of the name, without a port.
+    /// Looks up the addresses of the name, without a port. If that fails, they are those of the last time: the name servers
+    /// may be away while the origin is well.
     pub(super) async fn look_up(&self, name: &str) -> Addresses {
         let mut found = self.join(name)?;
         let found = found.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
-        found.unwrap_or_else(|| Ok(Vec::new()))
+        found.unwrap_or_else(|| Ok(Vec::new())).or_else(|error| self.known.addresses().ok_or(error))
     }
 
     /// Begins a lookup if the last one began so long ago. Nobody waits for it.
@@ -177,6 +184,24 @@ pub(super) mod tests {
         assert_eq!(resolver.changes(), 2, "a lookup that fails changes nothing");
     }
 
+    #[tokio::test]
+    async fn while_lookups_fail_the_addresses_stay_those_of_the_last_one() {
+        let (resolver, begun) = scripted();
+        let lookup = look_up(&resolver).await;
+        drop(begun.recv().unwrap());
+        assert!(lookup.await.unwrap().is_err(), "none is known");
+        let address = SocketAddr::from(([192, 0, 2, 1], 0));
+        for is_known in [true, false] {
+            let lookup = look_up(&resolver).await;
+            let asked = begun.recv().unwrap();
+            match is_known {
+                true => asked.send(address).unwrap(),
+                false => drop(asked),
+            }
+            assert_eq!(lookup.await.unwrap().unwrap(), [address]);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn connections_share_a_lookup_until_it_has_an_answer_or_takes_too_long() {
         let (resolver, begun) = scripted();
@@ -189,7 +214,7 @@ pub(super) mod tests {
         assert_eq!(late.await.unwrap().unwrap(), [address]);
         drop(first);
         for lookup in shared {
-            assert_eq!(lookup.await.unwrap().unwrap_err().to_string(), "no such name");
+            assert_eq!(lookup.await.unwrap().unwrap(), [address], "that of the last lookup");
         }
         let after = look_up(&resolver).await;
         begun.recv().unwrap().send(address).unwrap();

@@ -210,13 +210,12 @@ impl Upstreams {
             Some(body) => Some(body),
             None => (is_repeatable && unanswered.is_silent).then_some(None),
         };
-        let Some(body) = again.filter(|_| self.retries.withdraw()) else { return Err(unanswered.error) };
+        let Some(body) = again.filter(|_| self.retries.withdraw()) else {
+            return Err(group.fault(unanswered.error));
+        };
         let second = group.pick(Some(first), false);
         let answer = self.fetch_from(group, second, head, body, peer).await;
-        answer.map_err(|unanswered| match unanswered.error {
-            OriginError::Connect(cause) => OriginError::Gone(cause),
-            error => error,
-        })
+        answer.map_err(|unanswered| group.fault(unanswered.error))
     }
 
     /// Asks one origin of several, and notes how it answers.
@@ -239,7 +238,9 @@ impl Upstreams {
             Err(_) => return answer,
         };
         asked.is_answered = true;
+        let is_error = answer.as_ref().is_ok_and(|fetched| fetched.head.status.is_server_error());
         match is_failure {
+            false if is_error => member.health.succeeded((now - began).max(ERROR), now),
             false => member.health.succeeded(now - began, now),
             true => self.note_failure(group, member, now),
         }
@@ -327,14 +328,16 @@ impl OriginGroup {
             places.filter(|place| is_wanted(&self.members[*place])).collect()
         };
         let is_in = |member: &Member| member.health.standing(now) == Standing::In;
-        let mut candidates = among(&|member| !member.is_backup && is_in(member));
-        if candidates.is_empty() {
-            candidates = among(&is_in);
-        }
-        if candidates.is_empty() {
-            candidates = among(&|_| true);
-        }
-        self.cheaper_of_two(&candidates, now)
+        let is_well = |member: &Member| is_in(member) && !member.health.has_just_failed(now);
+        let preferred: [&dyn Fn(&Member) -> bool; 5] = [
+            &|member| !member.is_backup && is_well(member),
+            &is_well,
+            &|member| !member.is_backup && is_in(member),
+            &is_in,
+            &|_| true,
+        ];
+        let candidates = preferred.into_iter().map(among).find(|places| !places.is_empty());
+        self.cheaper_of_two(&candidates.unwrap_or_default(), now)
     }
 
     fn cheaper_of_two(&self, candidates: &[usize], now: Instant) -> usize {
@@ -354,12 +357,24 @@ impl OriginGroup {
         }
     }
 
+    /// A fault of one origin as that of all of them, if none can be reached.
+    fn fault(&self, error: OriginError) -> OriginError {
+        let are_away = || self.members.iter().all(|member| member.upstream.is_away());
+        match error {
+            OriginError::Connect(cause) if are_away() => OriginError::Gone(cause),
+            error => error,
+        }
+    }
+
     /// Whether one more may be left out: at most half are.
     fn may_spare_one(&self, now: Instant) -> bool {
         let out = self.members.iter().filter(|member| member.health.standing(now) != Standing::In).count();
         (out + 1) * 2 <= self.members.len()
     }
 }
+
+/// An answer of the class 5xx counts as if it took this long: one that comes fast must not attract requests.
+const ERROR: Duration = Duration::from_secs(1);
 
 /// Whether a status says that the origin, or a proxy before it, cannot serve: another origin may.
 fn is_out_of_order(status: StatusCode) -> bool {
@@ -378,8 +393,8 @@ struct Budget {
 }
 
 impl Budget {
-    /// The most that is saved: a hundred retries, about as many requests as an origin has when it ends.
-    const MOST: u64 = 100_000;
+    /// The most that is saved: a thousand retries, as many as an origin has requests when it ends.
+    const MOST: u64 = 1_000_000;
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1")]
     fn new(of_each: f64) -> Self {

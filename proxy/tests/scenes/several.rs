@@ -1,9 +1,11 @@
 //! Several origins: which one a request goes to, and what becomes of it when that one fails.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use proxy::MemoryStore;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -193,6 +195,54 @@ async fn a_backup_is_asked_only_while_the_others_are_left_out() {
     main.stop().await;
     for _ in 0..20 {
         assert_eq!(scene.get("/").await.text(), "backup");
+    }
+}
+
+#[tokio::test]
+async fn origins_that_are_gone_cost_no_request_while_another_is_there() {
+    let gone = [gone().await, gone().await];
+    let there = named("there", Duration::from_millis(20)).await;
+    for lines in ["", "backup = true"] {
+        let urls = gone.map(|address| format!("[[origin]]\nurl = \"http://{address}\"\n")).concat();
+        let settings = format!("{urls}[[origin]]\nurl = \"http://{}\"\n{lines}", there.address);
+        let scene = Scene::before(&[], MemoryStore::new(1 << 20), &settings).await;
+        let visit = || async {
+            for _ in 0..40 {
+                assert_eq!(scene.get("/").await.status(), 200, "{lines}");
+            }
+        };
+        join_all((0..10).map(|_| visit())).await;
+    }
+}
+
+/// The address of an origin that has gone.
+async fn gone() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn an_error_that_comes_fast_attracts_no_requests() {
+    let failing = Origin::new(|_, _| Script::Close(answer("500 Oops", "Connection: close\r\n", "no"))).await;
+    let well = named("well", Duration::from_millis(20)).await;
+    let scene = before(&[(&failing, ""), (&well, "")], "").await;
+    for _ in 0..100 {
+        scene.get("/").await;
+    }
+    assert!(failing.count() < 20, "{}", failing.count());
+}
+
+#[tokio::test]
+async fn all_gone_is_503_without_a_budget_of_retries_too() {
+    let [one, other] = [quick("one").await, quick("other").await];
+    let scene = before(&[(&one, ""), (&other, "")], "[origins]\nretry_budget = 0").await;
+    one.stop().await;
+    other.stop().await;
+    // The first request of each finds out.
+    scene.get("/").await;
+    scene.get("/").await;
+    for _ in 0..10 {
+        let reply = scene.get("/").await;
+        assert_eq!((reply.status(), reply.header("retry-after")), (503, "1"));
     }
 }
 

@@ -72,7 +72,7 @@ async fn at_most_half_of_the_origins_are_left_out() {
 #[test]
 fn retries_are_a_part_of_the_requests_and_some_at_once() {
     let budget = Budget::new(0.2);
-    assert_eq!((0..1000).filter(|_| budget.withdraw()).count(), 100);
+    assert_eq!((0..2000).filter(|_| budget.withdraw()).count(), 1000);
     for _ in 0..10 {
         budget.deposit();
     }
