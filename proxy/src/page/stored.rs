@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
-    ACCEPT_ENCODING, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    DATE, HeaderMap, HeaderValue,
+    ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, DATE, EXPIRES, HeaderMap, HeaderValue,
 };
 use hyper::{Method, Response, StatusCode};
 use smallvec::SmallVec;
@@ -316,6 +316,9 @@ pub(crate) fn cut<B: Default>(
         headers.remove(name);
     }
     if *part == Part::Unsatisfiable {
+        // A cache in front must not keep it for the page.
+        headers.remove(CACHE_CONTROL);
+        headers.remove(EXPIRES);
         let text = HeaderValue::try_from(format!("bytes */{length}"));
         headers.extend(text.map(|text| (CONTENT_RANGE, text)));
     }

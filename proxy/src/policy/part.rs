@@ -5,8 +5,8 @@
 use std::ops::Range;
 
 use hyper::header::{
-    ACCEPT_ENCODING, DATE, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    LAST_MODIFIED, RANGE,
+    ACCEPT_ENCODING, DATE, ETAG, HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
 use hyper::http::request;
 use hyper::{Method, StatusCode};
@@ -52,30 +52,41 @@ impl Part {
 
     /// The part of `page` that a request asks for.
     pub(crate) fn asked_for(method: &Method, lines: Lines<'_>, page: Whole<'_>) -> Self {
-        if page.status != StatusCode::OK || !lines.has_any(&[IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE]) {
+        // Conditions count where the answer would be a 2xx (§13.2.1), and a range where it would be a 200 (§14.2).
+        if !page.status.is_success() || !lines.has_any(&[IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE]) {
             return Self::Whole;
         }
         if is_known(lines, page) {
             return Self::NotModified;
         }
+        if page.status != StatusCode::OK {
+            return Self::Whole;
+        }
         // "A server MUST ignore a Range header field received with a request method [...] other than GET." (§14.2)
         match page.length {
             Some(length) if *method == Method::GET && allows_range(lines, page.headers) => {
-                lines.get(&RANGE).map_or(Self::Whole, |range| range_of(range, length))
+                single(lines, &RANGE).map_or(Self::Whole, |range| range_of(range, length))
             }
             _ => Self::Whole,
         }
     }
 }
 
-/// Makes a GET or a QUERY ask for the whole page, so that it can be stored.
+/// Makes a GET or a QUERY ask for the whole page, so that it can be stored. A cache may ignore `If-Match` and
+/// `If-Unmodified-Since` (RFC 9110 §13.1.1, §13.1.4).
 pub(crate) fn ask_for_whole(mut request: request::Parts) -> request::Parts {
     if request.method != Method::HEAD {
-        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE] {
+        for name in [IF_MATCH, IF_UNMODIFIED_SINCE, IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE] {
             request.headers.remove(name);
         }
     }
     request
+}
+
+/// The value of a header that has one line. Those of several lines are a list (§5.3), which neither a date nor one range is.
+fn single<'a>(lines: Lines<'a>, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = lines.get_all(name);
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Whether the client has the page. `If-Modified-Since` counts only without `If-None-Match` (§13.1.3).
@@ -84,7 +95,7 @@ fn is_known(lines: Lines<'_>, Whole { headers: page, has_date, .. }: Whole<'_>) 
         let etag = text(page, ETAG);
         return lines.get_all(&IF_NONE_MATCH).any(|tags| names(tags, etag));
     }
-    let since = lines.get(&IF_MODIFIED_SINCE).and_then(date);
+    let since = single(lines, &IF_MODIFIED_SINCE).and_then(date);
     let modified = text(page, LAST_MODIFIED).or_else(|| text(page, DATE).filter(|_| has_date)).and_then(date);
     since.zip(modified).is_some_and(|(since, modified)| modified <= since)
 }
@@ -113,13 +124,21 @@ fn opaque(tag: &[u8]) -> Option<&[u8]> {
 
 /// Whether `If-Range`, if there is one, names this very page: a strong tag (§8.8.3.2), or its date (§13.1.5).
 fn allows_range(lines: Lines<'_>, page: &HeaderMap) -> bool {
-    let Some(condition) = lines.get(&IF_RANGE).map(<[u8]>::trim_ascii) else { return true };
+    if !lines.has_any(&[IF_RANGE]) {
+        return true;
+    }
+    let condition = single(lines, &IF_RANGE).unwrap_or_default().trim_ascii();
     match condition {
         [b'"', ..] => text(page, ETAG) == Some(condition),
         [b'W', b'/', ..] => false,
         // A date does not tell the codings of a page apart.
         _ if varies_on(page, &ACCEPT_ENCODING) => false,
-        _ => date(condition).is_some_and(|asked| text(page, LAST_MODIFIED).and_then(date) == Some(asked)),
+        _ => date(condition).is_some_and(|asked| {
+            let made = text(page, DATE).and_then(date);
+            // A page that was changed and sent within one second may have been changed again in it (§8.8.2.2).
+            let is_strong = made.is_none_or(|made| asked < made);
+            is_strong && text(page, LAST_MODIFIED).and_then(date) == Some(asked)
+        }),
     }
 }
 
@@ -212,6 +231,7 @@ mod tests {
             (&[("if-modified-since", BEFORE)], dated, Whole),
             (&[("if-modified-since", "yesterday")], dated, Whole),
             (&[("if-modified-since", AFTER)], weak, Whole),
+            (&[("if-modified-since", AFTER), ("if-modified-since", AFTER)], dated, Whole),
             (&[("if-match", "\"b\"")], strong, Whole),
             (&[("if-none-match", "\"a\""), ("range", "bytes=0-1")], strong, NotModified),
         ] {
@@ -264,6 +284,8 @@ mod tests {
             assert_eq!(part("GET", &[("range", range)], &[]), expected, "{range}");
             assert_eq!(part("HEAD", &[("range", range)], &[]), Whole, "{range}");
         }
+        let two = [("range", "bytes=0-1"), ("range", "bytes=4-5")];
+        assert_eq!(part("GET", &two, &[]), Whole);
     }
 
     #[test]
@@ -283,6 +305,9 @@ mod tests {
             ("\"a\"", &weak, false),
             ("\"a\"", &coded, true),
             (MODIFIED, &coded, false),
+            (MODIFIED, &[page[1], ("date", AFTER)], true),
+            // The page may have been changed again in the second in which it was sent.
+            (MODIFIED, &[page[1], ("date", MODIFIED)], false),
         ] {
             let found = part("GET", &[("range", "bytes=0-0"), ("if-range", condition)], page);
             assert_eq!(found == Part::Bytes(0..1), is_range, "{condition} {page:?}");
@@ -295,6 +320,16 @@ mod tests {
         for (status, length) in [(StatusCode::NOT_FOUND, Some(10)), (StatusCode::OK, None)] {
             let page = Whole { status, headers: &page, length, has_date: false };
             assert_eq!(Part::asked_for(&Method::GET, Lines::Map(&request), page), Part::Whole);
+        }
+    }
+
+    #[test]
+    fn conditions_count_for_every_2xx() {
+        let (request, page) = (headers(&[("if-none-match", "\"a\"")]), headers(&[("etag", "\"a\"")]));
+        for (status, expected) in [(203, Part::NotModified), (404, Part::Whole)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let page = Whole { status, headers: &page, length: Some(10), has_date: false };
+            assert_eq!(Part::asked_for(&Method::GET, Lines::Map(&request), page), expected);
         }
     }
 

@@ -87,7 +87,8 @@ impl Rules {
                 Disposition::Pass(Pass::Content)
             }
             Some(rule) => match rule.wishes(question.lines) {
-                wishes if wishes.no_store => Disposition::Pass(Pass::NoStore),
+                // What is stored may be served, and nothing is stored for it.
+                wishes if wishes.no_store && !wishes.only_if_cached => Disposition::Pass(Pass::NoStore),
                 wishes => Disposition::Lookup(rule, wishes),
             },
         }

@@ -45,8 +45,8 @@ pub(super) struct Confirmed {
 /// A version of a page in the store.
 struct OldVersion {
     entry: Entry,
-    /// The beginning of its value, which no other version has; `None` if the 304 does not name this version.
-    start: Option<Bytes>,
+    /// The beginning of its value, which no other version has.
+    start: Bytes,
 }
 
 impl<S: Store> Flight<S> {
@@ -57,14 +57,14 @@ impl<S: Store> Flight<S> {
         let old = self.old_version();
         let old = old.filter(|old| policy::ask_if_current(&mut request.headers, &old.entry.headers));
         let fetched = upstreams.fetch(request, None, self.peer).await?;
-        let Some(mut old) = old.filter(|_| fetched.head.status == StatusCode::NOT_MODIFIED) else {
+        let Some(old) = old.filter(|_| fetched.head.status == StatusCode::NOT_MODIFIED) else {
             return Ok(OriginAnswer::New(fetched));
         };
-        let Fetched { head, tags, origin, took, .. } = fetched;
-        let headers = policy::renewed(&old.entry.headers, &head.headers).unwrap_or_else(|| {
-            old.start = None;
-            old.entry.headers.clone()
-        });
+        let Some(headers) = policy::renewed(&old.entry.headers, &fetched.head.headers) else {
+            // The page is asked for as if none were stored.
+            return upstreams.fetch(self.request.clone(), None, self.peer).await.map(OriginAnswer::New);
+        };
+        let Fetched { tags, origin, took, .. } = fetched;
         let (head, received) = (head_of(&old.entry, headers), Received { at: now(), took });
         Ok(OriginAnswer::Confirmed(Confirmed { old, head, received, tags, origin }))
     }
@@ -74,11 +74,10 @@ impl<S: Store> Flight<S> {
         let old = self.wanted.old.as_ref().filter(|_| self.request.method == Method::GET)?;
         let entry = old.page.entry(now());
         let start = self.proxy.format.start(&entry)?;
-        Some(OldVersion { entry, start: Some(start) })
+        Some(OldVersion { entry, start })
     }
 
-    /// Answers with the confirmed page, and puts it in place of the old version. A 304 that names another version changes
-    /// nothing. The stamp and the generation are of the time when the origin was asked.
+    /// Answers with the confirmed page, and puts it in place of the old version. The stamp and the generation are of the time when the origin was asked.
     pub(super) async fn renew(mut self, confirmed: Confirmed, (stamp, known): (Option<Stamp>, u64)) -> Reply {
         let Confirmed { old, mut head, received, tags, origin } = confirmed;
         let old_tags = old.entry.stamp.map(|stamp| stamp.tags).unwrap_or_default();
@@ -89,12 +88,8 @@ impl<S: Store> Flight<S> {
             self.proxy.policy.admission(&self.wanted.rule, &self.request, &mut head, length, received);
         let response = Response::from_parts(head.clone(), stored(body.clone()));
         let reply = |cache| Reply::new(response, cache).after(origin, received.took);
-        let (start, terms) = match (old.start, admission) {
-            (None, _) => {
-                self.land_unshared(false);
-                return reply(CacheStatus::Miss(miss, Fill::Confirmed));
-            }
-            (_, Admission::Decline(decline)) => {
+        let terms = match admission {
+            Admission::Decline(decline) => {
                 self.proxy.fills.count(FillEnd::Declined);
                 self.land_unshared(true);
                 return reply(CacheStatus::Declined(decline));
@@ -104,7 +99,7 @@ impl<S: Store> Flight<S> {
                 self.land_unshared(true);
                 return reply(CacheStatus::Declined(Decline::Tags));
             }
-            (Some(start), Admission::Admit(terms)) => (start, terms),
+            Admission::Admit(terms) => terms,
         };
         if terms.fresh.is_zero() {
             self.land_unshared(true);
@@ -119,7 +114,7 @@ impl<S: Store> Flight<S> {
         }
         let entry = plan.entry(head, body, forms);
         let log = self.proxy.log.as_deref().filter(|_| is_allowed);
-        let is_stored = is_allowed && plan.replace(&entry, &start, &self.proxy.store, log).await;
+        let is_stored = is_allowed && plan.replace(&entry, &old.start, &self.proxy.store, log).await;
         self.proxy.fills.count(if is_stored { FillEnd::Renewed } else { FillEnd::Failed });
         self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, found, known })));
         reply(CacheStatus::Miss(miss, if is_stored { Fill::Renewed } else { Fill::Confirmed }))

@@ -52,17 +52,24 @@ impl Control {
         let dictionary = Parser::new(&lines.join(&b", "[..])).parse::<Dictionary>().ok()?;
         let mut control = Self { is_targeted: true, ..Self::default() };
         for (key, entry) in &dictionary {
-            let ListEntry::Item(item) = entry else { continue };
-            match &item.bare_item {
-                BareItem::Boolean(true) => control.add(key.as_str().as_bytes(), None),
-                BareItem::Integer(number) => {
-                    control.add(key.as_str().as_bytes(), Some(number.to_string().as_bytes()));
+            let key = key.as_str();
+            let item = match entry {
+                ListEntry::Item(item) => Some(&item.bare_item),
+                ListEntry::InnerList(_) => None,
+            };
+            match item {
+                // The directive is absent.
+                Some(BareItem::Boolean(false)) => {}
+                Some(BareItem::Boolean(true)) => control.add(key.as_bytes(), None),
+                Some(BareItem::Integer(number)) if !restricts(key) => {
+                    control.add(key.as_bytes(), Some(number.to_string().as_bytes()));
                 }
                 // Only names are texts.
-                BareItem::String(text) if matches!(key.as_str(), "private" | "no-cache") => {
-                    control.add(key.as_str().as_bytes(), Some(text.as_str().as_bytes()));
+                Some(BareItem::String(text)) if matches!(key, "private" | "no-cache") => {
+                    control.add(key.as_bytes(), Some(text.as_str().as_bytes()));
                 }
-                // `?0` says that the directive is absent; the directives have no arguments of other types.
+                // An argument of a type that it does not have must not loosen it.
+                _ if restricts(key) => control.add(key.as_bytes(), None),
                 _ => {}
             }
         }
@@ -111,6 +118,11 @@ impl Control {
     pub(super) fn allows_credentials(&self) -> bool {
         self.must_revalidate || self.is_public || self.s_maxage.is_some()
     }
+}
+
+/// Whether a directive forbids to store or to serve.
+fn restricts(key: &str) -> bool {
+    matches!(key, "private" | "no-cache" | "no-store")
 }
 
 #[cfg(test)]
@@ -175,6 +187,13 @@ mod tests {
             ("no-store=?0, public", Control { is_public: true, ..targeted.clone() }),
             ("max-age=99999999999", Control { max_age: Some(1 << 31), ..targeted.clone() }),
             ("private=\"x-a\"", Control { named: vec!["x-a".parse().unwrap()], ..targeted.clone() }),
+            // An argument that cannot be read does not loosen a directive.
+            ("private=(\"x-user\")", Control { is_private: true, ..targeted.clone() }),
+            ("private=x-user", Control { is_private: true, ..targeted.clone() }),
+            (
+                "no-cache=(\"x-user\"), no-store=1",
+                Control { no_cache: true, no_store: true, ..targeted.clone() },
+            ),
             // Other types than the directive has do not count.
             (
                 "max-age=\"9\", s-maxage=(1 2), stale-if-error=1.5, private",

@@ -1,9 +1,11 @@
 //! Validation: asks the origin whether a stored page is still current (RFC 9111 §4.3.1), and takes its 304 (§4.3.4).
 
 use hyper::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED,
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED,
 };
+
+use super::super::{SearchVariance, VaryList};
 
 /// Adds conditions to a request that ask for a page only if it differs from the one with these headers. Returns false if that
 /// page has no validator.
@@ -19,7 +21,8 @@ pub(crate) fn ask_if_current(request: &mut HeaderMap, page: &HeaderMap) -> bool 
     })
 }
 
-/// The headers of a page that a 304 has confirmed; `None` if the 304 is about another page.
+/// The headers of a page that a 304 has confirmed; `None` if the 304 is about another page, or if other headers select the page
+/// now.
 ///
 /// "The cache MUST add each header field in the provided response to the stored response, replacing field values that are
 /// already present", but for the length, and "header fields that the cache's stored response depends upon" (§3.2).
@@ -28,14 +31,16 @@ pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Option<HeaderMap>
         return None;
     }
     let mut headers = page.clone();
-    // The age of the page counts anew.
+    // The age of the page counts anew, from the `Date` of the answer or, without one, from its arrival.
     headers.remove(AGE);
-    let is_kept = |name| [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name);
+    headers.remove(DATE);
+    let is_kept = |name| [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, ETAG].contains(name);
     for name in answer.keys().filter(|name| !is_kept(*name)) {
         headers.remove(name);
         headers.extend(answer.get_all(name).iter().map(|value| (name.clone(), value.clone())));
     }
-    Some(headers)
+    let selects = |headers: &HeaderMap| (VaryList::of(headers).ok(), SearchVariance::of(headers));
+    (selects(page) == selects(&headers)).then_some(headers)
 }
 
 /// "If the new response contains one or more strong validators [and] none of the stored responses contain at least one of the
@@ -44,10 +49,9 @@ pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Option<HeaderMap>
 fn is_about(answer: &HeaderMap, page: &HeaderMap) -> bool {
     let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
     match (answer.get(ETAG), page.get(ETAG)) {
-        (Some(new), Some(old)) if new.as_bytes().starts_with(b"W/") => {
-            opaque(new.as_bytes()) == opaque(old.as_bytes())
-        }
-        (Some(new), old) => Some(new) == old,
+        // An origin that codes its pages makes their tags weak, and not those of its 304s, as Django does.
+        (Some(new), Some(old)) => opaque(new.as_bytes()) == opaque(old.as_bytes()),
+        (Some(_), None) => false,
         (None, _) => answer.get(LAST_MODIFIED).is_none_or(|new| page.get(LAST_MODIFIED) == Some(new)),
     }
 }
@@ -89,7 +93,11 @@ mod tests {
             (&[("etag", "\"a\"")], &[("etag", "\"b\"")], false),
             (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true),
             (&[("etag", "W/\"a\"")], &[("etag", "W/\"a\"")], true),
-            (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], false),
+            (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], true),
+            (&[("vary", "accept, cookie")], &[("vary", "Cookie, Accept")], true),
+            (&[("vary", "accept, cookie")], &[("vary", "cookie")], false),
+            (&[("vary", "cookie")], &[], true),
+            (&[], &[("vary", "*")], false),
             (&[("last-modified", "x")], &[("etag", "\"a\"")], false),
             (&[("last-modified", "x")], &[("last-modified", "x")], true),
             (&[("last-modified", "x")], &[("last-modified", "y")], false),
@@ -108,6 +116,7 @@ mod tests {
     fn a_304_replaces_all_fields_but_those_that_the_stored_body_needs() {
         let page = headers(&[
             ("age", "7"),
+            ("date", "then"),
             ("x-a", "1"),
             ("x-a", "2"),
             ("x-b", "1"),
