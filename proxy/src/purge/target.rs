@@ -1,6 +1,7 @@
 //! The target of a purge: the pages that it names.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use url::{Position, Url};
 
 use crate::request::Question;
 use crate::request::receive::X_FORWARDED_HOST;
@@ -86,20 +87,11 @@ impl Target {
         Self::new(TargetKind::Url, url)
     }
 
-    /// The pages of a `Location`, which may be relative to a URL, if they are on this host.
+    /// The page of a `Location`, which may be relative to a URL (RFC 3986 §5), with every query, if it is on this host.
     pub(crate) fn path_on(host: &str, base: &str, location: &str) -> Option<Self> {
-        let path = match location {
-            absolute if absolute.contains("//") => {
-                let (other, path) = split(absolute).ok()?;
-                (other == host).then_some(path)?.to_owned()
-            }
-            rooted if rooted.starts_with('/') => rooted.to_owned(),
-            relative => {
-                format!("{}/{relative}", base.strip_prefix("//")?.strip_prefix(host)?.rsplit_once('/')?.0)
-            }
-        };
-        let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
-        Some(Self::new(TargetKind::Url, format!("//{host}{path}")))
+        let url = Url::parse(&format!("http:{base}")).ok()?.join(location).ok()?;
+        let (other, path) = split(&url[..Position::AfterPath]).ok()?;
+        (other == host).then(|| Self::new(TargetKind::Url, format!("//{host}{path}")))
     }
 
     /// The URLs that begin with these characters, as clients send them: a URL that is not encoded also stands for the one
@@ -216,7 +208,14 @@ mod tests {
             ("//a:81/q", Some("//a:81/q")),
             ("http://b/q", None),
             ("sub?x", Some("//a:81/p/sub")),
-            ("", Some("//a:81/p/")),
+            ("", Some("//a:81/p/page")),
+            ("/q?next=http://b/", Some("//a:81/q")),
+            ("/q//r#s//t", Some("//a:81/q//r")),
+            ("../q", Some("//a:81/q")),
+            ("./q/../r", Some("//a:81/p/r")),
+            ("HTTPS://A:81/q", Some("//a:81/q")),
+            ("/\u{fc}ber", Some("//a:81/%C3%BCber")),
+            ("mailto:a@b", None),
         ] {
             let target = Target::path_on("a:81", "//a:81/p/page", location);
             assert_eq!(

@@ -291,7 +291,7 @@ impl Invalidation {
     /// The URL, those that the answer names on the same host, and its groups.
     fn targets(&self, answer: &HeaderMap) -> Vec<Target> {
         let named = |name: &HeaderName| {
-            let text = answer.get(name)?.to_str().ok()?;
+            let text = std::str::from_utf8(answer.get(name)?.as_bytes()).ok()?;
             Target::path_on(&self.host, self.url.as_deref()?, text)
         };
         let url = self.url.as_ref().map(|url| Target::new(TargetKind::Url, url.as_str()));
