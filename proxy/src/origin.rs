@@ -224,6 +224,11 @@ impl Upstream {
         }
         receive::announce(&mut head.headers, peer);
         let body = body.unwrap_or_default();
+        let asked_protocol = head.headers.get(UPGRADE).cloned();
+        if body.length().exact().is_none() {
+            // Of a GET, hyper would leave such a body out.
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let again = body.again().filter(|_| is_idempotent(&head.method)).map(|body| (head.clone(), body));
         let answer = match (self.ask(head, body, until).await?, again) {
             (Err(failure), Some((head, body))) if failure.is_closed() => {
@@ -234,6 +239,11 @@ impl Upstream {
         };
         let (response, link) = answer.map_err(|failure| self.unanswered(failure))?;
         let is_chunked = is_chunked(response.headers())?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && !names_one_of(response.headers().get(UPGRADE), asked_protocol.as_ref())
+        {
+            return Err(OriginError::Unasked(response.status()).into());
+        }
         let mut fetched = self.received(response, is_chunked, (began.elapsed(), until), (link, place));
         fetched.body.begin().await.map_err(|error| OriginError::Answer(Arc::new(error)))?;
         Ok(fetched)
@@ -348,6 +358,13 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, OriginError> {
             Err(OriginError::Coding(String::from_utf8_lossy(coding.as_bytes()).into_owned()))
         }
     }
+}
+
+/// Whether a protocol is one of those that were asked for (RFC 9110 §7.8).
+fn names_one_of(protocol: Option<&HeaderValue>, asked: Option<&HeaderValue>) -> bool {
+    let (Some(protocol), Some(asked)) = (protocol, asked) else { return false };
+    let mut asked = asked.as_bytes().split(|byte| *byte == b',');
+    asked.any(|asked| asked.trim_ascii().eq_ignore_ascii_case(protocol.as_bytes().trim_ascii()))
 }
 
 /// An error and its chain of sources.

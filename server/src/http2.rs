@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use h2::Reason;
 use hyper::body::Incoming;
+use hyper::header::{COOKIE, HeaderMap};
 use hyper::server::conn::http2::{self, Connection};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
@@ -173,9 +174,14 @@ fn beyond(request: &Request<Incoming>, clients: &Clients) -> Option<HeadFault> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     match () {
         () if target > clients.limits.request_line => Some(HeadFault::TargetTooLong),
-        () if request.headers().len() > clients.limits.headers => Some(HeadFault::TooMany),
+        () if lines(request.headers()) > clients.limits.headers => Some(HeadFault::TooMany),
         () => None,
     }
+}
+
+/// The number of header lines. A client may have split the line of its cookies (RFC 9113 §8.2.3).
+fn lines(headers: &HeaderMap) -> usize {
+    headers.len() - headers.get_all(COOKIE).iter().count().saturating_sub(1)
 }
 
 /// The output of a future that goes on to its end if this one is dropped. One that is ready at once needs no task.

@@ -71,6 +71,9 @@ impl<'a> Question<'a> {
         let of_uri = || uri.path_and_query().map_or_else(authority, |target| target.as_str());
         let target = request.extensions().get().map_or_else(of_uri, SentTarget::as_str);
         let sent = Self::of(request.method(), target, request.headers(), peer);
+        // HTTP/2 has the host there.
+        let authority = if sent.authority.is_empty() { authority().as_bytes() } else { sent.authority };
+        let sent = Self { authority, ..sent };
         if trusted.contains(peer.ip()) { sent } else { Self { scheme: peer.scheme(), ..sent } }
     }
 

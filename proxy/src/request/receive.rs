@@ -114,17 +114,33 @@ fn push_address(text: &mut Vec<u8>, address: IpAddr) {
 }
 
 /// Gives a request of HTTP/2 the form of HTTP/1.1: the authority is the Host, and cookies are one line (RFC 9113 §8.2.3,
-/// §8.3.1).
+/// §8.3.1). No value may have blanks around it (§8.2.1).
 fn as_http1(request: &mut Parts) -> Result<(), Refusal> {
     if let Some(authority) = request.uri.authority().filter(|_| !request.headers.contains_key(HOST)) {
         let host = HeaderValue::from_str(authority.as_str());
         request.headers.insert(HOST, host.map_err(|_| Refusal::BadRequest("a bad authority"))?);
     }
+    if request.headers.values().map(HeaderValue::as_bytes).any(|value| value.trim_ascii().len() < value.len())
+    {
+        return Err(Refusal::BadRequest("a field value with blanks around it"));
+    }
+    check_lengths(&mut request.headers)?;
     let cookies: Vec<_> = request.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if cookies.len() > 1 {
         let cookies = HeaderValue::from_bytes(&cookies.join(&b"; "[..]));
         request.headers.insert(COOKIE, cookies.map_err(|_| Refusal::BadRequest("a bad Cookie"))?);
     }
+    Ok(())
+}
+
+/// Of several equal lengths, one is left (RFC 9110 §8.6).
+fn check_lengths(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next().cloned() else { return Ok(()) };
+    if lengths.any(|length| *length != first) {
+        return Err(Refusal::BadRequest("two lengths"));
+    }
+    headers.insert(CONTENT_LENGTH, first);
     Ok(())
 }
 

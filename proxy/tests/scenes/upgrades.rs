@@ -83,6 +83,9 @@ async fn other_rules_forward_no_upgrade_and_plain_requests_are_cached() {
 async fn a_101_that_nobody_asked_for_is_502() {
     let origin = Origin::new(|seen, _| match seen.line.contains("/later") {
         true => Script::Answer(page("", "page")),
+        _ if seen.line.contains("/foo") => Script::Close(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\nbytes".to_vec(),
+        ),
         false => Script::Close(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nbytes"
                 .to_vec(),
@@ -94,6 +97,8 @@ async fn a_101_that_nobody_asked_for_is_502() {
         "GET /ws/ HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /other HTTP/1.1\r\nHost: a\r\n\r\n",
         &ASKS.replace("/ws/", "/p/"),
+        // Another protocol than the one that was asked for.
+        &ASKS.replace("/ws/", "/ws/foo"),
     ] {
         assert_eq!(scene.send(request).await.status(), 502, "{request}");
     }
