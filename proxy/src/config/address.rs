@@ -184,6 +184,8 @@ mod tests {
                 ][..],
             ),
             ("has no databases", &["redis-cluster://h1,h2/1", "redis-cluster://h1/1"]),
+            ("several hosts", &["redis://h1,h2", "rediss://u:p@h1:1,h2:2/1"]),
+            ("a login stands once", &["redis-cluster://u:p@h1,u:p@h2", "redis-sentinel://:p@h1,:p@h2/m"]),
             ("is not known in the query", &["redis-cluster://h1?a=b"]),
             ("from 1 to 65535", &["redis://host:0", "rediss://host:0/1"]),
             (

@@ -317,7 +317,7 @@ impl RedisStore {
                     Ok(())
                 }
                 Nodes::One(node) => {
-                    let beat = if node.dialer.wants_master() { Beat::Role } else { Beat::Ping };
+                    let beat = if node.dialer.sentinels().is_some() { Beat::Role } else { Beat::Ping };
                     self.run_beside(Tracking { node: node.clone(), feed, beat }.run())
                 }
             };

@@ -22,6 +22,7 @@ use super::pool::{CommandOutcome, Outcomes};
 use super::resp::{FoundValues, RedisReply, Unread};
 use super::slots::{Map, Range, Redirect, slot};
 use super::tracking::FeedSettings;
+use crate::store::breaker::Breaker;
 use crate::store::feed::Listeners;
 use crate::store::{Listener, NodeNumber, StoreError};
 
@@ -45,6 +46,8 @@ pub(super) struct Cluster {
     pub(super) wanted: Notify,
     /// Set when the first map has come.
     loaded: SetOnce<()>,
+    /// Keeps requests from waiting while no map comes.
+    absence: Breaker,
     /// Which changes are to be reported.
     pub(super) followed: OnceLock<FeedSettings>,
     next_id: AtomicU16,
@@ -67,6 +70,7 @@ impl Cluster {
             strangers: Mutex::default(),
             wanted: Notify::new(),
             loaded: SetOnce::new(),
+            absence: Breaker::default(),
             followed: OnceLock::new(),
             next_id: AtomicU16::new(0),
         }
@@ -211,9 +215,12 @@ impl Cluster {
     /// The node that has a key.
     pub(super) async fn owner(&self, key: &[u8]) -> Result<Arc<RedisNode>, StoreError> {
         let slot = slot(key);
-        if !self.loaded.initialized() {
-            let deadline = Instant::now() + self.bounds.silence;
-            in_time(deadline, pin!(self.loaded.wait())).await;
+        let now = Instant::now();
+        if !self.loaded.initialized() && self.absence.allows(now) {
+            match in_time(now + self.bounds.silence, pin!(self.loaded.wait())).await {
+                Some(()) => self.absence.succeeded(),
+                None => self.absence.failed(Instant::now(), rand::random()),
+            }
         }
         self.map.load().owner(slot).cloned().ok_or_else(|| {
             self.wanted.notify_one();

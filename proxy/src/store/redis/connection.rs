@@ -55,8 +55,8 @@ impl Connection {
         let stream = BufReader::with_capacity(BUFFER, Watched::new(dialer.dial().await?));
         let mut connection = Self { stream, bounds, is_at_rest: true, was_used: false };
         connection.log_in(&dialer.login).await?;
-        if dialer.wants_master() {
-            connection.verify_master().await?;
+        if let Some(sentinels) = dialer.sentinels() {
+            connection.verify_master().await.inspect_err(|_| sentinels.disbelieve())?;
         }
         connection.was_used = false;
         Ok(connection)

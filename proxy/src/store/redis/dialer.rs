@@ -1,5 +1,6 @@
 //! Opens streams to a Redis, wherever it is at that moment.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -53,6 +54,15 @@ pub(super) enum Whereabouts {
     Master(Arc<Sentinels>),
 }
 
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) => fmt::Display::fmt(address, f),
+            Self::Master(sentinels) => f.write_str(&sentinels.known()),
+        }
+    }
+}
+
 impl Dialer {
     /// Opens a stream on which nothing has been said.
     pub(super) async fn dial(&self) -> io::Result<Box<dyn ByteStream>> {
@@ -62,9 +72,12 @@ impl Dialer {
         }
     }
 
-    /// Whether only a master will do.
-    pub(super) fn wants_master(&self) -> bool {
-        matches!(self.place, Whereabouts::Master(_))
+    /// The Sentinels, if only a master will do.
+    pub(super) fn sentinels(&self) -> Option<&Sentinels> {
+        match &self.place {
+            Whereabouts::At(_) => None,
+            Whereabouts::Master(sentinels) => Some(sentinels),
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Health {
     /// Whether the log says that it is down.
     is_logged_down: AtomicBool,
     faults: Seldom,
+    /// The Redis, for the log.
+    node: String,
     /// Connections of an older generation are replaced.
     generation: AtomicU32,
     replacement: Mutex<Replacement>,
@@ -39,8 +41,9 @@ struct Replacement {
 }
 
 impl Health {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(node: String) -> Self {
         Self {
+            node,
             connect_failed: Notify::new(),
             breaker: Breaker::default(),
             is_up: AtomicBool::new(true),
@@ -59,7 +62,7 @@ impl Health {
             && !self.is_up.swap(true, Ordering::Relaxed)
             && self.is_logged_down.swap(false, Ordering::Relaxed)
         {
-            info!("store up again");
+            info!(node = self.node, "store up again");
         }
     }
 
@@ -69,7 +72,7 @@ impl Health {
         if self.breaker.is_open() {
             self.is_down(error);
         } else if let Some(left_out) = self.faults.turn("failed") {
-            warn!(%error, left_out, "the store did not answer: a page that is not read is a miss, and one that is not written is not stored");
+            warn!(%error, node = self.node, left_out, "the store did not answer: a page that is not read is a miss, and one that is not written is not stored");
         }
     }
 
@@ -84,7 +87,7 @@ impl Health {
             && let Some(left_out) = self.faults.turn("down")
         {
             self.is_logged_down.store(true, Ordering::Relaxed);
-            warn!(%error, left_out, "store down: every request goes to the origin");
+            warn!(%error, node = self.node, left_out, "store down: requests for its pages go to the origin");
         }
     }
 
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn after_a_move_the_new_redis_is_asked_at_once() {
-        let health = Health::new();
+        let health = Health::new("a".to_owned());
         (0..10).for_each(|_| health.failed(&StoreError::Unreachable("gone".to_owned())));
         assert!(!health.breaker.allows(Instant::now()));
         health.moved();
@@ -147,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connections_are_replaced_at_most_once_in_each_pause_and_pauses_grow_while_that_does_not_help() {
-        let health = Health::new();
+        let health = Health::new("a".to_owned());
         let start = Instant::now();
         for _ in 0..120_000 {
             health.refused("READONLY You can't write against a read only replica.");
@@ -165,7 +168,7 @@ mod tests {
 
     #[test]
     fn other_errors_replace_no_connection() {
-        let health = Health::new();
+        let health = Health::new("a".to_owned());
         for text in
             ["OOM x", "MISCONF x", "NOPERM x", "LOADING x", "BUSY x", "WRONGTYPE x", "ERR x", "NOVEL x", ""]
         {

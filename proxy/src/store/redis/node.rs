@@ -68,7 +68,8 @@ struct Worker {
 impl RedisNode {
     /// Connects on first use.
     pub(super) fn new(id: NodeNumber, dialer: Dialer, bounds: Bounds) -> Self {
-        let (dialer, health) = (Arc::new(dialer), Arc::new(Health::new()));
+        let health = Arc::new(Health::new(dialer.place.to_string()));
+        let dialer = Arc::new(dialer);
         let workers = PerWorker::new(|_| {
             let connections = Arc::new(ConnectionPool::new(&dialer, bounds, &health));
             let (reads, writes) = (Batches::new(connections.clone()), Batches::new(connections.clone()));
@@ -144,10 +145,7 @@ impl RedisNode {
 
     /// Where it is, in words for an operator.
     pub(super) fn address(&self) -> String {
-        match &self.dialer.place {
-            Whereabouts::At(address) => address.to_string(),
-            Whereabouts::Master(sentinels) => sentinels.known(),
-        }
+        self.dialer.place.to_string()
     }
 
     fn allowed(&self) -> Result<(), StoreError> {

@@ -30,7 +30,7 @@ pub(super) struct Sentinels {
     pub(super) name: String,
     /// For the Sentinels themselves.
     pub(super) login: Login,
-    /// The index of the Sentinel that answered last, which is asked first.
+    /// The index of the Sentinel that is asked first: it answered last, and was right.
     first: AtomicUsize,
     /// Where the master was at the last answer.
     known: Mutex<Option<NodeAddress>>,
@@ -51,33 +51,53 @@ impl Sentinels {
     pub(super) async fn master(&self) -> io::Result<NodeAddress> {
         let mut last = Lost::Silence;
         for _ in 0..self.addresses.len() {
-            let asked = async { self.ask(&mut self.open(Arc::default()).await?).await };
+            let first = self.first();
+            let asked = async { self.ask(&mut self.open(first, Arc::default()).await?).await };
             match asked.await {
                 Ok(address) => return Ok(address),
                 Err(lost) => last = lost,
             }
-            self.first.fetch_add(1, Ordering::Relaxed);
+            self.skip(first);
         }
         Err(io::Error::other(format!("no Sentinel says where the master {:?} is: {last}", self.name)))
+    }
+
+    /// Has the next Sentinel asked from now on: the Redis that the last answer names is no master.
+    pub(super) fn disbelieve(&self) {
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            self.skip(self.first());
+        }
+    }
+
+    /// The index of the Sentinel to ask.
+    fn first(&self) -> usize {
+        self.first.load(Ordering::Relaxed) % self.addresses.len()
+    }
+
+    /// Has the one after this Sentinel asked first, unless another is by now.
+    fn skip(&self, index: usize) {
+        let next = (index + 1) % self.addresses.len();
+        let _ = self.first.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Watches for a new master, and has the connections replaced when there is one.
     pub(super) async fn watch(self: Arc<Self>, health: Arc<Health>) {
         let mut seen = WatchState { master: self.last_known(), is_heard: true };
         loop {
-            let Err(lost) = self.follow(&health, &mut seen).await;
-            if std::mem::replace(&mut seen.is_heard, false) {
+            let first = self.first();
+            let Err(lost) = self.follow(first, &health, &mut seen).await;
+            if !matches!(lost, Lost::NoMaster) && std::mem::replace(&mut seen.is_heard, false) {
                 warn!(%lost, master = self.name, "a Sentinel does not answer: the next one is asked");
             }
-            self.first.fetch_add(1, Ordering::Relaxed);
+            self.skip(first);
             sleep(PAUSE).await;
         }
     }
 
-    /// Follows one Sentinel until it is lost.
-    async fn follow(&self, health: &Health, seen: &mut WatchState) -> Result<Infallible, Lost> {
+    /// Follows one Sentinel until it is lost, or not believed any more.
+    async fn follow(&self, index: usize, health: &Health, seen: &mut WatchState) -> Result<Infallible, Lost> {
         let told = Arc::<Notify>::default();
-        let mut sentinel = self.open(told.clone()).await?;
+        let mut sentinel = self.open(index, told.clone()).await?;
         sentinel.ask(cmd("SUBSCRIBE").arg("+switch-master")).await?;
         loop {
             let now = self.ask(&mut sentinel).await?;
@@ -93,12 +113,14 @@ impl Sentinels {
             if !sentinel.is_open() {
                 return Err(Lost::Goodbye);
             }
+            if self.first() != index {
+                return Err(Lost::NoMaster);
+            }
         }
     }
 
-    /// Connects to the Sentinel that answered last. `told` is notified of each message.
-    async fn open(&self, told: Arc<Notify>) -> Result<ControlConnection, Lost> {
-        let index = self.first.load(Ordering::Relaxed) % self.addresses.len();
+    /// Connects to a Sentinel. `told` is notified of each message.
+    async fn open(&self, index: usize, told: Arc<Notify>) -> Result<ControlConnection, Lost> {
         let dialling = timeout(SILENCE, dial(&self.addresses[index], &self.login));
         let stream = dialling.await.map_err(|_| Lost::Silence)??;
         let hear = move |push: &PushInfo| {

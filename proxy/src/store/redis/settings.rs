@@ -124,6 +124,13 @@ fn tls(options: &RedisOptions) -> Result<Tls, String> {
 }
 
 /// The URL may hold a password, and no fault repeats it.
+impl RedisSettings {
+    /// Whether the passwords are those of other settings.
+    pub(crate) fn has_passwords_of(&self, other: &Self) -> bool {
+        self.login.password == other.login.password && self.sentinel_password == other.sentinel_password
+    }
+}
+
 impl FromStr for RedisSettings {
     type Err = String;
 
@@ -137,6 +144,7 @@ impl FromStr for RedisSettings {
             return Err(form());
         }
         let UrlParts { kind, urls } = UrlParts::of(url).ok_or_else(form)?;
+        check_authority(url, &kind)?;
         if kind == RedisKind::Cluster
             && urls.iter().any(|url| !url.ends_with('/') || url.matches('/').count() > 3)
         {
@@ -157,6 +165,20 @@ impl FromStr for RedisSettings {
         let addresses =
             infos.iter().map(|info| address(info.addr())).collect::<Option<_>>().ok_or_else(form)?;
         Ok(Self { kind, addresses, login, sentinel_password: None, has_tls, shown: shown(url) })
+    }
+}
+
+/// Finds hosts and logins where none belongs.
+fn check_authority(url: &str, kind: &RedisKind) -> Result<(), String> {
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    match kind {
+        RedisKind::Alone if authority.rsplit('@').next().is_some_and(|host| host.contains(',')) => {
+            Err("names several hosts, which redis-sentinel:// and redis-cluster:// take".to_owned())
+        }
+        RedisKind::Sentinel(_) | RedisKind::Cluster if authority.matches('@').count() > 1 => {
+            Err("a login stands once, before the first host; an @ in a password is %40".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -177,8 +177,12 @@ impl Tracking {
     /// node of a cluster has to have as the key of `command`.
     async fn beat(&self, stream: &mut Stream, log: Option<&Arc<LogCopy>>, command: &Cmd) -> Result<(), Lost> {
         if log.is_none() || matches!(self.beat, Beat::Role) {
-            let reply = stream.control.ask(command).await?;
-            if !self.beat.accepts(&reply) {
+            let is_right = match stream.control.ask(command).await {
+                // Only the owner of a slot that moves sends to another node.
+                Err(Lost::Redis(error)) if error.code() == Some("ASK") => true,
+                reply => self.beat.accepts(&reply?),
+            };
+            if !is_right {
                 return Err(Lost::NoMaster);
             }
         }
