@@ -185,7 +185,18 @@ impl Config {
     /// A fault for each setting that differs from those of a program that runs, and that the program cannot change.
     pub(crate) fn beyond_reload(&self, running: &Self) -> Vec<String> {
         let changed = self.leaves.changed_since(&running.leaves, &FIXED).into_iter();
-        changed.map(|place| format!("{place}: needs a restart or a takeover")).collect()
+        let mut faults: Vec<_> =
+            changed.map(|place| format!("{place}: needs a restart or a takeover")).collect();
+        if let (StoreUrl::Redis(new), StoreUrl::Redis(old)) = (&self.store, &running.store)
+            && faults.is_empty()
+            && !new.has_passwords_of(old)
+        {
+            faults.push(
+                "redis.password_file: another password needs a restart or a takeover (a file has changed)"
+                    .to_owned(),
+            );
+        }
+        faults
     }
 
     /// Combines the arguments, the file (its name and text) and the defaults.

@@ -182,12 +182,16 @@ async fn reload_at<S: Store>(hangups: Arc<Notify>, service: Arc<Service<S>>) {
     }
 }
 
-/// Asks the proxy that runs here whether it answers.
+/// Asks the proxy that runs here whether it answers: its admin listener if it has one, which is not as busy as the others.
 async fn health(config: &Config) -> ExitCode {
+    let has_port = |admin: &&Admin| admin.listen.port() != Some(0);
+    if let Some(admin) = config.admin.as_ref().filter(has_port) {
+        return server::health("proxy", &admin.listen, "GET /healthz HTTP/1.1\r\n").await;
+    }
     match plain_listener(config) {
         Some(address) => server::health("proxy", address, HEALTH).await,
         None => refuse(
-            &"[[listen]]: health asks a listener without certificates and proxy_protocol: add one, such as unix:/run/cachepage/health.sock",
+            &"health asks the admin listener, or one without certificates and proxy_protocol: set --admin (PROXY_ADMIN)",
         ),
     }
 }

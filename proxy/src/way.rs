@@ -205,6 +205,8 @@ impl<S: Store> Proxy<S> {
             upstreams: if has_same_origins { self.upstreams.clone() } else { upstreams(config) },
             variants: self.variants.with_limit(config.limits.variants),
             counts: self.counts.as_ref().map(|counts| counts.with_rules(&paths(config))),
+            // No request joins a fetch by the settings of before.
+            flights: Arc::new(Flights::new(longest_lookup::<S>(config))),
             site,
             ..self.clone()
         }

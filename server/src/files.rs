@@ -15,7 +15,7 @@ impl ClientLimits {
     /// not take those, or it could only tell them that it cannot. Asks the system for as many files as it would grant.
     #[must_use]
     pub fn affordable(self, beside: usize) -> Self {
-        let Some(files) = granted() else { return self };
+        let Some(files) = granted_files() else { return self };
         let connections = within(files, self.connections, beside);
         if connections < self.connections {
             let wanted = self.connections;
@@ -31,7 +31,7 @@ impl ClientLimits {
 }
 
 /// How many files may be open, if there is a bound. Many systems say 1,024 for the sake of old programs, and grant more on request.
-fn granted() -> Option<usize> {
+pub fn granted_files() -> Option<usize> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // A system that does not grant what it says that it would leaves things as they were.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });

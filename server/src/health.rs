@@ -54,15 +54,19 @@ async fn answers(at: &ListenAddress, request: &str) -> Result<(), String> {
 
 async fn connect(at: &ListenAddress, request: &str) -> Result<(), String> {
     let away = |error: io::Error| format!("{error}; --listen names the address of another");
+    let request = |host: &str| format!("{request}Host: {host}\r\nConnection: close\r\n\r\n");
     match at {
-        ListenAddress::Tcp(address) => ask(TcpStream::connect(address).await.map_err(away)?, request).await,
-        ListenAddress::Unix(path) => ask(UnixStream::connect(path).await.map_err(away)?, request).await,
+        ListenAddress::Tcp(address) => {
+            ask(TcpStream::connect(address).await.map_err(away)?, &request(&address.to_string())).await
+        }
+        ListenAddress::Unix(path) => {
+            ask(UnixStream::connect(path).await.map_err(away)?, &request("localhost")).await
+        }
     }
 }
 
 async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Result<(), String> {
     let broken = |error: io::Error| format!("the connection broke: {error}");
-    let request = format!("{request}Host: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
     let mut line = String::new();
     BufReader::new(stream.take(LINE)).read_line(&mut line).await.map_err(broken)?;
@@ -99,7 +103,8 @@ mod tests {
             ("", Some("it answers \"\"")),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = ListenAddress::Tcp(listener.local_addr().unwrap());
+            let at = listener.local_addr().unwrap();
+            let address = ListenAddress::Tcp(at);
             let server = async {
                 let mut stream = BufReader::new(listener.accept().await.unwrap().0);
                 let mut head = String::new();
@@ -110,7 +115,8 @@ mod tests {
                 head
             };
             let (head, asked) = tokio::join!(server, connect(&address, "GET /healthz HTTP/1.1\r\n"));
-            assert_eq!(head, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let asked_at = format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+            assert_eq!(head, asked_at);
             assert_eq!(asked.err().as_deref(), expected);
         }
     }

@@ -43,6 +43,7 @@ pub use accept::serve_on;
 pub use alarm::{Alarm, in_time};
 pub use client_counts::ClientTotals;
 pub use clients::CurrentClients;
+pub use files::granted_files;
 pub use health::{health, reachable};
 pub use http1::head::RequestHead;
 pub use http1::target::SentTarget;

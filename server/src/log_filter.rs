@@ -23,8 +23,8 @@ pub struct LogFilter {
 
 /// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`); a filter that is none is `info`.
 pub fn start_log() -> LogFilter {
-    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let usual = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let wanted = std::env::var("RUST_LOG").ok();
+    let usual = wanted.as_deref().and_then(parse).unwrap_or_else(|| parse("info").unwrap_or_default());
     let (filter, handle) = reload::Layer::new(usual.clone());
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     tracing_subscriber::registry().with(filter).with(lines).init();
@@ -55,11 +55,24 @@ impl LogFilter {
 fn filter(text: &str) -> Option<Targets> {
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     let is_known = |part: &str| part.contains('=') || is_level(part.trim());
-    text.split(',').all(is_known).then(|| text.parse().ok())?
+    text.split(',').all(is_known).then(|| parse(text))?
+}
+
+/// A filter. Each odd frame of a client is a warning of the HTTP/2 library, of which no text but one that names the library has
+/// any.
+fn parse(text: &str) -> Option<Targets> {
+    let filter: Targets = text.parse().ok()?;
+    Some(if text.contains("h2") || text == "off" {
+        filter
+    } else {
+        filter.with_target("h2", LevelFilter::ERROR)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
@@ -70,5 +83,11 @@ mod tests {
         for text in ["", "loud", "debug,proxy", "proxy=loud"] {
             assert!(filter(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn odd_frames_of_clients_are_logged_only_for_somebody_who_asks_for_them() {
+        let warns = |text| parse(text).unwrap().would_enable("h2::proto::ping_pong", &Level::WARN);
+        assert!(!warns("info") && !warns("debug,proxy=trace") && warns("info,h2=warn") && !warns("off"));
     }
 }

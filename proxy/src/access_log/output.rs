@@ -26,6 +26,8 @@ pub(super) struct Output {
     file: Option<File>,
     /// The rest of a line whose beginning is written.
     torn: Vec<u8>,
+    /// The length of the file then.
+    torn_at: u64,
 }
 
 /// Lines that could not be written, and why.
@@ -42,7 +44,7 @@ impl Output {
             Err(error) if is_unread(&error) => None,
             Err(error) => return Err(unopened(&target, &error)),
         };
-        Ok(Self { target, file, torn: Vec::new() })
+        Ok(Self { target, file, torn: Vec::new(), torn_at: 0 })
     }
 
     /// Opens the file anew. If that fails, the old one goes on.
@@ -67,11 +69,23 @@ impl Output {
 
     /// Writes whole lines. If only a part of one can be written, the next call begins with its rest.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), DroppedLines> {
-        let torn = mem::take(&mut self.torn);
+        let mut torn = mem::take(&mut self.torn);
+        // Somebody has emptied the file, and the beginning of the line is gone.
+        let was_emptied = !torn.is_empty() && self.length() < self.torn_at;
+        if was_emptied {
+            torn.clear();
+        }
         let joined = (!torn.is_empty()).then(|| [&torn, lines].concat());
         let text = joined.as_deref().unwrap_or(lines);
         let (written, result) = self.push(text);
-        let Err(error) = result else { return Ok(()) };
+        let error = match result {
+            Ok(()) if was_emptied => {
+                let error = io::Error::other("the file was emptied within a line");
+                return Err(DroppedLines { lines: 1, error });
+            }
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
         let is_within_line = match written {
             0 => !torn.is_empty(),
             _ => text[written - 1] != b'\n',
@@ -82,10 +96,16 @@ impl Output {
             self.file = None;
         } else if is_within_line {
             let end = lost.iter().position(|&byte| byte == b'\n').map_or(lost.len(), |at| at + 1);
-            self.torn = lost[..end].to_vec();
+            (self.torn, self.torn_at) = (lost[..end].to_vec(), self.length());
             lost = &lost[end..];
         }
-        Err(DroppedLines { lines: lost.iter().filter(|&&byte| byte == b'\n').count() as u64, error })
+        let lost = lost.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        Err(DroppedLines { lines: lost + u64::from(was_emptied), error })
+    }
+
+    /// Of the file; 0 if it has none.
+    fn length(&self) -> u64 {
+        self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len())
     }
 
     /// Writes as much as there is room for, and returns how much.

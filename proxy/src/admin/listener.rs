@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use server::{Seldom, granted_files};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
@@ -24,6 +25,9 @@ use crate::store::Store;
 
 /// Visits at a time. For one more the oldest idle one goes.
 const CONNECTIONS: usize = 1000;
+
+/// Of the files that may be open, clients need the most.
+const PART_OF_FILES: usize = 8;
 
 /// For the head of a request, and between two requests.
 const HEAD: Duration = Duration::from_secs(5);
@@ -127,7 +131,7 @@ impl<S> Drop for RunningAdmin<S> {
 }
 
 async fn accept<S: Store>(listener: &AdminSocket, admin: &Arc<AdminServer<S>>) {
-    let mut connections = Visits::default();
+    let (mut connections, faults) = (Visits::new(), Seldom::new());
     loop {
         let accepted = match listener {
             AdminSocket::Tcp(listener) => {
@@ -138,15 +142,17 @@ async fn accept<S: Store>(listener: &AdminSocket, admin: &Arc<AdminServer<S>>) {
             }
         };
         if let Err(error) = accepted {
-            warn!(%error, "cannot accept a connection of an operator");
+            if let Some(left_out) = faults.turn("accept") {
+                warn!(%error, left_out, "cannot accept a connection of an operator");
+            }
             sleep(ACCEPT_PAUSE).await;
         }
     }
 }
 
 /// The connections that are open. Dropping it closes them.
-#[derive(Default)]
 struct Visits {
+    most: usize,
     tasks: JoinSet<()>,
     /// In the order in which they came.
     open: VecDeque<Visit>,
@@ -159,13 +165,18 @@ struct Visit {
 }
 
 impl Visits {
+    fn new() -> Self {
+        let most = granted_files().map_or(CONNECTIONS, |files| CONNECTIONS.min(files / PART_OF_FILES));
+        Self { most: most.max(1), tasks: JoinSet::new(), open: VecDeque::new() }
+    }
+
     fn start<S: Store>(
         &mut self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         admin: &Arc<AdminServer<S>>,
     ) {
         while self.tasks.try_join_next().is_some() {}
-        if self.open.len() >= CONNECTIONS && !self.make_room() {
+        if self.open.len() >= self.most && !self.make_room() {
             return;
         }
         let is_busy = Arc::new(AtomicBool::new(false));
@@ -176,7 +187,7 @@ impl Visits {
     /// Forgets the connections that have ended; if none has, closes the oldest idle one. Returns whether there is room.
     fn make_room(&mut self) -> bool {
         self.open.retain(|connection| !connection.task.is_finished());
-        if self.open.len() < CONNECTIONS {
+        if self.open.len() < self.most {
             return true;
         }
         let idle = self.open.iter().position(|connection| !connection.is_busy.load(Ordering::Relaxed));

@@ -1,5 +1,6 @@
 //! The settings in force, each with its value and where it comes from, for operators.
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 /// A setting that has been read.
@@ -56,7 +57,9 @@ impl Leaves {
         let gone = before.0.iter().filter(is_named).filter(|leaf| {
             !self.0.iter().any(|other| (other.table, &other.name) == (leaf.table, &leaf.name))
         });
-        new.chain(gone).map(|leaf| leaf.place.clone()).collect()
+        // A default stands nowhere, and has only a name.
+        let place = |leaf: &Leaf| leaf.place.strip_prefix(": ").unwrap_or(&leaf.place).to_owned();
+        new.chain(gone).map(place).collect()
     }
 }
 
@@ -94,32 +97,36 @@ fn without_secrets(value: &Value) -> Value {
     }
 }
 
-/// A URL without its password: that of the user, and those in the query of a socket's URL. Also the words `password=…` of
-/// PostgreSQL's other notation.
+/// A URL without its password: that of the user, and those in the query. Of PostgreSQL's other notation, nothing is left from
+/// the password on.
 fn without_password(text: &str) -> String {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), text),
+    let Some((scheme, rest)) = text.split_once("://") else { return without_word(text) };
+    let rest = match rest.rsplit_once('@') {
+        Some((user, address)) if user.contains(':') => {
+            format!("{}:***@{address}", user.split(':').next().unwrap_or_default())
+        }
+        _ => rest.to_owned(),
     };
-    let rest = match rest.rsplit_once('@').filter(|_| !scheme.is_empty()) {
-        Some((user, address)) => match user.split_once(':') {
-            Some((user, _)) => format!("{user}:***@{address}"),
-            None => rest.to_owned(),
-        },
-        None => rest.to_owned(),
-    };
-    ["pass=", "password="].into_iter().fold(scheme + &rest, |text, name| masked(&text, name))
+    let Some((address, query)) = rest.split_once('?') else { return format!("{scheme}://{rest}") };
+    let query: Vec<_> = query.split('&').map(masked).collect();
+    format!("{scheme}://{address}?{}", query.join("&"))
 }
 
-/// A text in which what follows this name is `***`, up to the next word or parameter.
-fn masked(text: &str, name: &str) -> String {
-    let begins = |at: usize| at == 0 || text[..at].ends_with(['?', '&', ' ']);
-    let Some(at) = text.match_indices(name).map(|(at, _)| at).find(|at| begins(*at)) else {
-        return text.to_owned();
-    };
-    let (before, secret) = text.split_at(at + name.len());
-    let end = secret.find(['&', ' ', '#']).unwrap_or(secret.len());
-    format!("{before}***{}", &secret[end..])
+fn without_word(text: &str) -> String {
+    let mut places = text.match_indices("password").map(|(at, _)| at);
+    match places.find(|&at| at == 0 || text[..at].ends_with(char::is_whitespace)) {
+        Some(at) => format!("{}password=***", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// A parameter of a query; `***` in place of a password.
+fn masked(parameter: &str) -> String {
+    let name = parameter.split('=').next().unwrap_or_default();
+    match percent_decode_str(name).decode_utf8_lossy().contains("pass") {
+        true => format!("{name}=***"),
+        false => parameter.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -135,7 +142,13 @@ mod tests {
             ("redis-sentinel://:s3cret@s1:1,s2:2/main", "redis-sentinel://:***@s1:1,s2:2/main"),
             ("unix:///run/redis.sock?db=1&pass=s3cret", "unix:///run/redis.sock?db=1&pass=***"),
             ("postgres://user:s3cret@db/site", "postgres://user:***@db/site"),
-            ("host=db password=s3cret user=me", "host=db password=*** user=me"),
+            ("unix:///r.sock?pa%73s=s3cret&db=1&pass=s3cret", "unix:///r.sock?pa%73s=***&db=1&pass=***"),
+            (
+                "postgres://db/site?user=u&password=a&pass%77ord=S",
+                "postgres://db/site?user=u&password=***&pass%77ord=***",
+            ),
+            ("redis://u:s3cret@h/1?pass=x@y", "redis://u:***@y"),
+            ("host=db password = 's3 cret' user=me", "host=db password=***"),
             ("/run/secrets/pass=word", "/run/secrets/pass=word"),
             ("mail@host:80", "mail@host:80"),
         ] {

@@ -20,7 +20,7 @@ pub(super) struct MadeNames {
 impl<S> Proxy<S> {
     /// New names for a request that has none.
     pub(super) fn new_names(&self, lines: Lines<'_>) -> MadeNames {
-        let needs_id = self.makes_request_ids && lines.get(&X_REQUEST_ID).is_none();
+        let needs_id = self.makes_request_ids && lines.get(&X_REQUEST_ID).is_none_or(<[u8]>::is_empty);
         let needs_trace = self.makes_traces && trace_id(lines).is_none();
         MadeNames {
             request_id: needs_id.then(|| format!("{:032x}", rand::random::<u128>())),

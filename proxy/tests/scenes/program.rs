@@ -247,6 +247,19 @@ fn health_asks_the_proxy_and_neither_its_origin_nor_its_store() {
     );
 }
 
+#[test]
+fn health_asks_the_admin_listener_if_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", folder.path().join("admin.sock").display());
+    let running = Running::start(&["--store", "memory", "--admin", &socket]);
+    // The data port is not asked.
+    let healthy = run(&["health", "--admin", &socket, "--listen", "127.0.0.1:1"]);
+    let said = String::from_utf8(healthy.stdout).unwrap();
+    assert_eq!((healthy.status.code(), said.trim()), (Some(0), &*format!("proxy on {socket} is healthy")));
+    running.end("-TERM");
+    assert_eq!(run(&["health", "--admin", &socket]).status.code(), Some(1));
+}
+
 #[tokio::test]
 async fn the_log_names_an_origin_that_is_down() {
     let running = Running::start(&["--store", "memory", "--origin", "http://127.0.0.1:1"]);

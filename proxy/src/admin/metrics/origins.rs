@@ -33,9 +33,15 @@ pub(super) fn origins(report: &Report, text: &mut Text) {
     text.counter("cachepage_retry_budget_exhausted_total", help, report.retries.left_out);
 }
 
-/// Writes the samples of each origin.
+/// Writes the samples of each origin. Several with one URL are told apart by a number.
 fn each(report: &Report, mut family: Family<'_>, write: impl Fn(&mut Family<'_>, &str, &OriginState)) {
-    report.origins.iter().for_each(|origin| write(&mut family, &origin.url, origin));
+    for (index, origin) in report.origins.iter().enumerate() {
+        let same = report.origins[..index].iter().filter(|other| other.url == origin.url).count();
+        match same {
+            0 => write(&mut family, &origin.url, origin),
+            same => write(&mut family, &format!("{} #{}", origin.url, same + 1), origin),
+        }
+    }
 }
 
 /// Writes one figure of each origin.

@@ -1,5 +1,6 @@
 //! The figures of requests and of the connections that they come on.
 
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -65,7 +66,9 @@ pub(super) fn clients(clients: &ClientTotals, text: &mut Text) {
 pub(super) fn certificates(expiries: &[(PathBuf, i64)], text: &mut Text) {
     let help = "When each certificate of the listeners expires.";
     let mut expires = text.gauges("cachepage_certificate_expiry_timestamp_seconds", help);
-    for (file, expiry) in expiries {
+    // Several listeners may have one certificate.
+    let of_files: BTreeMap<_, _> = expiries.iter().map(|(file, expiry)| (file, expiry)).collect();
+    for (file, expiry) in of_files {
         expires.sample(&[("name", &file.to_string_lossy())], expiry);
     }
 }
