@@ -10,6 +10,7 @@ use hyper::header::HOST;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
 use server::Peer;
+use smallvec::SmallVec;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -170,7 +171,7 @@ impl Upstreams {
         body.next(self.idle).await.transpose().map_err(OriginError::from)
     }
 
-    /// Asks an origin, and another one if the first gives no answer and the request may be sent twice.
+    /// Asks an origin, and others if the first gives no answer and the request may be sent again.
     pub(crate) async fn fetch(
         &self,
         head: Parts,
@@ -201,21 +202,25 @@ impl Upstreams {
         self.retries.deposit();
         let has_body = body.as_ref().is_some_and(|body| !body.is_end());
         let is_repeatable = !has_body && [Method::GET, Method::HEAD].contains(&head.method);
-        let first = group.pick(None, is_repeatable);
-        let unanswered = match self.fetch_from(group, first, head.clone(), body, peer).await {
-            Ok(fetched) => return Ok(fetched),
-            Err(unanswered) => unanswered,
-        };
-        let again = match unanswered.unsent {
-            Some(body) => Some(body),
-            None => (is_repeatable && unanswered.is_silent).then_some(None),
-        };
-        let Some(body) = again.filter(|_| self.retries.withdraw()) else {
-            return Err(group.fault(unanswered.error));
-        };
-        let second = group.pick(Some(first), false);
-        let answer = self.fetch_from(group, second, head, body, peer).await;
-        answer.map_err(|unanswered| group.fault(unanswered.error))
+        let (mut body, mut tried, mut may_repeat) = (body, SmallVec::<[usize; TRIES]>::new(), is_repeatable);
+        loop {
+            let place = group.pick(&tried, is_repeatable && tried.is_empty());
+            let unanswered = match self.fetch_from(group, place, head.clone(), body, peer).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(unanswered) => unanswered,
+            };
+            tried.push(place);
+            let again = match unanswered.unsent {
+                Some(body) => Some(body),
+                // Once: the origin may have read the request.
+                None => (std::mem::take(&mut may_repeat) && unanswered.is_silent).then_some(None),
+            };
+            let is_another = tried.len() < group.members.len().min(TRIES);
+            match again.filter(|_| is_another && self.retries.withdraw()) {
+                Some(again) => body = again,
+                None => return Err(group.fault(unanswered.error)),
+            }
+        }
     }
 
     /// Asks one origin of several, and notes how it answers.
@@ -313,7 +318,7 @@ impl fmt::Display for Upstreams {
 impl OriginGroup {
     /// The place of the origin that gets a request: of two that are drawn, the cheaper one. One that was left out for long
     /// enough gets a request that may be sent twice.
-    fn pick(&self, not: Option<usize>, may_try: bool) -> usize {
+    fn pick(&self, tried: &[usize], may_try: bool) -> usize {
         let now = Instant::now();
         let is_due = |member: &Member| member.health.standing(now) == Standing::Trial;
         if may_try
@@ -324,7 +329,7 @@ impl OriginGroup {
             return place;
         }
         let among = |is_wanted: &dyn Fn(&Member) -> bool| -> Vec<usize> {
-            let places = (0..self.members.len()).filter(|place| Some(*place) != not);
+            let places = (0..self.members.len()).filter(|place| !tried.contains(place));
             places.filter(|place| is_wanted(&self.members[*place])).collect()
         };
         let is_in = |member: &Member| member.health.standing(now) == Standing::In;
@@ -372,6 +377,9 @@ impl OriginGroup {
         (out + 1) * 2 <= self.members.len()
     }
 }
+
+/// So many origins are asked, if no connection can be made to the others.
+const TRIES: usize = 3;
 
 /// An answer of the class 5xx counts as if it took this long: one that comes fast must not attract requests.
 const ERROR: Duration = Duration::from_secs(1);

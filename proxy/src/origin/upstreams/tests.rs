@@ -23,7 +23,7 @@ async fn of_origins_of_1_1_and_20_milliseconds_the_slow_one_gets_less_than_a_twe
     let group = &upstreams.groups[0];
     let mut counts = [0; 3];
     for _ in 0..20_000 {
-        let place = group.pick(None, true);
+        let place = group.pick(&[], true);
         let took = [1, 1, 20][place] * MILLISECOND;
         let mut asked = AskedOrigin::begin(&group.members[place].health, Instant::now());
         advance(took).await;
@@ -45,7 +45,7 @@ async fn an_origin_that_hangs_gets_few_requests() {
     }
     let mut hanging = Vec::new();
     for _ in 0..1000 {
-        let place = group.pick(None, true);
+        let place = group.pick(&[], true);
         let asked = AskedOrigin::begin(health(place), Instant::now());
         advance(MILLISECOND).await;
         match place {
