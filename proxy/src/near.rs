@@ -239,31 +239,13 @@ impl fmt::Debug for Near {
 mod tests {
     use std::time::Duration;
 
-    use bytes::Bytes;
-    use hyper::StatusCode;
-    use hyper::header::HeaderMap;
-
     use super::*;
     use crate::page::entry::Entry;
-    use crate::page::forms::Forms;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn page(size: usize) -> Kept {
-        let entry = Entry {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            reason: None,
-            body: Bytes::from(vec![b'x'; size]),
-            forms: Forms::default(),
-            expires: None,
-            born: None,
-            version: None,
-            cost: Duration::ZERO,
-            proof: None,
-            stamp: None,
-        };
-        Kept::Page(entry.into())
+        Kept::Page(Entry::of_body(vec![b'x'; size]).into())
     }
 
     const FIRST: NodeNumber = NodeNumber(0);

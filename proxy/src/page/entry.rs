@@ -46,6 +46,24 @@ pub(crate) enum Version {
 }
 
 impl Entry {
+    /// An entry that has nothing but a body.
+    #[cfg(test)]
+    pub(crate) fn of_body(body: impl Into<Bytes>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            reason: None,
+            body: body.into(),
+            forms: Forms::default(),
+            expires: None,
+            born: None,
+            version: None,
+            cost: Duration::ZERO,
+            proof: None,
+            stamp: None,
+        }
+    }
+
     /// The length of the body and its coded forms.
     pub(crate) fn content_length(&self) -> usize {
         self.body.len() + self.forms.bytes().len()
@@ -78,15 +96,7 @@ mod tests {
         Entry {
             status: StatusCode::from_u16(status).unwrap(),
             headers: lines.iter().map(line).collect(),
-            reason: None,
-            body: Bytes::from_static(b"body"),
-            forms: Forms::default(),
-            expires: None,
-            born: None,
-            version: None,
-            cost: Duration::ZERO,
-            proof: None,
-            stamp: None,
+            ..Entry::of_body("body")
         }
     }
 

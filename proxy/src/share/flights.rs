@@ -212,11 +212,7 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
-    use hyper::StatusCode;
-    use hyper::header::HeaderMap;
-
     use super::*;
-    use crate::page::forms::Forms;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -239,19 +235,7 @@ mod tests {
     }
 
     fn page(size: usize) -> FlightOutcome {
-        let entry = Entry {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            reason: None,
-            body: vec![b'x'; size].into(),
-            forms: Forms::default(),
-            expires: None,
-            born: None,
-            version: None,
-            cost: Duration::ZERO,
-            proof: None,
-            stamp: None,
-        };
+        let entry = Entry::of_body(vec![b'x'; size]);
         FlightOutcome::Page(Arc::new(SharedPage { key: key(), marker: None, entry, found: None, known: 0 }))
     }
 
