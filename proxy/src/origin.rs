@@ -353,6 +353,8 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, OriginError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(false),
+        // None at all, as HTTP/1.1 had it until RFC 7230.
+        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity") => Ok(false),
         (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
         (Some(coding), _) => {
             Err(OriginError::Coding(String::from_utf8_lossy(coding.as_bytes()).into_owned()))

@@ -58,8 +58,7 @@ fn filter(text: &str) -> Option<Targets> {
     text.split(',').all(is_known).then(|| parse(text))?
 }
 
-/// A filter. Each odd frame of a client is a warning of the HTTP/2 library, of which no text but one that names the library has
-/// any.
+/// A filter. h2 warns of each odd frame of a client: only a text that names h2 gets these warnings.
 fn parse(text: &str) -> Option<Targets> {
     let filter: Targets = text.parse().ok()?;
     Some(if text.contains("h2") || text == "off" {

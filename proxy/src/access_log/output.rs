@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -140,12 +140,13 @@ impl Output {
 pub(super) fn check(target: &LogTarget) -> io::Result<()> {
     let LogTarget::File(path) = target else { return Ok(()) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let outcome = match options().open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)
+    let outcome = match path.metadata() {
+        Err(_) => access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from),
+        // Its reader would see an end if it was opened.
+        Ok(metadata) if metadata.file_type().is_fifo() => {
+            access(path, Access::WRITE_OK).map_err(io::Error::from)
         }
-        Err(error) if is_unread(&error) => Ok(()),
-        opened => opened.map(drop),
+        Ok(_) => options().open(path).map(drop),
     };
     outcome.map_err(|error| unopened(target, &error))
 }

@@ -101,15 +101,16 @@ fn without_secrets(value: &Value) -> Value {
 /// the password on.
 fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return without_word(text) };
-    let rest = match rest.rsplit_once('@') {
+    let (address, query) = rest.split_once('?').unzip();
+    let address = address.unwrap_or(rest);
+    let shown = match address.rsplit_once('@') {
         Some((user, address)) if user.contains(':') => {
             format!("{}:***@{address}", user.split(':').next().unwrap_or_default())
         }
-        _ => rest.to_owned(),
+        _ => address.to_owned(),
     };
-    let Some((address, query)) = rest.split_once('?') else { return format!("{scheme}://{rest}") };
-    let query: Vec<_> = query.split('&').map(masked).collect();
-    format!("{scheme}://{address}?{}", query.join("&"))
+    let query = query.map(|query| query.split('&').map(masked).collect::<Vec<_>>().join("&"));
+    format!("{scheme}://{shown}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
 }
 
 fn without_word(text: &str) -> String {
@@ -147,7 +148,7 @@ mod tests {
                 "postgres://db/site?user=u&password=a&pass%77ord=S",
                 "postgres://db/site?user=u&password=***&pass%77ord=***",
             ),
-            ("redis://u:s3cret@h/1?pass=x@y", "redis://u:***@y"),
+            ("redis://u:s3cret@h/1?pass=x@y", "redis://u:***@h/1?pass=***"),
             ("host=db password = 's3 cret' user=me", "host=db password=***"),
             ("/run/secrets/pass=word", "/run/secrets/pass=word"),
             ("mail@host:80", "mail@host:80"),

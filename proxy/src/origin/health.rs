@@ -20,8 +20,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The time for which an answer counts.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// For this long after a failure an origin is asked only if all others have failed, too, and counts as if it took this long to
-/// answer: failures come fast, and would attract requests.
+/// For this long after a failure an origin counts as if it took this long to answer: failures come fast, and would attract
+/// requests.
 const PENALTY: Duration = Duration::from_secs(5);
 
 /// The least latency that makes a difference.

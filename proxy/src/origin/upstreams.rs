@@ -333,7 +333,9 @@ impl OriginGroup {
             places.filter(|place| is_wanted(&self.members[*place])).collect()
         };
         let is_in = |member: &Member| member.health.standing(now) == Standing::In;
-        let is_well = |member: &Member| is_in(member) && !member.health.has_just_failed(now);
+        // One that refuses connections costs each request a retry.
+        let is_gone = |member: &Member| member.upstream.is_away() && member.health.has_just_failed(now);
+        let is_well = |member: &Member| is_in(member) && !is_gone(member);
         let preferred: [&dyn Fn(&Member) -> bool; 5] = [
             &|member| !member.is_backup && is_well(member),
             &is_well,
@@ -382,7 +384,7 @@ impl OriginGroup {
 const TRIES: usize = 3;
 
 /// An answer of the class 5xx counts as if it took this long: one that comes fast must not attract requests.
-const ERROR: Duration = Duration::from_secs(1);
+const ERROR: Duration = Duration::from_millis(100);
 
 /// Whether a status says that the origin, or a proxy before it, cannot serve: another origin may.
 fn is_out_of_order(status: StatusCode) -> bool {

@@ -87,7 +87,7 @@ impl Rules {
                 Disposition::Pass(Pass::Content)
             }
             Some(rule) => match rule.wishes(question.lines) {
-                // What is stored may be served, and nothing is stored for it.
+                // `only-if-cached` beside it asks for a stored page, for which nothing is stored.
                 wishes if wishes.no_store && !wishes.only_if_cached => Disposition::Pass(Pass::NoStore),
                 wishes => Disposition::Lookup(rule, wishes),
             },

@@ -89,9 +89,12 @@ impl Target {
 
     /// The page of a `Location`, which may be relative to a URL (RFC 3986 §5), with every query, if it is on this host.
     pub(crate) fn path_on(host: &str, base: &str, location: &str) -> Option<Self> {
-        let url = Url::parse(&format!("http:{base}")).ok()?.join(location).ok()?;
+        // A host that the library would write in another way.
+        const HERE: &str = "here.invalid";
+        let rest = base.strip_prefix("//")?.strip_prefix(host)?;
+        let url = Url::parse(&format!("http://{HERE}{rest}")).ok()?.join(location).ok()?;
         let (other, path) = split(&url[..Position::AfterPath]).ok()?;
-        (other == host).then(|| Self::new(TargetKind::Url, format!("//{host}{path}")))
+        (other == host || other == HERE).then(|| Self::new(TargetKind::Url, format!("//{host}{path}")))
     }
 
     /// The URLs that begin with these characters, as clients send them: a URL that is not encoded also stands for the one

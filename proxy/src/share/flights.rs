@@ -178,7 +178,8 @@ impl Leader {
         let size = outcome.size();
         self.sender.send_replace(Some(Landing { at: Instant::now(), outcome }));
         let others = self.under_way.landed.fetch_add(size, Relaxed);
-        let linger = if others == 0 || others + size <= LANDED { self.linger } else { Duration::ZERO };
+        let linger =
+            if size == 0 || others == 0 || others + size <= LANDED { self.linger } else { Duration::ZERO };
         tokio::spawn(async move {
             tokio::time::sleep(linger).await;
             self.under_way.landed.fetch_sub(size, Relaxed);

@@ -165,7 +165,7 @@ impl LogCopy {
     pub(super) fn missed(&self, replication: u32) -> Vec<(Purge, u64)> {
         let lost = self.lost();
         let marks = self.read();
-        if marks.epochs().all(|epoch| epoch.replication == replication) {
+        if lost.iter().next().is_none() || marks.epochs().all(|epoch| epoch.replication == replication) {
             return Vec::new();
         }
         let known: HashSet<u64> = marks.recent().map(|(_, number)| *number).collect();

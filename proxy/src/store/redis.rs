@@ -44,7 +44,7 @@ use node::{KeyCommand, RedisNode, unanswered};
 use nodes::Nodes;
 use operations::Operations;
 use oversized::Oversized;
-use refusals::Refusals;
+use refusals::{Refusals, is_for_good};
 #[cfg(any(test, fuzzing))]
 pub(crate) use resp::replies_in;
 use resp::{RedisReply, Unread};
@@ -199,11 +199,14 @@ impl Store for RedisStore {
                     && !text.starts_with("ERR invalid expire time")
                 {
                     self.refusals.note(name, &text);
-                    // A log that nobody can append to counts for no page, as its reader finds, too.
-                    self.log()
-                        .into_iter()
-                        .filter(|_| matches!(name, "XADD" | "XRANGE"))
-                        .for_each(LogCopy::turn_off);
+                    // A process that writes no log finds out here that the one that serves does without.
+                    if matches!(name, "XADD" | "XRANGE")
+                        && is_for_good(&text)
+                        && let Ok(log) = self.log()
+                        && !log.settings.writes
+                    {
+                        log.turn_off();
+                    }
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use hyper::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED,
+    IF_NONE_MATCH, LAST_MODIFIED, VARY,
 };
 
 use super::super::{SearchVariance, VaryList};
@@ -34,13 +34,24 @@ pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Option<HeaderMap>
     // The age of the page counts anew, from the `Date` of the answer or, without one, from its arrival.
     headers.remove(AGE);
     headers.remove(DATE);
-    let is_kept = |name| [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, ETAG].contains(name);
+    // An origin that codes its pages says so on pages alone, and not on its 304s, as Django does.
+    let keeps_vary = selects_no_more(answer, page);
+    let is_kept = |name| {
+        [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, ETAG].contains(name)
+            || (*name == VARY && keeps_vary)
+    };
     for name in answer.keys().filter(|name| !is_kept(*name)) {
         headers.remove(name);
         headers.extend(answer.get_all(name).iter().map(|value| (name.clone(), value.clone())));
     }
     let selects = |headers: &HeaderMap| (VaryList::of(headers).ok(), SearchVariance::of(headers));
     (selects(page) == selects(&headers)).then_some(headers)
+}
+
+/// Whether no header selects a 304 that does not select its page.
+fn selects_no_more(answer: &HeaderMap, page: &HeaderMap) -> bool {
+    let (Ok(new), Ok(old)) = (VaryList::of(answer), VaryList::of(page)) else { return false };
+    new.names().iter().all(|name| old.names().contains(name))
 }
 
 /// "If the new response contains one or more strong validators [and] none of the stored responses contain at least one of the
@@ -95,7 +106,8 @@ mod tests {
             (&[("etag", "W/\"a\"")], &[("etag", "W/\"a\"")], true),
             (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], true),
             (&[("vary", "accept, cookie")], &[("vary", "Cookie, Accept")], true),
-            (&[("vary", "accept, cookie")], &[("vary", "cookie")], false),
+            (&[("vary", "accept, cookie")], &[("vary", "cookie")], true),
+            (&[("vary", "cookie")], &[("vary", "accept, cookie")], false),
             (&[("vary", "cookie")], &[], true),
             (&[], &[("vary", "*")], false),
             (&[("last-modified", "x")], &[("etag", "\"a\"")], false),

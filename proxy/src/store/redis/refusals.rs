@@ -97,7 +97,12 @@ impl Refusals {
 
 /// Whether Redis refuses a command for good.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
-    error.code() == Some("NOPERM") || error.to_string().contains("unknown command")
+    error.code() == Some("NOPERM") || is_for_good(&error.to_string())
+}
+
+/// Whether the text of an error says so.
+pub(super) fn is_for_good(text: &str) -> bool {
+    text.starts_with("NOPERM") || text.contains("unknown command")
 }
 
 #[cfg(test)]

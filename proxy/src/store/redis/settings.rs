@@ -123,7 +123,6 @@ fn tls(options: &RedisOptions) -> Result<Tls, String> {
     })
 }
 
-/// The URL may hold a password, and no fault repeats it.
 impl RedisSettings {
     /// Whether the passwords are those of other settings.
     pub(crate) fn has_passwords_of(&self, other: &Self) -> bool {
@@ -131,6 +130,7 @@ impl RedisSettings {
     }
 }
 
+/// The URL may hold a password, and no fault repeats it.
 impl FromStr for RedisSettings {
     type Err = String;
 
