@@ -55,18 +55,20 @@ async fn is_fetched(scene: &Scene, requests: &mut Requests) {
     assert_eq!(reply.text(), "new", "{OLD}");
 }
 
+/// Has a page stored that is validated before it is served.
+async fn store_old(scene: &Scene, requests: &mut Requests) {
+    let mut client = ask(scene).await;
+    let page = undated("Cache-Control: no-cache\r\nETag: \"1\"\r\n", "old");
+    next(requests).await.send(page).await.unwrap();
+    client.reply(true).await;
+}
+
 /// A purge comes while the origin is asked whether the page is current. The origin says so, and for how long it is fresh.
 #[tokio::test]
 async fn a_page_that_is_confirmed_while_it_is_purged_stays_purged() {
     let (origin, mut requests) = Origin::piecewise().await;
     let scene = purging(Setup::Near, &origin, HTTP).await;
-    let mut first = ask(&scene).await;
-    next(&mut requests)
-        .await
-        .send(undated("Cache-Control: no-cache\r\nETag: \"1\"\r\n", "old"))
-        .await
-        .unwrap();
-    first.reply(true).await;
+    store_old(&scene, &mut requests).await;
     let mut confirmed = ask(&scene).await;
     let validation = next(&mut requests).await;
     purge(&scene, "/p/").await;
@@ -85,13 +87,7 @@ async fn a_page_that_is_confirmed_late_takes_no_place_of_a_newer_one() {
     let settings = format!("{HTTP}{PURGE}");
     let here = Scene::over(Setup::Plain, &redis.url(), &origin, &settings).await;
     let there = Scene::over(Setup::Plain, &redis.url(), &origin, &settings).await;
-    let mut first = ask(&here).await;
-    next(&mut requests)
-        .await
-        .send(undated("Cache-Control: no-cache\r\nETag: \"1\"\r\n", "old"))
-        .await
-        .unwrap();
-    first.reply(true).await;
+    store_old(&here, &mut requests).await;
     let mut confirmed = ask(&here).await;
     let validation = next(&mut requests).await;
     let key = redis.cli(&["KEYS", "*/p/*"]).unwrap();
