@@ -1,5 +1,7 @@
 //! Properties of the readers, for any bytes. `fuzz/` looks for bytes that violate them, and the tests here replay its corpus.
 
+mod entrance;
+
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::ready;
@@ -19,6 +21,7 @@ use crate::http1::scan::{HeadFault, Heads};
 use crate::http1::target::HiddenBytes;
 use crate::limits::ClientLimits;
 use crate::{ClientDeadlines, Clients};
+pub use entrance::{frames, hello, proxied};
 
 const LIMITS: ClientLimits =
     ClientLimits { request_line: 64, head: 512, headers: 8, connections: 1, connections_per_address: 0 };
@@ -158,6 +161,9 @@ mod tests {
     fn the_fuzzing_corpus_violates_no_property() {
         replay("heads", heads);
         replay("front", front);
+        replay("proxied", proxied);
+        replay("hello", hello);
+        replay("frames", frames);
     }
 
     #[test]

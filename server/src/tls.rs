@@ -168,14 +168,19 @@ pub(crate) struct Handshakes {
 impl Handshakes {
     /// With these certificates.
     pub(crate) fn new(certificates: Arc<Certificates>) -> io::Result<Self> {
+        let acceptor = TlsAcceptor::from(Arc::new(Self::config(certificates)?));
+        Ok(Self { acceptor, places: Arc::new(Semaphore::new(HANDSHAKES)) })
+    }
+
+    /// TLS as this server speaks it.
+    pub(crate) fn config(certificates: Arc<Certificates>) -> io::Result<ServerConfig> {
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
         // Early data stays off, as it is by default: it could be sent again by others.
         let mut config = config.with_no_client_auth().with_cert_resolver(certificates);
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
         config.ticketer = Ticketer::new().map_err(io::Error::other)?;
-        let places = Arc::new(Semaphore::new(HANDSHAKES));
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), places })
+        Ok(config)
     }
 
     /// Makes TLS of a connection within this time, if there is a place.
