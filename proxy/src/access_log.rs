@@ -3,6 +3,8 @@
 //! A worker formats a line into a buffer of its own, and never waits for the disk: one thread takes the buffers and writes
 //! them. Lines that it cannot write, or that find a full buffer, are dropped and counted.
 
+mod clock;
+mod json;
 mod line;
 mod output;
 mod writer;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use server::PerWorker;
 
 use crate::config::LogSettings;
+use clock::Clock;
 pub(crate) use line::{LineText, LogLine};
 use output::Output;
 use writer::Writer;
@@ -52,9 +55,9 @@ struct OpenLog {
     writer: Thread,
 }
 
-/// The lines of a worker that wait for the writer.
+/// The lines of a worker that wait for the writer, and the clock that they are written by.
 #[derive(Debug, Default)]
-struct WaitingLines(Mutex<Vec<u8>>);
+struct WaitingLines(Mutex<(Vec<u8>, Clock)>);
 
 /// The orders to the writer, and the lines that were dropped.
 #[derive(Debug, Default)]
@@ -150,10 +153,10 @@ impl WorkerLog {
 
     /// Adds a line, or drops it if too much waits.
     pub(crate) fn add(&self, line: &LogLine<'_>) {
-        let add = |lines: &mut Vec<u8>| {
+        let add = |(lines, clock): &mut (Vec<u8>, Clock)| {
             let length = lines.len();
             if length < LIMIT {
-                line.write(self.settings.format, lines);
+                line.write(self.settings.format, clock, lines);
             } else {
                 self.open.orders.drop_lines(1);
             }
@@ -167,13 +170,13 @@ impl WorkerLog {
 }
 
 impl WaitingLines {
-    fn with<R>(&self, change: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    fn with<R>(&self, change: impl FnOnce(&mut (Vec<u8>, Clock)) -> R) -> R {
         // A panic elsewhere leaves whole lines, or a part of one.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the lines, and leaves an empty buffer.
     fn take(&self, empty: Vec<u8>) -> Vec<u8> {
-        self.with(|lines| mem::replace(lines, empty))
+        self.with(|(lines, _)| mem::replace(lines, empty))
     }
 }

