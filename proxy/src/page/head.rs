@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{AGE, EXPIRES, HeaderMap};
+use hyper::header::{AGE, ETAG, EXPIRES, HeaderMap, LAST_MODIFIED};
+use hyper::{Response, StatusCode};
 
 use super::entry::Version;
 use super::forms::{Form, Forms, describe};
@@ -33,8 +33,10 @@ pub(crate) struct PageHead {
     pub(super) aging: Option<Aging>,
     /// The forms in which it is sent, if it has coded ones.
     pub(super) forms: Option<Box<[SentForm]>>,
-    /// Made on first use.
+    /// Of the page, made on first use.
     pub(super) text: OnceLock<HeadText>,
+    /// Of the answer to a client that has the page, made on first use.
+    pub(super) not_modified: OnceLock<Box<HeadText>>,
 }
 
 /// A form of a page that has several.
@@ -72,13 +74,15 @@ pub(super) enum Aging {
 }
 
 impl HeadText {
-    pub(super) fn of(head: &PageHead) -> Self {
-        let reason = head.reason.as_ref().map(ReasonPhrase::as_bytes);
-        let reason = reason.or_else(|| head.status.canonical_reason().map(str::as_bytes)).unwrap_or_default();
-        let mut text = [b"HTTP/1.1 ", head.status.as_str().as_bytes(), b" ", reason, b"\r\n"].concat();
+    /// Of an answer. `has_age` says whether its `Age` is another one for each client.
+    pub(super) fn of<B>(answer: &Response<B>, has_age: bool) -> Self {
+        let status = answer.status();
+        let reason = answer.extensions().get().map(ReasonPhrase::as_bytes);
+        let reason = reason.or_else(|| status.canonical_reason().map(str::as_bytes)).unwrap_or_default();
+        let mut text = [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason, b"\r\n"].concat();
         let mut before_age = None;
-        for (name, value) in &head.headers {
-            if *name == AGE && head.aging.is_some() {
+        for (name, value) in answer.headers() {
+            if *name == AGE && has_age {
                 text.extend_from_slice(b"Age: ");
                 before_age = Some(std::mem::replace(&mut text, b"\r\n".to_vec()));
             } else {
@@ -119,6 +123,7 @@ impl PageHead {
             aging: self.aging,
             forms: None,
             text: OnceLock::new(),
+            not_modified: OnceLock::new(),
         }
     }
 
@@ -131,13 +136,14 @@ impl PageHead {
         }))
     }
 
-    /// The memory that it holds, in bytes: itself, its map, the text that it was read from, and the text for hits. Names
+    /// The memory that it holds, in bytes: itself, its map, the text that it was read from, and the texts for hits. Names
     /// that are not common have allocations of their own.
     pub(crate) fn size(&self) -> usize {
         let uncommon = self.headers.keys().filter(|name| name.as_str().starts_with("x-"));
         let names = uncommon.map(|name| weight::shared(name.as_str().len())).sum::<usize>();
         let text = self.text_len();
-        let texts = weight::shared(text) + weight::block(text);
+        let has_validator = self.headers.contains_key(ETAG) || self.headers.contains_key(LAST_MODIFIED);
+        let texts = weight::shared(text) + weight::block(text) * (1 + usize::from(has_validator));
         let held = |stamp: &Stamp| size_of::<Stamp>() + stamp.held();
         let stamp = self.stamp.as_deref().map_or(0, |stamp| weight::block(held(stamp)));
         let head = weight::counted(size_of::<Self>()) + weight::tables(&self.headers) + names + texts;

@@ -21,7 +21,6 @@ use crate::policy::{Part, Stored, Whole, seconds};
 use crate::purge::{PurgeNames, Stamp};
 use crate::request::{Coding, Lines};
 use crate::status::CacheStatus;
-use crate::text::push_line;
 use crate::weight;
 
 /// A stored page. Cheap to clone.
@@ -72,6 +71,7 @@ impl From<Entry> for StoredPage {
             aging,
             forms: SentForm::all(&forms),
             text: OnceLock::new(),
+            not_modified: OnceLock::new(),
         };
         Self::new(Arc::new(head), body, forms.bytes().clone())
     }
@@ -231,27 +231,39 @@ impl StoredPage {
 
     /// The answer to one client, for hyper to write.
     pub(crate) fn response(&self, now: SystemTime, cache: CacheStatus, part: &Part) -> Response<Bytes> {
-        let PageHead { status, headers, reason, aging, .. } = &**self.head();
-        // hyper takes the map, so each hit needs its own copy.
-        let mut headers = headers.clone();
-        if let Some(aging) = aging {
-            headers.insert(AGE, HeaderValue::from(aging.age(now)));
+        let mut response = self.shared_response(part);
+        if let Some(aging) = self.head().aging {
+            response.headers_mut().insert(AGE, HeaderValue::from(aging.age(now)));
         }
-        cache.append(&mut headers);
-        let whole = response(*status, headers, reason.clone(), self.body().clone());
+        cache.append(response.headers_mut());
+        response
+    }
+
+    /// The answer to all clients, with the `Age` and without the `Cache-Status` of one.
+    fn shared_response(&self, part: &Part) -> Response<Bytes> {
+        let PageHead { status, headers, reason, .. } = &**self.head();
+        // hyper takes the map, so each hit needs its own copy.
+        let whole = response(*status, headers.clone(), reason.clone(), self.body().clone());
         cut(whole, part, self.body().len() as u64, |body, range| body.slice(range))
     }
 
     /// The head of the answer to one client, as [`response`](Self::response) and hyper would write it, without the `Date` that
     /// the proxy adds.
     pub(crate) fn write_head(&self, now: SystemTime, cache: CacheStatus, part: &Part) -> Vec<u8> {
-        if *part != Part::Whole {
-            return head_text(&self.response(now, cache, part));
-        }
         /// Room for the headers that are added here and by the server.
         const MORE: usize = 192;
         let head = self.head();
-        let HeadText { before_age, after_age } = head.text.get_or_init(|| HeadText::of(head));
+        let has_age = head.aging.is_some();
+        let made = || HeadText::of(&self.shared_response(part), has_age);
+        let made_now;
+        let HeadText { before_age, after_age } = match part {
+            Part::Whole => head.text.get_or_init(made),
+            Part::NotModified => head.not_modified.get_or_init(|| Box::new(made())),
+            Part::Bytes(_) | Part::Unsatisfiable => {
+                made_now = made();
+                &made_now
+            }
+        };
         let mut text = Vec::with_capacity(before_age.len() + after_age.len() + MORE);
         text.extend_from_slice(before_age);
         if let Some(aging) = head.aging {
@@ -323,16 +335,6 @@ pub(crate) fn cut<B: Default>(
         headers.extend(text.map(|text| (CONTENT_RANGE, text)));
     }
     response.map(|_| B::default())
-}
-
-/// The status line and the header lines of a response.
-fn head_text(response: &Response<Bytes>) -> Vec<u8> {
-    let reason = response.status().canonical_reason().unwrap_or_default();
-    let mut text = format!("HTTP/1.1 {} {reason}\r\n", response.status().as_str()).into_bytes();
-    for (name, value) in response.headers() {
-        push_line(&mut text, name.as_str(), value.as_bytes());
-    }
-    text
 }
 
 /// Builds a response.
