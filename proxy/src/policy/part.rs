@@ -83,6 +83,12 @@ pub(crate) fn ask_for_whole(mut request: request::Parts) -> request::Parts {
     request
 }
 
+/// Whether a request asks for a range that only the length of the page tells. The whole of a page may be an endless stream.
+pub(crate) fn asks_for_range(request: &request::Parts) -> bool {
+    let range = single(Lines::Map(&request.headers), &RANGE).and_then(parse_range);
+    request.method == Method::GET && range.is_some_and(|range| range != (Some(0), None))
+}
+
 /// The value of a header that has one line. Those of several lines are a list (§5.3), which neither a date nor one range is.
 fn single<'a>(lines: Lines<'a>, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = lines.get_all(name);

@@ -118,6 +118,13 @@ impl FillBody {
     }
 }
 
+impl FillBody {
+    /// Notes the length, if it is known by now and nothing has been read yet.
+    pub(crate) fn set_length(&mut self, length: Option<u64>) {
+        self.left = self.left.or(length);
+    }
+}
+
 impl HttpBody for FillBody {
     type Data = Bytes;
     type Error = BodyError;

@@ -145,10 +145,20 @@ pub(crate) struct Filling<S> {
     pub(crate) codings: Vec<Coding>,
     pub(crate) compressor: CompressionPool,
     pub(crate) client: Client,
-    /// Where the answer's head waits for the page's `ETag`, if the page gets one.
-    pub(crate) etag: Option<oneshot::Sender<HeaderValue>>,
+    /// Whether the page gets Django's `ETag`.
+    pub(crate) gets_etag: bool,
+    /// Where the answer's head waits for the end of the page, if it does.
+    pub(crate) whole: Option<oneshot::Sender<WholePage>>,
     /// The faults of the origin, for the log.
     pub(crate) faults: Arc<Seldom>,
+}
+
+/// The facts of a page that are known when it is whole.
+#[derive(Debug)]
+pub(crate) struct WholePage {
+    pub(crate) length: u64,
+    /// The `ETag` that it has got.
+    pub(crate) etag: Option<HeaderValue>,
 }
 
 /// Why a fill stopped before the page's end.
@@ -183,7 +193,7 @@ impl<S: Store> Filling<S> {
         let filled = match capture {
             Ok(capture) => {
                 let (body, _place) = capture.whole();
-                self.tag(&body);
+                self.complete(&body);
                 let Self { store, plan, log, head, limit, codings, compressor, .. } = self;
                 let forms = compressor.forms(codings, &body, limit).await;
                 let entry = plan.entry(head, body, forms);
@@ -212,7 +222,7 @@ impl<S: Store> Filling<S> {
             {
                 debug!(key = %self.plan.key, stored = false, ?outcome, "not captured");
                 // The client must not wait for the end of a page that does not fit into its window.
-                self.etag = None;
+                self.whole = None;
                 *capture = Err(outcome);
             }
             left = left.map(|left| left.saturating_sub(data.len() as u64));
@@ -226,14 +236,16 @@ impl<S: Store> Filling<S> {
         Ok(None)
     }
 
-    /// Adds the page's `ETag`, and tells the client's side.
-    fn tag(&mut self, body: &[u8]) {
-        let Some(etag) = self.etag.take() else { return };
+    /// Adds the page's `ETag`, and tells the client's side that the page is whole.
+    fn complete(&mut self, body: &[u8]) {
         let headers = &mut self.head.headers;
-        add_etag(headers, body);
-        if let Some(made) = headers.get(ETAG) {
+        if self.gets_etag {
+            add_etag(headers, body);
+        }
+        if let Some(whole) = self.whole.take() {
+            let etag = headers.get(ETAG).filter(|_| self.gets_etag).cloned();
             // A client that left does not need it.
-            let _ = etag.send(made.clone());
+            let _ = whole.send(WholePage { length: body.len() as u64, etag });
         }
     }
 

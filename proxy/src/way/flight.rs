@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use server::Peer;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::body::{Body, Client, FillBody};
 use super::decide::WantedPage;
-use super::fill::{FillOutcome, Filling, Notes, Plan};
+use super::fill::{FillOutcome, Filling, Notes, Plan, WholePage};
 use super::fills::FillEnd;
 use super::fleet::FleetTurn;
 use super::renewal::OriginAnswer;
@@ -42,6 +42,8 @@ pub(super) struct Flight<S: Store> {
     pub(super) peer: Peer,
     /// The right to pass the outcome to the followers.
     pub(super) leader: Option<Leader>,
+    /// Whether the client asks for a range.
+    asks_for_range: bool,
     /// Held until the page is in the store.
     lease: Option<Lease<S>>,
 }
@@ -149,8 +151,10 @@ impl<S: Store> Flight<S> {
         peer: Peer,
         leader: Option<Leader>,
     ) -> Self {
+        let asks_for_range = policy::asks_for_range(request);
         let request = policy::ask_for_whole(request.clone());
-        Self { proxy: proxy.clone(), wanted: wanted.clone(), request, peer, leader, lease: None }
+        let (proxy, wanted) = (proxy.clone(), wanted.clone());
+        Self { proxy, wanted, request, peer, leader, asks_for_range, lease: None }
     }
 
     pub(super) fn question(&self) -> Question<'_> {
@@ -231,11 +235,14 @@ impl<S: Store> Flight<S> {
         let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
         let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise))
             .after(fetched.origin.clone(), fetched.took);
+        // A range is one of a length, and a tag is one of all bytes.
+        let needs_length = self.asks_for_range && fetched.length.known().is_none();
         let gets_etag = self.proxy.conditional_get && needs_etag(&fetched.head.headers);
-        let (etag, made) = if gets_etag { Some(oneshot::channel()).unzip() } else { (None, None) };
+        let waits = needs_length || gets_etag;
+        let (whole, ended) = if waits { Some(oneshot::channel()).unzip() } else { (None, None) };
         let (key, found) = (plan.key.clone(), self.wanted.found());
         let tasks = self.proxy.tasks.clone();
-        let filling = self.filling(fetched, plan, is_reachable, client, etag);
+        let filling = self.filling(fetched, plan, is_reachable, client, (gets_etag, whole));
         if !is_for_others {
             self.land_unshared(true);
         }
@@ -253,10 +260,11 @@ impl<S: Store> Flight<S> {
                 FillOutcome::Broken => drop(self.leader.take()),
             }
         }));
-        match made {
-            // The page has to be whole first. A client's window holds all of a page that is captured.
-            Some(made) => reply.with_etag(made.await.ok()),
-            None => reply,
+        let Some(ended) = ended else { return reply };
+        // A client's window holds all of a page that is captured.
+        match ended.await {
+            Ok(WholePage { length, etag }) => reply.of_whole(needs_length.then_some(length), etag),
+            Err(_) => reply,
         }
     }
 
@@ -267,7 +275,7 @@ impl<S: Store> Flight<S> {
         plan: Plan,
         is_reachable: bool,
         client: Client,
-        etag: Option<oneshot::Sender<HeaderValue>>,
+        (gets_etag, whole): (bool, Option<oneshot::Sender<WholePage>>),
     ) -> Filling<S> {
         let Proxy { store, log, max_entry, compressor, faults, .. } = &*self.proxy;
         let Fetched { head, body, length, .. } = fetched;
@@ -286,7 +294,8 @@ impl<S: Store> Flight<S> {
             codings,
             compressor: compressor.clone(),
             client,
-            etag,
+            gets_etag,
+            whole,
             faults: faults.clone(),
         }
     }

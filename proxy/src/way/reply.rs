@@ -48,9 +48,12 @@ impl Reply {
         Self { origin: Some((origin, took)), ..self }
     }
 
-    /// With the page's `ETag`, if it has got one.
-    pub(super) fn with_etag(mut self, etag: Option<HeaderValue>) -> Self {
+    /// With the length of a page that is filled, if it is wanted, and the `ETag` that the page has got.
+    pub(super) fn of_whole(mut self, length: Option<u64>, etag: Option<HeaderValue>) -> Self {
         self.response.headers_mut().extend(etag.map(|etag| (ETAG, etag)));
+        if let Body::Filled(body) = self.response.body_mut() {
+            body.set_length(length);
+        }
         self
     }
 
