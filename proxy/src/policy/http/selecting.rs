@@ -14,17 +14,22 @@ use crate::request::Lines;
 pub(crate) fn selecting_value(name: &HeaderName, lines: Lines<'_>) -> Option<Vec<u8>> {
     let mut lines = lines.get_all(name).peekable();
     lines.peek()?;
-    let is_language = *name == ACCEPT_LANGUAGE;
-    let mut parts: Vec<Vec<u8>> =
-        lines.flat_map(items).map(|item| if is_language { language(item) } else { item.to_vec() }).collect();
-    if is_language {
-        parts.sort_unstable();
-    }
-    Some(parts.join(&b','))
+    // Combined first: a quote of one line may end in the next.
+    let line = lines.collect::<Vec<_>>().join(&b',');
+    Some(if *name == ACCEPT_LANGUAGE {
+        languages(&line)
+    } else {
+        items(&line).collect::<Vec<_>>().join(&b',')
+    })
 }
 
-fn language(item: &[u8]) -> Vec<u8> {
-    item.iter().filter(|byte| !byte.is_ascii_whitespace()).map(u8::to_ascii_lowercase).collect()
+/// Languages in one case and order. They have no quotes.
+fn languages(line: &[u8]) -> Vec<u8> {
+    let mut line = line.to_ascii_lowercase();
+    line.retain(|byte| !byte.is_ascii_whitespace());
+    let mut languages: Vec<_> = line.split(|&byte| byte == b',').filter(|one| !one.is_empty()).collect();
+    languages.sort_unstable();
+    languages.join(&b',')
 }
 
 #[cfg(test)]
@@ -42,9 +47,12 @@ mod tests {
             ("x-a", &["1", " 2 "], Some("1,2")),
             ("x-a", &["B, a"], Some("B,a")),
             ("x-a", &["\"1, 2\" ,3"], Some("\"1, 2\",3")),
+            ("x-a", &["\"1, 2\" ,3", "4\""], Some("\"1,2\",3,4\"")),
+            ("x-a", &["\"1", " 2\""], Some("\"1, 2\"")),
             ("accept-language", &["en, de"], Some("de,en")),
             ("accept-language", &[" De ,  eN"], Some("de,en")),
             ("accept-language", &["de ; q=0.5", "en"], Some("de;q=0.5,en")),
+            ("accept-language", &["y\"z", "\"a, b\""], Some("\"a,b\",y\"z")),
         ] {
             let name = HeaderName::from_static(name);
             let mut headers = HeaderMap::new();
