@@ -56,10 +56,7 @@ impl<S: Store> Proxy<S> {
         request: &Parts,
         peer: Peer,
     ) -> Result<Reply, Error> {
-        let is_conditional = policy::is_conditional(&request.headers);
-        let reply = self.lead_or_follow(wanted, request, peer).await?.if_asked_for(is_conditional, false)?;
-        let reply = reply.with_forms_of(&wanted.rule);
-        Ok(reply.part_for(request, wanted.rule.policy != CachePolicy::Django))
+        self.lead_or_follow(wanted, request, peer).await?.for_request(request, &wanted.rule)
     }
 
     /// Fetches as the leader, or waits for the leader as a follower.
@@ -224,12 +221,7 @@ impl<S: Store> Flight<S> {
         let Some(capture) = self.proxy.room.capture(fetched.length.known()) else {
             return self.decline(fetched, Decline::Room, false);
         };
-        let promise = match fetched.length {
-            _ if !is_reachable => Fill::Skipped,
-            _ if !self.proxy.store.takes_writes() => Fill::Refused,
-            Length::Known(_) => Fill::Stored,
-            Length::Chunked | Length::UntilClose => Fill::Streamed,
-        };
+        let promise = self.promise(fetched.length, is_reachable);
         let limit = self.proxy.max_entry;
         let (client, body) = FillBody::new(fetched.length.known(), limit);
         let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
@@ -265,6 +257,16 @@ impl<S: Store> Flight<S> {
         match ended.await {
             Ok(WholePage { length, etag }) => reply.of_whole(needs_length.then_some(length), etag),
             Err(_) => reply,
+        }
+    }
+
+    /// What the client is told of the fill of a page with this length.
+    fn promise(&self, length: Length, is_reachable: bool) -> Fill {
+        match length {
+            _ if !is_reachable => Fill::Skipped,
+            _ if !self.proxy.store.takes_writes() => Fill::Refused,
+            Length::Known(_) => Fill::Stored,
+            Length::Chunked | Length::UntilClose => Fill::Streamed,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::origin::{Fetched, OriginError};
 use crate::page::entry::Entry;
 use crate::page::stored::{cut, response};
-use crate::policy::{Decline, Part, Rule, Whole, vary_on_coding};
+use crate::policy::{CachePolicy, Decline, Part, Rule, Whole, is_conditional, vary_on_coding};
 use crate::request::{Lines, Refusal};
 use crate::status::CacheStatus;
 
@@ -65,8 +65,14 @@ impl Reply {
         Self { response, cache, origin: None }.explained(&serving.part)
     }
 
+    /// The answer of a fetch as the client asked for it: in a form that it takes, and the part of the page that it wants.
+    pub(super) fn for_request(self, request: &request::Parts, rule: &Rule) -> Result<Self, Error> {
+        let reply = self.if_asked_for(is_conditional(&request.headers), false)?.with_forms_of(rule);
+        Ok(reply.part_for(request, rule.policy != CachePolicy::Django))
+    }
+
     /// Tells caches between the proxy and the client that the page has other forms, if it gets them in the store.
-    pub(super) fn with_forms_of(mut self, rule: &Rule) -> Self {
+    fn with_forms_of(mut self, rule: &Rule) -> Self {
         let is_stored = matches!(self.cache, CacheStatus::Miss(..) | CacheStatus::Declined(Decline::Head));
         let head = &self.response;
         if is_stored && !rule.codings_of(head.status(), head.headers()).is_empty() {
@@ -76,7 +82,7 @@ impl Reply {
     }
 
     /// The part of a whole page that a request asks for. `has_date` is as in [`Whole`].
-    pub(super) fn part_for(self, request: &request::Parts, has_date: bool) -> Self {
+    fn part_for(self, request: &request::Parts, has_date: bool) -> Self {
         let head = &self.response;
         let length = head.body().size_hint().exact();
         let page = Whole { status: head.status(), headers: head.headers(), length, has_date };
