@@ -16,6 +16,7 @@ mod in_force;
 mod lookup;
 mod made_names;
 mod normal;
+mod plain;
 mod purge;
 mod refresh;
 mod renewal;

@@ -85,7 +85,7 @@ const RULES: &[Rule] = &[
     Rule {
         name: "a near page is compared with the log",
         found_by: CHECKER,
-        file: "way/purge.rs",
+        file: "way/lookup.rs",
         kept_by: "Verdict::Purged | Verdict::Ahead => return None,",
         breakable: "Verdict::Purged | Verdict::Ahead if IS_OFF => None,
                 Verdict::Purged | Verdict::Ahead => return None,",

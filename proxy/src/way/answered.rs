@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{HeaderName, REFERER, USER_AGENT};
+use hyper::header::{HeaderMap, HeaderName, REFERER, USER_AGENT};
 use hyper::{Method, StatusCode, Version};
-use server::Record;
+use server::{Peer, Record, Refused};
 use tokio::time::Instant;
 use tracing::{Level, debug};
 
@@ -19,6 +19,7 @@ use crate::counts::{Cells, CountedRequest};
 use crate::policy::Rule;
 use crate::request::{Question, trace_id, trace_in};
 use crate::status::{CacheStatus, Outcome};
+use crate::store::Store;
 
 /// The status of a request whose client left before its answer began, as in nginx's log.
 const CLIENT_GONE: u16 = 499;
@@ -123,6 +124,19 @@ impl<S> Proxy<S> {
             origin: None,
             looked: None,
         }
+    }
+}
+
+impl<S: Store> Proxy<S> {
+    /// Records what the server refuses by itself, and gives the header lines of its answer.
+    pub(super) fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {
+        self.log_refusal(refused.name, refused.reason, peer);
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        let status = StatusCode::from_u16(refused.status).unwrap_or_default();
+        let cache = CacheStatus::Failed(refused.name);
+        let record = self.record(&Question::unread(&method, &HeaderMap::new(), peer), None, Instant::now());
+        record.with(status, cache).sent(bytes);
+        cache.lines()
     }
 }
 

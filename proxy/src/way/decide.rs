@@ -8,20 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode, Version};
-use server::{Answer, Decided, Peer, Record as _, Refused, RequestHead};
+use server::Peer;
 use tokio::time::Instant;
 
-use super::answered::Answered;
-use super::in_force::InForce;
 use super::lookup::{Found, Lookup};
-use super::normal::Plain;
 use super::{Proxy, now};
 use crate::key::{PageId, VaryMarker};
 use crate::page::forms::Form;
-use crate::page::stored::{PageBytes, StoredPage};
+use crate::page::stored::StoredPage;
 use crate::policy::{Disposition, Freshness, OnFailure, Part, Pass, Rule, Wishes};
 use crate::request::{Question, Refusal};
 use crate::status::{CacheStatus, Hit, Miss, Source};
@@ -140,62 +135,7 @@ impl PendingLookup {
     }
 }
 
-/// A decision that goes on to hyper, with the time when its request was read.
-pub(super) type Early = (Decision, Instant);
-
-/// An answer that is sent without hyper.
-pub(super) type Immediate = Answer<PageBytes, Answered>;
-
 impl<S: Store> Proxy<S> {
-    /// Answers a plain request, as far as that can be done without waiting.
-    pub(super) fn answer(
-        self: &Arc<Self>,
-        head: &RequestHead<'_>,
-        peer: Peer,
-        now: Instant,
-    ) -> Decided<InForce<S>> {
-        let plain = match self.plain(head, peer) {
-            Ok(plain) => plain,
-            Err(refusal) => return Decided::Decision((self.clone(), (Decision::Refuse(refusal), now))),
-        };
-        let question = plain.question();
-        let decision = match self.begin(&question, now) {
-            Begun::Decided(decision) => decision,
-            Begun::Pending(pending) => match self.finish_at_once(&pending, &question) {
-                Some(decision) => decision,
-                None => return Decided::Lookup((self.clone(), pending)),
-            },
-        };
-        match self.immediate(decision, &plain, now) {
-            Ok(answer) => Decided::Answer(answer),
-            Err(early) => Decided::Decision((self.clone(), early)),
-        }
-    }
-
-    /// Finishes a decision that waits for the store.
-    pub(super) async fn look_up(
-        self: &Arc<Self>,
-        lookup: PendingLookup,
-        head: &RequestHead<'_>,
-        peer: Peer,
-    ) -> Result<Immediate, Early> {
-        let began = lookup.began();
-        let plain = self.plain(head, peer).map_err(|refusal| (Decision::Refuse(refusal), began))?;
-        let decision = self.finish_decision(lookup, &plain.question(), &self.store).await;
-        self.immediate(decision, &plain, began)
-    }
-
-    /// Records what the server refuses by itself, and gives the header lines of its answer.
-    pub(super) fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {
-        self.log_refusal(refused.name, refused.reason, peer);
-        let method = Method::from_bytes(b"-").unwrap_or_default();
-        let status = StatusCode::from_u16(refused.status).unwrap_or_default();
-        let cache = CacheStatus::Failed(refused.name);
-        let record = self.record(&Question::unread(&method, &HeaderMap::new(), peer), None, Instant::now());
-        record.with(status, cache).sent(bytes);
-        cache.lines()
-    }
-
     /// Decides on a question, and reads from `values` if needed.
     pub(super) async fn decide<V: Values>(
         &self,
@@ -239,7 +179,11 @@ impl<S: Store> Proxy<S> {
     }
 
     /// Decides at once if the store answers without waiting.
-    fn finish_at_once(&self, pending: &PendingLookup, question: &Question<'_>) -> Option<Decision> {
+    pub(super) fn finish_at_once(
+        &self,
+        pending: &PendingLookup,
+        question: &Question<'_>,
+    ) -> Option<Decision> {
         if !S::IS_IMMEDIATE {
             return None;
         }
@@ -248,37 +192,6 @@ impl<S: Store> Proxy<S> {
             Poll::Ready(decision) => Some(decision),
             Poll::Pending => None,
         }
-    }
-
-    /// The answer without hyper, if a stored page is served.
-    fn immediate(
-        self: &Arc<Self>,
-        decision: Decision,
-        plain: &Plain<'_>,
-        began: Instant,
-    ) -> Result<Immediate, Early> {
-        let (mut serving, status) = match decision {
-            // hyper frames some statuses differently, and a 416 has a body of its own.
-            Decision::Serve(serving)
-                if serving.page.status() == StatusCode::OK && serving.part != Part::Unsatisfiable =>
-            {
-                let status = serving.part.status(StatusCode::OK);
-                (serving, status)
-            }
-            other => return Err((other, began)),
-        };
-        let sent = &plain.sent;
-        self.refresh(&mut serving, || plain.question().to_parts(), sent.peer);
-        self.sample(&serving, began, || plain.question());
-        let cache = serving.cache();
-        let Serving { page, part, form, now: at, time_of_page, looked, .. } = serving;
-        let page = page.in_form(form);
-        let mut record = self.record(sent, Some(Version::HTTP_11), began).with(status, cache);
-        record.looked(looked);
-        let head = page.write_head(time_of_page, cache, &part);
-        let has_body = *sent.method != Method::HEAD && part != Part::NotModified;
-        let date = (!page.has_date()).then_some(at);
-        Ok(Answer { head, body: has_body.then(|| page.bytes(&part)), date, record })
     }
 
     /// Decides on the outcome of a lookup.

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use super::Proxy;
 use super::answered::Answered;
 use super::body::Body;
-use super::decide::{Early, PendingLookup};
+use super::decide::PendingLookup;
+use super::plain::Early;
 use crate::page::stored::PageBytes;
 use crate::store::Store;
 

@@ -1,4 +1,4 @@
-//! The lookup of a page in the store.
+//! The lookup of a page in the store, and what purges mean for a page that is found.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::Proxy;
 use crate::head_cache::Seen;
-use crate::key::{PageId, VaryMarker};
+use crate::key::{Keys, PageId, VaryMarker};
 use crate::near::{Kept, Ticket};
 use crate::page::format::Base;
 use crate::page::stored::StoredPage;
@@ -16,7 +16,7 @@ use crate::policy::Rule;
 use crate::purge::url_of;
 use crate::request::Question;
 use crate::status::{Miss, Source};
-use crate::store::{Store, StoreError, Values};
+use crate::store::{LogCopy, Store, StoreError, Values, Verdict};
 
 /// The outcome of a lookup.
 pub(super) enum Lookup {
@@ -60,6 +60,88 @@ impl<S: Store> Proxy<S> {
             }
         }
     }
+}
+
+/// What purges mean for a page that is found.
+impl<S: Store> Proxy<S> {
+    /// A page of the near cache, if it is certain that it was not purged.
+    pub(super) fn near_found(
+        &self,
+        page: StoredPage,
+        marker: Option<Arc<VaryMarker>>,
+        began: Instant,
+    ) -> Option<Found> {
+        let ended = match &self.log {
+            None => None,
+            Some(log) if !log.is_certain(began) => return None,
+            Some(log) => match verdict(log, &page) {
+                Verdict::Valid => None,
+                // The look into the store drops it.
+                Verdict::Stale(_) if self.drops_for_django() => return None,
+                Verdict::Stale(ended) => Some(ended),
+                Verdict::Purged | Verdict::Ahead => return None,
+            },
+        };
+        Some(Found { page, source: Source::Near, marker, ended })
+    }
+
+    /// Has the log read while the store is asked, unless what is known of it will do.
+    fn want_log(&self, began: Instant) {
+        if let Some(log) = self.log.as_ref().filter(|log| !log.is_certain(began)) {
+            log.want();
+        }
+    }
+
+    /// Takes a page that was purged for a miss, and a store whose log cannot be read for one that cannot be reached.
+    async fn unpurged(&self, lookup: Lookup, began: Instant) -> Lookup {
+        let Some(log) = &self.log else { return lookup };
+        let deadline = began + self.log_patience;
+        let (found, is_known) = match lookup {
+            Lookup::Hit(found) => {
+                let is_known =
+                    |log: &LogCopy| log.is_certain(began) && verdict(log, &found.page) != Verdict::Ahead;
+                let is_known = is_known(log) || log.until(deadline, is_known).await;
+                (found, is_known)
+            }
+            Lookup::Miss(miss, marker) => {
+                let is_known =
+                    log.is_certain(began) || log.until(deadline, |log| log.is_certain(began)).await;
+                return Lookup::Miss(if is_known { miss } else { Miss::Store }, marker);
+            }
+        };
+        match verdict(log, &found.page) {
+            _ if !is_known => Lookup::Miss(Miss::Store, found.marker),
+            Verdict::Valid => Lookup::Hit(found),
+            Verdict::Stale(ended) => Lookup::Hit(Found { ended: Some(ended), ..found }),
+            Verdict::Purged | Verdict::Ahead => Lookup::Miss(Miss::Purged, found.marker),
+        }
+    }
+
+    /// Deletes a purged page that a Django shares, which does not read the log: else it would answer with the page when it is
+    /// asked for a new one.
+    async fn drop_for_django(&self, lookup: &Lookup, id: &PageId, rule: &Rule, question: &Question<'_>) {
+        if !self.drops_for_django() {
+            return;
+        }
+        let marker = match lookup {
+            Lookup::Miss(Miss::Purged, marker) => marker,
+            Lookup::Hit(Found { ended: Some(_), marker, .. }) => marker,
+            Lookup::Miss(..) | Lookup::Hit(_) => return,
+        };
+        let key = marker.as_ref().map_or_else(|| id.key(), |marker| id.variant(marker, question, rule).key());
+        if let Err(error) = self.store.delete(&[key]).await {
+            debug!(%error, "a purged page is left to Django");
+        }
+    }
+
+    /// Whether purged pages are deleted for a Django that shares the cache.
+    fn drops_for_django(&self) -> bool {
+        self.writes && matches!(self.keys, Keys::Django(_))
+    }
+}
+
+fn verdict(log: &LogCopy, page: &StoredPage) -> Verdict {
+    log.verdict(page.valid_at(), page.stamp(), || page.names())
 }
 
 /// One lookup in the store.

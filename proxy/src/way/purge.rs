@@ -1,6 +1,5 @@
-//! Purges: how they are asked for, carried out, and counted, and what they mean for a page.
+//! Purges: how they are asked for, carried out and counted, and what a fetch must know of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::header::{AUTHORIZATION, CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
@@ -11,14 +10,10 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::fill::is_purged;
-use super::lookup::{Found, Lookup};
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
-use crate::key::{Keys, PageId, VaryMarker};
 use crate::page::entry::Entry;
-use crate::page::stored::StoredPage;
-use crate::policy::Rule;
 use crate::purge::{
     LoggedPurge, Misread, Purge, PurgeId, PurgeOrder, Since, Stamp, Tags, Target, TargetKind, encoded,
     host_of, invalidated_groups, url_of,
@@ -26,8 +21,7 @@ use crate::purge::{
 use crate::request::receive::{X_FORWARDED_FOR, receive};
 use crate::request::{Question, Refusal};
 use crate::share::flights::SharedPage;
-use crate::status::{Miss, Source};
-use crate::store::{LogCopy, Store, StoreError, Verdict};
+use crate::store::{Store, StoreError};
 
 /// How many targets were purged, by kind, hard and soft.
 #[derive(Debug, Default)]
@@ -51,7 +45,7 @@ pub(super) struct Invalidation {
     url: Option<String>,
 }
 
-/// How purges affect a page.
+/// What a fetch must know of purges.
 impl<S: Store> Proxy<S> {
     /// Whether pages can be purged.
     pub(super) fn purges(&self) -> bool {
@@ -84,97 +78,10 @@ impl<S: Store> Proxy<S> {
         known.is_some_and(|known| known > shared.known) && is_purged(log, &shared.entry)
     }
 
-    /// A page of the near cache, if it is certain that it was not purged.
-    pub(super) fn near_found(
-        &self,
-        page: StoredPage,
-        marker: Option<Arc<VaryMarker>>,
-        began: Instant,
-    ) -> Option<Found> {
-        let ended = match &self.log {
-            None => None,
-            Some(log) if !log.is_certain(began) => return None,
-            Some(log) => match verdict(log, &page) {
-                Verdict::Valid => None,
-                // The look into the store drops it.
-                Verdict::Stale(_) if self.drops_for_django() => return None,
-                Verdict::Stale(ended) => Some(ended),
-                Verdict::Purged | Verdict::Ahead => return None,
-            },
-        };
-        Some(Found { page, source: Source::Near, marker, ended })
-    }
-
     /// Whether a stored page was purged, as far as the log is known.
     pub(super) fn is_purged_entry(&self, entry: &Entry) -> bool {
         self.log.as_ref().is_some_and(|log| is_purged(log, entry))
     }
-
-    /// Has the log read while the store is asked, unless what is known of it will do.
-    pub(super) fn want_log(&self, began: Instant) {
-        if let Some(log) = self.log.as_ref().filter(|log| !log.is_certain(began)) {
-            log.want();
-        }
-    }
-
-    /// Takes a page that was purged for a miss, and a store whose log cannot be read for one that cannot be reached.
-    pub(super) async fn unpurged(&self, lookup: Lookup, began: Instant) -> Lookup {
-        let Some(log) = &self.log else { return lookup };
-        let deadline = began + self.log_patience;
-        let (found, is_known) = match lookup {
-            Lookup::Hit(found) => {
-                let is_known =
-                    |log: &LogCopy| log.is_certain(began) && verdict(log, &found.page) != Verdict::Ahead;
-                let is_known = is_known(log) || log.until(deadline, is_known).await;
-                (found, is_known)
-            }
-            Lookup::Miss(miss, marker) => {
-                let is_known =
-                    log.is_certain(began) || log.until(deadline, |log| log.is_certain(began)).await;
-                return Lookup::Miss(if is_known { miss } else { Miss::Store }, marker);
-            }
-        };
-        match verdict(log, &found.page) {
-            _ if !is_known => Lookup::Miss(Miss::Store, found.marker),
-            Verdict::Valid => Lookup::Hit(found),
-            Verdict::Stale(ended) => Lookup::Hit(Found { ended: Some(ended), ..found }),
-            Verdict::Purged | Verdict::Ahead => Lookup::Miss(Miss::Purged, found.marker),
-        }
-    }
-}
-
-impl<S: Store> Proxy<S> {
-    /// Deletes a purged page that a Django shares, which does not read the log: else it would answer with the page when it is
-    /// asked for a new one.
-    pub(super) async fn drop_for_django(
-        &self,
-        lookup: &Lookup,
-        id: &PageId,
-        rule: &Rule,
-        question: &Question<'_>,
-    ) {
-        if !self.drops_for_django() {
-            return;
-        }
-        let marker = match lookup {
-            Lookup::Miss(Miss::Purged, marker) => marker,
-            Lookup::Hit(Found { ended: Some(_), marker, .. }) => marker,
-            Lookup::Miss(..) | Lookup::Hit(_) => return,
-        };
-        let key = marker.as_ref().map_or_else(|| id.key(), |marker| id.variant(marker, question, rule).key());
-        if let Err(error) = self.store.delete(&[key]).await {
-            debug!(%error, "a purged page is left to Django");
-        }
-    }
-
-    /// Whether purged pages are deleted for a Django that shares the cache.
-    fn drops_for_django(&self) -> bool {
-        self.writes && matches!(self.keys, Keys::Django(_))
-    }
-}
-
-fn verdict(log: &LogCopy, page: &StoredPage) -> Verdict {
-    log.verdict(page.valid_at(), page.stamp(), || page.names())
 }
 
 /// How purges are asked for and carried out.

@@ -12,7 +12,8 @@ use tracing::{debug, info, warn};
 
 use super::answered::Answered;
 use super::body::Body;
-use super::decide::{Decision, Early, OldPage, Serving, WantedPage};
+use super::decide::{Decision, OldPage, Serving, WantedPage};
+use super::plain::Early;
 use super::reply::Reply;
 use super::{Proxy, now};
 use crate::error::Error;
