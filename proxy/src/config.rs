@@ -184,9 +184,19 @@ impl Config {
 
     /// A fault for each setting that differs from those of a program that runs, and that the program cannot change.
     pub(crate) fn beyond_reload(&self, running: &Self) -> Vec<String> {
-        let changed = self.leaves.changed_since(&running.leaves, &FIXED).into_iter();
+        let speak_tls = |config: &Self| {
+            config.listeners.iter().map(|listener| listener.certificates.is_some()).collect::<Vec<_>>()
+        };
+        let changed = match speak_tls(self) == speak_tls(running) {
+            // Listeners that have certificates take others.
+            true => {
+                let before = running.leaves.without_certificates();
+                self.leaves.without_certificates().changed_since(&before, &FIXED)
+            }
+            false => self.leaves.changed_since(&running.leaves, &FIXED),
+        };
         let mut faults: Vec<_> =
-            changed.map(|place| format!("{place}: needs a restart or a takeover")).collect();
+            changed.iter().map(|place| format!("{place}: needs a restart or a takeover")).collect();
         if let (StoreUrl::Redis(new), StoreUrl::Redis(old)) = (&self.store, &running.store)
             && faults.is_empty()
             && !new.has_passwords_of(old)
@@ -283,6 +293,12 @@ fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged 
         access_log: log::log(access_log, settings),
     };
     let listeners = flagged.listeners.iter().flatten();
+    if let Some(admin) = flagged.admin.iter().flatten().next()
+        && admin.listen.port() != Some(0)
+        && listeners.clone().any(|listener| listener.address == admin.listen)
+    {
+        settings.fault(format!("admin.listen: {} is where the proxy listens for clients", admin.listen));
+    }
     let is_here = |origin: &&Origin| listeners.clone().any(|listener| origin.url.is_at(&listener.address));
     if let Some(origin) = flagged.origins.iter().flat_map(|origins| &origins.all).find(is_here) {
         settings.fault(format!(
@@ -569,6 +585,16 @@ mod tests {
             faults,
             ["origin: http://127.0.0.1:8001 is where the proxy itself listens: change --origin or --listen"]
         );
+    }
+
+    #[test]
+    fn an_address_that_is_there_twice_is_a_fault() {
+        let twice = "[[listen]]\naddress = \"127.0.0.1:80\"\n".repeat(2);
+        assert_eq!(parse(&[], &twice).unwrap_err(), ["listen: http://127.0.0.1:80 is there twice"]);
+        let faults = parse(&["--admin", "127.0.0.1:8000"], "").unwrap_err();
+        assert_eq!(faults, ["admin.listen: http://127.0.0.1:8000 is where the proxy listens for clients"]);
+        let free = "[[listen]]\naddress = \"127.0.0.1:0\"\n".repeat(2);
+        assert!(parse(&["--admin", "127.0.0.1:0"], &free).is_ok());
     }
 
     #[test]

@@ -67,16 +67,16 @@ impl<S: Store> Service<S> {
         })
     }
 
-    /// Reads the settings anew, and returns their generation. The access log is opened anew in any case, and certificates that
-    /// have changed in their files count. Blocks.
+    /// Reads the settings anew, with the certificates that they name, and returns their generation. The access log is opened
+    /// anew in any case. Blocks.
     pub fn reload(&self) -> Result<u64, Faults> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.settings.load_full();
         if let Some(access_log) = self.proxy.proxy().access_log() {
             access_log.reopen();
         }
-        self.certificates.iter().for_each(|certificates| certificates.refresh());
         if self.args.config.is_none() {
+            self.certificates.iter().for_each(|certificates| certificates.refresh());
             info!("access log opened anew; there is no --config (PROXY_CONFIG) to read anew");
             return Ok(running.generation);
         }
@@ -113,6 +113,8 @@ impl<S: Store> Service<S> {
             .with_access_log(access_log);
         self.clients.replace(affordable(&config));
         self.proxy.replace(new);
+        let read = certificates(&config);
+        self.certificates.iter().zip(read).for_each(|(shown, read)| shown.replace(&read));
         self.settings.store(Arc::new(LoadedSettings { config, generation, loaded_at: now() }));
         Ok(generation)
     }

@@ -40,6 +40,14 @@ impl Leaves {
         with_lists(Value::Object(root))
     }
 
+    /// All but the certificates of listeners.
+    pub(super) fn without_certificates(&self) -> Self {
+        let is_other = |leaf: &&Leaf| {
+            !leaf.name.starts_with("certificates.") || leaf.table.is_none_or(|(table, _)| table != "listen")
+        };
+        Self(self.0.iter().filter(is_other).cloned().collect())
+    }
+
     /// The settings of these sections that differ from `before`, a line each, with their places.
     pub(super) fn changed_since(&self, before: &Self, names: &[&str]) -> Vec<String> {
         let is_named = |leaf: &&Leaf| {

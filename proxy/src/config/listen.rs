@@ -26,7 +26,15 @@ pub(super) fn listeners(
     if listeners.len() > MOST {
         settings.fault(format!("listen: {} listeners are more than {MOST}", listeners.len()));
     }
-    listeners.into_iter().collect()
+    let listeners: Vec<ListenSettings> = listeners.into_iter().collect::<Option<_>>()?;
+    for (index, listener) in listeners.iter().enumerate() {
+        let is_taken = listeners[..index].iter().any(|other| other.address == listener.address);
+        // Port 0 is another one each time.
+        if is_taken && listener.address.port() != Some(0) {
+            settings.fault(format!("listen: {} is there twice", listener.address));
+        }
+    }
+    Some(listeners)
 }
 
 /// One `[[listen]]`.

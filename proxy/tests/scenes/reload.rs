@@ -4,6 +4,8 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use clap::Parser as _;
+use proxy::{Args, Config, MemoryStore, Service};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -11,6 +13,8 @@ use crate::admin::{Running, TOKEN};
 use crate::metrics::sample;
 use crate::program::{refused, run};
 use crate::support::{Client, Origin, Reply, Script, page};
+use crate::tls::listen;
+use crate::tunnel::{Authority, Pair};
 
 impl Running {
     /// Changes the text of the settings.
@@ -209,4 +213,29 @@ async fn under_load_no_request_fails_and_none_is_answered_by_parts_of_two_settin
     println!("{rounds} reloads, {answers} answers, {} MB, then {} MB", megabytes(before), megabytes(after));
     assert_eq!(running.status().await["requests"]["error"], 0);
     assert!(after < before + 16e6, "{before} bytes, then {after}");
+}
+
+#[test]
+fn a_reload_takes_certificates_and_one_that_is_refused_takes_none() {
+    let authority = Authority::new();
+    let [first, second] = [&["first.example"], &["second.example"]].map(|names| authority.issue(names));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cachepage.toml");
+    let write =
+        |pairs: &[&Pair], more: &str| fs::write(&file, format!("{more}\n{}", listen(pairs, ""))).unwrap();
+    write(&[&first], "store = \"memory\"");
+    let args = Args::try_parse_from(["proxy", "--config", file.to_str().unwrap()]).unwrap();
+    let config = Config::load(&args).unwrap();
+    let shown = config.listeners[0].certificates.clone().unwrap();
+    let service = Service::start(args, config, 0, MemoryStore::new(1 << 20)).unwrap();
+    write(&[&first, &second], "store = \"memory\"");
+    assert_eq!((service.reload().unwrap(), shown.expiries().len()), (2, 2));
+    write(&[&second], "store = \"memory\"\nnear = 5");
+    fs::remove_file(&first.cert).unwrap();
+    assert!(service.reload().is_err());
+    assert_eq!(shown.expiries().len(), 2);
+    write(&[&second], "store = \"memory\"");
+    assert_eq!((service.reload().unwrap(), shown.expiries().len()), (3, 1));
+    write(&[], "store = \"memory\"");
+    assert!(service.reload().unwrap_err().to_string().contains("needs a restart"));
 }
