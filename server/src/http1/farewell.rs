@@ -42,8 +42,11 @@ pub(crate) async fn farewell(
     let _ = timeout(FAREWELL, said).await;
 }
 
-/// Reads on after the answer, until the client has ended its side, or sends nothing, or too much.
-pub(crate) async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
+/// Ends this side after the answer, and reads on until the client has ended its side, or sends nothing, or too much.
+pub(crate) async fn drain(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
     let end = Instant::now() + DRAIN;
     let mut left = DRAIN_BYTES;
     while left > 0 {
@@ -120,6 +123,8 @@ mod tests {
         client.send("POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1").await;
         assert_eq!(client.page().await, "/early");
         let start = Instant::now();
+        assert_eq!(client.rest().await, "");
+        assert!(start.elapsed() < DRAIN_SILENCE, "the client hears at once that this is the end");
         scene.closed().await;
         assert!(
             (DRAIN_SILENCE..DRAIN_SILENCE + FAREWELL).contains(&start.elapsed()),
