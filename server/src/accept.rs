@@ -15,9 +15,10 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
+use crate::full::Full;
 use crate::http1::connection::{Start, converse};
 use crate::http1::farewell::{FAREWELL, farewell};
-use crate::limits::Connections;
+use crate::limits::{Admitted, Connections};
 use crate::listener::{Accepted, BoundListener, Entrance};
 use crate::peer::Peer;
 use crate::refused::Refused;
@@ -54,20 +55,21 @@ pub async fn serve_on<H: Handler>(
                 continue;
             }
         };
-        match connections.admit(peer.ip()) {
+        // A load balancer has yet to name its client.
+        let admitted = match entrance.names_client(&peer) {
+            true => connections.admit_unnamed(),
+            false => connections.admit(peer.ip()),
+        };
+        match admitted {
             Ok(admitted) => {
                 let (handler, clients, stopping) = (handler.clone(), clients.known(), Stopping::new(&order));
                 let start = Start { peer, handler, clients, stopping, admitted };
                 begin(workers, stream, entrance, start);
             }
             Err(full) => {
-                debug!(%peer, ?full, "connection refused");
-                let place = connections.farewell();
-                let refused = Refused::from(full);
-                let is_told = place.is_some() && entrance.tls.is_none();
-                let bytes = if is_told { refused.text().len() as u64 } else { 0 };
-                let headers = format!("Retry-After: 1\r\n{}", handler.refused(refused, bytes, peer));
-                if is_told {
+                let place = connections.farewell().filter(|_| entrance.tls.is_none());
+                let (refused, headers) = refuse(&*handler, full, peer, place.is_some());
+                if place.is_some() {
                     tokio::spawn(turn_away(stream, refused, headers, place));
                 }
             }
@@ -111,15 +113,23 @@ fn begin<H: Handler>(workers: &Workers, stream: Accepted, entrance: &Entrance, s
 /// Has a connection pass the entrance, and serves it in the protocol that the client speaks.
 async fn enter<H: Handler>(stream: TcpStream, entrance: Entrance, mut start: Start<H>) {
     let patience = start.clients.now().deadlines.head;
+    let Start { peer, admitted, stopping, .. } = &mut start;
     let passed = tokio::select! {
-        passed = pass(stream, &entrance, &mut start.peer, patience) => passed,
-        () = start.stopping.ordered() => return,
+        passed = pass(stream, &entrance, (peer, admitted), patience) => passed,
+        () = stopping.ordered() => return,
     };
-    if entrance.tls.is_some() {
+    if entrance.tls.is_some() && !matches!(passed, Ok(Entered::Full(..))) {
         start.admitted.counts().shook_hands(passed.as_ref().ok().and_then(Entered::version));
     }
     match passed {
         Err(error) => debug!(peer = %start.peer, %error, "connection not begun"),
+        Ok(Entered::Full(mut stream, full)) => {
+            let place = start.admitted.farewell().filter(|_| entrance.tls.is_none());
+            let (refused, headers) = refuse(&*start.handler, full, start.peer, place.is_some());
+            if place.is_some() {
+                farewell(&mut stream, refused, &headers).await;
+            }
+        }
         Ok(Entered::Plain(stream)) => converse(stream, Ok, start).await,
         Ok(Entered::Tls(stream)) if speaks_http2(&stream) => http2::serve(*stream, start).await,
         Ok(Entered::Tls(mut stream)) => {
@@ -132,6 +142,8 @@ async fn enter<H: Handler>(stream: TcpStream, entrance: Entrance, mut start: Sta
 
 /// A connection that has passed the entrance.
 enum Entered {
+    /// There is no place for the client that the load balancer names.
+    Full(TcpStream, Full),
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -140,7 +152,7 @@ impl Entered {
     /// The version of TLS.
     fn version(&self) -> Option<ProtocolVersion> {
         match self {
-            Self::Plain(_) => None,
+            Self::Full(..) | Self::Plain(_) => None,
             Self::Tls(stream) => stream.get_ref().1.protocol_version(),
         }
     }
@@ -150,7 +162,7 @@ impl Entered {
 async fn pass(
     stream: TcpStream,
     entrance: &Entrance,
-    peer: &mut Peer,
+    (peer, admitted): (&mut Peer, &mut Admitted),
     patience: Duration,
 ) -> io::Result<Entered> {
     let mut stream = moved_here(stream)?;
@@ -158,6 +170,9 @@ async fn pass(
         && let Some(address) = proxied::client(&mut stream).await?
     {
         peer.address = address;
+        if let Err(full) = admitted.name(peer.ip()) {
+            return Ok(Entered::Full(stream, full));
+        }
     }
     match &entrance.tls {
         None => Ok(Entered::Plain(stream)),
@@ -166,6 +181,14 @@ async fn pass(
             Ok(Entered::Tls(Box::new(handshakes.accept(stream, patience).await?)))
         }
     }
+}
+
+/// Takes note of a connection without a place. Gives what it is told, if it is.
+fn refuse(handler: &impl Handler, full: Full, peer: Peer, is_told: bool) -> (Refused, String) {
+    debug!(%peer, ?full, "connection refused");
+    let refused = Refused::from(full);
+    let bytes = if is_told { refused.text().len() as u64 } else { 0 };
+    (refused, format!("Retry-After: 1\r\n{}", handler.refused(refused, bytes, peer)))
 }
 
 /// Answers a connection for which there is no place but one to say so.

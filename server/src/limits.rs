@@ -85,26 +85,21 @@ impl Connections {
 
     /// Takes a place, if there is one.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Full> {
-        self.place(address).inspect_err(|full| self.clients.counts().refused(*full))
+        let mut admitted = self.admit_unnamed()?;
+        admitted.name(address)?;
+        Ok(admitted)
     }
 
-    fn place(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Full> {
-        let limits = self.clients.now().limits;
-        let network = (limits.connections_per_address > 0).then(|| network(address));
+    /// Takes a place for a client whose address is not known yet.
+    pub(crate) fn admit_unnamed(self: &Arc<Self>) -> Result<Admitted, Full> {
         let mut open = self.lock();
-        if open.all >= limits.connections {
+        if open.all >= self.clients.now().limits.connections {
+            self.clients.counts().refused(Full::All);
             return Err(Full::All);
-        }
-        if let Some(network) = network {
-            let count = open.by_network.entry(network).or_default();
-            if *count >= limits.connections_per_address {
-                return Err(Full::Address);
-            }
-            *count += 1;
         }
         open.all += 1;
         self.clients.counts().opened(open.all);
-        Ok(Admitted { connections: self.clone(), network, is_active: false })
+        Ok(Admitted { connections: self.clone(), network: None, is_active: false })
     }
 
     /// How many are open.
@@ -130,6 +125,29 @@ impl Connections {
 }
 
 impl Admitted {
+    /// Takes one of the places of its client's address, if there is one.
+    pub(crate) fn name(&mut self, address: IpAddr) -> Result<(), Full> {
+        let most = self.connections.clients.now().limits.connections_per_address;
+        if most == 0 {
+            return Ok(());
+        }
+        let network = network(address);
+        let mut open = self.connections.lock();
+        let count = open.by_network.entry(network).or_default();
+        if *count >= most {
+            self.counts().refused(Full::Address);
+            return Err(Full::Address);
+        }
+        *count += 1;
+        self.network = Some(network);
+        Ok(())
+    }
+
+    /// A place to be told that there is none, if it has one.
+    pub(crate) fn farewell(&self) -> Option<OwnedSemaphorePermit> {
+        self.connections.farewell()
+    }
+
     /// Counts the connection among those with a request under way, or no longer.
     pub(crate) fn set_active(&mut self, is_active: bool) {
         if std::mem::replace(&mut self.is_active, is_active) != is_active {

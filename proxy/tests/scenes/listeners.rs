@@ -65,3 +65,23 @@ async fn a_load_balancer_that_names_no_client_is_closed_and_others_may_not_name_
     assert_eq!(reply.status(), 400);
     assert_eq!(origin.count(), 1);
 }
+
+#[tokio::test]
+async fn the_bound_for_an_address_is_that_of_the_client_which_a_load_balancer_names() {
+    let origin = Origin::pages("").await;
+    let settings = "limits.connections_per_address = 1\n[[cache_page]]\npath = \"/p/*\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+                    proxy_protocol = [\"127.0.0.1\"]\n";
+    let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), settings).await;
+    let kept = GET.replace("Connection: close\r\n", "");
+    let mut clients = Vec::new();
+    for (address, status) in [("192.0.2.7", 200), ("192.0.2.8", 200), ("192.0.2.7", 429)] {
+        let mut client = Client::connect(scene.others[0]).await;
+        client.write(format!("PROXY TCP4 {address} 192.0.2.1 12345 80\r\n{kept}").as_bytes()).await;
+        assert_eq!(client.reply(true).await.status(), status, "{address}");
+        clients.push(client);
+    }
+    clients.clear();
+    let again = format!("PROXY TCP4 192.0.2.7 192.0.2.1 12345 80\r\n{GET}");
+    while exchange(scene.others[0], again.as_bytes()).await.status() == 429 {}
+    assert_eq!(origin.count(), 1);
+}
