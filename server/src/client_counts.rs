@@ -12,8 +12,20 @@ pub(crate) struct ClientCounts {
     open: AtomicUsize,
     active: AtomicUsize,
     refused: [AtomicU64; Full::ALL.len()],
+    tunnels: AtomicUsize,
+    tunnels_begun: AtomicU64,
     /// TLS 1.2, TLS 1.3, and those that failed.
     handshakes: [AtomicU64; 3],
+}
+
+/// A tunnel that is counted.
+#[derive(Debug)]
+pub(crate) struct OpenTunnel<'a>(&'a ClientCounts);
+
+impl Drop for OpenTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Relaxed);
+    }
 }
 
 /// The figures of connections, at one moment.
@@ -25,6 +37,10 @@ pub struct ClientTotals {
     pub active: usize,
     /// How many had no place, by the limit that they met.
     pub refused: [(&'static str, u64); Full::ALL.len()],
+    /// How many of them lead to an origin in another protocol.
+    pub tunnels: usize,
+    /// How many have changed to another protocol since the start.
+    pub tunnels_begun: u64,
     /// TLS handshakes, by result and version.
     pub handshakes: [(&'static str, &'static str, u64); 3],
 }
@@ -46,6 +62,13 @@ impl ClientCounts {
         self.refused[full as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts a tunnel, until this is dropped.
+    pub(crate) fn begin_tunnel(&self) -> OpenTunnel<'_> {
+        self.tunnels.fetch_add(1, Relaxed);
+        self.tunnels_begun.fetch_add(1, Relaxed);
+        OpenTunnel(self)
+    }
+
     /// Counts a handshake; `version` is that of one that succeeded.
     pub(crate) fn shook_hands(&self, version: Option<ProtocolVersion>) {
         let place = match version {
@@ -61,6 +84,8 @@ impl ClientCounts {
         ClientTotals {
             open: self.open.load(Relaxed),
             active: self.active.load(Relaxed),
+            tunnels: self.tunnels.load(Relaxed),
+            tunnels_begun: self.tunnels_begun.load(Relaxed),
             refused: Full::ALL.map(|full| (full.limit(), self.refused[full as usize].load(Relaxed))),
             handshakes: [("ok", "1.2", old), ("ok", "1.3", new), ("failed", "", failed)],
         }

@@ -4,7 +4,9 @@ use proxy::MemoryStore;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::support::{Origin, Scene, Script, page};
+use crate::admin::Running;
+use crate::metrics::sample;
+use crate::support::{Client, Origin, Scene, Script, page};
 
 const RULES: &str = "[[cache_page]]\npath = \"/ws/*\"\nupgrade = true\n[[cache_page]]\npath = \"/p/*\"\n";
 
@@ -113,4 +115,25 @@ async fn a_tunnel_on_which_nothing_comes_is_closed() {
     client.write(ASKS.as_bytes()).await;
     assert_eq!(client.head().await.status(), 101);
     assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn tunnels_are_counted_as_long_as_they_are_open() {
+    let origin = echo().await;
+    let running = Running::of(&format!(
+        "origin = \"http://{origin}\"\nstore = \"memory\"\n{RULES}[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"TOKEN\"\n"
+    ));
+    let counted = async || {
+        let metrics = running.ask("GET", "/metrics", "").await;
+        ["cachepage_tunnels_open", "cachepage_tunnels_total"].map(|name| sample(metrics.text(), name))
+    };
+    assert_eq!(counted().await, [0.0, 0.0]);
+    let mut client = Client::connect(running.proxy).await;
+    client.write(ASKS.as_bytes()).await;
+    assert_eq!(client.head().await.status(), 101);
+    client.write(b"hello").await;
+    client.until("HELLO").await;
+    assert_eq!(counted().await, [1.0, 1.0]);
+    client.end().await;
+    while counted().await != [0.0, 1.0] {}
 }

@@ -77,6 +77,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     if let (Ok(()), Some(upgrade)) = (&ended, upgrade) {
         let (ahead, inlet) = stream.into_parts();
         let early = [&parts.read_buf[..], &ahead, &inlet.into_bytes()].concat();
+        let _counted = admitted.counts().begin_tunnel();
         tunnel(front.stream, &early, upgrade, clients.deadlines.tunnel).await;
         return End::Closed;
     }

@@ -55,6 +55,10 @@ pub(super) fn clients(clients: &ClientTotals, text: &mut Text) {
     for (limit, count) in clients.refused {
         refused.sample(&[("limit", limit)], count);
     }
+    let help = "Connections that have changed to another protocol and are open.";
+    text.gauge("cachepage_tunnels_open", help, clients.tunnels);
+    let help = "Connections that have changed to another protocol.";
+    text.counter("cachepage_tunnels_total", help, clients.tunnels_begun);
     let help =
         "Connections to listeners with certificates, by the end of their handshake and the version of TLS.";
     let mut handshakes = text.counters("cachepage_tls_handshakes_total", help);
