@@ -5,9 +5,10 @@
 //!    query.
 //! 3. `django` measures single requests to real Django on the first tables, if Python has it.
 //! 4. `loads` runs users on the first tables: more and more of them, the article's mixed users, and as many requests as
-//!    possible.
+//!    possible. `changes` lets prices change while users read.
 //! 5. The run is saved, and the report is made from it.
 
+mod changes;
 mod django;
 mod loads;
 mod pages;
@@ -96,6 +97,7 @@ impl Experiment {
             if number == 0 {
                 self.django(tables).await?;
                 self.loads(tables).await?;
+                self.changes(tables).await?;
             }
         }
         Ok(())
@@ -112,5 +114,6 @@ fn steps(scope: &Scope) -> usize {
     let first_tables = 1;
     let pages = scope.tables.len() * pages::STEPS;
     let fillings = scope.tables.len() - first_tables;
-    pages + fillings + scope.rungs.len() + scope.scenarios.len() + loads::LIMITS
+    let changes = 1;
+    pages + fillings + scope.rungs.len() + scope.scenarios.len() + loads::LIMITS + changes
 }

@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn failures_are_counted_by_kind() {
-        let status = |status| Ok(Answer { status, cache: None });
+        let status = |status| Ok(Answer { status, cache: None, read: None });
         let outcomes = [
             status(StatusCode::OK),
             status(StatusCode::SERVICE_UNAVAILABLE),

@@ -22,10 +22,8 @@ use self::programs::Programs;
 pub(crate) use self::redis_witness::RedisWitness;
 pub(crate) use self::server::Server;
 use crate::load::{Target, TargetError};
+use crate::site::CACHED;
 use crate::tables::Indexes;
-
-/// The page that the article caches, and for how long.
-const CACHED: &str = "/api/properties/cached/=60";
 
 /// How to set up a laboratory.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) ports: (u16, u16),
     /// The port of the proxy's admin listener, likewise; `None` leaves it off.
     pub(crate) admin: Option<u16>,
+    /// How many seconds the cached pages are kept; `None` means 60, as in the article.
+    pub(crate) kept: Option<u32>,
     /// Whether the cached pages follow the database, if it is private.
     pub(crate) follows: bool,
     /// `None` means Redis if it is available, else memory.
@@ -62,7 +62,15 @@ pub(crate) struct Laboratory {
 impl Laboratory {
     /// Builds, fills and starts everything, and prints each step.
     pub(crate) async fn set_up(setup: &Setup) -> Result<Self, LabError> {
-        let programs = Programs::build().await?;
+        Self::start(Programs::build().await?, setup).await
+    }
+
+    /// Starts another laboratory, with the same programs and servers of its own.
+    pub(crate) async fn another(&self, setup: &Setup) -> Result<Self, LabError> {
+        Self::start(self.programs.clone(), setup).await
+    }
+
+    async fn start(programs: Programs, setup: &Setup) -> Result<Self, LabError> {
         let database = Database::find(setup.database_url.as_deref()).await?;
         let pages = Pages::find(setup).await?;
         println!("Filling the database with {} properties.", setup.properties);
@@ -76,7 +84,8 @@ impl Laboratory {
         let mut proxy =
             Server::start("proxy", setup.ports.0, &programs.path("proxy"), |mut proxy, folder| {
                 let origin = format!("http://127.0.0.1:{}", origin.port);
-                proxy = proxy.args(["--origin", &origin, "--cache", CACHED]).env("REDIS_URL", &pages.url());
+                let rule = format!("{}={}", CACHED.path, setup.kept.unwrap_or(60));
+                proxy = proxy.args(["--origin", &origin, "--cache", &rule]).env("REDIS_URL", &pages.url());
                 if let Some(port) = setup.admin {
                     proxy = proxy.args(["--admin", &server::address(port)]);
                 }

@@ -93,7 +93,7 @@ mod tests {
         let mut live = Live::new(&load);
         assert_eq!(live.text(0, Duration::ZERO), "0 users, 0/s, no answers, 0 failed");
         for status in [200, 200, 500] {
-            let outcome = Ok(Answer { status: status.try_into().unwrap(), cache: None });
+            let outcome = Ok(Answer { status: status.try_into().unwrap(), cache: None, read: None });
             live.saw(&Sample { crowd: 0, due: Duration::ZERO, took: Duration::from_millis(4), outcome });
         }
         let text = live.text(7, Duration::from_secs(1));

@@ -34,9 +34,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Users of one kind.
 #[derive(Clone, Debug)]
 pub(crate) struct Crowd {
-    pub(crate) target: Target,
+    /// The pages of one server. Each user asks for all of them in turn, and begins at another one than the others.
+    pub(crate) targets: Arc<[Target]>,
     pub(crate) users: usize,
     pub(crate) pace: Pace,
+}
+
+impl Crowd {
+    /// Users who all ask for the same page.
+    pub(crate) fn of(target: Target, users: usize, pace: Pace) -> Self {
+        Self { targets: Arc::new([target]), users, pace }
+    }
 }
 
 /// How users start.
@@ -69,7 +77,7 @@ impl Load {
     /// `count` requests at once, each by its own user on its own connection, as with the article's curls.
     pub(crate) fn at_once(target: &Target, count: usize) -> Self {
         let pace = Pace::Closed { think: Duration::ZERO..=Duration::ZERO };
-        let crowd = Crowd { target: target.clone(), users: count, pace };
+        let crowd = Crowd::of(target.clone(), count, pace);
         Self { crowds: vec![crowd], arrival: Arrival::Together, end: End::Once }
     }
 
@@ -92,9 +100,12 @@ impl Load {
             let comes = begin + self.arrival.delay(number);
             // A user that would start after the end is left out.
             let Some(schedule) = schedules[crowd].pop().filter(|_| comes < end) else { continue };
+            let Crowd { targets, users: all, .. } = &self.crowds[crowd];
             let user = User {
                 crowd,
-                target: self.crowds[crowd].target.clone(),
+                targets: Arc::clone(targets),
+                // Users of a crowd take their schedules from the last to the first.
+                next: schedules[crowd].len() * targets.len() / all,
                 schedule,
                 comes,
                 start: start.clone(),
@@ -178,7 +189,9 @@ struct Clock {
 /// One user.
 struct User {
     crowd: usize,
-    target: Target,
+    targets: Arc<[Target]>,
+    /// The index of the target of the next request.
+    next: usize,
     schedule: Schedule,
     comes: Instant,
     start: Option<Arc<Barrier>>,
@@ -190,7 +203,7 @@ impl User {
     /// Sends each request when it is due, until the end.
     async fn ask_on(mut self) {
         sleep(self.comes.saturating_duration_since(Instant::now())).await;
-        let (mut connection, mut fault) = match in_time(DEADLINE, self.target.connect()).await {
+        let (mut connection, mut fault) = match in_time(DEADLINE, self.targets[0].connect()).await {
             Ok(open) => (Some(open), None),
             Err(fault) => (None, Some(fault)),
         };
@@ -215,9 +228,11 @@ impl User {
         }
     }
 
-    async fn ask(&self, connection: &mut Option<Connection>) -> Result<Answer, Fault> {
+    async fn ask(&mut self, connection: &mut Option<Connection>) -> Result<Answer, Fault> {
+        let target = &self.targets[self.next];
+        self.next = (self.next + 1) % self.targets.len();
         let left = self.clock.cut.saturating_duration_since(Instant::now());
-        let whole = in_time(DEADLINE.min(left), self.target.ask(connection)).await;
+        let whole = in_time(DEADLINE.min(left), target.ask(connection)).await;
         if whole.is_err() {
             // A late answer must not be taken for the answer to the next request.
             *connection = None;

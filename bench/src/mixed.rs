@@ -83,7 +83,7 @@ impl Mixed {
                 Some(rate) => Pace::Open { rate: rate * users as f64 / self.users as f64 },
                 None => Pace::Closed { think: kind.think.clone() },
             };
-            crowds.push(Crowd { target: target(kind.page)?, users, pace });
+            crowds.push(Crowd::of(target(kind.page)?, users, pace));
         }
         // A crowd without users cannot take requests.
         crowds.retain(|crowd| crowd.users > 0);

@@ -5,14 +5,15 @@ mod chart;
 mod charts;
 mod page;
 mod story;
+mod table;
+mod tables;
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use self::article::{HEADS, Row};
 use self::chart::Frame;
-use self::story::{facts, failures, load_loop};
+use self::story::{facts, failures};
 use crate::args::ReportArgs;
 use crate::run::{Run, RunError};
 
@@ -47,34 +48,28 @@ pub(crate) fn write(run: &Run, path: &Path) -> Result<(), RunError> {
     fs::write(path, html).map_err(|source| RunError::Write { path: path.to_owned(), source })
 }
 
-/// The article's table for a terminal.
+/// The tables and claims for a terminal.
 pub(crate) fn text(run: &Run) -> String {
-    let rows = article::rows(run);
-    let rows: Vec<_> = std::iter::once(HEADS).chain(rows.iter().map(Row::cells)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().enumerate().map(|(column, cell)| match column {
-            0 | 1 => format!("{cell:<0$}", width(column)),
-            _ => format!("{cell:>0$}", width(column)),
-        });
-        text += cells.collect::<Vec<_>>().join("  ").trim_end();
-        text.push('\n');
-    }
-    let words = facts(run).into_iter().map(|fact| fact.words).chain(load_loop(run)).chain(failures(run));
-    text + &words.map(|words| format!("\n{words}")).collect::<String>()
+    let tables = [article::table(run), tables::limits(run), tables::freshness(run)];
+    let tables = tables.into_iter().flatten();
+    let tables = tables.map(|table| format!("{}\n\n{}\n", table.title, table.text()));
+    let words = facts(run).into_iter().map(|fact| fact.words).chain(failures(run));
+    tables.collect::<String>() + &words.collect::<Vec<_>>().join("\n")
 }
 
-/// The table and chart of docs/laboratory.md.
+/// The tables and the chart of docs/laboratory.md.
 fn markdown(run: &Run, chart: &str) -> String {
     let day = run.began.split('T').next().unwrap_or_default();
     let mut text = format!("Measured on {day} by `{}`: {}.\n\n", run.command, run.machine);
-    text += &format!("| {} |\n|---|---|--:|--:|--:|--:|--:|\n", HEADS.join(" | "));
-    for row in article::rows(run) {
-        text += &format!("| {} |\n", row.cells().join(" | "));
+    if let Some(table) = article::table(run) {
+        text += &format!("{}\n\n{}", table.note, table.markdown());
     }
     text += &format!("\n![Response time as users are added]({chart})\n\n");
-    text + &facts(run).iter().map(|fact| format!("* {}\n", fact.words)).collect::<String>()
+    text += &facts(run).iter().map(|fact| format!("* {}\n", fact.words)).collect::<String>();
+    for table in [tables::limits(run), tables::freshness(run)].into_iter().flatten() {
+        text += &format!("\n**{}.** {}\n\n{}", table.title, table.note, table.markdown());
+    }
+    text
 }
 
 /// The main chart as an SVG file; empty if the run has no figures for it.

@@ -3,6 +3,7 @@
 //! A part that was not measured is empty: a run of `mixed` has only a scenario.
 
 mod figure;
+mod freshness;
 mod machine;
 mod series;
 
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::figure::{Figure, thousands};
+pub(crate) use self::freshness::Freshness;
 pub(crate) use self::machine::Machine;
 pub(crate) use self::series::{Series, Summary};
 use crate::tables::Tables;
@@ -50,6 +52,9 @@ pub(crate) struct Run {
     /// The load loop itself: as many requests as it can make.
     #[serde(default)]
     pub(crate) limits: Vec<Limit>,
+    /// How old pages were while prices changed.
+    #[serde(default)]
+    pub(crate) freshness: Vec<Freshness>,
     /// The commands that Redis saw.
     #[serde(default)]
     pub(crate) redis: Option<RedisSight>,
@@ -71,6 +76,7 @@ impl Run {
             ladder: Vec::new(),
             scenarios: Vec::new(),
             limits: Vec::new(),
+            freshness: Vec::new(),
             redis: None,
         }
     }
@@ -106,8 +112,9 @@ impl Run {
         let scenarios = self.scenarios.iter().flat_map(|scenario| &scenario.series);
         let series = singles.chain(bombardments).chain(ladder).chain(scenarios);
         let limits = self.limits.iter().map(|limit| &limit.summary);
+        let freshness = self.freshness.iter().map(|page| &page.summary);
         let mut failures = BTreeMap::new();
-        for summary in series.map(|series| &series.summary).chain(limits) {
+        for summary in series.map(|series| &series.summary).chain(limits).chain(freshness) {
             for (kind, count) in &summary.failures {
                 *failures.entry(kind.as_str()).or_default() += count;
             }

@@ -33,3 +33,33 @@ pub(crate) const CACHED_BOMBARDED: Page = Page {
         ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.2679a79d5547b59d7d2585cdca30fedd",
     ),
 };
+
+/// The first property of a listing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct First {
+    pub(crate) id: u64,
+    pub(crate) price: f64,
+}
+
+impl First {
+    /// Reads the body of a page; `None` if it is no listing, or an empty one.
+    pub(crate) fn of(body: &[u8]) -> Option<Self> {
+        let listing: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let first = &listing["results"][0];
+        Some(Self { id: first["id"].as_u64()?, price: first["price"].as_str()?.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_property_of_a_listing_has_an_id_and_a_price() {
+        let listing = br#"{"results": [{"id": 7, "price": "12.50"}, {"id": 6, "price": "1.00"}]}"#;
+        assert_eq!(First::of(listing), Some(First { id: 7, price: 12.5 }));
+        for other in [&b""[..], b"{}", br#"{"results": []}"#] {
+            assert_eq!(First::of(other), None);
+        }
+    }
+}

@@ -42,8 +42,27 @@ fn an_experiment_measures_the_whole_article() {
     assert_eq!(seen.len(), commands.len(), "{seen:?}");
     assert!(seen.iter().zip(commands).all(|(line, command)| line.as_str().unwrap().contains(command)));
 
+    let limits = run["limits"].as_array().unwrap().iter().map(|limit| limit["name"].clone());
+    let asked_for = [
+        "prepared answer, one head",
+        "cached page, one head",
+        "prepared answer, 30,000 heads",
+        "cached page, 30,000 heads",
+        "40 cached pages, 30,000 heads",
+    ];
+    assert!(limits.clone().eq(asked_for), "{:?}", limits.collect::<Vec<_>>());
+    let pages = run["freshness"].as_array().unwrap();
+    assert_eq!(pages.len(), 2);
+    for page in pages {
+        // The queries of the changes are not counted.
+        let queries = page["queries"].as_u64().unwrap();
+        assert!(queries > 0 && queries.is_multiple_of(62), "{page:#}");
+        let answers = page["age_us"].as_array().unwrap().len();
+        assert!(page["summary"]["requests"] == answers && page["changes"] == 7, "{page:#}");
+    }
+
     let html = std::fs::read_to_string(json.with_extension("html")).unwrap();
-    assert_eq!(html.matches("<figure>").count(), 8);
+    assert_eq!(html.matches("<figure>").count(), 10);
 }
 
 #[test]
@@ -107,6 +126,29 @@ fn the_docs_show_the_committed_run() {
 fn measured(page: &str) -> &str {
     let (_, rest) = page.split_once("<!-- measured:begin -->\n").expect("a block of what was measured");
     rest.split_once("<!-- measured:end -->").expect("its end").0
+}
+
+#[test]
+fn a_run_of_an_older_version_has_a_report_unless_its_fields_mean_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read(project("docs/measurements/experiment.json")).unwrap();
+    let mut run: Value = serde_json::from_slice(&text).unwrap();
+    let fields = run.as_object_mut().unwrap();
+    for newer in ["freshness", "limits", "redis"] {
+        fields.remove(newer);
+    }
+    let old = folder.path().join("old.json");
+    std::fs::write(&old, run.to_string()).unwrap();
+    let made = output(bench(&["report"]).arg(&old));
+    assert!(made.status.success(), "{made:?}");
+    run["format"] = 0.into();
+    std::fs::write(&old, run.to_string()).unwrap();
+    let refused = output(bench(&["report"]).arg(&old));
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("was written by another version"),
+        "{refused:?}"
+    );
 }
 
 #[test]

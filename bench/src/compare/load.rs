@@ -88,18 +88,25 @@ impl Request {
     }
 }
 
-/// The requests of a site's visitors, the same in every run.
+/// The requests of a site's visitors.
 fn site(pages: usize, varies: bool) -> Vec<Request> {
-    let mut random = random();
-    let heads = visitors(if varies { Cookies::Shared } else { Cookies::Own }, &mut random);
-    let zipf = Zipf::new(pages);
-    let ask = |head: &Head| {
-        let path = path(pages, varies, zipf.draw(&mut random));
+    let (heads, asked) = visits(pages, if varies { Cookies::Shared } else { Cookies::Own });
+    let ask = |(head, page): (&Head, usize)| {
+        let path = path(pages, varies, page);
         let text = format!("GET {path} HTTP/1.1\r\n{}", head.lines);
         let variant = if varies { head.variant.as_str() } else { "" };
         Request { text, page: path + variant }
     };
-    heads.iter().cycle().take(REQUESTS).map(ask).collect()
+    heads.iter().cycle().zip(asked).map(ask).collect()
+}
+
+/// The visitors' heads, and the numbers of the pages that they ask for by Zipf's law, visitor by visitor and then from the
+/// first one again. Both are the same in every run.
+pub(crate) fn visits(pages: usize, cookies: Cookies) -> (Vec<Head>, Vec<usize>) {
+    let mut random = random();
+    let heads = visitors(cookies, &mut random);
+    let zipf = Zipf::new(pages);
+    (heads, (0..REQUESTS).map(|_| zipf.draw(&mut random)).collect())
 }
 
 fn random() -> StdRng {

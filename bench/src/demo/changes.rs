@@ -8,12 +8,13 @@ use super::step::Step;
 use super::walk::Walk;
 use crate::laboratory::LabError;
 use crate::load::{self, Visit};
-use crate::site::CACHED;
+use crate::site::{CACHED, First};
 
 impl Walk<'_> {
     /// A change that is rolled back leaves the page where it is. One that commits purges it, and then it stays again.
     pub(super) async fn changes(&mut self) -> Result<(), LabError> {
-        let id = id_of_first(&load::one(&self.target(&CACHED)?).await);
+        let first = First::of(&load::one(&self.target(&CACHED)?).await.body);
+        let id = first.map_or(0, |first| first.id);
         let database = &self.laboratory.database;
         let change = format!("UPDATE housing_property SET price = price + 1 WHERE id = {id}");
         let price = || database.psql(&format!("SELECT price FROM housing_property WHERE id = {id}"));
@@ -58,10 +59,4 @@ fn asked(name: &'static str, visit: &Visit, cache: &str, price: &str) -> Step {
         .expect(visit.sample.status(), "200")
         .expect(visit.sample.cache(), cache)
         .expect_that(has_price, format!("{seen} on it"), &format!("{price} on it"))
-}
-
-/// The first property of a listing; 0 if there is none.
-fn id_of_first(visit: &Visit) -> u64 {
-    let listing: serde_json::Value = serde_json::from_slice(&visit.body).unwrap_or_default();
-    listing["results"][0]["id"].as_u64().unwrap_or_default()
 }

@@ -1,23 +1,22 @@
 //! Loads over time: more and more users, the article's mixed users, and as many requests as possible.
 
 use std::env;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::HeaderMap;
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
 
 use super::{Experiment, Tables};
-use crate::compare::{Cookies, Head};
+use crate::compare::{Cookies, visits};
 use crate::laboratory::{LabError, Server};
 use crate::live;
 use crate::load::{self, Arrival, Crowd, End, Load, Pace, Sample, Target};
 use crate::mixed::Mixed;
-use crate::run::{Limit, Rung, Series, Summary, Way};
+use crate::run::{Limit, Rung, Series, Summary, Way, thousands};
 use crate::site::{CACHED, NAIVE};
 
 /// How many limits are measured.
-pub(super) const LIMITS: usize = 4;
+pub(super) const LIMITS: usize = 5;
 
 /// The ladder's users pause only briefly: with the article's pauses of seconds, only thousands of users would make a
 /// difference.
@@ -26,7 +25,7 @@ const THINK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// All users of a rung start within this share of its time, before the measurement.
 const ARRIVAL: f64 = 0.25;
 
-/// A usual number of connections for wrk. In the limits that ask for it, each user has a head or a page of its own.
+/// A usual number of connections for wrk.
 const LIMIT_USERS: usize = 64;
 
 impl Experiment {
@@ -47,7 +46,7 @@ impl Experiment {
     async fn rung(&self, way: Way, target: Target, users: usize) -> Rung {
         let seconds = self.scope.rung_seconds as f64;
         let arrival = seconds * ARRIVAL;
-        let crowd = Crowd { target, users, pace: Pace::Closed { think: THINK.0..=THINK.1 } };
+        let crowd = Crowd::of(target, users, Pace::Closed { think: THINK.0..=THINK.1 });
         let load = Load {
             crowds: vec![crowd],
             arrival: Arrival::Rate(users as f64 / arrival),
@@ -72,38 +71,43 @@ impl Experiment {
         let own = env::current_exe()?;
         let yardstick =
             Server::start("yardstick", 0, &own, |launch, _| Ok(launch.args(["yardstick"]))).await?;
-        let prepared = format!("http://127.0.0.1:{}/", yardstick.port).parse()?;
-        self.limit("one prepared answer (the load loop's own limit)", vec![prepared]).await;
-        drop(yardstick);
+        let prepared: Target = format!("http://127.0.0.1:{}/", yardstick.port).parse()?;
         let cached = self.laboratory.target(CACHED.path)?;
-        self.limit("the cached page", vec![cached.clone()]).await;
-        let heads = browsers().map(|headers| cached.clone().with(headers)).collect();
-        self.limit("the cached page, a browser's head for each user", heads).await;
-        let pages = self.cached_pages().await?;
-        self.limit("a cached page for each user", pages).await;
+        load::one(&cached).await;
+        let heads = browsers();
+        let by_browsers =
+            |target: &Target| heads.iter().map(|head| target.clone().with(Arc::clone(head))).collect();
+        self.limit("prepared answer, one head", Arc::new([prepared.clone()])).await;
+        self.limit("cached page, one head", Arc::new([cached.clone()])).await;
+        let count = thousands(heads.len());
+        self.limit(&format!("prepared answer, {count} heads"), by_browsers(&prepared)).await;
+        drop(yardstick);
+        self.limit(&format!("cached page, {count} heads"), by_browsers(&cached)).await;
+        let pages = self.cached_pages(&heads).await?;
+        let name = format!("{} cached pages, {count} heads", thousands(self.scope.pages));
+        self.limit(&name, pages).await;
         Ok(())
     }
 
-    /// A page for each user. All are in the cache then.
-    async fn cached_pages(&self) -> Result<Vec<Target>, LabError> {
-        let pages =
-            (0..LIMIT_USERS).map(|user| self.laboratory.target(&format!("{}?of=user-{user}", CACHED.path)));
-        let pages = pages.collect::<Result<Vec<_>, _>>()?;
+    /// The visits of a site of many pages. All pages are in the cache then.
+    async fn cached_pages(&self, heads: &[Arc<HeaderMap>]) -> Result<Arc<[Target]>, LabError> {
+        let page = |number| self.laboratory.target(&format!("{}?of=page-{number}", CACHED.path));
+        let pages = (0..self.scope.pages).map(page).collect::<Result<Vec<_>, _>>()?;
         for page in &pages {
             load::one(page).await;
         }
-        Ok(pages)
+        let (_, asked) = visits(pages.len(), Cookies::Own);
+        let visits = asked.into_iter().zip(heads.iter().cycle());
+        Ok(visits.map(|(page, head)| pages[page].clone().with(Arc::clone(head))).collect())
     }
 
-    /// Measures the users, who share these targets evenly.
-    async fn limit(&mut self, name: &str, targets: Vec<Target>) {
-        self.progress.step(&format!("as many requests as can be: {name}"));
+    /// Measures users who ask for these targets in turn.
+    async fn limit(&mut self, name: &str, targets: Arc<[Target]>) {
+        self.progress.step(&format!("as many requests as possible: {name}"));
         let seconds = self.scope.limit_seconds;
         let pace = Pace::Closed { think: Duration::ZERO..=Duration::ZERO };
-        let users = LIMIT_USERS / targets.len();
-        let crowds = targets.into_iter().map(|target| Crowd { target, users, pace: pace.clone() });
         let load = Load {
-            crowds: crowds.collect(),
+            crowds: vec![Crowd { targets, users: LIMIT_USERS, pace }],
             arrival: Arrival::Together,
             end: End::After(Duration::from_secs(seconds)),
         };
@@ -114,13 +118,13 @@ impl Experiment {
     }
 }
 
-/// The headers of a browser for each user, no two alike.
-fn browsers() -> impl Iterator<Item = HeaderMap> {
-    let mut random = StdRng::seed_from_u64(1);
-    (0..LIMIT_USERS).map(move |number| Head::of_visitor(number, Cookies::Own, &mut random).headers())
+/// The headers of a site's visitors, no two alike.
+fn browsers() -> Vec<Arc<HeaderMap>> {
+    let (heads, _) = visits(1, Cookies::Own);
+    heads.iter().map(|head| Arc::new(head.headers())).collect()
 }
 
 /// Stopping the experiment drops this future, and so ends the load.
-async fn watch(load: &Load) -> Vec<Sample> {
+pub(super) async fn watch(load: &Load) -> Vec<Sample> {
     live::watch(load, std::future::pending()).await
 }

@@ -23,6 +23,31 @@ pub(super) struct Scope {
     pub(super) scenarios: Vec<Mixed>,
     /// How long each limit is measured.
     pub(super) limit_seconds: u64,
+    /// The number of pages of the limit with many pages.
+    pub(super) pages: usize,
+    pub(super) changes: Changes,
+}
+
+/// How prices change while readers read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Changes {
+    /// How many seconds the page is kept that does not follow the database.
+    pub(super) kept: u32,
+    /// The time between two changes.
+    pub(super) every: Duration,
+}
+
+impl Changes {
+    fn new(kept: u32) -> Self {
+        // A short pause would be spent on starting psql.
+        let every = Duration::from_secs(kept.into()) / 12;
+        Self { kept, every: every.max(Duration::from_millis(250)) }
+    }
+
+    /// How long readers read: the page that does not follow the database is fetched twice.
+    pub(super) fn time(&self) -> Duration {
+        2 * Duration::from_secs(self.kept.into())
+    }
 }
 
 impl Scope {
@@ -46,6 +71,10 @@ impl Scope {
             rung_seconds: (if quick { 3 } else { 6 }).min(seconds as u64),
             scenarios: scenarios(quick, seconds),
             limit_seconds: (if quick { 3 } else { 10 }).min(seconds as u64),
+            // The pages are fetched one by one before the measurement, and must not take longer than it.
+            pages: if quick { 200 } else { 2_000 }.min(40 * seconds),
+            // The article's time, if the mixed users run so long.
+            changes: Changes::new(if quick { 12 } else { 60 }.min(seconds as u32)),
         }
     }
 
@@ -55,8 +84,9 @@ impl Scope {
         // For the naive and the cached page; the arrival before each measurement takes a quarter more.
         let ladder = 2 * self.rungs.len() as u64 * self.rung_seconds * 5 / 4;
         let scenarios: usize = self.scenarios.iter().map(|mixed| mixed.seconds).sum();
-        let loads = ladder + scenarios as u64 + LIMITS as u64 * self.limit_seconds;
-        Duration::from_secs(tables as u64 + loads + 10)
+        let limits = LIMITS as u64 * self.limit_seconds + self.pages as u64 / 150;
+        let changes = self.changes.time().as_secs() + 8;
+        Duration::from_secs(tables as u64 + ladder + scenarios as u64 + limits + changes + 10)
     }
 
     /// The seconds to fill the tables, for the single requests, and for 50 at once.
@@ -108,6 +138,14 @@ mod tests {
     fn a_quick_experiment_takes_less_than_three_minutes() {
         assert!(scope(&["--quick"]).expected() < Duration::from_secs(180));
         assert!(scope(&["--quick"]).to_string().ends_with("s; Ctrl-C ends it, and leaves nothing behind."));
+    }
+
+    #[test]
+    fn a_full_experiment_takes_less_than_ten_minutes_and_keeps_a_page_as_long_as_the_article() {
+        let full = scope(&[]);
+        assert!(full.expected() < Duration::from_secs(600), "{:?}", full.expected());
+        assert_eq!((full.changes.kept, full.changes.every), (60, Duration::from_secs(5)));
+        assert_eq!(full.pages, 2_000);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) enum LabError {
     Plan(String),
     #[error("{} has no Django; it needs: pip install {packages}", python.display())]
     NoDjango { python: PathBuf, packages: &'static str },
+    #[error("the page has no property with a price")]
+    NoPrice,
     #[error(transparent)]
     Run(#[from] RunError),
     #[error("interrupted")]

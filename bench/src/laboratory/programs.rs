@@ -13,7 +13,7 @@ use super::error::LabError;
 const NAMES: [&str; 3] = ["origin", "proxy", "seed"];
 
 /// The folder with origin, proxy and seed, which is that of this program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Programs(PathBuf);
 
 impl Programs {

@@ -45,12 +45,14 @@ impl Sample {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) cache: Option<Cache>,
+    /// The number that the target's reader has found in the body.
+    pub(crate) read: Option<u64>,
 }
 
 impl Answer {
-    pub(super) fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+    pub(super) fn of(status: StatusCode, headers: &HeaderMap, read: Option<u64>) -> Self {
         let cache = headers.get("x-cache").and_then(|word| Cache::parse(word.as_bytes()));
-        Self { status, cache }
+        Self { status, cache, read }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -21,8 +22,12 @@ pub(crate) struct Target {
     host: String,
     port: u16,
     /// Besides the Host.
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
+    reader: Option<Reader>,
 }
+
+/// Reads a number from the body of an answer.
+pub(crate) type Reader = fn(&[u8]) -> Option<u64>;
 
 /// An open connection, for one request at a time.
 pub(super) type Connection = SendRequest<Empty<Bytes>>;
@@ -37,8 +42,13 @@ pub(super) struct Whole {
 
 impl Target {
     /// The same page, asked for with these headers.
-    pub(crate) fn with(self, headers: HeaderMap) -> Self {
+    pub(crate) fn with(self, headers: Arc<HeaderMap>) -> Self {
         Self { headers, ..self }
+    }
+
+    /// The same page, from whose answers this reads a number.
+    pub(crate) fn read_by(self, reader: Reader) -> Self {
+        Self { reader: Some(reader), ..self }
     }
 
     pub(super) async fn connect(&self) -> Result<Connection, Fault> {
@@ -64,7 +74,7 @@ impl Target {
             Some(open) if usable => open,
             _ => connection.insert(self.connect().await?),
         };
-        exchange(open, self.request()).await
+        self.exchange(open).await
     }
 
     /// The request: its target in origin form, and the Host that a browser would send.
@@ -81,13 +91,14 @@ impl Target {
         }
         request
     }
-}
 
-async fn exchange(connection: &mut Connection, request: Request<Empty<Bytes>>) -> Result<Whole, Fault> {
-    let (head, body) = connection.send_request(request).await?.into_parts();
-    let body = body.collect().await?.to_bytes();
-    let answer = Answer::of(head.status, &head.headers);
-    Ok(Whole { answer, headers: head.headers, body })
+    async fn exchange(&self, connection: &mut Connection) -> Result<Whole, Fault> {
+        let (head, body) = connection.send_request(self.request()).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let read = self.reader.and_then(|read| read(&body));
+        let answer = Answer::of(head.status, &head.headers, read);
+        Ok(Whole { answer, headers: head.headers, body })
+    }
 }
 
 impl Display for Target {
@@ -107,7 +118,7 @@ impl FromStr for Target {
         let host = uri.host().filter(|host| !host.is_empty()).ok_or(TargetError::Host)?;
         let port = port(&uri, host).ok_or(TargetError::Port)?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        Ok(Self { uri, host, port, headers: HeaderMap::new() })
+        Ok(Self { uri, host, port, headers: Arc::default(), reader: None })
     }
 }
 

@@ -47,7 +47,7 @@ async fn failures_have_kinds() {
 async fn a_closed_crowd_asks_again_on_its_connections_until_the_end() {
     let target = serve(200, free_for_all()).await;
     let pace = Pace::Closed { think: Duration::ZERO..=Duration::ZERO };
-    let crowd = Crowd { target, users: 2, pace };
+    let crowd = Crowd::of(target, 2, pace);
     let end = Duration::from_millis(100);
     let load = Load { crowds: vec![crowd], arrival: Arrival::Rate(1000.0), end: End::After(end) };
     let samples = load.run().await;
@@ -61,7 +61,7 @@ async fn in_the_open_pace_time_counts_from_when_a_request_was_due() {
     const RATE: f64 = 100.0;
     let end = Duration::from_millis(300);
     let (target, held) = serve_held().await;
-    let crowd = Crowd { target, users: 1, pace: Pace::Open { rate: RATE } };
+    let crowd = Crowd::of(target, 1, Pace::Open { rate: RATE });
     let load = Load { crowds: vec![crowd], arrival: Arrival::Together, end: End::After(end) };
     let mut running = load.start();
     let begin = running.begin;

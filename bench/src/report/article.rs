@@ -1,30 +1,27 @@
 //! The article's table, with its figures and the measured ones.
 
-use super::charts::first_singles;
+use super::charts::{first_singles, first_tables};
+use super::table::Table;
 use crate::run::{Run, Single, Site, Summary, Way, thousands};
 
 /// A row of the table, as texts.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Row {
-    pub(super) what: String,
+#[derive(Debug, Default)]
+struct Row {
+    what: String,
     /// The article's figures for Django (parts 3 and 4).
-    pub(super) article: &'static str,
-    pub(super) queries: String,
-    pub(super) database: String,
-    pub(super) median: String,
-    pub(super) p95: String,
+    article: &'static str,
+    queries: String,
+    database: String,
+    median: String,
+    p95: String,
     /// How many times as long the naive page takes on the same server.
-    pub(super) faster: String,
+    faster: String,
 }
 
-/// The heads of its columns.
-pub(super) const HEADS: [&str; 7] =
-    ["", "the article", "queries", "in the database", "median", "p95", "faster than naive"];
-
 impl Row {
-    pub(super) fn cells(&self) -> [&str; 7] {
+    fn cells(self) -> Vec<String> {
         let Self { what, article, queries, database, median, p95, faster } = self;
-        [what, article, queries, database, median, p95, faster]
+        vec![what, article.to_owned(), queries, database, median, p95, faster]
     }
 
     fn timed(what: String, summary: &Summary, naive: Option<f64>) -> Self {
@@ -39,8 +36,27 @@ impl Row {
     }
 }
 
+/// The table, for the first tables of the run; `None` if nothing was measured for it.
+pub(super) fn table(run: &Run) -> Option<Table> {
+    let rows: Vec<_> = rows(run).into_iter().map(Row::cells).collect();
+    let note = first_tables(run).map(|tables| {
+        format!(
+            "Measured with {tables}. The article's figures are those of Django (its parts 3 and 4); it leaves out the COUNT \
+             of the pagination. The last column says how many times as long the naive page takes on the same server and \
+             under the same load."
+        )
+    });
+    (!rows.is_empty()).then(|| Table {
+        title: "The article's table",
+        note: note.unwrap_or_default(),
+        heads: vec!["", "the article", "queries", "in the database", "median", "p95", "faster than naive"],
+        words: 2,
+        rows,
+    })
+}
+
 /// The rows, for the first tables of the run.
-pub(super) fn rows(run: &Run) -> Vec<Row> {
+fn rows(run: &Run) -> Vec<Row> {
     let mut rows: Vec<_> = first_singles(run).map(|single| single_row(run, single)).collect();
     let Some(first) = run.bombardments.first() else { return rows };
     let same = run.bombardments.iter().filter(|other| other.tables == first.tables);

@@ -3,7 +3,8 @@
 mod over_time;
 
 use super::chart::{Axis, Chart, Scale, Series, Shape};
-use crate::run::{Run, Single, Site, Way};
+use super::story::span;
+use crate::run::{Freshness, Run, Single, Site, Way};
 use crate::tables::{Indexes, Tables};
 
 /// A chart with its title and caption.
@@ -30,6 +31,7 @@ pub(super) fn all(run: &Run) -> Vec<Figure> {
     let single = [ladder(run), at_once(run), singles(run), queries(run), distribution(run), list_query(run)];
     let mut figures: Vec<_> = single.into_iter().flatten().collect();
     figures.extend(run.scenarios.iter().flat_map(over_time::scenario));
+    figures.extend([freshness(run), limits(run)].into_iter().flatten());
     figures
 }
 
@@ -82,34 +84,47 @@ fn class(way: Way) -> &'static str {
 fn singles(run: &Run) -> Option<Figure> {
     let tables = first_singles(run).next()?.tables;
     let caption = format!("The median of single requests, one after the other, {tables}.");
-    let medians = first_singles(run).map(|single| (single, single.series.summary.median_ms));
+    let medians = first_singles(run).map(|single| Bar::of(single, single.series.summary.median_ms));
     bars("One page, one reader", caption, "response time, ms", medians)
 }
 
 fn queries(run: &Run) -> Option<Figure> {
-    let counted = first_singles(run).filter_map(|single| Some((single, single.queries? as f64)));
+    let counted = first_singles(run).filter_map(|single| Some(Bar::of(single, single.queries? as f64)));
     let caption = "As PostgreSQL's own log counts them. A hit asks nothing.";
     bars("Queries a request", caption, "queries", counted)
 }
 
-/// A bar for each kind of single request; `None` without any.
-fn bars<'a>(
+/// A bar.
+struct Bar {
+    name: String,
+    class: &'static str,
+    length: f64,
+}
+
+impl Bar {
+    fn of(single: &Single, length: f64) -> Self {
+        Self { name: name(single), class: class(single.way), length }
+    }
+}
+
+/// `None` without any bars.
+fn bars(
     title: &str,
     caption: impl Into<String>,
     label: &'static str,
-    lengths: impl Iterator<Item = (&'a Single, f64)>,
+    bars: impl Iterator<Item = Bar>,
 ) -> Option<Figure> {
-    let lengths: Vec<_> = lengths.collect();
-    let longest = lengths.iter().map(|(_, length)| *length).reduce(f64::max)?;
+    let bars: Vec<_> = bars.collect();
+    let longest = bars.iter().map(|bar| bar.length).reduce(f64::max)?;
     let x = Axis { label, scale: Scale::just(longest) };
-    let y = Axis::rows(lengths.iter().map(|(single, _)| name(single)));
-    let bar = |(row, (single, length)): (u32, &(&Single, f64))| Series {
+    let y = Axis::rows(bars.iter().map(|bar| bar.name.clone()));
+    let series = |(row, bar): (u32, &Bar)| Series {
         shape: Shape::Bars,
-        class: class(single.way),
+        class: bar.class,
         label: None,
-        points: vec![(*length, f64::from(row))],
+        points: vec![(bar.length, f64::from(row))],
     };
-    Some(Figure::new(title, caption, x, y, (0..).zip(&lengths).map(bar).collect()))
+    Some(Figure::new(title, caption, x, y, (0..).zip(&bars).map(series).collect()))
 }
 
 /// The times of 50 requests at once, the fastest first.
@@ -197,6 +212,54 @@ fn list_query(run: &Run) -> Option<Figure> {
     let y = Axis { label: "execution, ms (logarithmic)", scale: Scale::log(points().map(|(_, time)| *time)) };
     let caption = "EXPLAIN ANALYZE of the newest 20 properties. Without an index on created_at the whole table is read and sorted.";
     Some(Figure::new("The list query as the table grows", caption, x, y, series))
+}
+
+/// How old the price on the page is over time.
+fn freshness(run: &Run) -> Option<Figure> {
+    let page = run.freshness.first()?;
+    let series: Vec<_> = (run.freshness.iter().zip(["naive", "hit"]))
+        .map(|(page, class)| Series {
+            shape: Shape::Line,
+            class,
+            label: Some(page.name.clone()),
+            points: greatest_ages(page),
+        })
+        .collect();
+    let most = series.iter().flat_map(|series| &series.points).map(|(_, age)| *age).fold(0.0, f64::max);
+    let x = Axis { label: "time, s", scale: Scale::just(page.seconds) };
+    let y = Axis { label: "how long the price on the page has been out of date, s", scale: Scale::to(most) };
+    let caption = format!(
+        "A price changes every {}. The page that is {} shows an old one until it is fetched anew; the other one is fetched \
+         anew after each change.",
+        span(page.every_seconds * 1000.0),
+        page.name
+    );
+    Some(Figure::new("Old prices", caption, x, y, series))
+}
+
+/// The greatest age, in seconds, in each of the equal parts of the time.
+fn greatest_ages(page: &Freshness) -> Vec<(f64, f64)> {
+    const PARTS: f64 = 240.0;
+    let part = page.seconds / PARTS;
+    let mut greatest = std::collections::BTreeMap::<u32, f64>::new();
+    for (asked, age) in page.points() {
+        let age_here = greatest.entry((asked / part) as u32).or_default();
+        *age_here = age_here.max(age);
+    }
+    greatest.into_iter().map(|(number, age)| ((f64::from(number) + 0.5) * part, age)).collect()
+}
+
+/// How many requests a second the server and the users can do.
+fn limits(run: &Run) -> Option<Figure> {
+    let users = run.limits.first()?.users;
+    let caption = format!("Answers a second that {users} users get who send their next request at once.");
+    let rates = run.limits.iter().map(|limit| Bar {
+        // Older runs add what the name means.
+        name: limit.name.split(" (").next().unwrap_or_default().to_owned(),
+        class: if limit.name.contains("prepared") { "cold" } else { "hit" },
+        length: limit.summary.per_second,
+    });
+    bars("As many requests as possible", caption, "requests a second", rates)
 }
 
 /// The first tables of the run, for captions.

@@ -2,11 +2,12 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::article::{HEADS, Row, milliseconds, rows};
+use super::article;
 use super::chart::{Frame, STYLE};
 use super::charts::{self, Figure};
-use super::story::{Fact, answer, facts, failures, load_loop};
-use crate::run::{Plan, Run, Site, thousands};
+use super::story::{Fact, answer, facts, failures};
+use super::tables;
+use crate::run::Run;
 
 /// The whole page.
 pub(super) fn page(run: &Run) -> Markup {
@@ -33,11 +34,12 @@ pub(super) fn page(run: &Run) -> Markup {
                 main {
                     (tiles(&facts))
                     @if let Some(words) = failures(run) { section.failed { p { (words) } } }
-                    (article(run))
+                    @if let Some(table) = article::table(run) { (table.html()) }
                     section.charts { @for figure in charts::all(run) { (chart(&figure)) } }
+                    @if let Some(table) = tables::freshness(run) { (table.html()) }
+                    @if let Some(table) = tables::limits(run) { (table.html()) }
+                    @if let Some(table) = tables::sizes(run) { (table.html()) }
                     (redis(run))
-                    (tables(run))
-                    (limits(run))
                     (method())
                 }
             }
@@ -60,28 +62,6 @@ fn tiles(facts: &[Fact]) -> Markup {
             }
         }
     }
-}
-
-/// The article's figures beside the measured ones.
-fn article(run: &Run) -> Markup {
-    let rows = rows(run);
-    let Some(caption) = charts::first_tables(run) else {
-        return html! { @if !rows.is_empty() { section { h2 { "The figures" } (table(&HEADS, &cells(&rows))) } } };
-    };
-    html! {
-        section {
-            h2 { "The article's table" }
-            (table(&HEADS, &cells(&rows)))
-            p.note {
-                "Measured: " (caption) ". The article's figures are of Django (its parts 3 and 4); it does not count the "
-                "COUNT of the pagination. “Naive takes” says how many times as long the naive page takes in the same place."
-            }
-        }
-    }
-}
-
-fn cells(rows: &[Row]) -> Vec<Vec<String>> {
-    rows.iter().map(|row| row.cells().map(str::to_owned).to_vec()).collect()
 }
 
 fn chart(figure: &Figure) -> Markup {
@@ -109,75 +89,6 @@ fn redis(run: &Run) -> Markup {
     }
 }
 
-/// The measurements on each of the tables.
-fn tables(run: &Run) -> Markup {
-    let heads = [
-        "tables",
-        "list query",
-        "by",
-        "rows read",
-        "naive",
-        "optimized",
-        "miss",
-        "hit",
-        "50 naive",
-        "50 warm",
-    ];
-    html! {
-        @if !run.plans.is_empty() {
-            section {
-                h2 { "Each size of the table" }
-                (table(&heads, &run.plans.iter().map(|plan| table_row(run, plan)).collect::<Vec<_>>()))
-                p.note { "The list query as EXPLAIN ANALYZE says; medians of single requests, and of 50 at once." }
-            }
-        }
-    }
-}
-
-fn table_row(run: &Run, plan: &Plan) -> Vec<String> {
-    let mut row = vec![
-        plan.tables.to_string(),
-        milliseconds(plan.execution_ms),
-        plan.scan.clone(),
-        thousands(plan.rows.round() as usize),
-    ];
-    let singles = run.singles.iter().filter(|single| single.site == Site::Cachepage);
-    let singles = singles.filter(|single| single.tables == plan.tables).map(|single| &single.series);
-    let bombarded = run.bombardments.iter().filter(|bombardment| bombardment.tables == plan.tables);
-    let warm_and_naive =
-        bombarded.map(|bombardment| &bombardment.series).filter(|series| series.name != "cached, cold");
-    row.extend(singles.chain(warm_and_naive).map(|series| milliseconds(series.summary.median_ms)));
-    row
-}
-
-fn limits(run: &Run) -> Markup {
-    let heads = ["asked for", "users", "requests/s", "median", "p99", "failed"];
-    let rows: Vec<_> = run
-        .limits
-        .iter()
-        .map(|limit| {
-            let summary = &limit.summary;
-            vec![
-                limit.name.clone(),
-                limit.users.to_string(),
-                thousands(summary.per_second.round() as usize),
-                milliseconds(summary.median_ms),
-                milliseconds(summary.p99_ms),
-                summary.failed().to_string(),
-            ]
-        })
-        .collect();
-    html! {
-        @if !rows.is_empty() {
-            section {
-                h2 { "As many requests as possible" }
-                (table(&heads, &rows))
-                p.note { @if let Some(words) = load_loop(run) { (words) } }
-            }
-        }
-    }
-}
-
 fn method() -> Markup {
     html! {
         section {
@@ -187,22 +98,6 @@ fn method() -> Markup {
                 "due to the last byte of its answer; connections are made before. In the open pace that is the intended "
                 "start, whether a user was free or not. Failures are counted by kind and have no time. Percentiles are of "
                 "all samples, which the JSON file has, too."
-            }
-        }
-    }
-}
-
-fn table(heads: &[&str], rows: &[Vec<String>]) -> Markup {
-    html! {
-        div.scroll {
-            table {
-                thead { tr { @for head in heads { th { (head) } } } }
-                tbody {
-                    @for row in rows {
-                        // On a phone each row is a card, and each cell shows its heading.
-                        tr { @for (head, cell) in heads.iter().zip(row) { td data-head=(head) { (cell) } } }
-                    }
-                }
             }
         }
     }

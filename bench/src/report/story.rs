@@ -16,7 +16,10 @@ pub(super) struct Fact {
 
 /// The claims that the run has figures for.
 pub(super) fn facts(run: &Run) -> Vec<Fact> {
-    [faster(run), queries(run), users(run), index(run), django(run)].into_iter().flatten().collect()
+    [faster(run), queries(run), users(run), index(run), django(run), follows(run)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The answer to the article's question, in a sentence.
@@ -24,11 +27,23 @@ pub(super) fn answer(run: &Run) -> Option<String> {
     let median = |way| median(run, Site::Cachepage, way);
     let (naive, hit) = (median(Way::Naive)?, median(Way::Hit)?);
     let queries = first_singles(run).find(|single| single.way == Way::Naive)?.queries?;
-    Some(format!(
+    let faster = format!(
         "The naive page takes {} as long as the cached one: {} and {queries} queries, against {} and none.",
         times(naive / hit),
         milliseconds(naive),
         milliseconds(hit)
+    );
+    Some([Some(faster), price(run)].into_iter().flatten().collect::<Vec<_>>().join(" "))
+}
+
+/// The price of the cache: pages that are out of date.
+fn price(run: &Run) -> Option<String> {
+    let [kept, follows] = &run.freshness[..] else { return None };
+    Some(format!(
+        "In return, what it shows may be old: up to {} if the page is {}, and up to {} if it follows the database.",
+        span(kept.greatest_age_ms()),
+        kept.name,
+        span(follows.greatest_age_ms())
     ))
 }
 
@@ -64,16 +79,17 @@ fn users(run: &Run) -> Option<Fact> {
     let ends = |way| Some((rungs(way).min_by_key(users_of)?, rungs(way).max_by_key(users_of)?));
     let ((alone, naive), (cached_alone, cached)) = (ends(Way::Naive)?, ends(Way::Hit)?);
     let median = |rung: &Rung| rung.series.summary.median_ms;
+    let figure = times(median(naive) / median(cached));
     let words = format!(
-        "From {} user to {} the naive page goes from {} to {}, the cached page from {} to {}.",
-        alone.users,
+        "With {} users the naive page takes {}, the cached page {}: {figure} as long. With {} it is {} and {}.",
         naive.users,
-        milliseconds(median(alone)),
         milliseconds(median(naive)),
-        milliseconds(median(cached_alone)),
         milliseconds(median(cached)),
+        alone.users,
+        milliseconds(median(alone)),
+        milliseconds(median(cached_alone)),
     );
-    Some(Fact { figure: times(median(naive) / median(cached)), words })
+    Some(Fact { figure, words })
 }
 
 fn users_of(rung: &&Rung) -> usize {
@@ -84,27 +100,54 @@ fn index(run: &Run) -> Option<Fact> {
     let of = |indexes| run.plans.iter().filter(move |plan| plan.tables.indexes == indexes);
     let slow = of(Indexes::None).max_by_key(|plan| plan.tables.properties)?;
     let fast = of(Indexes::Optimized).find(|plan| plan.tables.properties == slow.tables.properties)?;
+    let figure = times(slow.execution_ms / fast.execution_ms);
     let words = format!(
-        "The list query on {} rows takes {} by {} and {} by {}.",
+        "The list query on {} rows takes {} by {} and {} by {}: {figure} as long.",
         thousands(slow.tables.properties),
         milliseconds(slow.execution_ms),
         slow.scan,
         milliseconds(fast.execution_ms),
         fast.scan
     );
-    Some(Fact { figure: times(slow.execution_ms / fast.execution_ms), words })
+    Some(Fact { figure, words })
 }
 
 fn django(run: &Run) -> Option<Fact> {
     let hit = median(run, Site::Cachepage, Way::Hit)?;
     let (naive, decorated) = (median(run, Site::Django, Way::Naive)?, median(run, Site::Django, Way::Hit)?);
+    let figure = times(decorated / hit);
     let words = format!(
-        "Real Django takes {} for the naive page, and {} with cache_page; the proxy's hit takes {}.",
+        "Real Django takes {} for the naive page, and {} with cache_page: {figure} as long as the proxy's hit ({}).",
         milliseconds(naive),
         milliseconds(decorated),
         milliseconds(hit)
     );
-    Some(Fact { figure: times(decorated / hit), words })
+    Some(Fact { figure, words })
+}
+
+fn follows(run: &Run) -> Option<Fact> {
+    let [kept, follows] = &run.freshness[..] else { return None };
+    let words = format!(
+        "While a price changes every {}, a page that is {} shows prices up to {} old, and one that follows the database up \
+         to {}; hits are {:.1} % and {:.1} % of the requests.",
+        span(kept.every_seconds * 1000.0),
+        kept.name,
+        span(kept.greatest_age_ms()),
+        span(follows.greatest_age_ms()),
+        kept.hit_ratio(),
+        follows.hit_ratio()
+    );
+    let [kept, follows] = [kept, follows].map(|page| span(page.greatest_age_ms()));
+    Some(Fact { figure: format!("{kept} → {follows}"), words })
+}
+
+/// A longer time, which is shown in seconds from one second on: `4.20 ms`, `59.3 s`, `60 s`.
+pub(super) fn span(time: f64) -> String {
+    if time < 1000.0 {
+        return milliseconds(time);
+    }
+    let seconds = format!("{:.1}", time / 1000.0);
+    format!("{} s", seconds.strip_suffix(".0").unwrap_or(&seconds))
 }
 
 /// The failures, by kind; `None` if there were none.
@@ -116,16 +159,13 @@ pub(super) fn failures(run: &Run) -> Option<String> {
         .then(|| format!("{total} requests failed, and have no part in the times: {}.", kinds.join(", ")))
 }
 
-/// How far the load was below the limit of the load loop.
+/// How far the cached page was below the limit of the load loop.
 pub(super) fn load_loop(run: &Run) -> Option<String> {
     let [own, cached, ..] = &run.limits[..] else { return None };
     let (own, cached) = (own.summary.per_second, cached.summary.per_second);
     Some(format!(
-        "{} users who do not wait get {} prepared answers a second and {} cached pages: the load loop could make {} as many.",
-        run.limits[0].users,
-        thousands(own.round() as usize),
-        thousands(cached.round() as usize),
-        times(own / cached)
+        "They get {} as many prepared answers as cached pages; at 1 × the users themselves would be the limit.",
+        times(own / cached),
     ))
 }
 

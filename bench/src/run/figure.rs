@@ -47,6 +47,12 @@ impl Run {
         for limit in &self.limits {
             figures.push(Figure::per_second(format!("limit, {}", limit.name), limit.summary.per_second));
         }
+        for page in &self.freshness {
+            let name = |what: &str| format!("prices change, {}, {what}", page.name);
+            figures.push(Figure::milliseconds(name("median age"), page.median_age_ms()));
+            figures.push(Figure::milliseconds(name("greatest age"), page.greatest_age_ms()));
+            figures.push(Figure::count(name("queries"), "queries", page.queries as f64));
+        }
         let failed: usize = self.failures().values().sum();
         figures.push(Figure::count("failed requests".to_owned(), "", failed as f64));
         figures
