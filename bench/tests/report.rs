@@ -62,7 +62,7 @@ fn every_chart_is_readable_on_a_desktop_and_a_phone() {
         for figure in figures {
             let number = |name: &str| figure[name].as_f64().unwrap();
             assert_eq!(figure["shown"], 1, "{width}: {figure}");
-            assert!(number("width") > 300.0 && number("height") > 180.0, "{width}: {figure}");
+            assert!(number("width") > 300.0 && number("height") > 120.0, "{width}: {figure}");
             assert!(number("drawn") >= 1.0 && number("labels") >= 1.0, "{width}: {figure}");
             assert!(number("smallest") >= 10.0, "{width}: {figure}");
             assert_eq!(figure["outside"].as_array().unwrap().len(), 0, "{width}: {figure}");

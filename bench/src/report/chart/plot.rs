@@ -32,7 +32,9 @@ impl Plot {
         let bars = chart.series.iter().filter(|series| series.shape == Shape::Bars);
         let ends: Vec<_> =
             bars.flat_map(|series| &series.points).map(|(length, _)| number(*length)).collect();
-        let margin = if ends.is_empty() { MARGIN } else { width(ends.iter().map(String::as_str)) };
+        // These numbers are bold.
+        let bold = ends.iter().map(String::len).max().unwrap_or(0) as f64;
+        let margin = if ends.is_empty() { MARGIN } else { width(ends.iter().map(String::as_str)) + bold };
         let are_rows = chart.y.scale.are_rows();
         let top = legend + if are_rows { NO_LABEL } else { LABEL };
         let bottom = if are_rows { top + ROW * marks.len() as f64 } else { frame.height - BELOW };
