@@ -34,6 +34,10 @@ pub(crate) const CACHED_BOMBARDED: Page = Page {
     ),
 };
 
+/// The list query of the naive page, as the origin sends it.
+pub(crate) const LIST_QUERY: &str =
+    r#"SELECT * FROM "housing_property" ORDER BY "housing_property"."created_at" DESC LIMIT 20"#;
+
 /// The first property of a listing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct First {

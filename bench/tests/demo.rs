@@ -19,6 +19,7 @@ fn a_check_walks_through_the_article_and_leaves_nothing() {
     let lines = demo.lines_until("50 at once, cached, warm");
     for step in [
         "naive page",
+        "the plan of its list query",
         "optimized page",
         "cached page, first time",
         "cached page, again",
@@ -28,6 +29,16 @@ fn a_check_walks_through_the_article_and_leaves_nothing() {
         "the same page, again",
     ] {
         assert!(lines.iter().any(|line| line.starts_with(&format!("ok  {step}"))), "{step}: {lines:#?}");
+    }
+    // The key, what MONITOR says of it, and the plan.
+    let key =
+        ":1:views.decorators.cache.cache_page.GET./api/properties/cached/.d41d8cd98f00b204e9800998ecf8427e";
+    let shown = [key, &format!("\"SETEX\" \"{key}\" \"60\""), "->  Seq Scan on housing_property"];
+    for text in shown {
+        assert!(
+            lines.iter().any(|line| line.starts_with("      ") && line.contains(text)),
+            "{text}: {lines:#?}"
+        );
     }
     assert_eq!(demo.end().code(), Some(0), "{}", demo.stderr());
     demo.assert_gone();

@@ -12,6 +12,8 @@ pub(super) struct Step {
     name: &'static str,
     /// A sentence that says why.
     why: &'static str,
+    /// Lines as another program prints them: a key, a plan, what MONITOR says.
+    shown: Vec<String>,
     seen: Vec<String>,
     unlike: Vec<String>,
     times: Option<Spread>,
@@ -20,7 +22,15 @@ pub(super) struct Step {
 
 impl Step {
     pub(super) fn new(name: &'static str) -> Self {
-        Self { name, why: "", seen: Vec::new(), unlike: Vec::new(), times: None, factor: None }
+        Self {
+            name,
+            why: "",
+            shown: Vec::new(),
+            seen: Vec::new(),
+            unlike: Vec::new(),
+            times: None,
+            factor: None,
+        }
     }
 
     /// A step of requests, with their times.
@@ -31,6 +41,12 @@ impl Step {
     /// Adds a sentence that says why this is seen.
     pub(super) fn because(self, why: &'static str) -> Self {
         Self { why, ..self }
+    }
+
+    /// Adds lines as another program prints them.
+    pub(super) fn show(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.shown.extend(lines);
+        self
     }
 
     /// Adds how many times as fast this step was as one with this median.
@@ -68,6 +84,14 @@ impl Step {
             self.unlike.push(format!("{}: expected {wanted}", self.name));
         }
         self
+    }
+
+    /// Writes the sentence and what it is about.
+    fn explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.why.is_empty() {
+            writeln!(f, "      {}", self.why)?;
+        }
+        self.shown.iter().try_for_each(|line| writeln!(f, "        {line}"))
     }
 
     fn cells(&self) -> [String; COLUMNS] {
@@ -119,8 +143,8 @@ impl Display for Steps {
         let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
             rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
         });
-        let sentences = std::iter::once("").chain(self.0.iter().map(|step| step.why));
-        for (row, why) in rows.iter().zip(sentences) {
+        let steps = std::iter::once(None).chain(self.0.iter().map(Some));
+        for (row, step) in rows.iter().zip(steps) {
             let mut line = String::new();
             for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
                 let cell =
@@ -129,9 +153,7 @@ impl Display for Steps {
                 line.push_str("  ");
             }
             writeln!(f, "{}", line.trim_end())?;
-            if !why.is_empty() {
-                writeln!(f, "      {why}")?;
-            }
+            step.map_or(Ok(()), |step| step.explain(f))?;
         }
         let mut unlike = self.0.iter().flat_map(|step| &step.unlike);
         unlike.try_for_each(|text| writeln!(f, "NO  {text}"))
@@ -147,13 +169,14 @@ mod tests {
         let steps = Step::new("cached page, again")
             .expect("HIT", "HIT")
             .note("0 queries".to_owned())
-            .because("It is stored.");
+            .because("It is stored.")
+            .show(["\"GET\" \":1:key\"".to_owned()]);
         let steps = Steps(vec![steps]);
         assert!(steps.verdict().is_ok());
         assert_eq!(
             steps.to_string(),
             "    step                seen            min  median  p95  max  faster\n\
-             ok  cached page, again  HIT, 0 queries\n      It is stored.\n"
+             ok  cached page, again  HIT, 0 queries\n      It is stored.\n        \"GET\" \":1:key\"\n"
         );
     }
 

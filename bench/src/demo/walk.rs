@@ -7,7 +7,7 @@ use crate::bombard::counts;
 use crate::laboratory::{LabError, Laboratory, RedisWitness};
 use crate::load::{self, Load, Sample, Target, Visit};
 use crate::server_timing::ServerTiming;
-use crate::site::{CACHED, CACHED_BOMBARDED, CACHED_SECOND, NAIVE, OPTIMIZED, Page};
+use crate::site::{CACHED, CACHED_BOMBARDED, CACHED_SECOND, LIST_QUERY, NAIVE, OPTIMIZED, Page};
 
 /// How many requests the article sends at once.
 const AT_ONCE: usize = 50;
@@ -106,7 +106,22 @@ impl<'a> Walk<'a> {
             let step = self.request(name, page, expected).await?;
             let naive = self.steps.first().unwrap_or(&step).median();
             self.steps.push(step.compared_with(naive).because(why));
+            if page.path == NAIVE.path && self.laboratory.database.is_private() {
+                self.plan()?;
+            }
         }
+        Ok(())
+    }
+
+    /// How PostgreSQL runs the list query of the naive page.
+    fn plan(&mut self) -> Result<(), LabError> {
+        let plan = self.laboratory.database.psql(&format!("EXPLAIN (ANALYZE, COSTS OFF) {LIST_QUERY}"))?;
+        let scan =
+            ["Seq Scan", "Index Scan"].into_iter().find(|scan| plan.contains(scan)).unwrap_or("no scan");
+        let why =
+            "Without an index on created_at, PostgreSQL reads the whole table and sorts it, to find 20 rows.";
+        let step = Step::new("the plan of its list query").expect(scan, "Seq Scan").because(why);
+        self.steps.push(step.show(plan.lines().map(str::to_owned)));
         Ok(())
     }
 
@@ -129,8 +144,11 @@ impl<'a> Walk<'a> {
             step = step.expect(format!("{} at PostgreSQL", now - before), &wanted);
         }
         if let Some((redis, key)) = self.redis.as_mut().zip(page.key) {
-            let commands = redis.commands(key)?.join(", ");
-            step = step.expect(format!("{commands} at Redis"), &format!("{} at Redis", expected.commands));
+            let commands = redis.commands(key)?;
+            let short: Vec<_> = commands.iter().map(|command| command.short.as_str()).collect();
+            let (seen, wanted) = (short.join(", "), expected.commands);
+            step = step.expect(format!("{seen} at Redis"), &format!("{wanted} at Redis"));
+            step = step.show(commands.into_iter().map(|command| command.line));
         }
         Ok(step)
     }
@@ -150,7 +168,7 @@ impl<'a> Walk<'a> {
                 format!("TTL {ttl} s"),
                 "TTL 1 to 60 s",
             );
-            self.steps.push(step.because(why));
+            self.steps.push(step.because(why).show([key.to_owned()]));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::laboratory::{LabError, RedisWitness};
 use crate::load::{self, Load, Sample, Target, TargetError, Visit};
 use crate::run::{Bombardment, Plan, RedisSight, Series, Single, Site, Way};
 use crate::server_timing::ServerTiming;
-use crate::site::{CACHED, NAIVE, OPTIMIZED};
+use crate::site::{CACHED, LIST_QUERY, NAIVE, OPTIMIZED};
 
 /// The steps here, for the progress.
 pub(super) const STEPS: usize = 2;
@@ -57,7 +57,7 @@ impl Experiment {
         for _ in 0..2 {
             load::one(&cached).await;
         }
-        let monitor = redis.lines(key)?;
+        let monitor = redis.commands(key)?.into_iter().map(|command| command.line).collect();
         Ok(RedisSight { key: key.to_owned(), ttl_seconds: redis.ttl(key)?, monitor })
     }
 
@@ -99,7 +99,8 @@ impl Experiment {
     fn plan(&self, tables: Tables) -> Result<Plan, LabError> {
         let mut plans = Vec::new();
         for _ in 0..EXPLANATIONS {
-            let printed = self.laboratory.database.psql(plan::EXPLAIN)?;
+            let printed =
+                self.laboratory.database.psql(&format!("EXPLAIN (ANALYZE, FORMAT JSON) {LIST_QUERY}"))?;
             plans.push(plan::parse(&printed, tables).ok_or(LabError::Plan(printed))?);
         }
         plans.sort_by(|one, other| one.execution_ms.total_cmp(&other.execution_ms));

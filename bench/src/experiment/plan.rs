@@ -5,10 +5,6 @@ use serde::Deserialize;
 use crate::run::Plan;
 use crate::tables::Tables;
 
-/// The list query of the naive page, as the origin sends it.
-pub(super) const EXPLAIN: &str = r#"EXPLAIN (ANALYZE, FORMAT JSON)
-SELECT * FROM "housing_property" ORDER BY "housing_property"."created_at" DESC LIMIT 20"#;
-
 /// The table whose scan is reported.
 const TABLE: &str = "housing_property";
 

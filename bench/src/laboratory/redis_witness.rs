@@ -42,15 +42,11 @@ impl RedisWitness {
         Ok(String::from_utf8_lossy(&value).lines().next().unwrap_or_default().to_owned())
     }
 
-    /// The commands for a key since the last call: `GET`, `SETEX 60`.
-    pub(crate) fn commands(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
-        Ok(self.monitored()?.iter().filter_map(|line| command(line, key)).collect())
-    }
-
-    /// The lines of MONITOR for a key since the last call; pages in them are truncated.
-    pub(crate) fn lines(&mut self, key: &str) -> Result<Vec<String>, RedisError> {
+    /// The commands for a key since the last call.
+    pub(crate) fn commands(&mut self, key: &str) -> Result<Vec<Monitored>, RedisError> {
         let lines = self.monitored()?;
-        Ok(lines.iter().filter(|line| command(line, key).is_some()).map(|line| cut(line)).collect())
+        let commands = lines.iter().filter_map(|line| Some((command(line, key)?, cut(line))));
+        Ok(commands.map(|(short, line)| Monitored { short, line }).collect())
     }
 
     fn monitored(&mut self) -> Result<Vec<String>, RedisError> {
@@ -70,6 +66,15 @@ impl RedisWitness {
     fn ask<T: FromRedisValue>(&mut self, cmd: &Cmd) -> Result<T, RedisError> {
         cmd.query(&mut self.connection)
     }
+}
+
+/// A command that Redis got.
+#[derive(Debug)]
+pub(crate) struct Monitored {
+    /// `GET`, `SETEX 60`.
+    pub(crate) short: String,
+    /// The line of MONITOR, in which the page is truncated.
+    pub(crate) line: String,
 }
 
 fn connect(client: &Client) -> Result<Connection, RedisError> {
@@ -129,7 +134,10 @@ mod tests {
         redis.cli(&["SETEX", "page", "60", "HTTP/1.1 200 OK\r\n\r\n\"quoted\" \"body\""]).unwrap();
         redis.cli(&["GET", "page"]).unwrap();
         redis.cli(&["GET", "other"]).unwrap();
-        assert_eq!(witness.commands("page").unwrap(), ["SETEX 60", "GET"]);
+        let commands = witness.commands("page").unwrap();
+        let short: Vec<_> = commands.iter().map(|command| command.short.as_str()).collect();
+        assert_eq!(short, ["SETEX 60", "GET"]);
+        assert!(commands[1].line.ends_with(r#""GET" "page""#), "{commands:?}");
         assert!(witness.commands("page").unwrap().is_empty());
         assert_eq!(witness.first_line("page").unwrap(), "HTTP/1.1 200 OK");
         assert!((1..=60).contains(&witness.ttl("page").unwrap()));
