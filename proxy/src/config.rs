@@ -19,7 +19,7 @@ mod settings;
 mod summary;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{fmt, mem};
 
 use ipnet::IpNet;
@@ -146,7 +146,11 @@ impl Config {
     pub fn load(args: &Args) -> Result<Self, Faults> {
         let Some(path) = &args.config else { return Self::parse(args, None) };
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(args, Some((path, &text))),
+            Ok(text) => {
+                let mut config = Self::parse(args, Some((path, &text)))?;
+                config.warnings.extend(listen::flaws(&config.listeners, now()));
+                Ok(config)
+            }
             Err(error) => {
                 let mut faults = Self::parse(args, None).err().unwrap_or(Faults(Vec::new()));
                 faults.0.insert(0, format!("--config (PROXY_CONFIG): {path} cannot be read: {error}"));
@@ -231,6 +235,11 @@ impl Config {
             _ => Err(Faults(faults)),
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "certificates end by this clock")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// The tables of a file that may be there several times, but for the rules.

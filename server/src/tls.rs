@@ -99,6 +99,13 @@ impl Certificates {
         files.zip(&loaded.keys).filter_map(|(file, key)| Some((file, expiry(key)?))).collect()
     }
 
+    /// Why clients refuse certificates at this time, in seconds since 1970.
+    pub fn flaws(&self, now: i64) -> Vec<String> {
+        let loaded = self.loaded();
+        let pairs = loaded.files.iter().zip(&loaded.keys);
+        pairs.filter_map(|(pair, key)| Some(format!("{} {}", pair.cert.display(), flaw(key, now)?))).collect()
+    }
+
     fn loaded(&self) -> Arc<Loaded> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -124,6 +131,18 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
 fn expiry(key: &CertifiedKey) -> Option<i64> {
     let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
     Some(certificate.validity().not_after.timestamp())
+}
+
+/// Why clients refuse a certificate, if they do.
+fn flaw(key: &CertifiedKey, now: i64) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
+    let validity = certificate.validity();
+    match certificate.subject_alternative_name() {
+        _ if validity.not_after.timestamp() < now => Some(format!("has expired on {}", validity.not_after)),
+        _ if validity.not_before.timestamp() > now => Some(format!("counts from {} on", validity.not_before)),
+        Ok(None) => Some("names no host: it has no subjectAltName".to_owned()),
+        _ => None,
+    }
 }
 
 impl Loaded {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use server::{CertificateFiles, Certificates, ListenAddress, ListenSettings};
 
@@ -51,6 +52,16 @@ fn of_table(mut settings: Settings<'_>) -> Option<(ListenSettings, Vec<Leaf>)> {
         return None;
     }
     Some((ListenSettings { address, certificates, balancers }, settings.finish()))
+}
+
+/// A warning of each certificate that clients refuse at this time.
+pub(super) fn flaws(listeners: &[ListenSettings], now: SystemTime) -> impl Iterator<Item = String> {
+    let since = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = i64::try_from(since).unwrap_or(i64::MAX);
+    let certificates = listeners.iter().filter_map(|listener| listener.certificates.as_ref());
+    certificates
+        .flat_map(move |certificates| certificates.flaws(now))
+        .map(|flaw| format!("listen: certificates: {flaw}: clients refuse it"))
 }
 
 /// The certificates; `Some(None)` if there are none.

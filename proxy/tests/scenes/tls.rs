@@ -190,6 +190,31 @@ fn certificates_have_faults_with_their_places() {
     }
 }
 
+#[test]
+fn a_certificate_that_clients_refuse_is_a_warning() {
+    let authority = Authority::new();
+    let good = authority.issue(&["a.example"]);
+    let expired =
+        authority.issue_as("old", &["b.example"], |params| params.not_after = date_time_ymd(2020, 1, 1));
+    let early =
+        authority.issue_as("new", &["c.example"], |params| params.not_before = date_time_ymd(2090, 1, 1));
+    let nameless = authority.issue_as("nameless", &["d.example"], |params| params.subject_alt_names.clear());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cachepage.toml");
+    std::fs::write(&file, listen(&[&good, &expired, &early, &nameless], "")).unwrap();
+    let args = Args::try_parse_from(["proxy", "--config", file.to_str().unwrap()]).unwrap();
+    let warnings = Config::load(&args).unwrap().warnings;
+    for (warning, (pair, flaw)) in warnings.iter().zip([
+        (&expired, "has expired on "),
+        (&early, "counts from "),
+        (&nameless, "names no host"),
+    ]) {
+        let start = format!("listen: certificates: {} {flaw}", pair.cert.display());
+        assert!(warning.starts_with(&start) && warning.ends_with("clients refuse it"), "{warning}");
+    }
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+}
+
 /// What a program says to the listener, or `None` where it is not installed.
 fn run(program: &str, args: &[&str], input: &'static [u8]) -> Option<String> {
     use std::io::Write as _;
