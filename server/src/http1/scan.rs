@@ -130,15 +130,17 @@ impl Heads {
             Some(end) => (&mut rest[..=end], true),
             None => (rest, false),
         };
+        if self.head.lines == 0 {
+            // What comes beyond the limit does not count, so that a line has one fault however it comes.
+            let room = self.limits.request_line.saturating_sub(self.head.bytes).min(piece.len());
+            self.first.take(&mut piece[..room])?;
+        }
         self.head.bytes += piece.len();
         if self.head.lines == 0 && self.head.bytes > self.limits.request_line {
             return Err(HeadFault::TargetTooLong);
         }
         if self.head.bytes > self.limits.head {
             return Err(HeadFault::TooLarge);
-        }
-        if self.head.lines == 0 {
-            self.first.take(piece)?;
         }
         if is_end && self.line.length == 0 {
             self.line_ends(piece)?;
