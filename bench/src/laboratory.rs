@@ -170,7 +170,7 @@ impl Laboratory {
             format!("  curl -i {}", self.url("/api/properties/live/optimized/")),
             format!("  bench/bombardment_test.sh {cached}"),
             format!(
-                "  cargo run --release --bin bench -- bombard {}",
+                "  cargo run --profile demo --bin bench -- bombard {}",
                 self.url("/api/properties/live/naive/")
             ),
         ];

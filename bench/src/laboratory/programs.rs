@@ -28,14 +28,21 @@ impl Programs {
             // `cargo build --release`. `cargo test` also has the features of dev-dependencies; `--examples` adds them,
             // and there are no examples to build.
             cargo.args(["build", "--workspace"]).args(NAMES.iter().flat_map(|name| ["--bin", name]));
-            // The same profile as this program's, so that its folder is the same.
-            cargo.arg(if cfg!(debug_assertions) { "--examples" } else { "--release" });
+            match programs.profile() {
+                "debug" => cargo.arg("--examples"),
+                profile => cargo.args(["--profile", profile]),
+            };
             build(cargo.current_dir(env!("CARGO_MANIFEST_DIR"))).await?;
         }
         match NAMES.map(|name| programs.path(name)).iter().find(|path| !path.is_file()) {
             Some(missing) => Err(LabError::NotBuilt(missing.display().to_string())),
             None => Ok(programs),
         }
+    }
+
+    /// The profile of this program, after which Cargo names its folder.
+    fn profile(&self) -> &str {
+        self.0.file_name().and_then(OsStr::to_str).unwrap_or("release")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
