@@ -23,26 +23,40 @@ pub(crate) struct HeadCache(Bounded<Key, Seen>);
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
     /// The marker of a page that varies: the next lookup reads it and the variant in one round trip.
-    Marker(Arc<VaryMarker>),
-    /// The head of a page: a value that begins with the same text need not be parsed again.
+    Marker(Arc<SeenMarker>),
+    /// The head of a page: a value with the same text around its content need not be parsed again.
     Head(Arc<SeenHead>),
 }
 
 impl Weigh for Seen {
     fn weigh(&self) -> usize {
         match self {
-            Self::Marker(marker) => marker.size(),
-            Self::Head(head) => {
-                weight::counted(size_of::<SeenHead>()) + weight::block(head.text.len()) + head.head.size()
+            Self::Marker(seen) => {
+                weight::counted(size_of::<SeenMarker>())
+                    + weight::shared(seen.value.len())
+                    + seen.marker.size()
+            }
+            Self::Head(seen) => {
+                let texts = weight::block(seen.before.len()) + weight::block(seen.after.len());
+                weight::counted(size_of::<SeenHead>()) + texts + seen.head.size()
             }
         }
     }
 }
 
+/// A marker as stored, and parsed.
+#[derive(Debug)]
+pub(crate) struct SeenMarker {
+    value: Bytes,
+    pub(crate) marker: Arc<VaryMarker>,
+}
+
 /// The head of a page as stored, and parsed.
 #[derive(Debug)]
 pub(crate) struct SeenHead {
-    text: Box<[u8]>,
+    /// The bytes of the value before and after the content.
+    before: Box<[u8]>,
+    after: Box<[u8]>,
     head: Arc<PageHead>,
     /// The lengths of the body and of its coded forms.
     lengths: [usize; 2],
@@ -58,20 +72,18 @@ impl HeadCache {
         self.0.get(key)
     }
 
-    pub(crate) fn keep_marker(&self, key: Key, marker: Arc<VaryMarker>) {
-        self.0.insert(key, Seen::Marker(marker));
+    pub(crate) fn keep_marker(&self, key: Key, value: Bytes, marker: Arc<VaryMarker>) {
+        self.0.insert(key, Seen::Marker(Arc::new(SeenMarker { value, marker })));
     }
 
     /// Makes a page of the entry that `value` was decoded to, and remembers its head.
     pub(crate) fn keep_head(&self, key: &Key, value: &Bytes, entry: Entry, format: &Format) -> StoredPage {
-        let text = format.head(value, &entry).map(Box::from);
+        let content = format.content(value, &entry);
         let page = StoredPage::from(entry);
-        if let Some(text) = text {
-            let seen = SeenHead {
-                text,
-                head: page.head().clone(),
-                lengths: [page.body().len(), page.coded().len()],
-            };
+        if let Some(content) = content {
+            let (before, after) = (value[..content.start].into(), value[content.end..].into());
+            let lengths = [page.body().len(), page.coded().len()];
+            let seen = SeenHead { before, after, head: page.head().clone(), lengths };
             self.0.insert(key.clone(), Seen::Head(Arc::new(seen)));
         }
         page
@@ -79,20 +91,31 @@ impl HeadCache {
 }
 
 impl Seen {
-    /// The page of a value, if the value begins with this head. This saves the parsing, a fourth of the instructions of a
-    /// hit.
+    /// The page of a value, if the value has this head. This saves the parsing, a fourth of the instructions of a hit.
     pub(crate) fn page(&self, value: &Bytes) -> Option<StoredPage> {
         let Self::Head(seen) = self else { return None };
-        let SeenHead { text, head, lengths: [body, coded] } = &**seen;
-        let (start, end) = (text.len(), text.len() + body);
-        let is_same = value.starts_with(text) && value.len() == end + coded;
-        is_same.then(|| StoredPage::new(head.clone(), value.slice(start..end), value.slice(end..)))
+        let SeenHead { before, after, head, lengths: [body, coded] } = &**seen;
+        let (start, middle, end) = (before.len(), before.len() + body, before.len() + body + coded);
+        let is_same = value.len() == end + after.len() && value.starts_with(before) && value.ends_with(after);
+        is_same.then(|| StoredPage::new(head.clone(), value.slice(start..middle), value.slice(middle..end)))
+    }
+
+    /// The marker of a value, if it is this one.
+    pub(crate) fn marker(&self, value: &Bytes) -> Option<Arc<VaryMarker>> {
+        match self {
+            Self::Marker(seen) if seen.value == *value => Some(seen.marker.clone()),
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderMap;
+
     use super::*;
+    use crate::page::format::Pickled;
+    use crate::pickle::Compressor;
 
     const LIMIT: u64 = 16 << 20;
 
@@ -128,6 +151,31 @@ mod tests {
         // Each head is held three times (the text that is compared, the one that the values are parts of, and that of hits)
         // in blocks of 40 KB.
         assert!((100..=128).contains(&cache.0.len()), "{}", cache.0.len());
+    }
+
+    #[test]
+    fn a_pickle_with_another_body_of_the_same_length_has_the_same_head() {
+        let format = |conditional_get| {
+            let (compressor, hit_headers) = (Compressor::None, HeaderMap::new());
+            Format::Pickled(Box::new(Pickled { compressor, hit_headers, conditional_get, limit: 1 << 20 }))
+        };
+        let (cache, key, plain) = (HeadCache::new(LIMIT), Key::new("a"), format(false));
+        let pickle = |head, body| plain.encode(&Format::Http.decode(&value(head, body)).unwrap()).unwrap();
+        let stored = pickle(10, 1000);
+        let entry = || plain.decode(&stored).unwrap();
+        drop(cache.keep_head(&key, &stored, entry(), &format(true)));
+        assert!(cache.get(key.as_bytes()).is_none(), "an ETag is made of the body");
+        drop(cache.keep_head(&key, &stored, entry(), &plain));
+        let Some(seen) = cache.get(key.as_bytes()) else { panic!() };
+        let body = stored.windows(1000).position(|bytes| bytes.iter().all(|&byte| byte == b'b')).unwrap();
+        let mut other = stored.to_vec();
+        other[body..body + 1000].fill(b'B');
+        let other = Bytes::from(other);
+        assert_eq!(plain.decode(&other).unwrap().body, "B".repeat(1000));
+        assert_eq!(seen.page(&other).unwrap().body(), &*"B".repeat(1000));
+        for foreign in [pickle(11, 1000), pickle(10, 999), stored.slice(1..)] {
+            assert!(seen.page(&foreign).is_none());
+        }
     }
 
     #[test]

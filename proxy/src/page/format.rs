@@ -3,6 +3,8 @@
 pub(crate) mod http;
 mod pickled;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::key::{PathMarker, VaryMarker};
@@ -70,11 +72,11 @@ impl Format {
         matches!(self, Self::Http)
     }
 
-    /// The part of a value before the content, in a format that stores the content unchanged at its end.
-    pub(crate) fn head<'a>(&self, value: &'a Bytes, entry: &Entry) -> Option<&'a [u8]> {
+    /// Where the content of an entry lies in its value, if the other bytes of the value say all the rest of the entry.
+    pub(crate) fn content(&self, value: &Bytes, entry: &Entry) -> Option<Range<usize>> {
         match self {
-            Self::Http => value.get(..value.len().checked_sub(entry.content_length())?),
-            Self::Pickled(_) => None,
+            Self::Http => Some(value.len().checked_sub(entry.content_length())?..value.len()),
+            Self::Pickled(pickled) => pickled.content(value, entry),
         }
     }
 

@@ -183,8 +183,15 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         if let Some(page) = seen.as_ref().and_then(|seen| seen.page(&base)) {
             return Ok(self.found(id, Some(page), None, ticket).await);
         }
+        if let Some(marker) = seen.as_ref().and_then(|seen| seen.marker(&base)) {
+            return self.variant(id, marker, guess, ticket).await;
+        }
         match self.proxy.format.base(&base) {
-            Base::Marker(marker) => self.variant(id, Arc::new(marker), guess, ticket).await,
+            Base::Marker(marker) => {
+                let marker = Arc::new(marker);
+                self.proxy.heads.keep_marker(id.key(), base, marker.clone());
+                self.variant(id, marker, guess, ticket).await
+            }
             Base::Page(entry) => {
                 let page = self.proxy.heads.keep_head(&id.key(), &base, entry, &self.proxy.format);
                 Ok(self.found(id, Some(page), None, ticket).await)
@@ -199,9 +206,10 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         id: &PageId,
         seen: Option<&Seen>,
     ) -> Result<(Option<Bytes>, Option<Guess>), StoreError> {
-        let Some(Seen::Marker(marker)) = seen else {
+        let Some(Seen::Marker(seen)) = seen else {
             return self.values.get([id.key_text()]).await.map(|[base]| (base, None));
         };
+        let marker = &seen.marker;
         let variant = id.variant(marker, self.question, self.rule);
         let ticket = self.ticket(&variant);
         let [base, value] = self.values.get([id.key_text(), variant.key_text()]).await?;
@@ -220,7 +228,6 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         let (variant, value, ticket) = match guess.filter(|guess| guess.marker == marker) {
             Some(guess) => (guess.variant, guess.value, guess.ticket),
             None => {
-                self.proxy.heads.keep_marker(id.key(), marker.clone());
                 let variant = id.variant(&marker, self.question, self.rule);
                 let ticket = self.ticket(&variant);
                 let [value] = self.values.get([variant.key_text()]).await?;

@@ -1,5 +1,6 @@
 //! The format of a Django that shares the cache: pickles, and the headers that Django's outer middleware adds on each hit.
 
+use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -112,6 +113,18 @@ impl Pickled {
             proof: note.map(|note| note.proof),
             stamp: stamp.map(Box::new),
         })
+    }
+
+    /// Where the body lies in a value that is not compressed. An `ETag` that is made of the body is not among the other bytes.
+    pub(super) fn content(&self, value: &Bytes, entry: &Entry) -> Option<Range<usize>> {
+        let Entry { body, forms, .. } = entry;
+        if self.conditional_get || !forms.is_empty() || body.is_empty() {
+            return None;
+        }
+        // The body is a part of the value, or has memory of its own.
+        let start = body.as_ptr().addr().checked_sub(value.as_ptr().addr())?;
+        let end = start + body.len();
+        (end <= value.len()).then_some(start..end)
     }
 
     pub(super) fn encode_list(&self, list: &[String]) -> Bytes {
