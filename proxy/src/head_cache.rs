@@ -33,7 +33,7 @@ impl Weigh for Seen {
         match self {
             Self::Marker(seen) => {
                 weight::counted(size_of::<SeenMarker>())
-                    + weight::shared(seen.value.len())
+                    + weight::block(seen.value.len())
                     + seen.marker.size()
             }
             Self::Head(seen) => {
@@ -47,7 +47,7 @@ impl Weigh for Seen {
 /// A marker as stored, and parsed.
 #[derive(Debug)]
 pub(crate) struct SeenMarker {
-    value: Bytes,
+    value: Box<[u8]>,
     pub(crate) marker: Arc<VaryMarker>,
 }
 
@@ -72,8 +72,8 @@ impl HeadCache {
         self.0.get(key)
     }
 
-    pub(crate) fn keep_marker(&self, key: Key, value: Bytes, marker: Arc<VaryMarker>) {
-        self.0.insert(key, Seen::Marker(Arc::new(SeenMarker { value, marker })));
+    pub(crate) fn keep_marker(&self, key: Key, value: &[u8], marker: Arc<VaryMarker>) {
+        self.0.insert(key, Seen::Marker(Arc::new(SeenMarker { value: value.into(), marker })));
     }
 
     /// Makes a page of the entry that `value` was decoded to, and remembers its head.
@@ -103,7 +103,7 @@ impl Seen {
     /// The marker of a value, if it is this one.
     pub(crate) fn marker(&self, value: &Bytes) -> Option<Arc<VaryMarker>> {
         match self {
-            Self::Marker(seen) if seen.value == *value => Some(seen.marker.clone()),
+            Self::Marker(seen) if *seen.value == **value => Some(seen.marker.clone()),
             _ => None,
         }
     }

@@ -83,6 +83,12 @@ impl StoredPage {
         Self(Arc::new(Parts { head, body, coded }))
     }
 
+    /// The same page, whose bytes are no part of other memory.
+    pub(crate) fn with_own_memory(&self) -> Self {
+        let [body, coded] = [self.body(), self.coded()].map(|bytes| Bytes::copy_from_slice(bytes));
+        Self::new(self.head().clone(), body, coded)
+    }
+
     pub(crate) fn head(&self) -> &Arc<PageHead> {
         &self.0.head
     }

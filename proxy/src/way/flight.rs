@@ -344,7 +344,7 @@ impl<S: Store> Flight<S> {
             }
             Some(MarkerWrite { keys, new: Some(new), variants }) => {
                 let (value, new) = (format.encode_marker(&new), Arc::new(new));
-                keys.iter().for_each(|key| heads.keep_marker(key.clone(), value.clone(), new.clone()));
+                keys.iter().for_each(|key| heads.keep_marker(key.clone(), &value, new.clone()));
                 let writes = keys.into_iter().map(|key| Write::Set(key, value.clone())).collect();
                 (Some(new), writes, variants)
             }

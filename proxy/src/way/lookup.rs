@@ -189,7 +189,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         match self.proxy.format.base(&base) {
             Base::Marker(marker) => {
                 let marker = Arc::new(marker);
-                self.proxy.heads.keep_marker(id.key(), base, marker.clone());
+                self.proxy.heads.keep_marker(id.key(), &base, marker.clone());
                 self.variant(id, marker, guess, ticket).await
             }
             Base::Page(entry) => {
@@ -268,7 +268,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         let serves = |page: &StoredPage| id.serves(page.proof(), page.headers(), self.question, self.rule);
         match page.filter(serves) {
             Some(page) => {
-                self.keep(id, || Kept::Page(page.clone()), ticket).await;
+                self.keep(id, || Kept::Page(page.with_own_memory()), ticket).await;
                 Lookup::Hit(Found { page, source: Source::Store, marker, ended: None })
             }
             None => Lookup::Miss(Miss::Unusable, marker),

@@ -10,14 +10,11 @@ use std::time::Duration;
 
 use server::Alarm;
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::dialer::{ByteStream, Dialer, Login};
-use super::resp::{RedisReply, Unread, read_reply, write_command};
-
-/// For replies. A value that is longer is read into its own memory without passing through here.
-const BUFFER: usize = 32 << 10;
+use super::resp::{Incoming, RedisReply, Unread, write_command};
 
 /// The slowest transfer that is waited for, in bytes a second.
 const SLOWEST: u32 = 2 << 20;
@@ -42,7 +39,7 @@ pub(super) struct Bounds {
 
 /// A connection that is logged in.
 pub(super) struct Connection {
-    stream: BufReader<Watched>,
+    stream: Incoming<Watched>,
     bounds: Bounds,
     /// False while replies are outstanding.
     is_at_rest: bool,
@@ -52,7 +49,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects and logs in.
     pub(super) async fn open(dialer: &Dialer, bounds: Bounds) -> io::Result<Self> {
-        let stream = BufReader::with_capacity(BUFFER, Watched::new(dialer.dial().await?));
+        let stream = Incoming::new(Watched::new(dialer.dial().await?));
         let mut connection = Self { stream, bounds, is_at_rest: true, was_used: false };
         connection.log_in(&dialer.login).await?;
         if let Some(sentinels) = dialer.sentinels() {
@@ -116,7 +113,7 @@ impl Connection {
         self.watch().flush().await?;
         for _ in 0..count {
             self.watch().allow(silence + sending, TRANSFER.max(transfer(longest_value)));
-            let reply = match read_reply(&mut self.stream, longest_value).await {
+            let reply = match self.stream.reply(longest_value).await {
                 Err(_) if self.watch().is_too_slow => RedisReply::Unread(Unread::TooSlow),
                 reply => reply?,
             };
@@ -138,7 +135,7 @@ impl Connection {
         let mut byte = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
         // Redis never speaks first: whatever can be read announces the end.
-        let is_silent = self.stream.buffer().is_empty();
+        let is_silent = self.stream.is_read();
         self.is_at_rest
             && is_silent
             && Pin::new(&mut self.watch().stream).poll_read(&mut cx, &mut byte).is_pending()

@@ -1,13 +1,20 @@
 //! Redis' protocol, RESP2: commands in, replies out.
 //!
-//! The library's own reader copies each value and cannot be told how long a value may be. This one reads a value into
-//! memory of exactly its size, and leaves a value alone that is longer than any page of ours.
+//! The library's own reader copies each value and cannot be told how long a value may be. This one copies no value that has
+//! come whole: it is a part of the memory that was read into, which it keeps. It leaves a value alone that is longer than any
+//! page of ours.
 
 use std::io::{Error, ErrorKind, Result};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use smallvec::SmallVec;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Replies are read into so much memory. A longer value gets its own.
+const BUFFER: usize = 64 << 10;
+
+/// The least room to read into.
+const LEAST: usize = 4 << 10;
 
 /// Redis' longest lines are errors of scripts, with a few hundred bytes.
 const LONGEST_LINE: usize = 16 << 10;
@@ -70,88 +77,131 @@ fn write_length(output: &mut Vec<u8>, sign: u8, length: usize) {
     output.extend_from_slice(END);
 }
 
-/// Reads the reply to one command. `limit` is the length of the longest value that is read.
-pub(super) async fn read_reply<R: AsyncBufRead + Unpin>(input: &mut R, limit: usize) -> Result<RedisReply> {
-    let line = read_line(input).await?;
-    let (sign, rest) = line.split_first().ok_or_else(|| malformed("an empty line"))?;
-    match sign {
-        b'+' => Ok(RedisReply::Status),
-        b'-' => Ok(RedisReply::Error(String::from_utf8_lossy(rest).into_owned())),
-        b':' => Ok(RedisReply::Number(parse(rest)?)),
-        b'$' => Ok(match read_value(input, parse(rest)?, limit).await? {
-            Ok(value) => RedisReply::Values(SmallVec::from_iter([value])),
-            Err(length) => RedisReply::Unread(Unread::TooLong { index: 0, length }),
-        }),
-        b'*' => read_array(input, parse(rest)?, limit).await,
-        _ => Err(malformed("an unknown type")),
+/// Replies on their way from Redis.
+#[derive(Debug)]
+pub(super) struct Incoming<R> {
+    input: R,
+    /// What has come and is not read yet.
+    unread: BytesMut,
+}
+
+impl<R> Incoming<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, unread: BytesMut::new() }
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    /// Whether all that has come is read.
+    pub(super) fn is_read(&self) -> bool {
+        self.unread.is_empty()
     }
 }
 
-async fn read_array<R: AsyncBufRead + Unpin>(input: &mut R, length: i64, limit: usize) -> Result<RedisReply> {
-    let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST_ARRAY);
-    let length = length.ok_or_else(|| malformed("a list of a length that nobody asked for"))?;
-    let mut values = FoundValues::new();
-    for _ in 0..length {
-        let line = read_line(input).await?;
-        let [b'$', rest @ ..] = &line[..] else {
-            return Err(malformed("a list of other things than values"));
+impl<R: AsyncRead + Unpin> Incoming<R> {
+    /// Reads the reply to one command. `limit` is the length of the longest value that is read.
+    pub(super) async fn reply(&mut self, limit: usize) -> Result<RedisReply> {
+        let line = self.line().await?;
+        let (sign, rest) = line.split_first().ok_or_else(|| malformed("an empty line"))?;
+        match sign {
+            b'+' => Ok(RedisReply::Status),
+            b'-' => Ok(RedisReply::Error(String::from_utf8_lossy(rest).into_owned())),
+            b':' => Ok(RedisReply::Number(parse(rest)?)),
+            b'$' => Ok(match self.value(parse(rest)?, limit).await? {
+                Ok(value) => RedisReply::Values(SmallVec::from_iter([value])),
+                Err(length) => RedisReply::Unread(Unread::TooLong { index: 0, length }),
+            }),
+            b'*' => self.array(parse(rest)?, limit).await,
+            _ => Err(malformed("an unknown type")),
+        }
+    }
+
+    async fn array(&mut self, length: i64, limit: usize) -> Result<RedisReply> {
+        let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST_ARRAY);
+        let length = length.ok_or_else(|| malformed("a list of a length that nobody asked for"))?;
+        let mut values = FoundValues::new();
+        for _ in 0..length {
+            let line = self.line().await?;
+            let [b'$', rest @ ..] = &line[..] else {
+                return Err(malformed("a list of other things than values"));
+            };
+            match self.value(parse(rest)?, limit).await? {
+                Ok(value) => values.push(value),
+                Err(length) => {
+                    return Ok(RedisReply::Unread(Unread::TooLong { index: values.len(), length }));
+                }
+            }
+        }
+        Ok(RedisReply::Values(values))
+    }
+
+    /// Reads a value of this length; `Err` has the length of one that is too long.
+    async fn value(
+        &mut self,
+        length: i64,
+        limit: usize,
+    ) -> Result<std::result::Result<Option<Bytes>, usize>> {
+        // Redis says -1 for a key without a value.
+        let Ok(length) = usize::try_from(length) else { return Ok(Ok(None)) };
+        if length > limit {
+            return Ok(Err(length));
+        }
+        // There may be room for the rest of it.
+        while self.unread.len() < length && self.unread.capacity() >= length {
+            self.read_more().await?;
+        }
+        let value = match self.unread.len() >= length {
+            true => self.unread.split_to(length).freeze(),
+            false => self.value_apart(length).await?,
         };
-        match read_value(input, parse(rest)?, limit).await? {
-            Ok(value) => values.push(value),
-            Err(length) => {
-                return Ok(RedisReply::Unread(Unread::TooLong { index: values.len(), length }));
+        match &self.line().await?[..] {
+            [] => Ok(Ok(Some(value))),
+            _ => Err(malformed("a value without an end")),
+        }
+    }
+
+    /// Reads a value for which there is no room into memory of its own.
+    async fn value_apart(&mut self, length: usize) -> Result<Bytes> {
+        let mut value = BytesMut::with_capacity(length);
+        value.extend_from_slice(&self.unread.split());
+        while value.len() < length {
+            // The bound keeps the end of the value and the next reply out of its memory.
+            let missing = length - value.len();
+            if self.input.read_buf(&mut (&mut value).limit(missing)).await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
             }
         }
+        Ok(value.freeze())
     }
-    Ok(RedisReply::Values(values))
-}
 
-/// Reads a value of this length; `Err` has the length of one that is too long.
-async fn read_value<R: AsyncBufRead + Unpin>(
-    input: &mut R,
-    length: i64,
-    limit: usize,
-) -> Result<std::result::Result<Option<Bytes>, usize>> {
-    // Redis says -1 for a key without a value.
-    let Ok(length) = usize::try_from(length) else { return Ok(Ok(None)) };
-    if length > limit {
-        return Ok(Err(length));
-    }
-    let mut value = BytesMut::with_capacity(length);
-    while value.len() < length {
-        // The bound keeps the end of the value and the next reply out of its memory.
-        let missing = length - value.len();
-        if input.read_buf(&mut (&mut value).limit(missing)).await? == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-    }
-    match &read_line(input).await?[..] {
-        [] => Ok(Ok(Some(value.freeze()))),
-        _ => Err(malformed("a value without an end")),
-    }
-}
-
-/// Reads a line, without its end.
-async fn read_line<R: AsyncBufRead + Unpin>(input: &mut R) -> Result<SmallVec<[u8; 64]>> {
-    let mut line = SmallVec::new();
-    loop {
-        let buffered = input.fill_buf().await?;
-        if buffered.is_empty() {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        let end = buffered.iter().position(|byte| *byte == b'\n');
-        let taken = end.map_or(buffered.len(), |end| end + 1);
-        line.extend_from_slice(&buffered[..taken]);
-        input.consume(taken);
-        if line.len() > LONGEST_LINE {
-            return Err(malformed("a line without an end"));
-        }
-        if end.is_some() {
-            if !line.ends_with(b"\r\n") {
-                return Err(malformed("a line that ends otherwise"));
+    /// Reads a line, without its end.
+    async fn line(&mut self) -> Result<SmallVec<[u8; 64]>> {
+        let mut seen = 0;
+        let end = loop {
+            if let Some(at) = self.unread[seen..].iter().position(|&byte| byte == b'\n') {
+                break seen + at;
             }
-            line.truncate(line.len() - 2);
-            return Ok(line);
+            seen = self.unread.len();
+            if seen > LONGEST_LINE {
+                return Err(malformed("a line without an end"));
+            }
+            self.read_more().await?;
+        };
+        let line = self.unread[..end].strip_suffix(b"\r").map(SmallVec::from_slice);
+        self.unread.advance(end + 1);
+        line.ok_or_else(|| malformed("a line that ends otherwise"))
+    }
+
+    /// Reads what comes. Memory that values are parts of is left to them.
+    async fn read_more(&mut self) -> Result<()> {
+        if self.unread.capacity() - self.unread.len() < LEAST {
+            self.unread.reserve(BUFFER);
+        }
+        match self.input.read_buf(&mut self.unread).await? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
         }
     }
 }
@@ -168,10 +218,10 @@ fn malformed(fault: &str) -> Error {
 /// The replies in these bytes, which arrive in pieces of this size; the last may be an error. For fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn replies_in(bytes: &[u8], piece: usize, limit: usize) -> Vec<String> {
-    let mut input = tokio::io::BufReader::with_capacity(piece, bytes);
+    let mut input = Incoming::new(Pieces { bytes, piece });
     let mut replies = Vec::new();
     loop {
-        let reply = std::pin::pin!(read_reply(&mut input, limit));
+        let reply = std::pin::pin!(input.reply(limit));
         let polled = reply.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         let std::task::Poll::Ready(reply) = polled else { unreachable!("the bytes are all there") };
         let is_last = !matches!(&reply, Ok(reply) if !matches!(reply, RedisReply::Unread(_)));
@@ -185,14 +235,34 @@ pub(crate) fn replies_in(bytes: &[u8], piece: usize, limit: usize) -> Vec<String
     }
 }
 
+/// Bytes that come in pieces.
+#[cfg(any(test, fuzzing))]
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    piece: usize,
+}
+
+#[cfg(any(test, fuzzing))]
+impl AsyncRead for Pieces<'_> {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<Result<()>> {
+        let count = self.piece.min(self.bytes.len()).min(buffer.remaining());
+        let (piece, rest) = self.bytes.split_at(count);
+        buffer.put_slice(piece);
+        self.bytes = rest;
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::io::BufReader;
-
     use super::*;
 
-    async fn read(mut input: &[u8]) -> Result<RedisReply> {
-        read_reply(&mut input, 10).await
+    async fn read(input: &[u8]) -> Result<RedisReply> {
+        Incoming::new(input).reply(10).await
     }
 
     fn values(values: &[Option<&'static str>]) -> RedisReply {
@@ -246,11 +316,27 @@ mod tests {
     async fn replies_are_read_one_after_the_other_whatever_the_pieces() {
         let input = b"$5\r\nvalue\r\n*2\r\n$-1\r\n$3\r\nabc\r\n:7\r\n";
         for piece in 1..input.len() {
-            let mut input = BufReader::with_capacity(piece, &input[..]);
+            let mut input = Incoming::new(Pieces { bytes: input, piece });
             for reply in [values(&[Some("value")]), values(&[None, Some("abc")]), RedisReply::Number(7)] {
-                assert_eq!(read_reply(&mut input, 10).await.unwrap(), reply, "{piece}");
+                assert_eq!(input.reply(10).await.unwrap(), reply, "{piece}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn values_that_come_together_share_their_memory_and_a_long_one_has_its_own() {
+        let value = |length: usize| format!("${length}\r\n{}\r\n", "x".repeat(length));
+        let replies = [value(10_000), value(20_000), value(BUFFER + 1), value(7)].concat();
+        let mut input = Incoming::new(Pieces { bytes: replies.as_bytes(), piece: usize::MAX });
+        let mut read = Vec::new();
+        for length in [10_000, 20_000, BUFFER + 1, 7] {
+            let RedisReply::Values(values) = input.reply(1 << 20).await.unwrap() else { panic!() };
+            assert_eq!(values[0].as_deref(), Some("x".repeat(length).as_bytes()));
+            read.extend(values);
+        }
+        let at = |index: usize| read[index].as_ref().unwrap().as_ptr().addr();
+        assert_eq!(at(1) - at(0), 10_000 + "\r\n$20000\r\n".len());
+        assert!(input.is_read());
     }
 
     #[test]
