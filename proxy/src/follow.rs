@@ -7,6 +7,7 @@
 mod followed;
 mod notification;
 mod subscription;
+mod tls;
 
 use std::fmt;
 use std::time::Duration;
@@ -16,12 +17,15 @@ use bb8_postgres::tokio_postgres;
 pub(crate) use followed::{FollowState, Followed, Hearing};
 pub(crate) use notification::Notification;
 pub(crate) use subscription::{Subscription, Unheard};
+pub(crate) use tls::{DatabaseTls, Trust};
 
 /// A database to follow.
 #[derive(Clone, PartialEq)]
 pub struct Follow {
     /// How to connect to it.
     pub database: tokio_postgres::Config,
+    /// Makes TLS of its connections.
+    pub(crate) tls: DatabaseTls,
     /// The channel that it notifies.
     pub channel: String,
     /// How long pages are served while its changes are not heard of.
@@ -44,7 +48,7 @@ impl fmt::Display for Follow {
         let host = match self.database.get_hosts().first() {
             Some(Host::Tcp(name)) => name.clone(),
             Some(Host::Unix(folder)) => folder.display().to_string(),
-            None => self.database.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default(),
+            None => String::new(),
         };
         let port = self.database.get_ports().first().copied().unwrap_or(5432);
         let name = self.database.get_dbname().or(self.database.get_user()).unwrap_or_default();

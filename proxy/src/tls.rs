@@ -69,7 +69,7 @@ impl fmt::Debug for TlsClient {
 }
 
 /// The certificates to trust: those in a file, or those that the system trusts.
-fn roots(file: &str) -> Result<RootCertStore, String> {
+pub(crate) fn roots(file: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match file {
         "" => {

@@ -29,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("origin", &["histogram", "pattern", "policy", "purge", "request", "tls"]),
     ("error", &["origin", "request", "status"]),
     ("share", &["error", "key", "page", "store"]),
-    ("follow", &[]),
+    ("follow", &["tls"]),
     (
         "config",
         &[

@@ -1,8 +1,9 @@
 //! A private PostgreSQL.
 
+use std::fs::{self, Permissions};
 use std::net::TcpStream;
-use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -21,6 +22,7 @@ exec "$0/postgres" -D "$1/data" -p "$2" -h 127.0.0.1 -k "$1" -F -c max_connectio
 pub struct Postgres {
     program: Program,
     programs: PathBuf,
+    folder: PathBuf,
     log: PathBuf,
     port: u16,
 }
@@ -47,7 +49,7 @@ impl Postgres {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
                 && psql_command(&psql, &url(port, "postgres"), "SELECT 1").is_ok()
         })?;
-        Ok(Self { program, programs, log, port })
+        Ok(Self { program, programs, folder, log, port })
     }
 
     /// One server for all tests of a process.
@@ -65,6 +67,30 @@ impl Postgres {
         self.psql(&admin, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
         self.psql(&admin, &format!("CREATE DATABASE {name}"))?;
         Ok(url(self.port, name))
+    }
+
+    /// Speaks TLS with this certificate and its key, files in PEM, and with nobody without TLS. This user needs a password,
+    /// others none.
+    pub fn insist_on_tls(&self, cert: &Path, key: &Path, user: &str) -> Result<(), StackError> {
+        let admin = url(self.port, "postgres");
+        for (setting, file) in [("ssl_cert_file", cert), ("ssl_key_file", key)] {
+            let own = self.folder.join(setting);
+            fs::copy(file, &own)?;
+            fs::set_permissions(&own, Permissions::from_mode(0o600))?;
+            if let Some(user) = User::for_postgres() {
+                chown(&own, Some(user.uid), Some(user.gid))?;
+            }
+            self.psql(&admin, &format!("ALTER SYSTEM SET {setting} = '{}'", own.display()))?;
+        }
+        let rules = format!("hostssl all {user} all scram-sha-256\nhostssl all all all trust\n");
+        fs::write(self.folder.join("data/pg_hba.conf"), rules)?;
+        self.psql(&admin, "ALTER SYSTEM SET ssl = on; SELECT pg_reload_conf()")?;
+        // The server reads its settings anew in its own time.
+        let plain = format!("{admin}?sslmode=disable");
+        while self.psql(&plain, "SELECT 1").is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Runs SQL up to its first error, and returns the output, unaligned.
@@ -111,7 +137,7 @@ fn url(port: u16, database: &str) -> String {
     format!("postgres://cachepage@127.0.0.1:{port}/{database}")
 }
 
-fn psql_command(psql: &std::path::Path, url: &str, sql: &str) -> Result<String, StackError> {
+fn psql_command(psql: &Path, url: &str, sql: &str) -> Result<String, StackError> {
     let mut command = Command::new(psql);
     command.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

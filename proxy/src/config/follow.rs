@@ -1,12 +1,12 @@
 //! The databases to follow: `[[follow]]`.
 
 use bb8_postgres::tokio_postgres;
-use bb8_postgres::tokio_postgres::config::SslMode;
 
 use super::leaves::Leaf;
 use super::parse;
 use super::settings::{Settings, Table};
-use crate::follow::{Follow, OnLoss};
+use crate::follow::{DatabaseTls, Follow, OnLoss, Trust};
+use crate::tls::roots;
 
 /// Parses all databases; `None` if there is a fault, which is then in the list.
 pub(super) fn follows(tables: Vec<Table>, settings: &mut Settings<'_>) -> Option<Vec<Follow>> {
@@ -17,14 +17,55 @@ pub(super) fn follows(tables: Vec<Table>, settings: &mut Settings<'_>) -> Option
 
 fn follow(mut settings: Settings<'_>) -> Option<(Follow, Vec<Leaf>)> {
     let database = settings.take("database", None, "", database);
+    let ca_file = settings.take("ca_file", None, "", |text| Ok(text.to_owned()));
     let channel = settings.take("channel", None, "cachepage", channel);
     let on_loss = settings.take("on_loss", None, "60s", on_loss);
+    let (database, mode) = database.unzip();
+    let trust = mode.zip(ca_file).map(|(mode, ca_file)| trust(&mode, &ca_file).and_then(DatabaseTls::new));
+    let place = settings.start().to_owned();
+    let tls = trust.and_then(|tls| tls.map_err(|fault| settings.fault(format!("{place}: {fault}"))).ok());
     let leaves = settings.finish();
-    Some((Follow { database: database?, channel: channel?, on_loss: on_loss? }, leaves))
+    Some((Follow { database: database?, tls: tls?, channel: channel?, on_loss: on_loss? }, leaves))
 }
 
+/// The certificates that a database may show, as the mode means for PostgreSQL's own clients.
+fn trust(mode: &str, ca_file: &str) -> Result<Trust, String> {
+    const PUBLIC: &str = "database: sslmode=verify-ca needs ca_file, since the authorities of the system sign \
+                          certificates for everyone; or write sslmode=verify-full";
+    const UNCHECKED: &str = "ca_file: the mode in the URL checks no certificate: write ?sslmode=verify-full";
+    match (mode, ca_file) {
+        ("verify-full", ca_file) => Ok(Trust::Named(roots(ca_file)?.roots)),
+        ("verify-ca", "") => Err(PUBLIC.to_owned()),
+        ("verify-ca" | "require", ca_file) if !ca_file.is_empty() => Ok(Trust::Signed(roots(ca_file)?.roots)),
+        (_, "") => Ok(Trust::Any),
+        _ => Err(UNCHECKED.to_owned()),
+    }
+}
+
+/// The URL as the library reads it, which knows no mode that checks certificates, and its mode.
+fn with_mode(url: &str) -> Result<(String, String), String> {
+    const MODES: &str = "its sslmode is none of disable, prefer, require, verify-ca and verify-full";
+    let mut mode = "prefer";
+    let Some((start, options)) = url.rsplit_once('?') else { return Ok((url.to_owned(), mode.to_owned())) };
+    let mut read = Vec::new();
+    for option in options.split('&') {
+        mode = option.strip_prefix("sslmode=").unwrap_or(mode);
+        read.push(match option.split_once('=') {
+            Some(("sslmode", "verify-ca" | "verify-full")) => "sslmode=require",
+            Some(("sslmode", other)) if !["disable", "prefer", "require"].contains(&other) => {
+                return Err(MODES.to_owned());
+            }
+            Some(("sslrootcert", _)) => return Err("sslrootcert: write it below as ca_file".to_owned()),
+            _ => option,
+        });
+    }
+    Ok((format!("{start}?{}", read.join("&")), mode.to_owned()))
+}
+
+/// How to connect, and the mode of TLS.
+///
 /// The message repeats neither the URL nor the parser's error, because either may contain the password.
-fn database(text: &str) -> Result<tokio_postgres::Config, String> {
+fn database(text: &str) -> Result<(tokio_postgres::Config, String), String> {
     const LIKE: &str = "postgres://user:password@127.0.0.1:5432/shop";
     let fault = || format!("not a URL like {LIKE} (in a password, write %2F for / and %40 for @)");
     if text.is_empty() {
@@ -33,19 +74,21 @@ fn database(text: &str) -> Result<tokio_postgres::Config, String> {
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
         return Err(fault());
     }
-    let mut config: tokio_postgres::Config = text.parse().map_err(|_| fault())?;
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        return Err("names no host".to_owned());
+    let (url, mode) = with_mode(text)?;
+    let mut config: tokio_postgres::Config = url.parse().map_err(|_| fault())?;
+    if config.get_hosts().is_empty() {
+        // TLS wants a name.
+        for address in config.get_hostaddrs().to_vec() {
+            config.host(address.to_string());
+        }
     }
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err("sslmode=require: the proxy follows databases without TLS only; use a tunnel, or a \
-                    connection inside of the machine or its network"
-            .to_owned());
+    if config.get_hosts().is_empty() {
+        return Err("names no host".to_owned());
     }
     if config.get_application_name().is_none() {
         config.application_name("cachepage");
     }
-    Ok(config)
+    Ok((config, mode))
 }
 
 fn channel(text: &str) -> Result<String, String> {
@@ -105,7 +148,23 @@ mod tests {
             ("database = \"mysql://u:secret@h/d\"", "f:2: database: not a URL like"),
             ("database = \"postgres://u:secret@h:port/d\"", "f:2: database: not a URL like"),
             ("database = \"postgres://u:secret@/d\"", "f:2: database: names no host"),
-            ("database = \"postgres://u:secret@h/d?sslmode=require\"", "f:2: database: sslmode=require: "),
+            ("database = \"postgres://u:secret@h/d?sslmode=allow\"", "f:2: database: its sslmode is none of"),
+            (
+                "database = \"postgres://h/d?sslmode=verify-ca\"",
+                "f:1: database: sslmode=verify-ca needs ca_file",
+            ),
+            (
+                "database = \"postgres://h/d?sslrootcert=/ca.pem\"",
+                "f:2: database: sslrootcert: write it below",
+            ),
+            (
+                "database = \"postgres://h/d\"\nca_file = \"/ca.pem\"",
+                "f:1: ca_file: the mode in the URL checks no",
+            ),
+            (
+                "database = \"postgres://h/d?sslmode=verify-full\"\nca_file = \"/nowhere\"",
+                "f:1: /nowhere cannot be read",
+            ),
             ("database = \"postgres://h/d\"\nchannel = \"\"", "f:3: channel: empty"),
             ("database = \"postgres://h/d\"\non_loss = \"soon\"", "f:3: on_loss: \"soon\" is not a time"),
             ("database = \"postgres://h/d\"\ntable = \"t\"", "f:3: table: no such setting"),

@@ -121,10 +121,12 @@ impl Hearing {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{DatabaseTls, Trust};
     use super::*;
 
     fn follow(on_loss: OnLoss) -> Follow {
-        Follow { database: "postgres://h/d".parse().unwrap(), channel: "c".to_owned(), on_loss }
+        let (database, tls) = ("postgres://h/d".parse().unwrap(), DatabaseTls::new(Trust::Any).unwrap());
+        Follow { database, tls, channel: "c".to_owned(), on_loss }
     }
 
     fn at(seconds: u64) -> SystemTime {

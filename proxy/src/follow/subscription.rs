@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use bb8_postgres::tokio_postgres::tls::NoTlsStream;
-use bb8_postgres::tokio_postgres::{self, AsyncMessage, Client, NoTls, Socket};
+use bb8_postgres::tokio_postgres::tls::TlsStream;
+use bb8_postgres::tokio_postgres::{self, AsyncMessage, Client, Connection, Socket};
 use tokio::sync::{mpsc, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
@@ -61,7 +61,7 @@ impl Subscription {
     }
 
     async fn listen(follow: &Follow) -> Result<Self, Unheard> {
-        let (client, connection) = follow.database.connect(NoTls).await?;
+        let (client, connection) = follow.database.connect(follow.tls.connector.clone()).await?;
         let (sender, payloads) = mpsc::channel(WAITING);
         let driver = AbortOnDropHandle::new(tokio::spawn(drive(connection, sender)));
         let channel = follow.channel.replace('"', "\"\"");
@@ -103,10 +103,7 @@ async fn ping(client: Client, alive: watch::Sender<Instant>) -> Unheard {
 }
 
 /// Runs a connection until it ends, and passes on what is notified.
-async fn drive(
-    mut connection: tokio_postgres::Connection<Socket, NoTlsStream>,
-    payloads: mpsc::Sender<String>,
-) {
+async fn drive(mut connection: Connection<Socket, impl TlsStream + Unpin>, payloads: mpsc::Sender<String>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notification(notification) = message
             && payloads.send(notification.payload().to_owned()).await.is_err()

@@ -17,7 +17,7 @@ use crate::program::command;
 use crate::support::{Origin, PATIENCE, Reply, Script, exchange, page};
 
 /// A proxy that follows a database. Dropping it kills it.
-struct Follower {
+pub(crate) struct Follower {
     child: Child,
     address: SocketAddr,
     /// The listener for operators.
@@ -27,7 +27,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn start(origin: SocketAddr, database: &str, follow: &str) -> Self {
+    pub(crate) fn start(origin: SocketAddr, database: &str, follow: &str) -> Self {
         let settings = NamedTempFile::new().unwrap();
         let text =
             format!("origin = \"http://{origin}\"\nstore = \"memory\"\n[[cache_page]]\npath = \"/*\"\n");
@@ -52,7 +52,7 @@ impl Follower {
     }
 
     /// Waits for a line of the log that has this text.
-    fn wait_for(&self, text: &str) -> String {
+    pub(crate) fn wait_for(&self, text: &str) -> String {
         let mut seen = Vec::new();
         loop {
             match self.log.recv_timeout(PATIENCE) {
@@ -83,7 +83,7 @@ impl Follower {
     }
 
     /// Asks for a page until it is another one.
-    async fn changed(&self, path: &str, before: &Reply) -> Reply {
+    pub(crate) async fn changed(&self, path: &str, before: &Reply) -> Reply {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             let now = self.get(path).await;
@@ -96,7 +96,7 @@ impl Follower {
     }
 
     /// Asks for a page twice, so that it is stored.
-    async fn stored(&self, path: &str) -> Reply {
+    pub(crate) async fn stored(&self, path: &str) -> Reply {
         self.get(path).await;
         let hit = self.get(path).await;
         assert_eq!(hit.header("x-cache"), "HIT", "{path}");
@@ -117,7 +117,7 @@ fn followed(database: &str, lines: &str) -> String {
 }
 
 /// An origin whose pages have their own paths for a tag, without slashes.
-async fn tagged() -> Origin {
+pub(crate) async fn tagged() -> Origin {
     Origin::new(|seen, number| {
         let path = seen.line.split(' ').nth(1).unwrap().trim_matches('/').to_owned();
         Script::Answer(page(&format!("Surrogate-Key: {path}\r\n"), &format!("page {number}")))

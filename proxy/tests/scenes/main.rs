@@ -45,6 +45,7 @@ mod explained;
 mod failure;
 mod faults;
 mod follow;
+mod follow_tls;
 mod forecast;
 mod forwarding;
 mod front;
