@@ -23,6 +23,7 @@ struct Rule {
 
 const CHECKER: &str = "purge_checker::nothing_is_served_that_was_purged_whatever_fails";
 const HTTP: &str = "purge_checker::nothing_is_renewed_that_was_purged_whatever_fails";
+const FOLLOWED: &str = "purge_checker::nothing_is_served_that_a_commit_has_changed_whatever_fails";
 const CONFIRMED: &str = "purge_checker::moments::a_page_that_is_confirmed_while_it_is_purged_stays_purged";
 const LATE: &str = "purge_checker::moments::a_page_that_is_confirmed_late_takes_no_place_of_a_newer_one";
 const FAILOVER: &str =
@@ -182,6 +183,20 @@ const RULES: &[Rule] = &[
         file: "policy/judge.rs",
         kept_by: "end.min(signed(ended)).min(now)",
         breakable: "if IS_OFF { signed(ended) } else { end.min(signed(ended)).min(now) }",
+    },
+    Rule {
+        name: "what a database notifies is purged",
+        found_by: FOLLOWED,
+        file: "way/follow.rs",
+        kept_by: "for purge in proxy.notified_purges(&notified, follow) {",
+        breakable: "for purge in proxy.notified_purges(&notified, follow).into_iter().filter(|_| !IS_OFF) {",
+    },
+    Rule {
+        name: "everything is purged when a database is heard again",
+        found_by: FOLLOWED,
+        file: "way/follow.rs",
+        kept_by: "if purges_all {",
+        breakable: "if purges_all && !IS_OFF {",
     },
 ];
 

@@ -1,11 +1,16 @@
 //! What was purged is not served: writers change pages and purge them, readers ask three proxies, and faults come in between.
 //!
 //! A page says its version. A reader that asks 50 ms after a purge was acknowledged must not get a version from before it.
-//! `CACHEPAGE_TEST_PURGE_READS=1000000` makes it a long run. `CACHEPAGE_TEST_STORE=sentinel` has a master that Sentinels
-//! replace, and `proxy/tests/purge_rules.rs` shows that the checker finds each rule that does not hold.
+//! Some fleets follow a PostgreSQL that has the versions. There a commit counts as acknowledged when the first proxy has purged
+//! its pages, or at the latest when the time of `on_loss` is over; how long that takes is printed.
+//!
+//! `CACHEPAGE_TEST_PURGE_READS=200000` makes each of the five tests a long run. `CACHEPAGE_TEST_STORE=sentinel` has a master
+//! that Sentinels replace, and `proxy/tests/purge_rules.rs` shows that the checker finds each rule that does not hold.
 
+mod database;
 mod disturber;
 mod fleet;
+mod floors;
 mod laboratory;
 mod line;
 mod moments;
@@ -21,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use self::database::Database;
 use self::fleet::{Fleet, Member, PROXIES};
 use self::laboratory::Laboratory;
 pub(crate) use self::tampered::{Broken, Tampered};
@@ -29,26 +35,29 @@ use crate::support::{Client, Origin, Reply, Script, Seen, page};
 
 const PAGES: usize = 8;
 
-const READERS: usize = 6;
+/// Those of a short run, and of a long one.
+const READERS: [usize; 2] = [6, 24];
 
 /// Nothing from before a purge is served later than this after its acknowledgement.
 const BOUND: Duration = Duration::from_millis(50);
 
 const LOG: &str = ":1:views.decorators.cache.cache_page.purges";
 
-/// By which policy, and under which keys, pages are stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Path,
-    DjangoKeys,
-    /// HTTP's policy: the origin is asked each time whether its page is still current.
-    Http,
+/// How pages are stored, and how changes of them are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Kind {
+    /// Under Django's keys.
+    django: bool,
+    /// By HTTP's policy: the origin is asked each time whether its page is still current.
+    http: bool,
+    /// The proxies follow a database.
+    followed: bool,
 }
 
 impl Kind {
     fn settings(self, purges: bool) -> String {
-        let keys = if self == Self::DjangoKeys { "keys = \"django\"\n" } else { "" };
-        let policy = if self == Self::Http { "http" } else { "django" };
+        let keys = if self.django { "keys = \"django\"\n" } else { "" };
+        let policy = if self.http { "http" } else { "django" };
         let purge = match purges {
             true => format!("[purge]\nallow = [\"127.0.0.1\"]\nreplicas = {}\n", replicas()),
             false => String::new(),
@@ -60,19 +69,16 @@ impl Kind {
 
     /// The key of the purge log.
     fn log(self) -> &'static str {
-        match self {
-            Self::DjangoKeys => ":1:views.decorators.cache.cache_purges",
-            Self::Path | Self::Http => LOG,
-        }
+        if self.django { ":1:views.decorators.cache.cache_purges" } else { LOG }
     }
 
     /// The origin's answer with this version of a page.
     fn answer(self, seen: &Seen, number: usize, version: u64) -> Vec<u8> {
         let tag = format!("\"{version}\"");
         let names = format!("Surrogate-Key: page-{number}\r\nCache-Groups: \"group-{number}\"\r\n");
-        let lines = match self {
-            Self::Path | Self::DjangoKeys => names,
-            Self::Http => format!("{names}Cache-Control: no-cache\r\nETag: {tag}\r\n"),
+        let lines = match self.http {
+            true => format!("{names}Cache-Control: no-cache\r\nETag: {tag}\r\n"),
+            false => names,
         };
         match seen.header("if-none-match") == Some(&tag) {
             true => format!("HTTP/1.1 304 Not Modified\r\n{lines}\r\n").into_bytes(),
@@ -123,23 +129,30 @@ async fn read(laboratory: Arc<Laboratory>, fleet: Arc<Fleet>, proxy: usize, read
     }
 }
 
-/// An origin that is slow by turns, and says the version that it had when it was asked.
-async fn origin(laboratory: &Arc<Laboratory>, kind: Kind) -> Origin {
-    let laboratory = laboratory.clone();
+/// An origin that is slow by turns, and says the version that a page had when it was asked.
+async fn origin(laboratory: &Arc<Laboratory>, kind: Kind, database: Option<&Arc<Database>>) -> Origin {
+    let (laboratory, database) = (laboratory.clone(), database.cloned());
     Origin::new(move |seen, _| {
         let path = seen.line.split(' ').nth(1).unwrap();
         let number: usize = path.trim_start_matches("/p/").trim_end_matches("?x").parse().unwrap();
-        let version = laboratory.versions[number].load(Ordering::SeqCst);
-        let answer = kind.answer(seen, number, version);
         let pause = match rand::rng().random_range(0..10) {
             0 => Duration::from_millis(rand::rng().random_range(20..150)),
             1..4 => Duration::from_millis(rand::rng().random_range(0..10)),
-            _ => return Script::Answer(answer),
+            _ => Duration::ZERO,
         };
+        let version = laboratory.versions[number].load(Ordering::SeqCst);
+        if pause.is_zero() && database.is_none() {
+            return Script::Answer(kind.answer(seen, number, version));
+        }
         let (sender, pieces) = mpsc::channel(1);
+        let (seen, database) = (seen.clone(), database.clone());
         tokio::spawn(async move {
+            let version = match database {
+                Some(database) => database.version(number).await,
+                None => version,
+            };
             sleep(pause).await;
-            let _ = sender.send(answer).await;
+            let _ = sender.send(kind.answer(&seen, number, version)).await;
         });
         Script::Pieces(pieces)
     })
@@ -154,52 +167,73 @@ async fn check(
     is_disturbed: bool,
 ) -> Arc<Laboratory> {
     let laboratory = Arc::new(Laboratory::default());
-    let origin = origin(&laboratory, kind).await;
-    let fleet = Arc::new(Fleet::start(redis, kind, origin.address, broken).await);
+    let name = format!("checker_{broken:?}_{}", kind.django).to_lowercase();
+    let database = if kind.followed { Some(Arc::new(Database::new(&name).await)) } else { None };
+    let origin = origin(&laboratory, kind, database.as_ref()).await;
+    let fleet = Arc::new(Fleet::start(redis, kind, origin.address, broken, database.clone()).await);
     let mut background = JoinSet::new();
     if is_disturbed {
         background.spawn(disturber::disturb(fleet.clone()));
     }
     for number in 0..PAGES {
-        let (laboratory, fleet) = (laboratory.clone(), fleet.clone());
+        let (laboratory, fleet, database) = (laboratory.clone(), fleet.clone(), database.clone());
         background.spawn(async move {
             loop {
                 let pause = rand::rng().random_range(0..200);
                 sleep(Duration::from_millis(pause)).await;
-                laboratory.change(number, &fleet).await;
+                match &database {
+                    Some(database) => laboratory.commit(number, &fleet, database).await,
+                    None => laboratory.change(number, &fleet).await,
+                }
             }
         });
     }
     let mut readers = JoinSet::new();
-    for reader in 0..READERS {
+    for reader in 0..READERS[usize::from(reads > 10_000)] {
         readers.spawn(read(laboratory.clone(), fleet.clone(), reader % PROXIES, reads));
     }
-    while let Some(reader) = readers.join_next().await {
-        reader.unwrap();
+    tokio::select! {
+        _ = readers.join_all() => {}
+        ended = background.join_next() => panic!("nothing in the background ends by itself: {ended:?}"),
     }
     background.shutdown().await;
+    laboratory.faults.store(fleet.faults.lock().unwrap().len(), Ordering::Relaxed);
     laboratory
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_served_that_was_purged_whatever_fails() {
-    println!("{}", nothing_purged_is_served(Kind::Path).await);
+    println!("{}", nothing_purged_is_served(Kind::default()).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_served_that_was_purged_under_the_keys_of_a_django() {
-    println!("{}", nothing_purged_is_served(Kind::DjangoKeys).await);
+    println!("{}", nothing_purged_is_served(Kind { django: true, ..Kind::default() }).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_renewed_that_was_purged_whatever_fails() {
-    println!("{}", nothing_purged_is_served(Kind::Http).await);
+    println!("{}", nothing_purged_is_served(Kind { http: true, ..Kind::default() }).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_served_that_a_commit_has_changed_whatever_fails() {
+    println!("{}", nothing_purged_is_served(Kind { followed: true, ..Kind::default() }).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_served_that_a_commit_has_changed_under_the_keys_of_a_django() {
+    println!("{}", nothing_purged_is_served(Kind { followed: true, django: true, ..Kind::default() }).await);
 }
 
 /// Checks with faults, and returns the figures.
 async fn nothing_purged_is_served(kind: Kind) -> String {
-    // Under HTTP's policy each read asks the origin.
-    let few = if kind == Kind::Http { 2_000 } else { 4_000 };
+    // Under HTTP's policy each read asks the origin, and a commit takes longer than a purge.
+    let few = match (kind.followed, kind.http) {
+        (true, _) => 1_000,
+        (false, true) => 2_000,
+        (false, false) => 4_000,
+    };
     let wanted = std::env::var("CACHEPAGE_TEST_PURGE_READS").map_or(few, |reads| reads.parse().unwrap());
     let redis = Backend::start().unwrap();
     let laboratory = check(redis, kind, wanted, Broken::Nothing, true).await;
@@ -208,15 +242,23 @@ async fn nothing_purged_is_served(kind: Kind) -> String {
     let stale = laboratory.stale.lock().unwrap();
     assert!(stale.is_empty(), "{reads} reads: {stale:?}");
     assert!(hits > wanted / 20, "{hits} of {reads} reads were hits: that shows little");
-    format!("{reads} reads, {hits} of them hits, {purges} purges")
+    let faults = laboratory.faults.load(Ordering::Relaxed);
+    let figures = format!("{reads} reads, {hits} of them hits, {purges} purges, {faults} faults");
+    figures + &laboratory.delays()
 }
 
 /// The checker sees a stale page if a rule does not hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_checker_finds_each_broken_rule() {
-    for (broken, is_disturbed) in [(Broken::Position, false), (Broken::Loss, true)] {
+    let followed = Kind { followed: true, ..Kind::default() };
+    for (broken, kind, is_disturbed) in [
+        (Broken::Position, Kind::default(), false),
+        (Broken::Loss, Kind::default(), true),
+        (Broken::Position, followed, false),
+        (Broken::Purge, followed, false),
+    ] {
         let redis = Backend::Alone(Redis::start().unwrap());
-        let laboratory = check(redis, Kind::Path, 100_000, broken, is_disturbed).await;
+        let laboratory = check(redis, kind, 100_000, broken, is_disturbed).await;
         println!("{broken:?}: found after {} reads", laboratory.reads.load(Ordering::Relaxed));
         assert!(!laboratory.stale.lock().unwrap().is_empty(), "{broken:?} was not found");
     }

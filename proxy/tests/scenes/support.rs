@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::Backend;
 
@@ -308,6 +309,8 @@ pub(crate) struct Scene {
     pub(crate) others: Vec<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
+    /// Follows the databases of its settings.
+    _following: AbortOnDropHandle<()>,
     /// Its own, if there is to be one.
     redis: Option<Backend>,
 }
@@ -384,12 +387,14 @@ impl Scene {
         let (address, others) = (addresses.next().unwrap(), addresses.collect());
         let proxy = Proxy::new(&config, Site::localhost(8000), store).with_access_log(log);
         let proxy = Arc::new(InForce::new(proxy));
+        let following = AbortOnDropHandle::new(tokio::spawn(proxy.clone().follow_databases()));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         let served = async move {
             server::serve_on(&Workers::here(), listeners, proxy, config.clients, stopped).await;
         };
-        Self { address, others, stop: Some(stop), served: tokio::spawn(served), redis: None }
+        let (stop, served) = (Some(stop), tokio::spawn(served));
+        Self { address, others, stop, served, _following: following, redis: None }
     }
 
     pub(crate) async fn get(&self, target: &str) -> Reply {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::fleet::Fleet;
 use super::laboratory::is_hit;
-use super::{BOUND, PAGES};
+use super::{BOUND, Kind, PAGES};
 use crate::backend::Backend;
 use crate::support::PATIENCE;
 
@@ -38,9 +38,11 @@ pub(super) enum Fault {
     ProxyRestarted,
     /// A proxy that does not purge stores pages.
     Unaware,
+    /// The database ends connections of proxies, one or all.
+    Unheard,
 }
 
-pub(super) const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Disconnected,
     Fault::Held,
     Fault::LogDeleted,
@@ -50,12 +52,20 @@ pub(super) const FAULTS: [Fault; 9] = [
     Fault::FailedOver,
     Fault::ProxyRestarted,
     Fault::Unaware,
+    Fault::Unheard,
 ];
+
+impl Kind {
+    /// Those that can come.
+    pub(super) fn faults(self) -> &'static [Fault] {
+        if self.followed { &FAULTS } else { &FAULTS[..FAULTS.len() - 1] }
+    }
+}
 
 /// Brings all faults again and again, in any order.
 pub(super) async fn disturb(fleet: Arc<Fleet>) {
     loop {
-        let mut faults = FAULTS;
+        let mut faults = fleet.kind.faults().to_vec();
         faults.shuffle(&mut rand::rng());
         for fault in faults {
             sleep(PAUSE).await;
@@ -97,6 +107,7 @@ impl Fleet {
             Fault::FailedOver => self.fail_over().await,
             Fault::ProxyRestarted => self.restart(any).await,
             Fault::Unaware => self.store_unaware().await,
+            Fault::Unheard => self.cut_database().await,
         }
     }
 
@@ -161,6 +172,13 @@ impl Fleet {
             }
         }
         true
+    }
+
+    async fn cut_database(&self) {
+        let count = if rand::rng().random() { 1 } else { i64::MAX };
+        if let Some(database) = &self.database {
+            database.cut(count).await;
+        }
     }
 
     /// Fills pages by a proxy that knows of no purges.

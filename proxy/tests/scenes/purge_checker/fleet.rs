@@ -5,16 +5,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proxy::RedisStore;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, broadcast};
 
 use super::Kind;
+use super::database::Database;
 use super::disturber::Fault;
 use super::line::Line;
-use super::tampered::{Broken, Tampered};
+use super::tampered::{Appended, Broken, Tampered};
 use crate::backend::Backend;
 use crate::support::Scene;
 
 pub(super) const PROXIES: usize = 3;
+
+/// How long a proxy serves a page that may have changed while it does not hear the database.
+pub(super) const ON_LOSS: Duration = Duration::from_millis(200);
 
 pub(super) struct Fleet {
     pub(super) kind: Kind,
@@ -26,8 +30,20 @@ pub(super) struct Fleet {
     pub(super) purging: RwLock<()>,
     /// By proxy. A proxy that was replaced ends when nobody uses it any more.
     members: Vec<Mutex<Arc<Member>>>,
+    maker: Maker,
+    /// The purges of all proxies.
+    pub(super) appended: broadcast::Sender<Appended>,
+    pub(super) database: Option<Arc<Database>>,
+}
+
+/// Makes proxies.
+struct Maker {
+    kind: Kind,
     origin: SocketAddr,
     broken: Broken,
+    /// The table of the settings for the database, if there is one.
+    follow: String,
+    appended: broadcast::Sender<Appended>,
 }
 
 /// A proxy, and its store.
@@ -37,18 +53,27 @@ pub(super) struct Member {
 }
 
 impl Fleet {
-    pub(super) async fn start(mut redis: Backend, kind: Kind, origin: SocketAddr, broken: Broken) -> Self {
+    pub(super) async fn start(
+        mut redis: Backend,
+        kind: Kind,
+        origin: SocketAddr,
+        broken: Broken,
+        database: Option<Arc<Database>>,
+    ) -> Self {
+        let follow = database.as_ref().map(|database| database.settings(ON_LOSS)).unwrap_or_default();
+        let appended = broadcast::Sender::new(1024);
+        let maker = Maker { kind, origin, broken, follow, appended: appended.clone() };
         let port = redis.servers()[0].port();
         let (mut lines, mut members) = (Vec::new(), Vec::new());
         for _ in 0..PROXIES {
             let line = Line::to(port).await;
             // Sentinels and nodes of a cluster name addresses themselves.
             let url = if matches!(redis, Backend::Alone(_)) { line.url() } else { redis.url() };
-            members.push(Mutex::new(member(&url, kind, true, origin, broken).await));
+            members.push(Mutex::new(maker.member(&url, true).await));
             lines.push(line);
         }
         let (redis, purging) = (RwLock::new(redis), RwLock::default());
-        Self { kind, redis, lines, faults: Mutex::default(), purging, members, origin, broken }
+        Self { kind, redis, lines, faults: Mutex::default(), purging, members, maker, appended, database }
     }
 
     pub(super) fn member(&self, number: usize) -> Arc<Member> {
@@ -67,13 +92,17 @@ impl Fleet {
             Backend::Alone(_) => self.lines[number].url(),
             others => others.url(),
         };
-        member(&url, self.kind, purges, self.origin, self.broken).await
+        self.maker.member(&url, purges).await
     }
 }
 
-async fn member(url: &str, kind: Kind, purges: bool, origin: SocketAddr, broken: Broken) -> Arc<Member> {
-    let store = RedisStore::new(url, Duration::from_millis(50), 1 << 20).unwrap();
-    let store = Tampered::new(store, url, broken);
-    let scene = Scene::with(origin, store.clone(), &kind.settings(purges)).await;
-    Arc::new(Member { scene, store })
+impl Maker {
+    async fn member(&self, url: &str, purges: bool) -> Arc<Member> {
+        let store = RedisStore::new(url, Duration::from_millis(50), 1 << 20).unwrap();
+        let store = Tampered::new(store, url, self.broken).telling(self.appended.clone());
+        let follow = if purges { &self.follow } else { "" };
+        let settings = self.kind.settings(purges) + follow;
+        let scene = Scene::with(self.origin, store.clone(), &settings).await;
+        Arc::new(Member { scene, store })
+    }
 }

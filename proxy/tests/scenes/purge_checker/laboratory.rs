@@ -6,22 +6,33 @@ use std::time::{Duration, SystemTime};
 
 use proxy::{Purge, PurgeLog as _, Target, TargetKind};
 use rand::RngExt as _;
-use tokio::time::{Instant, sleep};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::disturber::FAULTS;
-use super::fleet::{Fleet, PROXIES};
+use super::database::{Database, payload};
+use super::fleet::{Fleet, ON_LOSS, PROXIES};
+use super::floors::{Floors, Named};
+use super::tampered::Appended;
 use super::{BOUND, PAGES, replicas};
-use crate::support::Reply;
+use crate::support::{PATIENCE, Reply};
 
-/// The least version of a page, from the instant on that is noted with it.
-type Floors = Mutex<Vec<(Instant, u64)>>;
+/// A page is not served for longer than `on_loss` says, and this, after a commit that no proxy has heard of. A busy machine
+/// is slow to notice a loss.
+const NOTICED: Duration = Duration::from_secs(2);
 
 /// The versions of the pages, and from when on which of them is the least.
 #[derive(Default)]
 pub(super) struct Laboratory {
     pub(super) versions: [AtomicU64; PAGES],
-    /// Without a query, and with one.
-    floors: [[Floors; 2]; PAGES],
+    floors: Floors,
+    /// The floors if a commit were acknowledged as a purge is.
+    commits: Floors,
+    /// Reads below those.
+    late: AtomicUsize,
+    /// The times from commits to their purges.
+    delays: Mutex<Vec<Duration>>,
+    pub(super) faults: AtomicUsize,
     pub(super) reads: AtomicUsize,
     pub(super) hits: AtomicUsize,
     pub(super) purges: AtomicUsize,
@@ -36,52 +47,59 @@ enum Way {
     Target(TargetKind, String),
 }
 
-/// The pages that a purge names.
-#[derive(Clone, Copy)]
-enum Named {
-    Both,
-    Query,
-    All,
-}
-
 impl Laboratory {
-    fn floor(&self, number: usize, query: bool, asked: Instant) -> u64 {
-        let floors = self.floors[number][usize::from(query)].lock().unwrap();
-        // Purges of several pages are noted in any order, but soon.
-        let last = floors.iter().rev().take(64).filter(|(from, _)| *from <= asked);
-        last.map(|(_, floor)| *floor).max().unwrap_or_default()
-    }
-
     /// Changes a page, and purges it until that is acknowledged.
     pub(super) async fn change(&self, number: usize, fleet: &Fleet) {
         self.versions[number].fetch_add(1, Ordering::SeqCst);
-        let versions: Vec<_> = self.versions.iter().map(|version| version.load(Ordering::SeqCst)).collect();
+        let versions = self.versions.each_ref().map(|version| version.load(Ordering::SeqCst));
         let (way, named) = way(number);
         while !carried_out(&way, fleet).await {
             sleep(Duration::from_millis(5)).await;
         }
         self.purges.fetch_add(1, Ordering::Relaxed);
-        let from = Instant::now() + BOUND;
-        for (page, floors) in self.floors.iter().enumerate() {
-            for (floors, is_query) in floors.iter().zip([false, true]) {
-                let is_named = match named {
-                    Named::All => true,
-                    Named::Both => page == number,
-                    Named::Query => page == number && is_query,
-                };
-                if is_named {
-                    floors.lock().unwrap().push((from, versions[page]));
-                }
-            }
+        self.floors.raise(named, Instant::now() + BOUND, &versions);
+    }
+
+    /// Changes a page in the database, and waits until a proxy has purged it.
+    pub(super) async fn commit(&self, number: usize, fleet: &Fleet, database: &Database) {
+        let _purging = fleet.purging.read().await;
+        let mut appended = fleet.appended.subscribe();
+        let mut versions = self.versions.each_ref().map(|version| version.load(Ordering::SeqCst));
+        versions[number] += 1;
+        let tag = format!("change-{number}-{}", versions[number]);
+        let (payload, named) = payload(number, &tag);
+        database.commit(number, versions[number], &payload).await;
+        let committed = Instant::now();
+        self.versions[number].store(versions[number], Ordering::SeqCst);
+        self.commits.raise(named, committed + BOUND, &versions);
+        self.floors.raise(named, committed + ON_LOSS + NOTICED, &versions);
+        match timeout(PATIENCE, is_purged(&mut appended, &tag, committed)).await {
+            Ok(()) => self.floors.raise(named, Instant::now() + BOUND, &versions),
+            Err(_) => self.stale.lock().unwrap().push(format!("{payload} purges nothing")),
         }
+        self.delays.lock().unwrap().push(committed.elapsed());
+        self.purges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long after commits their purges came, if there were any.
+    pub(super) fn delays(&self) -> String {
+        let mut delays = self.delays.lock().unwrap();
+        delays.sort_unstable();
+        let Some(longest) = delays.last() else { return String::new() };
+        let (median, late) = (delays[delays.len() / 2], self.late.load(Ordering::Relaxed));
+        format!(
+            "; purged {median:.1?} after the commit (median), at most {longest:.1?}; {late} reads were late"
+        )
     }
 
     /// Checks what a reader has got.
     pub(super) fn note(&self, number: usize, query: bool, asked: Instant, reply: &Reply, fleet: &Fleet) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.hits.fetch_add(usize::from(is_hit(reply)), Ordering::Relaxed);
-        let floor = self.floor(number, query, asked);
-        if let Some(version) = version(reply).filter(|version| *version < floor) {
+        let floor = self.floors.of(number, query, asked);
+        let Some(version) = version(reply) else { return };
+        self.late.fetch_add(usize::from(version < self.commits.of(number, query, asked)), Ordering::Relaxed);
+        if version < floor {
             let faults = fleet.faults.lock().unwrap();
             let last = &faults[faults.len().saturating_sub(4)..];
             let stale = format!("{version} of {number}, least {floor}, after {last:?}: {reply:?}");
@@ -94,7 +112,7 @@ impl Laboratory {
     pub(super) fn is_over(&self, reads: usize, fleet: &Fleet) -> bool {
         let (done, hits) = (self.reads.load(Ordering::Relaxed), self.hits.load(Ordering::Relaxed));
         // A busy machine has few hits for a while.
-        let is_enough = hits > reads / 20 && fleet.faults.lock().unwrap().len() >= FAULTS.len();
+        let is_enough = hits > reads / 20 && fleet.faults.lock().unwrap().len() >= fleet.kind.faults().len();
         !self.stale.lock().unwrap().is_empty() || done >= 20 * reads || (done >= reads && is_enough)
     }
 }
@@ -107,15 +125,29 @@ fn way(number: usize) -> (Way, Named) {
     match rand::rng().random_range(0..40) {
         0 => (target(TargetKind::All, String::new()), Named::All),
         1 => (target(TargetKind::Origin, host.to_owned()), Named::All),
-        2..5 => (target(TargetKind::Prefix, format!("{host}/p/{number}")), Named::Both),
-        5..8 => (target(TargetKind::Group, format!("{host} group-{number}")), Named::Both),
-        8..14 => (request(&format!("PURGE /p/{number}?x HTTP/1.1")), Named::Query),
-        14..21 => (request(&format!("PURGE /p/{number} HTTP/1.1")), Named::Both),
-        21..27 => (request(&format!("PURGE / HTTP/1.1\r\nxkey: page-{number}")), Named::Both),
-        27..33 => {
-            (request(&format!("PURGE / HTTP/1.1\r\nCache-Tag: page-{number}\r\nX-Purge: soft")), Named::Both)
+        2..5 => (target(TargetKind::Prefix, format!("{host}/p/{number}")), Named::Both(number)),
+        5..8 => (target(TargetKind::Group, format!("{host} group-{number}")), Named::Both(number)),
+        8..14 => (request(&format!("PURGE /p/{number}?x HTTP/1.1")), Named::Query(number)),
+        14..21 => (request(&format!("PURGE /p/{number} HTTP/1.1")), Named::Both(number)),
+        21..27 => (request(&format!("PURGE / HTTP/1.1\r\nxkey: page-{number}")), Named::Both(number)),
+        27..33 => (
+            request(&format!("PURGE / HTTP/1.1\r\nCache-Tag: page-{number}\r\nX-Purge: soft")),
+            Named::Both(number),
+        ),
+        _ => (request(&format!("PURGEKEYS / HTTP/1.1\r\nxkey-purge: page-{number}")), Named::Both(number)),
+    }
+}
+
+/// Completes when a proxy has purged what was committed: by its tag, or everything.
+async fn is_purged(appended: &mut Receiver<Appended>, tag: &str, committed: Instant) {
+    let (tag, all) = (Target::tag(tag), Target::all());
+    loop {
+        match appended.recv().await {
+            Ok(Appended { targets, .. }) if targets.contains(&tag) => return,
+            Ok(Appended { targets, began }) if began > committed && targets.contains(&all) => return,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => unreachable!("the fleet has a sender"),
         }
-        _ => (request(&format!("PURGEKEYS / HTTP/1.1\r\nxkey-purge: page-{number}")), Named::Both),
     }
 }
 

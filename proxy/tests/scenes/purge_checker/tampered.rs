@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use proxy::{
     Feed, Key, Listener, Locks, LogCopy, LoggedPurge, NodeNumber, Purge, PurgeId, PurgeLog, PurgeLogSettings,
-    RedisStore, Store, StoreError, Values, Write,
+    RedisStore, Store, StoreError, Target, Values, Write,
 };
+use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use super::LOG;
 
@@ -21,6 +23,15 @@ pub(crate) enum Broken {
     Loss,
     /// A page that a 304 confirms takes the place of whatever is there.
     Renewal,
+    /// A proxy says that it has purged, and has not.
+    Purge,
+}
+
+/// A purge that is in the log.
+#[derive(Clone)]
+pub(super) struct Appended {
+    pub(super) began: Instant,
+    pub(super) targets: Vec<Target>,
 }
 
 /// A store in which a rule does not hold.
@@ -29,12 +40,18 @@ pub(crate) struct Tampered {
     store: RedisStore,
     client: Arc<bb8_redis::redis::Client>,
     broken: Broken,
+    appended: broadcast::Sender<Appended>,
 }
 
 impl Tampered {
     pub(crate) fn new(store: RedisStore, url: &str, broken: Broken) -> Self {
         let client = bb8_redis::redis::Client::open(url).unwrap();
-        Self { store, client: Arc::new(client), broken }
+        Self { store, client: Arc::new(client), broken, appended: broadcast::Sender::new(1) }
+    }
+
+    /// Tells of each purge.
+    pub(super) fn telling(self, appended: broadcast::Sender<Appended>) -> Self {
+        Self { appended, ..self }
     }
 
     /// The value with the position that the log has now.
@@ -149,7 +166,14 @@ impl PurgeLog for Tampered {
     }
 
     async fn append(&self, purge: Purge, replicas: u32, now: SystemTime) -> Result<PurgeId, StoreError> {
-        self.store.append(purge, replicas, now).await
+        let appended = Appended { began: Instant::now(), targets: purge.targets.clone() };
+        let id = match self.broken {
+            Broken::Purge => PurgeId::default(),
+            _ => self.store.append(purge, replicas, now).await?,
+        };
+        // There may be no listener.
+        let _ = self.appended.send(appended);
+        Ok(id)
     }
 
     async fn purges(&self, after: PurgeId) -> Result<Vec<LoggedPurge>, StoreError> {
