@@ -44,7 +44,8 @@ pub(crate) async fn farewell(
 
 /// Ends this side after the answer, and reads on until the client has ended its side, or sends nothing, or too much.
 pub(crate) async fn drain(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    if stream.shutdown().await.is_err() {
+    // TLS ends with a record of its own, which a client that reads nothing never takes.
+    if !matches!(timeout(FAREWELL, stream.shutdown()).await, Ok(Ok(()))) {
         return;
     }
     let end = Instant::now() + DRAIN;
@@ -66,7 +67,10 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{ReadBuf, duplex};
 
     use super::*;
     use crate::Clients;
@@ -131,6 +135,36 @@ mod tests {
             "{:?}",
             start.elapsed()
         );
+    }
+
+    /// A stream whose end is never taken, as that of TLS by a client that reads nothing.
+    struct Endless;
+
+    impl AsyncRead for Endless {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_take_the_end_is_left() {
+        let start = Instant::now();
+        drain(&mut Endless).await;
+        assert_eq!(start.elapsed().as_secs(), FAREWELL.as_secs());
     }
 
     /// The time for which a client that sends so much, so often, is read.
