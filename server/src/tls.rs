@@ -75,8 +75,12 @@ impl Certificates {
         }
         match Loaded::read(now.files.clone()) {
             Ok(loaded) => {
-                info!(certificates = loaded.keys.len(), "certificates replaced");
-                *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+                let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                // A reload may have put others in their place meanwhile.
+                if Arc::ptr_eq(&shown, &now) {
+                    info!(certificates = loaded.keys.len(), "certificates replaced");
+                    *shown = Arc::new(loaded);
+                }
             }
             Err(faults) => warn!(faults = faults.join("; "), "certificates kept: the new ones have faults"),
         }
@@ -139,7 +143,9 @@ fn flaw(key: &CertifiedKey, now: i64) -> Option<String> {
     let validity = certificate.validity();
     match certificate.subject_alternative_name() {
         _ if validity.not_after.timestamp() < now => Some(format!("has expired on {}", validity.not_after)),
-        _ if validity.not_before.timestamp() > now => Some(format!("counts from {} on", validity.not_before)),
+        _ if validity.not_before.timestamp() > now => {
+            Some(format!("is valid from {} on", validity.not_before))
+        }
         Ok(None) => Some("names no host: it has no subjectAltName".to_owned()),
         _ => None,
     }

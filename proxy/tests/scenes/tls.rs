@@ -206,7 +206,7 @@ fn a_certificate_that_clients_refuse_is_a_warning() {
     let warnings = Config::load(&args).unwrap().warnings;
     for (warning, (pair, flaw)) in warnings.iter().zip([
         (&expired, "has expired on "),
-        (&early, "counts from "),
+        (&early, "is valid from "),
         (&nameless, "names no host"),
     ]) {
         let start = format!("listen: certificates: {} {flaw}", pair.cert.display());
