@@ -18,6 +18,9 @@ use crate::histogram::Durations;
 use crate::key::Key;
 use crate::purge::{LoggedPurge, Purge, PurgeId};
 
+/// A value up to this length may be a part of so much memory, which it holds.
+pub(crate) const SHARED_MEMORY: usize = 64 << 10;
+
 pub(crate) use feed::Certainty;
 pub use feed::{Listener, NodeNumber};
 pub use log_copy::{LogCopy, PurgeLogSettings};

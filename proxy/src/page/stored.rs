@@ -83,8 +83,11 @@ impl StoredPage {
         Self(Arc::new(Parts { head, body, coded }))
     }
 
-    /// The same page, whose bytes are no part of other memory.
-    pub(crate) fn with_own_memory(&self) -> Self {
+    /// The same page, whose bytes are no part of other memory. Those of more than `longest` bytes never are.
+    pub(crate) fn apart(&self, longest: usize) -> Self {
+        if self.body().len() + self.coded().len() > longest {
+            return self.clone();
+        }
         let [body, coded] = [self.body(), self.coded()].map(|bytes| Bytes::copy_from_slice(bytes));
         Self::new(self.head().clone(), body, coded)
     }
@@ -302,7 +305,7 @@ impl StoredPage {
         Entry { status, headers, reason, body, forms, expires, born, version, cost, proof, stamp }
     }
 
-    /// The memory that it holds, in bytes. Its body is a part of the stored value, which begins with the head.
+    /// The memory that it holds, in bytes. A long body is a part of the stored value, which begins with the head.
     pub(crate) fn size(&self) -> usize {
         let value = self.head().text_len() + self.body().len() + self.coded().len();
         weight::counted(size_of::<Parts>()) + self.head().size() + weight::shared(value)

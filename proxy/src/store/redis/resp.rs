@@ -10,8 +10,13 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::store::SHARED_MEMORY;
+
 /// Replies are read into so much memory. A longer value gets its own.
-const BUFFER: usize = 64 << 10;
+const BUFFER: usize = SHARED_MEMORY;
+
+/// A shorter value is copied: it would hold many times its own memory.
+const SMALL: usize = BUFFER / 8;
 
 /// The least room to read into.
 const LEAST: usize = 4 << 10;
@@ -148,11 +153,11 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         if length > limit {
             return Ok(Err(length));
         }
-        // There may be room for the rest of it.
         while self.unread.len() < length && self.unread.capacity() >= length {
-            self.read_more().await?;
+            self.read_on().await?;
         }
         let value = match self.unread.len() >= length {
+            true if length < SMALL => Bytes::copy_from_slice(&self.unread.split_to(length)),
             true => self.unread.split_to(length).freeze(),
             false => self.value_apart(length).await?,
         };
@@ -197,8 +202,16 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     /// Reads what comes. Memory that values are parts of is left to them.
     async fn read_more(&mut self) -> Result<()> {
         if self.unread.capacity() - self.unread.len() < LEAST {
+            // A buffer without bytes in it is used again, or replaced by one of the same size; one with bytes would grow.
+            let begun = (!self.unread.is_empty()).then(|| self.unread.split());
             self.unread.reserve(BUFFER);
+            self.unread.extend_from_slice(&begun.unwrap_or_default());
         }
+        self.read_on().await
+    }
+
+    /// Reads what comes into the memory that there is.
+    async fn read_on(&mut self) -> Result<()> {
         match self.input.read_buf(&mut self.unread).await? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
@@ -334,8 +347,11 @@ mod tests {
             assert_eq!(values[0].as_deref(), Some("x".repeat(length).as_bytes()));
             read.extend(values);
         }
+        assert!(input.unread.capacity() <= BUFFER);
         let at = |index: usize| read[index].as_ref().unwrap().as_ptr().addr();
         assert_eq!(at(1) - at(0), 10_000 + "\r\n$20000\r\n".len());
+        assert!(!(at(0)..at(0) + BUFFER).contains(&at(2)));
+        assert!(!(at(0)..at(0) + BUFFER).contains(&at(3)), "a short one is copied");
         assert!(input.is_read());
     }
 
