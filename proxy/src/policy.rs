@@ -28,7 +28,7 @@ pub(crate) use django::CacheControl;
 pub use http::HttpRules;
 pub(crate) use http::{Staleness, Wish, Wishes, ask_if_current, renewed, selecting_value};
 pub(crate) use judge::{Freshness, OnFailure, Stored, has_authorization};
-pub(crate) use part::{Part, Whole, ask_for_whole, asks_for_range};
+pub(crate) use part::{Part, Whole, ask_for_whole, needs_length};
 pub(crate) use rule::SetCookie;
 pub use rule::{Authorization, CachePolicy, Coalesce, Rule};
 pub(crate) use rules::Disposition;

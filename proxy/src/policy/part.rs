@@ -83,10 +83,12 @@ pub(crate) fn ask_for_whole(mut request: request::Parts) -> request::Parts {
     request
 }
 
-/// Whether a request asks for a range that only the length of the page tells. The whole of a page may be an endless stream.
-pub(crate) fn asks_for_range(request: &request::Parts) -> bool {
-    let range = single(Lines::Map(&request.headers), &RANGE).and_then(parse_range);
-    request.method == Method::GET && range.is_some_and(|range| range != (Some(0), None))
+/// Whether the part of a page that a GET asks for is a range, which cannot be told before the length of the page is known. A
+/// range from the first byte on is the whole page: players ask so for streams that never end.
+pub(crate) fn needs_length(request: &HeaderMap, page: Whole<'_>) -> bool {
+    const SOME: Option<u64> = Some(1 << 60);
+    let part = Part::asked_for(&Method::GET, Lines::Map(request), Whole { length: SOME, ..page });
+    matches!(part, Part::Bytes(range) if range != (0..1 << 60))
 }
 
 /// The value of a header that has one line. Those of several lines are a list (§5.3), which neither a date nor one range is.

@@ -100,6 +100,11 @@ impl Client {
         self.pieces.send(Piece::Data(data, permit)).is_ok()
     }
 
+    /// The bytes of its window.
+    pub(crate) fn window(&self) -> u64 {
+        self.size.into()
+    }
+
     /// Marks the body as complete.
     pub(crate) fn end(self) {
         // A client that left does not need it.
@@ -110,18 +115,16 @@ impl Client {
 impl FillBody {
     /// Both ends of a body, with its length if that is known.
     pub(crate) fn new(length: Option<u64>, window: u64) -> (Client, Self) {
-        // The most permits that a semaphore takes, which is more than any limit for a page.
+        // No more than a semaphore takes.
         let size = u32::try_from(window).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
         let (sender, pieces) = mpsc::unbounded_channel();
         let window = Arc::new(Semaphore::new(size as usize));
         (Client { pieces: sender, window, size }, Self { pieces, left: length })
     }
-}
 
-impl FillBody {
-    /// Notes the length, if it is known by now and nothing has been read yet.
-    pub(crate) fn set_length(&mut self, length: Option<u64>) {
-        self.left = self.left.or(length);
+    /// Sets the length. Call it before the first read.
+    pub(crate) fn set_length(&mut self, length: u64) {
+        self.left = Some(length);
     }
 }
 

@@ -225,6 +225,10 @@ impl<S: Store> Filling<S> {
                 self.whole = None;
                 *capture = Err(outcome);
             }
+            if capture.as_ref().is_ok_and(|captured| captured.len() > self.client.window()) {
+                // The rest comes only when the client reads.
+                self.whole = None;
+            }
             left = left.map(|left| left.saturating_sub(data.len() as u64));
             if left == Some(0) {
                 return Ok(Some(data));

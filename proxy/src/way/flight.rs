@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, RANGE};
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use server::Peer;
@@ -23,7 +23,9 @@ use crate::key::{Key, MarkerWrite, PageId, VaryMarker};
 use crate::origin::Fetched;
 use crate::page::entry::Version;
 use crate::page::etag::needs_etag;
-use crate::policy::{self, Admission, CachePolicy, Coalesce, Decline, Length, Received, Terms, unix_seconds};
+use crate::policy::{
+    self, Admission, CachePolicy, Coalesce, Decline, Length, Received, Terms, Whole, unix_seconds,
+};
 use crate::purge::Stamp;
 use crate::request::Question;
 use crate::share::flights::{FlightOutcome, Leader, Role, SharedPage};
@@ -42,8 +44,8 @@ pub(super) struct Flight<S: Store> {
     pub(super) peer: Peer,
     /// The right to pass the outcome to the followers.
     pub(super) leader: Option<Leader>,
-    /// Whether the client asks for a range.
-    asks_for_range: bool,
+    /// The headers of a GET with a range, as the client sent them.
+    ranged: Option<HeaderMap>,
     /// Held until the page is in the store.
     lease: Option<Lease<S>>,
 }
@@ -148,10 +150,11 @@ impl<S: Store> Flight<S> {
         peer: Peer,
         leader: Option<Leader>,
     ) -> Self {
-        let asks_for_range = policy::asks_for_range(request);
+        let has_range = request.method == Method::GET && request.headers.contains_key(RANGE);
+        let ranged = has_range.then(|| request.headers.clone());
         let request = policy::ask_for_whole(request.clone());
         let (proxy, wanted) = (proxy.clone(), wanted.clone());
-        Self { proxy, wanted, request, peer, leader, asks_for_range, lease: None }
+        Self { proxy, wanted, request, peer, leader, ranged, lease: None }
     }
 
     pub(super) fn question(&self) -> Question<'_> {
@@ -228,7 +231,7 @@ impl<S: Store> Flight<S> {
         let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise))
             .after(fetched.origin.clone(), fetched.took);
         // A range is one of a length, and a tag is one of all bytes.
-        let needs_length = self.asks_for_range && fetched.length.known().is_none();
+        let needs_length = self.needs_length(&fetched);
         let gets_etag = self.proxy.conditional_get && needs_etag(&fetched.head.headers);
         let waits = needs_length || gets_etag;
         let (whole, ended) = if waits { Some(oneshot::channel()).unzip() } else { (None, None) };
@@ -258,6 +261,16 @@ impl<S: Store> Flight<S> {
             Ok(WholePage { length, etag }) => reply.of_whole(needs_length.then_some(length), etag),
             Err(_) => reply,
         }
+    }
+
+    /// Whether the client's range waits for the length of the page.
+    fn needs_length(&self, fetched: &Fetched) -> bool {
+        let Some(request) = self.ranged.as_ref().filter(|_| fetched.length.known().is_none()) else {
+            return false;
+        };
+        let (status, headers) = (fetched.head.status, &fetched.head.headers);
+        let has_date = self.wanted.rule.policy != CachePolicy::Django;
+        policy::needs_length(request, Whole { status, headers, length: None, has_date })
     }
 
     /// What the client is told of the fill of a page with this length.

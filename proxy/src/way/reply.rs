@@ -51,7 +51,7 @@ impl Reply {
     /// With the length of a page that is filled, if it is wanted, and the `ETag` that the page has got.
     pub(super) fn of_whole(mut self, length: Option<u64>, etag: Option<HeaderValue>) -> Self {
         self.response.headers_mut().extend(etag.map(|etag| (ETAG, etag)));
-        if let Body::Filled(body) = self.response.body_mut() {
+        if let (Body::Filled(body), Some(length)) = (self.response.body_mut(), length) {
             body.set_length(length);
         }
         self

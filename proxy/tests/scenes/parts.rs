@@ -242,3 +242,37 @@ async fn a_pass_leaves_conditions_and_ranges_to_the_origin() {
     assert_eq!((reply.status(), reply.text()), (206, "0"));
     assert!(BEFORE < MODIFIED);
 }
+
+#[tokio::test]
+async fn a_range_waits_for_the_length_only_where_a_range_is_the_answer() {
+    let (origin, mut requests) = Origin::piecewise().await;
+    let settings = "max_entry = 1000\n[[cache_page]]\npath = \"/p/*\"\n";
+    let scene = Scene::with(origin.address, proxy::MemoryStore::new(1 << 20), settings).await;
+    let begun = |status: &str| {
+        format!("HTTP/1.1 {status}\r\nETag: \"a\"\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0123\r\n")
+            .into_bytes()
+    };
+    for (number, (lines, status)) in [
+        ("Range: bytes=1-2\r\n", "404 Not Found"),
+        ("Range: bytes=1-2\r\nIf-Range: \"b\"\r\n", "200 OK"),
+        ("Range: bytes=0-\r\n", "200 OK"),
+        ("Range: bytes=2-1\r\n", "200 OK"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = scene.connect().await;
+        client.write(format!("GET /p/{number} HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes()).await;
+        let sender = requests.recv().await.unwrap();
+        sender.send(begun(status)).await.unwrap();
+        client.until("0123").await;
+        sender.send(b"0\r\n\r\n".to_vec()).await.unwrap();
+    }
+    // A page that is too large to be stored comes as it is, once that is known.
+    let mut client = scene.connect().await;
+    client.write(b"GET /p/large HTTP/1.1\r\nHost: a\r\nRange: bytes=1-2\r\n\r\n").await;
+    let sender = requests.recv().await.unwrap();
+    sender.send(begun("200 OK")).await.unwrap();
+    sender.send(format!("3e8\r\n{}\r\n", "x".repeat(1000)).into_bytes()).await.unwrap();
+    client.until("0123").await;
+}
