@@ -85,3 +85,30 @@ impl JsonObject<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn whatever_a_text_is_the_object_can_be_read() {
+        for (text, said) in [
+            (&b"plain"[..], Some("plain")),
+            (b"", None),
+            (b" ", Some(" ")),
+            (b"a\"b\\c", Some("a\"b\\c")),
+            (b"a\nb\tc\0", Some("a\nb\tc\0")),
+            ("\u{e9}\u{2028}\u{1f600}".as_bytes(), Some("\u{e9}\u{2028}\u{1f600}")),
+            (b"a\xffb", Some("a\u{fffd}b")),
+            (b"\x7f", Some("\x7f")),
+        ] {
+            let mut line = b"{\"a\":1".to_vec();
+            JsonObject(&mut line).text("text", LineText(text)).unwrap();
+            line.push(b'}');
+            let read: Value = serde_json::from_slice(&line).unwrap();
+            assert_eq!(read["text"].as_str(), said, "{text:?}");
+        }
+    }
+}

@@ -1,8 +1,11 @@
 //! Listeners besides the plain one: Unix sockets, and load balancers that speak the PROXY protocol.
 
+use std::time::Duration;
+
 use proxy::MemoryStore;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::support::{Client, Origin, RULES, Scene, exchange};
 
@@ -82,6 +85,7 @@ async fn the_bound_for_an_address_is_that_of_the_client_which_a_load_balancer_na
     }
     clients.clear();
     let again = format!("PROXY TCP4 192.0.2.7 192.0.2.1 12345 80\r\n{GET}");
-    while exchange(scene.others[0], again.as_bytes()).await.status() == 429 {}
+    let served = async { while exchange(scene.others[0], again.as_bytes()).await.status() == 429 {} };
+    timeout(Duration::from_secs(20), served).await.expect("a place is free again");
     assert_eq!(origin.count(), 1);
 }

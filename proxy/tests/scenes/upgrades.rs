@@ -1,8 +1,11 @@
 //! Clients that change to another protocol with the origin.
 
+use std::time::Duration;
+
 use proxy::MemoryStore;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::admin::Running;
 use crate::metrics::sample;
@@ -135,5 +138,6 @@ async fn tunnels_are_counted_as_long_as_they_are_open() {
     client.until("HELLO").await;
     assert_eq!(counted().await, [1.0, 1.0]);
     client.end().await;
-    while counted().await != [0.0, 1.0] {}
+    let ended = async { while counted().await != [0.0, 1.0] {} };
+    timeout(Duration::from_secs(20), ended).await.expect("a tunnel that has ended is not open");
 }
