@@ -180,6 +180,7 @@ impl<S: Store> AdminServer<S> {
             report: self.service.handler().proxy().report(),
             clients: self.service.clients().totals(),
             certificates: self.service.certificate_expiries(),
+            issued: self.service.issued_names(),
             started: self.started,
             settings: self.service.settings(),
             is_last_reload_good: self.service.is_last_reload_good(),

@@ -1,6 +1,7 @@
 //! The settings of a proxy, parsed once into the types that use them. All faults are reported together, each with its
 //! place.
 
+mod acme;
 mod address;
 mod admin;
 mod django;
@@ -25,6 +26,7 @@ use std::{fmt, mem};
 use ipnet::IpNet;
 use server::ListenSettings;
 
+use crate::acme::Acme;
 use crate::args::Args;
 use crate::follow::Follow;
 use crate::key::{Keys, Placement};
@@ -46,6 +48,8 @@ pub use summary::Summary;
 pub struct Config {
     /// Where the proxy listens; at least one.
     pub listeners: Vec<ListenSettings>,
+    /// The certificates that an authority issues; `None` without `[acme]`.
+    pub acme: Option<Acme>,
     /// The socket file through which a new process takes the listening socket over.
     pub takeover: Option<PathBuf>,
     /// The services behind the proxy.
@@ -117,7 +121,8 @@ pub struct Limits {
 }
 
 /// The settings, and sections of settings, that a program takes at its start for good.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 12] = [
+    "acme",
     "listen",
     "takeover",
     "store",
@@ -189,7 +194,8 @@ impl Config {
     /// A fault for each setting that differs from those of a program that runs, and that the program cannot change.
     pub(crate) fn beyond_reload(&self, running: &Self) -> Vec<String> {
         let speak_tls = |config: &Self| {
-            config.listeners.iter().map(|listener| listener.certificates.is_some()).collect::<Vec<_>>()
+            let certificates = config.listeners.iter().map(|listener| listener.certificates.as_ref());
+            certificates.map(|some| some.map(|some| some.are_issued())).collect::<Vec<_>>()
         };
         let changed = match speak_tls(self) == speak_tls(running) {
             // Listeners that have certificates take others.
@@ -262,8 +268,9 @@ fn unknown_to_django(rules: &[Rule]) -> impl Iterator<Item = &'static str> {
     .flatten()
 }
 
-/// The settings that have flags, but for the rules.
+/// The settings that have flags, but for the rules, and the certificates that listeners show.
 struct Flagged {
+    acme: Option<Option<Acme>>,
     listeners: Option<Vec<ListenSettings>>,
     takeover: Option<Option<PathBuf>>,
     origins: Option<Origins>,
@@ -288,8 +295,10 @@ fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged 
     let trusted = flag("trusted_proxies", "--trusted-proxies (PROXY_TRUSTED_PROXIES)", &args.trusted_proxies);
     let admin = flag("admin", "--admin (PROXY_ADMIN)", &args.admin);
     let access_log = flag("access_log", "--access-log (PROXY_ACCESS_LOG)", &args.access_log);
+    let acme = acme::acme(settings);
     let flagged = Flagged {
-        listeners: listen::listeners(listen, tables.listeners, settings),
+        listeners: listen::listeners(listen, tables.listeners, &acme, settings),
+        acme,
         takeover: settings.take("takeover", takeover, "", parse::socket),
         origins: origin::origins(origin, tables.origins, settings),
         store: settings
@@ -301,6 +310,7 @@ fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged 
         admin: admin::admin(admin, settings),
         access_log: log::log(access_log, settings),
     };
+    acme::check_listeners(&flagged.acme, &flagged.listeners, settings);
     let listeners = flagged.listeners.iter().flatten();
     if let Some(admin) = flagged.admin.iter().flatten().next()
         && admin.listen.port() != Some(0)
@@ -317,10 +327,16 @@ fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged 
     flagged
 }
 
+/// A warning of a near cache before a store in memory.
+fn unused_near(store: &Option<StoreUrl>, near: Option<Option<u64>>) -> Option<String> {
+    let is_unused = matches!((store, near), (Some(StoreUrl::Memory), Some(Some(_))));
+    is_unused.then(|| "near has no effect with store = \"memory\"".to_owned())
+}
+
 /// Parses everything except the rules; `None` if there is a fault, which is then in the list.
 fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option<Config> {
     let follows = follow::follows(mem::take(&mut tables.follows), &mut settings);
-    let Flagged { listeners, takeover, origins, store, keys, site, trusted_proxies, admin, access_log } =
+    let Flagged { acme, listeners, takeover, origins, store, keys, site, trusted_proxies, admin, access_log } =
         flagged(args, tables, &mut settings);
     let mut warnings: Vec<_> = origins.iter().flat_map(origin::hidden).collect();
     let conditional_get = settings.take("django.conditional_get", None, "false", parse::truth);
@@ -337,9 +353,7 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
     let max_entry = settings.take("max_entry", None, "1MiB", parse::size);
     let memory_limit = settings.take("memory_limit", None, "64MiB", parse::size);
     let near = settings.take("near", None, "off", parse::near);
-    if matches!((&store, near), (Some(StoreUrl::Memory), Some(Some(_)))) {
-        warnings.push("near has no effect with store = \"memory\"".to_owned());
-    }
+    warnings.extend(unused_near(&store, near));
     warnings.extend(admin.iter().flatten().filter_map(Admin::warning));
     let pre_stop_delay = settings.take("admin.pre_stop_delay", None, "0s", parse::duration_if_any);
     let makes_request_ids = settings.take("log.request_id", None, "false", parse::truth);
@@ -351,6 +365,7 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
     Some(Config {
         listeners: listeners?,
+        acme: acme?,
         takeover: takeover?,
         origins: origins?,
         store: store?,

@@ -18,6 +18,7 @@
 //! Not supported: CONNECT, HTTP/3.
 
 mod access_log;
+mod acme;
 mod admin;
 mod args;
 mod config;
@@ -55,6 +56,7 @@ mod way;
 mod weight;
 
 pub use access_log::AccessLog;
+pub use acme::{Acme, Renewals};
 pub use admin::{AdminPort, AdminServer, RunningAdmin, post as post_to_admin};
 pub use args::{Args, Check, Command, Explain, Forecast, Init, PurgePages, Warm};
 pub use config::{

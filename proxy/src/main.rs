@@ -26,6 +26,7 @@ use server::{BoundListener, ListenAddress, ListenSettings, LogFilter, Offer, Pre
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 #[global_allocator]
@@ -130,7 +131,9 @@ async fn run<S: Store>(args: Args, config: Config, store: S, log: LogFilter) -> 
     tokio::spawn(service.handler().clone().refresh_purged());
     tokio::spawn(proxy::keep_watchdog(workers.clone()));
     proxy::ready();
+    let renewing = AbortOnDropHandle::new(tokio::spawn(service.clone().renew_certificates()));
     let stop = async {
+        let _renewing = renewing;
         tokio::select! {
             () = stop => {
                 proxy::stopping();

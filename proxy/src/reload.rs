@@ -4,7 +4,6 @@
 //! Otherwise new requests get the new settings, as a whole; requests that have begun keep theirs.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -14,6 +13,7 @@ use server::{Certificates, CurrentClients};
 use tracing::{info, warn};
 
 use crate::access_log::AccessLog;
+use crate::acme::{NameState, Renewals};
 use crate::args::Args;
 use crate::config::{Config, Faults};
 use crate::store::Store;
@@ -28,6 +28,8 @@ pub struct Service<S> {
     settings: ArcSwap<LoadedSettings>,
     /// Those of the listeners.
     certificates: Vec<Arc<Certificates>>,
+    /// Those that an authority issues.
+    renewals: Option<Renewals>,
     /// The port that it listens on, which is the one of the usual site.
     port: u16,
     /// Whether the last reload found no fault.
@@ -59,6 +61,7 @@ impl<S: Store> Service<S> {
             proxy: Arc::new(InForce::new(proxy)),
             clients: affordable(&config).into(),
             certificates: certificates(&config),
+            renewals: config.acme.clone().map(|acme| Renewals::start(acme, now())),
             port,
             settings: ArcSwap::from_pointee(LoadedSettings { config, generation: 1, loaded_at: now() }),
             is_last_good: AtomicBool::new(true),
@@ -146,9 +149,26 @@ impl<S> Service<S> {
         self.is_last_good.load(Ordering::Relaxed)
     }
 
-    /// The file of each certificate of the listeners, and when the certificate expires, in seconds since 1970.
-    pub(crate) fn certificate_expiries(&self) -> Vec<(PathBuf, i64)> {
+    /// The file of each certificate of the listeners, or its name if it was issued, and when the certificate expires, in seconds
+    /// since 1970.
+    pub(crate) fn certificate_expiries(&self) -> Vec<(String, i64)> {
         self.certificates.iter().flat_map(|certificates| certificates.expiries()).collect()
+    }
+
+    /// The state of each name whose certificate an authority issues.
+    pub(crate) fn issued_names(&self) -> Vec<NameState> {
+        self.renewals.as_ref().map(Renewals::states).unwrap_or_default()
+    }
+
+    /// Orders and renews the certificates that an authority issues.
+    pub async fn renew_certificates(self: Arc<Self>) {
+        /// Between two looks, also where the next try is due at once.
+        const LEAST: std::time::Duration = std::time::Duration::from_secs(1);
+        let Some(renewals) = &self.renewals else { return };
+        loop {
+            let pause = renewals.step(now()).await;
+            tokio::time::sleep(pause.max(LEAST)).await;
+        }
     }
 
     /// How many lines of the access log could not be written.

@@ -14,6 +14,9 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The name of the refusal to ask the origin, which the client has asked for.
 pub(crate) const ONLY_IF_CACHED: &str = "only-if-cached";
 
+/// The name of the proxy's own answer to an authority that validates a name.
+pub(crate) const ACME_CHALLENGE: &str = "acme-challenge";
+
 /// The cache status of one request. Every answer has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CacheStatus {
@@ -27,7 +30,7 @@ pub(crate) enum CacheStatus {
     Passed(Pass),
     /// A request for a purge, by what became of it.
     Purge(&'static str),
-    /// Answered by the proxy itself: an error of this name, or `max-forwards`.
+    /// Answered by the proxy itself: an error of this name, `max-forwards`, or `acme-challenge`.
     Failed(&'static str),
 }
 

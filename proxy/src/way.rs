@@ -45,6 +45,7 @@ pub(crate) use fills::{FillEnd, LeaseEnd};
 use purge::PurgeCounts;
 
 use crate::access_log::AccessLog;
+use crate::acme::{Acme, Tokens};
 use crate::config::{Config, PurgeSettings, StoreUrl};
 use crate::counts::RequestCounts;
 use crate::follow::Followed;
@@ -106,6 +107,8 @@ pub struct Proxy<S> {
     traffic: Option<Arc<Traffic>>,
     /// A line for each request, if the settings want them.
     access_log: Option<Arc<AccessLog>>,
+    /// The answers to an authority that validates names over HTTP, if one does.
+    tokens: Option<Arc<Tokens>>,
     /// Whether a request without an `X-Request-Id` gets one.
     makes_request_ids: bool,
     /// Whether a request without a `traceparent` that can be read gets one.
@@ -178,6 +181,7 @@ impl<S: Store> Proxy<S> {
             counts: config.admin.is_some().then(|| RequestCounts::new(&paths(config))),
             traffic: config.admin.is_some().then(|| Arc::new(Traffic::new(Instant::now()))),
             access_log: None,
+            tokens: config.acme.as_ref().and_then(Acme::tokens),
             makes_request_ids: config.makes_request_ids,
             makes_traces: config.makes_traces,
             max_entry: config.max_entry,

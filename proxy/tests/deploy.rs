@@ -153,7 +153,13 @@ fn the_unit_has_the_time_for_the_end_of_the_program_and_its_folders() {
     let unit = read("deploy/systemd/cachepage.service");
     let stop = unit.split_once("TimeoutStopSec=").unwrap().1.lines().next().unwrap();
     assert!(Duration::from_secs(stop.parse().unwrap()) > 2 * config("").clients.deadlines.shutdown);
-    for line in ["Type=notify", "RuntimeDirectory=cachepage", "LogsDirectory=cachepage", "DynamicUser=yes"] {
+    for line in [
+        "Type=notify",
+        "RuntimeDirectory=cachepage",
+        "LogsDirectory=cachepage",
+        "StateDirectory=cachepage",
+        "DynamicUser=yes",
+    ] {
         assert!(unit.lines().any(|one| one == line), "{line}");
     }
     assert!(unit.contains("ExecStart=/usr/bin/cachepage --config /etc/cachepage/cachepage.toml\n"));

@@ -23,7 +23,7 @@ use crate::listener::{Accepted, BoundListener, Entrance};
 use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::{Order, Stopping};
-use crate::tls::{Certificates, speaks_http2};
+use crate::tls::{Certificates, is_validation, speaks_http2};
 use crate::{CurrentClients, Handler, Workers, http2, proxied};
 
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors: some close meanwhile.
@@ -133,7 +133,9 @@ async fn enter<H: Handler>(stream: TcpStream, entrance: Entrance, mut start: Sta
         Ok(Entered::Plain(stream)) => converse(stream, Ok, start).await,
         Ok(Entered::Tls(stream)) if speaks_http2(&stream) => http2::serve(*stream, start).await,
         Ok(Entered::Tls(mut stream)) => {
-            converse(&mut *stream, Ok, start).await;
+            if !is_validation(&stream) {
+                converse(&mut *stream, Ok, start).await;
+            }
             // The end of TLS. A client that has gone does not hear it.
             let _ = timeout(FAREWELL, stream.shutdown()).await;
         }

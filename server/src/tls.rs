@@ -1,5 +1,7 @@
 //! TLS towards clients: the certificates, by the name that a client asks for, and the handshake.
 
+mod issued;
+
 use std::fmt;
 use std::fs;
 use std::io;
@@ -23,6 +25,10 @@ use tracing::{info, warn};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
+pub use issued::{IssuedCertificates, NamedCertificate, Validity};
+
+use issued::VALIDATION;
+
 /// HTTP/2 where the client speaks it.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -44,7 +50,11 @@ pub struct CertificateFiles {
 
 /// The certificates of a listener. New ones take the place of old ones while it serves; connections that there are keep theirs.
 #[derive(Debug)]
-pub struct Certificates(RwLock<Arc<Loaded>>);
+pub struct Certificates {
+    loaded: RwLock<Arc<Loaded>>,
+    /// Those that an authority issues, for names that no file has.
+    issued: Option<Arc<IssuedCertificates>>,
+}
 
 /// Certificates as they were read.
 #[derive(Debug)]
@@ -58,13 +68,24 @@ struct Loaded {
 impl Certificates {
     /// Reads the files; the faults of all of them together.
     pub fn load(files: Vec<CertificateFiles>) -> Result<Self, Vec<String>> {
-        Loaded::read(files).map(|loaded| Self(RwLock::new(Arc::new(loaded))))
+        Loaded::read(files).map(|loaded| Self { loaded: RwLock::new(Arc::new(loaded)), issued: None })
+    }
+
+    /// With those that an authority issues.
+    #[must_use]
+    pub fn and(self, issued: Option<Arc<IssuedCertificates>>) -> Self {
+        Self { issued, ..self }
+    }
+
+    /// Whether an authority issues some of them.
+    pub fn are_issued(&self) -> bool {
+        self.issued.is_some()
     }
 
     /// Takes the certificates of another.
     pub fn replace(&self, other: &Self) {
         let loaded = other.loaded();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
     }
 
     /// Reads the files anew if one of them has changed. If one has a fault, the certificates stay as they are.
@@ -75,7 +96,7 @@ impl Certificates {
         }
         match Loaded::read(now.files.clone()) {
             Ok(loaded) => {
-                let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                let mut shown = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
                 // A reload may have put others in their place meanwhile.
                 if Arc::ptr_eq(&shown, &now) {
                     info!(certificates = loaded.keys.len(), "certificates replaced");
@@ -95,12 +116,13 @@ impl Certificates {
         }
     }
 
-    /// The file of each certificate, and when the certificate expires, in seconds since 1970.
-    pub fn expiries(&self) -> Vec<(PathBuf, i64)> {
+    /// The file of each certificate, or its name if it was issued, and when the certificate expires, in seconds since 1970.
+    pub fn expiries(&self) -> Vec<(String, i64)> {
         let loaded = self.loaded();
-        let files = loaded.files.iter().map(|pair| pair.cert.clone());
+        let files = loaded.files.iter().map(|pair| pair.cert.display().to_string());
         // One that clients cannot read either has no end that could be told.
-        files.zip(&loaded.keys).filter_map(|(file, key)| Some((file, expiry(key)?))).collect()
+        let of_files = files.zip(&loaded.keys).filter_map(|(file, key)| Some((file, expiry(key)?)));
+        of_files.chain(self.issued.iter().flat_map(|issued| issued.expiries())).collect()
     }
 
     /// Why clients refuse certificates at this time, in seconds since 1970.
@@ -111,17 +133,27 @@ impl Certificates {
     }
 
     fn loaded(&self) -> Arc<Loaded> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ResolvesServerCert for Certificates {
-    /// The first certificate for the name, or, for a client that names none, the first of all. Another name is refused.
+    /// The first certificate for the name, or, for a client that names none, the first of all. Another name is refused, and so
+    /// is an authority that validates a name for which no proof is there.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let issued = self.issued.as_ref();
+        if let Some(issued) = issued
+            && hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == VALIDATION))
+        {
+            return issued.proof(&hello);
+        }
         let loaded = self.loaded();
-        let Some(name) = hello.server_name() else { return loaded.keys.first().cloned() };
-        let name = ServerName::try_from(name).ok()?;
-        loaded.keys.iter().find(|key| is_for(key, &name)).cloned()
+        let Some(name) = hello.server_name() else {
+            return loaded.keys.first().cloned().or_else(|| issued?.first());
+        };
+        let of_name = ServerName::try_from(name).ok()?;
+        let of_files = loaded.keys.iter().find(|key| is_for(key, &of_name)).cloned();
+        of_files.or_else(|| issued?.certificate(&name.to_ascii_lowercase()))
     }
 }
 
@@ -133,13 +165,17 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
 
 /// When a certificate expires, in seconds since 1970.
 fn expiry(key: &CertifiedKey) -> Option<i64> {
-    let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
-    Some(certificate.validity().not_after.timestamp())
+    Some(parsed(key)?.validity().not_after.timestamp())
+}
+
+/// The certificate itself, as far as it can be read.
+fn parsed(key: &CertifiedKey) -> Option<X509Certificate<'_>> {
+    X509Certificate::from_der(key.cert.first()?).ok().map(|(_, certificate)| certificate)
 }
 
 /// Why clients refuse a certificate, if they do.
 fn flaw(key: &CertifiedKey, now: i64) -> Option<String> {
-    let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
+    let certificate = parsed(key)?;
     let validity = certificate.validity();
     match certificate.subject_alternative_name() {
         _ if validity.not_after.timestamp() < now => Some(format!("has expired on {}", validity.not_after)),
@@ -199,11 +235,12 @@ impl Handshakes {
 
     /// TLS as this server speaks it.
     pub(crate) fn config(certificates: Arc<Certificates>) -> io::Result<ServerConfig> {
+        let validates = certificates.are_issued().then_some(VALIDATION);
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
         // Early data stays off, as it is by default: it could be sent again by others.
         let mut config = config.with_no_client_auth().with_cert_resolver(certificates);
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        config.alpn_protocols = PROTOCOLS.into_iter().chain(validates).map(<[u8]>::to_vec).collect();
         config.ticketer = Ticketer::new().map_err(io::Error::other)?;
         Ok(config)
     }
@@ -229,4 +266,9 @@ impl fmt::Debug for Handshakes {
 /// Whether the client speaks HTTP/2 on this connection.
 pub(crate) fn speaks_http2(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
+}
+
+/// Whether the client is an authority that validates a name, and asks for nothing.
+pub(crate) fn is_validation(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(VALIDATION)
 }

@@ -36,6 +36,12 @@ pub(super) fn json(view: &View, workers: usize) -> Value {
         "origins": report.origins.iter().map(|origin| json!({
             "url": origin.url, "up": origin.is_up, "ejected": origin.is_ejected, "inflight": origin.in_flight,
         })).collect::<Vec<_>>(),
+        "acme": view.issued.iter().map(|issued| json!({
+            "name": issued.name,
+            "expires": issued.expires.map(time),
+            "next_try": time(issued.next_try),
+            "last_error": issued.last_error,
+        })).collect::<Vec<_>>(),
         "rules": report.rules.iter().zip(&report.totals.requests).map(|(rule, row)| json!({
             "path": rule.path,
             "timeout": rule.timeout.map_or(json!("off"), |timeout| timeout.as_secs().into()),

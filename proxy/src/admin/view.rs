@@ -1,12 +1,12 @@
 //! The state of a program at one moment, as operators see it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use server::ClientTotals;
 use tokio::time::Instant;
 
+use crate::acme::NameState;
 use crate::reload::LoadedSettings;
 use crate::way::Report;
 
@@ -15,8 +15,11 @@ use crate::way::Report;
 pub(super) struct View {
     pub(super) report: Report,
     pub(super) clients: ClientTotals,
-    /// The file of each certificate of the listeners, and when the certificate expires, in seconds since 1970.
-    pub(super) certificates: Vec<(PathBuf, i64)>,
+    /// The file of each certificate of the listeners, or its name if it was issued, and when the certificate expires, in seconds
+    /// since 1970.
+    pub(super) certificates: Vec<(String, i64)>,
+    /// The state of each name whose certificate an authority issues.
+    pub(super) issued: Vec<NameState>,
     pub(super) started: Started,
     pub(super) settings: Arc<LoadedSettings>,
     pub(super) is_last_reload_good: bool,

@@ -65,9 +65,7 @@ impl Leaves {
         let gone = before.0.iter().filter(is_named).filter(|leaf| {
             !self.0.iter().any(|other| (other.table, &other.name) == (leaf.table, &leaf.name))
         });
-        // A default stands nowhere, and has only a name.
-        let place = |leaf: &Leaf| leaf.place.strip_prefix(": ").unwrap_or(&leaf.place).to_owned();
-        new.chain(gone).map(place).collect()
+        new.chain(gone).map(|leaf| leaf.place.clone()).collect()
     }
 }
 

@@ -9,21 +9,31 @@ use server::{CertificateFiles, Certificates, ListenAddress, ListenSettings};
 use super::address;
 use super::leaves::Leaf;
 use super::settings::{Setting, Settings, Table};
+use crate::acme::Acme;
 
 /// More than a process hands over to the next.
 const MOST: usize = 64;
+
+/// In place of the files of a certificate: those that an authority issues.
+const ACME: &str = "acme";
 
 /// Reads the listeners: that of the flag and those of the file, which has a line or tables for them.
 pub(super) fn listeners(
     flag: Option<Setting>,
     tables: Vec<Table>,
+    acme: &Option<Option<Acme>>,
     settings: &mut Settings<'_>,
 ) -> Option<Vec<ListenSettings>> {
     let mut listeners = Vec::new();
     if flag.is_some() || tables.is_empty() {
         listeners.push(settings.take("listen", flag, "127.0.0.1:8000", address::listener).map(Into::into));
     }
-    listeners.extend(tables.into_iter().enumerate().map(|table| settings.within("listen", table, of_table)));
+    listeners.extend(
+        tables
+            .into_iter()
+            .enumerate()
+            .map(|table| settings.within("listen", table, |settings| of_table(acme, settings))),
+    );
     if listeners.len() > MOST {
         settings.fault(format!("listen: {} listeners are more than {MOST}", listeners.len()));
     }
@@ -39,9 +49,9 @@ pub(super) fn listeners(
 }
 
 /// One `[[listen]]`.
-fn of_table(mut settings: Settings<'_>) -> Option<(ListenSettings, Vec<Leaf>)> {
+fn of_table(acme: &Option<Option<Acme>>, mut settings: Settings<'_>) -> Option<(ListenSettings, Vec<Leaf>)> {
     let address = settings.take("address", None, "", address::listener);
-    let certificates = certificates(&mut settings);
+    let certificates = certificates(acme, &mut settings);
     let balancers = settings.take_list("proxy_protocol", None, "", address::networks);
     let (address, certificates, balancers) = (address?, certificates?, balancers?);
     if matches!(address, ListenAddress::Unix(_)) && (certificates.is_some() || !balancers.is_empty()) {
@@ -65,21 +75,43 @@ pub(super) fn flaws(listeners: &[ListenSettings], now: SystemTime) -> impl Itera
 }
 
 /// The certificates; `Some(None)` if there are none.
-fn certificates(settings: &mut Settings<'_>) -> Option<Option<Arc<Certificates>>> {
-    let given = settings.take_all("certificates.");
+fn certificates(
+    acme: &Option<Option<Acme>>,
+    settings: &mut Settings<'_>,
+) -> Option<Option<Arc<Certificates>>> {
+    let given = settings.take_all("certificates");
     if given.is_empty() {
         return Some(None);
     }
     let place = given[0].1.place.clone();
     let mut files = BTreeMap::<usize, BTreeMap<String, String>>::new();
+    let mut are_issued = false;
     for (name, setting) in given {
-        settings.record(&format!("certificates.{name}"), &setting);
-        let (index, name) = name.split_once('.').unwrap_or_default();
-        files.entry(index.parse().unwrap_or_default()).or_default().insert(name.to_owned(), setting.text);
+        settings.record(&format!("certificates{name}"), &setting);
+        let (index, name) = name.trim_start_matches('.').split_once('.').unwrap_or((&name[..0], &name));
+        match setting.text.as_str() {
+            ACME if !["cert", "key"].contains(&name) => are_issued = true,
+            text => drop(
+                files
+                    .entry(index.parse().unwrap_or_default())
+                    .or_default()
+                    .insert(name.to_owned(), text.to_owned()),
+            ),
+        }
     }
     let files: Result<Vec<_>, String> = files.into_values().map(pair).collect();
+    let issued = match (are_issued, acme) {
+        (false, _) => None,
+        (true, Some(Some(acme))) => Some(acme.issued.clone()),
+        (true, Some(None)) => {
+            settings.fault(format!("{place}: certificates: \"acme\" needs [acme] with domains"));
+            return None;
+        }
+        // It has a fault of its own.
+        (true, None) => return None,
+    };
     match files.map_err(|fault| vec![fault]).and_then(Certificates::load) {
-        Ok(certificates) => Some(Some(Arc::new(certificates))),
+        Ok(certificates) => Some(Some(Arc::new(certificates.and(issued)))),
         Err(faults) => {
             faults.iter().for_each(|fault| settings.fault(format!("{place}: certificates: {fault}")));
             None
@@ -88,7 +120,7 @@ fn certificates(settings: &mut Settings<'_>) -> Option<Option<Arc<Certificates>>
 }
 
 fn pair(mut given: BTreeMap<String, String>) -> Result<CertificateFiles, String> {
-    let missing = || "each is written { cert = \"FILE\", key = \"FILE\" }".to_owned();
+    let missing = || "each is written { cert = \"FILE\", key = \"FILE\" }, or \"acme\"".to_owned();
     let mut take = |name| given.remove(name).ok_or_else(missing);
     let files = CertificateFiles { cert: take("cert")?.into(), key: take("key")?.into() };
     if given.is_empty() { Ok(files) } else { Err(missing()) }

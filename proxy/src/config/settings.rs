@@ -218,7 +218,11 @@ impl<'a> Settings<'a> {
             .given
             .remove(name)
             .map(|given| Setting { place: format!("{}: {name}", given.place), ..given });
-        let missing = || Setting::of_text(format!("{}: {name}", self.table.start), default, "default");
+        let place = match self.table.start.as_str() {
+            "" => name.to_owned(),
+            start => format!("{start}: {name}"),
+        };
+        let missing = || Setting::of_text(place, default, "default");
         flag.or(from_file).unwrap_or_else(missing)
     }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use server::ListenSettings;
 
 use super::{Config, LogFormat, PurgeSettings};
+use crate::acme::Acme;
 use crate::follow::{Follow, OnLoss};
 use crate::key::Keys;
 use crate::origin::Origin;
@@ -16,6 +17,8 @@ use crate::policy::Rule;
 pub struct Summary {
     listen: String,
     listeners: Vec<ListenerSummary>,
+    /// `None` if no authority issues certificates.
+    acme: Option<AcmeSummary>,
     origin: String,
     origins: Vec<OriginSummary>,
     store: String,
@@ -42,6 +45,13 @@ struct ListenerSummary {
     url: String,
     /// The networks that must speak the PROXY protocol.
     proxy_protocol: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AcmeSummary {
+    domains: Vec<String>,
+    directory: String,
+    challenge: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,6 +100,7 @@ impl Summary {
         Self {
             listen: listen.join(", "),
             listeners: config.listeners.iter().map(ListenerSummary::of).collect(),
+            acme: config.acme.as_ref().map(AcmeSummary::of),
             origin: config.origins.to_string(),
             origins: config.origins.all.iter().map(OriginSummary::of).collect(),
             store: config.store.to_string(),
@@ -114,6 +125,16 @@ impl Summary {
 impl ListenerSummary {
     fn of(listener: &ListenSettings) -> Self {
         Self { url: listener.to_string(), proxy_protocol: texts(&listener.balancers) }
+    }
+}
+
+impl AcmeSummary {
+    fn of(acme: &Acme) -> Self {
+        Self {
+            domains: acme.issued.names().map(str::to_owned).collect(),
+            directory: acme.directory.to_string(),
+            challenge: acme.challenge.name(),
+        }
     }
 }
 
@@ -193,6 +214,9 @@ impl Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or = |given: Option<String>, otherwise: &str| given.unwrap_or_else(|| otherwise.to_owned());
         let listeners = self.listeners.iter().map(|one| ("listen", one.to_string()));
+        let acme = self.acme.iter().map(|acme| {
+            ("acme", format!("{}, by {} at {}", acme.domains.join(", "), acme.challenge, acme.directory))
+        });
         let origins = self.origins.iter().map(|one| ("origin", one.to_string()));
         let trusted = Some(self.trusted_proxies.join(", ")).filter(|networks| !networks.is_empty());
         let admin = self.admin.as_ref().map(|at| format!("{at}{}", behind(", hosts ", &self.admin_hosts)));
@@ -212,7 +236,8 @@ impl Display for Summary {
         let none = self.rules.is_empty().then(|| ("rule", "none: every request passes through".to_owned()));
         let rules = self.rules.iter().map(|rule| ("rule", rule.text.clone())).chain(none);
         let warnings = self.warnings.iter().map(|warning| ("warning", warning.clone()));
-        let lines = listeners.chain(origins).chain(single).chain(followed).chain(rules).chain(warnings);
+        let lines =
+            listeners.chain(acme).chain(origins).chain(single).chain(followed).chain(rules).chain(warnings);
         let lines: Vec<_> = lines.map(|(name, value)| format!("{name:9} {value}")).collect();
         f.write_str(&lines.join("\n"))
     }

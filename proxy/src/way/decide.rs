@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
+use hyper::Method;
 use hyper::http::request::Parts;
 use server::Peer;
 use tokio::time::Instant;
 
 use super::lookup::{Found, Lookup};
 use super::{Proxy, now};
+use crate::acme::Tokens;
 use crate::key::{PageId, VaryMarker};
 use crate::page::forms::Form;
 use crate::page::stored::StoredPage;
@@ -33,6 +35,8 @@ pub enum Decision {
     Pass(Pass),
     /// With an error.
     Refuse(Refusal),
+    /// With this answer to an authority that validates a name.
+    Prove(String),
 }
 
 /// A stored page that is served.
@@ -63,7 +67,7 @@ impl Decision {
         match &mut self {
             Self::Serve(serving) => serving.looked = Some(looked),
             Self::Fetch(wanted) => wanted.looked = Some(looked),
-            Self::Pass(_) | Self::Refuse(_) => {}
+            Self::Pass(_) | Self::Refuse(_) | Self::Prove(_) => {}
         }
         self
     }
@@ -73,7 +77,7 @@ impl Decision {
         match self {
             Self::Serve(serving) => serving.looked,
             Self::Fetch(wanted) => wanted.looked,
-            Self::Pass(_) | Self::Refuse(_) => None,
+            Self::Pass(_) | Self::Refuse(_) | Self::Prove(_) => None,
         }
     }
 }
@@ -151,6 +155,9 @@ impl<S: Store> Proxy<S> {
 
     /// Decides without waiting, for a pass or a page in the near cache.
     pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Begun {
+        if let Some(answer) = self.tokens.as_ref().and_then(|tokens| proof(tokens, question)) {
+            return Begun::Decided(Decision::Prove(answer));
+        }
         let (rule, wishes) = match self.policy.rules().disposition(question) {
             Disposition::Lookup(rule, wishes) => (rule, wishes),
             Disposition::Pass(pass) => return Begun::Decided(Decision::Pass(pass)),
@@ -246,6 +253,12 @@ impl<S: Store> Proxy<S> {
             self.fetch_aside(&wanted, &request(), peer);
         }
     }
+}
+
+/// The answer to an authority that validates a name. It asks without TLS.
+fn proof(tokens: &Tokens, question: &Question<'_>) -> Option<String> {
+    let is_asked = !question.peer.is_tls && [Method::GET, Method::HEAD].contains(question.method);
+    tokens.answer(question.path).filter(|_| is_asked)
 }
 
 /// A fetch, unless the client wants only what is stored.

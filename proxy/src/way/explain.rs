@@ -23,7 +23,7 @@ use crate::page::format::Base;
 use crate::policy::{self, CachePolicy, Disposition, Rule, SetCookie};
 use crate::request::receive::{X_FORWARDED_PROTO, receive};
 use crate::request::{Content, Lines, Question, target_of};
-use crate::status::CacheStatus;
+use crate::status::{ACME_CHALLENGE, CacheStatus};
 use crate::store::{Store, StoreError, Values, Write};
 
 /// The explanation of a request: what the proxy would do with it.
@@ -160,6 +160,7 @@ impl<S: Store> Proxy<S> {
             Decision::Refuse(refusal) => {
                 (CacheStatus::Failed(Error::from(*refusal).kind().1).to_string(), None)
             }
+            Decision::Prove(_) => (CacheStatus::Failed(ACME_CHALLENGE).to_string(), None),
         };
         Ok(explanation)
     }
@@ -252,7 +253,7 @@ impl<S: Store> Proxy<S> {
                 let WantedPage { marker, .. } = &**wanted;
                 marker.as_deref()
             }
-            Decision::Pass(_) | Decision::Refuse(_) => None,
+            Decision::Pass(_) | Decision::Refuse(_) | Decision::Prove(_) => None,
         };
         let variant = marker.map(|marker| (id.variant(marker, question, rule), Some(marker)));
         let of_path = id.of_path(rule).map(|id| (id, None));

@@ -77,7 +77,7 @@ impl<S: Store> Flight<S> {
         let marker = match &decision {
             Decision::Serve(serving) => serving.marker.clone(),
             Decision::Fetch(wanted) => wanted.marker.clone(),
-            Decision::Pass(_) | Decision::Refuse(_) => None,
+            Decision::Pass(_) | Decision::Refuse(_) | Decision::Prove(_) => None,
         };
         let key = self.wanted.variant(marker.as_deref(), &question).key();
         // A page in grace was not fetched just now by another proxy. A page that is due for an early refresh may have been.

@@ -18,7 +18,7 @@ use crate::page::entry::Entry;
 use crate::page::stored::{cut, response};
 use crate::policy::{CachePolicy, Decline, Part, Rule, Whole, is_conditional, vary_on_coding};
 use crate::request::{Lines, Refusal};
-use crate::status::CacheStatus;
+use crate::status::{ACME_CHALLENGE, CacheStatus};
 
 /// The methods that the proxy forwards or answers.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -117,6 +117,13 @@ impl Reply {
         let mut response = Response::new(stored(Bytes::new()));
         response.headers_mut().insert(ALLOW, METHODS);
         Self::new(response, CacheStatus::Failed("max-forwards"))
+    }
+
+    /// The answer to an authority that validates a name.
+    pub(super) fn of_proof(answer: String) -> Self {
+        let mut response = Response::new(stored(answer.into()));
+        response.headers_mut().insert(CONTENT_TYPE, TEXT);
+        Self::new(response, CacheStatus::Failed(ACME_CHALLENGE))
     }
 
     /// The answer to a request for a purge: JSON, or a short text.

@@ -99,6 +99,7 @@ impl<S: Store> Proxy<S> {
                 Reply::relayed(fetched, CacheStatus::Passed(pass)).if_asked_for(is_conditional, is_upgrade)
             }
             Decision::Refuse(refusal) => Err(refusal.into()),
+            Decision::Prove(answer) => Ok(Reply::of_proof(answer)),
         }
     }
 

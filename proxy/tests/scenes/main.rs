@@ -24,6 +24,7 @@ macro_rules! scenes {
 }
 
 mod access_log;
+mod acme;
 mod admin;
 mod admin_page;
 mod admission;

@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SignatureAlgorithm,
+};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
@@ -16,6 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer as _;
 
 /// Who signs the certificates of a test. Its files are removed at the end.
 pub(crate) struct Authority {
@@ -71,6 +77,17 @@ impl Authority {
         Pair { cert: cert_file, key: key_file }
     }
 
+    /// Signs what a request for a certificate (PKCS #10) asks for, if it is for this name: from now on for 90 days. In PEM.
+    pub(crate) fn sign(&self, name: &str, request: &[u8]) -> String {
+        const LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+        let (_, request) = X509CertificationRequest::from_der(request).unwrap();
+        let key =
+            RequestedKey(request.certification_request_info.subject_pki.subject_public_key.data.to_vec());
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (SystemTime::now().into(), (SystemTime::now() + LIFE).into());
+        params.signed_by(&key, &self.issuer).unwrap().pem()
+    }
+
     /// A TLS connection to a server, which must show a certificate for this name. An address sends no name.
     pub(crate) async fn connect(
         &self,
@@ -107,6 +124,19 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.ca()).unwrap()).unwrap();
         Arc::new(roots)
+    }
+}
+
+/// The key in a request for a certificate.
+struct RequestedKey(Vec<u8>);
+
+impl PublicKeyData for RequestedKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
     }
 }
 

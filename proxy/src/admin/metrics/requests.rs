@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use server::ClientTotals;
 
@@ -67,13 +66,13 @@ pub(super) fn clients(clients: &ClientTotals, text: &mut Text) {
     }
 }
 
-pub(super) fn certificates(expiries: &[(PathBuf, i64)], text: &mut Text) {
+pub(super) fn certificates(expiries: &[(String, i64)], text: &mut Text) {
     let help = "When each certificate of the listeners expires.";
     let mut expires = text.gauges("cachepage_certificate_expiry_timestamp_seconds", help);
     // Several listeners may have one certificate.
-    let of_files: BTreeMap<_, _> = expiries.iter().map(|(file, expiry)| (file, expiry)).collect();
-    for (file, expiry) in of_files {
-        expires.sample(&[("name", &file.to_string_lossy())], expiry);
+    let of_names: BTreeMap<_, _> = expiries.iter().map(|(name, expiry)| (name, expiry)).collect();
+    for (name, expiry) in of_names {
+        expires.sample(&[("name", name)], expiry);
     }
 }
 

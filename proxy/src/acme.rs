@@ -1,0 +1,64 @@
+//! Certificates of listeners that an authority issues by ACME (RFC 8555), and that are renewed before their end.
+//!
+//! Each name has a certificate of its own, so that one name that cannot be validated holds up no other. [`Renewals`] takes
+//! those that are stored, orders those that are due, and keeps the old one as long as a new one does not come. `order`
+//! answers a challenge of the authority: over TLS by the listeners (RFC 8737), over HTTP by [`Tokens`]. `directory` speaks
+//! with the authority, `storage` keeps its account and the certificates, and `schedule` says when to try.
+
+mod directory;
+mod order;
+mod renewals;
+mod schedule;
+mod storage;
+mod tokens;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use server::IssuedCertificates;
+
+pub(crate) use directory::Directory;
+pub(crate) use renewals::NameState;
+pub use renewals::Renewals;
+pub(crate) use tokens::Tokens;
+
+/// The settings of `[acme]`.
+#[derive(Clone, Debug)]
+pub struct Acme {
+    pub(crate) directory: Directory,
+    /// URLs by which the authority reaches the operator.
+    pub(crate) contact: Vec<String>,
+    pub(crate) challenge: Challenge,
+    /// The folder of the account and of the certificates.
+    pub(crate) storage: PathBuf,
+    /// The names, with the certificates that listeners show for them.
+    pub(crate) issued: Arc<IssuedCertificates>,
+    /// The answers to challenges over HTTP.
+    pub(crate) tokens: Arc<Tokens>,
+}
+
+/// How the authority validates that a name is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// By a TLS handshake on port 443.
+    TlsAlpn01,
+    /// By a request on port 80.
+    Http01,
+}
+
+impl Challenge {
+    /// Its name in the settings.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Http01 => "http-01",
+        }
+    }
+}
+
+impl Acme {
+    /// The answers to challenges over HTTP, if the authority asks so.
+    pub(crate) fn tokens(&self) -> Option<Arc<Tokens>> {
+        (self.challenge == Challenge::Http01).then(|| self.tokens.clone())
+    }
+}

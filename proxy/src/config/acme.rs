@@ -1,0 +1,171 @@
+//! `[acme]`: certificates that an authority issues.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hyper::Uri;
+use hyper::http::uri::Scheme;
+use rustls::pki_types::DnsName;
+use server::{IssuedCertificates, ListenAddress, ListenSettings};
+
+use super::settings::Settings;
+use crate::acme::{Acme, Challenge, Directory};
+
+/// That of Let's Encrypt.
+const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// Below the folder that systemd makes for the service.
+const STORAGE: &str = "/var/lib/cachepage/acme";
+
+/// Reads the section; `Some(None)` if it names no domain.
+pub(super) fn acme(settings: &mut Settings<'_>) -> Option<Option<Acme>> {
+    let domains = settings.take_list("acme.domains", None, "", domains);
+    let contact = settings.take_list("acme.contact", None, "", contact);
+    let challenge = settings.take("acme.challenge", None, Challenge::TlsAlpn01.name(), challenge);
+    let storage = settings.take("acme.storage", None, STORAGE, storage);
+    let directory = settings.take("acme.directory", None, DIRECTORY, directory);
+    let is_on = domains.as_ref().is_some_and(|names| !names.is_empty());
+    // Reads what the system trusts, which only a proxy with domains needs.
+    let tls = settings.take("acme.ca_file", None, "", |file| is_on.then(|| Directory::tls(file)).transpose());
+    let (domains, contact, challenge, storage) = (domains?, contact?, challenge?, storage?);
+    let (directory, tls) = (directory?, tls?);
+    Some(tls.map(|tls| Acme {
+        directory: Directory::new(&directory, tls),
+        contact,
+        challenge,
+        storage,
+        issued: Arc::new(IssuedCertificates::of(domains)),
+        tokens: Arc::default(),
+    }))
+}
+
+/// Finds the faults of `[acme]` beside these listeners: one that nobody shows, and one that cannot be validated.
+pub(super) fn check_listeners(
+    acme: &Option<Option<Acme>>,
+    listeners: &Option<Vec<ListenSettings>>,
+    settings: &mut Settings<'_>,
+) {
+    let (Some(Some(acme)), Some(listeners)) = (acme, listeners) else { return };
+    let are_shown = |one: &ListenSettings| one.certificates.as_ref().is_some_and(|some| some.are_issued());
+    if !listeners.iter().any(are_shown) {
+        settings.fault("acme.domains: no [[listen]] has certificates = \"acme\"".to_owned());
+    }
+    let is_plain =
+        |one: &ListenSettings| one.certificates.is_none() && matches!(one.address, ListenAddress::Tcp(_));
+    if acme.challenge == Challenge::Http01 && !listeners.iter().any(is_plain) {
+        settings.fault(
+            "acme.challenge: http-01 needs a [[listen]] without certificates, which port 80 leads to"
+                .to_owned(),
+        );
+    }
+}
+
+fn directory(text: &str) -> Result<String, String> {
+    let url: Option<Uri> = text.parse().ok();
+    match url.filter(|url| url.scheme() == Some(&Scheme::HTTPS) && url.host().is_some()) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("{text:?} does not begin with https://HOST")),
+    }
+}
+
+fn domains(text: &str) -> Result<BTreeSet<String>, String> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(domain).collect()
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    match text {
+        _ if text.starts_with("*.") => {
+            Err(format!("{text:?} needs a challenge by DNS, which the proxy cannot answer: name each host"))
+        }
+        _ if text.parse::<std::net::IpAddr>().is_ok() || DnsName::try_from(text).is_err() => {
+            Err(format!("{text:?} is not a name like www.example.com"))
+        }
+        _ => Ok(text.trim_end_matches('.').to_ascii_lowercase()),
+    }
+}
+
+/// Addresses of mail, which the protocol writes as URLs.
+fn contact(text: &str) -> Result<Vec<String>, String> {
+    let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
+    addresses
+        .map(|address| match address.strip_prefix("mailto:").unwrap_or(address) {
+            address if address.contains('@') => Ok(format!("mailto:{address}")),
+            address => Err(format!("{address:?} is not an address like ops@example.com")),
+        })
+        .collect()
+}
+
+fn challenge(text: &str) -> Result<Challenge, String> {
+    let known = [Challenge::TlsAlpn01, Challenge::Http01].into_iter().find(|known| known.name() == text);
+    known.ok_or_else(|| format!("{text:?} is neither tls-alpn-01 nor http-01"))
+}
+
+fn storage(text: &str) -> Result<PathBuf, String> {
+    let folder = PathBuf::from(text);
+    if folder.is_absolute() {
+        Ok(folder)
+    } else {
+        Err(format!("{text:?} is not the path of a folder from / on"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use crate::args::Args;
+
+    fn faults(file: &str) -> String {
+        let parsed = Config::parse(&Args::default(), Some(("f.toml", file)));
+        parsed.err().map(|faults| faults.to_string()).unwrap_or_default()
+    }
+
+    const ISSUED: &str = "[[listen]]\naddress = \"127.0.0.1:443\"\ncertificates = \"acme\"\n";
+
+    #[test]
+    fn all_faults_have_their_places() {
+        for (acme, said) in [
+            (
+                "domains = [\"*.a.example\"]",
+                "f.toml:2: acme.domains: \"*.a.example\" needs a challenge by DNS",
+            ),
+            ("domains = [\"10.0.0.1\"]", "f.toml:2: acme.domains: \"10.0.0.1\" is not a name"),
+            ("domains = [\"a_b!\"]", "f.toml:2: acme.domains: \"a_b!\" is not a name"),
+            ("domains = [\"a\"]\ncontact = [\"ops\"]", "f.toml:3: acme.contact: \"ops\" is not an address"),
+            ("domains = [\"a\"]\nchallenge = \"dns-01\"", "f.toml:3: acme.challenge: \"dns-01\" is neither"),
+            ("domains = [\"a\"]\nstorage = \"acme\"", "f.toml:3: acme.storage: \"acme\" is not the path"),
+            (
+                "domains = [\"a\"]\ndirectory = \"http://a/\"",
+                "f.toml:3: acme.directory: \"http://a/\" does not begin",
+            ),
+            ("domains = [\"a\"]\nca_file = \"/no\"", "f.toml:3: acme.ca_file: /no cannot be read"),
+            ("domains = []", "f.toml:5: certificates: \"acme\" needs [acme] with domains"),
+            (
+                "domains = [\"a\"]\nchallenge = \"http-01\"",
+                "acme.challenge: http-01 needs a [[listen]] without",
+            ),
+        ] {
+            let said_now = faults(&format!("[acme]\n{acme}\n{ISSUED}"));
+            assert!(said_now.starts_with(said), "{said_now}");
+            assert_eq!(said_now.lines().count(), 1, "{said_now}");
+        }
+        assert_eq!(
+            faults("[acme]\ndomains = [\"a\"]\n"),
+            "acme.domains: no [[listen]] has certificates = \"acme\""
+        );
+    }
+
+    #[test]
+    fn names_have_one_form_and_stand_beside_files() {
+        let listen = ISSUED.replace("\"acme\"", "[\"acme\", { cert = \"/no/cert\", key = \"/no/key\" }]");
+        let said = faults(&format!("[acme]\ndomains = [\"a\"]\n{listen}"));
+        assert!(said.contains("certificates: /no/cert cannot be read"), "{said}");
+        let text =
+            format!("[acme]\ndomains = [\"WWW.Example\", \"a.example\"]\ncontact = [\"o@e\"]\n{ISSUED}");
+        let config = Config::parse(&Args::default(), Some(("f.toml", &text))).unwrap();
+        let acme = config.acme.unwrap();
+        assert_eq!(acme.issued.names().collect::<Vec<_>>(), ["a.example", "www.example"]);
+        assert_eq!(acme.contact, ["mailto:o@e"]);
+    }
+}
