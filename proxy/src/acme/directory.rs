@@ -79,9 +79,9 @@ impl Directory {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let port = request.uri().port_u16().unwrap_or(443);
         let stream = TcpStream::connect((bare(&host), port)).await;
-        let stream = stream.map_err(|error| naming(&host, error))?;
+        let stream = stream.map_err(|error| naming(&host, &error))?;
         let stream =
-            self.tls.named(bare(&host))?.connect(stream).await.map_err(|error| naming(&host, error))?;
+            self.tls.named(bare(&host))?.connect(stream).await.map_err(|error| naming(&host, &error))?;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
         let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
         let (head, body) = sender.send_request(in_origin_form(request)?).await?.into_parts();
@@ -133,7 +133,7 @@ fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-fn naming(host: &str, error: io::Error) -> io::Error {
+fn naming(host: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{host}: {error}"))
 }
 

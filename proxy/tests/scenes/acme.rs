@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 use crate::admin::Running;
 use crate::metrics::sample;
 use crate::support::{Origin, RULES, Scene};
-use crate::tunnel::Authority;
+use crate::tunnel::{Authority, today};
 use directory::{Directory, NOWHERE};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -54,7 +54,7 @@ impl Site {
         let args = Args::try_parse_from(["proxy", "--listen", "127.0.0.1:0", "--origin", &url]).unwrap();
         let text = settings(&directory, storage, names, challenge);
         let config = Config::parse(&args, Some(("scene.toml", &text))).unwrap();
-        let began = SystemTime::now();
+        let began = today();
         let renewals = Renewals::start(config.acme.clone().unwrap(), began);
         let scene = Scene::of(config, MemoryStore::new(8 << 20)).await;
         let host = ("a.example".to_owned(), (scene.others[0], scene.address));
@@ -213,10 +213,10 @@ async fn files_and_issued_certificates_stand_beside_each_other() {
     let text = text.replace("certificates = \"acme\"", &format!("certificates = {files}"));
     let args = Args::try_parse_from(["proxy", "--listen", "127.0.0.1:0"]).unwrap();
     let config = Config::parse(&args, Some(("scene.toml", &text))).unwrap();
-    let renewals = Renewals::start(config.acme.clone().unwrap(), SystemTime::now());
+    let renewals = Renewals::start(config.acme.clone().unwrap(), today());
     let scene = Scene::of(config, MemoryStore::new(1 << 20)).await;
     directory.state().hosts.insert("a.example".to_owned(), (scene.others[0], scene.address));
-    renewals.step(SystemTime::now()).await;
+    renewals.step(today()).await;
     for (name, is_served) in [("a.example", true), ("b.example", true), ("c.example", false)] {
         let connected = directory.authority.connect(name, &[], scene.others[0]).await;
         assert_eq!(connected.is_ok(), is_served, "{name}");

@@ -247,14 +247,16 @@ async fn posted(
 
 /// Where a name leads to, as soon as that is known.
 async fn host(name: &str, state: &Mutex<State>) -> Option<(SocketAddr, SocketAddr)> {
-    while name != NOWHERE {
+    if name == NOWHERE {
+        return None;
+    }
+    loop {
         let host = state.lock().unwrap().hosts.get(name).copied();
         if host.is_some() {
             return host;
         }
         tokio::task::yield_now().await;
     }
-    None
 }
 
 fn challenge(base: &str, number: usize, kind: &str, status: &str, fault: Option<&String>) -> Value {
