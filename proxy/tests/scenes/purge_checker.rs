@@ -230,7 +230,7 @@ async fn nothing_is_served_that_a_commit_has_changed_under_the_keys_of_a_django(
 async fn nothing_purged_is_served(kind: Kind) -> String {
     // Under HTTP's policy each read asks the origin, and a commit takes longer than a purge.
     let few = match (kind.followed, kind.http) {
-        (true, _) => 1_000,
+        (true, _) => 500,
         (false, true) => 2_000,
         (false, false) => 4_000,
     };
@@ -241,7 +241,9 @@ async fn nothing_purged_is_served(kind: Kind) -> String {
     let purges = laboratory.purges.load(Ordering::Relaxed);
     let stale = laboratory.stale.lock().unwrap();
     assert!(stale.is_empty(), "{reads} reads: {stale:?}");
-    assert!(hits > wanted / 20, "{hits} of {reads} reads were hits: that shows little");
+    // A commit, and each reconnection to the database, makes many pages misses.
+    let least = wanted / if kind.followed { 50 } else { 20 };
+    assert!(hits > least, "{hits} of {reads} reads were hits: that shows little");
     let faults = laboratory.faults.load(Ordering::Relaxed);
     let figures = format!("{reads} reads, {hits} of them hits, {purges} purges, {faults} faults");
     figures + &laboratory.delays()
