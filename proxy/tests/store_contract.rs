@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proxy::{
     Feed as _, Key, Listener, Locks as _, MemoryStore, NodeNumber, RedisStore, Store, Values as _, Write,
 };
-use stack::{Brand, Cluster, Redis, Watched};
+use stack::{Brand, Cluster, Redis, SlotMove, Watched};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -173,15 +173,15 @@ async fn keys_of_a_slot_that_moves_are_found_on_either_side() {
     let (first, second) = (key("a"), key("{a}.1"));
     store.put(vec![set("a", b"1"), set("{a}.1", b"2")], MINUTE).await.unwrap();
     let both = [Some("1".into()), Some("2".into())];
-    let move_ = SlotMove::begin(&cluster, "a");
+    let move_ = SlotMove::begin(&cluster, "a").unwrap();
     // Of two keys on two sides, each is asked for by itself.
-    move_.migrate("{a}.1");
+    move_.migrate("{a}.1").unwrap();
     assert_eq!(store.get([first.as_bytes(), second.as_bytes()]).await.unwrap(), both);
     assert!(store.claim(&key("{a}.lease"), &"ours".into(), MINUTE).await.unwrap(), "on the new side");
     store.put(vec![set("{a}.1", b"3")], MINUTE).await.unwrap();
-    move_.migrate("a");
+    move_.migrate("a").unwrap();
     assert_eq!(store.get([first.as_bytes()]).await.unwrap(), [Some("1".into())]);
-    move_.end();
+    move_.end().unwrap();
     assert_eq!(
         store.get([first.as_bytes(), second.as_bytes()]).await.unwrap(),
         [Some("1".into()), Some("3".into())]
@@ -197,38 +197,6 @@ async fn keys_of_a_slot_that_moves_are_found_on_either_side() {
         }
     };
     timeout(PATIENCE, heard).await.expect("the new node's changes are heard of");
-}
-
-/// A slot on its way between two nodes.
-struct SlotMove<'a> {
-    cluster: &'a Cluster,
-    slot: String,
-    from: &'a Redis,
-    to: &'a Redis,
-}
-
-impl<'a> SlotMove<'a> {
-    /// Begins to move the slot of a key to the next node.
-    fn begin(cluster: &'a Cluster, key: &str) -> Self {
-        let owner = cluster.owner(key).unwrap();
-        let (from, to) = (&cluster.nodes[owner], &cluster.nodes[(owner + 1) % cluster.nodes.len()]);
-        let slot = from.cli(&["CLUSTER", "KEYSLOT", key]).unwrap();
-        let id = |node: &Redis| node.cli(&["CLUSTER", "MYID"]).unwrap();
-        to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]).unwrap();
-        from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]).unwrap();
-        Self { cluster, slot, from, to }
-    }
-
-    fn migrate(&self, key: &str) {
-        self.from.cli(&["MIGRATE", "127.0.0.1", &self.to.port().to_string(), key, "0", "1000"]).unwrap();
-    }
-
-    fn end(&self) {
-        let id = self.to.cli(&["CLUSTER", "MYID"]).unwrap();
-        for node in [self.to, self.from].into_iter().chain(&self.cluster.nodes) {
-            node.cli(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &id]).unwrap();
-        }
-    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod guard;
 mod postgres;
 mod redis;
 mod sentinel;
+mod slot_move;
 
 use std::io;
 use std::net::TcpListener;
@@ -19,6 +20,7 @@ pub use guard::{Launch, Program};
 pub use postgres::Postgres;
 pub use redis::{Brand, Redis};
 pub use sentinel::Watched;
+pub use slot_move::SlotMove;
 
 /// Why a part of the stack could not be started or used.
 #[derive(Debug, thiserror::Error)]
