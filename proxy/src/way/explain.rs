@@ -11,7 +11,7 @@ use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
 use serde::Serialize;
-use server::{Peer, SentTarget};
+use server::{Peer, SentTarget, in_time};
 use tokio::time::Instant;
 
 use super::Proxy;
@@ -25,6 +25,9 @@ use crate::request::receive::{X_FORWARDED_PROTO, receive};
 use crate::request::{Content, Lines, Question, target_of};
 use crate::status::{ACME_CHALLENGE, CacheStatus};
 use crate::store::{Store, StoreError, Values, Write};
+
+/// How long the store is asked, for all that an explanation tells of it. A person waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The explanation of a request: what the proxy would do with it.
 #[derive(Clone, Debug, Serialize)]
@@ -69,15 +72,30 @@ struct ExplainedPage {
 /// A key that was read, and its value.
 type Note = (Key, Result<Option<Bytes>, StoreError>);
 
-/// The values of a store, with a record of each read.
+/// The values of a store until a deadline, with a record of each read.
 struct NotedValues<'a, S> {
     store: &'a S,
+    deadline: Instant,
     notes: Mutex<Vec<Note>>,
+}
+
+impl<S: Store> NotedValues<'_, S> {
+    async fn until_deadline<T>(
+        &self,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        in_time(self.deadline, read).await.unwrap_or(Err(StoreError::Deadline(PATIENCE)))
+    }
+
+    /// The reads so far.
+    fn notes(&self) -> Vec<Note> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl<S: Store> Values for NotedValues<'_, S> {
     async fn get<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
-        let values = self.store.get(keys).await;
+        let values = self.until_deadline(self.store.get(keys)).await;
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, key) in keys.into_iter().enumerate() {
             let value = values.as_ref().map(|values| values[index].clone()).map_err(Clone::clone);
@@ -87,7 +105,7 @@ impl<S: Store> Values for NotedValues<'_, S> {
     }
 
     async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
-        self.store.ttl(key).await
+        self.until_deadline(self.store.ttl(key)).await
     }
 
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
@@ -145,13 +163,15 @@ impl<S: Store> Proxy<S> {
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
         // Before the decision, which does without what the store refuses.
-        let refusals = self.store.refusals(&self.keys.prefixes()).await;
+        let deadline = Instant::now() + PATIENCE;
+        let prefixes = self.keys.prefixes();
+        let refusals = in_time(deadline, self.store.refusals(&prefixes)).await.unwrap_or_default();
         explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
-        let values = NotedValues { store: &self.store, notes: Mutex::default() };
+        let values = NotedValues { store: &self.store, deadline, notes: Mutex::default() };
         let decision = self.decide(&question, Instant::now(), &values).await;
-        let notes = values.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for (key, value) in notes {
-            explanation.reads.push(self.explain_read(&key, value, &decision, &question).await);
+        for (key, value) in values.notes() {
+            let ttl = values.ttl(key.as_bytes()).await.ok().flatten();
+            explanation.reads.push(self.explain_read(&key, value, ttl, &decision, &question));
         }
         (explanation.outcome, explanation.page) = match &decision {
             Decision::Serve(serving) => (serving.cache().to_string(), Some(ExplainedPage::of(serving))),
@@ -224,15 +244,15 @@ impl<S: Store> Proxy<S> {
     }
 
     /// Explains the outcome of one read.
-    async fn explain_read(
+    fn explain_read(
         &self,
         key: &Key,
         value: Result<Option<Bytes>, StoreError>,
+        ttl: Option<Duration>,
         decision: &Decision,
         question: &Question<'_>,
     ) -> ExplainedRead {
         let hashed = self.hashed(key, decision, question);
-        let ttl = self.store.ttl(key.as_bytes()).await.ok().flatten();
         let holds = match value {
             Ok(Some(value)) => self.holds(&value),
             Ok(None) => "nothing".to_owned(),

@@ -1,9 +1,10 @@
 //! `proxy explain` describes what the proxy does with a request.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use stack::Redis;
+use stack::{Redis, free_port};
 
 use crate::backend::Backend;
 use crate::support::{Origin, Scene, Setup};
@@ -95,6 +96,17 @@ async fn a_store_that_takes_no_purges_is_told_of_and_its_pages_are_hits() {
         assert!(said.contains("cachepage; hit; ttl="), "{said}");
         assert!(said.contains(&format!("{}: NOPERM", command.to_uppercase())), "{said}");
         scene.stop().await;
+    }
+}
+
+#[test]
+fn a_store_that_is_away_is_waited_for_once() {
+    let port = free_port().unwrap();
+    for store in [format!("redis://127.0.0.1:{port}"), format!("redis-cluster://127.0.0.1:{port}")] {
+        let began = Instant::now();
+        let said = explain_on(&store, RULES, &["/p/"]);
+        assert!(said.contains("outcome   cachepage; fwd=miss"), "{said}");
+        assert!(began.elapsed() < Duration::from_secs(4), "{store}: {:?}", began.elapsed());
     }
 }
 
