@@ -154,8 +154,8 @@ pub trait Values: Send + Sync {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Whether a write would be taken, as far as is known.
-    fn takes_writes(&self) -> bool {
+    /// Whether a write to this key would be taken, as far as is known.
+    fn takes_writes(&self, _key: &Key) -> bool {
         true
     }
 

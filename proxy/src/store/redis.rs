@@ -44,6 +44,7 @@ use node::{KeyCommand, RedisNode, unanswered};
 use nodes::Nodes;
 use operations::Operations;
 use oversized::Oversized;
+use pool::Outcomes;
 use refusals::{Refusals, is_for_good};
 #[cfg(any(test, fuzzing))]
 pub(crate) use resp::replies_in;
@@ -143,8 +144,13 @@ impl RedisStore {
 
     /// Sends commands in one round trip. Returns their replies, or the first error.
     async fn write_all(&self, commands: &[KeyCommand<'_>]) -> Result<Vec<RedisReply>, StoreError> {
+        self.write_each(commands).await.into_iter().collect()
+    }
+
+    /// Sends commands in one round trip. Returns their outcomes.
+    async fn write_each(&self, commands: &[KeyCommand<'_>]) -> Outcomes {
         if commands.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let began = self.operations.begin();
         let outcomes = self.nodes.write(&commands.iter().collect::<Vec<_>>()).await;
@@ -153,9 +159,7 @@ impl RedisStore {
             self.operations.end(command.name, &outcome, began);
             outcome
         };
-        // Each refusal is noted, also those after the first.
-        let replies: Vec<_> = commands.iter().zip(outcomes).map(accept).collect();
-        replies.into_iter().collect()
+        commands.iter().zip(outcomes).map(accept).collect()
     }
 }
 
@@ -243,8 +247,14 @@ impl Values for RedisStore {
     async fn put(&self, writes: Vec<Write>, ttl: Duration) -> Result<(), StoreError> {
         let ttl = ttl.as_secs().max(1).to_string();
         let commands: Vec<_> = writes.iter().map(|write| command(write, ttl.as_bytes())).collect();
-        let result = self.write_all(&commands).await.map(drop);
-        self.refusals.wrote(result.is_ok());
+        let outcomes = self.write_each(&commands).await;
+        for (write, outcome) in writes.iter().zip(&outcomes) {
+            // A Redis that is full still gives a key another lifetime.
+            if let Write::Set(key, _) = write {
+                self.nodes.wrote(key.as_bytes(), outcome.is_ok());
+            }
+        }
+        let result = outcomes.into_iter().collect::<Result<Vec<_>, _>>().map(drop);
         if result.is_ok() {
             self.oversized.forget(&writes);
         }
@@ -266,8 +276,8 @@ impl Values for RedisStore {
         Ok(matches!(replies?[..], [RedisReply::Number(1)]))
     }
 
-    fn takes_writes(&self) -> bool {
-        self.refusals.takes_writes()
+    fn takes_writes(&self, key: &Key) -> bool {
+        self.nodes.takes_writes(key.as_bytes())
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {

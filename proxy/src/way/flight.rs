@@ -224,7 +224,7 @@ impl<S: Store> Flight<S> {
         let Some(capture) = self.proxy.room.capture(fetched.length.known()) else {
             return self.decline(fetched, Decline::Room, false);
         };
-        let promise = self.promise(fetched.length, is_reachable);
+        let promise = self.promise(fetched.length, is_reachable, &plan);
         let limit = self.proxy.max_entry;
         let (client, body) = FillBody::new(fetched.length.known(), limit);
         let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
@@ -274,10 +274,11 @@ impl<S: Store> Flight<S> {
     }
 
     /// What the client is told of the fill of a page with this length.
-    fn promise(&self, length: Length, is_reachable: bool) -> Fill {
+    fn promise(&self, length: Length, is_reachable: bool, plan: &Plan) -> Fill {
+        let mut keys = plan.markers.iter().map(Write::key).chain([&plan.key]);
         match length {
             _ if !is_reachable => Fill::Skipped,
-            _ if !self.proxy.store.takes_writes() => Fill::Refused,
+            _ if !keys.all(|key| self.proxy.store.takes_writes(key)) => Fill::Refused,
             Length::Known(_) => Fill::Stored,
             Length::Chunked | Length::UntilClose => Fill::Streamed,
         }

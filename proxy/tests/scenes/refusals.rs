@@ -9,11 +9,12 @@ use proxy::Store as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
-use stack::Redis;
+use stack::{Brand, Cluster, Redis};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::near::KEY;
 use crate::support::{Origin, Scene, Setup, redis_store};
 
 const RULES: &str = "[[cache_page]]\npath = \"/p/*\"\ntimeout = 60\ncoalesce = \"fleet\"\n";
@@ -295,4 +296,28 @@ async fn the_user_of_the_docs_may_do_all_that_is_needed() {
     assert!(refused[0].reply.starts_with("NOPERM"), "{refused:?}");
     // Of a user without access to the keys, each command is refused.
     assert_eq!(store.refusals(&[b"other.".to_vec()]).await.len(), 9);
+}
+
+#[tokio::test]
+async fn a_full_node_of_a_cluster_takes_no_promise_from_the_others() {
+    let cluster = Cluster::start(Brand::chosen(), 3, 0).unwrap();
+    let origin = Origin::pages("").await;
+    let scene = Scene::over(Setup::Plain, &cluster.url(), &origin, RULES).await;
+    let full = cluster.owner(&KEY.replace("/p/", "/p/0")).unwrap();
+    cluster.nodes[full].cli(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    let is_full = |path: &String| cluster.owner(&KEY.replace("/p/", path)) == Some(full);
+    let (on_it, elsewhere): (Vec<_>, Vec<_>) =
+        (0..24).map(|number| format!("/p/{number}")).partition(is_full);
+    // The first refusal is not known before.
+    scene.get("/p/0").await;
+    for path in elsewhere {
+        assert_eq!(scene.get(&path).await.cache(), "MISS fwd=uri-miss; stored", "{path}");
+        assert_eq!(scene.get("/p/0").await.cache(), "MISS fwd=uri-miss; detail=store-refuses");
+    }
+    for path in on_it {
+        assert_eq!(scene.get(&path).await.cache(), "MISS fwd=uri-miss; detail=store-refuses", "{path}");
+    }
+    cluster.nodes[full].cli(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    scene.get("/p/0").await;
+    assert_eq!(scene.get("/p/0").await.header("x-cache"), "HIT");
 }

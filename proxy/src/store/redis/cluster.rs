@@ -228,6 +228,11 @@ impl Cluster {
         })
     }
 
+    /// The node that has a key in the map that is known now.
+    pub(super) fn known_owner(&self, key: &[u8]) -> Option<Arc<RedisNode>> {
+        self.map.load().owner(slot(key)).cloned()
+    }
+
     pub(super) fn map(&self) -> Arc<Map> {
         self.map.load_full()
     }

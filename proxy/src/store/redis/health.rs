@@ -1,4 +1,4 @@
-//! The state of one Redis: whether it answers, and whether it is still the right one.
+//! The state of one Redis: whether it answers, whether it takes writes, and whether it is still the right one.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,7 @@ pub(super) struct Health {
     is_up: AtomicBool,
     /// Whether the log says that it is down.
     is_logged_down: AtomicBool,
+    takes_writes: AtomicBool,
     faults: Seldom,
     /// The Redis, for the log.
     node: String,
@@ -48,6 +49,7 @@ impl Health {
             breaker: Breaker::default(),
             is_up: AtomicBool::new(true),
             is_logged_down: AtomicBool::new(false),
+            takes_writes: AtomicBool::new(true),
             faults: Seldom::new(),
             generation: AtomicU32::new(0),
             replacement: Mutex::new(Replacement { due: None, pause: FIRST_PAUSE }),
@@ -96,6 +98,18 @@ impl Health {
         if means_another_redis(text.split(' ').next().unwrap_or_default()) {
             self.replace_connections(Instant::now());
         }
+    }
+
+    /// Notes whether a value was written. One that is too long for Redis breaks the connection instead of being refused.
+    pub(super) fn wrote(&self, was_written: bool) {
+        if self.takes_writes.load(Ordering::Relaxed) != was_written {
+            self.takes_writes.store(was_written, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last value was written.
+    pub(super) fn takes_writes(&self) -> bool {
+        self.takes_writes.load(Ordering::Relaxed)
     }
 
     /// Has all connections replaced: the Redis is another one now. That one has not failed, so it is asked at once.

@@ -1,7 +1,6 @@
 //! Refusals: errors that Redis replies to commands. Each kind is logged once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bb8_redis::redis::RedisError;
@@ -17,17 +16,10 @@ const KINDS: usize = 64;
 type Refusal = (&'static str, Box<str>);
 
 /// The refusals of all nodes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Refusals {
-    takes_writes: AtomicBool,
     /// The reply of Redis, for each command and first word of the reply.
     replies: Mutex<BTreeMap<Refusal, String>>,
-}
-
-impl Default for Refusals {
-    fn default() -> Self {
-        Self { takes_writes: AtomicBool::new(true), replies: Mutex::default() }
-    }
 }
 
 impl Refusals {
@@ -67,18 +59,6 @@ impl Refusals {
                 self.note_error(command, error);
             }
         })
-    }
-
-    /// Notes whether a page was written. A value that is too long for Redis breaks the connection instead of being refused.
-    pub(super) fn wrote(&self, was_written: bool) {
-        if self.takes_writes.load(Ordering::Relaxed) != was_written {
-            self.takes_writes.store(was_written, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether the last page was written.
-    pub(super) fn takes_writes(&self) -> bool {
-        self.takes_writes.load(Ordering::Relaxed)
     }
 
     /// The commands that were refused so far.
