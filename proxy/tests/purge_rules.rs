@@ -137,8 +137,8 @@ const RULES: &[Rule] = &[
         name: "what a failover has lost is appended again",
         found_by: CHECKER,
         file: "store/redis/log.rs",
-        kept_by: "let missed = self.copy.missed(self.replication);",
-        breakable: "let missed = if IS_OFF { Vec::new() } else { self.copy.missed(self.replication) };",
+        kept_by: "let missed = self.copy.missed(replication);",
+        breakable: "let missed = if IS_OFF { Vec::new() } else { self.copy.missed(replication) };",
     },
     Rule {
         name: "a page from before the first entry of the log is a miss",

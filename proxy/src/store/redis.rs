@@ -11,6 +11,8 @@ mod health;
 mod keeper;
 mod locks;
 mod log;
+mod log_connection;
+mod log_stream;
 mod log_writer;
 mod node;
 mod nodes;

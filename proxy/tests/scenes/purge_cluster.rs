@@ -1,13 +1,19 @@
 //! Purging on a cluster, where the log is in one node.
 
-use stack::{Brand, Cluster};
+use std::time::Duration;
+
+use stack::{Brand, Cluster, SlotMove};
 use tokio::task::block_in_place;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::near::KEY;
+use crate::purge::PURGE as PURGING;
 use crate::support::{Origin, PATIENCE, RULES, Scene, Setup};
 
 const LOG: &str = ":1:views.decorators.cache.cache_page.purges";
+
+/// Nothing from before a purge is served later than this after its acknowledgement.
+const BOUND: Duration = Duration::from_millis(50);
 
 const PURGE: &str = "PURGE /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
 
@@ -40,4 +46,49 @@ async fn without_the_node_of_the_log_pages_come_from_the_origin_and_nothing_is_p
     let back = async { while !is_hit(&purging, &path).await {} };
     timeout(PATIENCE, back).await.expect("pages are hits again");
     assert_eq!(purging.send(PURGE).await.status(), 200);
+}
+
+/// The slot of the log moves to another node, and the log with it. Then it nearly moves on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn purges_count_while_the_slot_of_the_log_moves() {
+    let cluster = block_in_place(|| Cluster::start(Brand::chosen(), 3, 0)).unwrap();
+    let origin = Origin::pages("").await;
+    let settings = format!("{RULES}{PURGING}");
+    let mut scenes = Vec::new();
+    for _ in 0..2 {
+        scenes.push(Scene::over(Setup::Near, &cluster.url(), &origin, &settings).await);
+    }
+    are_hits(&scenes, "at the start").await;
+    let move_ = SlotMove::begin(&cluster, LOG).unwrap();
+    a_purge_counts(&scenes, "the slot begins to move").await;
+    move_.migrate(LOG).unwrap();
+    a_purge_counts(&scenes, "the log is on the other side").await;
+    move_.end().unwrap();
+    a_purge_counts(&scenes, "the slot is on the other side").await;
+    let move_ = SlotMove::begin(&cluster, LOG).unwrap();
+    move_.migrate(LOG).unwrap();
+    a_purge_counts(&scenes, "the slot moves on").await;
+    move_.give_up(LOG).unwrap();
+    a_purge_counts(&scenes, "the log is back").await;
+}
+
+/// The first proxy acknowledges a purge, none serves the old page, and then all have the new one.
+async fn a_purge_counts(scenes: &[Scene], when: &str) {
+    let old = scenes[0].get("/p/").await.text().to_owned();
+    let reply = scenes[0].send(PURGE).await;
+    assert_eq!(reply.status(), 200, "{when}: {reply:?}");
+    sleep(BOUND).await;
+    for scene in scenes {
+        assert_ne!(scene.get("/p/").await.text(), old, "{when}: the page was purged");
+    }
+    are_hits(scenes, when).await;
+}
+
+async fn are_hits(scenes: &[Scene], when: &str) {
+    let hits = async {
+        for scene in scenes {
+            while scene.get("/p/").await.header("x-cache") != "HIT" {}
+        }
+    };
+    timeout(PATIENCE, hits).await.unwrap_or_else(|_| panic!("{when}: the page is no hit"));
 }

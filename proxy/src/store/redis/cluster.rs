@@ -27,7 +27,7 @@ use crate::store::feed::Listeners;
 use crate::store::{Listener, NodeNumber, StoreError};
 
 /// A key that moves while it is asked for is followed so often.
-const HOPS: usize = 4;
+pub(super) const HOPS: usize = 4;
 
 /// How long a node without slots is kept after it was asked for a key that moves to it.
 const KEPT: Duration = Duration::from_secs(10);
@@ -209,7 +209,7 @@ impl Cluster {
                 Some(next) => redirect = next,
             }
         }
-        Err(StoreError::Unreachable("the nodes of the cluster send to each other".to_owned()))
+        Err(circular())
     }
 
     /// The node that has a key.
@@ -269,7 +269,7 @@ impl Cluster {
     }
 
     /// Notes that a slot has another node. Returns that node.
-    fn moved(&self, slot: u16, address: &NodeAddress) -> Arc<RedisNode> {
+    pub(super) fn moved(&self, slot: u16, address: &NodeAddress) -> Arc<RedisNode> {
         let strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.map();
         if let Some(owner) = before.owner(slot).filter(|owner| owner.place() == Some(address)) {
@@ -289,7 +289,7 @@ impl Cluster {
     }
 
     /// A node that may have no slots yet.
-    fn stranger(&self, address: &NodeAddress) -> Arc<RedisNode> {
+    pub(super) fn stranger(&self, address: &NodeAddress) -> Arc<RedisNode> {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let node = self.known(&self.map(), &strangers, address);
         strangers.retain(|(stranger, _)| !Arc::ptr_eq(stranger, &node));
@@ -312,4 +312,8 @@ impl Cluster {
             Arc::new(RedisNode::new(id, dialer, self.bounds))
         })
     }
+}
+
+pub(super) fn circular() -> StoreError {
+    StoreError::Unreachable("the nodes of the cluster send to each other".to_owned())
 }

@@ -11,7 +11,8 @@ use bb8_redis::redis::{AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, Pu
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::dialer::{ByteStream, Login};
+use super::address::NodeAddress;
+use super::dialer::{ByteStream, Login, dial};
 
 /// A connection without an answer for this time is given up.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
@@ -59,6 +60,12 @@ impl ControlConnection {
         let opening = MultiplexedConnection::new_with_config(&info, stream, config);
         let (connection, driver) = timeout(SILENCE, opening).await.map_err(|_| Lost::Silence)??;
         Ok(Self { connection, is_open, driver: tokio::spawn(driver) })
+    }
+
+    /// Connects to an address and logs in. Messages that come unasked go to nobody.
+    pub(super) async fn to(address: &NodeAddress, login: &Login) -> Result<Self, Lost> {
+        let dialled = timeout(SILENCE, dial(address, login)).await;
+        Self::open(dialled.map_err(|_| Lost::Silence)??, login, |_| {}).await
     }
 
     /// Sends a command and waits for its reply.

@@ -11,8 +11,7 @@ use tracing::{info, warn};
 
 use super::address::NodeAddress;
 use super::cluster::Cluster;
-use super::control::{ControlConnection, Lost, SILENCE};
-use super::dialer::dial;
+use super::control::{ControlConnection, Lost};
 use super::node::RedisNode;
 use super::slots::{Range, ranges};
 use super::tracking::{Beat, Tracking};
@@ -97,17 +96,15 @@ impl Keeper {
     async fn ask(&mut self, address: &NodeAddress) -> Result<Vec<Range>, Lost> {
         let asked = match self.asked.take().filter(|(_, control)| control.is_open()) {
             Some(asked) => self.asked.insert(asked),
-            None => self.asked.insert((address.clone(), self.open(address).await?)),
+            None => {
+                let opened = ControlConnection::to(address, &self.cluster.login).await?;
+                self.asked.insert((address.clone(), opened))
+            }
         };
         let reply = asked.1.ask(cmd("CLUSTER").arg("SLOTS")).await?;
         ranges(&reply, &asked.0)
             .filter(|ranges| !ranges.is_empty())
             .ok_or_else(|| Lost::Io(io::Error::other(format!("{} knows no slots", asked.0))))
-    }
-
-    async fn open(&self, address: &NodeAddress) -> Result<ControlConnection, Lost> {
-        let dialled = timeout(SILENCE, dial(address, &self.cluster.login)).await;
-        ControlConnection::open(dialled.map_err(|_| Lost::Silence)??, &self.cluster.login, |_| {}).await
     }
 
     /// Follows the changes of the nodes that are in the map, and no others.

@@ -7,28 +7,21 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{ErrorKind, FromRedisValue as _, RedisError, Value, cmd};
+use bb8_redis::redis::RedisError;
 use tokio::time::Instant;
 
-use super::refusals::{Refusals, is_refusal};
+use super::log_connection::{BATCH, Entries, LogConnection};
+use super::refusals::is_refusal;
 use crate::purge::{Epoch, LogEntry, PurgeId};
 use crate::store::LogCopy;
-
-/// The most entries of one read.
-pub(super) const BATCH: usize = 1_000;
 
 /// How often the epoch is repeated, so that it outlives the trimming of the log and that positions are recent.
 const EPOCH_EVERY: Duration = Duration::from_secs(60);
 
-type Entries = Vec<(PurgeId, LogEntry)>;
-
 /// Reads the log on one connection.
 pub(super) struct LogReader {
     copy: Arc<LogCopy>,
-    connection: MultiplexedConnection,
-    refusals: Arc<Refusals>,
-    replication: u32,
+    connection: LogConnection,
     epoch_repeated: Instant,
 }
 
@@ -37,12 +30,9 @@ impl LogReader {
     /// epoch. `None` if it refuses to be read, which it does not again.
     pub(super) async fn begin(
         copy: &Arc<LogCopy>,
-        mut connection: MultiplexedConnection,
-        refusals: &Arc<Refusals>,
+        connection: LogConnection,
     ) -> Result<Option<Self>, RedisError> {
-        let replication = replication(&mut connection, refusals).await?;
-        let (copy, refusals, epoch_repeated) = (copy.clone(), refusals.clone(), Instant::now());
-        let mut reader = Self { copy, connection, refusals, replication, epoch_repeated };
+        let mut reader = Self { copy: copy.clone(), connection, epoch_repeated: Instant::now() };
         match reader.read().await {
             Ok(()) => Ok(Some(reader)),
             Err(error) if is_refusal(&error) => {
@@ -66,8 +56,7 @@ impl LogReader {
     async fn catch_up(&mut self) -> Result<(), RedisError> {
         loop {
             let last = self.copy.last();
-            let entries = range(&mut self.connection, &self.copy, last, BATCH).await;
-            let entries = self.refusals.noted("XRANGE", entries)?;
+            let entries = self.connection.range(&self.copy, last, BATCH).await?;
             if !is_continued(&entries, last) {
                 self.copy.start_anew();
                 continue;
@@ -86,15 +75,15 @@ impl LogReader {
         if !self.copy.settings.writes {
             return Ok(true);
         }
-        let epoch = own(self.copy.epoch(), self.replication);
-        let missed = self.copy.missed(self.replication);
+        let replication = self.connection.replication;
+        let epoch = own(self.copy.epoch(), replication);
+        let missed = self.copy.missed(replication);
         let is_settled = epoch.is_some() && missed.is_empty() && self.epoch_repeated.elapsed() < EPOCH_EVERY;
         if !is_settled {
-            let epoch = LogEntry::Epoch(epoch.unwrap_or_else(|| new_epoch(self.replication)));
+            let epoch = LogEntry::Epoch(epoch.unwrap_or_else(|| new_epoch(replication)));
             let purges = missed.into_iter().map(|(purge, number)| LogEntry::Purge(purge, number));
             for entry in [epoch].into_iter().chain(purges) {
-                let added = add(&mut self.connection, &self.copy, &entry).await;
-                self.refusals.noted("XADD", added)?;
+                self.connection.add(&self.copy, &entry).await?;
             }
             self.epoch_repeated = Instant::now();
         }
@@ -121,61 +110,4 @@ pub(super) fn new_epoch(replication: u32) -> Epoch {
 /// Whether entries begin with the last one that is known.
 fn is_continued(entries: &Entries, last: PurgeId) -> bool {
     last == PurgeId::default() || entries.first().is_some_and(|(id, _)| *id == last)
-}
-
-/// The beginning of the replication id: another primary has another one. 0 if Redis does not say it.
-pub(super) async fn replication(
-    connection: &mut MultiplexedConnection,
-    refusals: &Refusals,
-) -> Result<u32, RedisError> {
-    let info = refusals.noted("INFO", cmd("INFO").arg("replication").query_async(connection).await);
-    let info: String = match info {
-        Err(error) if is_refusal(&error) => return Ok(0),
-        info => info?,
-    };
-    let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")?.get(..8));
-    Ok(id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or_default())
-}
-
-/// Appends an entry, and trims those that no page is older than.
-pub(super) async fn add(
-    connection: &mut MultiplexedConnection,
-    copy: &LogCopy,
-    record: &LogEntry,
-) -> Result<PurgeId, RedisError> {
-    let horizon = u64::try_from(copy.settings.horizon.as_millis()).unwrap_or(u64::MAX);
-    // By the clock of the log: that of this machine may be ahead.
-    let oldest = copy.last().milliseconds.saturating_sub(horizon);
-    let mut command = cmd("XADD");
-    command.arg(copy.settings.key.as_bytes()).arg("MINID").arg("~").arg(oldest).arg("*");
-    record.fields().iter().for_each(|field| {
-        command.arg(field);
-    });
-    let id: String = command.query_async(connection).await?;
-    id.parse().map_err(|()| malformed())
-}
-
-/// The entries from this one on.
-pub(super) async fn range(
-    connection: &mut MultiplexedConnection,
-    copy: &LogCopy,
-    from: PurgeId,
-    count: usize,
-) -> Result<Entries, RedisError> {
-    let mut command = cmd("XRANGE");
-    command.arg(copy.settings.key.as_bytes()).arg(from.to_string()).arg("+").arg("COUNT").arg(count);
-    let reply: Vec<(String, Vec<Value>)> = command.query_async(connection).await?;
-    reply
-        .into_iter()
-        .map(|(id, fields)| Ok((id.parse().map_err(|()| malformed())?, record(fields)?)))
-        .collect()
-}
-
-fn record(fields: Vec<Value>) -> Result<LogEntry, RedisError> {
-    let fields: Vec<Vec<u8>> = fields.into_iter().map(Vec::from_redis_value).collect::<Result<_, _>>()?;
-    Ok(LogEntry::of(fields.iter().map(Vec::as_slice)))
-}
-
-fn malformed() -> RedisError {
-    (ErrorKind::UnexpectedReturnType, "no entry of a stream").into()
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{ErrorKind, RedisError, cmd};
+use bb8_redis::redis::{ErrorKind, RedisError};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
+use super::cluster::{HOPS, circular};
 use super::control::ControlConnection;
-use super::log::{BATCH, add, new_epoch, own, range, replication};
+use super::log::{new_epoch, own};
+use super::log_connection::{BATCH, LogConnection, REPLICAS_DEADLINE};
 use super::node::RedisNode;
 use super::nodes::Nodes;
 use super::refusals::Refusals;
@@ -19,27 +20,26 @@ use crate::store::{LogCopy, StoreError};
 /// To connect, and to append.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// How long Redis waits for its replicas.
-const REPLICAS_DEADLINE: Duration = Duration::from_millis(100);
-
 /// Appends purges, on a connection of its own: a wait for replicas holds nothing else up.
 pub(super) struct LogWriter {
     nodes: Nodes,
     refusals: Arc<Refusals>,
     deadline: Duration,
-    connection: Mutex<Option<LogConnection>>,
+    held: Mutex<Option<HeldConnection>>,
 }
 
-/// A connection to the node that has the log, and the generation of the node's connections when it was opened.
-struct LogConnection {
-    control: ControlConnection,
+/// A connection to a node, and the generation of the node's connections when it was opened.
+struct HeldConnection {
+    log: LogConnection,
+    /// Open as long as this.
+    _control: ControlConnection,
     node: Arc<RedisNode>,
     generation: u32,
 }
 
 impl LogWriter {
     pub(super) fn new(nodes: Nodes, refusals: Arc<Refusals>, deadline: Duration) -> Self {
-        Self { nodes, refusals, deadline, connection: Mutex::new(None) }
+        Self { nodes, refusals, deadline, held: Mutex::new(None) }
     }
 
     pub(super) async fn append(
@@ -48,13 +48,17 @@ impl LogWriter {
         purge: Purge,
         replicas: u32,
     ) -> Result<PurgeId, StoreError> {
-        let record = LogEntry::Purge(purge, rand::random());
+        let record = &LogEntry::Purge(purge, rand::random());
         let patience = if replicas > 0 { REPLICAS_DEADLINE } else { Duration::ZERO };
         let id = self
-            .exchange(copy, patience, async |mut connection| {
-                let id = self.refusals.noted("XADD", add(&mut connection, copy, &record).await)?;
+            .exchange(copy, patience, |mut log| async move {
+                // Nothing is appended to the log of another Redis than that of the last epoch.
+                if own(copy.epoch(), log.replication).is_none() {
+                    log.add(copy, &LogEntry::Epoch(new_epoch(log.replication))).await?;
+                }
+                let id = log.add(copy, record).await?;
                 if replicas > 0 {
-                    self.refusals.noted("WAIT", replicated(&mut connection, replicas).await)?;
+                    log.replicated(replicas).await?;
                 }
                 Ok(id)
             })
@@ -69,10 +73,10 @@ impl LogWriter {
         copy: &LogCopy,
         after: PurgeId,
     ) -> Result<Vec<LoggedPurge>, StoreError> {
-        let read = async |mut connection| {
+        let read = |mut log: LogConnection| async move {
             let (mut purges, mut last) = (Vec::new(), after);
             loop {
-                let entries = range(&mut connection, copy, last, BATCH).await?;
+                let entries = log.range(copy, last, BATCH).await?;
                 let is_end = entries.len() < BATCH;
                 last = entries.last().map_or(last, |(id, _)| *id);
                 for (id, record) in entries.into_iter().filter(|(id, _)| *id > after) {
@@ -89,48 +93,63 @@ impl LogWriter {
         self.exchange(copy, Duration::ZERO, read).await
     }
 
-    /// Talks to Redis within the deadline. A connection that fails is not used again.
-    async fn exchange<T>(
+    /// Talks to the Redis that has the log within the deadline, wherever it is. A connection that fails is not used again.
+    async fn exchange<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
         copy: &LogCopy,
         more: Duration,
-        talk: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, RedisError>,
+        talk: impl Fn(LogConnection) -> F,
     ) -> Result<T, StoreError> {
-        let within = |limit: Duration| Instant::now() + limit;
-        let mut held = timeout_at(within(CONNECT_DEADLINE), self.connection.lock())
-            .await
-            .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))?;
-        let is_current = |held: &LogConnection| held.node.health.generation() == held.generation;
-        let connection = match held.take().filter(is_current) {
-            Some(connection) => connection,
-            None => timeout_at(within(CONNECT_DEADLINE), self.open(copy))
-                .await
-                .map_err(|_| StoreError::Deadline(CONNECT_DEADLINE))??,
-        };
         let limit = self.deadline + more;
-        let outcome = timeout_at(within(limit), talk(connection.control.connection())).await;
-        let outcome = outcome.map_err(|_| StoreError::Deadline(limit))?.map_err(|error| fault(&error))?;
-        *held = Some(connection);
-        Ok(outcome)
+        let mut held = timely(CONNECT_DEADLINE, async { Ok(self.held.lock().await) }).await?;
+        let is_current = |held: &HeldConnection| held.node.health.generation() == held.generation;
+        let mut connection = match held.take().filter(is_current) {
+            Some(connection) => connection,
+            None => {
+                let owner = self.nodes.owner(copy.settings.key.as_bytes());
+                timely(CONNECT_DEADLINE, async { self.open(owner.await?, false).await }).await?
+            }
+        };
+        let mut is_asking = false;
+        for _ in 0..HOPS {
+            let talked = timely(limit, async { Ok(talk(connection.log.clone()).await) }).await?;
+            let error = match talked {
+                Err(error) => error,
+                Ok(answer) if is_asking => return Ok(answer),
+                Ok(answer) => {
+                    *held = Some(connection);
+                    return Ok(answer);
+                }
+            };
+            let next = self.nodes.redirect(&connection.node, &error);
+            let (node, asking) = next.ok_or_else(|| fault(&error))?;
+            if asking && !is_asking {
+                // The owner of the slot is asked first the next time, too.
+                *held = Some(connection);
+            }
+            is_asking = asking;
+            connection = timely(CONNECT_DEADLINE, self.open(node, asking)).await?;
+        }
+        Err(circular())
     }
 
-    /// Opens a connection. Nothing is appended to the log of another Redis than that of the last epoch.
-    async fn open(&self, copy: &LogCopy) -> Result<LogConnection, StoreError> {
-        let node = self.nodes.owner(copy.settings.key.as_bytes()).await?;
+    async fn open(&self, node: Arc<RedisNode>, is_asking: bool) -> Result<HeldConnection, StoreError> {
         let generation = node.health.generation();
         let stream = node.dialer.dial().await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         let opened = ControlConnection::open(stream, &node.dialer.login, |_| {}).await;
         let control = opened.map_err(|lost| StoreError::Unreachable(lost.to_string()))?;
-        let mut connection = control.connection();
-        let replication =
-            replication(&mut connection, &self.refusals).await.map_err(|error| fault(&error))?;
-        if own(copy.epoch(), replication).is_none() {
-            let epoch = LogEntry::Epoch(new_epoch(replication));
-            let added = add(&mut connection, copy, &epoch).await;
-            self.refusals.noted("XADD", added).map_err(|error| fault(&error))?;
-        }
-        Ok(LogConnection { control, node, generation })
+        let begun = LogConnection::begin(control.connection(), &self.refusals, is_asking).await;
+        let log = begun.map_err(|error| fault(&error))?;
+        Ok(HeldConnection { log, _control: control, node, generation })
     }
+}
+
+/// What comes within a limit.
+async fn timely<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(limit, work).await.unwrap_or(Err(StoreError::Deadline(limit)))
 }
 
 fn fault(error: &RedisError) -> StoreError {
@@ -138,16 +157,4 @@ fn fault(error: &RedisError) -> StoreError {
         ErrorKind::Io => StoreError::Unreachable(error.to_string()),
         _ => StoreError::Refused(error.to_string()),
     }
-}
-
-/// Waits until so many replicas have what was written on this connection.
-async fn replicated(connection: &mut MultiplexedConnection, replicas: u32) -> Result<(), RedisError> {
-    let mut wait = cmd("WAIT");
-    wait.arg(replicas).arg(REPLICAS_DEADLINE.as_millis() as u64);
-    let count: u32 = wait.query_async(connection).await?;
-    if count < replicas {
-        let fault = format!("{count} of {replicas} replicas have the purge");
-        return Err((ErrorKind::Client, "WAIT", fault).into());
-    }
-    Ok(())
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bb8_redis::redis::RedisError;
+
 use super::cluster::Cluster;
 use super::node::{KeyCommand, RedisNode};
 use super::pool::{Commands, Outcomes};
 use super::resp::RedisReply;
+use super::slots::Redirect;
 use crate::store::{NodeNumber, NodeState, StoreError};
 
 #[derive(Clone)]
@@ -52,6 +55,19 @@ impl Nodes {
         }
     }
 
+    /// The node that an error of a node sends to, and whether that has to be told so since the slot only is on its way there.
+    pub(super) fn redirect(&self, node: &RedisNode, error: &RedisError) -> Option<(Arc<RedisNode>, bool)> {
+        let Self::Cluster(cluster) = self else { return None };
+        match Redirect::of_error(error, node.place()?)? {
+            Redirect::Moved(slot, address) => {
+                cluster.wanted.notify_one();
+                Some((cluster.moved(slot, &address), false))
+            }
+            Redirect::Ask(address) => Some((cluster.stranger(&address), true)),
+            Redirect::TryAgain => None,
+        }
+    }
+
     /// Sends commands on this key to the node that has it, on a connection of their own.
     pub(super) async fn ask(&self, key: &[u8], commands: &Commands) -> Outcomes {
         match self.owner(key).await {
@@ -73,6 +89,26 @@ impl Nodes {
         match self {
             Self::One(node) => node.id,
             Self::Cluster(cluster) => cluster.id_of(key),
+        }
+    }
+
+    /// Notes whether a value was written under a key.
+    pub(super) fn wrote(&self, key: &[u8], was_written: bool) {
+        if let Some(node) = self.known_owner(key) {
+            node.health.wrote(was_written);
+        }
+    }
+
+    /// Whether the node that has a key took the last value.
+    pub(super) fn takes_writes(&self, key: &[u8]) -> bool {
+        self.known_owner(key).is_none_or(|node| node.health.takes_writes())
+    }
+
+    /// The node that has a key, without waiting for a map of the cluster.
+    fn known_owner(&self, key: &[u8]) -> Option<Arc<RedisNode>> {
+        match self {
+            Self::One(node) => Some(node.clone()),
+            Self::Cluster(cluster) => cluster.known_owner(key),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bb8_redis::redis::Value;
+use bb8_redis::redis::{RedisError, Value};
 use crc::{CRC_16_XMODEM, Crc};
 
 use super::address::NodeAddress;
@@ -98,6 +98,11 @@ impl Redirect {
             "ASK" => Some(Self::Ask(address)),
             _ => None,
         }
+    }
+
+    /// The same of an error on a connection of the library.
+    pub(super) fn of_error(error: &RedisError, asked: &NodeAddress) -> Option<Self> {
+        Self::of(&format!("{} {}", error.code()?, error.detail()?), asked)
     }
 }
 

@@ -21,10 +21,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::cluster::Cluster;
-use super::control::{ControlConnection, Lost, answered};
-use super::log::LogReader;
+use super::control::{ControlConnection, Lost};
+use super::log_stream::LogStream;
 use super::node::RedisNode;
 use super::refusals::Refusals;
+use super::slots::Redirect;
 use crate::store::feed::Listeners;
 use crate::store::{Listener, LogCopy, NodeNumber};
 
@@ -62,7 +63,7 @@ struct Stream {
     control: ControlConnection,
     /// Whether Redis reports changes. If it refuses to, purges are still read.
     is_tracking: bool,
-    log: Option<LogReader>,
+    log: LogStream,
 }
 
 /// The stream of changes of one node.
@@ -126,7 +127,8 @@ impl Tracking {
             }
             tracking => tracking.map(|_| true)?,
         };
-        Ok(Stream { control, is_tracking, log: None })
+        let log = LogStream::new(&self.node, &self.feed.refusals);
+        Ok(Stream { control, is_tracking, log })
     }
 
     /// The purge log, if it is in this node.
@@ -186,15 +188,15 @@ impl Tracking {
                 return Err(Lost::NoMaster);
             }
         }
-        match (log, &mut stream.log) {
-            (None, _) => Ok(()),
-            (Some(_), Some(reader)) => answered(reader.read()).await,
-            (Some(log), none) => {
-                let begun = LogReader::begin(log, stream.control.connection(), &self.feed.refusals);
-                *none = answered(begun).await?;
-                Ok(())
-            }
+        let Some(log) = log else { return Ok(()) };
+        let read = stream.log.read(log, &stream.control).await;
+        if let Err(lost) = &read
+            && let Beat::Key(cluster) = &self.beat
+            && let Some(Redirect::Moved(slot, address)) = stream.log.redirect(lost)
+        {
+            cluster.moved(slot, &address);
         }
+        read
     }
 
     /// The command of a beat; a node of a cluster that has no slot has none.

@@ -1,0 +1,116 @@
+//! A connection to the Redis that has the purge log, and what is said on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bb8_redis::redis::aio::MultiplexedConnection;
+use bb8_redis::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Value, cmd, pipe};
+
+use super::refusals::{Refusals, is_refusal};
+use crate::purge::{LogEntry, PurgeId};
+use crate::store::LogCopy;
+
+/// The most entries of one read.
+pub(super) const BATCH: usize = 1_000;
+
+/// How long Redis waits for its replicas.
+pub(super) const REPLICAS_DEADLINE: Duration = Duration::from_millis(100);
+
+pub(super) type Entries = Vec<(PurgeId, LogEntry)>;
+
+/// A connection to the Redis that has the log.
+#[derive(Clone)]
+pub(super) struct LogConnection {
+    connection: MultiplexedConnection,
+    refusals: Arc<Refusals>,
+    /// The beginning of the replication id: another primary has another one. 0 if Redis does not say it.
+    pub(super) replication: u32,
+    /// Whether the slot of the log is on its way to this node, which then answers only if it is asked so.
+    is_asking: bool,
+}
+
+impl LogConnection {
+    pub(super) async fn begin(
+        connection: MultiplexedConnection,
+        refusals: &Arc<Refusals>,
+        is_asking: bool,
+    ) -> Result<Self, RedisError> {
+        let mut begun = Self { connection, refusals: refusals.clone(), replication: 0, is_asking: false };
+        begun.replication = begun.replication().await?;
+        Ok(Self { is_asking, ..begun })
+    }
+
+    async fn replication(&mut self) -> Result<u32, RedisError> {
+        let info = match self.ask::<String>("INFO", cmd("INFO").arg("replication")).await {
+            Err(error) if is_refusal(&error) => return Ok(0),
+            info => info?,
+        };
+        let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")?.get(..8));
+        Ok(id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or_default())
+    }
+
+    /// Appends an entry, and trims those that no page is older than.
+    pub(super) async fn add(&mut self, copy: &LogCopy, record: &LogEntry) -> Result<PurgeId, RedisError> {
+        let horizon = u64::try_from(copy.settings.horizon.as_millis()).unwrap_or(u64::MAX);
+        // By the clock of the log: that of this machine may be ahead.
+        let oldest = copy.last().milliseconds.saturating_sub(horizon);
+        let mut command = cmd("XADD");
+        command.arg(copy.settings.key.as_bytes()).arg("MINID").arg("~").arg(oldest).arg("*");
+        record.fields().iter().for_each(|field| {
+            command.arg(field);
+        });
+        let id: String = self.ask("XADD", &command).await?;
+        id.parse().map_err(|()| malformed())
+    }
+
+    /// The entries from this one on.
+    pub(super) async fn range(
+        &mut self,
+        copy: &LogCopy,
+        from: PurgeId,
+        count: usize,
+    ) -> Result<Entries, RedisError> {
+        let mut command = cmd("XRANGE");
+        command.arg(copy.settings.key.as_bytes()).arg(from.to_string()).arg("+").arg("COUNT").arg(count);
+        let reply: Vec<(String, Vec<Value>)> = self.ask("XRANGE", &command).await?;
+        reply
+            .into_iter()
+            .map(|(id, fields)| Ok((id.parse().map_err(|()| malformed())?, record(fields)?)))
+            .collect()
+    }
+
+    /// Waits until so many replicas have what was written on this connection.
+    pub(super) async fn replicated(&mut self, replicas: u32) -> Result<(), RedisError> {
+        let mut wait = cmd("WAIT");
+        wait.arg(replicas).arg(REPLICAS_DEADLINE.as_millis() as u64);
+        let count: u32 = self.ask("WAIT", &wait).await?;
+        if count < replicas {
+            let fault = format!("{count} of {replicas} replicas have the purge");
+            return Err((ErrorKind::Client, "WAIT", fault).into());
+        }
+        Ok(())
+    }
+
+    /// Sends a command. If Redis refuses it for good, that is noted.
+    async fn ask<T: FromRedisValue>(&mut self, name: &'static str, command: &Cmd) -> Result<T, RedisError> {
+        let reply = match self.is_asking {
+            false => command.query_async(&mut self.connection).await,
+            true => {
+                let mut both = pipe();
+                both.cmd("ASKING").add_command(command.clone());
+                let replies = self.connection.send_packed_commands(&both, 1, 1).await;
+                replies.and_then(|mut replies| replies.pop().ok_or_else(malformed)?.extract_error())
+            }
+        };
+        self.refusals.noted(name, reply.and_then(|reply: Value| Ok(T::from_redis_value(reply)?)))
+    }
+}
+
+fn record(fields: Vec<Value>) -> Result<LogEntry, RedisError> {
+    let fields: Vec<Vec<u8>> = fields.into_iter().map(Vec::from_redis_value).collect::<Result<_, _>>()?;
+    Ok(LogEntry::of(fields.iter().map(Vec::as_slice)))
+}
+
+fn malformed() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "no entry of a stream").into()
+}
