@@ -8,7 +8,7 @@ pub(crate) mod receive;
 pub(crate) mod site;
 mod trace;
 
-pub(crate) use coding::Coding;
+pub(crate) use coding::{Coding, weighted};
 pub(crate) use content::Content;
 pub(crate) use normalise::{Changes, Names, Normaliser};
 pub(crate) use question::{Lines, Question, TrustedProxies, is_hop_by_hop, is_host, target_of};

@@ -42,6 +42,7 @@ use capture::Room;
 use compress::CompressionPool;
 use fills::FillCounts;
 pub(crate) use fills::{FillEnd, LeaseEnd};
+pub(crate) use purge::OrderEnd;
 use purge::PurgeCounts;
 
 use crate::access_log::AccessLog;

@@ -94,7 +94,7 @@ pub(super) fn token(path: &str) -> Result<Option<Token>, String> {
     if path.is_empty() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    let text = parse::secret(path)?;
     match text.trim() {
         "" => Err(format!("{path} is empty: write a token into it")),
         token if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(Token(token.to_owned()))),
@@ -187,6 +187,7 @@ mod tests {
             ("listen = \"unix:/run/\"\n", "listen: \"/run/\" is a folder"),
             ("token_file = \"/no/such/file\"\n", "token_file: /no/such/file cannot be read"),
             (&empty, "token_file: "),
+            ("token_file = \"/dev/null\"\n", "token_file: /dev/null is no regular file"),
             ("hosts = [\"a b\"]\n", "hosts: \"a b\" is not a name"),
             ("hosts = [\"10.0.0.1\"]\n", "hosts: \"10.0.0.1\" is not a name"),
         ] {

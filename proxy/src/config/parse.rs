@@ -1,5 +1,6 @@
 //! Parses the text of each setting into its type, or says what is wrong with it. `address` has those of the network.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,20 @@ pub(super) fn socket(text: &str) -> Result<Option<PathBuf>, String> {
             Err(format!("longer than the {LONGEST} bytes that a socket's name may have"))
         }
         text => Ok(Some(PathBuf::from(text))),
+    }
+}
+
+/// The text of a file that holds a secret. A FIFO is refused: a reload would wait until somebody writes into it.
+pub(super) fn secret(path: &str) -> Result<String, String> {
+    /// A password or a token is shorter.
+    const LONGEST: u64 = 64 << 10;
+    let unreadable = |error| format!("{path} cannot be read: {error}");
+    match fs::metadata(path).map_err(unreadable)? {
+        file if !file.is_file() => Err(format!("{path} is no regular file")),
+        file if file.len() > LONGEST => {
+            Err(format!("{path} is longer than the {LONGEST} bytes that are read"))
+        }
+        _ => fs::read_to_string(path).map_err(unreadable),
     }
 }
 

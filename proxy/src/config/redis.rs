@@ -1,6 +1,7 @@
 //! `[redis]`: what the URL of the store does not say.
 
 use super::address::StoreUrl;
+use super::parse;
 use super::settings::Settings;
 use crate::store::RedisOptions;
 
@@ -47,7 +48,7 @@ fn password(path: &str) -> Result<Option<String>, String> {
     if path.is_empty() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    let text = parse::secret(path)?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(format!("{path} is empty: write a password into it")),
         password => Ok(Some(password.to_owned())),

@@ -23,7 +23,7 @@ impl Coding {
     /// equal ones the first offered. `None` is identity.
     pub(crate) fn preferred<'a>(lines: impl Iterator<Item = &'a [u8]>, offered: &[Self]) -> Option<Self> {
         let members = lines.flat_map(|line| line.split(|&byte| byte == b','));
-        let members: SmallVec<[_; 8]> = members.filter_map(|text| member(text.trim_ascii())).collect();
+        let members: SmallVec<[_; 8]> = members.filter_map(weighted).collect();
         let weight = |is_it: &dyn Fn(&[u8]) -> bool| {
             members.iter().find(|(name, _)| is_it(name)).map(|(_, weight)| *weight)
         };
@@ -57,8 +57,8 @@ impl Coding {
     }
 }
 
-/// A coding and its weight in thousandths. One whose weight cannot be read does not count.
-fn member(text: &[u8]) -> Option<(&[u8], u16)> {
+/// The name of a member, and its weight in thousandths. One whose weight cannot be read does not count.
+pub(crate) fn weighted(text: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = text.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().filter(|name| !name.is_empty())?;
     let weight = parts.find_map(|part| part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q=")));

@@ -23,18 +23,64 @@ use crate::request::{Question, Refusal};
 use crate::share::flights::SharedPage;
 use crate::store::{Store, StoreError};
 
-/// How many targets were purged, by kind, hard and soft.
+/// The purges of a proxy, counted.
 #[derive(Debug, Default)]
-pub(super) struct PurgeCounts([[AtomicU64; 2]; TargetKind::ALL.len()]);
+pub(super) struct PurgeCounts {
+    /// The targets that were purged, by kind, hard and soft.
+    targets: [[AtomicU64; 2]; TargetKind::ALL.len()],
+    /// The requests for purges on the proxy's port, by how they ended.
+    requests: [AtomicU64; OrderEnd::ALL.len()],
+}
 
 impl PurgeCounts {
     fn count(&self, target: &Target, is_soft: bool) {
-        self.0[target.kind as usize][usize::from(is_soft)].fetch_add(1, Ordering::Relaxed);
+        self.targets[target.kind as usize][usize::from(is_soft)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// In the order of [`TargetKind::ALL`].
-    pub(super) fn totals(&self) -> [[u64; 2]; TargetKind::ALL.len()] {
-        self.0.each_ref().map(|row| row.each_ref().map(|cell| cell.load(Ordering::Relaxed)))
+    pub(super) fn targets(&self) -> [[u64; 2]; TargetKind::ALL.len()] {
+        self.targets.each_ref().map(|row| row.each_ref().map(|cell| cell.load(Ordering::Relaxed)))
+    }
+
+    /// In the order of [`OrderEnd::ALL`].
+    pub(super) fn requests(&self) -> [u64; OrderEnd::ALL.len()] {
+        self.requests.each_ref().map(|cell| cell.load(Ordering::Relaxed))
+    }
+}
+
+/// The end of a request for a purge.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OrderEnd {
+    Done,
+    Forbidden,
+    Unreadable,
+    Unsupported,
+    Failed,
+}
+
+impl OrderEnd {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Done, Self::Forbidden, Self::Unreadable, Self::Unsupported, Self::Failed];
+
+    /// Its name, also in `Cache-Status`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "purge",
+            Self::Forbidden => "purge-forbidden",
+            Self::Unreadable => "purge-unreadable",
+            Self::Unsupported => "purge-unsupported",
+            Self::Failed => "purge-failed",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Done => StatusCode::OK,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Self::Failed => StatusCode::SERVICE_UNAVAILABLE,
+        }
     }
 }
 
@@ -129,26 +175,38 @@ impl<S: Store> Proxy<S> {
         let method = std::mem::replace(&mut request.method, Method::GET);
         self.normalise(&mut request, peer);
         request.method = method;
+        let (end, text) = self.carry_out(&request, peer, by).await;
+        self.purges.requests[end as usize].fetch_add(1, Ordering::Relaxed);
+        Ok(Reply::of_purge(end.status(), end.name(), text))
+    }
+
+    /// Carries a request for a purge out, if somebody asks who may, and gives the text of its answer.
+    async fn carry_out(
+        &self,
+        request: &request::Parts,
+        peer: Peer,
+        by: Option<String>,
+    ) -> (OrderEnd, String) {
         let Some(by) = by else {
             let text = "403: [purge] allow or token_file says who may purge\n";
-            return Ok(Reply::of_purge(StatusCode::FORBIDDEN, "purge-forbidden", text.to_owned()));
+            return (OrderEnd::Forbidden, text.to_owned());
         };
-        let question = Question::of_parts(&request, peer);
-        let order = match PurgeOrder::of(&request, &question, self.purging.queries) {
+        let question = Question::of_parts(request, peer);
+        let order = match PurgeOrder::of(request, &question, self.purging.queries) {
             Ok(order) => order,
-            Err(misread) => return Ok(of_misread(misread)),
+            Err(misread) => {
+                let end = match misread {
+                    Misread::NoTag | Misread::TooMany => OrderEnd::Unreadable,
+                    Misread::Expression => OrderEnd::Unsupported,
+                };
+                return (end, format!("{}: {misread}\n", end.status().as_u16()));
+            }
         };
         let purge = Purge { targets: order.targets, is_soft: order.is_soft, by };
-        Ok(match self.purge(purge).await {
-            Ok(id) => {
-                let text = format!("{{\"status\":\"ok\",\"id\":\"{id}\"}}\n");
-                Reply::of_purge(StatusCode::OK, "purge", text)
-            }
-            Err(error) => {
-                let text = format!("503: the purge is not in the log: {error}\n");
-                Reply::of_purge(StatusCode::SERVICE_UNAVAILABLE, "purge-failed", text)
-            }
-        })
+        match self.purge(purge).await {
+            Ok(id) => (OrderEnd::Done, format!("{{\"status\":\"ok\",\"id\":\"{id}\"}}\n")),
+            Err(error) => (OrderEnd::Failed, format!("503: the purge is not in the log: {error}\n")),
+        }
     }
 
     /// The address of a client that may purge. What a proxy that is not trusted has forwarded may come from anywhere.
@@ -207,12 +265,4 @@ impl Invalidation {
         let urls = [url, named(&LOCATION), named(&CONTENT_LOCATION)];
         urls.into_iter().flatten().chain(groups).collect()
     }
-}
-
-fn of_misread(misread: Misread) -> Reply {
-    let (status, name) = match misread {
-        Misread::NoTag | Misread::TooMany => (StatusCode::BAD_REQUEST, "purge-unreadable"),
-        Misread::Expression => (StatusCode::NOT_IMPLEMENTED, "purge-unsupported"),
-    };
-    Reply::of_purge(status, name, format!("{}: {misread}\n", status.as_u16()))
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::decide::Serving;
 use super::fills::FillTotals;
+use super::purge::OrderEnd;
 use super::{Proxy, now};
 use crate::counts::Totals;
 use crate::error::Error;
@@ -44,6 +45,8 @@ pub(crate) struct Report {
     pub(crate) purge_lag: Durations,
     /// The number of purges, by kind, hard and soft.
     pub(crate) purges: [[u64; 2]; TargetKind::ALL.len()],
+    /// The number of requests for purges, by how they ended.
+    pub(crate) purge_requests: [u64; OrderEnd::ALL.len()],
     /// The databases that are followed.
     pub(crate) follows: Vec<FollowState>,
     pub(crate) fills: FillTotals,
@@ -110,7 +113,8 @@ impl<S: Store> Proxy<S> {
             flights: self.flights.count(),
             evictions: self.store.evictions(),
             purge_lag: self.log.as_ref().map(|log| log.lag()).unwrap_or_default(),
-            purges: self.purges.totals(),
+            purges: self.purges.targets(),
+            purge_requests: self.purges.requests(),
             follows: self.followed.states(),
             fills: self.fills.totals(),
             origins: self.upstreams.states(),

@@ -3,7 +3,7 @@
 use super::text::{Labels, Text};
 use crate::purge::TargetKind;
 use crate::store::OperationEnd;
-use crate::way::{FillEnd, LeaseEnd, Report};
+use crate::way::{FillEnd, LeaseEnd, OrderEnd, Report};
 
 pub(super) fn store(report: &Report, text: &mut Text) {
     let mut up = text.gauges("cachepage_store_up", "Whether the store answers, or each of its nodes.");
@@ -63,6 +63,11 @@ pub(super) fn purges(report: &Report, text: &mut Text) {
         for (soft, count) in ["false", "true"].into_iter().zip(row) {
             purges.sample(&[("kind", kind.name()), ("soft", soft)], count);
         }
+    }
+    let help = "Requests for purges on the data port, by how they ended.";
+    let mut requests = text.counters("cachepage_purge_requests_total", help);
+    for (end, count) in OrderEnd::ALL.into_iter().zip(report.purge_requests) {
+        requests.sample(&[("result", end.name())], count);
     }
     let help =
         "From when the store took a purge, of any proxy, until this one has read it; by the clocks of both.";

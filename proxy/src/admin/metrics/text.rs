@@ -5,6 +5,7 @@ use std::fmt::{Arguments, Display, Write as _};
 use hyper::header::HeaderValue;
 
 use crate::histogram::{BOUNDS, Durations};
+use crate::request::weighted;
 
 /// A format of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,9 +15,16 @@ pub(in crate::admin) enum Exposition {
 }
 
 impl Exposition {
-    /// The format for an `Accept`.
+    /// The format for an `Accept`: OpenMetrics, if the client names it and does not prefer plain text.
     pub(in crate::admin) fn accepted(accept: &str) -> Self {
-        match accept.contains("application/openmetrics-text") {
+        let weight = |wanted: &str| {
+            let members = accept.split(',').filter_map(|member| weighted(member.as_bytes()));
+            let named = |(name, _): &(&[u8], u16)| name.eq_ignore_ascii_case(wanted.as_bytes());
+            members.filter(named).map(|(_, weight)| weight).max()
+        };
+        let open = weight("application/openmetrics-text").unwrap_or(0);
+        let plain = ["text/plain", "text/*", "*/*"].into_iter().find_map(weight).unwrap_or(0);
+        match open > 0 && open >= plain {
             true => Self::OpenMetrics,
             false => Self::Prometheus,
         }
@@ -142,6 +150,27 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_weights_of_an_accept_choose_the_format() {
+        use Exposition::{OpenMetrics, Prometheus};
+        for (accept, expected) in [
+            ("", Prometheus),
+            ("*/*", Prometheus),
+            ("application/openmetrics-text", OpenMetrics),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+                OpenMetrics,
+            ),
+            ("Application/OpenMetrics-Text; version=1.0.0, */*", OpenMetrics),
+            ("text/plain, application/openmetrics-text;q=0.1", Prometheus),
+            ("application/openmetrics-text;q=0, text/plain;q=0.1", Prometheus),
+            ("application/openmetrics-text;q=0", Prometheus),
+            ("application/openmetrics-textual", Prometheus),
+        ] {
+            assert_eq!(Exposition::accepted(accept), expected, "{accept}");
+        }
+    }
 
     #[test]
     fn labels_are_escaped_and_counters_named_as_the_format_wants() {
