@@ -85,12 +85,8 @@ impl fmt::Debug for Key {
 pub(crate) fn page_key(rule: &Rule, method: &str, path: &str, selection: &Selection) -> KeyText {
     let prefix = rule.key_prefix.as_bytes();
     let dot: &[u8] = if prefix.is_empty() { b"" } else { b"." };
-    let mut key = KeyText::new();
     let (method, path, digest) = (method.as_bytes(), path.as_bytes(), &selection.digests().md5);
-    for part in [START, prefix, dot, method, b".", path, b".", digest] {
-        key.extend_from_slice(part);
-    }
-    key
+    joined([START, prefix, dot, method, b".", path, b".", digest])
 }
 
 /// The key of a variant of the page with this key. In braces, the page's key alone determines the slot: they are the first
@@ -101,9 +97,19 @@ pub(super) fn variant_key(base: &[u8], selection: &Selection, placement: Placeme
         Placement::Anywhere => [b"", &base[..base.len().saturating_sub(digest.len())], b"", &digest[..]],
         Placement::OneSlot => [&b"{"[..], base, b"}.", &digest[..]],
     };
-    let mut key = KeyText::new();
-    parts.iter().for_each(|part| key.extend_from_slice(part));
-    key
+    joined(parts)
+}
+
+/// The parts in one text.
+fn joined<const N: usize>(parts: [&[u8]; N]) -> KeyText {
+    let mut text = KeyText::from_elem(0, parts.iter().map(|part| part.len()).sum());
+    let mut rest = &mut text[..];
+    for part in parts {
+        let (here, after) = rest.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        rest = after;
+    }
+    text
 }
 
 /// The md5 of the empty text, which most pages have. The constant saves 0.1 µs of each hit.

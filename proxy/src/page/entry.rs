@@ -80,7 +80,7 @@ impl Entry {
             StatusCode::NO_CONTENT => self.body.is_empty() && lengths.next().is_none(),
             _ => lengths.eq([&HeaderValue::from(self.body.len())]),
         };
-        is_final && is_whole && !self.headers.keys().any(is_hop_by_hop)
+        is_final && is_whole && !self.headers.keys().any(|name| is_hop_by_hop(name.as_str()))
     }
 }
 

@@ -142,7 +142,7 @@ impl<'a> Lines<'a> {
     /// The values of all lines of this name, in order.
     pub(crate) fn get_all<'n>(self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let (head, map) = match self {
-            Self::Head { head, is_trusted } => (is_forwarded(name, is_trusted).then_some(head), None),
+            Self::Head { head, is_trusted } => (with_forwarded(head, name.as_str(), is_trusted), None),
             Self::Map(map) => (None, Some(map)),
         };
         let of_head = head.into_iter().flat_map(move |head| head.values(name.as_str()));
@@ -152,7 +152,10 @@ impl<'a> Lines<'a> {
     /// The value of the first line of this name.
     pub(crate) fn get(self, name: &HeaderName) -> Option<&'a [u8]> {
         match self {
-            Self::Head { .. } => self.get_all(name).next(),
+            Self::Head { head, is_trusted } => {
+                let name = name.as_str();
+                with_forwarded(head, name, is_trusted)?.values(name).next()
+            }
             Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
         }
     }
@@ -161,9 +164,9 @@ impl<'a> Lines<'a> {
     pub(crate) fn has_any(self, names: &[HeaderName]) -> bool {
         match self {
             Self::Map(map) => names.iter().any(|name| map.contains_key(name)),
-            Self::Head { head, .. } => head.lines().any(|(name, _)| {
-                names.iter().any(|other| other.as_str().as_bytes().eq_ignore_ascii_case(name))
-            }),
+            Self::Head { head, .. } => {
+                names.iter().map(HeaderName::as_str).any(|name| head.values(name).next().is_some())
+            }
         }
     }
 
@@ -177,7 +180,7 @@ impl<'a> Lines<'a> {
                     Some((name, HeaderValue::from_bytes(value).ok()?))
                 };
                 let lines = head.lines().filter_map(line);
-                lines.filter(|(name, _)| is_forwarded(name, is_trusted)).collect()
+                lines.filter(|(name, _)| is_forwarded(name.as_str(), is_trusted)).collect()
             }
         }
     }
@@ -257,15 +260,24 @@ fn is_port(port: &[u8]) -> bool {
         && port.iter().all(u8::is_ascii_digit)
 }
 
+/// A head that may have lines of this name which are forwarded.
+fn with_forwarded<'a>(
+    head: &'a RequestHead<'a>,
+    name: &str,
+    is_trusted: bool,
+) -> Option<&'a RequestHead<'a>> {
+    (head.may_have(name) && is_forwarded(name, is_trusted)).then_some(head)
+}
+
 /// Whether lines of this name are forwarded to the origin. Those that `Connection` names are not forwarded either, but
 /// `server`'s reader leaves a request with such a `Connection` to hyper.
-fn is_forwarded(name: &HeaderName, is_trusted: bool) -> bool {
+fn is_forwarded(name: &str, is_trusted: bool) -> bool {
     // Each request of a stranger is asked for `X-Forwarded` lines: the check that refuses them comes first.
     (is_trusted || !describes_client(name)) && !is_hop_by_hop(name)
 }
 
 /// Whether headers of this name are about one connection, and not about the page (RFC 9110 §7.6.1).
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     const NAMES: [&str; 10] = [
         "connection",
         // hyper itself sends the 100 that this asks for.
@@ -279,15 +291,14 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    NAMES.contains(&name.as_str())
+    NAMES.contains(&name)
 }
 
 /// Headers in which a proxy describes its client. They are removed from requests of peers that are not trusted, and are
 /// therefore in no key.
-pub(super) fn describes_client(name: &HeaderName) -> bool {
+pub(super) fn describes_client(name: &str) -> bool {
     const OTHERS: [&str; 6] =
         ["forwarded", "x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url", "x-host"];
-    let name = name.as_str();
     name.starts_with("x-forwarded") || OTHERS.contains(&name)
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn receive(request: &mut Parts, peer: Peer, is_trusted: bool, site: &
         request.headers.insert(UPGRADE, protocol);
     }
     if !is_trusted {
-        retain(&mut request.headers, |name| !describes_client(name));
+        retain(&mut request.headers, |name| !describes_client(name.as_str()));
     }
     Ok(())
 }
@@ -194,9 +194,9 @@ fn origin_form(uri: &Uri) -> Result<Uri, Refusal> {
 /// Removes the hop-by-hop headers (RFC 9110 §7.6.1) and those that `Connection` names, except Host and Content-Length:
 /// a client could otherwise have these removed.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.keys().any(is_hop_by_hop) {
+    if headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
         let named = named_by_connection(headers);
-        retain(headers, |name| !is_hop_by_hop(name) && !named.contains(name));
+        retain(headers, |name| !is_hop_by_hop(name.as_str()) && !named.contains(name));
     }
 }
 

@@ -25,6 +25,30 @@ struct Layout {
     method: Method,
     target: Range<u16>,
     lines: SmallVec<[(Range<u16>, Range<u16>); 24]>,
+    names: NameSet,
+}
+
+/// The names of a head's lines, each as one bit. Decisions ask for many names that most heads do not have: a name whose bit is
+/// missing is looked for in no line.
+#[derive(Clone, Copy, Debug, Default)]
+struct NameSet(u128);
+
+impl NameSet {
+    fn add(&mut self, name: &[u8]) {
+        self.0 |= Self::bit(name);
+    }
+
+    /// Whether a name may be among them. It is not if this is false.
+    fn may_have(self, name: &[u8]) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
+
+    /// The bit of a name in any case, by its length and two of its bytes.
+    fn bit(name: &[u8]) -> u128 {
+        // In lower case; other bytes than letters may become equal.
+        let byte = |at: usize| name.get(at).map_or(0, |byte| usize::from(byte | 0x20));
+        1 << ((5 * name.len() + 3 * byte(name.len() / 2) + byte(0)) % 128)
+    }
 }
 
 /// The head of a plain request, in borrowed bytes.
@@ -72,8 +96,13 @@ impl<'a> RequestHead<'a> {
             let start = part.as_ptr().addr() - bytes.as_ptr().addr();
             start as u16..(start + part.len()) as u16
         };
-        let lines = parsed.headers.iter().map(|line| (at(line.name.as_bytes()), at(line.value)));
-        Some(Self { bytes, layout: Layout { method, target: at(target.as_bytes()), lines: lines.collect() } })
+        let mut names = NameSet::default();
+        let lines = parsed.headers.iter().map(|line| {
+            names.add(line.name.as_bytes());
+            (at(line.name.as_bytes()), at(line.value))
+        });
+        let lines = lines.collect();
+        Some(Self { bytes, layout: Layout { method, target: at(target.as_bytes()), lines, names } })
     }
 
     /// GET or HEAD.
@@ -92,11 +121,19 @@ impl<'a> RequestHead<'a> {
         self.layout.lines.iter().map(|(name, value)| (self.part(name), self.part(value)))
     }
 
+    /// Whether there may be a line of this name, which is in lower case. If this is false, there is none.
+    #[inline]
+    pub fn may_have(&self, name: &str) -> bool {
+        self.layout.names.may_have(name.as_bytes())
+    }
+
     /// The values of all lines of this name, which is in lower case.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.lines()
-            .filter(move |(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        let lines = if self.may_have(name) { &self.layout.lines[..] } else { &[] };
+        let named = move |(other, _): &&(Range<u16>, Range<u16>)| {
+            self.part(other).eq_ignore_ascii_case(name.as_bytes())
+        };
+        lines.iter().filter(named).map(|(_, value)| self.part(value))
     }
 
     fn part(&self, range: &Range<u16>) -> &'a [u8] {
