@@ -21,6 +21,7 @@ mod access_log;
 mod acme;
 mod admin;
 mod args;
+mod client;
 mod config;
 mod counts;
 mod error;

@@ -4,16 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1::handshake;
+use http_body_util::Empty;
 use hyper::header::{ACCEPT, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
+use crate::client::exchange;
 use crate::request::receive::X_FORWARDED_PROTO;
 
 /// For one page, with its body.
@@ -68,13 +66,8 @@ impl Visitor {
     async fn ask(&self, url: &Uri) -> Result<VisitedPage, String> {
         let stream = TcpStream::connect(self.server).await;
         let stream = stream.map_err(|error| format!("{}: {error}", self.server))?;
-        let (mut sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| innermost(&error))?;
-        let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
-        let answer = sender.send_request(self.request(url)?).await.map_err(|error| innermost(&error))?;
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, LARGEST).collect().await;
-        let body = body.map_err(|error| format!("its body breaks: {}", innermost(&*error)))?.to_bytes();
+        let answer = exchange(stream, self.request(url)?, LARGEST).await;
+        let (head, body) = answer.map_err(|error| error.to_string())?.into_parts();
         Ok(VisitedPage { status: head.status, headers: head.headers, body })
     }
 
@@ -99,13 +92,4 @@ pub(crate) fn url(text: &str) -> Result<Uri, String> {
     let url: Uri = text.parse().map_err(|_| wrong())?;
     let is_web = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&url.scheme());
     if is_web && url.authority().is_some() { Ok(url) } else { Err(wrong()) }
-}
-
-/// The error that caused this one: the outer ones only say that there is one.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

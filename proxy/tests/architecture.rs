@@ -30,7 +30,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("error", &["origin", "request", "status"]),
     ("share", &["error", "key", "page", "store"]),
     ("follow", &["tls"]),
-    ("acme", &["tls"]),
+    ("client", &[]),
+    ("acme", &["client", "tls"]),
     (
         "config",
         &[
@@ -75,12 +76,14 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "acme",
             "args",
+            "client",
             "config",
             "counts",
             "histogram",
             "origin",
             "purge",
             "reload",
+            "request",
             "status",
             "store",
             "way",
@@ -92,7 +95,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("reload_command", &[]),
     ("warm_command", &[]),
     ("main", &["init_command", "purge_command", "reload_command", "warm_command"]),
-    ("visitor", &["request"]),
+    ("visitor", &["client", "request"]),
     ("init", &["args", "config", "key", "page", "policy", "request", "store", "visitor", "way"]),
     ("warm", &["args", "visitor"]),
     (

@@ -7,17 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1::handshake;
+use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
+use crate::client::{BoxError, exchange};
 use crate::tls::{TlsClient, TlsFiles};
 
 /// For one request, from the lookup of the name to the end of the answer.
@@ -28,8 +26,6 @@ const LARGEST: usize = 1 << 20;
 
 /// The problems that a directory reports as JSON. Other failures are those of something before it.
 const PROBLEM: &str = "application/problem+json";
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A directory.
 #[derive(Clone, Debug)]
@@ -82,11 +78,7 @@ impl Directory {
         let stream = stream.map_err(|error| naming(&host, &error))?;
         let stream =
             self.tls.named(bare(&host))?.connect(stream).await.map_err(|error| naming(&host, &error))?;
-        let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-        let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
-        let (head, body) = sender.send_request(in_origin_form(request)?).await?.into_parts();
-        let body = Limited::new(body, LARGEST).collect().await?.to_bytes();
-        Ok(Response::from_parts(head, Full::new(body)))
+        Ok(exchange(stream, in_origin_form(request)?, LARGEST).await?.map(Full::new))
     }
 }
 
