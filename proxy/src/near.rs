@@ -18,7 +18,7 @@ use crate::key::{Key, PageId, VaryMarker};
 use crate::page::stored::StoredPage;
 use crate::policy::Rule;
 use crate::request::Question;
-use crate::store::{Certainty, Listener, NodeNumber};
+use crate::store::{Certainty, Listener, NodeNumber, SHARED_MEMORY};
 use crate::weight::{self, Bounded, Evictions, Weigh};
 
 /// Changes are counted for groups of keys. A change of another key in its group keeps a page out once; with this many
@@ -173,9 +173,13 @@ impl Near {
 
     /// Keeps what was read under a key, unless it is too large, or the key may have changed since the ticket was taken.
     pub(crate) fn keep(&self, key: &Key, kept: Kept, until: Instant, ticket: Ticket) {
-        let timed = Timed { kept, until, node: ticket.node };
+        let mut timed = Timed { kept, until, node: ticket.node };
         if timed.weigh() as u64 > self.largest {
             return;
+        }
+        // A short page is read together with others, whose memory it would hold.
+        if let Kept::Page(page) = &mut timed.kept {
+            *page = page.apart(SHARED_MEMORY);
         }
         // Inserted before the check: a change that arrives between the two finds the entry and removes it.
         self.kept.insert(key.clone(), timed);

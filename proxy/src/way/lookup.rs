@@ -16,7 +16,7 @@ use crate::policy::Rule;
 use crate::purge::url_of;
 use crate::request::Question;
 use crate::status::{Miss, Source};
-use crate::store::{LogCopy, SHARED_MEMORY, Store, StoreError, Values, Verdict};
+use crate::store::{LogCopy, Store, StoreError, Values, Verdict};
 
 /// The outcome of a lookup.
 pub(super) enum Lookup {
@@ -268,7 +268,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         let serves = |page: &StoredPage| id.serves(page.proof(), page.headers(), self.question, self.rule);
         match page.filter(serves) {
             Some(page) => {
-                self.keep(id, || Kept::Page(page.apart(SHARED_MEMORY)), ticket).await;
+                self.keep(id, || Kept::Page(page.clone()), ticket).await;
                 Lookup::Hit(Found { page, source: Source::Store, marker, ended: None })
             }
             None => Lookup::Miss(Miss::Unusable, marker),
