@@ -197,14 +197,13 @@ impl Config {
             let certificates = config.listeners.iter().map(|listener| listener.certificates.as_ref());
             certificates.map(|some| some.map(|some| some.are_issued())).collect::<Vec<_>>()
         };
-        let changed = match speak_tls(self) == speak_tls(running) {
-            // Listeners that have certificates take others.
-            true => {
-                let before = running.leaves.without_certificates();
-                self.leaves.without_certificates().changed_since(&before, &FIXED)
-            }
-            false => self.leaves.changed_since(&running.leaves, &FIXED),
+        // Listeners that have certificates take others.
+        let takes_others = speak_tls(self) == speak_tls(running);
+        let compared = |config: &Self| match takes_others {
+            true => config.leaves.without_certificates(),
+            false => config.leaves.clone(),
         };
+        let changed = compared(self).changed_since(&compared(running), &FIXED);
         let mut faults: Vec<_> =
             changed.iter().map(|place| format!("{place}: needs a restart or a takeover")).collect();
         if let (StoreUrl::Redis(new), StoreUrl::Redis(old)) = (&self.store, &running.store)

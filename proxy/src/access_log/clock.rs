@@ -12,23 +12,22 @@ const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// Writes times. Lines of one second differ in their microseconds alone.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
-    second: u64,
-    text: String,
-}
+pub(super) struct Clock(Option<(u64, String)>);
 
 impl Clock {
     /// Date and time to the second, as `2026-11-27T01:02:03`, and the microseconds.
     pub(super) fn read(&mut self, time: SystemTime) -> (&str, u32) {
         let time = time.duration_since(UNIX_EPOCH).unwrap_or_default().min(LAST);
-        if self.second != time.as_secs() || self.text.is_empty() {
-            self.second = time.as_secs();
-            let second = UNIX_EPOCH + Duration::from_secs(self.second);
-            self.text = format_rfc3339_seconds(second).to_string();
-            self.text.truncate(SECONDS);
-        }
-        (&self.text, time.subsec_micros())
+        let known = self.0.take_if(|(second, _)| *second == time.as_secs());
+        let (_, text) = self.0.insert(known.unwrap_or_else(|| (time.as_secs(), written(time.as_secs()))));
+        (text, time.subsec_micros())
     }
+}
+
+fn written(second: u64) -> String {
+    let mut text = format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(second)).to_string();
+    text.truncate(SECONDS);
+    text
 }
 
 #[cfg(test)]
