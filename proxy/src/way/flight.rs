@@ -202,6 +202,10 @@ impl<S: Store> Flight<S> {
             Admission::Admit(_) if fetched.tags.are_too_many(&fetched.head.headers) => {
                 Ok(self.decline(fetched, Decline::Tags, true))
             }
+            // Django, which shares the store, would serve it without asking the origin.
+            Admission::Admit(terms) if terms.fresh.is_zero() && !self.proxy.format.keeps_stale() => {
+                Ok(self.decline(fetched, Decline::NoFreshness, true))
+            }
             Admission::Admit(terms) => Ok(self.fill(fetched, terms, received, (stamp, known)).await),
         }
     }

@@ -40,6 +40,8 @@ pub(super) struct Confirmed {
     received: Received,
     tags: Tags,
     origin: Arc<str>,
+    /// Whether the 304 is about this version, and not only an answer to its tag.
+    is_of_version: bool,
 }
 
 /// A version of a page in the store.
@@ -56,17 +58,20 @@ impl<S: Store> Flight<S> {
         let mut request = self.request.clone();
         let old = self.old_version();
         let old = old.filter(|old| policy::ask_if_current(&mut request.headers, &old.entry.headers));
+        let asks_by_tag = policy::asks_by_tag(&request.headers);
         let fetched = upstreams.fetch(request, None, self.peer).await?;
         let Some(old) = old.filter(|_| fetched.head.status == StatusCode::NOT_MODIFIED) else {
             return Ok(OriginAnswer::New(fetched));
         };
-        let Some(headers) = policy::renewed(&old.entry.headers, &fetched.head.headers) else {
+        let renewed = policy::renewed(&old.entry.headers, &fetched.head.headers);
+        let is_of_version = renewed.is_some();
+        let Some(headers) = renewed.or_else(|| asks_by_tag.then(|| old.entry.headers.clone())) else {
             // The page is asked for as if none were stored.
             return upstreams.fetch(self.request.clone(), None, self.peer).await.map(OriginAnswer::New);
         };
         let Fetched { tags, origin, took, .. } = fetched;
         let (head, received) = (head_of(&old.entry, headers), Received { at: now(), took });
-        Ok(OriginAnswer::Confirmed(Confirmed { old, head, received, tags, origin }))
+        Ok(OriginAnswer::Confirmed(Confirmed { old, head, received, tags, origin, is_of_version }))
     }
 
     /// The page that was found, if a 304 can renew it.
@@ -77,9 +82,17 @@ impl<S: Store> Flight<S> {
         Some(OldVersion { entry, start })
     }
 
+    /// Deletes the page that was found, so that the next request asks for a whole one.
+    async fn drop_found(&self) {
+        let found = self.wanted.variant(self.wanted.marker.as_deref(), &self.question());
+        if let Err(error) = self.proxy.store.delete(&[found.key()]).await {
+            debug!(key = %found.key(), %error, "a page is kept that a 304 about another one has confirmed");
+        }
+    }
+
     /// Answers with the confirmed page, and puts it in place of the old version. The stamp and the generation are of the time when the origin was asked.
     pub(super) async fn renew(mut self, confirmed: Confirmed, (stamp, known): (Option<Stamp>, u64)) -> Reply {
-        let Confirmed { old, mut head, received, tags, origin } = confirmed;
+        let Confirmed { old, mut head, received, tags, origin, is_of_version } = confirmed;
         let old_tags = old.entry.stamp.map(|stamp| stamp.tags).unwrap_or_default();
         let tags = if tags.iter().next().is_some() { tags } else { old_tags };
         let (body, mut forms, miss) = (old.entry.body, old.entry.forms, self.wanted.miss);
@@ -104,10 +117,13 @@ impl<S: Store> Flight<S> {
         if terms.fresh.is_zero() {
             self.land_unshared(true);
         }
+        if !is_of_version {
+            self.drop_found().await;
+        }
         let is_known = stamp.is_some() || !self.proxy.purges();
         let stamp = stamp.map(|stamp| Stamp { tags, ..stamp });
         let (plan, marker) = self.plan(terms, &head.headers, received, stamp);
-        let (key, is_allowed) = (plan.key.clone(), is_known && self.is_one_of_few(&plan));
+        let (key, is_allowed) = (plan.key.clone(), is_of_version && is_known && self.is_one_of_few(&plan));
         let found = self.wanted.found();
         if self.wanted.rule.codings_of(head.status, &head.headers).is_empty() {
             forms = Forms::default();
@@ -115,7 +131,11 @@ impl<S: Store> Flight<S> {
         let entry = plan.entry(head, body, forms);
         let log = self.proxy.log.as_deref().filter(|_| is_allowed);
         let is_stored = is_allowed && plan.replace(&entry, &old.start, &self.proxy.store, log).await;
-        self.proxy.fills.count(if is_stored { FillEnd::Renewed } else { FillEnd::Failed });
+        self.proxy.fills.count(match is_stored {
+            true => FillEnd::Renewed,
+            false if is_of_version => FillEnd::Failed,
+            false => FillEnd::Declined,
+        });
         self.land(FlightOutcome::Page(Arc::new(SharedPage { key, marker, entry, found, known })));
         reply(CacheStatus::Miss(miss, if is_stored { Fill::Renewed } else { Fill::Confirmed }))
     }

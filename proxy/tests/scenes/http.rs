@@ -12,6 +12,7 @@ use crate::support::{Origin, Reply, Scene, Script, Seen, Setup, answer, heard, p
 scenes! {
     a_page_is_served_with_the_headers_of_the_origin
     a_304_renews_a_page_and_its_headers
+    a_page_that_is_never_fresh_is_not_stored_for_a_django
     each_status_is_stored_as_the_origin_says
     headers_for_one_client_are_left_out_of_the_stored_page
     the_wishes_of_a_client_count
@@ -117,6 +118,18 @@ async fn a_304_renews_a_page_and_its_headers(on: Setup) {
     }
 }
 
+async fn a_page_that_is_never_fresh_is_not_stored_for_a_django(on: Setup) {
+    let origin = Origin::pages("Cache-Control: no-cache\r\nETag: \"a\"\r\n").await;
+    let redis = Backend::start().unwrap();
+    let django = "[django]\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n";
+    let settings = format!("keys = \"django\"\n{}{django}", rule(HTTP));
+    let scene = Scene::over(on, &redis.url(), &origin, &settings).await;
+    for _ in 0..2 {
+        assert_eq!(scene.get("/p/").await.cache(), "BYPASS fwd=bypass; detail=no-freshness");
+    }
+    assert_eq!(redis.cli(&["KEYS", "*cache_page*"]).unwrap().trim(), "");
+}
+
 #[tokio::test]
 async fn a_variant_is_renewed_with_its_marker() {
     let origin = unchanged(
@@ -148,8 +161,23 @@ async fn a_client_gets_the_part_that_it_asks_for_of_a_renewed_page() {
 }
 
 #[tokio::test]
-async fn after_a_304_about_another_version_the_page_is_asked_for_anew() {
-    let origin = unchanged("Cache-Control: no-cache\r\nETag: \"a\"\r\n", "ETag: \"b\"\r\n").await;
+async fn a_304_about_another_version_confirms_the_tag_that_was_asked_for_and_renews_nothing() {
+    let origin = unchanged("Cache-Control: no-cache\r\nETag: \"a\"\r\n", "ETag: \"b\"\r\nX-A: 2\r\n").await;
+    let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &rule(HTTP)).await;
+    let (first, confirmed) = ("MISS fwd=uri-miss; stored", "MISS fwd=stale; fwd-status=304");
+    for cache in [first, confirmed, first, confirmed] {
+        let reply = scene.get("/p/").await;
+        assert_eq!((reply.status(), reply.text(), reply.cache().as_str()), (200, "page", cache));
+        assert_eq!((reply.header("etag"), reply.header("x-a")), ("\"a\"", ""));
+    }
+    assert_eq!(origin.count(), 4);
+}
+
+#[tokio::test]
+async fn after_a_304_to_a_date_about_another_version_the_page_is_asked_for_anew() {
+    let date = "Last-Modified: Tue, 24 Nov 2026 12:00:00 GMT\r\n";
+    let lines = format!("Cache-Control: no-cache\r\nETag: \"a\"\r\n{date}");
+    let origin = unchanged(lines.leak(), "ETag: \"b\"\r\n").await;
     let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), &rule(HTTP)).await;
     scene.get("/p/").await;
     let reply = scene.get("/p/").await;

@@ -21,6 +21,12 @@ pub(crate) fn ask_if_current(request: &mut HeaderMap, page: &HeaderMap) -> bool 
     })
 }
 
+/// Whether a request asks by tag alone. An origin that answers it with a 304 has compared the tag, so it confirms the page, also
+/// with a 304 about another one; to a date it may have said that without a look at the tag.
+pub(crate) fn asks_by_tag(request: &HeaderMap) -> bool {
+    request.contains_key(IF_NONE_MATCH) && !request.contains_key(IF_MODIFIED_SINCE)
+}
+
 /// The headers of a page that a 304 has confirmed; `None` if the 304 is about another page, or if other headers select the page
 /// now.
 ///
