@@ -38,15 +38,16 @@ pub(super) struct Appended {
 #[derive(Clone)]
 pub(crate) struct Tampered {
     store: RedisStore,
-    client: Arc<bb8_redis::redis::Client>,
+    /// Of one Redis; rules are broken on no other store.
+    client: Option<Arc<bb8_redis::redis::Client>>,
     broken: Broken,
     appended: broadcast::Sender<Appended>,
 }
 
 impl Tampered {
     pub(crate) fn new(store: RedisStore, url: &str, broken: Broken) -> Self {
-        let client = bb8_redis::redis::Client::open(url).unwrap();
-        Self { store, client: Arc::new(client), broken, appended: broadcast::Sender::new(1) }
+        let client = bb8_redis::redis::Client::open(url).ok();
+        Self { store, client: client.map(Arc::new), broken, appended: broadcast::Sender::new(1) }
     }
 
     /// Tells of each purge.
@@ -65,7 +66,7 @@ impl Tampered {
 
     /// The last epoch of the log, and its last entry.
     pub(crate) async fn position(&self) -> Option<String> {
-        let mut connection = self.client.get_multiplexed_async_connection().await.ok()?;
+        let mut connection = self.client.as_ref()?.get_multiplexed_async_connection().await.ok()?;
         let mut read = bb8_redis::redis::cmd("XREVRANGE");
         let entries: Vec<(String, Vec<String>)> =
             read.arg(LOG).arg("+").arg("-").query_async(&mut connection).await.ok()?;
