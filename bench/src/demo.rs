@@ -3,9 +3,11 @@
 //! 1. The `laboratory` builds the programs, fills the database, and starts origin and proxy.
 //! 2. `walk` makes the article's requests and reads what PostgreSQL and Redis saw of them. Each `step` records whether it
 //!    matches the article. `changes` go on from where the article ends: the page follows the database.
+//!    On a cluster, `failover` kills a primary under load.
 //! 3. Then the demo serves until it is told to stop or one of its programs dies.
 
 mod changes;
+mod failover;
 mod step;
 mod walk;
 
@@ -81,8 +83,14 @@ fn setup(args: &DemoArgs) -> Setup {
 
 async fn walk_through(laboratory: &mut Laboratory) -> Result<Steps, LabError> {
     println!("Walking through the article.");
-    let steps = walk::walk(laboratory).await;
+    let steps = walk_and_fail_over(laboratory).await;
     // If a program died during the walk, its death is reported and not the failed step.
     laboratory.alive()?;
     steps
+}
+
+async fn walk_and_fail_over(laboratory: &mut Laboratory) -> Result<Steps, LabError> {
+    let Steps(mut steps) = walk::walk(laboratory).await?;
+    steps.extend(failover::failover(laboratory).await?);
+    Ok(Steps(steps))
 }

@@ -3,6 +3,7 @@
 //! `programs` builds origin, proxy and seed; `database` and `pages` find or start PostgreSQL and Redis; `server` starts
 //! origin and proxy. Dropping the laboratory ends its programs in order.
 
+mod balancer;
 mod database;
 mod error;
 mod pages;
@@ -15,10 +16,11 @@ use std::ffi::OsStr;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub(crate) use self::balancer::Balancer;
 pub(crate) use self::database::Database;
 pub(crate) use self::error::LabError;
 pub(crate) use self::pages::{Pages, StoreKind};
-use self::programs::Programs;
+pub(crate) use self::programs::Programs;
 pub(crate) use self::redis_witness::RedisWitness;
 pub(crate) use self::server::Server;
 use crate::load::{Target, TargetError};
@@ -48,8 +50,10 @@ pub(crate) struct Setup {
 /// The running programs. Fields are dropped from top to bottom, so each client ends before its server.
 #[derive(Debug)]
 pub(crate) struct Laboratory {
-    proxy: Server,
-    /// The port of the proxy's admin listener, if there is one.
+    /// Before the proxies, if there are several.
+    balancer: Option<Balancer>,
+    proxies: Vec<Server>,
+    /// The port of the first proxy's admin listener, if there is one.
     admin: Option<u16>,
     /// Whether the cached pages follow the database.
     pub(crate) follows: bool,
@@ -74,38 +78,81 @@ impl Laboratory {
         let database = Database::find(setup.database_url.as_deref()).await?;
         let pages = Pages::find(setup).await?;
         println!("Filling the database with {} properties.", setup.properties);
-        let follows = setup.follows && database.is_private();
+        // In a fleet the purge of the slowest proxy may come after the next request.
+        let follows = setup.follows && database.is_private() && pages.proxies() == 1;
         seed(&programs, &database, setup.properties, setup.indexes, follows).await?;
         database.log_statements("all")?;
         let origin = Server::start("origin", setup.ports.1, &programs.path("origin"), |origin, _| {
             Ok(origin.env("DATABASE_URL", database.url()))
         })
         .await?;
-        let mut proxy =
-            Server::start("proxy", setup.ports.0, &programs.path("proxy"), |mut proxy, folder| {
-                let origin = format!("http://127.0.0.1:{}", origin.port);
-                let rule = format!("{}={}", CACHED.path, setup.kept.unwrap_or(60));
-                proxy = proxy.args(["--origin", &origin, "--cache", &rule]).env("REDIS_URL", &pages.url());
-                if let Some(port) = setup.admin {
-                    proxy = proxy.args(["--admin", &server::address(port)]);
-                }
-                if follows {
-                    let file = folder.join("cachepage.toml");
-                    std::fs::write(&file, format!("[[follow]]\ndatabase = \"{}\"\n", database.url()))?;
-                    proxy = proxy.args([OsStr::new("--config"), file.as_os_str()]);
-                }
-                Ok(proxy)
-            })
-            .await?;
-        if follows {
+        let mut laboratory = Self {
+            balancer: None,
+            proxies: Vec::new(),
+            admin: None,
+            follows,
+            origin,
+            programs,
+            pages,
+            database,
+        };
+        laboratory.start_proxies(setup).await?;
+        Ok(laboratory)
+    }
+
+    /// Starts the proxy, or a fleet of them behind one address.
+    async fn start_proxies(&mut self, setup: &Setup) -> Result<(), LabError> {
+        let count = self.pages.proxies();
+        if count == 1 {
+            return self.start_proxy(setup, setup.ports.0, None).await;
+        }
+        let port = server::free_or_another(setup.ports.0)?;
+        for _ in 0..count {
+            self.start_proxy(setup, 0, Some(port)).await?;
+        }
+        let ports = self.proxies.iter().map(|proxy| proxy.port).collect();
+        self.balancer = Some(Balancer::start(port, ports).await?);
+        println!("The address of all proxies is 127.0.0.1:{port}.");
+        Ok(())
+    }
+
+    /// Starts one more proxy, which has the port `fleet` in common with others.
+    async fn start_proxy(&mut self, setup: &Setup, port: u16, fleet: Option<u16>) -> Result<(), LabError> {
+        // With an admin listener a proxy takes purges, and then all of a fleet have to.
+        let admin = setup.admin.map(|port| if self.proxies.is_empty() { port } else { 0 });
+        let kept = setup.kept.unwrap_or(60);
+        let settings = match fleet {
+            Some(_) => fleet_settings(kept),
+            None if self.follows => format!("[[follow]]\ndatabase = \"{}\"\n", self.database.url()),
+            None => String::new(),
+        };
+        let mut proxy = Server::start("proxy", port, &self.programs.path("proxy"), |mut proxy, folder| {
+            let origin = format!("http://127.0.0.1:{}", self.origin.port);
+            proxy = proxy.args(["--origin", &origin]).env("REDIS_URL", &self.pages.url());
+            if !settings.is_empty() {
+                let file = folder.join("cachepage.toml");
+                std::fs::write(&file, &settings)?;
+                proxy = proxy.args([OsStr::new("--config"), file.as_os_str()]);
+            }
+            proxy = match fleet {
+                Some(port) => proxy.args(["--site", &format!("localhost:{port}")]),
+                None => proxy.args(["--cache", &format!("{}={kept}", CACHED.path)]),
+            };
+            if let Some(port) = admin {
+                proxy = proxy.args(["--admin", &server::address(port)]);
+            }
+            Ok(proxy)
+        })
+        .await?;
+        if self.follows {
             // All pages are purged before.
             proxy.logged(" followed ").await?;
         }
-        let admin = match setup.admin {
-            Some(_) => Some(proxy.port_of("admin").await?),
-            None => None,
-        };
-        Ok(Self { proxy, admin, follows, origin, programs, pages, database })
+        if admin.is_some() && self.admin.is_none() {
+            self.admin = Some(proxy.port_of("admin").await?);
+        }
+        self.proxies.push(proxy);
+        Ok(())
     }
 
     /// Fills the database again.
@@ -113,9 +160,13 @@ impl Laboratory {
         seed(&self.programs, &self.database, properties, indexes, false).await
     }
 
-    /// The URL of a path at the proxy.
+    /// The URL of a path at the proxy, or at the address of all proxies.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://localhost:{}{path}", self.proxy.port)
+        let port = match (&self.balancer, &self.proxies[..]) {
+            (Some(balancer), _) => balancer.port,
+            (None, proxies) => proxies.first().map_or(0, |proxy| proxy.port),
+        };
+        format!("http://localhost:{port}{path}")
     }
 
     /// A path at the proxy, as a target for requests.
@@ -125,7 +176,8 @@ impl Laboratory {
 
     /// Fails if a program has died.
     pub(crate) fn alive(&mut self) -> Result<(), LabError> {
-        let mut programs = vec![&mut self.proxy.program, &mut self.origin.program];
+        let mut programs: Vec<_> = self.proxies.iter_mut().map(|proxy| &mut proxy.program).collect();
+        programs.push(&mut self.origin.program);
         programs.extend(self.pages.program());
         programs.extend(self.database.program());
         for program in programs {
@@ -177,9 +229,19 @@ impl Laboratory {
         lines.extend(self.admin_page().map(|page| format!("  {page} in a browser: the proxy's own page")));
         lines.extend(self.pages.hint());
         lines.push(self.database.hint());
-        lines.push(format!("Logs: {}, {}", self.proxy.log, self.origin.log));
+        let logs: Vec<_> =
+            self.proxies.iter().chain([&self.origin]).map(|server| server.log.as_str()).collect();
+        lines.push(format!("Logs: {}", logs.join(", ")));
         lines.join("\n")
     }
+}
+
+/// The settings of a proxy of a fleet. Six more servers run on this machine, so the store may take longer to answer.
+fn fleet_settings(kept: u32) -> String {
+    format!(
+        "[deadlines]\nstore = \"500ms\"\n[[cache_page]]\npath = \"{}\"\ntimeout = {kept}\ncoalesce = \"fleet\"\n",
+        CACHED.path
+    )
 }
 
 /// Fills the database again. The seed prints its own messages, and ends with this process.

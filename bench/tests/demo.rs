@@ -54,6 +54,16 @@ fn the_memory_store_needs_no_redis() {
 }
 
 #[test]
+fn a_fleet_on_a_cluster_loses_a_primary_and_no_request() {
+    let mut demo = Demo::start(&["--check", "--store", "cluster"]);
+    let lines = demo.lines_until("the same pages, afterwards");
+    let died = lines.iter().find(|line| line.contains("a primary killed under load")).unwrap();
+    assert!(died.starts_with("ok  ") && died.contains(" 0 failed, "), "{lines:#?}");
+    assert_eq!(demo.end().code(), Some(0), "{}", demo.stderr());
+    demo.assert_gone();
+}
+
+#[test]
 fn sigterm_ends_the_demo_in_order() {
     let mut demo = Demo::start(&[]);
     demo.lines_until("Serving until Ctrl-C");

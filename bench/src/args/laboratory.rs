@@ -29,6 +29,7 @@ const DEFAULT_RUN: &str = "target/experiment.json";
                   cargo demo\n  \
                   cargo demo -- --check\n  \
                   cargo demo -- --explore\n  \
+                  cargo demo -- --store cluster\n  \
                   DATABASE_URL=postgres://me@localhost/housing cargo demo"
 )]
 pub(crate) struct DemoArgs {
@@ -44,8 +45,9 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "COUNT", default_value = "5000", value_parser = between(MIN_PROPERTIES, MAX_PROPERTIES))]
     pub(crate) properties: usize,
 
-    /// Where the proxy keeps pages [default: redis if it is available, else memory]
-    #[arg(long, value_enum, value_name = "redis|memory")]
+    /// Where the proxy keeps pages [default: redis if it is available, else memory]. With `cluster`, three proxies share
+    /// three primaries with a replica each, and a primary is killed under load
+    #[arg(long, value_enum, value_name = "redis|memory|cluster")]
     pub(crate) store: Option<StoreKind>,
 
     /// Database to fill and to serve, instead of a private server

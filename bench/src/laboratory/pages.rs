@@ -1,6 +1,6 @@
-//! The store of the proxy: a private Redis, the user's Redis, or memory.
+//! The store of the proxy: a private Redis, the user's Redis, a private cluster, or memory.
 
-use stack::{Program, Redis, StackError};
+use stack::{Brand, Cluster, Program, Redis, StackError};
 use tokio::task::spawn_blocking;
 
 use super::Setup;
@@ -11,6 +11,8 @@ use super::error::LabError;
 pub(crate) enum StoreKind {
     Redis,
     Memory,
+    /// A cluster, with a fleet of proxies before it.
+    Cluster,
 }
 
 /// The store of the proxy.
@@ -22,12 +24,19 @@ pub(crate) enum Pages {
     Given(String),
     /// The proxy's memory.
     Memory,
+    /// A private cluster of three primaries, each with a replica.
+    Cluster(Cluster),
 }
 
 impl Pages {
     pub(crate) async fn find(setup: &Setup) -> Result<Self, LabError> {
         if setup.store == Some(StoreKind::Memory) {
             return Ok(Self::Memory);
+        }
+        if setup.store == Some(StoreKind::Cluster) {
+            println!("Starting a private Redis Cluster: three primaries and three replicas.");
+            let cluster = spawn_blocking(|| Cluster::start(Brand::chosen(), 3, 1)).await?;
+            return Ok(Self::Cluster(cluster?));
         }
         if let Some(url) = &setup.redis_url {
             println!("Using the Redis of REDIS_URL; only the article's keys are changed.");
@@ -50,12 +59,18 @@ impl Pages {
             Self::Private(redis) => redis.url(),
             Self::Given(url) => url.clone(),
             Self::Memory => "memory".to_owned(),
+            Self::Cluster(cluster) => cluster.url(),
         }
     }
 
-    /// The URL of the Redis, if there is one.
+    /// The URL of the Redis, if it is a single one.
     pub(crate) fn redis_url(&self) -> Option<String> {
-        (!matches!(self, Self::Memory)).then(|| self.url())
+        matches!(self, Self::Private(_) | Self::Given(_)).then(|| self.url())
+    }
+
+    /// How many proxies share it.
+    pub(super) fn proxies(&self) -> usize {
+        if matches!(self, Self::Cluster(_)) { 3 } else { 1 }
     }
 
     /// The version of a private Redis.
@@ -69,7 +84,8 @@ impl Pages {
     pub(crate) fn program(&mut self) -> Option<&mut Program> {
         match self {
             Self::Private(redis) => Some(redis.program()),
-            Self::Given(_) | Self::Memory => None,
+            // A cluster goes on without one of its nodes.
+            Self::Given(_) | Self::Memory | Self::Cluster(_) => None,
         }
     }
 
@@ -79,6 +95,9 @@ impl Pages {
             Self::Private(redis) => redis.url(),
             Self::Given(_) => "\"$REDIS_URL\"".to_owned(),
             Self::Memory => return None,
+            Self::Cluster(cluster) => {
+                return Some(format!("  redis-cli -p {} cluster nodes", cluster.nodes[0].port()));
+            }
         };
         Some(format!("  redis-cli -u {url} monitor | grep -v XRANGE\n  redis-cli -u {url} keys '*'"))
     }

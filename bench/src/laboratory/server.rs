@@ -54,6 +54,11 @@ pub(super) fn address(port: u16) -> String {
     format!("127.0.0.1:{}", if is_free(port) { port } else { 0 })
 }
 
+/// This port, or another one if it is busy.
+pub(super) fn free_or_another(port: u16) -> io::Result<u16> {
+    if is_free(port) { Ok(port) } else { stack::free_port() }
+}
+
 /// The port that a listener of the program announces: `proxy listening on http://127.0.0.1:8000`. A connect test is not
 /// enough, since another program may listen there.
 async fn bound_port(program: &mut Program, listener: &str, log: &Path) -> Result<u16, LabError> {

@@ -1,0 +1,46 @@
+//! One address for several proxies.
+
+use std::io;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// Gives each connection to the next proxy. Ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    pub(crate) port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Balancer {
+    /// Listens on this port, before the proxies on these ports.
+    pub(crate) async fn start(port: u16, proxies: Vec<u16>) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        Ok(Self { port, task: tokio::spawn(balance(listener, proxies)) })
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn balance(listener: TcpListener, proxies: Vec<u16>) {
+    let mut connections = JoinSet::new();
+    for proxy in proxies.into_iter().cycle() {
+        // The next client may have better luck than one that left before it was accepted.
+        let Ok((client, _)) = listener.accept().await else { continue };
+        connections.spawn(relay(client, proxy));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Errors end both sides, as the end of a connection does.
+async fn relay(mut client: TcpStream, proxy: u16) -> io::Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", proxy)).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    copy_bidirectional(&mut client, &mut server).await.map(drop)
+}
