@@ -1,5 +1,6 @@
 //! The command line.
 
+mod fleet;
 mod laboratory;
 mod load;
 
@@ -8,6 +9,7 @@ use std::ffi::OsString;
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
 
+pub(crate) use self::fleet::FleetArgs;
 pub(crate) use self::laboratory::{DemoArgs, DiffArgs, ExperimentArgs, ReportArgs};
 pub(crate) use self::load::{BombardArgs, MixedArgs, YardstickArgs};
 
@@ -42,6 +44,7 @@ pub(crate) enum Command {
     Experiment(ExperimentArgs),
     Report(ReportArgs),
     Diff(DiffArgs),
+    Fleet(FleetArgs),
     Yardstick(YardstickArgs),
 
     Compare(crate::compare::CompareArgs),

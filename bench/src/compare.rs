@@ -5,15 +5,15 @@
 //! median of the ratios of all rounds.
 
 mod case;
-mod client;
+pub(crate) mod client;
 mod entrant;
 mod head;
 mod load;
-mod measure;
+pub(crate) mod measure;
 mod peer;
 mod table;
 mod yardstick;
-mod zipf;
+pub(crate) mod zipf;
 
 use std::io;
 use std::net::SocketAddr;

@@ -9,6 +9,7 @@ mod demo;
 mod diff;
 mod experiment;
 mod failures;
+mod fleet;
 mod laboratory;
 mod live;
 mod load;
@@ -35,6 +36,7 @@ async fn main() -> ExitCode {
         Command::Mixed(args) => mixed::run(&args).await,
         Command::Experiment(args) => experiment::run(&args).await,
         Command::Report(args) => report::run(&args),
+        Command::Fleet(args) => fleet::run(&args).await,
         Command::Diff(args) => diff::run(&args),
         Command::Yardstick(args) => yardstick::run(&args).await,
         Command::Floor { kind, listen, size } => compare::yardstick(kind, listen, size).await,

@@ -19,7 +19,7 @@ pub(crate) fn fill(server: SocketAddr, requests: &[String]) -> io::Result<()> {
     const TIMES: usize = 2;
     const CONNECTIONS: usize = 4;
     let ask_all = || {
-        let mut client = Client { server, connection: None };
+        let mut client = Client::to(server);
         requests.iter().try_for_each(|request| client.ask(request).map(drop))
     };
     for _ in 0..TIMES {
@@ -35,19 +35,24 @@ pub(crate) fn fill(server: SocketAddr, requests: &[String]) -> io::Result<()> {
 
 /// The number of requests that the comparison's origin has answered, without those for this number.
 pub(crate) fn count(origin: SocketAddr) -> io::Result<u64> {
-    let mut client = Client { server: origin, connection: None };
+    let mut client = Client::to(origin);
     let body = client.ask(&format!("GET {COUNT} HTTP/1.1\r\nHost: {SITE}\r\n\r\n"))?;
     String::from_utf8_lossy(&body).parse().map_err(io::Error::other)
 }
 
-struct Client {
+/// A client with one connection.
+pub(crate) struct Client {
     server: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
 }
 
 impl Client {
+    pub(crate) fn to(server: SocketAddr) -> Self {
+        Self { server, connection: None }
+    }
+
     /// Returns the body of the answer, which must be a 200 with a length.
-    fn ask(&mut self, request: &str) -> io::Result<Vec<u8>> {
+    pub(crate) fn ask(&mut self, request: &str) -> io::Result<Vec<u8>> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => connect(self.server)?,

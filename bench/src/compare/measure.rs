@@ -206,7 +206,8 @@ fn stat(pid: u32) -> Option<(String, String, Vec<String>)> {
     Some((fields.next()?, fields.next()?, fields.collect()))
 }
 
-fn cpu(processes: &[u32]) -> Duration {
+/// The user and system time of processes so far.
+pub(crate) fn cpu(processes: &[u32]) -> Duration {
     let ticks = processes.iter().filter_map(|&process| {
         let (_, _, fields) = stat(process)?;
         // Fields 14 and 15 of proc(5); state, parent and the name before them were split off.

@@ -1,0 +1,54 @@
+//! `fleet`: how a fleet grows with its proxies, nodes, pages and changes, and what breaks first.
+//!
+//! A model says it, without running anything: a `plan` is what a fleet is, its `rates` are what it has to do, and `limits`
+//! compares that, at the measured `costs`, with what there is to spend. `survey` prints the tables. `measure` runs small
+//! fleets on this machine, and compares what they did with the rates of the model.
+
+mod costs;
+mod limits;
+mod measure;
+mod plan;
+mod rates;
+mod real;
+mod survey;
+
+use std::process::ExitCode;
+
+use crate::args::FleetArgs;
+
+/// Runs the command, and prints errors on standard error.
+pub(crate) async fn run(args: &FleetArgs) -> ExitCode {
+    if !args.measure {
+        print!("{}", survey::survey(&args.plan(), &args.means()));
+        return ExitCode::SUCCESS;
+    }
+    match measure::measure(args.proxies).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+pub(crate) use self::costs::Means;
+pub(crate) use self::plan::Plan;
+
+#[cfg(test)]
+mod tests {
+    use super::{Means, Plan};
+
+    /// A small fleet for tests.
+    pub(super) const SMALL: Plan = Plan {
+        proxies: 3.0,
+        nodes: 3.0,
+        pages: 2000.0,
+        requests: 1000.0,
+        changes: 10.0,
+        timeout: 60.0,
+        near: 2000.0,
+    };
+
+    pub(super) const MEANS: Means = Means { cores: 2.0, origin: 1e4, memory: 8e9, page: 14e3 };
+}
