@@ -229,8 +229,9 @@ impl Laboratory {
         lines.extend(self.admin_page().map(|page| format!("  {page} in a browser: the proxy's own page")));
         lines.extend(self.pages.hint());
         lines.push(self.database.hint());
-        let logs: Vec<_> =
-            self.proxies.iter().chain([&self.origin]).map(|server| server.log.as_str()).collect();
+        let servers = self.proxies.iter().chain([&self.origin]);
+        let mut logs: Vec<_> = servers.map(|server| server.log.clone()).collect();
+        logs.extend(self.database.log().map(|log| log.display().to_string()));
         lines.push(format!("Logs: {}", logs.join(", ")));
         lines.join("\n")
     }

@@ -98,6 +98,11 @@ impl Postgres {
         psql_command(&self.programs.join("psql"), url, sql)
     }
 
+    /// The file that holds its log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Makes the server log each statement of a database, for [`statements`](Self::statements).
     pub fn log_statements(&self, database: &str) -> Result<(), StackError> {
         self.psql(

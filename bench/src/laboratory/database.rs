@@ -1,5 +1,6 @@
 //! The database of the listings, in a private PostgreSQL or the user's.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use stack::{Postgres, Program, StackError};
@@ -50,6 +51,11 @@ impl Database {
     pub(crate) fn hint(&self) -> String {
         let url = if self.server.is_some() { &self.url } else { "\"$DATABASE_URL\"" };
         format!("  psql {url} -f bench/explain.sql")
+    }
+
+    /// The log of a private server.
+    pub(crate) fn log(&self) -> Option<&Path> {
+        self.server.as_ref().map(Postgres::log)
     }
 
     /// Makes a private server log `all` statements from now on, or `none`: under load, the log would fill the disk.
