@@ -281,7 +281,7 @@ pub struct Init {
     #[arg(long, value_name = "MANAGE.PY")]
     pub django: Option<PathBuf>,
 
-    /// Interpreter of the project [default: that of the active environment, or of .venv or venv beside manage.py]
+    /// Interpreter of the project [default: that of the active environment, or of .venv, venv or env beside manage.py]
     #[arg(long, value_name = "FILE", requires = "django")]
     pub python: Option<PathBuf>,
 

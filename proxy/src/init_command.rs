@@ -16,14 +16,23 @@ pub(crate) async fn init(args: &Args, asked: &Init, config: &Config) -> ExitCode
     if let Err(fault) = drafted.write(&asked.output, asked.replace) {
         return fail(&fault);
     }
-    let mut said = format!("{} has {}\n", asked.output.display(), rules(drafted.rules));
-    drafted.unseen.iter().for_each(|unseen| {
+    let mut said = format!("{} has {}{}\n", asked.output.display(), rules(drafted.rules), proposed(&drafted));
+    let notes = drafted.notes.iter().map(|note| ("note", note));
+    notes.chain(drafted.unseen.iter().map(|unseen| ("not seen", unseen))).for_each(|(label, text)| {
         // Writing to a String does not fail.
-        let _ = writeln!(said, "not seen: {unseen}");
+        let _ = writeln!(said, "{label}: {text}");
     });
     // If standard error is closed, nobody reads this.
     let _ = write!(io::stderr(), "{said}");
     ExitCode::SUCCESS
+}
+
+/// The rules that count when somebody has taken their `#` away.
+fn proposed(drafted: &Drafted) -> String {
+    match drafted.proposed {
+        0 => String::new(),
+        count => format!(", and {count} in comments: take the # away from those that you want"),
+    }
 }
 
 fn rules(count: usize) -> String {

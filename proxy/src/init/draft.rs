@@ -1,4 +1,4 @@
-//! The file for a Django project, and what could not be seen of it.
+//! The file for a Django project, and what to know of it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -24,8 +24,8 @@ pub(super) fn draft(project: &Project, args: &Args) -> Drafted {
         Some(page) => vec![whole_site(page)],
         None => rules(&project.views),
     };
-    let mut unseen = project.unseen.clone();
-    let cache = cache_of(&drafts, project, &mut unseen);
+    let mut notes = Vec::new();
+    let cache = cache_of(&drafts, project, &mut notes);
     let mut text = format!(
         "# Written by `proxy init` for Django {} with {}.\n# Check it with `proxy check`; docs/django.md explains it.\n\n",
         project.django, project.settings
@@ -39,16 +39,19 @@ pub(super) fn draft(project: &Project, args: &Args) -> Drafted {
         }
         None => {
             text += "keys   = \"path\"   # the proxy keeps pages of its own\n";
-            unseen.extend(unseen_beside(project, &drafts));
+            notes.extend(notes_beside(project, &drafts));
         }
     }
     let shared = cache.map(|(alias, _)| alias);
-    drafts.iter().for_each(|draft| text += &rule(draft, shared, &mut unseen));
-    unseen.extend(unseen_settings(project));
+    drafts.iter().for_each(|draft| text += &rule(draft, shared, &mut notes));
+    let count =
+        |is_counted: fn(&RuleKind) -> bool| drafts.iter().filter(|draft| is_counted(&draft.kind)).count();
     Drafted {
         text,
-        rules: drafts.iter().filter(|draft| matches!(draft.kind, RuleKind::Cached(_))).count(),
-        unseen,
+        rules: count(|kind| matches!(kind, RuleKind::Cached(_))),
+        proposed: count(|kind| matches!(kind, RuleKind::Proposed)),
+        notes,
+        unseen: [project.unseen.clone(), unseen_settings(project)].concat(),
     }
 }
 
@@ -62,17 +65,17 @@ fn whole_site(page: &CachePage) -> Draft {
 fn cache_of<'a>(
     drafts: &[Draft],
     project: &'a Project,
-    unseen: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> Option<(&'a str, &'a Cache)> {
     let mut faults = Vec::new();
     for alias in used(drafts) {
         let Some((alias, cache)) = project.caches.get_key_value(alias) else { continue };
         match unreadable(cache, &project.django) {
             None => return Some((alias, cache)),
-            Some(why) => faults.push(format!("CACHES[{alias:?}] {why}: it is not shared")),
+            Some(why) => faults.push(format!("CACHES[{alias:?}] {why}: the proxy keeps pages of its own")),
         }
     }
-    unseen.extend(faults);
+    notes.extend(faults);
     None
 }
 
@@ -162,7 +165,7 @@ fn hit_headers(project: &Project) -> String {
 }
 
 /// A rule, as a comment if it does not count.
-fn rule(draft: &Draft, shared: Option<&str>, unseen: &mut Vec<String>) -> String {
+fn rule(draft: &Draft, shared: Option<&str>, notes: &mut Vec<String>) -> String {
     let path = toml_text(&draft.path);
     let (page, note) = match &draft.kind {
         RuleKind::Off => {
@@ -189,28 +192,28 @@ fn rule(draft: &Draft, shared: Option<&str>, unseen: &mut Vec<String>) -> String
     }
     let views = draft.views.join(", ");
     let Some(note) = note else { return format!("\n# {views}\n{lines}") };
-    unseen.push(format!("{}: the rule is a comment, because {note}", draft.path));
+    notes.push(format!("{}: the rule is a comment, because {note}", draft.path));
     let commented: String = lines.lines().map(|line| format!("# {line}\n")).collect();
     format!("\n# {views}: {note}\n{commented}")
 }
 
 /// The limits of pages of the proxy's own, beside those that the site keeps.
-fn unseen_beside(project: &Project, drafts: &[Draft]) -> Vec<String> {
-    let mut unseen = Vec::new();
+fn notes_beside(project: &Project, drafts: &[Draft]) -> Vec<String> {
+    let mut notes = Vec::new();
     if drafts.iter().any(|draft| matches!(draft.kind, RuleKind::Cached(_))) {
-        unseen.push(
+        notes.push(
             "pages under cache_page are in the site's own cache, too, where no purge reaches them: take cache_page away \
              from views that are purged"
                 .to_owned(),
         );
     }
     if !project.languages.is_empty() {
-        unseen.push(format!(
+        notes.push(format!(
             "LocaleMiddleware chooses the language by the cookie {}: such pages need `Vary: Cookie` (docs/differences.md)",
             project.language_cookie
         ));
     }
-    unseen
+    notes
 }
 
 /// The facts of a running site that its settings do not tell.
