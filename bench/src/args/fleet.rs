@@ -13,8 +13,8 @@ use crate::fleet::{Means, Plan};
                         cargo run --bin bench -- fleet --changes 500 --origin 200\n  \
                         cargo run --bin bench -- fleet --measure --proxies 3")]
 pub(crate) struct FleetArgs {
-    /// Run fleets of 1 proxy up to this many on this machine instead, and compare what they did with the model; with status 1
-    /// if it is off by more than a quarter
+    /// Run fleets of 1 proxy up to --proxies, at most 6, on this machine instead, and compare what they did with the model; with
+    /// status 1 if it is off by more than a quarter
     #[arg(long)]
     pub(crate) measure: bool,
 
