@@ -13,11 +13,13 @@ ARG LTO=fat CODEGEN_UNITS=1
 ENV CACHEPAGE_REVISION=$REVISION CARGO_PROFILE_RELEASE_LTO=$LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS=$CODEGEN_UNITS
 COPY . .
 # Cargo believes that a file which is older than the last build is unchanged. An edit during that build, or another clone of
-# the project, brings files for which that is wrong. So all files whose content the last build did not have are touched.
+# the project, brings files for which that is wrong. So all files whose content the last build did not have are touched. The
+# list of that build is empty until a build has ended well.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/cachepage/target,sharing=locked \
     built="target/sources-$(uname -m)-$LTO-$CODEGEN_UNITS" && touch "$built" && \
     find . -path ./target -prune -o -type f -exec sha256sum {} + | sort > /tmp/sources && \
     comm -23 /tmp/sources "$built" | cut -c 67- | xargs --no-run-if-empty touch && \
+    : > "$built" && \
     cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" -p origin -p proxy -p seed && \
     mv /tmp/sources "$built" && \
     install -D --target-directory /image/usr/bin target/*-unknown-linux-musl/release/origin \
