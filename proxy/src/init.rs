@@ -21,8 +21,8 @@ pub struct Drafted {
     pub text: String,
     /// How many rules count.
     pub rules: usize,
-    /// How many rules stand in comments, as proposals.
-    pub proposed: usize,
+    /// How many rules stand in comments.
+    pub in_comments: usize,
     /// What to know before the file is used.
     pub notes: Vec<String>,
     /// The facts that could not be found out.

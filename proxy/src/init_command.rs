@@ -16,7 +16,8 @@ pub(crate) async fn init(args: &Args, asked: &Init, config: &Config) -> ExitCode
     if let Err(fault) = drafted.write(&asked.output, asked.replace) {
         return fail(&fault);
     }
-    let mut said = format!("{} has {}{}\n", asked.output.display(), rules(drafted.rules), proposed(&drafted));
+    let mut said =
+        format!("{} has {}{}\n", asked.output.display(), rules(drafted.rules), in_comments(&drafted));
     let notes = drafted.notes.iter().map(|note| ("note", note));
     notes.chain(drafted.unseen.iter().map(|unseen| ("not seen", unseen))).for_each(|(label, text)| {
         // Writing to a String does not fail.
@@ -28,8 +29,8 @@ pub(crate) async fn init(args: &Args, asked: &Init, config: &Config) -> ExitCode
 }
 
 /// The rules that count when somebody has taken their `#` away.
-fn proposed(drafted: &Drafted) -> String {
-    match drafted.proposed {
+fn in_comments(drafted: &Drafted) -> String {
+    match drafted.in_comments {
         0 => String::new(),
         count => format!(", and {count} in comments: take the # away from those that you want"),
     }

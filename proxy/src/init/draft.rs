@@ -44,12 +44,14 @@ pub(super) fn draft(project: &Project, args: &Args) -> Drafted {
     }
     let shared = cache.map(|(alias, _)| alias);
     drafts.iter().for_each(|draft| text += &rule(draft, shared, &mut notes));
-    let count =
-        |is_counted: fn(&RuleKind) -> bool| drafts.iter().filter(|draft| is_counted(&draft.kind)).count();
+    let is_comment = |draft: &&Draft| why_comment(&draft.kind, shared).is_some();
+    let in_comments =
+        drafts.iter().filter(|draft| matches!(draft.kind, RuleKind::Proposed) || is_comment(draft)).count();
+    let is_rule = |draft: &&Draft| matches!(draft.kind, RuleKind::Cached(_)) && !is_comment(draft);
     Drafted {
         text,
-        rules: count(|kind| matches!(kind, RuleKind::Cached(_))),
-        proposed: count(|kind| matches!(kind, RuleKind::Proposed)),
+        rules: drafts.iter().filter(is_rule).count(),
+        in_comments,
         notes,
         unseen: [project.unseen.clone(), unseen_settings(project)].concat(),
     }
@@ -164,10 +166,21 @@ fn hit_headers(project: &Project) -> String {
     text
 }
 
+/// Why the rule of a stored view is a comment, if it is.
+fn why_comment(kind: &RuleKind, shared: Option<&str>) -> Option<String> {
+    match kind {
+        RuleKind::Cached(page) if shared.is_some_and(|alias| alias != page.cache) => {
+            Some(format!("it is in CACHES[{:?}], not in the one that is shared", page.cache))
+        }
+        RuleKind::Unclear(_, why) => Some(why.clone()),
+        RuleKind::Cached(_) | RuleKind::Off | RuleKind::Proposed => None,
+    }
+}
+
 /// A rule, as a comment if it does not count.
 fn rule(draft: &Draft, shared: Option<&str>, notes: &mut Vec<String>) -> String {
     let path = toml_text(&draft.path);
-    let (page, note) = match &draft.kind {
+    let page = match &draft.kind {
         RuleKind::Off => {
             return format!(
                 "\n# no cache_page: {}\n[[cache_page]]\npath = {path}\ntimeout = \"off\"\n",
@@ -180,18 +193,14 @@ fn rule(draft: &Draft, shared: Option<&str>, notes: &mut Vec<String>) -> String 
                 draft.views.join(", ")
             );
         }
-        RuleKind::Cached(page) if shared.is_some_and(|alias| alias != page.cache) => {
-            (page, Some(format!("it is in CACHES[{:?}], not in the one that is shared", page.cache)))
-        }
-        RuleKind::Cached(page) => (page, None),
-        RuleKind::Unclear(page, why) => (page, Some(why.clone())),
+        RuleKind::Cached(page) | RuleKind::Unclear(page, _) => page,
     };
     let mut lines = format!("[[cache_page]]\npath = {path}\ntimeout = {}\n", page.timeout.round());
     if !page.key_prefix.is_empty() {
         let _ = writeln!(lines, "key_prefix = {}", toml_text(&page.key_prefix));
     }
     let views = draft.views.join(", ");
-    let Some(note) = note else { return format!("\n# {views}\n{lines}") };
+    let Some(note) = why_comment(&draft.kind, shared) else { return format!("\n# {views}\n{lines}") };
     notes.push(format!("{}: the rule is a comment, because {note}", draft.path));
     let commented: String = lines.lines().map(|line| format!("# {line}\n")).collect();
     format!("\n# {views}: {note}\n{commented}")

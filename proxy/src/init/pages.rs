@@ -133,7 +133,7 @@ fn written(parts: &BTreeMap<String, PathPart>, args: &Args) -> Drafted {
         "how long a page may be kept: each timeout is 60 seconds, as long as the article keeps one"
             .to_owned(),
     ];
-    Drafted { text, rules, proposed: 0, notes: Vec::new(), unseen }
+    Drafted { text, rules, in_comments: 0, notes: Vec::new(), unseen }
 }
 
 #[cfg(test)]
