@@ -182,17 +182,19 @@ impl LogCopy {
         self.lag.durations()
     }
 
-    /// Adds entries that follow the last one, and were read now.
+    /// Adds entries that follow the last one, and were read now. While the log moves, two readers may read the same ones.
     pub(super) fn add(&self, entries: &[(PurgeId, LogEntry)], now: SystemTime) {
+        let mut marks = self.write();
+        let last = marks.last();
+        let entries: Vec<_> = entries.iter().filter(|(id, _)| *id > last).collect();
         if entries.is_empty() {
             return;
         }
-        let mut marks = self.write();
-        if marks.last() != PurgeId::default() {
+        if last != PurgeId::default() {
             let purges = entries.iter().filter(|(_, record)| matches!(record, LogEntry::Purge(..)));
             purges.for_each(|(id, _)| self.lag.count(age(*id, now)));
         }
-        entries.iter().for_each(|(id, record)| marks.add(*id, record, self.settings.horizon));
+        entries.into_iter().for_each(|(id, record)| marks.add(*id, record, self.settings.horizon));
         self.generation.fetch_add(1, Ordering::Release);
     }
 

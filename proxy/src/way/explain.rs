@@ -165,7 +165,9 @@ impl<S: Store> Proxy<S> {
         // Before the decision, which does without what the store refuses.
         let deadline = Instant::now() + PATIENCE;
         let prefixes = self.keys.prefixes();
-        let refusals = in_time(deadline, self.store.refusals(&prefixes)).await.unwrap_or_default();
+        // Half of the time is left for the page, whose node may answer when another one does not.
+        let trials = in_time(deadline - PATIENCE / 2, self.store.refusals(&prefixes));
+        let refusals = trials.await.unwrap_or_default();
         explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
         let values = NotedValues { store: &self.store, deadline, notes: Mutex::default() };
         let decision = self.decide(&question, Instant::now(), &values).await;
@@ -234,7 +236,7 @@ impl<S: Store> Proxy<S> {
                 "only if the answer is public: the request has Authorization"
             }
             () if rule.policy != CachePolicy::Django => {
-                "if the origin allows it and says how long it is fresh, or gives a validator"
+                "if the origin allows it and says how long it is fresh or, with keys = \"path\", gives a validator"
             }
             () if rule.set_cookie == SetCookie::Strip => {
                 "if the answer is a 200 without private, no-cache, no-store and Vary: *; then without its Set-Cookie"

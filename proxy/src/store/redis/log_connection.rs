@@ -36,17 +36,19 @@ impl LogConnection {
         is_asking: bool,
     ) -> Result<Self, RedisError> {
         let mut begun = Self { connection, refusals: refusals.clone(), replication: 0, is_asking: false };
-        begun.replication = begun.replication().await?;
+        begun.identify().await?;
         Ok(Self { is_asking, ..begun })
     }
 
-    async fn replication(&mut self) -> Result<u32, RedisError> {
+    /// Reads the replication id.
+    pub(super) async fn identify(&mut self) -> Result<(), RedisError> {
         let info = match self.ask::<String>("INFO", cmd("INFO").arg("replication")).await {
-            Err(error) if is_refusal(&error) => return Ok(0),
+            Err(error) if is_refusal(&error) => String::new(),
             info => info?,
         };
         let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")?.get(..8));
-        Ok(id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or_default())
+        self.replication = id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or_default();
+        Ok(())
     }
 
     /// Appends an entry, and trims those that no page is older than.

@@ -17,7 +17,7 @@ use super::refusals::Refusals;
 use crate::purge::{LogEntry, LoggedPurge, Purge, PurgeId};
 use crate::store::{LogCopy, StoreError};
 
-/// To connect, and to append.
+/// To get a connection: the one that is kept, or a new one.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Appends purges, on a connection of its own: a wait for replicas holds nothing else up.
@@ -32,7 +32,7 @@ pub(super) struct LogWriter {
 struct HeldConnection {
     log: LogConnection,
     /// Open as long as this.
-    _control: ControlConnection,
+    control: ControlConnection,
     node: Arc<RedisNode>,
     generation: u32,
 }
@@ -53,6 +53,10 @@ impl LogWriter {
         let id = self
             .exchange(copy, patience, |mut log| async move {
                 // Nothing is appended to the log of another Redis than that of the last epoch.
+                if own(copy.epoch(), log.replication).is_none() {
+                    // A primary that was demoted and promoted again has another id on the same connection.
+                    log.identify().await?;
+                }
                 if own(copy.epoch(), log.replication).is_none() {
                     log.add(copy, &LogEntry::Epoch(new_epoch(log.replication))).await?;
                 }
@@ -93,7 +97,7 @@ impl LogWriter {
         self.exchange(copy, Duration::ZERO, read).await
     }
 
-    /// Talks to the Redis that has the log within the deadline, wherever it is. A connection that fails is not used again.
+    /// Talks to the Redis that has the log, wherever it is; to each node within the deadline. A connection that fails is not used again.
     async fn exchange<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
         copy: &LogCopy,
@@ -102,7 +106,9 @@ impl LogWriter {
     ) -> Result<T, StoreError> {
         let limit = self.deadline + more;
         let mut held = timely(CONNECT_DEADLINE, async { Ok(self.held.lock().await) }).await?;
-        let is_current = |held: &HeldConnection| held.node.health.generation() == held.generation;
+        let is_current = |held: &HeldConnection| {
+            held.control.is_open() && held.node.health.generation() == held.generation
+        };
         let mut connection = match held.take().filter(is_current) {
             Some(connection) => connection,
             None => {
@@ -140,7 +146,7 @@ impl LogWriter {
         let control = opened.map_err(|lost| StoreError::Unreachable(lost.to_string()))?;
         let begun = LogConnection::begin(control.connection(), &self.refusals, is_asking).await;
         let log = begun.map_err(|error| fault(&error))?;
-        Ok(HeldConnection { log, _control: control, node, generation })
+        Ok(HeldConnection { log, control, node, generation })
     }
 }
 
