@@ -74,7 +74,7 @@ async fn start() -> ExitCode {
 }
 
 /// Starts the program anew, in this process, with an allocator that gives free memory back after 100 ms and not after a
-/// second: large pages that are replaced would otherwise take half as much again. Memory that is given back sooner is missing
+/// second: large pages that are replaced would otherwise take two thirds more. Memory that is given back sooner is missing
 /// for the next fill, which then costs page faults. mimalloc reads this setting from the environment, before `main`. One that
 /// is set is left alone, and a program that cannot be started again goes on.
 fn give_memory_back_soon() {

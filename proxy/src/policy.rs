@@ -26,7 +26,9 @@ pub(crate) use date::parse as parse_date;
 pub(crate) use date::{parse_any_day, seconds, unix_seconds};
 pub(crate) use django::CacheControl;
 pub use http::HttpRules;
-pub(crate) use http::{Staleness, Wish, Wishes, ask_if_current, asks_by_tag, renewed, selecting_value};
+pub(crate) use http::{
+    Renewal, Staleness, Wish, Wishes, ask_if_current, asks_by_tag, renewed, selecting_value,
+};
 pub(crate) use judge::{Freshness, OnFailure, Stored, has_authorization};
 pub(crate) use part::{Part, Whole, ask_for_whole, needs_length};
 pub(crate) use rule::SetCookie;

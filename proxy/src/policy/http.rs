@@ -18,7 +18,7 @@ use hyper::header::HeaderMap;
 
 use control::Control;
 pub(super) use freshness::age_value;
-pub(crate) use renewal::{ask_if_current, asks_by_tag, renewed};
+pub(crate) use renewal::{Renewal, ask_if_current, asks_by_tag, renewed};
 pub(crate) use request::Wishes;
 pub(crate) use selecting::selecting_value;
 pub(crate) use serving::{Staleness, Wish};

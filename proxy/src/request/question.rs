@@ -272,7 +272,7 @@ fn with_forwarded<'a>(
 /// Whether lines of this name are forwarded to the origin. Those that `Connection` names are not forwarded either, but
 /// `server`'s reader leaves a request with such a `Connection` to hyper.
 fn is_forwarded(name: &str, is_trusted: bool) -> bool {
-    // Each request of a stranger is asked for `X-Forwarded` lines: the check that refuses them comes first.
+    // Most names are refused as `X-Forwarded` lines of a stranger: that check comes first.
     (is_trusted || !describes_client(name)) && !is_hop_by_hop(name)
 }
 

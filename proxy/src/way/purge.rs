@@ -180,7 +180,7 @@ impl<S: Store> Proxy<S> {
         Ok(Reply::of_purge(end.status(), end.name(), text))
     }
 
-    /// Carries a request for a purge out, if somebody asks who may, and gives the text of its answer.
+    /// Carries out a request for a purge if its sender may purge. Returns how it ended, and the text of the answer.
     async fn carry_out(
         &self,
         request: &request::Parts,

@@ -19,7 +19,7 @@ use super::reply::{Reply, stored};
 use crate::origin::{Fetched, OriginError};
 use crate::page::entry::Entry;
 use crate::page::forms::Forms;
-use crate::policy::{self, Admission, Decline, Length, Received};
+use crate::policy::{self, Admission, Decline, Length, Received, Renewal};
 use crate::purge::{Stamp, Tags};
 use crate::share::flights::{FlightOutcome, SharedPage};
 use crate::status::{CacheStatus, Fill};
@@ -63,11 +63,13 @@ impl<S: Store> Flight<S> {
         let Some(old) = old.filter(|_| fetched.head.status == StatusCode::NOT_MODIFIED) else {
             return Ok(OriginAnswer::New(fetched));
         };
-        let renewed = policy::renewed(&old.entry.headers, &fetched.head.headers);
-        let is_of_version = renewed.is_some();
-        let Some(headers) = renewed.or_else(|| asks_by_tag.then(|| old.entry.headers.clone())) else {
+        let (headers, is_of_version) = match policy::renewed(&old.entry.headers, &fetched.head.headers) {
+            Renewal::Renewed(headers) => (headers, true),
+            Renewal::OtherVersion(headers) if asks_by_tag => (headers, false),
             // The page is asked for as if none were stored.
-            return upstreams.fetch(self.request.clone(), None, self.peer).await.map(OriginAnswer::New);
+            Renewal::OtherVersion(_) | Renewal::OtherSelection => {
+                return upstreams.fetch(self.request.clone(), None, self.peer).await.map(OriginAnswer::New);
+            }
         };
         let Fetched { tags, origin, took, .. } = fetched;
         let (head, received) = (head_of(&old.entry, headers), Received { at: now(), took });
@@ -82,7 +84,7 @@ impl<S: Store> Flight<S> {
         Some(OldVersion { entry, start })
     }
 
-    /// Deletes the page that was found, so that the next request asks for a whole one.
+    /// Deletes the page, so that the next request asks for a whole one. A version that was stored meanwhile is deleted, too.
     async fn drop_found(&self) {
         let found = self.wanted.variant(self.wanted.marker.as_deref(), &self.question());
         if let Err(error) = self.proxy.store.delete(&[found.key()]).await {

@@ -174,6 +174,17 @@ async fn a_304_about_another_version_confirms_the_tag_that_was_asked_for_and_ren
 }
 
 #[tokio::test]
+async fn a_page_that_a_304_about_another_version_confirms_is_as_young_as_the_304() {
+    let lines = "Cache-Control: max-age=60\r\nETag: \"a\"\r\nAge: 50\r\n";
+    let (scene, store, _origin) =
+        with_old(lines, || Script::Answer(b"HTTP/1.1 304 Not Modified\r\nETag: \"b\"\r\n\r\n".to_vec()))
+            .await;
+    let reply = scene.get("/p/").await;
+    assert_eq!(reply.cache(), "MISS fwd=stale; fwd-status=304");
+    assert_eq!((reply.text(), reply.header("age"), stored(&store).await), ("old", "", None));
+}
+
+#[tokio::test]
 async fn after_a_304_to_a_date_about_another_version_the_page_is_asked_for_anew() {
     let date = "Last-Modified: Tue, 24 Nov 2026 12:00:00 GMT\r\n";
     let lines = format!("Cache-Control: no-cache\r\nETag: \"a\"\r\n{date}");

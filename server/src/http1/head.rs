@@ -211,6 +211,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_found_in_any_case() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nauthorization: b\r\nCOOKIE: c\r\nX-Forwarded-For: d\r\nx_Y-1: e\r\nA: f\r\n\r\n";
+        let head = RequestHead::read(text, &ClientLimits::default()).unwrap();
+        for name in ["host", "authorization", "cookie", "x-forwarded-for", "x_y-1", "a"] {
+            assert!(head.may_have(name) && head.values(name).count() == 1, "{name}");
+        }
+        assert_eq!(["range", "if-none-match", "b"].map(|name| head.values(name).count()), [0; 3]);
+    }
+
+    #[test]
     fn a_plain_head_is_read_into_its_parts() {
         let head =
             b"GET /a/%2e?b=c HTTP/1.1\r\nHOST: a\r\nX-Two:  1 \r\nx-two:2\r\nConnection: Keep-Alive\r\n\r\n";

@@ -21,25 +21,36 @@ pub(crate) fn ask_if_current(request: &mut HeaderMap, page: &HeaderMap) -> bool 
     })
 }
 
-/// Whether a request asks by tag alone. An origin that answers it with a 304 has compared the tag, so it confirms the page, also
-/// with a 304 about another one; to a date it may have said that without a look at the tag.
+/// Whether a request asks by tag alone. An origin that answers a tag with a 304 has compared it: the page is current, even if
+/// the 304 names another tag. A 304 to a date proves nothing about the tag.
 pub(crate) fn asks_by_tag(request: &HeaderMap) -> bool {
     request.contains_key(IF_NONE_MATCH) && !request.contains_key(IF_MODIFIED_SINCE)
 }
 
-/// The headers of a page that a 304 has confirmed; `None` if the 304 is about another page, or if other headers select the page
-/// now.
+/// The meaning of a 304 for the page that the origin was asked about.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Renewal {
+    /// The page is current, and has these headers now.
+    Renewed(HeaderMap),
+    /// The 304 is about another version. The headers are those that the page had, without its age.
+    OtherVersion(HeaderMap),
+    /// Other headers of requests select the page now.
+    OtherSelection,
+}
+
+/// The meaning of a 304 for a page.
 ///
 /// "The cache MUST add each header field in the provided response to the stored response, replacing field values that are
 /// already present", but for the length, and "header fields that the cache's stored response depends upon" (§3.2).
-pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Option<HeaderMap> {
-    if !is_about(answer, page) {
-        return None;
-    }
+pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Renewal {
     let mut headers = page.clone();
     // The age of the page counts anew, from the `Date` of the answer or, without one, from its arrival.
     headers.remove(AGE);
     headers.remove(DATE);
+    if !is_about(answer, page) {
+        headers.extend(answer.get(DATE).map(|date| (DATE, date.clone())));
+        return Renewal::OtherVersion(headers);
+    }
     // An origin that codes its pages says so on pages alone, and not on its 304s, as Django does.
     let keeps_vary = selects_no_more(answer, page);
     let is_kept = |name| {
@@ -51,7 +62,10 @@ pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Option<HeaderMap>
         headers.extend(answer.get_all(name).iter().map(|value| (name.clone(), value.clone())));
     }
     let selects = |headers: &HeaderMap| (VaryList::of(headers).ok(), SearchVariance::of(headers));
-    (selects(page) == selects(&headers)).then_some(headers)
+    match selects(page) == selects(&headers) {
+        true => Renewal::Renewed(headers),
+        false => Renewal::OtherSelection,
+    }
 }
 
 /// Whether no header selects a 304 that does not select its page.
@@ -126,7 +140,8 @@ mod tests {
             ),
             (&[("etag", "\"a\"")], &[], true),
         ] {
-            assert_eq!(renewed(&headers(page), &headers(answer)).is_some(), expected, "{page:?} {answer:?}");
+            let renewal = renewed(&headers(page), &headers(answer));
+            assert_eq!(matches!(renewal, Renewal::Renewed(_)), expected, "{page:?} {answer:?}");
         }
     }
 
@@ -159,6 +174,6 @@ mod tests {
             ("content-encoding", "gzip"),
             ("content-type", "text/html"),
         ]);
-        assert_eq!(renewed(&page, &answer), Some(expected));
+        assert_eq!(renewed(&page, &answer), Renewal::Renewed(expected));
     }
 }
