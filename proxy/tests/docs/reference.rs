@@ -25,8 +25,7 @@ const WORDS: &[(&str, &str)] = &[
     ("proxy/src/policy/http/serving.rs", "fn name(self)"),
     ("proxy/src/error.rs", "fn kind(&self)"),
     ("proxy/src/way/reply.rs", "fn unforwarded()"),
-    ("proxy/src/way/purge.rs", "fn answer_order"),
-    ("proxy/src/way/purge.rs", "fn of_misread"),
+    ("proxy/src/way/purge.rs", "fn name(self)"),
     ("server/src/refused.rs", "impl From<HeadFault>"),
     ("server/src/refused.rs", "impl From<Full>"),
 ];
