@@ -80,7 +80,7 @@ pub async fn serve_on<H: Handler>(
     drain(order, &connections, clients.now().deadlines.shutdown).await;
 }
 
-/// The next connection of any listener. None of them waits for another one's crowd.
+/// The next connection of any listener. A listener with many connections holds up no other.
 async fn accept<'a>(
     listeners: &'a [BoundListener],
     turn: &mut usize,
@@ -160,7 +160,7 @@ impl Entered {
     }
 }
 
-/// Asks the load balancer for its client, and speaks TLS with that.
+/// Has the load balancer name its client, and makes the TLS handshake with the client.
 async fn pass(
     stream: TcpStream,
     entrance: &Entrance,
@@ -185,7 +185,7 @@ async fn pass(
     }
 }
 
-/// Takes note of a connection without a place. Gives what it is told, if it is.
+/// Notes a connection without a place. Returns the answer for it; `is_told` says whether the answer is sent.
 fn refuse(handler: &impl Handler, full: Full, peer: Peer, is_told: bool) -> (Refused, String) {
     debug!(%peer, ?full, "connection refused");
     let refused = Refused::from(full);
@@ -193,7 +193,7 @@ fn refuse(handler: &impl Handler, full: Full, peer: Peer, is_told: bool) -> (Ref
     (refused, format!("Retry-After: 1\r\n{}", handler.refused(refused, bytes, peer)))
 }
 
-/// Answers a connection for which there is no place but one to say so.
+/// Answers a connection without a place among the connections. `place` is one of the few for such answers.
 async fn turn_away(stream: Accepted, refused: Refused, headers: String, place: impl Sized) {
     match stream {
         Accepted::Tcp(mut stream) => farewell(&mut stream, refused, &headers).await,
@@ -202,15 +202,16 @@ async fn turn_away(stream: Accepted, refused: Refused, headers: String, place: i
     drop(place);
 }
 
-/// A connection was accepted on the first worker; from here on its events come to this one.
+/// Moves a connection from the first worker, which accepted it, to the calling one, which gets its events from now on.
 fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
     let stream = stream.into_std()?;
-    // A small last piece must not wait for the acknowledgement of the one before; without it only speed is lost.
+    // With Nagle's algorithm a small last piece would wait for the acknowledgement of the piece before. If this fails, only
+    // speed is lost.
     let _ = stream.set_nodelay(true);
     TcpStream::from_std(stream)
 }
 
-/// The same for a Unix socket.
+/// As [`moved_here`], for a Unix socket.
 fn file_moved_here(stream: UnixStream) -> io::Result<UnixStream> {
     UnixStream::from_std(stream.into_std()?)
 }

@@ -1,8 +1,8 @@
-//! Deadlines: each request sets some, and hardly ever reaches one.
+//! Deadlines of requests. Each request sets some of them, and hardly ever reaches one.
 //!
-//! tokio's own timer enters and leaves the runtime's wheel for each request, 0.4 us of 9; and if it is the first that is
-//! due, as a store's deadline is, it also wakes the runtime that sets it, by a system call. An alarm is set once and let
-//! be: when it rings, mostly for a request that is long over, it is set to the deadline of the day.
+//! tokio's own timer enters and leaves the runtime's wheel for each request, which takes 0.4 us of 9. If it is the first timer
+//! that is due, as a store's deadline is, it also wakes the runtime by a system call. An alarm is set once and left set. When
+//! it rings, mostly for a request that is long over, it is set to the deadline of the task's present request.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -23,13 +23,13 @@ thread_local! {
     static ALARMS: RefCell<Spare> = const { RefCell::new(Spare { runtime: None, alarms: Vec::new() }) };
 }
 
-/// Alarms that are still set, and whose they are: tests have several runtimes on one thread.
+/// Alarms that are still set, and the runtime that they belong to: tests have several runtimes on one thread.
 struct Spare {
     runtime: Option<Id>,
     alarms: Vec<Pin<Box<Sleep>>>,
 }
 
-/// An alarm, for one deadline at a time of one task.
+/// An alarm. It serves one deadline of one task at a time.
 #[derive(Debug, Default)]
 pub struct Alarm(Option<Pin<Box<Sleep>>>);
 
@@ -66,7 +66,7 @@ impl Drop for Alarm {
     }
 }
 
-/// One that another has left.
+/// A spare alarm that another task has left.
 fn spare() -> Option<Pin<Box<Sleep>>> {
     ALARMS.with_borrow_mut(|spare| {
         let runtime = spare.runtime;
@@ -137,7 +137,7 @@ mod tests {
             assert_eq!(in_time(start + 20 * SECOND, tokio::task::yield_now()).await, Some(()));
             assert_eq!(in_time(start + seconds * SECOND, std::future::pending::<()>()).await, None);
             assert_eq!(start.elapsed(), seconds * SECOND);
-            // Two at a time are two.
+            // Two alarms at a time are two.
             let both = tokio::join!(
                 in_time(start + seconds * SECOND, std::future::pending::<()>()),
                 in_time(start + seconds * SECOND, std::future::ready(())),
@@ -164,7 +164,7 @@ mod tests {
         let start = timer.now();
         for (set, seconds) in [(0, 10), (10, 20), (20, 23), (23, 24)] {
             assert_eq!(timer.now() - start, set * SECOND);
-            // One that is over before its time leaves its alarm set.
+            // A sleep that ends early leaves its alarm set.
             let mut early = timer.sleep(30 * SECOND);
             assert!(std::future::poll_fn(|cx| Poll::Ready(early.as_mut().poll(cx))).await.is_pending());
             drop(early);

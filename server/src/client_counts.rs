@@ -31,15 +31,15 @@ impl Drop for OpenTunnel<'_> {
 /// The figures of connections, at one moment.
 #[derive(Clone, Debug)]
 pub struct ClientTotals {
-    /// How many are open.
+    /// The connections that are open.
     pub open: usize,
-    /// How many of them have a request under way.
+    /// The open connections with a request under way.
     pub active: usize,
-    /// How many had no place, by the limit that they met.
+    /// The connections that had no place, by the limit that they met.
     pub refused: [(&'static str, u64); Full::ALL.len()],
-    /// How many of them lead to an origin in another protocol.
+    /// The open connections that lead to an origin in another protocol.
     pub tunnels: usize,
-    /// How many have changed to another protocol since the start.
+    /// The connections that have changed to another protocol since the start.
     pub tunnels_begun: u64,
     /// TLS handshakes, by result and version.
     pub handshakes: [(&'static str, &'static str, u64); 3],
@@ -50,7 +50,7 @@ impl ClientCounts {
         self.open.store(open, Relaxed);
     }
 
-    /// A connection has a request under way now, or has none any more.
+    /// Notes that a connection has a request under way now, or has none any more.
     pub(crate) fn is_active(&self, is_active: bool) {
         match is_active {
             true => self.active.fetch_add(1, Relaxed),
@@ -69,7 +69,7 @@ impl ClientCounts {
         OpenTunnel(self)
     }
 
-    /// Counts a handshake; `version` is that of one that succeeded.
+    /// Counts a handshake; `version` is `None` for one that failed.
     pub(crate) fn shook_hands(&self, version: Option<ProtocolVersion>) {
         let place = match version {
             Some(ProtocolVersion::TLSv1_2) => 0,

@@ -19,12 +19,12 @@ pub struct CurrentClients {
 pub(crate) struct KnownClients(Cache<Arc<ArcSwap<Clients>>, Arc<Clients>>);
 
 impl CurrentClients {
-    /// Puts others in force, for every request that begins from now on.
+    /// Puts other deadlines and limits in force, for every request that begins from now on.
     pub fn replace(&self, clients: Clients) {
         self.now.store(Arc::new(clients));
     }
 
-    /// Those in force.
+    /// The deadlines and limits in force.
     pub fn now(&self) -> Clients {
         **self.now.load()
     }
@@ -33,7 +33,7 @@ impl CurrentClients {
         KnownClients(Cache::new(self.now.clone()))
     }
 
-    /// The figures of their connections.
+    /// The figures of the clients' connections.
     pub fn totals(&self) -> ClientTotals {
         self.counts.totals()
     }
@@ -50,7 +50,7 @@ impl From<Clients> for CurrentClients {
 }
 
 impl KnownClients {
-    /// Those in force.
+    /// The deadlines and limits in force.
     pub(crate) fn now(&mut self) -> &Arc<Clients> {
         self.0.load()
     }

@@ -11,8 +11,8 @@ const OWN: usize = 32;
 const OF_A_WORKER: usize = 8;
 
 impl ClientLimits {
-    /// With no more connections than there may be files, of a server that opens so many more to answer them: clients must
-    /// not take those, or it could only tell them that it cannot. Asks the system for as many files as it would grant.
+    /// Lowers the limit of connections to the files that the process may open. Leaves `beside` files for the connections that
+    /// the server itself opens to answer clients. Asks the system for as many files as it grants.
     #[must_use]
     pub fn affordable(self, beside: usize) -> Self {
         let Some(files) = granted_files() else { return self };
@@ -33,14 +33,14 @@ impl ClientLimits {
 /// How many files may be open, if there is a bound. Many systems say 1,024 for the sake of old programs, and grant more on request.
 pub fn granted_files() -> Option<usize> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // A system that does not grant what it says that it would leaves things as they were.
+    // If the system does not grant the maximum that it named, the limit stays as it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     getrlimit(Resource::Nofile).current.map(|files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 fn within(files: usize, connections: usize, beside: usize) -> usize {
     let files = files.saturating_sub(own());
-    // Each connection asks for one thing at a time.
+    // Each connection of a client needs at most one further file at a time.
     connections.min(files - beside.min(files / 2)).max(1)
 }
 

@@ -3,9 +3,9 @@
 /// Why there is no place for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// There are too many.
+    /// There are too many connections in all.
     All,
-    /// This address has too many.
+    /// There are too many connections of this address.
     Address,
 }
 

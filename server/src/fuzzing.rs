@@ -26,8 +26,8 @@ pub use entrance::{frames, hello, proxied};
 const LIMITS: ClientLimits =
     ClientLimits { request_line: 64, head: 512, headers: 8, connections: 1, connections_per_address: 0 };
 
-/// Heads end, or are refused, in the same way however their bytes come; and what counts as one head is one request. The
-/// first byte says how many come together.
+/// Heads end, or are refused, in the same way however their bytes are split. Bytes that count as one head are one request. The
+/// first byte says how many bytes come together.
 pub fn heads(bytes: &[u8]) {
     let Some((&size, bytes)) = bytes.split_first() else { return };
     assert_eq!(taken(bytes, usize::from(size).max(1)), taken(bytes, bytes.len().max(1)));
@@ -43,8 +43,8 @@ fn taken(bytes: &[u8], size: usize) -> Result<(u64, bool), HeadFault> {
     Ok((heads.ended(), heads.is_within()))
 }
 
-/// hyper reads every head that the front reads: as one request, the same, without a body, on a connection that goes on.
-/// The limits that hold for hyper's requests hold for the front's.
+/// hyper reads every head that the front reads as one request, the same one, without a body, and keeps the connection open.
+/// The limits of hyper's requests hold for the front's.
 pub fn front(bytes: &[u8]) {
     let clients = Clients { deadlines: ClientDeadlines::default(), limits: ClientLimits::default() };
     for limits in [LIMITS, clients.limits] {
@@ -62,7 +62,7 @@ pub fn front(bytes: &[u8]) {
     }
 }
 
-/// A request that comes right behind the head in question.
+/// A request that follows the head under test.
 const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n";
 const NEXT_TARGET: &str = "/next";
 
@@ -103,11 +103,11 @@ fn assert_same(head: &RequestHead<'_>, request: &Request<Incoming>) {
         let values = request.headers().get_all(name).iter().map(|value| value.as_bytes());
         assert!(head.values(name.as_str()).eq(values), "{name}");
     }
-    // hyper would leave what an upgrade takes there.
+    // An upgrade would leave its extension here.
     assert!(request.body().is_end_stream() && request.extensions().is_empty());
 }
 
-/// A connection in memory. Its client has sent all that it sends, and stays.
+/// A connection in memory. Its client has sent everything, and stays connected.
 struct Wire {
     unread: Vec<u8>,
     written: Vec<u8>,

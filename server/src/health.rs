@@ -14,10 +14,10 @@ use tokio::time::timeout;
 use crate::listener::ListenAddress;
 use crate::program::refuse;
 
-/// Less than what asks for health mostly waits: 5 s in compose.yaml.
+/// Less than the time that callers allow for a health check: 5 s in compose.yaml.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// More than a status line takes.
+/// A status line is shorter.
 const LINE: u64 = 1024;
 
 /// Asks the server that listens on an address, and says whether the answer is a 200. The request is a line and further
@@ -76,7 +76,8 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> 
     }
 }
 
-/// The address by which this machine reaches its own server: one that listens on all addresses is on the loopback, too.
+/// The address by which this machine reaches its own server. A server that listens on all addresses is also reached by the
+/// loopback.
 pub fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! HTTP/1.1, as clients speak it.
+//! HTTP/1.1 with clients.
 
 pub(crate) mod connection;
 pub(crate) mod exchange;

@@ -1,9 +1,9 @@
-//! A connection that speaks HTTP/2. hyper reads and writes it, and gives each request to the handler, which decides on it as
+//! A connection that speaks HTTP/2. hyper reads and writes it, and gives each request to the handler, which decides on it like
 //! on any other.
 //!
-//! A client can open a stream and reset it again for next to nothing (Rapid Reset). So a request that was reset keeps its
-//! place until the handler has answered it, and resets are counted. `streams` has what a client may do, `frames` counts small
-//! frames; hyper and h2 bound the rest.
+//! A client can open a stream and reset it again at almost no cost (Rapid Reset). So a reset request keeps its place until the
+//! handler has answered it, and resets are counted. `streams` says how much a client may do, `frames` counts small frames;
+//! hyper and h2 bound the rest.
 
 mod frames;
 mod streams;
@@ -35,25 +35,25 @@ use crate::{Clients, Handler};
 use frames::CountedFrames;
 use streams::{OpenStream, Over, StreamBody, Streams};
 
-/// The requests of a connection at a time. Browsers suffer below 64.
+/// The most requests of a connection at a time. Browsers suffer below 64.
 const STREAMS: u32 = 100;
 
-/// Bytes of a body that a client may send before its request has taken any, of a stream and in all.
+/// The bytes of a body that a client may send before its request has read any: of one stream, and of all streams.
 const STREAM_WINDOW: u32 = 64 << 10;
 const WINDOW: u32 = 1 << 20;
 
-/// Bytes of an answer that wait for the client, of a stream.
+/// The bytes of an answer that may wait for the client, for each stream.
 const SEND_BUFFER: usize = 256 << 10;
 
-/// Streams that were reset before they were looked at, and streams that this server had to reset.
+/// Limits for streams that were reset before the server looked at them, and for streams that the server itself had to reset.
 const PENDING_RESETS: usize = 20;
 const LOCAL_RESETS: usize = 200;
 
-/// A client that has nothing to say is asked whether it is there.
+/// How often a silent client is asked whether it is still there.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(10);
 
-/// For the last frame, and the end of TLS.
+/// The time for the last frame and the end of TLS.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The error of a request whose stream is reset.
@@ -66,7 +66,7 @@ where
     H: Handler,
 {
     let Start { peer, handler, mut clients, mut stopping, mut admitted } = start;
-    // Until its end: HTTP/2 tells a client of its limits at the beginning.
+    // These hold until the end: HTTP/2 tells a client its limits at the beginning.
     let clients = clients.now().clone();
     let streams = Arc::new(Streams::new(STREAMS as usize));
     let service = service_fn(|request| {
@@ -100,7 +100,7 @@ fn http(clients: &Clients) -> http2::Builder<TokioExecutor> {
     http
 }
 
-/// Until the connection has ended. An error is the reason why this server ends it.
+/// Runs until the connection has ended. An error is the reason why this server ends it.
 async fn until_end<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     shut_down: impl FnOnce(Pin<&mut C>),
@@ -118,7 +118,7 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
             Over::Flood | Over::Stalled => return Err(Reason::ENHANCE_YOUR_CALM),
         },
     }
-    // What is under way goes on, and what is on its way is answered.
+    // Requests under way go on, and requests that are still on their way are answered.
     shut_down(connection.as_mut());
     tokio::select! {
         _ = told(connection, streams, admitted) => Ok(()),
@@ -129,7 +129,8 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
     }
 }
 
-/// The end of a connection, which is active as long as it has a stream. A stream that ends wakes it, so that it sends the end.
+/// Runs a connection to its end. It counts as active as long as it has a stream. A stream that ends wakes it, so that it sends
+/// the end.
 async fn told<C: Future>(
     mut connection: Pin<&mut C>,
     streams: &Streams,
@@ -169,7 +170,7 @@ async fn answer<H: Handler>(
     Ok(response.map(|body| StreamBody::new(body, record, stream, is_head)))
 }
 
-/// The limit that a head is beyond, if there is one.
+/// The limit that a head exceeds, if there is one.
 fn beyond(request: &Request<Incoming>, clients: &Clients) -> Option<HeadFault> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     match () {
@@ -184,7 +185,7 @@ fn lines(headers: &HeaderMap) -> usize {
     headers.len() - headers.get_all(COOKIE).iter().count().saturating_sub(1)
 }
 
-/// The output of a future that goes on to its end if this one is dropped. One that is ready at once needs no task.
+/// The output of a future that runs to its end even if this one is dropped. A future that is ready at once needs no task.
 async fn on_its_own<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, StreamError> {

@@ -1,9 +1,10 @@
 //! The parts that the programs `origin` and `proxy` share.
 //!
-//! [`serve_on`] accepts connections and deals them out to [`Workers`], a runtime a core. A connection speaks HTTP/1.1
-//! (`http1`): its front reads plain requests and asks the [`Handler`] to answer them; what the handler answers at once is
-//! written in one write. All else goes to hyper, and from there to [`Handler::handle`]. [`ClientDeadlines`] and
-//! [`ClientLimits`] bound what a client may take. [`take`] and [`Offer`] hand the port from one process to the next.
+//! [`serve_on`] accepts connections and deals them out to [`Workers`], one runtime for each core. A connection speaks HTTP/1.1
+//! (`http1`) or HTTP/2 (`http2`). The front of an HTTP/1.1 connection reads plain requests and asks the [`Handler`] to answer
+//! them at once; such an answer leaves in one write. Every other request goes to hyper, and from there to [`Handler::handle`].
+//! [`ClientDeadlines`] and [`ClientLimits`] bound how much a client may take. [`take`] and [`Offer`] hand the port from one
+//! process to the next.
 
 mod accept;
 mod alarm;
@@ -63,12 +64,12 @@ pub use workers::{PerWorker, Workers};
 /// How long a server waits for its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientDeadlines {
-    /// For the head of a request, from its first byte on.
+    /// For the head of a request, counted from its first byte.
     pub head: Duration,
     /// For the next request. More than the 60 s after which most load balancers close a connection: if the server closes
     /// it first, a request that is on its way is lost.
     pub idle: Duration,
-    /// For a client to take anything of an answer at all.
+    /// For a client to take any byte of an answer.
     pub write: Duration,
     /// For requests under way when the server stops.
     pub shutdown: Duration,
@@ -91,20 +92,20 @@ impl Default for ClientDeadlines {
 /// The deadlines and limits of clients.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clients {
-    /// How long it waits for them.
+    /// How long the server waits for them.
     pub deadlines: ClientDeadlines,
     /// How much they may ask for.
     pub limits: ClientLimits,
 }
 
-/// Answers requests, always: what went wrong is an answer too.
+/// Answers requests. It always answers: a failure is an answer, too.
 ///
-/// A plain request comes to [`answer`](Self::answer) first. What that leaves open goes on to hyper, and comes to
-/// [`handle`](Self::handle) with the decision.
+/// A plain request comes to [`answer`](Self::answer) first. If that does not answer it, hyper reads the request, and
+/// [`handle`](Self::handle) gets it with the decision.
 pub trait Handler: Send + Sync + 'static {
     /// The body of the answers that hyper writes.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + Unpin + 'static;
-    /// The body of an answer without hyper, whole and in memory.
+    /// The body of an answer that hyper does not write: whole, and in memory.
     type Page: AsRef<[u8]> + Send + 'static;
     /// A look into a store that a decision waits for.
     type Lookup: Send + 'static;
@@ -124,7 +125,7 @@ pub trait Handler: Send + Sync + 'static {
         peer: Peer,
     ) -> impl Future<Output = Result<Answer<Self::Page, Self::Record>, Self::Decision>> + Send;
 
-    /// Answers a request that hyper has read, with what was decided on it, if it was.
+    /// Answers a request that hyper has read. `decision` is the decision on it, if there is one already.
     fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -132,8 +133,8 @@ pub trait Handler: Send + Sync + 'static {
         decision: Option<Self::Decision>,
     ) -> impl Future<Output = (Response<Self::Body>, Self::Record)> + Send;
 
-    /// Takes note that the server refuses a peer by itself, with so many bytes of text. Gives further header lines of its
-    /// answer, each with its end.
+    /// Notes that the server itself refuses a peer, with an answer of so many bytes. Returns further header lines for this
+    /// answer, each with its line end.
     fn refused(&self, _refused: Refused, _bytes: u64, _peer: Peer) -> String {
         String::new()
     }
@@ -145,13 +146,13 @@ pub enum Decided<H: Handler + ?Sized> {
     Answer(Answer<H::Page, H::Record>),
     /// The decision waits for a look into the store.
     Lookup(H::Lookup),
-    /// hyper reads the request, and the handler gets it with the decision.
+    /// hyper reads the request, and the handler gets it together with this decision.
     Decision(H::Decision),
 }
 
 /// The record of a request. Dropping it ends the request.
 pub trait Record: Send + Unpin + 'static {
-    /// So many bytes of the answer's body were handed on.
+    /// Notes that so many bytes of the answer's body were sent.
     fn sent(&mut self, bytes: u64);
 }
 

@@ -1,4 +1,4 @@
-//! How much a client may ask for, and how many may ask at once.
+//! Limits for clients: how much a request may hold, and how many connections there may be.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,7 +10,7 @@ use crate::client_counts::ClientCounts;
 use crate::clients::CurrentClients;
 use crate::full::Full;
 
-/// How many connections for which there is no place are told so at a time. The others are only closed.
+/// How many connections without a place get an answer at a time. Further ones are closed without an answer.
 pub(crate) const FAREWELLS: usize = 64;
 
 /// How much a client may send in a head, and how many connections there may be.
@@ -29,7 +29,8 @@ pub struct ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// About the limits of nginx, gunicorn and HAProxy. No bound for an address: behind a load balancer all clients have one.
+    /// About the limits of nginx, gunicorn and HAProxy. There is no limit for one address: behind a load balancer all clients
+    /// have the same.
     fn default() -> Self {
         Self {
             request_line: 8 << 10,
@@ -54,15 +55,15 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct OpenConnections {
     all: usize,
-    /// Only counted while there is a bound.
+    /// Counted only while the setting has a limit for them.
     by_network: HashMap<Ipv6Addr, usize>,
 }
 
-/// A place among the connections, free again when it is dropped.
+/// A place among the connections. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     connections: Arc<Connections>,
-    /// Its network, if there was a bound for networks.
+    /// Its network, if networks are counted.
     network: Option<Ipv6Addr>,
     /// Whether the connection has a request under way.
     is_active: bool,
@@ -78,7 +79,7 @@ impl Connections {
         })
     }
 
-    /// A place for a connection that was not admitted, to be told so.
+    /// A place for telling a connection that it was not admitted.
     pub(crate) fn farewell(&self) -> Option<OwnedSemaphorePermit> {
         self.farewells.clone().try_acquire_owned().ok()
     }
@@ -107,7 +108,7 @@ impl Connections {
         self.lock().all
     }
 
-    /// Waits until none is open.
+    /// Waits until all connections are closed.
     pub(crate) async fn closed(&self) {
         loop {
             let none_open = self.none_open.notified();
@@ -119,7 +120,7 @@ impl Connections {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OpenConnections> {
-        // A panic elsewhere leaves the numbers whole.
+        // A panic elsewhere leaves the numbers consistent.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -143,7 +144,7 @@ impl Admitted {
         Ok(())
     }
 
-    /// A place to be told that there is none, if it has one.
+    /// A place for telling the client that there is none for it, if one is free.
     pub(crate) fn farewell(&self) -> Option<OwnedSemaphorePermit> {
         self.connections.farewell()
     }
@@ -155,7 +156,7 @@ impl Admitted {
         }
     }
 
-    /// Where what becomes of the connection is counted.
+    /// The counters for this connection.
     pub(crate) fn counts(&self) -> &ClientCounts {
         self.connections.clients.counts()
     }
@@ -181,7 +182,7 @@ impl Drop for Admitted {
     }
 }
 
-/// The network that an address belongs to: in IPv6 a host has a whole /64. An IPv4 address stands for itself.
+/// The network of an address: in IPv6 a host has a whole /64. An IPv4 address is its own network.
 fn network(address: IpAddr) -> Ipv6Addr {
     match address.to_canonical() {
         IpAddr::V6(address) => (u128::from(address) & !u128::from(u64::MAX)).into(),

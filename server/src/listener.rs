@@ -31,7 +31,7 @@ pub struct ListenSettings {
     pub address: ListenAddress,
     /// The certificates that it shows; without them it speaks no TLS.
     pub certificates: Option<Arc<Certificates>>,
-    /// The load balancers that name their clients by the PROXY protocol, and must.
+    /// The load balancers, which must name their clients by the PROXY protocol.
     pub balancers: Vec<IpNet>,
 }
 
@@ -82,14 +82,14 @@ impl ListenAddress {
 }
 
 impl From<ListenAddress> for ListenSettings {
-    /// Of a listener without TLS, for everyone.
+    /// A listener without TLS, for everyone.
     fn from(address: ListenAddress) -> Self {
         Self { address, certificates: None, balancers: Vec::new() }
     }
 }
 
 impl From<TcpListener> for BoundListener {
-    /// Without TLS, for everyone.
+    /// A listener without TLS, for everyone.
     fn from(socket: TcpListener) -> Self {
         let address = socket.local_addr().unwrap_or(Peer::LOCAL.address);
         Self {
@@ -101,7 +101,7 @@ impl From<TcpListener> for BoundListener {
 }
 
 impl BoundListener {
-    /// Listens. The message says what is in the way, and the way out.
+    /// Starts to listen. The error says why that fails, and what to do.
     pub fn bind(settings: &ListenSettings, flag: &str) -> Result<Self, String> {
         let socket = match &settings.address {
             ListenAddress::Tcp(address) => ListeningSocket::Tcp(bind(*address, flag)?.0),
@@ -110,7 +110,7 @@ impl BoundListener {
         Self::of(socket, settings).map_err(|error| format!("cannot listen on {}: {error}", settings.address))
     }
 
-    /// Of a socket that listens already, with these settings.
+    /// A listener with these settings over a socket that listens already.
     pub(crate) fn of(socket: ListeningSocket, settings: &ListenSettings) -> io::Result<Self> {
         let address = match &socket {
             ListeningSocket::Tcp(socket) => ListenAddress::Tcp(socket.local_addr()?),
@@ -124,7 +124,7 @@ impl BoundListener {
         Ok(Self { socket, address, entrance })
     }
 
-    /// Where it listens, with the port that it has.
+    /// The address, with the actual port.
     pub fn address(&self) -> &ListenAddress {
         &self.address
     }
@@ -142,7 +142,7 @@ impl BoundListener {
 }
 
 impl Entrance {
-    /// Whether a connection of this peer passes nothing.
+    /// Whether a connection of this peer begins with its first request.
     pub(crate) fn is_open(&self, peer: &Peer) -> bool {
         self.tls.is_none() && !self.names_client(peer)
     }
@@ -155,7 +155,7 @@ impl Entrance {
 }
 
 impl fmt::Display for BoundListener {
-    /// As it is announced.
+    /// The address as it is announced.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_url(&self.address, self.entrance.tls.is_some(), f)
     }

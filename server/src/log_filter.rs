@@ -15,13 +15,14 @@ use tracing_subscriber::{Registry, reload};
 #[derive(Clone, Debug)]
 pub struct LogFilter {
     handle: reload::Handle<Targets, Registry>,
-    /// That of the start.
+    /// The filter of the start.
     usual: Targets,
     /// Counts the changes, so that only the last one is taken back.
     changes: Arc<AtomicU64>,
 }
 
-/// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`); a filter that is none is `info`.
+/// Logs to standard error, filtered by RUST_LOG (`debug`, `proxy=debug,hyper=info`). A text that is no filter counts as
+/// `info`.
 pub fn start_log() -> LogFilter {
     let wanted = std::env::var("RUST_LOG").ok();
     let usual = wanted.as_deref().and_then(parse).unwrap_or_else(|| parse("info").unwrap_or_default());
@@ -51,14 +52,14 @@ impl LogFilter {
     }
 }
 
-/// The filter that a text writes. A word alone is a level, and not the name of a part of the program.
+/// The filter that a text describes. A single word is a level, and not the name of a part of the program.
 fn filter(text: &str) -> Option<Targets> {
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     let is_known = |part: &str| part.contains('=') || is_level(part.trim());
     text.split(',').all(is_known).then(|| parse(text))?
 }
 
-/// A filter. h2 warns of each odd frame of a client: only a text that names h2 gets these warnings.
+/// Parses a filter. h2 warns of each odd frame of a client: only a text that names h2 lets these warnings through.
 fn parse(text: &str) -> Option<Targets> {
     let filter: Targets = text.parse().ok()?;
     Some(if text.contains("h2") || text == "off" {

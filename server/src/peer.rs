@@ -6,14 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Where a connection comes from, and whether it speaks TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its address, or that which a trusted load balancer names in its place.
+    /// Its address, or the address that a trusted load balancer names in its place.
     pub address: SocketAddr,
     /// Whether it speaks TLS with this server.
     pub is_tls: bool,
 }
 
 impl Peer {
-    /// A program on this machine: the client of a Unix socket has no address, and counts as one of the loopback.
+    /// A program on this machine: the client of a Unix socket has no address, and counts as a client on the loopback.
     pub const LOCAL: Self =
         Self { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), is_tls: false };
 
@@ -29,7 +29,7 @@ impl Peer {
 }
 
 impl From<SocketAddr> for Peer {
-    /// One that speaks no TLS.
+    /// A peer that speaks no TLS.
     fn from(address: SocketAddr) -> Self {
         Self { address, is_tls: false }
     }

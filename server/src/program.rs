@@ -1,4 +1,4 @@
-//! The parts of a `main` that both servers have.
+//! The parts that both servers have in their `main`.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -10,15 +10,15 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-/// The exit status for what the user can mend: settings, a port in use.
+/// The exit status for faults that the user can mend: wrong settings, a port in use.
 pub const USAGE: u8 = 2;
 
-/// How many connections may wait to be accepted, if the system lets so many. The 1,024 of `TcpListener::bind` are fewer
-/// than a burst brings, and a client that finds no room tries again only after a second.
+/// How many connections may wait to be accepted, if the system allows it. The 1,024 of `TcpListener::bind` are less than a
+/// burst can bring, and a client that finds no room tries again only after a second.
 const BACKLOG: u32 = 4096;
 
-/// Runs a program to its end, and waits for nothing that it leaves behind: the lookup of a name can take as long as the name
-/// servers are silent.
+/// Runs a program to its end, and does not wait for threads that it leaves behind: the lookup of a name takes as long as the
+/// name servers are silent.
 pub fn run(mut runtime: Builder, program: impl Future<Output = ExitCode>) -> ExitCode {
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
@@ -29,7 +29,7 @@ pub fn run(mut runtime: Builder, program: impl Future<Output = ExitCode>) -> Exi
     status
 }
 
-/// Says on standard error what the user can mend, a line each.
+/// Prints on standard error the faults that the user can mend, a line each.
 pub fn refuse(faults: &impl Display) -> ExitCode {
     print_faults(faults);
     ExitCode::from(USAGE)
@@ -59,7 +59,7 @@ pub fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr)
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A port can be had while old connections to it linger.
+    // Allows the port while old connections to it linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -80,7 +80,7 @@ pub fn stop_signal(mut hangup: impl FnMut() + Send + 'static) -> io::Result<impl
         tokio::spawn(async move {
             let kind = signals.stop(&mut hangup).await;
             warn!("stopped at once");
-            // As a shell reports it: 130 for Ctrl-C, 143 for SIGTERM.
+            // The exit status that a shell reports: 130 for Ctrl-C, 143 for SIGTERM.
             std::process::exit(128 + kind.as_raw_value());
         });
     })
@@ -168,7 +168,7 @@ mod tests {
     async fn a_port_can_be_bound_again_at_once() {
         let (listener, address) = bind("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
         let client = tokio::net::TcpStream::connect(address).await.unwrap();
-        // Its end is the first to close, and lingers.
+        // The server closes first, so its end of the connection lingers.
         drop(listener.accept().await.unwrap());
         drop((listener, client));
         bind(address, "--listen").unwrap();

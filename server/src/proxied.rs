@@ -9,10 +9,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// For the header, which comes with the connection.
+/// The time for the header, which comes at the start of a connection.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// As many bytes as the shortest header of both versions has, and enough to tell them apart.
+/// The length of the shortest header of either version, which is enough to tell the two apart.
 const START: usize = 12;
 
 /// The signature of version 2.
@@ -51,7 +51,7 @@ async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// The rest of a header of version 2, whose length is in it.
+/// Reads the rest of a header of version 2, whose length is in the part that was read.
 async fn read_rest(stream: &mut TcpStream, header: &mut Vec<u8>) -> io::Result<()> {
     let mut rest = [0; 4];
     stream.read_exact(&mut rest).await?;
@@ -65,7 +65,7 @@ async fn read_rest(stream: &mut TcpStream, header: &mut Vec<u8>) -> io::Result<(
     stream.read_exact(&mut header[start..]).await.map(drop)
 }
 
-/// The rest of a line of version 1. What has come is looked at first, so that nothing behind the line is taken.
+/// Reads the rest of a line of version 1. Peeks first, so that it takes nothing behind the line.
 async fn read_line(stream: &mut TcpStream, header: &mut Vec<u8>) -> io::Result<()> {
     while !header.ends_with(b"\n") {
         let mut seen = [0; LONGEST_LINE];

@@ -1,10 +1,10 @@
-//! Answers that the server gives by itself: to what is no request, or has no place.
+//! Answers that the server gives by itself: to bytes that are no request, and to connections without a place.
 
 use crate::full::Full;
 use crate::http1::scan::HeadFault;
 
-/// Why the server answers by itself. The reason names the limit that was met as [`ClientLimits`](crate::ClientLimits) and
-/// [`ClientDeadlines`](crate::ClientDeadlines) do.
+/// Why the server itself answers. The reason names the limit that was met, with the names of
+/// [`ClientLimits`](crate::ClientLimits) and [`ClientDeadlines`](crate::ClientDeadlines).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The status code.

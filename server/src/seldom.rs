@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two lines of one kind.
+/// The pause between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Lets one line of each kind through in a second, and counts those that are left out.
+/// Lets one line of each kind through in a second, and counts the lines that are left out.
 ///
 /// ```
 /// # let (seldom, error) = (server::Seldom::new(), "refused");
@@ -24,20 +24,20 @@ pub struct Seldom(Mutex<BTreeMap<&'static str, LastLine>>);
 struct LastLine {
     /// When it was let through.
     at: Instant,
-    /// The lines since then, which were not.
+    /// The lines that were left out since then.
     left_out: u64,
 }
 
 impl Seldom {
-    /// No line has been written yet. A constant, so that a `static` may hold it.
+    /// Creates the state before the first line. A constant function, so that a `static` may hold it.
     pub const fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    /// Whether a line of this kind may be written now; then how many were left out since the one before.
+    /// Whether a line of this kind may be written now. If so, returns how many were left out since the last one.
     pub fn turn(&self, kind: &'static str) -> Option<u64> {
         let now = Instant::now();
-        // A panic elsewhere leaves the counts whole.
+        // A panic elsewhere leaves the counts consistent.
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match kinds.get_mut(kind) {
             Some(known) if now < known.at + PAUSE => {

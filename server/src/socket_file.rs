@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 /// For the user and the group, as a web server's own sockets have it.
 const MODE: u32 = 0o660;
 
-/// Listens at a file, in place of a socket that nobody listens at any longer. The message has the way out.
+/// Listens at a file, in place of a socket that nobody listens at any longer. The error says what to do.
 pub fn bind_file(path: &Path, flag: &str) -> Result<UnixListener, String> {
     let fault =
         |what: String| format!("cannot listen on unix:{}: {what}; {flag} takes another", path.display());
@@ -24,7 +24,7 @@ pub fn bind_file(path: &Path, flag: &str) -> Result<UnixListener, String> {
     place(path, Some(MODE)).map_err(|error| fault(error.to_string()))
 }
 
-/// Makes a socket in place of anything that is there. It has its mode from the first moment.
+/// Makes a socket in place of any file at this path. The socket has its mode from the first moment.
 pub(crate) fn place(path: &Path, mode: Option<u32>) -> io::Result<UnixListener> {
     let aside = aside(path);
     let _ = fs::remove_file(&aside);
@@ -36,14 +36,14 @@ pub(crate) fn place(path: &Path, mode: Option<u32>) -> io::Result<UnixListener> 
     Ok(listener)
 }
 
-/// Beside the file, of this process alone.
+/// A path beside the file that only this process uses.
 fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));
     name.into()
 }
 
-/// Whether a socket was made aside of this file.
+/// Whether a socket was made at the temporary path beside this file.
 pub(crate) fn was_aside_of(made_at: &Path, path: &Path) -> bool {
     let rest = made_at.as_os_str().as_bytes().strip_prefix(path.as_os_str().as_bytes());
     rest.and_then(|rest| rest.strip_prefix(b"."))

@@ -1,4 +1,4 @@
-//! The order to end, as connections hear of it.
+//! The order to end, and how connections notice it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ struct Given {
     calls: Arc<Notify>,
 }
 
-/// For the one task that has a connection.
+/// The receiving end of the order, for the one task that serves a connection.
 pub(crate) struct Stopping {
     order: Arc<Given>,
-    /// Wakes the task, once it is to be woken.
+    /// Wakes the task at the order; `None` until the task has waited once.
     call: Option<Pin<Box<OwnedNotified>>>,
 }
 
@@ -42,12 +42,12 @@ impl Stopping {
         std::future::poll_fn(|cx| self.poll(cx)).await;
     }
 
-    /// Ready from the order on. The task asks to be woken once and not for each request: that takes a lock which all
-    /// connections share.
+    /// Ready from the order on. The task registers to be woken once, and not for each request: registering takes a lock that
+    /// all connections share.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.call.is_none() {
             let call = self.call.insert(Box::pin(self.order.calls.clone().notified_owned()));
-            // An order that came before this is seen below.
+            // The check below sees an order that came before this.
             let _ = call.as_mut().poll(cx);
         }
         if self.order.is_now.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }

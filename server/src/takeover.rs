@@ -1,9 +1,9 @@
 //! Taking ports over: a new process gets the listening sockets of the old one, with all connections that wait in them.
 //!
 //! The old process offers its sockets at a file. The new one connects there, gets them, and says when it is ready; only then
-//! does the old one stop accepting. Each is one and the same socket: a process always listens on it, and no connection
-//! waits in a queue that is closed. With SO_REUSEPORT each process would have a queue of its own, Linux would reset what
-//! waits in the one that closes, and two servers could share a port by mistake.
+//! does the old one stop accepting. Both processes have the very same sockets, so one of them always listens, and no
+//! connection waits in a queue that is closed. With SO_REUSEPORT each process would have a queue of its own, Linux would reset
+//! the connections that wait in the queue that closes, and two servers could share a port by mistake.
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -27,20 +27,20 @@ use crate::accept::ACCEPT_PAUSE;
 use crate::listener::{BoundListener, ListenAddress, ListenSettings, ListeningSocket};
 use crate::socket_file::{place, was_aside_of};
 
-/// For the old process to hand its socket over. It has nothing else to do for that.
+/// The time for the old process to hand its sockets over. It has nothing else to do for that.
 const HANDOVER: Duration = Duration::from_secs(2);
 
-/// For the new process to get ready. One that is not by then is not waited for: the old one goes on.
+/// The time for the new process to get ready. The old process does not wait longer: it goes on serving.
 const GETTING_READY: Duration = Duration::from_secs(10);
 
-/// The one byte of both messages. SCM_RIGHTS needs a byte to travel with.
+/// Both messages are this one byte. SCM_RIGHTS needs at least one byte to travel with.
 const WORD: &[u8] = b"!";
 
-/// The process that had the socket before. It goes on serving until it is told, or when this is dropped.
+/// The process that had the sockets before. It goes on serving until it is relieved, or this is dropped.
 #[derive(Debug)]
 pub struct Predecessor(UnixStream);
 
-/// Sockets on offer to the process that comes after.
+/// Sockets on offer to the next process.
 #[derive(Debug)]
 pub struct Offer {
     at: UnixListener,
@@ -50,8 +50,9 @@ pub struct Offer {
 /// The most sockets that are handed over.
 const SOCKETS: usize = 64;
 
-/// Gets the sockets of listeners from the process that offers them at a file, in the order of the settings; `None` in
-/// place of each one that it lacks, and `None` altogether if no process offers any, as at the first start.
+/// Gets the sockets of listeners from the process that offers them at a file, in the order of the settings. The result has
+/// `None` in place of a socket that the other process lacks. It is `None` as a whole if no process offers any, as at the first
+/// start.
 pub async fn take(
     path: &Path,
     wanted: &[ListenSettings],
@@ -89,7 +90,7 @@ async fn try_take(
     Ok((listeners, Predecessor(stream)))
 }
 
-/// Where a socket listens. That of a Unix socket is the name under which it was made.
+/// The address of a socket. A Unix socket has the path under which it was made.
 fn address(socket: &OwnedFd) -> io::Result<ListenAddress> {
     let address = getsockname(socket)?;
     if let Ok(address) = SocketAddr::try_from(address.clone()) {
@@ -100,7 +101,8 @@ fn address(socket: &OwnedFd) -> io::Result<ListenAddress> {
     Ok(ListenAddress::Unix(OsStr::from_bytes(path).into()))
 }
 
-/// Whether a socket is the one that is wanted: port 0 is any of its host, and a Unix socket was made aside.
+/// Whether a socket has the wanted address. Port 0 matches any port of its host, and a Unix socket has the path beside its
+/// file where it was made.
 fn is_for(offered: &ListenAddress, wanted: &ListenAddress) -> bool {
     match (offered, wanted) {
         (ListenAddress::Tcp(offered), ListenAddress::Tcp(wanted)) => {
@@ -128,11 +130,11 @@ fn listen(socket: OwnedFd, settings: &ListenSettings) -> io::Result<BoundListene
 }
 
 impl Predecessor {
-    /// Tells it that it may stop accepting.
+    /// Tells the old process to stop accepting.
     pub async fn relieve(mut self) {
         match self.0.write_all(WORD).await {
             Ok(()) => info!("taken over"),
-            // It has ended by itself.
+            // The old process has ended by itself.
             Err(error) => warn!(%error, "the predecessor is gone"),
         }
     }
@@ -148,14 +150,14 @@ impl Offer {
         Ok(Self { at: place(path, None)?, sockets: sockets.collect::<io::Result<_>>()? })
     }
 
-    /// Completes when another process has the socket and is ready. One that is not, or comes to nothing, is forgotten.
+    /// Completes when another process has the sockets and is ready. A process that is too slow or gives up is forgotten.
     pub async fn taken(self) {
         loop {
             match self.hand_over().await {
                 Ok(()) => return info!("relieved: another process has taken the port over"),
                 Err(error) => warn!(%error, "not relieved"),
             }
-            // Without files to accept the next process, the next try fails as soon as it begins.
+            // If no files are left to accept the next process, the next try fails at once, so wait a moment.
             sleep(ACCEPT_PAUSE).await;
         }
     }
@@ -169,7 +171,7 @@ impl Offer {
     }
 }
 
-/// Ports are taken over from and by the same user only.
+/// Refuses a process of another user.
 fn check_user(stream: &UnixStream) -> io::Result<()> {
     let (theirs, ours) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
     match theirs == ours {
@@ -190,7 +192,7 @@ fn send(stream: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
 fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    // Without CMSG_CLOEXEC, which macOS has not: this process starts no other.
+    // Without CMSG_CLOEXEC, which macOS does not have: this process starts no other process.
     recvmsg(stream, &mut [IoSliceMut::new(&mut [0; WORD.len()])], &mut ancillary, RecvFlags::empty())?;
     let sockets = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
@@ -274,7 +276,7 @@ mod tests {
         let (old, offer) = Old::new().await;
         let first = tokio::spawn(offer.taken());
         let (listener, _, predecessor) = take(&old.path(), old.address).await.unwrap();
-        // It offers the port itself before it is ready, at the same file.
+        // The new process offers the port at the same file before it is ready itself.
         let second = tokio::spawn(Offer::at(&old.path(), &[listener.into()]).unwrap().taken());
         predecessor.relieve().await;
         first.await.unwrap();
@@ -345,7 +347,7 @@ mod tests {
     async fn the_old_process_goes_on_until_a_new_one_is_ready() {
         let (old, offer) = Old::new().await;
         let relieved = tokio::spawn(offer.taken());
-        // One comes to nothing, and one is too slow.
+        // The first process gives up, and the second one is too slow.
         drop(take(&old.path(), old.address).await.unwrap());
         let slow = take(&old.path(), old.address).await.unwrap();
         let start = Instant::now();
@@ -361,7 +363,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_offer_that_cannot_be_accepted_is_tried_again_after_a_pause() {
         let (old, _) = Old::new().await;
-        // A socket that is ready and accepts nothing, as if there were no more files.
+        // A socket that is ready but never accepts, as if there were no more files.
         let (socket, other) = std::os::unix::net::UnixStream::pair().unwrap();
         drop(other);
         socket.set_nonblocking(true).unwrap();

@@ -29,30 +29,30 @@ pub use issued::{IssuedCertificates, NamedCertificate, Validity};
 
 use issued::VALIDATION;
 
-/// HTTP/2 where the client speaks it.
+/// HTTP/2, if the client speaks it.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// How often the times of the files are looked at.
+/// How often the change times of the files are checked.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// The handshakes of a listener at a time: clients that begin one and do not end it take no place from connections that are
-/// served, of which there may be more.
+/// The most handshakes of a listener at a time. Clients that begin a handshake and do not end it take no place from
+/// connections that are served.
 const HANDSHAKES: usize = 4096;
 
-/// The files of a certificate, with those that it is signed by, and of its key, both in PEM.
+/// The files of a certificate chain and of its key, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate, followed by those that it is signed by.
+    /// The certificate, followed by the certificates that sign it.
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
 }
 
-/// The certificates of a listener. New ones take the place of old ones while it serves; connections that there are keep theirs.
+/// The certificates of a listener. New ones replace old ones while it serves; existing connections keep theirs.
 #[derive(Debug)]
 pub struct Certificates {
     loaded: RwLock<Arc<Loaded>>,
-    /// Those that an authority issues, for names that no file has.
+    /// The certificates that an authority issues, for names that no file has.
     issued: Option<Arc<IssuedCertificates>>,
 }
 
@@ -66,12 +66,12 @@ struct Loaded {
 }
 
 impl Certificates {
-    /// Reads the files; the faults of all of them together.
+    /// Reads the files. The error has the faults of all of them.
     pub fn load(files: Vec<CertificateFiles>) -> Result<Self, Vec<String>> {
         Loaded::read(files).map(|loaded| Self { loaded: RwLock::new(Arc::new(loaded)), issued: None })
     }
 
-    /// With those that an authority issues.
+    /// Adds the certificates that an authority issues.
     #[must_use]
     pub fn and(self, issued: Option<Arc<IssuedCertificates>>) -> Self {
         Self { issued, ..self }
@@ -82,13 +82,13 @@ impl Certificates {
         self.issued.is_some()
     }
 
-    /// Takes the certificates of another.
+    /// Takes over the certificates of another listener's set.
     pub fn replace(&self, other: &Self) {
         let loaded = other.loaded();
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
     }
 
-    /// Reads the files anew if one of them has changed. If one has a fault, the certificates stay as they are.
+    /// Reads the files anew if one of them has changed. If a file has a fault, the certificates stay as they are.
     pub fn refresh(&self) {
         let now = self.loaded();
         if changed(&now.files) == now.changed {
@@ -97,7 +97,7 @@ impl Certificates {
         match Loaded::read(now.files.clone()) {
             Ok(loaded) => {
                 let mut shown = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
-                // A reload may have put others in their place meanwhile.
+                // A reload may have replaced them meanwhile.
                 if Arc::ptr_eq(&shown, &now) {
                     info!(certificates = loaded.keys.len(), "certificates replaced");
                     *shown = Arc::new(loaded);
@@ -107,7 +107,7 @@ impl Certificates {
         }
     }
 
-    /// Looks now and then whether the files have changed.
+    /// Checks from time to time whether the files have changed.
     pub(crate) async fn watch(self: Arc<Self>) {
         let mut look = interval(LOOK);
         loop {
@@ -120,7 +120,7 @@ impl Certificates {
     pub fn expiries(&self) -> Vec<(String, i64)> {
         let loaded = self.loaded();
         let files = loaded.files.iter().map(|pair| pair.cert.display().to_string());
-        // One that clients cannot read either has no end that could be told.
+        // A certificate that clients cannot read either has no known end.
         let of_files = files.zip(&loaded.keys).filter_map(|(file, key)| Some((file, expiry(key)?)));
         of_files.chain(self.issued.iter().flat_map(|issued| issued.expiries())).collect()
     }
@@ -138,8 +138,8 @@ impl Certificates {
 }
 
 impl ResolvesServerCert for Certificates {
-    /// The first certificate for the name, or, for a client that names none, the first of all. Another name is refused, and so
-    /// is an authority that validates a name for which no proof is there.
+    /// The first certificate for the name. A client that names no server gets the first certificate of all. Other names are
+    /// refused, and so is an authority that validates a name without a proof.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let issued = self.issued.as_ref();
         if let Some(issued) = issued
@@ -168,7 +168,7 @@ fn expiry(key: &CertifiedKey) -> Option<i64> {
     Some(parsed(key)?.validity().not_after.timestamp())
 }
 
-/// The certificate itself, as far as it can be read.
+/// The certificate itself, if it can be read.
 fn parsed(key: &CertifiedKey) -> Option<X509Certificate<'_>> {
     X509Certificate::from_der(key.cert.first()?).ok().map(|(_, certificate)| certificate)
 }
@@ -227,7 +227,7 @@ pub(crate) struct Handshakes {
 }
 
 impl Handshakes {
-    /// With these certificates.
+    /// Creates the state for these certificates.
     pub(crate) fn new(certificates: Arc<Certificates>) -> io::Result<Self> {
         let acceptor = TlsAcceptor::from(Arc::new(Self::config(certificates)?));
         Ok(Self { acceptor, places: Arc::new(Semaphore::new(HANDSHAKES)) })
@@ -238,14 +238,14 @@ impl Handshakes {
         let validates = certificates.are_issued().then_some(VALIDATION);
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-        // Early data stays off, as it is by default: it could be sent again by others.
+        // Early data stays off, which is the default: an attacker could send it again.
         let mut config = config.with_no_client_auth().with_cert_resolver(certificates);
         config.alpn_protocols = PROTOCOLS.into_iter().chain(validates).map(<[u8]>::to_vec).collect();
         config.ticketer = Ticketer::new().map_err(io::Error::other)?;
         Ok(config)
     }
 
-    /// Makes TLS of a connection within this time, if there is a place.
+    /// Makes TLS of a connection within this time, if a place for a handshake is free.
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,
@@ -268,7 +268,7 @@ pub(crate) fn speaks_http2(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
 }
 
-/// Whether the client is an authority that validates a name, and asks for nothing.
+/// Whether the client is an authority that only validates a name, and sends no request.
 pub(crate) fn is_validation(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(VALIDATION)
 }

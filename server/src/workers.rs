@@ -1,8 +1,7 @@
 //! Workers: a runtime a core, each on a thread of its own.
 //!
-//! A request is read, answered and written on one thread, and what it talks to (the connection to Redis) lives there
-//! too: nothing of it ever wakes another core. On the work-stealing runtime a hit cost a sixth more
-//! (15.6 us of CPU for 13.3).
+//! A request is read, answered and written on one thread, and its connection to Redis lives there, too, so no step of it wakes
+//! another core. On the work-stealing runtime a hit cost a sixth more (15.6 us of CPU for 13.3).
 
 use std::cell::Cell;
 use std::io;
@@ -20,8 +19,8 @@ thread_local! {
 
 /// Runtimes that take connections in turn.
 ///
-/// In turn, and not by SO_REUSEPORT, whose hash may well give 64 connections to two cores as 38 and 26, and which does not
-/// spread them at all on macOS.
+/// SO_REUSEPORT is not used: its hash may well give 64 connections to two cores as 38 and 26, and on macOS it does not spread
+/// them at all.
 #[derive(Debug)]
 pub struct Workers {
     runtimes: Vec<Handle>,
@@ -42,7 +41,7 @@ impl Workers {
         Self { runtimes: vec![Handle::current()], turn: AtomicUsize::new(0), threads: Vec::new() }
     }
 
-    /// One worker a core. The calling runtime is the first and should have one thread.
+    /// One worker for each core. The calling runtime is the first one and should have one thread.
     pub fn one_a_core() -> io::Result<Self> {
         let mut workers = Self::here();
         for index in 1..cores() {
@@ -57,28 +56,28 @@ impl Workers {
         self.runtimes.push(runtime.handle().clone());
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             WORKER.set(index);
-            // Its sender is dropped to stop it.
+            // The sender is dropped to stop the worker.
             let _ = runtime.block_on(stopped);
-            // The end of the worker waits for no lookup of a name.
+            // A worker that ends does not wait for the lookup of a name.
             runtime.shutdown_background();
         })?;
         self.threads.push(Thread { stop: Some(stop), thread: Some(thread) });
         Ok(())
     }
 
-    /// How many there are.
+    /// The number of workers.
     pub fn count(&self) -> usize {
         self.runtimes.len()
     }
 
-    /// Runs a task on each worker, and waits for them all.
+    /// Runs a task on each worker, and waits for all of them.
     pub async fn each<F>(&self, mut task: impl FnMut() -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let tasks: Vec<_> = self.runtimes.iter().map(|runtime| runtime.spawn(task())).collect();
         for task in tasks {
-            // One that panicked has said so.
+            // A task that panicked has logged it.
             let _ = task.await;
         }
     }
@@ -94,23 +93,23 @@ impl Drop for Thread {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // One that panicked has said so.
+            // A thread that panicked has logged it.
             let _ = thread.join();
         }
     }
 }
 
-/// One thing for each worker, so that workers share no lock and no connection.
+/// One value for each worker, so that workers share no lock and no connection.
 #[derive(Debug)]
 pub struct PerWorker<T>(Box<[T]>);
 
 impl<T> PerWorker<T> {
-    /// Makes them all.
+    /// Makes the value of each worker.
     pub fn new(make: impl FnMut(usize) -> T) -> Self {
         Self((0..cores()).map(make).collect())
     }
 
-    /// Those of all workers.
+    /// The values of all workers.
     pub fn all(&self) -> &[T] {
         &self.0
     }
@@ -121,7 +120,7 @@ impl<T> PerWorker<T> {
     }
 }
 
-/// As many as this process may use at once.
+/// The number of cores that this process may use.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }

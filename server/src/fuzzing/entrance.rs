@@ -19,7 +19,7 @@ use crate::stopping::{Order, Stopping};
 use crate::tls::{Certificates, Handshakes};
 use crate::{Answer, Clients, CurrentClients, Decided, Handler, Peer, RequestHead, http2, proxied};
 
-/// No PROXY header is the beginning of another.
+/// No PROXY header is the beginning of another PROXY header.
 pub fn proxied(bytes: &[u8]) {
     if proxied::parse(bytes).is_ok() {
         for length in 0..bytes.len() {
@@ -44,8 +44,7 @@ pub fn hello(bytes: &[u8]) {
 /// The bytes that a connection of HTTP/2 begins with, and SETTINGS without any.
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// A connection of HTTP/2 whose client has left ends, whatever frames came; and each of its requests can be written as one of
-/// HTTP/1.1.
+/// A connection of HTTP/2 whose client has left ends, whatever frames came. Each of its requests can be written in HTTP/1.1.
 pub fn frames(bytes: &[u8]) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let handler = Arc::new(Inspector::default());

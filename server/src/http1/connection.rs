@@ -22,13 +22,13 @@ use crate::limits::Admitted;
 use crate::peer::Peer;
 use crate::stopping::Stopping;
 
-/// How long a connection on which nothing is asked is kept when the server stops: a request may be on its way, which many
-/// clients do not send twice.
+/// How long a connection without a request is kept when the server stops. A request may be on its way, and many clients do not
+/// send it a second time.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How hyper leaves a connection.
 pub(crate) enum End {
-    /// With the time of its last answer.
+    /// The connection is at rest, since this time.
     Rest(Instant),
     Closed,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Start<H> {
     pub(crate) admitted: Admitted,
 }
 
-/// Serves a connection to its end, on the worker that it was dealt to; `arrive` has its events come to that one.
+/// Serves a connection to its end, on the worker that it was dealt to. `arrive` moves the connection's events to that worker.
 #[allow(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
 pub(crate) fn converse<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     mut stream: I,
@@ -110,7 +110,7 @@ fn poll_event<I: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     if let Some(passed) = ready!(front.poll_answer(cx))? {
         return Poll::Ready(Ok(Event::Passed(passed)));
     }
-    // Between two requests: one that the front is answering is finished first.
+    // The front finishes a request that it is answering before the connection ends.
     if stopping.poll(cx).is_ready() {
         return Poll::Ready(Ok(Event::Stopping));
     }
@@ -157,7 +157,7 @@ mod tests {
         let (clients, admitted) = (current.known(), Connections::new(current).admit(peer.ip()).unwrap());
         let (handler, stopping) = (Scripted::new(), Stopping::new(&order));
         let connection = converse(stream, Ok, Start { peer, handler, clients, stopping, admitted });
-        // With what tokio keeps of a task beside it these are 384 bytes; one more, and it would be 512.
+        // With the fields that tokio adds to a task this takes 384 bytes. One byte more, and it would take 512.
         assert!(size_of_val(&connection) <= 280, "{}", size_of_val(&connection));
     }
 

@@ -65,7 +65,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     let mut connection = http(&clients).serve_connection(socket, service);
     let ended = match exchange.until_rest(&mut connection, stopping, &mut known, admitted).await {
         Pause::AtRest(since) => {
-            // Unread bytes would belong to no request: all that came has been answered.
+            // Leftover bytes belong to no request: everything that came has been answered.
             let is_clean = connection.into_parts().read_buf.is_empty();
             return if is_clean { End::Rest(since) } else { End::Closed };
         }
@@ -82,7 +82,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
         return End::Closed;
     }
     let fault = match &ended {
-        // hyper tells a client nothing that speaks HTTP/2.
+        // hyper sends no answer to a client that speaks HTTP/2.
         Err(error) if error.is_parse() => Some(stream.refused().unwrap_or(HeadFault::NotHttp)),
         _ => stream.refused(),
     };
@@ -111,7 +111,7 @@ struct Exchange<'a, H: Handler> {
 
 /// Why hyper stops serving a connection.
 enum Pause {
-    /// With the time of the last answer.
+    /// The connection is at rest, since this time.
     AtRest(Instant),
     Ended(hyper::Result<()>),
 }
@@ -131,14 +131,14 @@ impl<H: Handler> Exchange<'_, H> {
             let upgrade = hyper::upgrade::on(&mut response);
             *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
         } else if is_last || self.rest.is_closing() {
-            // Heads are not followed behind chunks, nor behind a request for another protocol.
+            // The guard does not follow heads behind chunks, nor behind a request for another protocol.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Counted::new(body, record, self.rest.clone())))
     }
 
-    /// Until the connection has ended, or has been at rest for a while. After the order to stop each answer is the last,
-    /// and a connection at rest is left at once.
+    /// Runs until the connection has ended, or has been at rest for a while. After the order to stop, each answer is the last
+    /// one, and a connection at rest is left at once.
     async fn until_rest<C>(
         &self,
         connection: &mut C,
@@ -149,7 +149,8 @@ impl<H: Handler> Exchange<'_, H> {
     where
         C: Future<Output = hyper::Result<()>> + Unpin,
     {
-        // hyper ends a connection that is idle; requests that the front answers meanwhile would not count.
+        // hyper's own idle timer would end the connection, since it does not see the requests that the front answers
+        // meanwhile.
         let begun_with = clients.now().clone();
         let linger = LINGER.min(begun_with.deadlines.idle / 2);
         let (mut alarm, mut answered, mut since) = (Alarm::default(), 0, Instant::now());
@@ -160,7 +161,7 @@ impl<H: Handler> Exchange<'_, H> {
                     return Poll::Ready(Pause::AtRest(since));
                 }
             }
-            // hyper and the guard keep the limits that they began with.
+            // hyper and the guard keep the limits that they began with, so new limits need a new start.
             if self.rest.is_now() && !Arc::ptr_eq(&begun_with, clients.now()) {
                 return Poll::Ready(Pause::AtRest(since));
             }
@@ -185,16 +186,17 @@ impl<H: Handler> Exchange<'_, H> {
 
 /// hyper, as it reads what comes from clients.
 pub(crate) fn http(clients: &Clients) -> http1::Builder {
-    /// The least that uploads are read in, and answers written.
+    /// The smallest buffer for reading uploads and writing answers.
     const BUFFER: usize = 64 << 10;
-    /// As many fit on hyper's stack; more are counted on the heap.
+    /// hyper keeps this many header lines on its stack. If there are more, it uses the heap.
     const HEADERS: usize = 100;
     let Clients { deadlines, limits } = clients;
     let mut http = http1::Builder::new();
-    // Not pipeline_flush: it holds answers back while a next request is half there, and loses those to a bad head.
+    // Not `pipeline_flush`: it holds answers back while only a part of the next request has come, and loses them if its head
+    // is bad.
     http.half_close(true);
     http.timer(LazyTimer::default()).title_case_headers(true).max_buf_size(BUFFER.max(limits.head));
-    // Between two requests, that is: a head that has begun has a deadline of its own.
+    // This is the time between two requests: a head that has begun has a deadline of its own.
     http.header_read_timeout(deadlines.idle.max(deadlines.head));
     if limits.headers > HEADERS {
         http.max_headers(limits.headers);

@@ -11,16 +11,16 @@ use tokio::time::{Instant, timeout};
 use crate::alarm::in_time;
 use crate::refused::Refused;
 
-/// How long a client that was refused has to read why.
+/// How long the answer to a refused client may take, and how long the client has to end its side.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How much more of an upload is read after its answer: many clients send all of it before they read. As nginx does
-/// (`lingering_time`, `lingering_timeout`), and with a bound in bytes.
+/// How long an upload is still read after its answer: many clients send all of it before they read. nginx does the same
+/// (`lingering_time`, `lingering_timeout`). Here the bytes are bounded, too.
 const DRAIN: Duration = Duration::from_secs(30);
 const DRAIN_SILENCE: Duration = Duration::from_secs(5);
 const DRAIN_BYTES: u64 = 1 << 30;
 
-/// Sends a last answer, and reads until the client has ended its side, for a moment.
+/// Sends a last answer. Then reads until the client has ended its side, but only for a moment.
 pub(crate) async fn farewell(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     refused: Refused,
@@ -44,7 +44,7 @@ pub(crate) async fn farewell(
 
 /// Ends this side after the answer, and reads on until the client has ended its side, or sends nothing, or too much.
 pub(crate) async fn drain(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    // TLS ends with a record of its own, which a client that reads nothing never takes.
+    // TLS ends with a record of its own. A client that reads nothing never takes it.
     if !matches!(timeout(FAREWELL, stream.shutdown()).await, Ok(Ok(()))) {
         return;
     }
@@ -137,7 +137,7 @@ mod tests {
         );
     }
 
-    /// A stream whose end is never taken, as that of TLS by a client that reads nothing.
+    /// A stream that never takes its own end, as TLS does if the client reads nothing.
     struct Endless;
 
     impl AsyncRead for Endless {

@@ -21,11 +21,11 @@ use crate::clients::KnownClients;
 use crate::peer::Peer;
 use crate::{Answer, Decided, Handler};
 
-/// The most that is read at once. Longer heads are hyper's.
+/// The size of a worker's read buffer. hyper reads longer heads.
 const BUFFER: usize = 16 << 10;
 
 thread_local! {
-    /// One for all connections of a worker, so that idle ones have none.
+    /// One buffer for all connections of a worker, so that idle connections have none.
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
 }
 
@@ -79,7 +79,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
         self.idle.poll(cx, self.at_rest_since + self.clients.now().deadlines.idle)
     }
 
-    /// Answers plain requests, until something comes for hyper.
+    /// Answers plain requests, until bytes for hyper come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Passed<H>>> {
         loop {
             if let Some(passed) = ready!(self.poll_answer(cx))? {
@@ -92,7 +92,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
         }
     }
 
-    /// Ready when no request is being answered here, with what a lookup has left to hyper.
+    /// Ready when the front is not answering a request; returns the bytes that a lookup has left to hyper.
     pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Passed<H>>>> {
         loop {
             self.step = match &mut self.step {
@@ -116,7 +116,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
         }
     }
 
-    /// Reads what is there, all of it for hyper.
+    /// Reads the bytes that are there, and passes all of them to hyper.
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Passed<H>>> {
         self.poll_read(cx, |_, bytes, _| Ok(Passed { bytes: Bytes::copy_from_slice(bytes), decision: None }))
     }
@@ -125,7 +125,7 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
         self.poll_read(cx, Self::begin)
     }
 
-    /// Reads what is there, and takes it while it is in the worker's buffer.
+    /// Reads the bytes that are there. `take` uses them while they are in the worker's buffer.
     fn poll_read<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -155,11 +155,11 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
         })
     }
 
-    /// Sends what the client takes at once, most often all of it.
+    /// Sends as much as the client takes at once, which is mostly everything.
     fn send(&mut self, answer: Answer<H::Page, H::Record>, cx: &mut Context<'_>) -> io::Result<Step<'a, H>> {
         let mut unsent = Unsent::new(answer);
         match unsent.poll(&mut *self.stream, cx, self.clients.now().deadlines.write) {
-            // Soon after the decision: not worth a look at the clock.
+            // This is soon after the decision, so the clock is not read again.
             Poll::Ready(sent) => sent.map(|()| Step::Rest),
             Poll::Pending => Ok(Step::Sending(Box::new(unsent))),
         }

@@ -1,4 +1,4 @@
-//! The limits on a client's connection: no bad head reaches hyper, and a slow client is given up.
+//! The guard of a client's connection: no bad head reaches hyper, and a slow client is disconnected.
 
 use std::io;
 use std::pin::Pin;
@@ -27,11 +27,11 @@ pub(crate) struct Guarded<T> {
     inner: T,
     heads: Heads,
     refused: Option<HeadFault>,
-    /// Read while hyper waits for an answer.
+    /// Bytes that were read while hyper waited for an answer.
     ahead: Vec<u8>,
     deadlines: ClientDeadlines,
     rest: Rest,
-    /// Set while a head has begun and not ended: most come whole.
+    /// Set while a head is incomplete. Most heads come whole.
     head: Option<Pin<Box<Sleep>>>,
     /// Set while nothing can be written.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -49,13 +49,13 @@ impl<T> Guarded<T> {
         Self { inner, heads, refused: None, ahead, deadlines, rest, head: None, stalled: None }
     }
 
-    /// Why its client is refused, if it is.
+    /// Why the client is refused, if it is.
     pub(crate) fn refused(&self) -> Option<HeadFault> {
         self.refused
     }
 
-    /// Takes what came in, and leaves in the buffer what hyper may see: of a head that is refused the first byte, so that
-    /// it asks for more when it is done with the request before, and not earlier.
+    /// Takes the bytes that came in, and leaves in the buffer those that hyper may see. Of a refused head hyper sees the first
+    /// byte, so that it asks for more only when it is done with the request before.
     fn take(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let ended = self.heads.ended();
         if let Err((head_at, refusal)) = self.heads.take(&mut buf.filled_mut()[before..]) {
@@ -141,7 +141,7 @@ impl<T: AsyncRead + Unpin> Guarded<T> {
 }
 
 impl<T> Guarded<T> {
-    /// Keeps back what hyper writes by itself to a client whose head it cannot read: it has no body.
+    /// Keeps back the answer that hyper writes by itself to a client whose head it cannot read: such an answer has no body.
     fn keeps_back(&mut self, written: &[u8]) -> bool {
         const VERSION: usize = "HTTP/1.1".len();
         let fault = match written.get(VERSION..).unwrap_or_default() {
@@ -158,8 +158,8 @@ impl<T> Guarded<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
-    /// Parts from the client when hyper is done with the connection: tells it why its request was refused, if it was, and
-    /// reads the rest of what it sends, so that it can read its answer.
+    /// Takes leave of the client when hyper is done with the connection. Tells the client why its request was refused, if it
+    /// was, and reads the rest of its bytes, so that it can read the answer.
     pub(crate) async fn part(mut self, refused: Option<(Refused, String)>) {
         match refused {
             Some((refused, headers)) => farewell(&mut self.inner, refused, &headers).await,
@@ -200,7 +200,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // It is one small piece.
+        // hyper writes that answer in one small piece.
         if bufs.first().is_some_and(|buf| this.keeps_back(buf)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
@@ -222,7 +222,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.refused.is_some() {
-            // There is something to say yet.
+            // Something must still be written.
             return Poll::Ready(Ok(()));
         }
         let ended = Pin::new(&mut this.inner).poll_shutdown(cx);

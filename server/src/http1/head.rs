@@ -1,7 +1,7 @@
-//! The own reader: the head of a request that is nothing but a plain GET or HEAD.
+//! The server's own reader: the head of a plain GET or HEAD.
 //!
-//! It accepts less than hyper does, and reads what it accepts as hyper reads it (a fuzz target compares the two). What it
-//! does not accept is no fault: hyper gets the bytes, and decides.
+//! It accepts less than hyper does, and reads every accepted head as hyper reads it (a fuzz target compares the two). A head
+//! that it does not accept is no fault: hyper gets the bytes, and decides.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -13,13 +13,13 @@ use smallvec::SmallVec;
 
 use crate::limits::ClientLimits;
 
-/// A head ends so, unless it ends its lines with a line feed alone, which is left to hyper.
+/// The end of a head. A head whose lines end with a line feed alone is left to hyper.
 const END: &[u8] = b"\r\n\r\n";
 
-/// Browsers send some twenty lines.
+/// The most lines that are read here. Browsers send some twenty.
 const MAX_LINES: usize = 64;
 
-/// Where a head's parts lie in its bytes. Offsets fit, since no head is longer than the buffer it is read into.
+/// The places of a head's parts in its bytes. Offsets fit, since no head is longer than the buffer it is read into.
 #[derive(Clone, Debug)]
 struct Layout {
     method: Method,
@@ -38,14 +38,14 @@ impl NameSet {
         self.0 |= Self::bit(name);
     }
 
-    /// Whether a name may be among them. It is not if this is false.
+    /// Whether the set may have a name. If this is false, the set does not have it.
     fn may_have(self, name: &[u8]) -> bool {
         self.0 & Self::bit(name) != 0
     }
 
     /// The bit of a name in any case, by its length and two of its bytes.
     fn bit(name: &[u8]) -> u128 {
-        // In lower case; other bytes than letters may become equal.
+        // In lower case. Bytes that are no letters may become equal.
         let byte = |at: usize| name.get(at).map_or(0, |byte| usize::from(byte | 0x20));
         1 << ((5 * name.len() + 3 * byte(name.len() / 2) + byte(0)) % 128)
     }
@@ -66,8 +66,8 @@ pub(crate) struct KeptHead {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Reads bytes that are one whole head and nothing else: GET or HEAD in HTTP/1.1, with one Host, without a body, an
-    /// expectation, an upgrade or a word on the connection. `None` for anything else.
+    /// Reads bytes that are exactly one whole head: GET or HEAD in HTTP/1.1 with one Host, without a body, an `Expect`, an
+    /// `Upgrade` or a `Connection` other than keep-alive. `None` for anything else.
     pub fn read(bytes: &'a [u8], limits: &ClientLimits) -> Option<Self> {
         let is_measured = bytes.len() <= limits.head.min(u16::MAX.into())
             && memchr(b'\n', bytes).is_some_and(|end| end < limits.request_line);
@@ -112,7 +112,7 @@ impl<'a> RequestHead<'a> {
 
     /// Path and query, as they were sent.
     pub fn target(&self) -> &'a str {
-        // ASCII alone, as it was read.
+        // The reader has accepted ASCII only.
         std::str::from_utf8(self.part(&self.layout.target)).unwrap_or("/")
     }
 
@@ -151,13 +151,13 @@ impl KeptHead {
     }
 }
 
-/// Whether a target is a path with or without a query, in characters that every reader takes for themselves.
+/// Whether a target is a path with or without a query, in characters that every reader takes literally.
 fn is_plain_target(target: &[u8]) -> bool {
     const PLAIN: [bool; 256] = {
         let mut plain = [false; 256];
         let mut byte = b'!';
         while byte <= b'~' {
-            // RFC 3986 has no place for these in a path or a query; http::Uri drops what follows a `#`.
+            // RFC 3986 does not allow these in a path or a query. `http::Uri` drops everything after a `#`.
             plain[byte as usize] = !matches!(
                 byte,
                 b'"' | b'#' | b'<' | b'>' | b'[' | b'\\' | b']' | b'^' | b'`' | b'{' | b'|' | b'}'
@@ -169,11 +169,11 @@ fn is_plain_target(target: &[u8]) -> bool {
     target.first() == Some(&b'/') && target.iter().all(|&byte| PLAIN[usize::from(byte)])
 }
 
-/// Whether nothing in these lines is about a body or about the connection, and one of them is the Host.
+/// Whether no line is about a body or the connection, and one line is the Host.
 fn are_plain(lines: &[httparse::Header<'_>]) -> bool {
     let mut hosts = 0;
     for line in lines {
-        // The length tells most names apart from these.
+        // The length tells most names apart from the special ones.
         let is_plain = match line.name.len() {
             4 => {
                 hosts += usize::from(line.name.eq_ignore_ascii_case("host"));

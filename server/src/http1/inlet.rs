@@ -12,12 +12,12 @@ use super::front::{Front, Passed};
 use super::rest::Rest;
 use crate::Handler;
 
-/// The stream of a connection below hyper. While the connection is at rest the front reads it, and answers what it can.
+/// The stream that hyper reads. While the connection is at rest the front reads it, and answers the plain requests.
 pub(crate) struct Inlet<'i, 'a, I, H: Handler> {
     front: &'i mut Front<'a, I, H>,
-    /// Not read by hyper yet.
+    /// The bytes that hyper has not read yet.
     bytes: Bytes,
-    /// On the request that hyper reads next.
+    /// The decision on the request that hyper reads next.
     decision: &'i Mutex<Option<H::Decision>>,
     rest: Rest,
 }
@@ -34,7 +34,7 @@ impl<'i, 'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Inlet<'i, 'a, I, H> 
         inlet
     }
 
-    /// The bytes that were passed on and not read.
+    /// The bytes that were passed on and that hyper has not read.
     pub(crate) fn into_bytes(self) -> Bytes {
         self.bytes
     }
@@ -54,8 +54,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin, H: Handler> AsyncRead for Inlet<'_, '_, 
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.bytes.is_empty() {
-            // While the front answers a request hyper is at rest. On a connection that is about to close each answer must say
-            // so, which hyper's do.
+            // hyper is at rest while the front answers a request. On a connection that is about to close, each answer must say
+            // so: only hyper's answers do.
             let is_fronts = this.rest.is_now() && !this.rest.is_closing();
             if !is_fronts {
                 return Pin::new(&mut *this.front.stream).poll_read(cx, buf);
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Sends requests in pieces that end where requests do, mostly, with pauses that let hyper come and go.
+    /// Sends requests in pieces. Most pieces end where a request ends. Pauses let hyper come and go.
     async fn ask(mut writer: WriteHalf<DuplexStream>, requests: &[Asked], mut random: StdRng) {
         let all: String = requests.iter().map(|request| request.text.as_str()).collect();
         let mut cuts: Vec<_> =

@@ -1,4 +1,4 @@
-//! Whether a connection is at rest: each request that came has had its whole answer, and nothing of another has come.
+//! Whether a connection is at rest: each request has had its whole answer, and no byte of a further request has come.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ struct Counts {
     is_within: AtomicBool,
     /// Whether something has come that hyper does not read yet.
     is_ahead: AtomicBool,
-    /// Answers whose head hyper has got.
+    /// Answers whose head was given to hyper.
     begun: AtomicU64,
-    /// Answers whose body hyper has taken whole.
+    /// Answers whose whole body hyper has taken.
     answered: AtomicU64,
-    /// Of these, how many are in the kernel's hands.
+    /// How many of these answers the kernel has.
     flushed: AtomicU64,
     /// Whether the next answer is the last.
     is_closing: AtomicBool,
@@ -43,17 +43,17 @@ impl Rest {
         self.0.is_within.store(is_within, Relaxed);
     }
 
-    /// Something has come, or is read, while hyper waits for an answer.
+    /// Notes whether bytes have come that hyper does not read yet, since it waits for an answer.
     pub(crate) fn ahead(&self, is_ahead: bool) {
         self.0.is_ahead.store(is_ahead, Relaxed);
     }
 
-    /// Whether a request has come that has not had its whole answer.
+    /// Whether a request has come whose answer is not complete.
     pub(crate) fn is_asked(&self) -> bool {
         self.0.asked.load(Relaxed) > self.answered()
     }
 
-    /// Whether an answer has begun that is not sent.
+    /// Whether an answer has begun and is not sent.
     pub(crate) fn is_answering(&self) -> bool {
         self.0.begun.load(Relaxed) > self.0.flushed.load(Relaxed)
     }
@@ -68,7 +68,7 @@ impl Rest {
         self.0.answered.load(Relaxed)
     }
 
-    /// Has the next answer be the last.
+    /// Makes the next answer the last one.
     pub(crate) fn close(&self) {
         self.0.is_closing.store(true, Relaxed);
     }
@@ -91,7 +91,7 @@ pub(crate) struct Counted<B: Body, R> {
     body: B,
     record: R,
     rest: Rest,
-    /// The failure of the body, while hyper sends what came before it, the head at least. hyper would drop that.
+    /// The error of the body, held back while hyper sends the bytes before it, at least the head. hyper would drop them.
     failed: Option<B::Error>,
 }
 

@@ -1,20 +1,19 @@
 //! The heads of requests as they come over the wire, line by line, before hyper reads them.
 //!
-//! hyper refuses most of what is wrong with a head. Three things it does not: of a length and chunks together it drops
-//! the length without a word, where RFC 9112 §6.1 would have the request refused, since a proxy in front may
-//! have read the other; it has one measure for targets and heads; and a head has no time of its own. And it refuses
-//! targets that clients do send. So heads are followed here, as far as that takes: where lines end, how many there are,
-//! what frames the body, and which bytes of a target hyper may see.
+//! hyper refuses most bad heads, but four things are missing. It drops the length beside chunks without a word, where RFC 9112
+//! §6.1 wants the request refused, since a proxy in front may have used the length. It has one limit for targets and heads
+//! together. It has no deadline for a head. And it refuses targets that clients do send. So the scan follows heads as far as
+//! needed: where lines end, how many there are, how the body is framed, and which bytes of a target hyper may see.
 
 use memchr::memchr;
 
 use super::target::{FirstLine, HiddenBytes};
 use crate::limits::ClientLimits;
 
-/// Of a line this much is kept when it comes in pieces: a Content-Length with its number is far shorter.
+/// How much of a line is kept when it comes in pieces: a Content-Length with its number is far shorter.
 const KEPT: usize = 64;
 
-/// Why a head is refused. The bytes that follow it on the connection are no request.
+/// Why a head is refused. No byte behind it on the connection is read as a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadFault {
     /// It could mean two things.
@@ -33,7 +32,7 @@ pub(crate) enum HeadFault {
     TooMany,
 }
 
-/// Where in a connection's requests its client is.
+/// The reader's place in the requests of a connection.
 #[derive(Debug)]
 pub(crate) struct Heads {
     limits: ClientLimits,
@@ -50,8 +49,8 @@ enum Place {
     Head,
     /// A body, and how much of it is to come.
     Body(u64),
-    /// Chunks, or what a client sends after it has asked for another protocol. Neither is followed: the connection ends
-    /// after the request.
+    /// Chunks, or the bytes that a client sends after it has asked for another protocol. Neither is followed: the connection
+    /// ends after the request.
     Unfollowed,
 }
 
@@ -61,7 +60,8 @@ struct Head {
     bytes: usize,
     lines: usize,
     is_chunked: bool,
-    /// Whether it asks for another protocol, but for HTTP/2, which is not spoken here: then an ordinary request follows.
+    /// Whether the head asks for another protocol. HTTP/2 does not count: the server does not speak it here, so an ordinary
+    /// request follows.
     is_upgrade: bool,
     length: Option<u64>,
 }
@@ -74,7 +74,7 @@ struct Line {
 }
 
 impl Heads {
-    /// Keeps the bytes of targets that hyper does not see in `hidden`.
+    /// Starts a scan that puts the bytes of targets that hyper does not see into `hidden`.
     pub(crate) fn new(limits: ClientLimits, hidden: HiddenBytes) -> Self {
         let line = Line { start: [0; KEPT], length: 0 };
         let (first, head) = (FirstLine::default(), Head::default());
@@ -96,7 +96,7 @@ impl Heads {
         self.is_inside() || !matches!(self.place, Place::Head)
     }
 
-    /// Takes what came. An error says why a head is refused, and where in these bytes it begins, if it does.
+    /// Takes the bytes that came. An error says why a head is refused, and where it begins, if it begins in these bytes.
     pub(crate) fn take(&mut self, bytes: &mut [u8]) -> Result<(), (Option<usize>, HeadFault)> {
         let (mut at, mut head_at) = (0, None);
         while at < bytes.len() {
@@ -124,14 +124,14 @@ impl Heads {
         count
     }
 
-    /// Takes a line, or what there is of it, and gives its length.
+    /// Takes a line, or the part of it that is there, and returns its length.
     fn piece(&mut self, rest: &mut [u8]) -> Result<usize, HeadFault> {
         let (piece, is_end) = match memchr(b'\n', rest) {
             Some(end) => (&mut rest[..=end], true),
             None => (rest, false),
         };
         if self.head.lines == 0 {
-            // What comes beyond the limit does not count, so that a line has one fault however it comes.
+            // Bytes beyond the limit do not count, so that a line has one fault however it is split.
             let room = self.limits.request_line.saturating_sub(self.head.bytes).min(piece.len());
             self.first.take(&mut piece[..room])?;
         }
@@ -159,7 +159,7 @@ impl Heads {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match (line.is_empty(), self.head.lines) {
-            // One empty line before a request is from old clients, after a POST (RFC 9112 §2.2). No client sends more.
+            // Old clients send one empty line after a POST (RFC 9112 §2.2). No client sends more.
             (true, 0) if self.head.bytes <= 2 => Ok(()),
             (true, 0) => Err(HeadFault::Ambiguous),
             (true, _) => self.head_ends(),
@@ -192,7 +192,7 @@ impl Heads {
 
 impl Head {
     fn header(&mut self, line: &[u8]) -> Result<(), HeadFault> {
-        // A letter tells most lines apart from these.
+        // The first letter tells most lines apart from the special ones.
         match line.first() {
             Some(b'c' | b'C') => {
                 if let Some(value) = value_of(line, b"content-length:") {
@@ -212,7 +212,8 @@ impl Head {
     }
 }
 
-/// Whether the bytes after a request for this protocol may be another one's.
+/// Whether the bytes after a request for this protocol may belong to that protocol. After `h2c`, which the server does not
+/// speak, they are requests as before.
 pub(crate) fn is_followed_by_others(protocol: &[u8]) -> bool {
     !protocol.trim_ascii().eq_ignore_ascii_case(b"h2c")
 }
@@ -222,7 +223,7 @@ fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     start.eq_ignore_ascii_case(name).then_some(value)
 }
 
-/// Digits alone. What is so long that its end may not have been kept is no number.
+/// A number of digits alone. A text that may be cut off at the kept length is no number.
 fn number(value: &[u8]) -> Option<u64> {
     const LONGEST: usize = KEPT - "content-length:".len() - "\r\n".len() - 1;
     let digits = std::str::from_utf8(value.trim_ascii()).ok()?;
@@ -274,7 +275,7 @@ mod tests {
                 b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n",
                 2,
             ),
-            // Behind chunks nothing is a head.
+            // No bytes behind chunks count as a head.
             (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", 1),
         ] {
             assert_eq!(taken(bytes), (Ok(ended), Ok(ended)), "{}", bytes.escape_ascii());

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::rest::Rest;
 use super::writer::{TOGETHER, together};
 
-/// A connection that writes small answers whole, and notes when all is written.
+/// A connection that writes small answers whole, and notes when everything is written.
 #[derive(Debug)]
 pub(crate) struct Socket<T> {
     stream: TokioIo<T>,
@@ -23,7 +23,7 @@ impl<T: Unpin> Socket<T> {
         Self { stream: TokioIo::new(stream), rest }
     }
 
-    /// The connection again, when hyper is done with it.
+    /// Returns the connection, when hyper is done with it.
     pub(crate) fn into_inner(self) -> T {
         self.stream.into_inner()
     }

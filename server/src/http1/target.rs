@@ -42,7 +42,7 @@ impl From<&str> for SentTarget {
 /// A byte that hyper does not see, and its place in the target.
 type Hidden = (usize, u8);
 
-/// The hidden bytes of a connection's request, and its number, from 1.
+/// The number of a request on its connection, from 1, and its hidden bytes.
 type OfRequest = (u64, Vec<Hidden>);
 
 /// The hidden bytes of the requests of a connection, until hyper has read these requests. The reader of the connection and
@@ -114,7 +114,7 @@ impl HiddenBytes {
         for (at, byte) in bytes {
             target[at] = byte;
         }
-        // UTF-8 as before: one ASCII character stood for another.
+        // The target stays UTF-8: an ASCII character took the place of another.
         if let Ok(target) = String::from_utf8(target) {
             request.extensions_mut().insert(SentTarget::from(&*target));
         }

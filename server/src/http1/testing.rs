@@ -1,5 +1,5 @@
-//! Shared by the tests of connections: a handler that does as a request's path says and notes what happens, and clients
-//! of it over streams in memory.
+//! Shared by the tests of connections: a scripted handler whose behaviour the path of a request selects and that notes the
+//! events, and clients that reach it over streams in memory.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -24,9 +24,9 @@ use crate::{Answer, Clients, Decided, Handler, Record, Refused, RequestHead};
 
 pub(crate) const PEER: Peer = Peer::LOCAL;
 
-/// Decides by the beginning of a path: `/now` is answered at once, `/later` after a lookup; `/undecided` has a lookup that
-/// ends in a decision; anything else is decided at once and handled. Lookups, and what is handled at `/wait`, wait at a
-/// gate; at `/early` a request is answered without its body. Each answer is its target, filled up to as many bytes as the query says.
+/// Decides by the beginning of a path. `/now` is answered at once, `/later` after a lookup; the lookup of `/undecided` ends in
+/// a decision; any other path is decided at once and handled. Lookups and `/wait` wait at a gate; `/early` is answered before
+/// its body is read. Each answer is its target, filled up to the number of bytes in the query.
 #[derive(Debug)]
 pub(crate) struct Scripted {
     notes: Mutex<Vec<String>>,
@@ -38,7 +38,7 @@ impl Scripted {
         Arc::new(Self { notes: Mutex::default(), gate: Semaphore::new(0) })
     }
 
-    /// Lets this many pass the gate, now or when they come.
+    /// Lets this many requests pass the gate, now or when they come.
     pub(crate) fn open(&self, count: usize) {
         self.gate.add_permits(count);
     }
@@ -136,7 +136,7 @@ pub(crate) fn page(target: &str) -> String {
     format!("{target:x<size$}")
 }
 
-/// Notes the end of a request, and how much of its answer was sent.
+/// Notes the end of a request, and how many bytes of its answer were sent.
 #[derive(Debug)]
 pub(crate) struct Noted {
     handler: Arc<Scripted>,
@@ -175,7 +175,7 @@ impl Scene {
         self.connect_over(1 << 20)
     }
 
-    /// Over a stream that holds so many bytes that are not read yet.
+    /// A connection over a stream that buffers this many unread bytes.
     pub(crate) fn connect_over(&self, size: usize) -> TestClient {
         let (ours, theirs) = duplex(size);
         let start = Start {
@@ -237,7 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TestClient<S> {
         body
     }
 
-    /// All that comes until the server closes the connection.
+    /// All bytes until the server closes the connection.
     pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
         self.0.read_to_string(&mut rest).await.unwrap();
@@ -288,7 +288,7 @@ pub(crate) fn post(target: &str, body: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Lets connections do what they can without waiting for time to pass.
+/// Lets connections do everything that needs no waiting for time to pass.
 pub(crate) async fn settle() {
     for _ in 0..100 {
         yield_now().await;

@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep_until};
 /// The bytes that wait for the other side, in each direction.
 const BUFFER: usize = 16 << 10;
 
-/// Leads bytes both ways until both sides have ended, one of them breaks, or nothing has come for the time `idle`. Those
-/// that the client sent before the answer come first.
+/// Copies bytes both ways until both sides have ended, one of them breaks, or no byte has come for the time `idle`. The bytes
+/// that the client sent before the answer go first.
 pub(super) async fn tunnel<I: AsyncRead + AsyncWrite + Unpin>(
     client: &mut I,
     early: &[u8],
@@ -35,7 +35,7 @@ pub(super) async fn tunnel<I: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Completes when nothing has moved for so long.
+/// Completes when no byte has moved for this time.
 async fn silence(last: watch::Receiver<Instant>, idle: Duration) {
     loop {
         let due = *last.borrow() + idle;

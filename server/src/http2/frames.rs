@@ -1,5 +1,5 @@
-//! The frames that a client sends besides heads, counted as they are read. Each costs memory or time out of all proportion to
-//! its length, and h2 bounds bytes: a window of a mebibyte takes a million pieces of one byte.
+//! Counts the frames besides heads that a client sends. Each costs far more memory or time than its few bytes suggest. h2
+//! bounds only bytes, and a window of a mebibyte allows a million pieces of one byte.
 
 use std::io;
 use std::pin::Pin;
@@ -25,17 +25,17 @@ const CONTINUATION: u8 = 9;
 const DATA: u8 = 0;
 const END_STREAM: u8 = 1;
 
-/// A piece of a body of this length is worth its frame.
+/// A piece of a body of at least this length does not count.
 const PIECE: u32 = 256;
 
 /// The frames that a client may send at once, and in a second. An upload of small messages stays far below.
 const AT_ONCE: f64 = 2000.0;
 const A_SECOND: f64 = 500.0;
 
-/// A client that takes this many bytes may say so in a frame: those with small windows do after 4 KiB.
+/// For each so many bytes that a client takes, it may send one more frame: clients with small windows do so after 4 KiB.
 const TAKEN: f64 = 1024.0;
 
-/// A stream of bytes in HTTP/2, of which the frames that come are counted.
+/// A stream of HTTP/2 that counts the frames that come.
 #[derive(Debug)]
 pub(super) struct CountedFrames<'a, I> {
     stream: &'a mut I,
@@ -43,13 +43,13 @@ pub(super) struct CountedFrames<'a, I> {
     frames: Frames,
 }
 
-/// What was read, and the frames that the client may still send.
+/// The reader's state, and how many frames the client may still send.
 #[derive(Debug)]
 struct Frames {
-    /// Bytes that belong to the frame under way, or to the preface.
+    /// Bytes left of the frame under way, or of the preface.
     rest: u32,
     head: [u8; HEAD],
-    /// The bytes of the next head that have come.
+    /// How many bytes of the next frame's head have come.
     begun: usize,
     left: f64,
     at: Instant,

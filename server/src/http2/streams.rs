@@ -12,18 +12,18 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::Record;
 
-/// The requests that a client may give up in a while. Browsers that leave a page give up a few dozen.
+/// The requests that a client may give up within the period. Browsers that leave a page give up a few dozen.
 const RESETS: u32 = 100;
 const RESETS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a connection is over.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Over {
-    /// Nothing was asked for too long.
+    /// Too long without a request.
     Idle,
     /// The client gives up too many requests, or sends too many small frames.
     Flood,
-    /// The client takes nothing of an answer.
+    /// The client does not read an answer.
     Stalled,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Streams {
 struct StreamCounts {
     open: usize,
     begun: u64,
-    /// The streams that were given something and have not asked for more, with the time.
+    /// The streams whose client was given bytes and has not asked for more, and since when.
     given: BTreeMap<u64, Instant>,
     /// When a stream was last begun or ended.
     last: Instant,
@@ -61,7 +61,7 @@ impl Streams {
         Self { state: Mutex::new(state), flood: Notify::new(), places: Arc::new(Semaphore::new(at_once)) }
     }
 
-    /// A place at the handler. A request that was reset has one, too, until it is answered.
+    /// A place at the handler. A reset request also keeps one, until it is answered.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         self.places.clone().acquire_owned().await.ok()
@@ -94,19 +94,19 @@ impl Streams {
         }
     }
 
-    /// The reason for which the connection ends next, and when.
+    /// When the connection must end at the latest, and why.
     fn due(&self, idle: Duration, write: Duration) -> (Over, Instant) {
         let state = self.lock();
         match state.given.values().min() {
             Some(&given) => (Over::Stalled, given + write),
             None if state.open == 0 => (Over::Idle, state.last + idle),
-            // Looked at again after the shortest time in which anything can be due.
+            // Check again after the shortest time in which anything can be due.
             None => (Over::Idle, Instant::now() + idle.min(write)),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, StreamCounts> {
-        // A panic elsewhere leaves the state whole.
+        // A panic elsewhere leaves the state consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,13 +121,13 @@ impl Streams {
         }
     }
 
-    /// Has the connection ended, since the client sends too much of something.
+    /// Ends the connection, since the client sends too much of something.
     pub(super) fn flooded(&self) {
         self.flood.notify_one();
     }
 }
 
-/// A stream, until its answer has been given to h2. Dropped before that, it was reset.
+/// A stream, until its answer was given to h2. Dropping it earlier means that it was reset.
 #[derive(Debug)]
 pub(super) struct OpenStream {
     streams: Arc<Streams>,
@@ -144,7 +144,7 @@ impl OpenStream {
         Self { streams: streams.clone(), number: state.begun, is_over: false }
     }
 
-    /// Ends it in order.
+    /// Ends the stream in order.
     pub(super) fn end(mut self) {
         self.is_over = true;
     }
@@ -186,7 +186,7 @@ impl<B: Body, R> StreamBody<B, R> {
         let is_empty = is_head || body.is_end_stream();
         stream.is_over = is_empty;
         if !is_empty {
-            // hyper asks for the body when the client takes some of it.
+            // hyper polls the body when the client has taken some of it.
             stream.gave();
         }
         Self { body, record, stream, is_empty }
@@ -207,7 +207,7 @@ impl<B: Body + Unpin, R: Record> Body for StreamBody<B, R> {
             let bytes = data.remaining() as u64;
             self.record.sent(bytes);
         }
-        // A body that fails is not the client's doing.
+        // If the body fails, the client is not at fault.
         match frame.as_ref().is_some_and(Result::is_ok) && !self.body.is_end_stream() {
             true => self.stream.gave(),
             false => self.stream.is_over = true,

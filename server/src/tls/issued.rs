@@ -1,4 +1,4 @@
-//! Certificates that an authority issues while the server serves, and those that prove to it that a name is ours.
+//! Certificates that an authority issues while the server serves, and the certificates that prove to it that a name is ours.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Once};
@@ -21,7 +21,7 @@ pub(super) const VALIDATION: &[u8] = b"acme-tls/1";
 #[derive(Debug)]
 pub struct IssuedCertificates(BTreeMap<String, IssuedName>);
 
-/// What is shown for a name.
+/// The certificates that are shown for a name.
 #[derive(Debug)]
 struct IssuedName {
     certificate: ArcSwapOption<CertifiedKey>,
@@ -66,7 +66,7 @@ impl NamedCertificate {
 }
 
 impl IssuedCertificates {
-    /// For these names, none of which has a certificate yet.
+    /// The state for these names, none of which has a certificate yet.
     pub fn of(names: impl IntoIterator<Item = String>) -> Self {
         let empty = || IssuedName {
             certificate: ArcSwapOption::empty(),
@@ -81,7 +81,7 @@ impl IssuedCertificates {
         self.0.keys().map(String::as_str)
     }
 
-    /// Shows this certificate from now on. Connections that there are keep the one before.
+    /// Shows this certificate from now on. Existing connections keep the old one.
     pub fn replace(&self, name: &str, certificate: NamedCertificate) {
         if let Some(issued) = self.0.get(name) {
             issued.certificate.store(Some(certificate.key));
@@ -111,7 +111,7 @@ impl IssuedCertificates {
         }
     }
 
-    /// Each name that has a certificate, and when that ends.
+    /// Each name that has a certificate, and when the certificate ends.
     pub(super) fn expiries(&self) -> impl Iterator<Item = (String, i64)> {
         self.0.iter().filter_map(|(name, issued)| {
             let key = issued.certificate.load_full()?;
@@ -129,12 +129,12 @@ impl IssuedCertificates {
         key
     }
 
-    /// The first certificate that there is, for clients that name no server.
+    /// The first certificate of all names, for clients that name no server.
     pub(super) fn first(&self) -> Option<Arc<CertifiedKey>> {
         self.0.values().find_map(|issued| issued.certificate.load_full())
     }
 
-    /// The proof for an authority that asks for one, and for nothing else.
+    /// The proof, for a client that asks for the validation protocol only.
     pub(super) fn proof(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let is_alone = hello.alpn()?.count() == 1;
         let issued = self.0.get(&hello.server_name()?.to_ascii_lowercase())?;
