@@ -25,16 +25,16 @@ pub(crate) use line::{LineText, LogLine};
 use output::Output;
 use writer::Writer;
 
-/// The most bytes of a worker that wait for the writer. Enough for 10,000 lines, which no worker writes in the 10 ms that the
-/// writer leaves them, and little enough for a writer that waits for its disk.
+/// The most bytes of a worker that wait for the writer. This is enough for 10,000 lines, more than a worker writes between two
+/// writes, which are 10 ms apart. It also bounds the memory while the writer waits for its disk.
 const LIMIT: usize = 4 << 20;
 
-/// An access log that is open. It ends when this is dropped and each request that has begun with it has its line.
+/// An open access log. It ends when this is dropped and each request that began with it has its line.
 #[derive(Debug)]
 pub struct AccessLog {
     settings: LogSettings,
     workers: PerWorker<Arc<WorkerLog>>,
-    /// Of the writer that is open.
+    /// The writer.
     open: Arc<OpenLog>,
     /// Disconnected when the writer has written everything.
     ended: Mutex<Receiver<()>>,
@@ -48,14 +48,14 @@ pub(crate) struct WorkerLog {
     open: Arc<OpenLog>,
 }
 
-/// The thread that writes. Dropping it ends the thread, after the lines that wait.
+/// The thread that writes. Dropping it ends the thread, once the waiting lines are written.
 #[derive(Debug)]
 struct OpenLog {
     orders: Arc<Orders>,
     writer: Thread,
 }
 
-/// The lines of a worker that wait for the writer, and the clock that they are written by.
+/// The lines of a worker that wait for the writer, and the clock that formats their times.
 #[derive(Debug, Default)]
 struct WaitingLines(Mutex<(Vec<u8>, Clock)>);
 
@@ -65,7 +65,7 @@ struct Orders {
     reopen: AtomicBool,
     end: AtomicBool,
     dropped: AtomicU64,
-    /// Those of all logs of the program, one after the other.
+    /// The dropped lines of all logs that the program has had.
     dropped_of_all: Arc<AtomicU64>,
 }
 
@@ -119,15 +119,15 @@ impl AccessLog {
         self.open.writer.unpark();
     }
 
-    /// How many lines were dropped.
+    /// The number of dropped lines.
     pub fn dropped(&self) -> u64 {
         self.open.orders.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what waits, for as long as this at most, and ends the log.
+    /// Writes the waiting lines, for as long as this at most, and ends the log.
     pub fn finish(&self, patience: Duration) {
         self.open.end();
-        // Nothing is ever sent: the end of the thread, or of the patience, is what comes.
+        // The channel carries nothing: the wait ends with the thread, or when the time is over.
         let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience);
     }
 }
@@ -162,7 +162,7 @@ impl WorkerLog {
             }
             length == 0
         };
-        // A writer that is not asleep is not woken, which is a system call.
+        // The writer is woken only if it sleeps, since waking it is a system call.
         if self.waiting.with(add) {
             self.open.writer.unpark();
         }
@@ -171,7 +171,7 @@ impl WorkerLog {
 
 impl WaitingLines {
     fn with<R>(&self, change: impl FnOnce(&mut (Vec<u8>, Clock)) -> R) -> R {
-        // A panic elsewhere leaves whole lines, or a part of one.
+        // After a panic elsewhere the buffer holds whole lines, or a part of one.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -1,9 +1,9 @@
 //! Certificates of listeners that an authority issues by ACME (RFC 8555), and that are renewed before their end.
 //!
-//! Each name has a certificate of its own, so that one name that cannot be validated holds up no other. [`Renewals`] takes
-//! those that are stored, orders those that are due, and keeps the old one as long as a new one does not come. `order`
-//! answers a challenge of the authority: over TLS by the listeners (RFC 8737), over HTTP by [`Tokens`]. `directory` speaks
-//! with the authority, `storage` keeps its account and the certificates, and `schedule` says when to try.
+//! Each name has a certificate of its own, so a name that cannot be validated holds up no other. [`Renewals`] takes the stored
+//! certificates, orders those that are due, and keeps an old certificate until a new one has come. `order` answers a challenge
+//! of the authority: over TLS by the listeners (RFC 8737), over HTTP by [`Tokens`]. `directory` speaks with the authority,
+//! `storage` keeps its account and the certificates, and `schedule` says when to try.
 
 mod directory;
 mod order;
@@ -26,7 +26,7 @@ pub(crate) use tokens::Tokens;
 #[derive(Clone, Debug)]
 pub struct Acme {
     pub(crate) directory: Directory,
-    /// URLs by which the authority reaches the operator.
+    /// URLs by which the authority can reach the operator.
     pub(crate) contact: Vec<String>,
     pub(crate) challenge: Challenge,
     /// The folder of the account and of the certificates.
@@ -57,7 +57,7 @@ impl Challenge {
 }
 
 impl Acme {
-    /// The answers to challenges over HTTP, if the authority asks so.
+    /// The answers to challenges over HTTP, if the authority uses them.
     pub(crate) fn tokens(&self) -> Option<Arc<Tokens>> {
         (self.challenge == Challenge::Http01).then(|| self.tokens.clone())
     }

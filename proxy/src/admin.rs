@@ -1,7 +1,7 @@
-//! The listener for operators: health, metrics and status, and what an operator changes.
+//! The listener for operators: health, metrics and status, and orders that change something.
 //!
 //! `access` decides on a request by its head alone, in a fixed order; `listener` has the connections, on a thread of their
-//! own, so that no client of theirs holds up a worker; `status` and `metrics` are written from one [`View`]; `page` shows
+//! own, so that a slow operator never holds up a worker; `status` and `metrics` are written from one [`View`]; `page` shows
 //! the status to people.
 
 mod access;
@@ -44,13 +44,14 @@ use order::LogOrder;
 use page::StatusEvents;
 use view::{Started, View};
 
-/// A worker that does not come to a task for so long does not answer clients either. Less than the 3 s of `proxy health`.
+/// A worker that does not run a task within this time does not answer clients either. It is less than the 3 s of `proxy
+/// health`.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The largest body of a request.
 const BODY: usize = 1 << 20;
 
-/// For the whole body of a request.
+/// The time for the whole body of a request.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -65,14 +66,14 @@ pub struct AdminServer<S> {
     service: Arc<Service<S>>,
     workers: Arc<Workers>,
     started: Started,
-    /// The level of the log of the program.
+    /// The level of the program's log.
     log: LogFilter,
-    /// Whether load balancers are to take the proxy out.
+    /// Whether load balancers should send no more requests.
     is_draining: AtomicBool,
 }
 
 impl<S: Store> AdminServer<S> {
-    /// For a proxy that serves on these workers, as the program starts.
+    /// Answers for a proxy that serves on these workers. Created as the program starts.
     pub fn new(service: Arc<Service<S>>, workers: Arc<Workers>, log: LogFilter) -> Self {
         let started = Started { at: Instant::now(), time: now() };
         Self { service, workers, started, log, is_draining: AtomicBool::new(false) }
@@ -229,12 +230,12 @@ fn unreadable<S>(fault: &str) -> Response<AdminBody<S>> {
     answer(StatusCode::BAD_REQUEST, TEXT, format!("400: {fault}\n"))
 }
 
-/// The answer where a task of the program panicked, which is in the log.
+/// The answer if a task of the program panicked, which is in the log.
 fn failed<S>(error: &dyn Error) -> Response<AdminBody<S>> {
     answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("500: {error}\n"))
 }
 
-/// The page is also what a browser gets without the token: it asks for it.
+/// Refuses a request. A browser without the token gets the page, which then asks for the token.
 fn refusal<S>(denied: Denied, path: &str) -> Response<AdminBody<S>> {
     let status = denied.status();
     let mut response = match denied {

@@ -120,7 +120,7 @@ pub struct Limits {
     pub variants: usize,
 }
 
-/// The settings, and sections of settings, that a program takes at its start for good.
+/// The settings and sections that a running program cannot change.
 const FIXED: [&str; 12] = [
     "acme",
     "listen",
@@ -182,8 +182,8 @@ impl Config {
         self.site.clone().unwrap_or_else(|| Site::localhost(port))
     }
 
-    /// Whether the origins of other settings are the same, and are asked in the same way. Certificates may have changed in
-    /// their files.
+    /// Whether other settings have the same origins, which are asked in the same way. Certificates may have changed in their
+    /// files.
     pub(crate) fn has_origins_of(&self, other: &Self) -> bool {
         let is_changed = |new: &Leaves, old| !new.changed_since(old, &["origin", "origins"]).is_empty();
         let speaks_tls = self.origins.all.iter().any(|origin| origin.tls.is_some());
@@ -191,13 +191,13 @@ impl Config {
         !speaks_tls && !is_changed(&self.leaves, &other.leaves) && settings(self) == settings(other)
     }
 
-    /// A fault for each setting that differs from those of a program that runs, and that the program cannot change.
+    /// A fault for each setting that differs from the running program's and that the program cannot change.
     pub(crate) fn beyond_reload(&self, running: &Self) -> Vec<String> {
         let speak_tls = |config: &Self| {
             let certificates = config.listeners.iter().map(|listener| listener.certificates.as_ref());
             certificates.map(|some| some.map(|some| some.are_issued())).collect::<Vec<_>>()
         };
-        // Listeners that have certificates take others.
+        // Listeners with certificates can take other certificates.
         let takes_others = speak_tls(self) == speak_tls(running);
         let compared = |config: &Self| match takes_others {
             true => config.leaves.without_certificates(),
@@ -247,7 +247,7 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// The tables of a file that may be there several times, but for the rules.
+/// The tables that a file may have several times, except the rules.
 struct Tables {
     listeners: Vec<Table>,
     origins: Vec<Table>,
@@ -267,7 +267,7 @@ fn unknown_to_django(rules: &[Rule]) -> impl Iterator<Item = &'static str> {
     .flatten()
 }
 
-/// The settings that have flags, but for the rules, and the certificates that listeners show.
+/// The settings that have flags, except the rules, and the certificates that listeners show.
 struct Flagged {
     acme: Option<Option<Acme>>,
     listeners: Option<Vec<ListenSettings>>,

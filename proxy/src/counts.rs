@@ -13,16 +13,16 @@ use crate::status::Outcome;
 
 const OUTCOMES: usize = Outcome::ALL.len();
 
-/// The facts of one request that are counted.
+/// The facts of one request that the figures need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CountedRequest {
     pub(crate) outcome: Outcome,
     pub(crate) status: StatusCode,
-    /// The place of its rule, if it has one.
+    /// The index of its rule, if it has one.
     pub(crate) rule: Option<usize>,
     /// Why the cache was left out, if it was.
     pub(crate) detail: Option<&'static str>,
-    /// Of the answer's body.
+    /// The length of the answer's body.
     pub(crate) bytes: u64,
     pub(crate) took: Duration,
     /// Whether its page came from the near cache.
@@ -36,7 +36,7 @@ pub(crate) struct RequestCounts(Arc<PerWorker<Arc<Cells>>>);
 /// The cells of one worker. No other thread writes them, so that counting never waits.
 #[derive(Debug)]
 pub(crate) struct Cells {
-    /// By rule; the last is for requests without a rule.
+    /// By rule. The last one is for requests without a rule.
     rules: Box<[RuleCells]>,
     all: Arc<AllCells>,
 }
@@ -56,7 +56,7 @@ struct AllCells {
     /// By the fixed names of [`CacheStatus`](crate::status::CacheStatus). Only requests that are no hit take the lock.
     details: Mutex<BTreeMap<&'static str, u64>>,
     bytes: AtomicU64,
-    /// Shared with the bodies of requests, which add to it as they are read.
+    /// The bytes of request bodies. The bodies add to it as they are read.
     bytes_in: Arc<AtomicU64>,
     near_hits: AtomicU64,
     durations: [Histogram; OUTCOMES],
@@ -69,7 +69,7 @@ pub(crate) struct Totals {
     pub(crate) classes: [u64; 5],
     pub(crate) details: BTreeMap<&'static str, u64>,
     pub(crate) bytes: u64,
-    /// Of the bodies of requests.
+    /// The bytes of request bodies.
     pub(crate) bytes_in: u64,
     /// Requests that were answered from the near cache.
     pub(crate) near_hits: u64,
@@ -77,13 +77,13 @@ pub(crate) struct Totals {
 }
 
 impl RequestCounts {
-    /// For rules with these paths.
+    /// Cells for rules with these paths.
     pub(crate) fn new(rules: &[String]) -> Self {
         let none = Cells { rules: Box::default(), all: Arc::default() };
         Self(Arc::new(PerWorker::new(|_| Arc::new(Cells { all: Arc::default(), ..none.with_rules(rules) }))))
     }
 
-    /// The same cells for other rules. A rule whose path was there goes on counting.
+    /// The same cells for new rules. A rule whose path was there before goes on counting.
     pub(crate) fn with_rules(&self, rules: &[String]) -> Self {
         Self(Arc::new(PerWorker::new(|worker| Arc::new(self.0.all()[worker].with_rules(rules)))))
     }
@@ -115,14 +115,14 @@ impl Cells {
             Some(at) => known.swap_remove(at),
             None => RuleCells { path: path.to_owned(), requests: Arc::default() },
         };
-        // The empty path stands for no rule.
+        // The empty path stands for requests without a rule.
         Self {
             rules: paths.iter().map(String::as_str).chain([""]).map(cells).collect(),
             all: self.all.clone(),
         }
     }
 
-    /// Counts the bytes of the bodies of requests.
+    /// The counter for the bytes of request bodies.
     pub(crate) fn bytes_in(&self) -> Arc<AtomicU64> {
         self.all.bytes_in.clone()
     }
@@ -234,7 +234,7 @@ mod tests {
         before.own().count(&event(Outcome::Hit, Some(1), 1));
         before.own().count(&event(Outcome::Hit, Some(0), 1));
         let after = before.with_rules(&second);
-        // A request that began before.
+        // A request that began with the rules of before.
         before.own().count(&event(Outcome::Hit, Some(1), 1));
         after.own().count(&event(Outcome::Bypass, None, 1));
         let totals = after.totals();

@@ -18,7 +18,7 @@ pub(crate) enum Error {
     /// The leader's error, passed to its followers. It is logged once, by the leader.
     #[error(transparent)]
     Collapsed(Box<Self>),
-    /// There is a page, but the origin forbids to serve it without being asked.
+    /// There is a page, but the origin forbids to serve it without asking.
     #[error("the page must be validated, and {0}")]
     MustRevalidate(Box<Self>),
     /// A task of the proxy ended early.
@@ -52,13 +52,13 @@ impl Error {
         }
     }
 
-    /// Whether the cause is not the client.
+    /// Whether the cause is anything but the client.
     pub(crate) fn is_failure(&self) -> bool {
         !matches!(self, Self::Refused(_)) && self.kind().0.is_server_error()
     }
 
-    /// Whether an operator should know: the proxy or the origin failed, and this is not a follower's copy. A connection that
-    /// fails has a line in the log already, which says that the origin is away.
+    /// Whether an operator should know of it: the proxy or the origin failed, and this is not a follower's copy. A failed
+    /// connection does not count, since the log says already that the origin is away.
     pub(crate) fn is_news(&self) -> bool {
         match self {
             Self::Collapsed(_) | Self::Origin(OriginError::Connect(_) | OriginError::Gone(_)) => false,

@@ -1,8 +1,10 @@
-//! Databases that are followed: each tells on a channel which pages its changes make old, and those pages are purged.
+//! Databases that are followed: each one notifies a channel of the pages that its changes make old, and those pages are
+//! purged.
 //!
-//! * A notification comes when its transaction has committed. A page that was asked for before is purged with the rest.
-//! * While a connection is lost, changes are not heard of, and pages are served for the time that `on_loss` says only.
-//! * When it is back, every page is purged before pages are served as ever: what has changed meanwhile is not known.
+//! * A notification comes when its transaction has committed. A page that was asked for before the commit is purged, too.
+//! * While the connection is lost, changes are not heard of. Pages are then served only for the time of `on_loss`.
+//! * When the connection is back, every page is purged before pages are served as usual, since the changes of that time are
+//!   not known.
 
 mod followed;
 mod notification;
@@ -35,9 +37,9 @@ pub struct Follow {
 /// How long pages are served while the connection is lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnLoss {
-    /// For this time after the loss, or after the page was stored.
+    /// Pages are served for this time after the loss, or after they were stored if that is later.
     Serve(Duration),
-    /// As ever. What has changed meanwhile is not purged afterwards.
+    /// Pages are served as usual. Changes of that time are not purged afterwards.
     Ignore,
 }
 

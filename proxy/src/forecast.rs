@@ -1,8 +1,8 @@
 //! `proxy forecast`: forecasts the use of a cache from the access logs of a site.
 //!
-//! A line of a log is a [`Logged`] request. The [`Simulation`] keeps the pages of all requests as the proxy would, under the same
-//! keys, for several timeouts at once. What it says of each request is counted for the rule of its path, for the path and
-//! for its folder; the last two are what rules are proposed from. Memory is bounded, however long the logs are.
+//! A line of a log is a [`Logged`] request. The [`Simulation`] keeps the pages of all requests as the proxy would, under the
+//! same keys, for several timeouts at once. Its results are counted for the rule of each request, for its path and for its
+//! folder; rules are proposed from the last two. Memory is bounded, however long the logs are.
 
 mod combined;
 mod html;
@@ -42,7 +42,7 @@ use crate::request::site::Site;
 /// The timeouts that are compared, in seconds, besides those of the rules.
 const TIMEOUTS: [u64; 4] = [10, 60, 300, 3600];
 
-/// The most paths and folders that are told apart.
+/// The most paths, and the most folders, that are counted separately.
 const MOST_PATHS: usize = 10_000;
 const MOST_FOLDERS: usize = 1000;
 
@@ -52,7 +52,7 @@ const MOST_HOSTS: usize = 1000;
 /// How often progress is logged.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// Removes the half of a map whose values are the least by this measure.
+/// Removes the half of a map whose values have the lowest measure.
 fn forget_half<K, V, O: Copy + Ord>(map: &mut HashMap<K, V>, measure: impl Fn(&V) -> O) {
     let mut measures: Vec<O> = map.values().map(&measure).collect();
     let mut surplus = measures.len() / 2;
@@ -88,15 +88,15 @@ struct Reading {
     rules: Rules,
     simulation: Simulation,
     lines: u64,
-    /// Lines that are no lines of a log.
+    /// Lines that are no lines of an access log.
     unread: u64,
     requests: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
-    /// The first one that was seen, and whether there is another.
+    /// The first visitor, and whether there is a second one.
     visitor: Option<String>,
     has_several_visitors: bool,
-    /// One for each rule.
+    /// A tally for each rule.
     by_rule: Vec<Tally>,
     by_path: Groups,
     by_folder: Groups,
@@ -183,9 +183,9 @@ fn timeouts(config: &Config, asked: &Forecast) -> Vec<Duration> {
 struct Pages {
     keys: Keys,
     site: Site,
-    /// The lines of a request for each host; all that a log says of them.
+    /// The lines of a request for each host: a log shows no others.
     lines: HashMap<String, HeaderMap>,
-    /// Where no rule matches.
+    /// The rule for paths that no rule matches.
     otherwise: Rule,
 }
 
@@ -196,7 +196,7 @@ impl Pages {
         Self { keys: config.keys.clone(), site, lines: HashMap::new(), otherwise }
     }
 
-    /// The page of a request; one without a Host in the log is one of the site.
+    /// The page of a request. A request without a Host in the log is one for the site.
     fn key(&mut self, logged: &Logged<'_>, rule: Option<&Rule>, rules: &Rules) -> PageId {
         let host = if logged.host.is_empty() { self.site.as_str() } else { &*logged.host };
         if !self.lines.contains_key(host) {

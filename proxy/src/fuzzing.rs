@@ -30,7 +30,7 @@ use crate::{Args, Config, Site};
 
 pub use http::{admission, dates, selecting, wishes};
 
-/// A stored value is an entry, a marker or neither. What was decoded and encoded again decodes to the same.
+/// A stored value is an entry, a marker or neither. A decoded entry that is encoded again decodes to the same entry.
 pub fn entry(value: &[u8]) {
     let value = Bytes::copy_from_slice(value);
     let _ = Format::Http.base(&value);
@@ -47,8 +47,8 @@ pub fn entry(value: &[u8]) {
     }
 }
 
-/// Lines of `Cache-Control`, then one of `Expires`: the age of a page with them can be computed, and the proxy writes its
-/// head as hyper would.
+/// Takes lines of `Cache-Control`, then one of `Expires`. The age of a page with them can be computed, and the proxy writes
+/// its head as hyper would.
 pub fn cache_control(text: &[u8]) {
     let mut lines: Vec<_> = lines(text).collect();
     let expires = lines.pop();
@@ -109,8 +109,8 @@ pub fn vary(text: &[u8]) {
     }
 }
 
-/// A `No-Vary-Search`, then queries. What it says reads back from a marker unchanged, and the parameters of a query that select
-/// are in one spelling.
+/// Takes a `No-Vary-Search`, then queries. The field reads back from a marker unchanged, and the selecting parameters of a
+/// query have one spelling.
 pub fn search(text: &[u8]) {
     let mut lines = text.split(|&byte| byte == b'\n');
     let Some(search) = lines.next().and_then(SearchVariance::parse) else { return };
@@ -127,7 +127,7 @@ pub fn search(text: &[u8]) {
     }
 }
 
-/// Two requests, separated by an empty line, each a target and then headers. The same request has the same key; keys
+/// Takes two requests, separated by an empty line, each a target and then headers. The same request has the same key; keys
 /// have no blanks and no control characters; and two readable keys are equal only if the proofs are.
 pub fn key(text: &[u8]) {
     let Some(middle) = text.windows(2).position(|pair| pair == b"\n\n") else { return };
@@ -173,8 +173,8 @@ fn all_keys() -> Vec<Keys> {
     ]
 }
 
-/// A target and then headers. Their normal form is normal, names the same path and nothing that is ignored, and selects
-/// what another spelling of the same request selects.
+/// Takes a target and then headers. Their normal form is already normal, has the same path, names nothing that is ignored, and
+/// selects the same page as another spelling of the same request.
 pub fn normalise(text: &[u8]) {
     let Some(mut request) = request(text) else { return };
     let normaliser = Normaliser {
@@ -200,8 +200,8 @@ pub fn normalise(text: &[u8]) {
     );
 }
 
-/// Lines: `ETag` and `Last-Modified` of a page of ten bytes; then `Range`, `If-Range`, `If-Modified-Since` and any number
-/// of `If-None-Match`. What is asked for is a part of the page, the same with and without hyper.
+/// Takes lines: `ETag` and `Last-Modified` of a page of ten bytes; then `Range`, `If-Range`, `If-Modified-Since` and any
+/// number of `If-None-Match`. The request selects a part of the page, the same with and without hyper.
 pub fn part(text: &[u8]) {
     let mut lines = lines(text);
     let page = [ETAG, LAST_MODIFIED].into_iter().zip(lines.by_ref()).collect();
@@ -225,7 +225,7 @@ pub fn part(text: &[u8]) {
     }
 }
 
-/// Replies of Redis are read alike however their bytes arrive, and no value is longer than the limit.
+/// Replies of Redis are read the same however their bytes are split, and no value is longer than the limit.
 pub fn replies(bytes: &[u8]) {
     const LIMIT: usize = 100;
     let whole = replies_in(bytes, bytes.len().max(1), LIMIT);
@@ -236,7 +236,7 @@ pub fn replies(bytes: &[u8]) {
 
 /// A file of settings is a configuration, or is refused with faults.
 pub fn config(text: &[u8]) {
-    /// How the TOML parser handles large files is not tested here.
+    /// Longer input would only test how the TOML parser handles large files.
     const LONGEST: usize = 4096;
     let (Ok(text), true) = (std::str::from_utf8(text), text.len() <= LONGEST) else { return };
     let Ok(args) = Args::try_parse_from(["proxy"]) else { return };

@@ -1,5 +1,5 @@
-//! The head or vary marker that was last read under each key. It is only a guess, which saves work: each use compares it
-//! with what the store returns.
+//! The head or vary marker that was last read under each key. Such a guess saves work: each use compares it with the value
+//! from the store.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::page::head::PageHead;
 use crate::page::stored::StoredPage;
 use crate::weight::{self, Bounded, Evictions, Weigh};
 
-/// A head of 60 KB takes this much. A larger one is parsed on each hit.
+/// A head of 60 KB takes this much memory here. A larger one is parsed on each hit.
 const LARGEST: u64 = 256 << 10;
 
 /// The head or marker that was last read under each key.
@@ -148,8 +148,8 @@ mod tests {
             remember(&cache, &Key::new(index.to_string()), &value(32 << 10, 0));
         }
         assert!(cache.0.weight() <= LIMIT, "{}", cache.0.weight());
-        // Each head is held three times (the text that is compared, the one that the values are parts of, and that of hits)
-        // in blocks of 40 KB.
+        // Each head is in memory three times, in blocks of 40 KB: the text that is compared, the text that the values are
+        // slices of, and the text for hits.
         assert!((100..=128).contains(&cache.0.len()), "{}", cache.0.len());
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The bounds of the buckets, in microseconds. From 5 ms on they are those of OpenTelemetry; the lower ones tell hits apart.
+/// The bounds of the buckets, in microseconds. From 5 ms on they are those of OpenTelemetry. The lower ones tell hits apart.
 pub(crate) const BOUNDS: [u64; 19] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 75_000, 100_000, 250_000, 500_000,
     750_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
@@ -12,15 +12,15 @@ pub(crate) const BOUNDS: [u64; 19] = [
 /// Durations as they are counted.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    /// One for each bound, and one for what is longer.
+    /// One bucket for each bound, and one for longer durations.
     buckets: [AtomicU64; BOUNDS.len() + 1],
     microseconds: AtomicU64,
 }
 
-/// Durations that were counted.
+/// The durations so far, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Durations {
-    /// One for each bound, and one for what is longer; none includes another.
+    /// One bucket for each bound, and one for longer durations. No bucket includes another.
     pub(crate) buckets: [u64; BOUNDS.len() + 1],
     pub(crate) microseconds: u64,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Durations {
 impl Histogram {
     pub(crate) fn count(&self, took: Duration) {
         let microseconds = took.as_micros() as u64;
-        // From below, because most requests are hits.
+        // The search begins with the lowest bound, since most requests are hits.
         let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound).unwrap_or(BOUNDS.len());
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.microseconds.fetch_add(microseconds, Relaxed);
@@ -47,7 +47,7 @@ impl Durations {
         self.microseconds += other.microseconds;
     }
 
-    /// How many were counted.
+    /// The number of durations.
     pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }

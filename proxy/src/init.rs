@@ -19,18 +19,18 @@ use project::Project;
 pub struct Drafted {
     /// Its text.
     pub text: String,
-    /// How many rules count.
+    /// How many rules are active.
     pub rules: usize,
     /// How many rules stand in comments.
     pub in_comments: usize,
-    /// What to know before the file is used.
+    /// Notes for the user, to read before the file is used.
     pub notes: Vec<String>,
-    /// The facts that could not be found out.
+    /// The facts that the command could not find out.
     pub unseen: Vec<String>,
 }
 
 impl Drafted {
-    /// Asks the project, or else the origin.
+    /// Asks the project, or without one the origin.
     pub async fn of(args: &Args, asked: &Init, config: &Config) -> Result<Self, String> {
         match &asked.django {
             Some(manage) => Ok(draft::draft(&Project::ask(manage, asked.python.as_deref())?, args)),
@@ -38,7 +38,7 @@ impl Drafted {
         }
     }
 
-    /// Writes the file, which others may not read: it may hold passwords. `-` is standard output.
+    /// Writes the file. Other users may not read it, since it may hold passwords. `-` is standard output.
     pub fn write(&self, path: &Path, replace: bool) -> Result<(), String> {
         if path == Path::new("-") {
             return io::stdout().write_all(self.text.as_bytes()).map_err(|error| error.to_string());
@@ -55,7 +55,7 @@ impl Drafted {
     }
 }
 
-/// Where the proxy listens, and what is behind it, if the flags say so.
+/// The listener and the origin, if flags give them.
 fn addresses(args: &Args) -> String {
     let line = |name: &str, given: Option<&str>, default: &str, note: &str| {
         format!("{name:6} = {}   # {note}\n", toml_text(given.unwrap_or(default)))
@@ -66,7 +66,7 @@ fn addresses(args: &Args) -> String {
            # trusted_proxies = [\"127.0.0.1\"]\n# site = \"www.example.com\"\n"
 }
 
-/// A text in TOML, whose strings are those of JSON.
+/// A text in TOML, where a string may be written as in JSON.
 fn toml_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

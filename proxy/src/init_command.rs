@@ -28,7 +28,7 @@ pub(crate) async fn init(args: &Args, asked: &Init, config: &Config) -> ExitCode
     ExitCode::SUCCESS
 }
 
-/// The rules that count when somebody has taken their `#` away.
+/// The rules in comments, which count once somebody takes their `#` away.
 fn in_comments(drafted: &Drafted) -> String {
     match drafted.in_comments {
         0 => String::new(),

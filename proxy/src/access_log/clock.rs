@@ -1,4 +1,4 @@
-//! The time as lines have it.
+//! The time as lines show it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -10,8 +10,8 @@ use super::line::{LineText, LogLine, is_printable};
 /// Most lines are shorter.
 const LENGTH: usize = 512;
 
-/// An object that is being written. serde_json looks at each byte of a text; here a text without anything to escape is copied
-/// as it is.
+/// An object that is being written. serde_json looks at each byte of a text. Here a text with nothing to escape is copied as
+/// it is.
 struct JsonObject<'a>(&'a mut Vec<u8>);
 
 /// Adds a line without its end. It has its fields in this order, and leaves out those that are not known.
@@ -69,7 +69,7 @@ impl JsonObject<'_> {
         Ok(serde_json::to_writer(&mut *self.0, &value)?)
     }
 
-    // Inlined, a name is copied in one step: a line takes 250 ns and not 440.
+    // Inlining lets the compiler copy a name in one step: a line takes 250 ns instead of 440.
     #[inline]
     fn text(&mut self, name: &str, LineText(text): LineText<'_>) -> io::Result<()> {
         if text.is_empty() {

@@ -21,33 +21,33 @@ pub(crate) struct LogLine<'a> {
     pub(crate) client: IpAddr,
     pub(crate) method: LineText<'a>,
     pub(crate) scheme: LineText<'a>,
-    /// The Host, as sent.
+    /// The Host, as the client sent it.
     pub(crate) host: LineText<'a>,
     pub(crate) path: LineText<'a>,
-    /// Without its `?`.
+    /// The query, without the `?`.
     pub(crate) query: LineText<'a>,
     pub(crate) protocol: LineText<'a>,
     pub(crate) status: u16,
-    /// Of the body.
+    /// The length of the body.
     pub(crate) bytes: u64,
     pub(crate) duration_us: u64,
     pub(crate) outcome: &'static str,
     pub(crate) detail: Option<&'static str>,
     pub(crate) ttl: Option<i64>,
     pub(crate) rule: LineText<'a>,
-    /// The one that was asked for this request.
+    /// The origin that was asked for this request.
     pub(crate) origin: LineText<'a>,
-    /// Until the head of its answer.
+    /// The time until the head of its answer.
     pub(crate) origin_us: Option<u64>,
-    /// For the look into the store.
+    /// The time for the look into the store.
     pub(crate) store_us: Option<u64>,
     pub(crate) referer: LineText<'a>,
     pub(crate) user_agent: LineText<'a>,
     pub(crate) request_id: LineText<'a>,
     pub(crate) trace_id: LineText<'a>,
-    /// Path and query, which JSON has apart.
+    /// Path and query. JSON has them as two fields.
     pub(crate) target: LineText<'a>,
-    /// The value of `Cache-Status`, which JSON has in parts.
+    /// The value of `Cache-Status`. JSON has its parts as fields.
     pub(crate) cache_status: CacheStatus,
 }
 
@@ -56,8 +56,8 @@ pub(crate) struct LogLine<'a> {
 pub(crate) struct LineText<'a>(pub(crate) &'a [u8]);
 
 impl LineText<'_> {
-    /// Writes it in double quotes, or a dash if there is none. Quotes, backslashes and all but printable ASCII are escaped, so
-    /// that no client can end the field or the line.
+    /// Writes the text in double quotes, or a dash if there is none. Quotes, backslashes and everything but printable ASCII
+    /// are escaped, so that no client can end the field or the line.
     fn write_quoted(self, line: &mut Vec<u8>) {
         line.push(b'"');
         match self.0 {
@@ -101,7 +101,7 @@ impl LogLine<'_> {
         write!(line, "\"{}\" {}", self.cache_status, self.duration_us)
     }
 
-    /// The request line, in double quotes; a dash if none was read.
+    /// Writes the request line in double quotes; a dash if no request was read.
     fn write_request(&self, line: &mut Vec<u8>) {
         if self.method.0.is_empty() {
             return LineText::default().write_quoted(line);
@@ -116,8 +116,8 @@ impl LogLine<'_> {
     }
 }
 
-/// Whether a text is the same between double quotes: printable ASCII without quotes and backslashes. Looks at all bytes, since
-/// the compiler then compares many at once.
+/// Whether a text needs no escapes: it is printable ASCII without quotes and backslashes. Looks at all bytes, since the
+/// compiler can then compare many at once.
 pub(super) fn is_printable(text: &[u8]) -> bool {
     text.iter().fold(true, |is_printable, &byte| is_printable & is_itself(byte))
 }
@@ -126,7 +126,7 @@ fn is_itself(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
 }
 
-/// As Apache does.
+/// Escapes as Apache does.
 fn escape(text: &[u8], line: &mut Vec<u8>) {
     const HEX: [u8; 16] = *b"0123456789ABCDEF";
     if is_printable(text) {

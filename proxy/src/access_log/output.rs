@@ -1,4 +1,4 @@
-//! Where the lines go: a file, a FIFO or a standard stream. Nothing waits for a reader for long.
+//! The target of the lines: a file, a FIFO or a standard stream. No write waits long for a reader.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -13,10 +13,10 @@ use rustix::io::Errno;
 
 use crate::config::LogTarget;
 
-/// A pipe that has room at all takes so much at once (PIPE_BUF).
+/// A pipe that has any room takes so many bytes at once (PIPE_BUF).
 const ROOM: usize = 4096;
 
-/// For room in a standard stream.
+/// How long a write waits for room in a standard stream.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 #[derive(Debug)]
@@ -24,9 +24,9 @@ pub(super) struct Output {
     target: LogTarget,
     /// `None` while nobody reads the FIFO.
     file: Option<File>,
-    /// The rest of a line whose beginning is written.
+    /// The rest of a line whose beginning was written.
     torn: Vec<u8>,
-    /// The length of the file then.
+    /// The length of the file after that beginning.
     torn_at: u64,
 }
 
@@ -67,10 +67,10 @@ impl Output {
         !self.torn.is_empty()
     }
 
-    /// Writes whole lines. If only a part of one can be written, the next call begins with its rest.
+    /// Writes whole lines. If only a part of a line can be written, the next call begins with its rest.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), DroppedLines> {
         let mut torn = mem::take(&mut self.torn);
-        // Somebody has emptied the file, and the beginning of the line is gone.
+        // If the file is shorter now, somebody has emptied it, and the beginning of the line is gone.
         let was_emptied = !torn.is_empty() && self.length() < self.torn_at;
         if was_emptied {
             torn.clear();
@@ -103,12 +103,12 @@ impl Output {
         Err(DroppedLines { lines: lost + u64::from(was_emptied), error })
     }
 
-    /// Of the file; 0 if it has none.
+    /// The length of the file; 0 if there is no file.
     fn length(&self) -> u64 {
         self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len())
     }
 
-    /// Writes as much as there is room for, and returns how much.
+    /// Writes as many bytes as there is room for, and returns their number.
     fn push(&mut self, text: &[u8]) -> (usize, io::Result<()>) {
         let is_stream = !matches!(self.target, LogTarget::File(_));
         let file = match &mut self.file {
@@ -136,13 +136,13 @@ impl Output {
     }
 }
 
-/// Whether this can be opened, as far as is seen without making a file.
+/// Whether the target can be opened, as far as this can be seen without making a file.
 pub(super) fn check(target: &LogTarget) -> io::Result<()> {
     let LogTarget::File(path) = target else { return Ok(()) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let outcome = match path.metadata() {
         Err(_) => access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from),
-        // Its reader would see an end if it was opened.
+        // Opening a FIFO here would show an end to its reader.
         Ok(metadata) if metadata.file_type().is_fifo() => {
             access(path, Access::WRITE_OK).map_err(io::Error::from)
         }
@@ -164,12 +164,12 @@ fn open(target: &LogTarget) -> io::Result<File> {
     }
 }
 
-/// Opens a file. Addresses of clients are for the owner and the group alone.
+/// Opens a file. It holds addresses of clients, so only the owner and the group may read it.
 fn open_file(path: &Path) -> io::Result<File> {
     options().create(true).mode(0o640).open(path)
 }
 
-/// For appending, without waiting for the reader of a FIFO.
+/// Opens for appending, without waiting for the reader of a FIFO.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.append(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
@@ -181,8 +181,8 @@ fn is_unread(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
 }
 
-/// Waits for room in a standard stream, for a second at most. Other processes have the same stream, so it cannot be told to
-/// refuse instead of waiting.
+/// Waits for room in a standard stream, for a second at most. Other processes share the stream, so it cannot be switched to
+/// refuse instead of wait.
 fn await_room(stream: &File) -> io::Result<()> {
     match poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&PATIENCE))? {
         0 => Err(ErrorKind::WouldBlock.into()),

@@ -12,21 +12,21 @@ use tracing::warn;
 use super::output::{DroppedLines, Output};
 use super::{Orders, WaitingLines};
 
-/// From the first line that waits to the write, so that a write takes many lines.
+/// The pause between the first waiting line and the write, so that one write takes many lines.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// After which the log is told of lines that were dropped, if it was told of others less than a second ago.
+/// If the log was told of dropped lines less than a second ago, it is told of further ones after this time.
 const TOLD_LATER: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     workers: Vec<Arc<WaitingLines>>,
     orders: Arc<Orders>,
     output: Output,
-    /// An empty buffer, which a worker gets for its full one.
+    /// An empty buffer, which a worker gets in exchange for its full one.
     empty: Vec<u8>,
-    /// The dropped lines that the log was told of.
+    /// The number of dropped lines that the program's log has named so far.
     told: u64,
-    /// Why the last lines were dropped.
+    /// The error that dropped the last lines.
     error: Option<io::Error>,
     seldom: Seldom,
 }
@@ -61,11 +61,11 @@ impl Writer {
         }
     }
 
-    /// Writes what waits.
+    /// Writes the waiting lines.
     fn write(&mut self) {
         for worker in 0..self.workers.len() {
             let mut lines = self.workers[worker].take(std::mem::take(&mut self.empty));
-            // Without lines, for the rest of one.
+            // Even without new lines there may be the rest of a line.
             if (!lines.is_empty() || self.output.is_torn())
                 && let Err(lost) = self.output.write(&lines)
             {
@@ -76,7 +76,7 @@ impl Writer {
         }
     }
 
-    /// Lines that came before the order are in the old file.
+    /// Opens the file anew. Lines that came before the order go to the old file.
     fn reopen(&mut self) {
         if let Err(lost) = self.output.reopen() {
             warn!(error = %lost.error, "access log not opened anew: the old file goes on");
@@ -93,7 +93,7 @@ impl Writer {
         self.orders.dropped.load(Ordering::Relaxed) - self.told
     }
 
-    /// Tells the log of lines that were dropped.
+    /// Names the dropped lines in the program's log.
     fn tell(&mut self) {
         let dropped = self.untold();
         if dropped == 0 || self.seldom.turn("dropped").is_none() {

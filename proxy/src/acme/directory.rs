@@ -1,4 +1,4 @@
-//! The directory of an authority: a server that is asked over HTTPS, each time on a connection of its own.
+//! The directory of an authority: a server that the proxy asks over HTTPS, on a new connection each time.
 
 use std::fmt;
 use std::io;
@@ -18,13 +18,13 @@ use tokio::time::timeout;
 use crate::client::{BoxError, exchange};
 use crate::tls::{TlsClient, TlsFiles};
 
-/// For one request, from the lookup of the name to the end of the answer.
+/// The time for one request, from the lookup of the name to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// More than any answer of a directory.
+/// The largest answer that is read. Directories send less.
 const LARGEST: usize = 1 << 20;
 
-/// The problems that a directory reports as JSON. Other failures are those of something before it.
+/// A directory reports its problems as JSON of this type. Other failures come from a server in front of it.
 const PROBLEM: &str = "application/problem+json";
 
 /// A directory.
@@ -37,19 +37,19 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// The directory with this URL, and TLS as [`tls`](Self::tls) makes it.
+    /// A directory at this URL, over TLS as [`tls`](Self::tls) makes it.
     pub(crate) fn new(url: &str, tls: TlsClient) -> Self {
         Self { url: url.into(), tls, asked_pause: Arc::default() }
     }
 
-    /// TLS with servers whose certificates are signed by one in this file, or, if none is named, by one that the system
-    /// trusts.
+    /// TLS with servers whose certificates are signed by an authority in this file or, if no file is named, by one that the
+    /// system trusts.
     pub(crate) fn tls(ca_file: &str) -> Result<TlsClient, String> {
-        // Each connection has the name of its server.
+        // This name is not used: each connection has the name of its server.
         TlsClient::new("localhost", TlsFiles { ca: ca_file, ..TlsFiles::default() }, &[b"http/1.1"])
     }
 
-    /// The pause that a failure since the last call has asked for.
+    /// The pause that a failure has asked for since the last call.
     pub(super) fn take_asked_pause(&self) -> Option<Duration> {
         self.asked_pause.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -98,7 +98,7 @@ impl HttpClient for Directory {
     }
 }
 
-/// A request as it is sent: its target is a path, its host a header, and the proxy is named before its library.
+/// A request as it is sent: the target is a path, the host is a header, and the User-Agent names the proxy before its library.
 fn in_origin_form(mut request: Request<BodyWrapper<Bytes>>) -> Result<Request<BodyWrapper<Bytes>>, BoxError> {
     let uri = std::mem::take(request.uri_mut());
     *request.uri_mut() = uri.path_and_query().map_or("/", PathAndQuery::as_str).parse()?;

@@ -19,7 +19,7 @@ const POLLS: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(60));
 
-/// For the whole order.
+/// The time for the whole order.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Why an order has brought no certificate.
@@ -28,7 +28,7 @@ pub(super) struct FailedOrder {
     pub(super) reason: String,
     /// The pause that the authority has asked for.
     pub(super) asked_pause: Option<Duration>,
-    /// Whether the authority does not know the account, or not any more.
+    /// Whether the authority does not know the account, or no longer knows it.
     pub(super) is_account_unknown: bool,
 }
 
@@ -41,7 +41,7 @@ struct Proof<'a> {
     token: String,
 }
 
-/// Orders a certificate, and returns it in PEM with those that it is signed by and with its key.
+/// Orders a certificate. Returns PEM: the certificate, the certificates that sign it, and its key.
 pub(super) async fn order(account: &Account, name: &str, acme: &Acme) -> Result<String, FailedOrder> {
     let ordered = timeout(PATIENCE, ordered(account, name, acme)).await;
     ordered.unwrap_or_else(|_| Err(FailedOrder::of(&"the order takes too long")))
@@ -56,7 +56,7 @@ async fn ordered(account: &Account, name: &str, acme: &Acme) -> Result<String, F
     match polled {
         Ok(OrderStatus::Ready | OrderStatus::Valid) => {}
         Ok(_) => return Err(refusal(&mut order).await),
-        // The order itself may say less than its challenges do.
+        // The error of the order may say less than those of its challenges.
         Err(error @ Error::Api(_)) => {
             let said = refusal(&mut order).await;
             return Err(FailedOrder {
@@ -93,7 +93,7 @@ async fn prove<'a>(order: &mut Order, name: &str, acme: &'a Acme) -> Result<Vec<
     Ok(proofs)
 }
 
-/// What the authority says of an order that it has refused.
+/// The reason of the authority for an order that it has refused.
 async fn refusal(order: &mut Order) -> FailedOrder {
     let mut said = Vec::new();
     let mut authorizations = order.authorizations();
@@ -113,7 +113,7 @@ fn text(problem: &Problem) -> String {
 }
 
 impl<'a> Proof<'a> {
-    /// Answers a challenge.
+    /// Gives the authority the answer to a challenge.
     fn give(challenge: &ChallengeHandle<'_>, name: &str, acme: &'a Acme) -> Result<Self, FailedOrder> {
         let answer = challenge.key_authorization();
         let proof = Self {
@@ -173,7 +173,7 @@ impl From<Error> for FailedOrder {
     }
 }
 
-/// An error with those that have caused it.
+/// An error and its sources, in one text.
 fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut error = error;

@@ -15,7 +15,7 @@ use super::{Acme, schedule};
 /// The file of the account.
 const ACCOUNT: &str = "account.json";
 
-/// A sleep is no longer, since the clock may be set.
+/// The longest sleep: the clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
 
 /// The certificates that are ordered and renewed.
@@ -40,7 +40,7 @@ pub(crate) struct NameState {
 }
 
 impl Renewals {
-    /// By these settings, for a program that starts now. Certificates that are stored are shown from now on.
+    /// Begins with these settings. Stored certificates are shown from now on.
     pub fn start(acme: Acme, now: SystemTime) -> Self {
         let storage = Storage::of(&acme.storage, &acme.directory.url);
         let names = acme.issued.names().map(|name| NameState::of(name, now)).collect();
@@ -49,7 +49,7 @@ impl Renewals {
         renewals
     }
 
-    /// Tries each name that is due, and says how long nothing else is.
+    /// Tries each name that is due. Returns how long no other name is due.
     pub async fn step(&self, now: SystemTime) -> Duration {
         let due: Vec<_> = self.names().iter().filter(|state| state.next_try <= now).cloned().collect();
         for state in due {
@@ -90,14 +90,15 @@ impl Renewals {
     }
 
     async fn try_name(&self, mut state: NameState, now: SystemTime) -> NameState {
-        // Only failures of this try count.
+        // Failures of earlier tries do not count.
         self.acme.directory.take_asked_pause();
         match self.ordered(&state.name).await {
             Ok(certificate) => {
                 self.show(&mut state, certificate);
                 let expires = state.expires.map(|time| humantime::format_rfc3339_seconds(time).to_string());
                 info!(name = state.name, expires, "certificate issued");
-                // A clock far from that of the authority would order certificates without a pause.
+                // If the clock is far from that of the authority, a new certificate looks due at once. Without this pause each
+                // step would order another.
                 state.next_try = state.next_try.max(now + schedule::pause(1, None));
             }
             Err(failure) => {
@@ -140,7 +141,7 @@ impl Renewals {
             let credentials = credentials.map_err(|error| FailedOrder::of(&format!("{ACCOUNT}: {error}")))?;
             return Ok(builder.from_credentials(credentials).await?);
         }
-        // Without its key, the account would be lost with the process, and each try would make another.
+        // Without a stored key, the account would be lost with the process, and each try would make another account.
         self.storage.check().map_err(|error| FailedOrder::of(&error))?;
         let contact: Vec<_> = self.acme.contact.iter().map(String::as_str).collect();
         let new =

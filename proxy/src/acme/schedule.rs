@@ -7,11 +7,11 @@ use server::Validity;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// No authority is believed that wants a longer pause.
+/// The longest pause. An authority that asks for a longer one is not believed.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The time to renew: when a third of the certificate's life is left, or up to a thirtieth of it before, as `chance` (0 to 1)
-/// says, so that certificates of one day are not renewed in one moment.
+/// The time to renew: when a third of the certificate's life is left, or up to a thirtieth of its life before that. `chance`
+/// (0 to 1) decides, so that certificates of one day are not all renewed at one moment.
 pub(super) fn renewal(validity: Validity, chance: f64) -> SystemTime {
     let life = validity.until.duration_since(validity.from).unwrap_or_default();
     validity.until - life.div_f64(3.0) - life.div_f64(30.0).mul_f64(chance)
@@ -35,7 +35,7 @@ mod tests {
         let validity = Validity { from: day(100), until: day(190) };
         assert_eq!(renewal(validity, 0.0), day(160));
         assert_eq!(renewal(validity, 1.0), day(157));
-        // One that ends before it begins is due.
+        // A certificate that ends before it begins is due.
         assert_eq!(renewal(Validity { from: day(2), until: day(1) }, 0.5), day(1));
     }
 

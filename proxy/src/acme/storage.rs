@@ -1,12 +1,12 @@
-//! The folder of an account and of its certificates. Nobody but the proxy reads it.
+//! The folder of an account and its certificates. Only the proxy may read it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// A folder within that of the settings, for one directory: the certificates of an authority for tests are not taken for
-/// those of another.
+/// A folder within that of the settings, for one directory. So certificates of a test authority are never taken for those of
+/// another authority.
 #[derive(Clone, Debug)]
 pub(super) struct Storage {
     folder: PathBuf,
@@ -29,12 +29,12 @@ impl Storage {
         }
     }
 
-    /// Writes a file as a whole, or leaves the one that there is.
+    /// Writes a file as a whole, or leaves the old one.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let (file, new) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
         let written = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-            // One that was left behind may have another mode.
+            // A file that was left behind may have another mode.
             let _ = fs::remove_file(&new);
             let mut writer = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
             writer.write_all(bytes)?;

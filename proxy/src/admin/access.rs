@@ -90,12 +90,12 @@ impl Route {
         }
     }
 
-    /// Whether it changes something, and is asked for by POST.
+    /// Whether it changes something. Then the method is POST.
     pub(super) fn changes(self) -> bool {
         matches!(self, Self::Purge | Self::Drain | Self::Reload | Self::Log)
     }
 
-    /// Whether it is asked by probes, under any name.
+    /// Whether probes ask for it, which may use any name.
     fn is_probe(self) -> bool {
         matches!(self, Self::Health | Self::Ready)
     }
@@ -134,7 +134,7 @@ impl Access<'_> {
         Ok(route)
     }
 
-    /// Whether the request names this listener: a name that somebody else's DNS points here is not ours.
+    /// Whether the request names this listener: somebody else's DNS name that points here is refused.
     fn is_named_by(&self, request: &Parts) -> bool {
         let AdminAddress::Tcp(address) = &self.0.listen else { return true };
         let host = only(&request.headers, &HOST).and_then(|text| text.parse::<Authority>().ok());
@@ -154,7 +154,7 @@ impl Access<'_> {
         }
     }
 
-    /// Over a Unix socket the file's mode is the permission.
+    /// Whether a request needs the token. Over a Unix socket the file's mode is the permission.
     fn wants_token(&self, route: Route) -> bool {
         match (&self.0.listen, self.0.listen.is_local()) {
             (AdminAddress::Unix(_), _) => false,
@@ -179,7 +179,7 @@ fn has_foreign_origin(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) && !only(headers, &ORIGIN).is_some_and(is_own)
 }
 
-/// The value of a header that stands in one line.
+/// The value of a header that has exactly one line.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;

@@ -1,4 +1,4 @@
-//! Asks the admin listener of the proxy that runs here.
+//! Asks the admin listener of the running proxy.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::time::timeout;
 use crate::client::exchange;
 use crate::config::{Admin, AdminAddress};
 
-/// Longer than any answer of the listener takes.
+/// No answer of the listener takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longer than any answer of the listener is.
+/// No answer of the listener is longer.
 const LARGEST: usize = 16 << 20;
 
 /// Posts a body to a path of the admin listener that the settings name. Returns its answer.

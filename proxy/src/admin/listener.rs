@@ -23,13 +23,13 @@ use super::AdminServer;
 use crate::config::{Admin, AdminAddress};
 use crate::store::Store;
 
-/// Visits at a time. For one more the oldest idle one goes.
+/// The most connections at a time. A further one closes the oldest idle connection.
 const CONNECTIONS: usize = 1000;
 
-/// Of the files that may be open, clients need the most.
+/// Operators get this part of the files that may be open, since clients need the most.
 const PART_OF_FILES: usize = 8;
 
-/// For the head of a request, and between two requests.
+/// The time for the head of a request, and between two requests.
 const HEAD: Duration = Duration::from_secs(5);
 
 /// The largest head.
@@ -38,14 +38,14 @@ const HEAD_BYTES: usize = 32 << 10;
 /// How long to wait when no connection can be accepted, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// An address that is taken, before connections are accepted.
+/// The taken address, before connections are accepted.
 #[derive(Debug)]
 pub struct AdminPort {
     listener: UnservedSocket,
     at: AdminAddress,
 }
 
-/// Of no runtime yet.
+/// A socket that is not registered with a runtime yet.
 #[derive(Debug)]
 enum UnservedSocket {
     Tcp(std::net::TcpListener),
@@ -57,7 +57,7 @@ enum AdminSocket {
     Unix(UnixListener),
 }
 
-/// A listener that accepts connections, until this is dropped.
+/// A listener that accepts connections. Dropping it ends that.
 pub struct RunningAdmin<S> {
     server: Arc<AdminServer<S>>,
     stop: Option<oneshot::Sender<()>>,
@@ -104,7 +104,7 @@ impl AdminPort {
             runtime.block_on(async {
                 tokio::select! {
                     () = accept(&listener, &admin) => (),
-                    // Its sender is dropped to stop it.
+                    // The sender is dropped to stop the thread.
                     _ = stopped => (),
                 }
             });
@@ -124,7 +124,7 @@ impl<S> Drop for RunningAdmin<S> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // One that panicked has said so.
+            // A thread that panicked has logged it.
             let _ = thread.join();
         }
     }
@@ -154,7 +154,7 @@ async fn accept<S: Store>(listener: &AdminSocket, admin: &Arc<AdminServer<S>>) {
 struct Visits {
     most: usize,
     tasks: JoinSet<()>,
-    /// In the order in which they came.
+    /// In the order of their arrival.
     open: VecDeque<Visit>,
 }
 
@@ -184,7 +184,7 @@ impl Visits {
         self.open.push_back(Visit { task, is_busy });
     }
 
-    /// Forgets the connections that have ended; if none has, closes the oldest idle one. Returns whether there is room.
+    /// Forgets the connections that have ended. If none has ended, closes the oldest idle one. Returns whether there is room.
     fn make_room(&mut self) -> bool {
         self.open.retain(|connection| !connection.task.is_finished());
         if self.open.len() < self.most {
@@ -210,6 +210,6 @@ async fn converse<S: Store>(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
-    // A client that is slow, or breaks off, is its own affair.
+    // A slow client, or one that breaks off, is no fault of the proxy.
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }

@@ -1,5 +1,4 @@
-//! The figures as Prometheus reads them. All families are written each time, each with HELP and TYPE, also where nothing has
-//! been counted yet.
+//! Writes the figures for Prometheus. Each answer has all families, each with HELP and TYPE, even if nothing was counted yet.
 
 mod origins;
 mod parts;

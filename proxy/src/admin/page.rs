@@ -1,4 +1,4 @@
-//! The page for operators: one document that asks nobody but its own listener, and the stream of figures that it shows.
+//! The page for operators: one document that sends requests to its own listener only, and the stream of figures that it shows.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,7 +20,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// The page. Only the style and the script with the nonce of this answer count, and they ask nobody but the listener.
+/// The page. Only the style and the script with the nonce of this answer are allowed, and they may send requests to the
+/// listener only.
 pub(super) fn page<S>(status: StatusCode) -> Response<AdminBody<S>> {
     let nonce = format!("{:032x}", rand::random::<u128>());
     let text = include_str!("page/page.html")
@@ -39,7 +40,7 @@ pub(super) fn page<S>(status: StatusCode) -> Response<AdminBody<S>> {
     response
 }
 
-/// The status once a second, as server-sent events. A client that does not read them is not asked again until it does.
+/// The status once a second, as server-sent events. If a client does not read them, no further event is made until it does.
 pub(super) struct StatusEvents<S> {
     admin: Arc<AdminServer<S>>,
     ticks: Interval,

@@ -1,4 +1,4 @@
-//! Purges that operators ask for, and the list of those that were carried out.
+//! Purges that operators order, and the list of purges that were carried out.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use crate::way::Proxy;
 
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
 
-/// The name of operators in the log of purges.
+/// The name of operators in the purge log.
 const BY: &str = "admin";
 
 /// Carries out the purge in a body.

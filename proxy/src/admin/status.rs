@@ -69,7 +69,7 @@ pub(super) fn json(view: &View, workers: usize) -> Value {
     })
 }
 
-/// The histograms of the requests' durations, without their sums. The last bucket is for what is longer than all bounds.
+/// The histograms of the requests' durations, without their sums. The last bucket counts the requests beyond all bounds.
 fn durations(report: &Report) -> Value {
     let outcomes = Outcome::ALL.map(Outcome::name).into_iter().zip(&report.totals.durations);
     let buckets: Map<_, _> =

@@ -10,7 +10,7 @@ use crate::acme::NameState;
 use crate::reload::LoadedSettings;
 use crate::way::Report;
 
-/// The program, and what its proxy reports.
+/// The facts of the program, and the report of its proxy.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) report: Report,
@@ -37,6 +37,6 @@ pub(super) struct Started {
 impl View {
     pub(super) const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
-    /// That of the source; empty if the build was not told.
+    /// The revision of the source; empty if the build was not told.
     pub(super) const REVISION: &'static str = env!("CACHEPAGE_REVISION");
 }

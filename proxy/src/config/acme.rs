@@ -12,10 +12,10 @@ use server::{IssuedCertificates, ListenAddress, ListenSettings};
 use super::settings::Settings;
 use crate::acme::{Acme, Challenge, Directory};
 
-/// That of Let's Encrypt.
+/// The directory of Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
-/// Below the folder that systemd makes for the service.
+/// A folder below the one that systemd makes for the service.
 const STORAGE: &str = "/var/lib/cachepage/acme";
 
 /// Reads the section; `Some(None)` if it names no domain.
@@ -26,7 +26,7 @@ pub(super) fn acme(settings: &mut Settings<'_>) -> Option<Option<Acme>> {
     let storage = settings.take("acme.storage", None, STORAGE, storage);
     let directory = settings.take("acme.directory", None, DIRECTORY, directory);
     let is_on = domains.as_ref().is_some_and(|names| !names.is_empty());
-    // Reads what the system trusts, which only a proxy with domains needs.
+    // Reading the certificates that the system trusts takes time, and only a proxy with domains needs them.
     let tls = settings.take("acme.ca_file", None, "", |file| is_on.then(|| Directory::tls(file)).transpose());
     let (domains, contact, challenge, storage) = (domains?, contact?, challenge?, storage?);
     let (directory, tls) = (directory?, tls?);
@@ -40,7 +40,8 @@ pub(super) fn acme(settings: &mut Settings<'_>) -> Option<Option<Acme>> {
     }))
 }
 
-/// Finds the faults of `[acme]` beside these listeners: one that nobody shows, and one that cannot be validated.
+/// Finds the faults of `[acme]` beside these listeners: an authority that no listener uses, and names that cannot be
+/// validated.
 pub(super) fn check_listeners(
     acme: &Option<Option<Acme>>,
     listeners: &Option<Vec<ListenSettings>>,
@@ -86,7 +87,7 @@ fn domain(text: &str) -> Result<String, String> {
     }
 }
 
-/// Addresses of mail, which the protocol writes as URLs.
+/// Addresses of mail, which the protocol wants as URLs.
 fn contact(text: &str) -> Result<Vec<String>, String> {
     let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
     addresses

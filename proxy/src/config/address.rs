@@ -1,4 +1,4 @@
-//! Parses addresses: where to listen, the origin, the store, the site, the proxies that are trusted.
+//! Parses addresses: of listeners, the origin, the store, the site, and the trusted proxies.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +24,7 @@ pub enum StoreUrl {
 }
 
 impl StoreUrl {
-    /// Where the variants of a page lie.
+    /// Where the variants of a page are stored.
     pub(super) fn placement(&self) -> Placement {
         match self {
             Self::Redis(redis) if *redis.kind() == RedisKind::Cluster => Placement::OneSlot,
@@ -48,7 +48,7 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// A URL with a user may hold a password and is not repeated.
+/// Parses the URL of an origin. A URL with a user may hold a password, so the error does not repeat it.
 pub(super) fn origin(text: &str) -> Result<OriginUrl, String> {
     text.parse().map_err(|fault: &str| match text.contains('@') {
         true => fault.to_owned(),
@@ -80,13 +80,13 @@ fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| single());
     let network = network.map_err(|_| format!("{text:?} is not an address or a network like 10.0.0.0/8"))?;
     match in_ipv4(network) {
-        // Peers are known by their IPv4 addresses.
+        // Peers are known by their IPv4 addresses, so the network must be one, too.
         Some(ipv4) => Err(format!("{text:?} is of IPv4: write {ipv4}")),
         None => Ok(network),
     }
 }
 
-/// A network of IPv4 addresses that is written as one of IPv6.
+/// The IPv4 network of a network that is written in IPv6.
 fn in_ipv4(network: IpNet) -> Option<Ipv4Net> {
     let IpNet::V6(network) = network else { return None };
     Ipv4Net::new(network.addr().to_ipv4_mapped()?, network.prefix_len().checked_sub(96)?).ok()

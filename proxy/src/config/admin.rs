@@ -20,7 +20,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// A warning of a listener whose orders nothing protects.
+    /// A warning if nothing protects the orders of the listener.
     pub(super) fn warning(&self) -> Option<String> {
         let is_open = matches!(self.listen, AdminAddress::Tcp(_)) && self.token.is_none();
         is_open.then(|| {
@@ -37,7 +37,7 @@ impl Admin {
 pub struct Token(String);
 
 impl Token {
-    /// Whether a text is the token. The time that it takes says nothing of how much of the text is right.
+    /// Whether a text is the token. The time of the comparison does not tell how much of the text is right.
     pub(crate) fn is(&self, text: &[u8]) -> bool {
         let differs = self.0.bytes().zip(text).fold(0, |differs, (ours, theirs)| differs | (ours ^ theirs));
         self.0.len() == text.len() && differs == 0
@@ -45,7 +45,7 @@ impl Token {
 }
 
 impl Token {
-    /// The value of an `Authorization` that shows it.
+    /// The value of an `Authorization` header with the token.
     pub(crate) fn credentials(&self) -> String {
         format!("Bearer {}", self.0)
     }

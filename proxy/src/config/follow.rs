@@ -28,7 +28,7 @@ fn follow(mut settings: Settings<'_>) -> Option<(Follow, Vec<Leaf>)> {
     Some((Follow { database: database?, tls: tls?, channel: channel?, on_loss: on_loss? }, leaves))
 }
 
-/// The certificates that a database may show, as the mode means for PostgreSQL's own clients.
+/// The certificates that a database may show. The mode means what it means for PostgreSQL's own clients.
 fn trust(mode: &str, ca_file: &str) -> Result<Trust, String> {
     const PUBLIC: &str = "database: sslmode=verify-ca needs ca_file, since the authorities of the system sign \
                           certificates for everyone; or write sslmode=verify-full";
@@ -42,7 +42,7 @@ fn trust(mode: &str, ca_file: &str) -> Result<Trust, String> {
     }
 }
 
-/// The URL as the library reads it, which knows no mode that checks certificates, and its mode.
+/// The mode, and the URL without it: the library knows no mode that checks certificates.
 fn with_mode(url: &str) -> Result<(String, String), String> {
     const MODES: &str = "its sslmode is none of disable, prefer, require, verify-ca and verify-full";
     let mut mode = "prefer";
@@ -77,7 +77,7 @@ fn database(text: &str) -> Result<(tokio_postgres::Config, String), String> {
     let (url, mode) = with_mode(text)?;
     let mut config: tokio_postgres::Config = url.parse().map_err(|_| fault())?;
     if config.get_hosts().is_empty() {
-        // TLS wants a name.
+        // TLS needs a name, so an address alone is also the name.
         for address in config.get_hostaddrs().to_vec() {
             config.host(address.to_string());
         }

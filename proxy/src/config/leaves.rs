@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 /// A setting that has been read.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Leaf {
-    /// The array of tables that it stands in, and the place of its table there.
+    /// The array of tables that holds the setting, and the place of its table there.
     pub(super) table: Option<(&'static str, usize)>,
-    /// With the names of its sections, separated by dots.
+    /// The name of the setting, after the names of its sections, with dots between them.
     pub(super) name: String,
     pub(super) value: Value,
     /// `flag`, `environment`, `file:LINE` or `default`.
     pub(super) from: String,
-    /// As faults name it.
+    /// The place as faults name it.
     pub(super) place: String,
 }
 
@@ -103,8 +103,8 @@ fn without_secrets(value: &Value) -> Value {
     }
 }
 
-/// A URL without its password: that of the user, and those in the query. Of PostgreSQL's other notation, nothing is left from
-/// the password on.
+/// A URL without its password: that of the user, and those in the query. In PostgreSQL's other notation everything from the
+/// password on is left out.
 fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return without_word(text) };
     let (address, query) = rest.split_once('?').unzip();

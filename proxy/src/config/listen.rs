@@ -11,13 +11,13 @@ use super::leaves::Leaf;
 use super::settings::{Setting, Settings, Table};
 use crate::acme::Acme;
 
-/// More than a process hands over to the next.
+/// The most listeners. A takeover does not hand over more.
 const MOST: usize = 64;
 
-/// In place of the files of a certificate: those that an authority issues.
+/// The word for certificates that an authority issues, in place of files.
 const ACME: &str = "acme";
 
-/// Reads the listeners: that of the flag and those of the file, which has a line or tables for them.
+/// Reads the listeners: that of the flag and those of the file, which has either one line or tables.
 pub(super) fn listeners(
     flag: Option<Setting>,
     tables: Vec<Table>,
@@ -40,7 +40,7 @@ pub(super) fn listeners(
     let listeners: Vec<ListenSettings> = listeners.into_iter().collect::<Option<_>>()?;
     for (index, listener) in listeners.iter().enumerate() {
         let is_taken = listeners[..index].iter().any(|other| other.address == listener.address);
-        // Port 0 is another one each time.
+        // Port 0 is a new port each time.
         if is_taken && listener.address.port() != Some(0) {
             settings.fault(format!("listen: {} is there twice", listener.address));
         }
@@ -107,7 +107,7 @@ fn certificates(
             settings.fault(format!("{place}: certificates: \"acme\" needs [acme] with domains"));
             return None;
         }
-        // It has a fault of its own.
+        // A fault in `[acme]` is reported there.
         (true, None) => return None,
     };
     match files.map_err(|fault| vec![fault]).and_then(Certificates::load) {

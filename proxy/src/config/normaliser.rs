@@ -15,7 +15,7 @@ pub(super) fn normaliser(settings: &mut Settings<'_>) -> Option<(Normaliser, Vec
     let best_of = match () {
         () if !best_encoding => Vec::new(),
         () if compress.is_empty() => Coding::ALL.to_vec(),
-        // The others are stored in none of its pages.
+        // No page of the rule is stored in another coding.
         () => compress.clone(),
     };
     let normaliser = Normaliser {
@@ -82,7 +82,7 @@ mod tests {
             best_of: Coding::ALL.to_vec(),
         };
         assert_eq!(parsed(rule), Ok(expected));
-        // The origin is asked for nothing that would not be stored.
+        // The origin is not asked for a coding that the proxy would not store.
         let best_of = parsed(&format!("{rule}compress = [\"gzip\"]\n")).unwrap().best_of;
         assert_eq!(best_of, [Coding::Gzip]);
     }

@@ -13,7 +13,7 @@ use crate::tls::{TlsClient, TlsFiles};
 /// The protocol that the proxy speaks to origins.
 const PROTOCOL: &[u8] = b"http/1.1";
 
-/// Reads the origins: that of the flag, else those of the file, which has a line or tables for them.
+/// Reads the origins: that of the flag, or else those of the file, which has either one line or tables.
 pub(super) fn origins(
     flag: Option<Setting>,
     tables: Vec<Table>,
@@ -46,7 +46,7 @@ pub(super) fn origins(
     Some(Origins { all, ejection, retry_budget: retry_budget?, probe })
 }
 
-/// A warning for each origin to which an earlier one leaves no request.
+/// A warning for each origin whose requests an earlier origin takes.
 pub(super) fn hidden(origins: &Origins) -> impl Iterator<Item = String> {
     origins.all.iter().enumerate().filter_map(|(index, origin)| {
         let earlier = origins.all[..index].iter().find(|earlier| earlier.share.hides(&origin.share))?;
@@ -54,7 +54,7 @@ pub(super) fn hidden(origins: &Origins) -> impl Iterator<Item = String> {
     })
 }
 
-/// An origin with nothing but its URL.
+/// An origin that has only a URL.
 fn plain(url: OriginUrl) -> Result<Origin, String> {
     let tls = match &url {
         OriginUrl::Https(authority) => Some(client(bare_host(authority), TlsFiles::default())?),
@@ -73,7 +73,7 @@ fn of_table(mut settings: Settings<'_>) -> Option<(Origin, Vec<Leaf>)> {
     let tls = match &url {
         Some(OriginUrl::Https(authority)) => tls(bare_host(authority), &mut settings),
         Some(OriginUrl::Http(_) | OriginUrl::Unix(_)) => Some(None),
-        // A fault already; what the URL would need is not known.
+        // The URL has a fault already, so it is not known which settings it needs.
         None => return None,
     };
     let leaves = settings.finish();
@@ -94,7 +94,7 @@ fn hosts(text: &str) -> Result<Vec<String>, String> {
     parse::members(text)?.into_iter().map(host).collect()
 }
 
-/// Paths, or their beginnings and `*`.
+/// Paths, exact or with a `*` at the end.
 fn paths(text: &str) -> Result<Vec<Pattern>, String> {
     let path = |path: &str| match path.starts_with('/') && !path.contains(['?', '#']) {
         true => Ok(Pattern::of(path)),
@@ -103,7 +103,7 @@ fn paths(text: &str) -> Result<Vec<Pattern>, String> {
     parse::members(text)?.into_iter().map(path).collect()
 }
 
-/// The target of a probe, if there is to be one.
+/// The target of probes, if there is one.
 fn target(text: &str) -> Result<Option<Uri>, String> {
     match text {
         "" => Ok(None),
@@ -121,7 +121,7 @@ fn weight(text: &str) -> Result<u32, String> {
     }
 }
 
-/// From 0 to 1.
+/// A number from 0 to 1.
 fn part(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
@@ -129,7 +129,7 @@ fn part(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads the settings of TLS. Their faults are known together only.
+/// Reads the settings of TLS. Their faults show only together.
 fn tls(host: &str, settings: &mut Settings<'_>) -> Option<Option<TlsClient>> {
     let mut text = |name: &str| settings.take(name, None, "", |text| Ok(text.to_owned()));
     let (server, ca) = (text("server_name")?, text("ca_file")?);

@@ -1,4 +1,4 @@
-//! Parses the text of each setting into its type, or says what is wrong with it. `address` has those of the network.
+//! Parses the text of each setting into its type, or says what is wrong with it. `address` does so for addresses.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,9 +28,9 @@ pub(super) fn socket(text: &str) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// The text of a file that holds a secret. A FIFO is refused: a reload would wait until somebody writes into it.
+/// The text of a file that holds a secret. A FIFO is refused: a reload would wait for its writer.
 pub(super) fn secret(path: &str) -> Result<String, String> {
-    /// A password or a token is shorter.
+    /// No password or token is longer.
     const LONGEST: u64 = 64 << 10;
     let unreadable = |error| format!("{path} cannot be read: {error}");
     match fs::metadata(path).map_err(unreadable)? {
@@ -136,7 +136,7 @@ pub(super) fn members(text: &str) -> Result<Vec<&str>, String> {
 }
 
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    /// No machine has more memory: it is a slip, or too much for a number.
+    /// No machine has more memory. A larger number is a slip of the pen.
     const LARGEST: u64 = 1 << 50;
     match text.parse() {
         Ok(ByteSize(bytes)) if bytes <= LARGEST => Ok(bytes),
@@ -174,7 +174,7 @@ pub(super) fn count_or_none(text: &str) -> Result<usize, String> {
     count_up_to(1_000_000_000, text)
 }
 
-/// The header lines of a request. More than this do not fit into hyper's map of them.
+/// The number of header lines of a request. hyper's map of headers holds no more.
 pub(super) fn lines(text: &str) -> Result<usize, String> {
     match count_up_to(10_000, text)? {
         0 => Err("must be more than 0".to_owned()),
@@ -190,7 +190,7 @@ fn count_up_to(most: usize, text: &str) -> Result<usize, String> {
     }
 }
 
-/// A duration, or 0 for none.
+/// A duration; 0 means none.
 pub(super) fn duration_if_any(text: &str) -> Result<Option<Duration>, String> {
     match text {
         "0" | "0s" | "0ms" => Ok(None),
@@ -243,7 +243,7 @@ pub(super) fn key_prefix(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether a policy is that of HTTP.
+/// Whether the policy is HTTP's.
 pub(super) fn is_http(text: &str) -> Result<bool, String> {
     match text {
         "django" => Ok(false),
@@ -260,7 +260,7 @@ pub(super) fn authorization(text: &str) -> Result<Authorization, String> {
     }
 }
 
-/// The methods that have pages: whether QUERY does, besides GET.
+/// Whether QUERY has pages, besides GET.
 pub(super) fn methods(text: &str) -> Result<bool, String> {
     let methods = members(text)?;
     match methods.iter().find(|method| !["GET", "QUERY"].contains(method)) {

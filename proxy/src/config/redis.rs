@@ -1,4 +1,4 @@
-//! `[redis]`: what the URL of the store does not say.
+//! `[redis]`: settings that the URL of the store does not hold.
 
 use super::address::StoreUrl;
 use super::parse;

@@ -6,7 +6,7 @@ use super::parse;
 use super::settings::{Settings, Table};
 use crate::policy::{CachePolicy, HttpRules, Rule};
 
-/// For how long a flag without seconds stores pages.
+/// The seconds of a flag that names none.
 const SECONDS: &str = "60";
 
 /// The name of the tables.
@@ -110,7 +110,7 @@ fn rule(mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Placed> {
             Rule { is_off: true, ..path? }
         }
         timeout => {
-            // First, so that the faults of all options are found.
+            // The options come first, so that all their faults are found.
             let rule = options(path, settings, leaves);
             Rule { timeout: timeout.flatten()?, ..rule? }
         }
@@ -178,7 +178,7 @@ fn policy(settings: &mut Settings<'_>) -> Option<CachePolicy> {
     }))
 }
 
-/// Of two rules for one path in one place, one is a mistake.
+/// If one place has two rules for one path, one of them is a mistake.
 fn refuse_repeated(rules: &[Placed], faults: &mut Vec<String>) {
     for (index, (place, rule)) in rules.iter().enumerate() {
         if rules[..index].iter().any(|(_, earlier)| earlier.path == rule.path) {
@@ -188,7 +188,7 @@ fn refuse_repeated(rules: &[Placed], faults: &mut Vec<String>) {
     }
 }
 
-/// A warning for each rule that an earlier one leaves no path to.
+/// A warning for each rule whose paths an earlier rule takes.
 fn hidden(rules: &[Placed]) -> impl Iterator<Item = String> {
     rules.iter().enumerate().filter_map(|(index, (place, rule))| {
         let (_, earlier) = rules[..index].iter().find(|(_, earlier)| earlier.hides(rule))?;

@@ -13,7 +13,7 @@ use super::leaves::Leaf;
 pub(super) struct Setting {
     pub(super) place: String,
     pub(super) text: String,
-    /// As it is written, for operators.
+    /// The value as it is written, for operators.
     value: Value,
     /// `flag`, `environment`, `file:LINE` or `default`.
     from: String,
@@ -33,10 +33,10 @@ impl Setting {
 /// The settings of one table of a file, by dotted name.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Where the table begins: the place of a missing setting.
+    /// Where the table begins. A missing setting has this place.
     start: String,
     given: BTreeMap<String, Setting>,
-    /// Settings whose value has a type that no setting can have, and that type.
+    /// Settings whose value has a type that no setting can have, with the name of that type.
     wrong: Vec<(Setting, &'static str)>,
 }
 
@@ -84,7 +84,7 @@ impl File {
                     faults.push(format!("{place}: a database is written [[follow]], with two brackets"));
                 }
                 _ if errors.is_empty() => file.settings.add(key.get_ref(), key.span().start, value, &place),
-                // After a syntax error, the parser's guesses would only cause further faults.
+                // After a syntax error, the parser's guesses would only cause more faults.
                 _ => {}
             }
         }
@@ -119,7 +119,7 @@ impl Table {
                 }
                 return;
             }
-            // A list of tables: each has its number in the names.
+            // A list of tables: the number of each table is part of the names.
             DeValue::Array(items) if has_tables(items) => {
                 for (index, item) in items.iter().enumerate() {
                     self.add(&format!("{name}.{index}"), item.span().start, item, place);
@@ -147,7 +147,7 @@ impl Table {
 fn scalar(value: &DeValue<'_>) -> Option<(String, Value)> {
     let (text, value) = match value {
         DeValue::String(text) => (text.to_string(), text.to_string().into()),
-        // With its prefix if it is not decimal, which no setting takes.
+        // A number that is not decimal keeps its prefix, which no setting accepts.
         DeValue::Integer(number) => {
             (number.to_string(), number.as_str().parse::<u64>().map_or(Value::Null, Value::from))
         }
@@ -194,7 +194,7 @@ impl<'a> Settings<'a> {
         self.parsed(&given, parse)
     }
 
-    /// The same for a setting that is a list, also where its text has one member, or none.
+    /// As [`take`](Self::take), for a setting that is a list, even if its text has one member or none.
     pub(super) fn take_list<T>(
         &mut self,
         name: &str,
@@ -226,7 +226,7 @@ impl<'a> Settings<'a> {
         flag.or(from_file).unwrap_or_else(missing)
     }
 
-    /// Notes what counts, for operators.
+    /// Notes the value in force, for operators.
     pub(super) fn record(&mut self, name: &str, given: &Setting) {
         let Setting { place, value, from, .. } = given.clone();
         self.taken.push(Leaf { table: self.within, name: name.to_owned(), value, from, place });
@@ -258,19 +258,19 @@ impl<'a> Settings<'a> {
         self.faults.push(fault);
     }
 
-    /// Reports a setting as a fault, for this reason, if it is given.
+    /// Reports a setting as a fault, with this reason, if the file or a flag gives it.
     pub(super) fn refuse(&mut self, name: &str, why: &str) {
         if let Some(given) = self.table.given.remove(name) {
             self.faults.push(format!("{}: {name}: {why}", given.place));
         }
     }
 
-    /// Reports each setting that was not taken as a fault, and gives those that were.
+    /// Reports each setting that was not taken as a fault. Returns those that were taken.
     pub(super) fn finish(self) -> Vec<Leaf> {
         self.refuse_rest("no such setting; docs/settings.md lists them")
     }
 
-    /// Reports each setting that was not taken as a fault, for this reason, and gives those that were.
+    /// Reports each setting that was not taken as a fault, with this reason. Returns those that were taken.
     pub(super) fn refuse_rest(self, why: &str) -> Vec<Leaf> {
         let rest = self.table.given.into_iter();
         self.faults.extend(rest.map(|(name, given)| format!("{}: {name}: {why}", given.place)));

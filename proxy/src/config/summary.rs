@@ -12,7 +12,7 @@ use crate::key::Keys;
 use crate::origin::Origin;
 use crate::policy::Rule;
 
-/// The settings that decide what is served from where and to whom, and what is probably a mistake in them. It holds no secret.
+/// The settings that decide which pages are served, from where and to whom, and the warnings. It holds no secret.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     listen: String,
@@ -34,7 +34,7 @@ pub struct Summary {
     admin_hosts: Vec<String>,
     purge: PurgeSummary,
     follow: Vec<FollowSummary>,
-    /// Where it is written; `None` if it is off.
+    /// The target of the log; `None` if it is off.
     access_log: Option<LogSummary>,
     rules: Vec<RuleSummary>,
     warnings: Vec<String>,
@@ -66,13 +66,13 @@ struct OriginSummary {
 #[derive(Debug, Serialize)]
 struct PurgeSummary {
     allow: Vec<String>,
-    /// Whether a token allows it.
+    /// Whether a token gives the right.
     token: bool,
 }
 
 #[derive(Debug, Serialize)]
 struct FollowSummary {
-    /// With the channel, and without the password.
+    /// The database with the channel, without the password.
     database: String,
     on_loss: String,
 }
@@ -93,7 +93,7 @@ struct RuleSummary {
 }
 
 impl Summary {
-    /// Of settings that have no fault.
+    /// The summary of settings that have no fault.
     pub fn new(config: &Config) -> Self {
         let admin = config.admin.as_ref();
         let listen: Vec<_> = config.listeners.iter().map(ToString::to_string).collect();
@@ -177,7 +177,7 @@ fn texts(values: &[impl Display]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
-/// Values between commas behind some words, or nothing if there is no value.
+/// The words followed by the values, with commas between them; empty if there is no value.
 fn behind(words: &str, values: &[String]) -> String {
     if values.is_empty() { String::new() } else { format!("{words}{}", values.join(", ")) }
 }

@@ -33,21 +33,21 @@ pub(crate) struct FollowState {
     pub(crate) notifications: u64,
 }
 
-/// While changes are heard of.
+/// The value of `lost` while changes are heard of.
 const HEARD: u64 = u64::MAX;
 
 impl Followed {
-    /// Databases that a process connects to. Until it has, nobody knows since when changes are not heard of.
+    /// Databases that this process connects to. Until the first connection, nobody knows since when changes are missing.
     pub(crate) fn new(follows: &[Follow]) -> Self {
         Self(follows.iter().map(|follow| Arc::new(Hearing::new(follow, 0))).collect())
     }
 
-    /// Databases that another process follows: this one explains what that one serves while it hears them.
+    /// Databases that another process follows: `explain` shows what that process serves while it hears them.
     pub(crate) fn elsewhere(follows: &[Follow]) -> Self {
         Self(follows.iter().map(|follow| Arc::new(Hearing::new(follow, HEARD))).collect())
     }
 
-    /// The databases of other settings. Those that were followed before go on.
+    /// The databases of other settings. Databases that were followed before keep their state.
     pub(crate) fn with(&self, follows: &[Follow]) -> Self {
         let known = |follow: &Follow| self.0.iter().find(|hearing| hearing.follow == *follow).cloned();
         let hearing = |follow| known(follow).unwrap_or_else(|| Arc::new(Hearing::new(follow, 0)));
@@ -64,7 +64,7 @@ impl Followed {
         self.0.iter().map(|hearing| hearing.state()).collect()
     }
 
-    /// Whether a page may be served at `now`. When it was stored is asked only while a connection is lost.
+    /// Whether a page may be served at `now`. Asks when the page was stored only while a connection is lost.
     pub(crate) fn may_serve(&self, stored: impl Fn() -> SystemTime, now: SystemTime) -> bool {
         self.0.iter().all(|hearing| hearing.may_serve(&stored, now))
     }
@@ -76,14 +76,14 @@ impl Hearing {
         Self { follow: follow.clone(), lost: AtomicU64::new(lost), losses, notifications }
     }
 
-    /// The changes of the database are not heard of since then.
+    /// Notes that changes of the database have not been heard of since then.
     pub(crate) fn lose(&self, since: SystemTime) {
         let millis = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         self.lost.store(millis.try_into().unwrap_or(HEARD - 1), Ordering::SeqCst);
         self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The changes of the database are heard of.
+    /// Notes that changes of the database are heard of.
     pub(crate) fn hear(&self) {
         self.lost.store(HEARD, Ordering::SeqCst);
     }

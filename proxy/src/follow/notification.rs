@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// The pages that a change has made old. A payload of JSON names them; any other is words, which are tags.
+/// The pages that a change has made old. A payload of JSON names them. Any other payload is a list of words, which are tags.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Notification {

@@ -12,13 +12,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Follow;
 
-/// How often the database is asked whether it is there, and how long its answer may take. A peer that is dead is noticed
-/// within the sum.
+/// How often the database is asked whether it is there, and how long its answer may take. A dead peer is noticed within the
+/// sum of both.
 const PING_EVERY: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(5);
 const _: () = assert!(PING_EVERY.as_secs() + PATIENCE.as_secs() <= 10, "docs/follow.md promises less");
 
-/// The most notifications that wait. Beyond them the connection is not read, so the database keeps the rest.
+/// The most notifications that wait. If there are more, the connection is not read, so the database keeps them.
 const WAITING: usize = 1024;
 
 /// Why a connection ended, or was not made.
@@ -32,7 +32,7 @@ pub(crate) enum Unheard {
     Closed,
 }
 
-/// PostgreSQL's own message, or the innermost error: the outer ones only say that there is one.
+/// PostgreSQL's own message, or the innermost error: the outer ones only say that there is an error.
 fn cause(error: &tokio_postgres::Error) -> String {
     if let Some(said) = error.as_db_error() {
         return said.message().to_owned();
@@ -48,14 +48,14 @@ fn cause(error: &tokio_postgres::Error) -> String {
 pub(crate) struct Subscription {
     payloads: mpsc::Receiver<String>,
     alive: watch::Receiver<Instant>,
-    /// Asks the database whether it is there. Ends when it is not.
+    /// The task that asks the database whether it is there. It ends when the database is not.
     pings: AbortOnDropHandle<Unheard>,
-    /// Reads and writes the connection.
+    /// The task that reads and writes the connection.
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Subscription {
-    /// Connects and listens. Every transaction that commits afterwards is heard of.
+    /// Connects and listens. Every transaction that commits afterwards is heard.
     pub(crate) async fn open(follow: &Follow) -> Result<Self, Unheard> {
         timeout(PATIENCE, Self::listen(follow)).await?
     }
@@ -71,7 +71,7 @@ impl Subscription {
         Ok(Self { payloads, alive, pings, _driver: driver })
     }
 
-    /// The payloads of the next notifications, all that have come.
+    /// The payloads of all notifications that have come; waits for the first.
     pub(crate) async fn notified(&mut self) -> Result<Vec<String>, Unheard> {
         let mut payloads = Vec::new();
         tokio::select! {
@@ -83,7 +83,7 @@ impl Subscription {
         }
     }
 
-    /// When the database was last known to be there.
+    /// When the database last showed that it is there.
     pub(crate) fn alive(&self) -> Instant {
         *self.alive.borrow()
     }

@@ -9,21 +9,21 @@ use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// The protocol by its name in ALPN, which a connection needs that begins with TLS (`sslnegotiation=direct`).
+/// The name of the protocol in ALPN, for connections that begin with TLS (`sslnegotiation=direct`).
 const PROTOCOL: &[u8] = b"postgresql";
 
 /// The certificates that a database may show.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Trust {
-    /// Any: others cannot listen, but another server can take the place of the database.
+    /// Any certificate: nobody can listen in, but another server can take the place of the database.
     Any,
-    /// Those of these authorities, for any name.
+    /// Certificates that these authorities have signed, for any name.
     Signed(Vec<TrustAnchor<'static>>),
-    /// Those of these authorities, for the host of the database.
+    /// Certificates that these authorities have signed, for the host of the database.
     Named(Vec<TrustAnchor<'static>>),
 }
 
-/// Makes TLS of connections to a database, if the database has TLS and the mode of its URL wants it.
+/// Makes TLS of connections to a database, if the database has TLS and the mode in its URL wants it.
 #[derive(Clone)]
 pub(crate) struct DatabaseTls {
     trust: Trust,
@@ -54,7 +54,7 @@ impl PartialEq for DatabaseTls {
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
-    /// `None` if any certificate will do.
+    /// `None` if any certificate is accepted.
     authorities: Option<Arc<WebPkiServerVerifier>>,
     checks_name: bool,
 }
@@ -85,7 +85,7 @@ impl ServerCertVerifier for Verifier {
         use CertificateError::{NotValidForName, NotValidForNameContext};
         let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
         match authorities.verify_server_cert(certificate, others, name, ocsp, now) {
-            // The name is checked last.
+            // rustls checks the name last, so everything else is in order.
             Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
                 if !self.checks_name =>
             {

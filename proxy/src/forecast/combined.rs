@@ -2,8 +2,8 @@
 //!
 //! `[HOST:PORT] CLIENT IDENT USER [TIME] "METHOD TARGET PROTOCOL" STATUS BYTES ["REFERER" "AGENT" ["CACHE-STATUS"]] [DURATION]`
 //!
-//! A duration with a decimal point is in seconds (nginx's `$request_time`), another one in microseconds (Apache's and
-//! gunicorn's `%D`, and this proxy).
+//! A duration with a decimal point is in seconds (nginx's `$request_time`). Any other duration is in microseconds (Apache's
+//! and gunicorn's `%D`, and this proxy).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(super) fn logged(line: &str) -> Option<Logged<'_>> {
     })
 }
 
-/// The host, if the line begins with one, the client, and the user.
+/// The host, if the line begins with one, then the client and the user.
 fn client(text: &str) -> Option<(&str, &str, &str)> {
     let mut words = text.split(' ');
     let [first, second, third] = [words.next()?, words.next()?, words.next()?];
@@ -49,7 +49,7 @@ fn client(text: &str) -> Option<(&str, &str, &str)> {
     })
 }
 
-/// The facts behind the number of bytes.
+/// The fields behind the number of bytes.
 #[derive(Default)]
 struct More {
     cost: Option<Duration>,
@@ -82,7 +82,7 @@ impl More {
     }
 }
 
-/// Whether the proxy declined to store a page for this reason, which means that it is for one visitor.
+/// Whether this reason for not storing a page shows that the page is for one visitor.
 pub(super) fn is_personal(detail: &str) -> bool {
     matches!(detail, "set-cookie" | "private" | "authorization" | "no-store" | "no-cache")
 }
@@ -94,7 +94,7 @@ fn duration(word: &str) -> Option<Duration> {
     }
 }
 
-/// `27/Nov/2026:01:02:03 +0000`
+/// Parses `27/Nov/2026:01:02:03 +0000`.
 fn time_of(text: &str) -> Option<Timestamp> {
     strtime::parse("%d/%b/%Y:%H:%M:%S %z", text).ok()?.to_timestamp().ok()
 }

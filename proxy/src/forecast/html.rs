@@ -18,7 +18,7 @@ impl Outlook {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
-                    // Browsers request an icon, and log an error if there is none.
+                    // Without this, browsers request an icon and log an error.
                     link rel="icon" href="data:,";
                     title { (heading) }
                     style { (PreEscaped(STYLE)) }

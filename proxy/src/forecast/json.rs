@@ -1,4 +1,4 @@
-//! Lines of JSON: this proxy's, and those that people make nginx, Apache and gunicorn write with the usual names.
+//! Lines of JSON: this proxy's, and lines in which nginx, Apache and gunicorn use the usual names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -46,7 +46,7 @@ struct JsonLine<'a> {
     bytes: Value<'a>,
     #[serde(borrow, default)]
     duration_us: Value<'a>,
-    /// In seconds.
+    /// The duration in seconds.
     #[serde(borrow, default)]
     request_time: Value<'a>,
     #[serde(borrow, default)]
@@ -70,7 +70,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
     }
 }
 
-/// Reads a value in one pass: serde's own enums without a tag copy each value, and fail once for each variant.
+/// Reads a value in one pass. serde's own untagged enums copy each value, and fail once for each variant.
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
@@ -145,7 +145,7 @@ pub(super) fn logged(line: &str) -> Option<Logged<'_>> {
 }
 
 impl<'a> JsonLine<'a> {
-    /// From the request line, from the target, or from path and query.
+    /// Method and target: from the request line, from the target, or from path and query.
     fn method_and_target(&self) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
         let mut words = self.request.split(' ');
         let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());

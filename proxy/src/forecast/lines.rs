@@ -7,21 +7,21 @@ use std::thread;
 
 use flate2::bufread::MultiGzDecoder;
 
-/// Longer lines are read to their end and dropped: no request is as long.
+/// The longest line. A longer one is read to its end and dropped: no request is so long.
 const LONGEST: u64 = 1 << 20;
 
-/// How much is read at once.
+/// The bytes of one read.
 const BUFFER: usize = 1 << 17;
 
-/// How many such pieces are read ahead.
+/// The number of pieces that are read ahead.
 const AHEAD: usize = 8;
 
-/// Bytes that a thread reads.
+/// Bytes that a thread reads ahead.
 struct ReadAhead {
-    /// The last one is empty, or a fault. `None` after it.
+    /// The last piece is empty, or a fault; after it this is `None`.
     pieces: Option<Receiver<io::Result<Vec<u8>>>>,
     piece: Vec<u8>,
-    /// The bytes of the piece that were taken.
+    /// How many bytes of the piece were used.
     taken: usize,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct LogLines {
 }
 
 impl LogLines {
-    /// Opens a file, or standard input for `-`. gzip is known by its first bytes.
+    /// Opens a file, or standard input for `-`. A gzip file is recognised by its first bytes.
     pub(super) fn open(name: &str) -> io::Result<Self> {
         if name == "-" { Self::of(io::stdin()) } else { Self::of(File::open(name)?) }
     }
@@ -46,7 +46,7 @@ impl LogLines {
         Ok(Self { bytes: bytes?, line: Vec::new() })
     }
 
-    /// The next line, without its end; empty where a line is too long or is no text. `None` at the end.
+    /// The next line, without its end; empty for a line that is too long or not text. `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<&str>> {
         self.line.clear();
         if self.bytes.by_ref().take(LONGEST).read_until(b'\n', &mut self.line)? == 0 {
@@ -68,7 +68,7 @@ impl ReadAhead {
     }
 }
 
-/// Sends what is read, until its end, a fault, or until nobody wants more.
+/// Sends pieces as they are read, until the end, a fault, or until the receiver is gone.
 fn send_pieces(mut input: impl Read, pieces: &SyncSender<io::Result<Vec<u8>>>) {
     loop {
         let mut piece = Vec::with_capacity(BUFFER);

@@ -1,4 +1,4 @@
-//! A request, as a line of an access log tells it.
+//! A request, as a line of an access log describes it.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use super::{combined, json};
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Logged<'a> {
     pub(super) time: Timestamp,
-    /// The client's address, or a name for it.
+    /// The client's address or name.
     pub(super) client: Cow<'a, str>,
     pub(super) method: Cow<'a, str>,
-    /// The Host; empty if the log does not say it.
+    /// The Host; empty if the log does not have it.
     pub(super) host: Cow<'a, str>,
     /// Path and query.
     pub(super) target: Cow<'a, str>,
     pub(super) status: u16,
     /// The length of the body.
     pub(super) bytes: u64,
-    /// How long the answer took, if the origin made it and the log says it.
+    /// How long the origin took for the answer, if the origin made it and the log has the time.
     pub(super) cost: Option<Duration>,
     /// Whether the line shows that the answer is for one visitor.
     pub(super) is_personal: bool,
 }
 
 impl<'a> Logged<'a> {
-    /// Reads a line: JSON if it begins with a brace, else combined. `None` is no line of a log.
+    /// Reads a line: JSON if it begins with a brace, combined otherwise. `None` if it is no line of an access log.
     pub(super) fn of(line: &'a str) -> Option<Self> {
         if line.starts_with('{') { json::logged(line) } else { combined::logged(line) }
     }
@@ -38,13 +38,13 @@ impl<'a> Logged<'a> {
         self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
     }
 
-    /// Whether the answer was whole and good, so that a cache could have kept it. With a 304 the client has the page.
+    /// Whether a cache could have kept the answer: it is whole and good. A 304 says that the client has the page.
     pub(super) fn is_page(&self) -> bool {
         matches!(self.status, 200 | 304)
     }
 }
 
-/// The path and query of a request target: the whole URL where a client sent one.
+/// The path and query of a request target, which may be a whole URL.
 pub(super) fn path_and_query(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return Some(target);
@@ -53,7 +53,7 @@ pub(super) fn path_and_query(target: &str) -> Option<&str> {
     Some(rest.find('/').map_or("/", |at| &rest[at..]))
 }
 
-/// A host as clients send it, without the port that needs no name.
+/// A host without the usual ports, as clients send it.
 pub(super) fn without_usual_port(host: &str) -> &str {
     host.strip_suffix(":80").or_else(|| host.strip_suffix(":443")).unwrap_or(host)
 }

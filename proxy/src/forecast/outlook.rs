@@ -1,4 +1,4 @@
-//! The forecast as people and programs get it.
+//! The result of a forecast, for people and for programs.
 
 use std::time::Duration;
 
@@ -9,61 +9,61 @@ use super::Reading;
 use super::propose::{Proposed, propose};
 use super::tally::{Brought, Tally};
 
-/// The timeout by which paths are compared, if it is among those asked for.
+/// Paths are compared by this timeout, if it is among the wanted ones.
 const USUAL: Duration = Duration::from_secs(60);
 
 /// The forecast.
 #[derive(Debug, Serialize)]
 pub struct Outlook {
     pub(super) lines: u64,
-    /// Lines that are no lines of a log.
+    /// Lines that are no lines of an access log.
     pub(super) unread_lines: u64,
     pub(super) requests: u64,
     pub(super) first: Option<Timestamp>,
     pub(super) last: Option<Timestamp>,
-    /// Whether there were more pages than the forecast can remember, so that the cache would do better.
+    /// Whether there were more pages than the forecast can remember. The real cache would then do better.
     pub(super) is_lower_bound: bool,
     /// Whether the rules are proposed, since the settings have none.
     pub(super) proposed: bool,
     pub(super) rules: Vec<Group>,
-    /// All rules with the timeouts that they have.
+    /// All rules together, each with its own timeout.
     pub(super) as_set: Option<Gain>,
-    /// All rules, for each timeout.
+    /// All rules together, for each timeout.
     pub(super) all: Vec<Gain>,
     pub(super) best_paths: Vec<Group>,
     pub(super) personal_paths: Vec<Personal>,
 }
 
-/// The use of a cache for a rule or a path.
+/// The benefit of a cache for a rule or a path.
 #[derive(Debug, Serialize)]
 pub(super) struct Group {
     pub(super) path: String,
-    /// In seconds; that of the rule.
+    /// The timeout of the rule, in seconds.
     pub(super) timeout: Option<u64>,
-    /// GET and HEAD.
+    /// The number of GETs and HEADs.
     pub(super) requests: u64,
-    /// For each timeout.
+    /// The benefit for each timeout.
     pub(super) gains: Vec<Gain>,
 }
 
-/// The use of a cache with one timeout.
+/// The benefit of a cache with one timeout.
 #[derive(Debug, Serialize)]
 pub(super) struct Gain {
     /// In seconds; `None` if each rule has its own.
     pub(super) timeout: Option<u64>,
-    /// Requests that the origin would have been spared.
+    /// The requests that would not have reached the origin.
     pub(super) hits: u64,
-    /// Hits in all requests of the group.
+    /// The share of hits in all requests of the group.
     pub(super) hit_ratio: f64,
-    /// The origin's time that would have been spared, as far as the log says it.
+    /// The time that the origin would have saved, as far as the log has durations.
     pub(super) spared_seconds: f64,
-    /// The most that would have been stored at once: an upper bound.
+    /// An upper bound of the memory that would have been used at one time.
     pub(super) memory_bytes: u64,
-    /// How old the pages would have been that came from the cache, on average.
+    /// The mean age of the pages that would have come from the cache.
     pub(super) mean_age_seconds: f64,
 }
 
-/// A path whose pages look as if each were for one visitor.
+/// A path whose pages seem to be for one visitor each.
 #[derive(Debug, Serialize)]
 pub(super) struct Personal {
     pub(super) path: String,

@@ -5,21 +5,21 @@ use super::tally::{Groups, Tally};
 /// The most rules that are proposed.
 const MOST_RULES: usize = 20;
 
-/// A folder is left out if one in so many of its requests is for a page that looks personal. Fewer are chance: a visitor
-/// with a name may be the only one of a rare page.
+/// A folder is left out if at least one in so many of its requests is for a page that looks personal. Fewer may be chance: a
+/// visitor whose name is in the log may be the only one who asked for a rare page.
 const LEAST_PERSONAL: u64 = 100;
 
-/// A rule, and what it would have brought.
+/// A path for a rule, and its tally.
 pub(super) type Proposed = (String, Tally);
 
-/// The folder of a path as the path of a rule, `/blog/*` for `/blog/2026/`; `None` if the path has none.
+/// The folder of a path, written as the path of a rule: `/blog/*` for `/blog/2026/`; `None` if the path has no folder.
 pub(super) fn folder(path: &str) -> Option<String> {
     let end = path.get(1..)?.find('/')? + 2;
     (path.len() > end).then(|| format!("{}*", &path[..end]))
 }
 
-/// Folders whose pages are worth caching, and single paths. A folder with personal pages is left out, and its other pages
-/// are proposed by themselves.
+/// Folders whose pages are worth caching, and single paths. If a folder has personal pages, it is left out, and its other
+/// pages are proposed one by one.
 pub(super) fn propose(
     folders: &Groups,
     paths: &Groups,
@@ -56,7 +56,7 @@ pub(super) fn propose(
     proposed
 }
 
-/// Whether a rule can name the path: clients send stranger ones.
+/// Whether a rule can have this path: clients also send paths that no rule accepts.
 fn is_path(path: &str) -> bool {
     crate::policy::Rule::new(path, 60).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Simulates the proxy: keeps the pages of a log as it would, for several timeouts at once.
+//! Simulates the proxy: keeps the pages of a log as the proxy would, for several timeouts at once.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -34,13 +34,13 @@ struct Page {
 /// The outcome of a request.
 #[derive(Debug, PartialEq)]
 pub(super) struct Played {
-    /// For each timeout.
+    /// The outcome for each timeout.
     pub(super) outcomes: SmallVec<[Simulated; 4]>,
-    /// How long the origin takes for the page, as far as the log says it.
+    /// How long the origin takes for the page, as far as the log has durations.
     pub(super) cost: Duration,
-    /// Of the page.
+    /// The length of the page.
     pub(super) bytes: u64,
-    /// Whether the page was asked for before; by the same visitor alone, or also by others.
+    /// Whether the page was asked for before: by the same visitor alone, or by others, too.
     pub(super) repeated: Option<Repeated>,
 }
 
@@ -53,11 +53,11 @@ pub(super) enum Repeated {
 /// The outcome of a request, for one timeout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Simulated {
-    /// Answered with a page of this age.
+    /// Answered from the cache, with a page of this age.
     Hit(Duration),
-    /// Fetched, and stored.
+    /// Fetched and stored.
     Stored,
-    /// Fetched only.
+    /// Fetched and not stored.
     Fetched,
 }
 
@@ -70,12 +70,12 @@ impl Simulation {
         &self.timeouts
     }
 
-    /// Whether pages were forgotten before they ended, so that the real cache would do better.
+    /// Whether pages were forgotten before they ended. The real cache would then do better.
     pub(super) fn is_crowded(&self) -> bool {
         self.is_crowded
     }
 
-    /// Plays a GET or HEAD of a page, which `key` names.
+    /// Plays a GET or HEAD of the page that `key` names.
     pub(super) fn play(&mut self, key: &[u8], logged: &Logged<'_>) -> Played {
         let now = logged.time.as_microsecond();
         let (key, visitor) = (hash(key), hash(logged.client.as_bytes()));
@@ -104,7 +104,7 @@ impl Simulation {
         Played { outcomes, cost: logged.cost.unwrap_or(page.cost), bytes: page.bytes, repeated }
     }
 
-    /// Forgets pages: those that have ended and, if that is not enough, those whose last visit is the longest ago.
+    /// Forgets pages: first those that have ended, then those whose last visit is the longest ago.
     fn make_room(&mut self, now: i64) {
         self.pages.retain(|_, page| page.ends.iter().any(|end| *end > now));
         if self.pages.len() <= self.most_pages / 2 {
@@ -123,7 +123,7 @@ impl Page {
         }
     }
 
-    /// Remembers the size and the cost of the page, which the lines of hits and of 304 do not tell.
+    /// Remembers the size and the cost of the page: lines of hits and of 304s do not have them.
     fn learn(&mut self, logged: &Logged<'_>) {
         if logged.status == 200 && logged.method == "GET" {
             self.bytes = logged.bytes;
@@ -132,7 +132,7 @@ impl Page {
     }
 }
 
-/// The age of a page at `now`, if it is still kept. A log may tell of a later request first.
+/// The age of a page at `now`, if it is still stored. A log may have a later request first.
 fn page_age(timeout: Duration, end: i64, now: i64) -> Option<Duration> {
     let stored = end - micros(timeout);
     (now < end).then(|| Duration::from_micros(now.saturating_sub(stored).try_into().unwrap_or(0)))
@@ -181,7 +181,7 @@ mod tests {
             (10, [Simulated::Stored, hit(10)]),
             (59, [Simulated::Stored, hit(59)]),
             (60, [hit(1), Simulated::Stored]),
-            // Logs are not strictly in order.
+            // The lines of a log are not strictly in order.
             (58, [hit(0), hit(0)]),
         ] {
             assert_eq!(simulation.play(b"k", &logged(second, "a")).outcomes[..], expected, "{second}");

@@ -1,4 +1,4 @@
-//! The use of a cache for a group of requests, counted.
+//! Counts the benefit of a cache for a group of requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -7,39 +7,39 @@ use super::forget_half;
 use super::logged::Logged;
 use super::simulation::{Played, Repeated, Simulated};
 
-/// Into how many parts a timeout is divided to find out how much is stored at once.
+/// The number of parts of a timeout. The memory in use at one time is counted in such parts.
 const PARTS: i64 = 16;
 
-/// The bytes of a stored page besides its body: key, head, and the store's own.
+/// The bytes of a stored page besides its body: its key, its head, and the overhead of the store.
 const OVERHEAD: u64 = 800;
 
 /// The sums over a group of requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    /// GET and HEAD.
+    /// The number of GETs and HEADs.
     pub(super) requests: u64,
     /// Requests whose lines show that the answer is for one visitor.
     pub(super) personal: u64,
     /// Requests for a page that was asked for before.
     repeats: u64,
-    /// Those of them that came from the page's first visitor.
+    /// The repeated requests that came from the page's first visitor.
     own_repeats: u64,
-    /// For each timeout.
+    /// The benefit for each timeout.
     pub(super) brought: Vec<Brought>,
 }
 
-/// The use of a cache with one timeout, counted.
+/// The counts for one timeout.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Brought {
     pub(super) hits: u64,
-    /// Time that the origin would have been spared.
+    /// The time that the origin would have saved.
     pub(super) spared: Duration,
-    /// The ages of all pages that would have been served.
+    /// The sum of the ages of all pages that would have been served.
     pub(super) age: Duration,
     stored: StoredPages,
 }
 
-/// The bytes that are stored at once.
+/// The bytes that are stored at one time.
 #[derive(Clone, Debug, Default)]
 struct StoredPages {
     /// The bytes that were stored in each part of the last timeout.
@@ -70,7 +70,7 @@ impl Tally {
         }
     }
 
-    /// Why the pages look as if each were for one visitor. A log with one visitor says nothing of that.
+    /// Why the pages seem to be for one visitor each. A log with a single visitor says nothing about that.
     pub(super) fn looks_personal(&self, has_several_visitors: bool) -> Option<&'static str> {
         if self.personal * 5 >= self.requests && self.personal > 0 {
             return Some("a user name, or answers that the proxy may not store");
@@ -79,7 +79,7 @@ impl Tally {
         (has_own_pages && has_several_visitors).then_some("each page has one visitor")
     }
 
-    /// The sums of both groups. Their memory may have been the most at different times, so it is an upper bound.
+    /// Adds the sums of another group. Their memory may have peaked at different times, so the sum is an upper bound.
     pub(super) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.personal += other.personal;
@@ -98,7 +98,7 @@ impl Brought {
         self.stored.most += other.stored.most;
     }
 
-    /// The most that was stored at once, in bytes.
+    /// The most bytes that were stored at one time.
     pub(super) fn memory(&self) -> u64 {
         self.stored.most
     }
@@ -119,7 +119,7 @@ impl StoredPages {
     }
 }
 
-/// A bounded number of groups by name. If there are too many, those with the fewest requests are forgotten.
+/// A bounded number of groups by name. If there are too many, the ones with the fewest requests are forgotten.
 #[derive(Debug)]
 pub(super) struct Groups {
     tallies: HashMap<String, Tally>,
@@ -140,7 +140,7 @@ impl Groups {
         self.tallies.get_mut(name).expect("inserted above")
     }
 
-    /// The names and tallies, those with the most hits for the timeout at `slot` first.
+    /// The names and tallies. Those with the most hits for the timeout at `slot` come first.
     pub(super) fn best(&self, slot: usize) -> Vec<(&str, &Tally)> {
         let mut best: Vec<_> = self.tallies.iter().map(|(name, tally)| (name.as_str(), tally)).collect();
         let hits = |tally: &Tally| tally.brought.get(slot).map_or(0, |brought| brought.hits);
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!((stored.now, stored.most), (160, 160));
         stored.add(1_000_000_000, timeout, 1);
         assert_eq!((stored.now, stored.most), (1, 160));
-        // A line that is late counts with the last part.
+        // A late line counts for the last part.
         stored.add(999_000_000, timeout, 1);
         assert_eq!(stored.now, 2);
     }
@@ -180,7 +180,7 @@ mod tests {
         let tally = |own_repeats| Tally { requests: 40, repeats: 20, own_repeats, ..Tally::default() };
         assert!(tally(19).looks_personal(true).is_some());
         assert!(tally(17).looks_personal(true).is_none());
-        // As a test writes it.
+        // The log of a single test visitor.
         assert!(tally(20).looks_personal(false).is_none());
         assert!(Tally { requests: 10, personal: 2, ..Tally::default() }.looks_personal(true).is_some());
         assert!(Tally { requests: 11, personal: 2, ..Tally::default() }.looks_personal(true).is_none());

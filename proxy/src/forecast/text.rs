@@ -33,7 +33,7 @@ impl Display for Outlook {
 }
 
 impl Outlook {
-    /// The requests and lines that were read.
+    /// How many requests and lines were read.
     pub(super) fn read(&self) -> String {
         let unread = match self.unread_lines {
             0 => String::new(),
@@ -72,14 +72,14 @@ impl Outlook {
         })
     }
 
-    /// With the timeouts of the rules first, if they have some.
+    /// The gains. If the rules have timeouts of their own, those come first.
     pub(super) fn gains(&self) -> impl Iterator<Item = &Gain> {
         self.as_set.iter().chain(&self.all)
     }
 }
 
 impl Gain {
-    /// Timeout, hit ratio, requests and seconds that the origin is spared, memory, mean age.
+    /// The cells: timeout, hit ratio, requests and seconds that the origin saves, memory, mean age.
     pub(super) fn cells(&self) -> [String; 6] {
         [
             self.timeout.map_or_else(|| "as set".to_owned(), duration),

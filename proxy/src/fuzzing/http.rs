@@ -1,4 +1,4 @@
-//! Properties of what HTTP's policy reads: directives, structured fields, dates, and headers that select.
+//! Properties of everything that HTTP's policy reads: directives, structured fields, dates, and headers that select.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -23,8 +23,8 @@ fn rule() -> Option<Rule> {
     Some(Rule { policy: CachePolicy::Http(http), ..Rule::new("/*", 1000).ok()? })
 }
 
-/// A request, then an empty line and the headers of its answer. What is stored is kept no shorter than it is fresh, and fresh no
-/// longer than the rule allows; a `CDN-Cache-Control` that cannot be read changes nothing.
+/// Takes a request, then an empty line and the headers of its answer. A stored page is kept no shorter than it is fresh, and
+/// is fresh no longer than the rule allows. A `CDN-Cache-Control` that cannot be read changes nothing.
 pub fn admission(text: &[u8]) {
     let Some(middle) = text.windows(2).position(|pair| pair == b"\n\n") else { return };
     let (Some(request), Some(rule)) = (request(&text[..middle]), rule()) else { return };
@@ -55,8 +55,8 @@ fn request_headers(text: &[u8]) -> Option<HeaderMap> {
     request(&[b"/\n", text].concat()).map(|request| request.headers)
 }
 
-/// Lines of the `Cache-Control` of a request. A page is served as fresh only while it is, and stale only if the client says
-/// `max-stale`; without these lines it is fresh.
+/// Takes lines of the `Cache-Control` of a request. A page is served as fresh only while it is, and stale only if the client
+/// says `max-stale`. Without these lines it is fresh.
 pub fn wishes(text: &[u8]) {
     let Some(rule) = rule() else { return };
     let headers: HeaderMap = lines(text).map(|line| (CACHE_CONTROL, line)).collect();
@@ -82,14 +82,15 @@ pub fn wishes(text: &[u8]) {
     assert!(asks_for_stale || judged(&headers, -10) != Some(Freshness::MaxStale));
 }
 
-/// A date that is read is the same when it is written and read again.
+/// A date that can be read is the same when it is written and read again.
 pub fn dates(text: &[u8]) {
     if let Some(time) = parse_date(text) {
         assert_eq!(parse_date(httpdate::fmt_http_date(time).as_bytes()), Some(time));
     }
 }
 
-/// Lines of a header that selects, and of one whose order and case do not matter: the compared form is its own.
+/// Takes lines of a header that selects a page, and of a header whose order and case do not matter. Comparing the compared
+/// form again changes nothing.
 pub fn selecting(text: &[u8]) {
     for name in [HeaderName::from_static("x-a"), ACCEPT_LANGUAGE] {
         let value = |headers: &HeaderMap| selecting_value(&name, Lines::Map(headers));

@@ -1,4 +1,4 @@
-//! The file for a Django project, and what to know of it.
+//! The file for a Django project, and notes on it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ fn whole_site(page: &CachePage) -> Draft {
     Draft { path: "/*".to_owned(), kind: RuleKind::Cached(page.clone()), views }
 }
 
-/// The cache that the proxy can share: of those that the proxy can read, the one that most rules are for.
+/// The cache that the proxy can share: among those that the proxy can read, the one with the most rules.
 fn cache_of<'a>(
     drafts: &[Draft],
     project: &'a Project,
@@ -81,7 +81,7 @@ fn cache_of<'a>(
     None
 }
 
-/// The caches of the stored views, that of the most rules first.
+/// The caches of the stored views. The one with the most rules comes first.
 fn used(drafts: &[Draft]) -> Vec<&str> {
     let mut rules: BTreeMap<&str, usize> = BTreeMap::new();
     for draft in drafts {
@@ -150,7 +150,7 @@ fn compressor(class: &str) -> Option<&'static str> {
     NAMES.into_iter().find(|name| class.to_lowercase().contains(name))
 }
 
-/// The headers of the middleware, where they are not those of a new project.
+/// The headers of the middleware that differ from those of a new project.
 fn hit_headers(project: &Project) -> String {
     let given = |name: &str| project.hit_headers.get(name).map_or("", String::as_str);
     let different: Vec<_> = PRESET.iter().filter(|(name, preset)| given(name) != *preset).collect();
@@ -206,7 +206,7 @@ fn rule(draft: &Draft, shared: Option<&str>, notes: &mut Vec<String>) -> String 
     format!("\n# {views}: {note}\n{commented}")
 }
 
-/// The limits of pages of the proxy's own, beside those that the site keeps.
+/// Notes for a proxy that keeps pages of its own, beside those of the site.
 fn notes_beside(project: &Project, drafts: &[Draft]) -> Vec<String> {
     let mut notes = Vec::new();
     if drafts.iter().any(|draft| matches!(draft.kind, RuleKind::Cached(_))) {
@@ -225,7 +225,7 @@ fn notes_beside(project: &Project, drafts: &[Draft]) -> Vec<String> {
     notes
 }
 
-/// The facts of a running site that its settings do not tell.
+/// The facts of a running site that its settings do not show.
 fn unseen_settings(project: &Project) -> Vec<String> {
     let mut unseen = Vec::new();
     if !project.middleware.is_empty() {

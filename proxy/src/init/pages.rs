@@ -1,5 +1,5 @@
-//! The file for an origin that is only known by its pages. They are asked for through a proxy that would store each of
-//! them, so its own answers say which it stores, and why not the others.
+//! The file for an origin that is known by its pages only. They are asked for through a proxy that stores every page that it
+//! may. Its answers say which pages it stores, and why it does not store the others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -21,10 +21,10 @@ use crate::store::MemoryStore;
 use crate::visitor::{VisitedPage, Visitor};
 use crate::way::{InForce, Proxy};
 
-/// How many pages are asked for.
+/// The most pages that are asked for.
 const PAGES: usize = 20;
 
-/// The outcomes of the pages below a first part of their paths, such as `/blog/`.
+/// The outcomes of all pages below a first part of the path, such as `/blog/`.
 #[derive(Debug, Default)]
 struct PathPart {
     stored: Vec<String>,
@@ -101,7 +101,7 @@ fn links(page: &VisitedPage, path: &str) -> Vec<String> {
     quoted.filter_map(below).map(plain).filter(is_path).collect()
 }
 
-/// `/blog/` of `/blog/2026/`, and the path itself if it has one part.
+/// The first part of a path: `/blog/` of `/blog/2026/`. A path with one part is its own first part.
 fn first_part(path: &str) -> String {
     match path[1..].find('/') {
         Some(end) if end + 2 < path.len() => path[..end + 2].to_owned(),

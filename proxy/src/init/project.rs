@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-/// The questions.
+/// The script that asks the questions.
 const SCRIPT: &str = include_str!("project.py");
 
 /// The line with the answers begins with this: a project may print lines of its own.
@@ -33,7 +33,7 @@ pub(super) struct Project {
     pub(super) hsts: bool,
     /// Middleware that is not Django's.
     pub(super) middleware: Vec<String>,
-    /// The parts of the project that the script does not understand.
+    /// Parts of the project that the script does not understand.
     pub(super) unseen: Vec<String>,
 }
 
@@ -42,12 +42,12 @@ pub(super) struct Project {
 pub(super) struct ProjectView {
     /// The text that its path begins with.
     pub(super) path: String,
-    /// Whether that is the whole path.
+    /// Whether this text is the whole path.
     pub(super) exact: bool,
     /// Its name.
     pub(super) view: String,
     pub(super) cached: Option<CachePage>,
-    /// Whether it could have a `cache_page`.
+    /// Whether it could be under `cache_page`.
     pub(super) cacheable: bool,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct CachePage {
     pub(super) cache: String,
 }
 
-/// One of CACHES.
+/// A member of CACHES.
 #[derive(Debug, Deserialize)]
 pub(super) struct Cache {
     pub(super) backend: String,

@@ -7,10 +7,10 @@ use super::project::{CachePage, ProjectView};
 /// A rule in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Draft {
-    /// As a rule has it: a trailing `*` stands for any end.
+    /// The path as a rule writes it: a trailing `*` stands for any end.
     pub(super) path: String,
     pub(super) kind: RuleKind,
-    /// The views that it is for.
+    /// The views behind this path.
     pub(super) views: Vec<String>,
 }
 
@@ -19,15 +19,15 @@ pub(super) struct Draft {
 pub(super) enum RuleKind {
     /// A view with `cache_page`.
     Cached(CachePage),
-    /// A view without one below the path of a view that has one.
+    /// A view without `cache_page` whose path lies below that of a view that has it.
     Off,
     /// A view that could have one. Its rule is a comment.
     Proposed,
-    /// A view with `cache_page` that no rule can tell from another, and why. Its rule is a comment.
+    /// A view under `cache_page` that no rule can tell from another view, and why. Its rule is a comment.
     Unclear(CachePage, String),
 }
 
-/// The rules for views, in the order in which they match: what is more special comes first.
+/// The rules for views, in the order in which they match. More specific paths come first.
 pub(super) fn rules(views: &[ProjectView]) -> Vec<Draft> {
     let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
     let wanted = |view: &&ProjectView| view.cached.as_ref().is_some_and(|page| page.timeout > 0.0);
@@ -58,7 +58,7 @@ pub(super) fn rules(views: &[ProjectView]) -> Vec<Draft> {
     drafts
 }
 
-/// A view that is stored otherwise, or not at all, though its paths begin like those of this view.
+/// A view whose paths begin like those of this view, but that is stored in another way or not at all.
 fn rival<'a>(view: &ProjectView, views: &'a [ProjectView]) -> Option<&'a ProjectView> {
     let rivals = |other: &&ProjectView| {
         other.path == view.path && other.exact == view.exact && other.cached != view.cached

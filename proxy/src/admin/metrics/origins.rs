@@ -33,7 +33,7 @@ pub(super) fn origins(report: &Report, text: &mut Text) {
     text.counter("cachepage_retry_budget_exhausted_total", help, report.retries.left_out);
 }
 
-/// Writes the samples of each origin. Several with one URL are told apart by a number.
+/// Writes the samples of each origin. Origins with the same URL get a number.
 fn each(report: &Report, mut family: Family<'_>, write: impl Fn(&mut Family<'_>, &str, &OriginState)) {
     for (index, origin) in report.origins.iter().enumerate() {
         let same = report.origins[..index].iter().filter(|other| other.url == origin.url).count();

@@ -1,11 +1,11 @@
-//! The figures of the process that Prometheus's own libraries have, as far as the system tells them.
+//! The figures of the process, as Prometheus's own libraries report them, if the system provides them.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::text::Text;
 
-/// Writes them, of a process that started then.
+/// Writes the figures of a process that started then.
 pub(super) fn process(started: SystemTime, text: &mut Text) {
     text.gauge("process_start_time_seconds", "When the process started.", unix(started));
     let [stat, status, limits] = ["stat", "status", "limits"]
@@ -34,7 +34,7 @@ pub(super) fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// From proc(5): the 14th and 15th field. The second, in parentheses, may hold blanks.
+/// The CPU time in proc(5): the 14th and 15th field. The second field, in parentheses, may hold blanks.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     /// USER_HZ, the same on every Linux.
     const TICKS: f64 = 100.0;

@@ -14,7 +14,7 @@ pub(super) fn requests(report: &Report, text: &mut Text) {
     let mut requests = text.counters("cachepage_requests_total", "Requests of clients, by rule and outcome.");
     let mut named = HashSet::new();
     let paths = report.rules.iter().map(|rule| rule.path.as_str());
-    // Of a path that flag and file have a rule for, the first counts.
+    // If both a flag and the file have a rule for a path, the first counts.
     for (path, row) in paths.chain([""]).zip(&totals.requests).filter(|(path, _)| named.insert(*path)) {
         for (outcome, count) in Outcome::ALL.into_iter().zip(row) {
             requests.sample(&[("outcome", outcome.name()), ("rule", path)], count);
@@ -44,7 +44,7 @@ pub(super) fn requests(report: &Report, text: &mut Text) {
 pub(super) fn clients(clients: &ClientTotals, text: &mut Text) {
     let help = "Connections of clients that are open: with a request under way, and at rest.";
     let mut connections = text.gauges("cachepage_connections", help);
-    // The two are not read at one moment.
+    // The two figures are not read at one moment.
     for (state, count) in [("active", clients.active), ("idle", clients.open.saturating_sub(clients.active))]
     {
         connections.sample(&[("state", state)], count);
@@ -69,7 +69,7 @@ pub(super) fn clients(clients: &ClientTotals, text: &mut Text) {
 pub(super) fn certificates(expiries: &[(String, i64)], text: &mut Text) {
     let help = "When each certificate of the listeners expires.";
     let mut expires = text.gauges("cachepage_certificate_expiry_timestamp_seconds", help);
-    // Several listeners may have one certificate.
+    // Several listeners may show the same certificate.
     let of_names: BTreeMap<_, _> = expiries.iter().map(|(name, expiry)| (name, expiry)).collect();
     for (name, expiry) in of_names {
         expires.sample(&[("name", name)], expiry);
