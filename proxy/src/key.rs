@@ -36,10 +36,10 @@ pub enum Keys {
     Django(Arc<Django>),
 }
 
-/// Where the variants of a page lie in the store.
+/// Where the variants of a page are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// Under keys that differ from the page's key only in the digest.
+    /// Under keys that differ from the page's key in the digest only.
     Anywhere,
     /// Under keys that share the slot of the page's key in a cluster, so that one command reads marker and variant.
     OneSlot,
@@ -89,12 +89,12 @@ pub(crate) struct MarkerWrite {
     pub(crate) keys: Vec<Key>,
     /// `None`: the stored marker only gets a new lifetime. If it was deleted meanwhile, it stays deleted.
     pub(crate) new: Option<VaryMarker>,
-    /// The key that stands for all variants which differ by headers alone, if headers select.
+    /// The key for all variants that differ by headers alone, if headers select.
     pub(crate) variants: Option<Key>,
 }
 
 impl Keys {
-    /// The prefixes of the keys of all pages and markers. Those of pages without variants begin with the first.
+    /// The prefixes of the keys of all pages and markers. Keys of pages without variants begin with the first prefix.
     pub(crate) fn prefixes(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Path(Placement::Anywhere) => vec![path::START.to_vec()],
@@ -138,7 +138,8 @@ impl PageId {
         Key::from(&self.key[..])
     }
 
-    /// Where the marker for all queries of the path lies (`No-Vary-Search`). It counts under HTTP's policy, and with readable keys.
+    /// Where the marker for all queries of the path is stored (`No-Vary-Search`). It counts under HTTP's policy, with readable
+    /// keys.
     pub(crate) fn of_path(&self, rule: &Rule) -> Option<Self> {
         match &self.identity {
             Identity::Path(selection, placement) if rule.policy != CachePolicy::Django => {
@@ -169,7 +170,7 @@ impl PageId {
         }
     }
 
-    /// The texts whose digests are in this key. `marker` is the one that led to it.
+    /// The texts whose digests are in this key. `marker` led to this key.
     pub(crate) fn hashed(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> Vec<Hashed> {
         match (&self.identity, marker) {
             (Identity::Path(selection, _), _) => vec![Hashed::new("selection", selection.as_bytes())],
@@ -178,8 +179,8 @@ impl PageId {
         }
     }
 
-    /// Where this page, which answers other requests as `variance` says, is stored. `known` is the marker that the lookup
-    /// found. `nonce` returns a number that no other marker has.
+    /// The place for this page, which answers other requests as `variance` says. `known` is the marker that the lookup found.
+    /// `nonce` returns a number that no other marker has.
     pub(crate) fn destination(
         self,
         known: Option<&VaryMarker>,
@@ -200,7 +201,7 @@ impl PageId {
                 return Destination { id, marker: Some(marker), left: None };
             }
             (Identity::Path(..), _) => VaryMarker::Path(PathMarker::new(variance.clone(), nonce())),
-            // Django writes its list with each page; the list of the last page counts.
+            // Django writes its list with each page, and the list of the last page counts.
             (Identity::Django(id), _) => VaryMarker::Django(id.header_list(page).unwrap_or_default()),
         };
         let id = self.variant(&new, question, rule);
@@ -208,7 +209,7 @@ impl PageId {
         Destination { left: left(&id), id, marker: Some(marker) }
     }
 
-    /// How a marker is written that says this variance.
+    /// The write of a marker with this variance.
     fn marker_write(
         &self,
         Variance { vary, search }: &Variance,
@@ -238,7 +239,7 @@ impl PageId {
         rule: &Rule,
     ) -> bool {
         let is_same = proof.is_none_or(|proof| self.is_proved(proof, page, question));
-        // A page that Django wrote is separated by credentials only if its `Vary` says so.
+        // A page that Django wrote is kept apart by credentials only if its `Vary` names them.
         let is_apart = proof.is_some() || policy::varies_on(page, &AUTHORIZATION);
         is_same && rule.serves(question.lines, page, is_apart)
     }

@@ -25,8 +25,8 @@ use crate::weight::{self, Bounded, Evictions, Weigh};
 /// groups, a thousand changes a second affect one read in a thousand.
 const GROUPS: usize = 1024;
 
-/// The part of the cache that one page may take. Pages on their way to clients are in memory beside those that are kept: this
-/// many large ones take as much again as the cache.
+/// The part of the cache that one page may take. Pages on their way to clients are in memory beside the kept ones: with this
+/// many pages of the largest size they take as much memory as the cache.
 const PART: u64 = 96;
 
 /// A page of up to this many bytes is kept in any case.
@@ -36,14 +36,14 @@ const ALWAYS: u64 = 256 << 10;
 pub(crate) struct Near {
     kept: Bounded<Key, Timed>,
     evictions: Evictions,
-    /// The most bytes that a page may take.
+    /// The largest page that is kept, in bytes.
     largest: u64,
     hasher: RandomState,
     /// The number of changes in each group of keys.
     changes: Box<[AtomicU64]>,
     /// The number of times that everything of a node was dropped.
     emptied: AtomicU64,
-    /// The number of changes that were told of, and of times that they might not arrive.
+    /// The changes that the store has reported, and how often reports might not arrive.
     invalidations: AtomicU64,
     lost: AtomicU64,
     /// Until when invalidations of each node are certain to arrive.
@@ -69,7 +69,7 @@ pub(crate) struct Ticket {
 /// The contents of a near cache, counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NearState {
-    /// Pages and markers.
+    /// The number of pages and markers.
     pub(crate) entries: usize,
     pub(crate) bytes: u64,
     /// Whether changes of a node are certain to arrive, so that its pages are served.
@@ -78,7 +78,7 @@ pub(crate) struct NearState {
     pub(crate) invalidations: u64,
     /// How often changes no longer arrived.
     pub(crate) lost: u64,
-    /// How many were dropped to make room.
+    /// The pages and markers that were dropped to make room.
     pub(crate) evictions: u64,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct NearState {
 struct Timed {
     kept: Kept,
     until: Instant,
-    /// Where it was read.
+    /// The node that it was read from.
     node: NodeNumber,
 }
 
@@ -100,8 +100,8 @@ impl Weigh for Timed {
 }
 
 impl Near {
-    /// A near cache that is off until changes are certain to arrive. It holds pages of up to `largest` bytes, of which a small
-    /// cache leaves out the large ones.
+    /// A near cache, off until changes are certain to arrive. Pages have up to `largest` bytes; a small cache leaves out the
+    /// large ones.
     pub(crate) fn new(limit: u64, largest: u64) -> Self {
         let largest = largest.min(ALWAYS.max(limit / PART));
         let evictions = Evictions::default();
@@ -157,8 +157,8 @@ impl Near {
         }
     }
 
-    /// The right to keep what will be read under a key. `None` while changes might not arrive. `node` says which node has the
-    /// key; it is called when the losses were counted, so that a move of the key since then is one more.
+    /// The right to keep the value that will be read under a key. `None` while changes might not arrive. `node` returns the
+    /// node that has the key. It is called after the losses were counted, so a move of the key since then counts as a loss.
     pub(crate) fn ticket(
         &self,
         key: &[u8],
@@ -171,13 +171,14 @@ impl Near {
         self.certainty.is_certain(node, now).then_some(Ticket { group, changes, emptied, node })
     }
 
-    /// Keeps what was read under a key, unless it is too large, or the key may have changed since the ticket was taken.
+    /// Keeps a page or marker that was read under a key, unless it is too large, or the key may have changed since the ticket
+    /// was taken.
     pub(crate) fn keep(&self, key: &Key, kept: Kept, until: Instant, ticket: Ticket) {
         let mut timed = Timed { kept, until, node: ticket.node };
         if timed.weigh() as u64 > self.largest {
             return;
         }
-        // A short page is read together with others, whose memory it would hold.
+        // A short page may be a slice of memory that it shares with others, and would hold all of it.
         if let Kept::Page(page) = &mut timed.kept {
             *page = page.apart(SHARED_MEMORY);
         }
@@ -210,20 +211,20 @@ impl Listener for Near {
         self.kept.remove(key);
     }
 
-    /// Drops everything that was read from a node.
+    /// Drops every entry that was read from a node.
     fn all_changed(&self, node: NodeNumber) {
         self.emptied.fetch_add(1, Ordering::SeqCst);
         self.kept.retain(|_, timed| timed.node != node);
     }
 
-    /// Drops everything that was read from a node, and serves nothing of it.
+    /// Drops every entry that was read from a node, and serves none from it until changes are certain again.
     fn lost(&self, node: NodeNumber) {
         self.certainty.lose(node);
         self.lost.fetch_add(1, Ordering::Relaxed);
         self.all_changed(node);
     }
 
-    /// Serves what was read from a node until then.
+    /// Serves entries that were read from a node, until that time.
     fn certain(&self, node: NodeNumber, until: Instant) {
         self.certainty.extend(node, until);
     }

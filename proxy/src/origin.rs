@@ -76,14 +76,14 @@ pub struct Origin {
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 
 impl Origin {
-    /// One for all requests.
+    /// An origin for all requests.
     pub(crate) fn for_all(url: OriginUrl, tls: Option<TlsClient>) -> Self {
         Self { url, tls, share: Share::default(), weight: 1, is_backup: false, resolve_every: RESOLVE_EVERY }
     }
 }
 
 impl Origin {
-    /// The Host of requests that the proxy makes by itself.
+    /// The Host for requests that the proxy makes by itself.
     fn host(&self) -> HeaderValue {
         let authority = match &self.url {
             OriginUrl::Http(authority) | OriginUrl::Https(authority) => authority.as_str(),
@@ -123,7 +123,7 @@ struct Upstream {
     /// Its URL, for the logs.
     name: Arc<str>,
     deadlines: OriginDeadlines,
-    /// The limit of an answer's head.
+    /// The limit of an answer's head, in bytes.
     head: usize,
     gate: Gate,
     counts: OriginCounts,
@@ -132,25 +132,25 @@ struct Upstream {
 /// Why a request got no answer.
 #[derive(Debug)]
 enum Failure {
-    /// Nothing was sent: the body is as it came.
+    /// No byte was sent, so the body is untouched.
     Connect { error: Cause, unsent: Option<RequestBody> },
-    /// The connection broke. If it was used before and brought no answer now, the origin had closed it while it was
-    /// idle.
+    /// The connection broke. If it was used before and has not brought a byte of this answer, the origin had closed it while
+    /// it was idle.
     Sent { error: hyper::Error, was_used: bool },
 }
 
-/// Why an origin gives no answer, and whether another one may be asked.
+/// Why an origin gives no answer, and whether another origin may be asked.
 #[derive(Debug)]
 struct Unanswered {
     error: OriginError,
-    /// The body, if nothing of the request was sent.
+    /// The body, if no byte of the request was sent.
     unsent: Option<Option<RequestBody>>,
-    /// Whether the origin closed the connection before a byte of an answer.
+    /// Whether the origin closed the connection before the first byte of an answer.
     is_silent: bool,
 }
 
 impl From<OriginError> for Unanswered {
-    /// One that is final.
+    /// An error after which no other origin is asked.
     fn from(error: OriginError) -> Self {
         Self { error, unsent: None, is_silent: false }
     }
@@ -192,9 +192,9 @@ impl Upstream {
         self.deadlines.queue + self.deadlines.connect + self.deadlines.head
     }
 
-    /// Asks the origin, and counts how that ends. The target is unchanged, and the `X-Forwarded` headers describe the client.
-    /// Without a body the request has no `Content-Length` either: a fetch for the store sends no body but the content that
-    /// selects the page.
+    /// Asks the origin, and counts how the request ends. The target is unchanged, and the `X-Forwarded` headers describe the
+    /// client. A request without a body has no `Content-Length` either: a fetch for the store sends no body, except the
+    /// content of a QUERY.
     async fn fetch(
         &self,
         head: request::Parts,
@@ -226,13 +226,13 @@ impl Upstream {
         let body = body.unwrap_or_default();
         let asked_protocol = head.headers.get(UPGRADE).cloned();
         if body.length().exact().is_none() {
-            // Of a GET, hyper would leave such a body out.
+            // Without this, hyper would drop the body of a GET.
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let again = body.again().filter(|_| is_idempotent(&head.method)).map(|body| (head.clone(), body));
         let answer = match (self.ask(head, body, until).await?, again) {
             (Err(failure), Some((head, body))) if failure.is_closed() => {
-                // Boxed, so that other requests don't pay for it.
+                // Boxed, so that requests of other kinds don't pay for it.
                 Box::pin(self.ask(head, body, until)).await?
             }
             (answer, _) => answer,
@@ -294,7 +294,7 @@ impl Upstream {
         }
     }
 
-    /// Why there is no answer. The error of a request's body comes from its client.
+    /// The reason for a missing answer. An error of the request's body is the client's.
     fn error(&self, error: hyper::Error) -> OriginError {
         let of_body = sources(&error).find_map(|source| source.downcast_ref());
         match of_body.map(|error| matches!(error, BodyError::Broken(_))) {
@@ -313,7 +313,7 @@ impl Upstream {
         held: (Link, GatePermit),
     ) -> Fetched {
         let (mut head, body) = response.into_parts();
-        // An intermediary sends its own version (RFC 9110 §2.5): one of the origin would end the client's connection.
+        // An intermediary sends its own version (RFC 9110 §2.5): the origin's HTTP/1.0 would end the client's connection.
         head.version = Version::HTTP_11;
         let length = match body.size_hint().exact() {
             Some(length) if !chunked => Length::Known(length),
@@ -324,7 +324,7 @@ impl Upstream {
             // If an origin sends both, the chunks count (RFC 9112 §6.3).
             head.headers.remove(CONTENT_LENGTH);
         } else if let Some(length) = head.headers.get(CONTENT_LENGTH).cloned() {
-            // Equal ones may be repeated.
+            // Equal lengths may be repeated.
             head.headers.insert(CONTENT_LENGTH, length);
         }
         let protocol =
@@ -342,7 +342,7 @@ impl Upstream {
 
 impl Failure {
     /// Whether the origin probably closed the connection before it saw the request: the connection has brought an answer
-    /// before, and nothing now.
+    /// before, and no byte of this one.
     fn is_closed(&self) -> bool {
         matches!(self, Self::Sent { error, was_used: true } if sources(error).any(is_closed))
     }
@@ -353,7 +353,7 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, OriginError> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(false),
-        // None at all, as HTTP/1.1 had it until RFC 7230.
+        // `identity` means no coding, as in HTTP/1.1 before RFC 7230.
         (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity") => Ok(false),
         (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
         (Some(coding), _) => {

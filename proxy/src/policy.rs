@@ -61,7 +61,7 @@ pub(crate) struct Terms {
     pub(crate) variance: Variance,
     /// How long it is fresh.
     pub(crate) fresh: Duration,
-    /// How long it is kept, which is no less.
+    /// How long it is stored, which is at least as long.
     pub(crate) keep: Duration,
     /// When it was made, in seconds since 1970, if that is known.
     pub(crate) born: Option<i64>,
@@ -72,14 +72,14 @@ pub(crate) struct Terms {
 /// The requests that a page answers, as the origin describes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variance {
-    /// Those with the same values of these headers.
+    /// The headers whose values must be the same.
     pub(crate) vary: VaryList,
-    /// Those whose queries differ in nothing else.
+    /// The part of the query that must be the same.
     pub(crate) search: SearchVariance,
 }
 
 impl Variance {
-    /// Whether the page answers only its own URL, and every request for it.
+    /// Whether the page answers only requests for its own URL, and all of these.
     pub(crate) fn is_none(&self) -> bool {
         self.vary.is_empty() && self.search.is_default()
     }
@@ -119,7 +119,7 @@ impl Length {
 /// Why a response is not stored, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Decline {
-    /// Django stores only 200; HTTP does not store 206, 304, and what no one says to be cacheable.
+    /// Django stores only 200. HTTP stores neither 206, nor 304, nor a status that nothing marks as cacheable.
     Status,
     /// A cookie is for one client (Django stores the page unless it varies on Cookie).
     SetCookie,
@@ -127,7 +127,7 @@ pub(crate) enum Decline {
     NoCache,
     NoStore,
     VaryStar,
-    /// It says nothing of how long it is fresh, or has ended already, and has no validator to be asked for again by.
+    /// It does not say how long it is fresh, or has ended already, and it has no validator.
     NoFreshness,
     /// A `Vary` that names no header, too many, or the client's address.
     VaryNames,
@@ -139,7 +139,7 @@ pub(crate) enum Decline {
     Head,
     /// The body is larger than `max_entry`.
     TooLarge,
-    /// This process has stored the most variants of the page that it may.
+    /// This process already stores as many variants of the page as it may.
     Variants,
     /// As many pages are being captured as the limit of memory allows.
     Room,
@@ -193,7 +193,8 @@ pub(crate) fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
-/// Whether the answer to a request may answer others: it is a GET or a QUERY, and its credentials do not keep its page private.
+/// Whether the answer to a request may answer other requests: the request is a GET or a QUERY, and its credentials do not make
+/// the page private.
 pub(crate) fn may_be_shared(rule: &Rule, request: &request::Parts) -> bool {
     request.method != Method::HEAD
         && (rule.tells_credentials_apart() || !has_authorization(Lines::Map(&request.headers)))

@@ -1,5 +1,5 @@
-//! Finds out whether plain Redis answers at the port of a `rediss://` URL. Each side would wait for the other, and the only
-//! error would be a timeout.
+//! Finds out whether plain Redis answers at the port of a `rediss://` URL. Redis and the TLS client would each wait for the
+//! other, and the only error would be a timeout.
 
 use std::io;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 /// The fault of a URL for TLS, if plain Redis answers there. Nothing secret is sent.
 pub async fn wrong_scheme((host, port): (&str, u16)) -> Option<&'static str> {
-    /// As long as a connection to Redis may take.
+    /// A connection to Redis may take no longer than this.
     const PATIENCE: Duration = Duration::from_secs(1);
     let first = timeout(PATIENCE, first_byte(host, port)).await.ok()?.ok()?;
     let is_plain = matches!(first, b'+' | b'-');

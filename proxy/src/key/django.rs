@@ -35,7 +35,7 @@ pub struct Django {
     pub key_prefix: String,
     /// `VERSION` of the cache.
     pub version: u32,
-    /// `None` with `USE_I18N = False`.
+    /// The choice of the language; `None` with `USE_I18N = False`.
     pub language: Option<Language>,
     /// `TIME_ZONE`; `None` with `USE_TZ = False`.
     pub time_zone: Option<String>,
@@ -114,9 +114,9 @@ impl DjangoId {
         [Some(uri), values].into_iter().flatten().collect()
     }
 
-    /// Proves that an entry of ours was stored for this very request, since Django's digests can be made to collide.
-    /// Covers the URI and the values of all headers in the page's `Vary`, without `Accept-Language` if the language in
-    /// the key was negotiated from it.
+    /// The proof that one of the proxy's entries was stored for this very request: Django's digests can be made to collide. It
+    /// covers the URI and the values of all headers in the page's `Vary`, without `Accept-Language` if the language in the key
+    /// was negotiated from it.
     pub(crate) fn proof(&self, page: &HeaderMap, lines: Lines<'_>) -> [u8; 64] {
         let mut text = self.uri.clone().into_bytes();
         let negotiated = matches!(self.django.language, Some(Language::Negotiated(_)));
@@ -187,8 +187,8 @@ impl Django {
     }
 }
 
-/// Whether the proxy can answer for a list: it names only headers, and not `X-Forwarded-For`, which the proxy itself
-/// sets for each client.
+/// Whether the proxy can use a list: it names only headers, and not `X-Forwarded-For`, which the proxy itself sets for each
+/// client.
 pub(crate) fn is_usable(list: &[String]) -> bool {
     list.iter().all(|name| name.starts_with("HTTP_") && name != "HTTP_X_FORWARDED_FOR")
 }

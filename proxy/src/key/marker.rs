@@ -1,4 +1,4 @@
-//! The marker of a page that has variants: what selects them, stored under the page's base key.
+//! The marker of a page that varies: names what selects the variants. It is stored under the page's base key.
 
 use std::fmt;
 
@@ -30,8 +30,8 @@ impl PathMarker {
         Self { nonce: format!("{nonce:032x}"), variance }
     }
 
-    /// `cachepage/1 vary NONCE accept,cookie` and a line feed, so that a truncated marker is recognised. Before it a blank and
-    /// the `No-Vary-Search` of the page, if it has one.
+    /// The text is `cachepage/1 vary NONCE accept,cookie`, and a line feed, so that a truncated marker is recognised. If the
+    /// page has a `No-Vary-Search`, it stands before this, with a blank between.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let Variance { vary, search } = &self.variance;
         let names = vary.names().iter().map(HeaderName::as_str).collect::<Vec<_>>().join(",");
@@ -58,7 +58,7 @@ impl PathMarker {
 }
 
 impl VaryMarker {
-    /// Whether it is also found by other queries.
+    /// Whether lookups with other queries find it, too.
     pub(super) fn is_for_queries(&self) -> bool {
         matches!(self, Self::Path(marker) if !marker.variance.search.is_default())
     }
@@ -71,7 +71,7 @@ impl VaryMarker {
         }
     }
 
-    /// The memory that it holds in an `Arc`, in bytes.
+    /// The memory of it in an `Arc`, in bytes.
     pub(crate) fn size(&self) -> usize {
         let held = match self {
             Self::Path(marker) => {

@@ -89,8 +89,8 @@ pub(crate) fn page_key(rule: &Rule, method: &str, path: &str, selection: &Select
     joined([START, prefix, dot, method, b".", path, b".", digest])
 }
 
-/// The key of a variant of the page with this key. In braces, the page's key alone determines the slot: they are the first
-/// of the variant's key, and those of a path come after them.
+/// The key of a variant of the page with this key. If variants share the page's slot, the page's key stands in braces: they
+/// are the first braces of the variant's key, and any in the path come after them.
 pub(super) fn variant_key(base: &[u8], selection: &Selection, placement: Placement) -> KeyText {
     let digest = selection.digests().md5;
     let parts = match placement {
@@ -162,7 +162,7 @@ impl Selection {
             text.line(b"host", &host);
         }
         let lines = question.lines;
-        // Only those of a trusted peer are among the lines; the origin builds its links from them.
+        // `X-Forwarded` lines are those of a trusted peer. The origin builds its links from them.
         let of_connection = || (question.scheme != "http").then_some(question.scheme.as_bytes());
         let scheme = lines.get(&X_FORWARDED_PROTO).or_else(of_connection);
         for (name, value) in [(X_FORWARDED_HOST, lines.get(&X_FORWARDED_HOST)), (X_FORWARDED_PROTO, scheme)] {
@@ -182,7 +182,7 @@ impl Selection {
         text
     }
 
-    /// The selection of the marker for all queries of a path. It is its own.
+    /// The selection of the marker for all queries of a path. Applied again, this changes nothing.
     pub(crate) fn of_path(&self) -> Self {
         const SEARCH: &[u8] = b"\nsearch:";
         let query = self.0.iter().take_while(|&&byte| byte != b'\n').count();
@@ -193,7 +193,7 @@ impl Selection {
         }
     }
 
-    /// This one, with only the parameters of the query that select.
+    /// This selection, reduced to the parameters of the query that select the page.
     pub(crate) fn searched(&self, search: &SearchVariance, query: &str) -> Self {
         match search.is_default() {
             true => self.clone(),
@@ -203,7 +203,8 @@ impl Selection {
         }
     }
 
-    /// The selection of one variant: what selects of the query, then the marker's nonce and the values of the headers it names.
+    /// The selection of one variant: the selecting part of the query, then the marker's nonce and the values of the headers
+    /// that it names.
     pub(crate) fn variant(&self, marker: &PathMarker, question: &Question<'_>, rule: &Rule) -> Self {
         let Variance { vary, search } = &marker.variance;
         let lines = question.lines;

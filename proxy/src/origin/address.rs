@@ -36,7 +36,7 @@ impl OriginUrl {
     }
 }
 
-/// Whether an address is that of an authority, which has this port if it names none.
+/// Whether an address is that of an authority. `port` is used if the authority names none.
 fn is_at(authority: &Authority, port: u16, listen: SocketAddr) -> bool {
     let reaches = |ip: IpAddr| ip == listen.ip() || (is_local(ip) && listen.ip().is_unspecified());
     let is_here = match literal(authority.host()) {
@@ -125,7 +125,7 @@ fn may_exist(host: &str) -> bool {
     }
 }
 
-/// An address that is a host, in brackets or not.
+/// A host that is an address, in brackets or not.
 fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }

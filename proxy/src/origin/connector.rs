@@ -1,4 +1,4 @@
-//! Makes connections to the origin, each within one deadline for all that it takes.
+//! Makes connections to the origin. One deadline bounds all steps of a connection.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
@@ -25,14 +25,14 @@ use super::wire::{NextTarget, Wire};
 use super::{Origin, OriginUrl};
 use crate::tls::TlsClient;
 
-/// The least that a connection may buffer.
+/// The smallest buffer of a connection.
 const BUFFER: usize = 64 << 10;
 
 /// The shortest header line.
 const SHORTEST_LINE: usize = "a:\n".len();
 
-/// The most header lines, whatever their length. hyper reserves 64 bytes a line for each answer, whatever it has: 0.1 us up
-/// to here, and ten times as much beyond.
+/// The most header lines, whatever their length. hyper reserves 64 bytes a line for each answer, even for short ones: that
+/// costs 0.1 us up to this number, and ten times as much beyond.
 pub(super) const MAX_LINES: usize = 8 << 10;
 
 /// A connection took too long.
@@ -64,12 +64,12 @@ pub(super) struct Channel {
     pub(super) target: NextTarget,
     /// The task that reads and writes.
     pub(super) task: AbortHandle,
-    /// How often the addresses of the origin had changed when it was made.
+    /// How often the addresses of the origin had changed when the connection was made.
     pub(super) changes: u64,
 }
 
 impl Connector {
-    /// Makes connections on which the origin sends heads of at most so many bytes.
+    /// Makes connections on which the origin may send heads of up to so many bytes.
     pub(super) fn new(origin: &Origin, deadline: Duration, head: usize) -> Self {
         Self::with(Resolver::new(deadline), origin, deadline, head)
     }
@@ -90,12 +90,12 @@ impl Connector {
         Self { place, http: http(head), deadline, resolve_every: origin.resolve_every, presence }
     }
 
-    /// Whether the last connection failed, of any worker.
+    /// Whether the last connection failed, on any worker.
     pub(super) fn is_away(&self) -> bool {
         self.presence.is_away()
     }
 
-    /// Asks for the addresses of the name again, if that is due. Gives how often they have changed.
+    /// Looks the name up again, if that is due. Returns how often its addresses have changed.
     pub(super) fn changes(&self) -> u64 {
         if let Some((host, resolver)) = self.name() {
             resolver.refresh(host, self.resolve_every);
@@ -106,7 +106,7 @@ impl Connector {
     /// Looks the name up, connects, and speaks HTTP.
     pub(super) async fn connect(&self) -> Result<Channel, Cause> {
         let late = |_| Err(Arc::new(Late(self.deadline)) as Cause);
-        // Boxed, so that requests on a connection that is there don't pay for it.
+        // Boxed, so that requests on an open connection don't pay for it.
         let connected = timeout(self.deadline, Box::pin(self.try_connect())).await.unwrap_or_else(late);
         self.presence.note(&connected);
         connected
@@ -133,7 +133,7 @@ impl Connector {
         self.name().map_or(0, |(_, resolver)| resolver.changes())
     }
 
-    /// The name of the origin, if it has one, and what looks it up.
+    /// The name of the origin, if it has one, with its resolver.
     fn name(&self) -> Option<(&str, &Resolver)> {
         match &self.place {
             OriginPlace::Tcp { host, resolver, .. } if host.parse::<IpAddr>().is_err() => {
@@ -163,7 +163,7 @@ fn cause(error: impl StdError + Send + Sync + 'static) -> Cause {
     Arc::new(error)
 }
 
-/// The addresses of a host, which may be one itself.
+/// The addresses of a host. The host may be an address itself.
 async fn addresses(host: &str, port: u16, resolver: &Resolver) -> Result<Vec<SocketAddr>, Cause> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![(ip, port).into()]);
@@ -175,7 +175,7 @@ async fn addresses(host: &str, port: u16, resolver: &Resolver) -> Result<Vec<Soc
 /// hyper, as it speaks to the origin.
 fn http(head: usize) -> Builder {
     let mut http = Builder::new();
-    // Not writev: a head leaves in one piece.
+    // Without writev a head leaves in one piece.
     http.title_case_headers(true).writev(false).max_header_size(head).max_buf_size(head.max(BUFFER));
     http.max_headers((head / SHORTEST_LINE).min(MAX_LINES));
     http

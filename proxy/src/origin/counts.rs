@@ -16,11 +16,11 @@ pub(crate) enum FetchEnd {
     Redirection,
     ClientError,
     ServerError,
-    /// It gave no answer.
+    /// The origin gave no answer.
     Failed,
-    /// It had no free slot, and was not asked.
+    /// No slot was free, so the origin was not asked.
     Busy,
-    /// The client left, or its body broke off.
+    /// The client left, or the client's body broke off.
     Left,
 }
 
@@ -75,7 +75,7 @@ impl FetchEnd {
 #[derive(Debug, Default)]
 pub(super) struct OriginCounts {
     ends: [AtomicU64; FetchEnd::ALL.len()],
-    /// Of answers.
+    /// The times to the heads of answers.
     durations: Histogram,
     ejections: AtomicU64,
 }

@@ -1,5 +1,5 @@
-//! Connects to the first of several addresses that answers (RFC 8305): one that is silent delays the next by a moment, and
-//! not by the time of a whole attempt.
+//! Connects to the first of several addresses that answers (RFC 8305). A silent address delays the next one by a moment, not
+//! by a whole attempt.
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// The addresses in turn of both families (RFC 8305 §4), the family of the first one first.
+/// The addresses, with the two families in turn (RFC 8305 §4). The family of the first address comes first.
 fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first().map(SocketAddr::is_ipv4) else { return addresses };
     let (preferred, others): (Vec<_>, Vec<_>) =

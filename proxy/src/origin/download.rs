@@ -35,8 +35,8 @@ impl Download {
         Self { incoming, silence: Silence::new(idle, until), first: None, held: Some(held) }
     }
 
-    /// Reads the first part ahead if it has come, without waiting: a body that breaks before its first byte is no answer,
-    /// and the client can still be told.
+    /// Reads the first part ahead, if it is there, without waiting. If a body breaks before its first byte, there is no
+    /// answer, and the client can still be told.
     pub(crate) async fn begin(&mut self) -> Result<(), BodyError> {
         let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut *self).poll_frame(cx))).await;
         if let Poll::Ready(Some(first)) = first {

@@ -20,7 +20,7 @@ pub(crate) enum OriginError {
     RequestBody(#[source] Cause),
     #[error("cannot connect to the origin")]
     Connect(#[source] Cause),
-    /// Of several origins, none can be reached.
+    /// None of several origins can be reached.
     #[error("cannot connect to any origin")]
     Gone(#[source] Cause),
     /// No origin is for this host and path.
@@ -38,7 +38,7 @@ pub(crate) enum OriginError {
     /// The answer does not fit the request.
     #[error("the origin's answer is {0}, which was not asked for")]
     Unasked(StatusCode),
-    /// The codings besides chunks. The proxy cannot decode them, nor see the end of such a body.
+    /// The codings besides `chunked`. The proxy cannot decode them, nor see where such a body ends.
     #[error("the origin's answer has the transfer coding {0:?}, which was not asked for")]
     Coding(String),
     /// All slots are taken, and the queue is full or the wait was too long.
@@ -47,13 +47,13 @@ pub(crate) enum OriginError {
 }
 
 impl OriginError {
-    /// Whether it says something of the origin, and not of the client or of a limit.
+    /// Whether the error tells something about the origin, and not about the client or a limit.
     pub(super) fn is_of_origin(&self) -> bool {
         !matches!(self, Self::BrokenRequest | Self::RequestBody(_) | Self::Busy | Self::None)
     }
 }
 
-/// Of the body of a client, before it is forwarded.
+/// An error of a client's body, before it is forwarded.
 impl From<BodyError> for OriginError {
     fn from(error: BodyError) -> Self {
         match error {

@@ -24,10 +24,10 @@ pub struct OriginLimits {
 #[derive(Debug)]
 pub(crate) struct Gate {
     places: Arc<Semaphore>,
-    /// How many places there are.
+    /// The number of slots.
     count: usize,
     queue: Semaphore,
-    /// How many may wait.
+    /// The most requests that may wait.
     longest: usize,
     wait: Duration,
 }
@@ -47,19 +47,19 @@ impl Gate {
         }
     }
 
-    /// How many places are taken.
+    /// The number of slots in use.
     pub(crate) fn taken(&self) -> usize {
         self.count - self.places.available_permits()
     }
 
-    /// How many requests wait.
+    /// The number of requests that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.longest - self.queue.available_permits()
     }
 
     /// Waits for a free slot, in order of arrival, until the deadline.
     pub(crate) async fn enter(&self) -> Result<GatePermit, OriginError> {
-        // Fails while others wait: a freed slot goes to the first of them.
+        // This fails while others wait: a freed slot goes to the first of them.
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Ok(place);
         }

@@ -1,4 +1,4 @@
-//! How an origin answers: how long it takes, and whether it is left out for a while after failures.
+//! How an origin does: how long its answers take, and whether it is left out for a while after failures.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,16 +8,16 @@ use tokio::time::Instant;
 /// When an origin that fails is left out, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ejection {
-    /// After so many failures without a success.
+    /// The number of failures in a row.
     pub(crate) after: u32,
-    /// The first time; twice as long each further time.
+    /// The time of the first ejection; each further one takes twice as long.
     pub(crate) time: Duration,
 }
 
 /// The longest time for which an origin is left out.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The time for which an answer counts.
+/// How long an answer influences the latency.
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// For this long after a failure an origin counts as if it took this long to answer: failures come fast, and would attract
@@ -32,20 +32,20 @@ pub(super) struct OriginHealth(Mutex<HealthState>);
 
 #[derive(Debug)]
 struct HealthState {
-    /// In seconds: the longest of the latest answers, which fades.
+    /// In seconds: the time of the slowest recent answer. It fades.
     latency: f64,
     noted: Instant,
-    /// Its requests without an answer, and since when it has had some and answered none.
+    /// The number of requests without an answer, and since when there have been some without any answer.
     waiting: usize,
     silent_since: Instant,
     /// Until when the last failure counts.
     penalty: Option<Instant>,
-    /// Failures without a success between them.
+    /// Failures in a row.
     failures: u32,
-    /// Until when it is left out, and how often it was in a row.
+    /// Until when the origin is left out, and how many times in a row it was.
     out: Option<Instant>,
     times: u32,
-    /// Whether a request tries it out.
+    /// Whether a request is trying the origin.
     is_tried: bool,
 }
 
@@ -54,7 +54,7 @@ struct HealthState {
 pub(super) enum Standing {
     In,
     Out,
-    /// It was out for long enough: one request may try it.
+    /// The origin was left out long enough: one request may try it.
     Trial,
 }
 
@@ -91,7 +91,7 @@ impl OriginHealth {
         is_due
     }
 
-    /// The cost of one more request, with so many under way.
+    /// The cost of one more request, if so many are under way.
     pub(super) fn cost(&self, in_flight: usize, weight: u32, now: Instant) -> f64 {
         let state = self.lock();
         let latency = match state.penalty {
@@ -101,12 +101,12 @@ impl OriginHealth {
         latency * (in_flight + 1) as f64 / f64::from(weight)
     }
 
-    /// Whether its last failure still counts.
+    /// Whether the origin's last failure still counts.
     pub(super) fn has_just_failed(&self, now: Instant) -> bool {
         self.lock().penalty.is_some_and(|until| now < until)
     }
 
-    /// Notes a request to it.
+    /// Notes that a request is sent to the origin.
     pub(super) fn asked(&self, now: Instant) {
         let mut state = self.lock();
         if state.waiting == 0 {
@@ -115,7 +115,8 @@ impl OriginHealth {
         state.waiting += 1;
     }
 
-    /// Notes the end of a request. One that was given up says nothing of the origin; a trial ends without a result.
+    /// Notes the end of a request. A request that was given up says nothing about the origin; if it was a trial, the trial has
+    /// no result.
     pub(super) fn ended(&self, is_answered: bool, now: Instant) {
         let mut state = self.lock();
         state.waiting = state.waiting.saturating_sub(1);
@@ -133,7 +134,8 @@ impl OriginHealth {
         state.sample(took, now);
     }
 
-    /// Notes a failure, after which the origin is left out if it was one too many and if it may be.
+    /// Notes a failure. If there are too many, and `may_be_out` allows it, the origin is left out. Returns whether that begins
+    /// now.
     pub(super) fn failed(&self, ejection: Ejection, now: Instant, may_be_out: bool) -> bool {
         let mut state = self.lock();
         state.failures += 1;
@@ -151,13 +153,13 @@ impl OriginHealth {
     }
 
     fn lock(&self) -> MutexGuard<'_, HealthState> {
-        // A panic elsewhere leaves the state whole.
+        // A panic elsewhere leaves the state consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl HealthState {
-    /// In seconds: the least that its next answer takes, as far as the last one tells. An origin that hangs has no latency yet.
+    /// In seconds: the least time that the next answer takes, judged by the last one. An origin that hangs has no latency yet.
     fn silence(&self, now: Instant) -> f64 {
         let silence = (now - self.silent_since).as_secs_f64();
         if self.waiting > 0 { silence } else { 0.0 }
@@ -171,7 +173,7 @@ impl HealthState {
     }
 }
 
-/// The part that is left of a memory.
+/// The part of a value that is left after this time.
 fn fading(elapsed: Duration) -> f64 {
     (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp()
 }

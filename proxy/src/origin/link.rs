@@ -29,7 +29,7 @@ pub(super) struct Links {
 /// A connection whose answer has begun. It can take the next request when the body of the answer has ended.
 pub(crate) struct Link {
     connection: Channel,
-    /// Of the request's body.
+    /// The pace of the request's body.
     pace: Pace,
     idle: Weak<Idle>,
 }
@@ -40,9 +40,9 @@ struct Idle(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Each with the time since when it is idle, the latest last.
+    /// Each connection with the time since when it is idle. The latest is the last.
     links: Vec<(Channel, Instant)>,
-    /// Whether a task runs that closes the old ones.
+    /// Whether a task is running that closes old connections.
     is_watched: bool,
 }
 
@@ -51,13 +51,13 @@ impl Links {
         Self { connector, idle: Arc::default() }
     }
 
-    /// Whether the last connection failed, of any worker.
+    /// Whether the last connection failed, on any worker.
     pub(super) fn is_away(&self) -> bool {
         self.connector.is_away()
     }
 
-    /// Sends a request, on the connection that was used last, or on a new one. If the origin had closed that connection
-    /// and nothing of the request was written, another connection is tried.
+    /// Sends a request, on the connection that was used last or on a new one. If the origin had closed that connection and no
+    /// byte of the request was written, tries another connection.
     pub(super) async fn send(
         &self,
         mut request: Request<Upload>,
@@ -92,10 +92,10 @@ impl Links {
 }
 
 impl Link {
-    /// Keeps the connection for the next request. Its answer has been read to the end. After a long body the connection is
-    /// closed once the body is sent: the origin may be about to close it, and a request that is sent then gets no answer.
+    /// Keeps the connection for the next request. The answer was read to its end. After a long body the connection is closed
+    /// once the body is sent: the origin may be about to close it, and a request that is sent then gets no answer.
     pub(crate) fn give_back(self) {
-        // The worker or the runtime is gone.
+        // If this fails, the worker or the runtime is gone.
         let (Some(idle), Ok(runtime)) = (self.idle.upgrade(), Handle::try_current()) else { return };
         if self.connection.sender.is_ready() && !self.pace.is_long() {
             return idle.put(self.connection, &runtime);
@@ -105,8 +105,8 @@ impl Link {
             match pace.keep(connection.sender.ready()).await {
                 Some(Ok(())) if pace.is_long() => drop(connection),
                 Some(Ok(())) => idle.put(connection, &Handle::current()),
-                // The origin has closed it, or it has answered and takes no more of the request: the client, which may
-                // read nothing before it has sent all, must not wait for it.
+                // The origin has closed the connection, or it has answered and reads no more of the request. The client may
+                // read nothing before it has sent everything, and must not wait for the origin.
                 _ => connection.task.abort(),
             }
         });
@@ -120,7 +120,7 @@ impl fmt::Debug for Link {
 }
 
 impl Idle {
-    /// A connection that is open, to an address that the origin still has.
+    /// An open connection to an address that the origin still has.
     fn take(&self, changes: u64) -> Option<Channel> {
         let mut waiting = self.lock();
         while let Some((connection, _)) = waiting.links.pop() {
@@ -139,7 +139,7 @@ impl Idle {
         }
     }
 
-    /// Closes the connections that were idle for too long. Returns when the next one will be, if there are more.
+    /// Closes the connections that were idle for too long. Returns when the next one will be, if there is one.
     fn close_old(&self) -> Option<Instant> {
         let mut waiting = self.lock();
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Whether the origin can be reached, as the log says it: a line when it is away, and one when it is back.
+//! Whether the origin can be reached, for the log: one line when it is away, and one when it is back.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,18 +12,18 @@ use super::sources;
 /// Whether connections to the origin succeed. All workers share it.
 #[derive(Debug)]
 pub(super) struct Presence {
-    /// For the log.
+    /// The name in the log.
     origin: String,
     absence: Mutex<Option<Absence>>,
     /// Bounds the lines about an origin that takes some connections and refuses others.
     log: Seldom,
 }
 
-/// The time in which no connection was made.
+/// The time since the last connection that succeeded.
 #[derive(Debug)]
 struct Absence {
     since: Instant,
-    /// Connections that failed.
+    /// The number of connections that failed.
     failed: u64,
 }
 
@@ -37,9 +37,9 @@ impl Presence {
         self.absence.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Notes what became of a connection.
+    /// Notes whether a connection succeeded.
     pub(super) fn note<T>(&self, connected: &Result<T, Cause>) {
-        // A panic elsewhere leaves the absence whole.
+        // A panic elsewhere leaves the absence consistent.
         let mut absence = self.absence.lock().unwrap_or_else(PoisonError::into_inner);
         match (connected, &mut *absence) {
             (Ok(_), None) => {}

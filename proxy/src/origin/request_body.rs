@@ -1,4 +1,4 @@
-//! The body of a client's request, some of which may have been read before it is forwarded.
+//! The body of a client's request. A part of it may have been read before it is forwarded.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,11 +13,11 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use super::error::BodyError;
 use super::silence::{Silence, next_data};
 
-/// A body: what was read of it, and then the rest.
+/// A body: the part that was read, and the rest.
 #[derive(Debug, Default)]
 pub(crate) struct RequestBody {
     read: VecDeque<Bytes>,
-    /// `None` if nothing else comes.
+    /// `None` if no more bytes come.
     rest: Option<Incoming>,
     /// Counts the bytes that come, if the settings want that.
     count: Option<Arc<AtomicU64>>,
@@ -36,12 +36,12 @@ impl From<Bytes> for RequestBody {
 }
 
 impl RequestBody {
-    /// The same body, whose bytes are counted as they come.
+    /// The same body. Its bytes are counted as they come.
     pub(crate) fn counted(self, count: Option<Arc<AtomicU64>>) -> Self {
         Self { count, ..self }
     }
 
-    /// Puts back what was read.
+    /// Puts a piece back that was read.
     pub(crate) fn unread(&mut self, piece: Bytes) {
         self.read.push_front(piece);
     }
@@ -87,7 +87,7 @@ impl RequestBody {
         self.read.is_empty() && self.rest.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
-    /// How long it is.
+    /// Its length.
     pub(crate) fn length(&self) -> SizeHint {
         let read = self.read.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint);

@@ -1,7 +1,7 @@
 //! Looks up the name of the origin.
 //!
-//! `getaddrinfo` blocks for as long as the name servers are silent, 10 s and more, and cannot be stopped. So it has a thread of
-//! its own: the end of the process would wait for one of tokio's.
+//! `getaddrinfo` blocks for as long as the name servers are silent, 10 s and more, and cannot be stopped. So a lookup has a
+//! thread of its own: the end of the process would wait for a thread of tokio's.
 
 use std::fmt;
 use std::io;
@@ -19,9 +19,9 @@ type Addresses = Result<Vec<SocketAddr>, Arc<io::Error>>;
 /// Finds the addresses of a name, and blocks meanwhile.
 type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Shares a lookup between the connections that are made at the same time: an outage of the name servers must not take a
-/// thread for each request. One that has taken longer than `patience` is not shared any more, so that the next one finds
-/// what has changed.
+/// Shares one lookup between all connections that begin meanwhile: an outage of the name servers must not take a thread for
+/// each request. A lookup that has taken longer than `patience` is not shared any more, so that a later connection sees
+/// changes.
 #[derive(Clone)]
 pub(super) struct Resolver {
     ask: Arc<Ask>,
@@ -56,7 +56,7 @@ impl Known {
     }
 }
 
-/// A lookup of the one name.
+/// A lookup of the name.
 struct NameLookup {
     began: Instant,
     /// `None` while it is under way.
@@ -76,15 +76,15 @@ impl Resolver {
         Self { ask: Arc::new(ask), patience, last: Arc::default(), known: Arc::default() }
     }
 
-    /// Looks up the addresses of the name, without a port. If that fails, they are those of the last time: the name servers
-    /// may be away while the origin is well.
+    /// Looks up the addresses of the name, which has no port. If that fails, returns those of the last lookup: the name
+    /// servers may be away while the origin is well.
     pub(super) async fn look_up(&self, name: &str) -> Addresses {
         let mut found = self.join(name)?;
         let found = found.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
         found.unwrap_or_else(|| Ok(Vec::new())).or_else(|error| self.known.addresses().ok_or(error))
     }
 
-    /// Begins a lookup if the last one began so long ago. Nobody waits for it.
+    /// Begins a lookup if the last one began at least so long ago. Does not wait for it.
     pub(super) fn refresh(&self, name: &str, every: Duration) {
         let is_due = {
             let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +103,7 @@ impl Resolver {
 
     /// Joins the lookup that is under way, or begins one.
     fn join(&self, name: &str) -> io::Result<watch::Receiver<Option<Addresses>>> {
-        // A panic elsewhere leaves the lookup whole.
+        // A panic elsewhere leaves the lookup consistent.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(NameLookup { began, found }) = &*last
             && found.borrow().is_none()
@@ -115,7 +115,7 @@ impl Resolver {
         let (ask, known, name) = (self.ask.clone(), self.known.clone(), name.to_owned());
         thread::Builder::new()
             .name("lookup".to_owned())
-            // Nobody waits for it any more, if this fails.
+            // If no thread can be started, later requests begin another lookup.
             .spawn(move || {
                 let answer = ask(&name);
                 known.take(&answer);
@@ -143,7 +143,8 @@ pub(super) mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// A lookup that has begun. Sending the answer ends it; dropping it is a name that does not resolve.
+    /// A lookup that has begun. Sending addresses and dropping this ends it; dropping it alone means that the name does not
+    /// resolve.
     pub(in super::super) type Asked = mpsc::Sender<SocketAddr>;
 
     /// A resolver whose lookups the test answers.

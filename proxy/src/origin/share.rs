@@ -6,21 +6,21 @@ use hyper::http::request::Parts;
 use crate::pattern::Pattern;
 use crate::request::target_of;
 
-/// The hosts and the paths of an origin; an empty list is all of them.
+/// The hosts and the paths of an origin. An empty list means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Exact, or `*.` and a domain, in lower case.
+    /// Exact hosts, or `*.` and a domain, in lower case.
     pub(crate) hosts: Vec<String>,
     pub(crate) paths: Vec<Pattern>,
 }
 
 impl Share {
-    /// Whether the origin takes what no other one is for.
+    /// Whether the origin takes every request that no other origin is for.
     pub(super) fn is_rest(&self) -> bool {
         self.hosts.is_empty() && self.paths.is_empty()
     }
 
-    /// Whether a request is of these hosts and paths.
+    /// Whether a request has one of these hosts and paths.
     pub(super) fn takes(&self, head: &Parts) -> bool {
         if self.is_rest() {
             return false;
@@ -30,7 +30,7 @@ impl Share {
         self.takes_host(host) && self.takes_path(path)
     }
 
-    /// Whether the origin takes each request that another one is for, which comes later.
+    /// Whether this origin takes every request of a later one.
     pub(crate) fn hides(&self, other: &Self) -> bool {
         let takes = |host: &String| {
             let is_covered = |own: &String| match own.strip_prefix('*') {
@@ -42,7 +42,7 @@ impl Share {
         let hosts = self.hosts.is_empty() || (!other.hosts.is_empty() && other.hosts.iter().all(takes));
         let takes = |path: &Pattern| self.paths.iter().any(|own| own.covers(path));
         let paths = self.paths.is_empty() || (!other.paths.is_empty() && other.paths.iter().all(takes));
-        // Those for the same requests share them.
+        // Origins with equal hosts and paths share their requests.
         hosts && paths && self != other && !self.is_rest() && !other.is_rest()
     }
 

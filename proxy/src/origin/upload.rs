@@ -22,7 +22,7 @@ pub(crate) struct Upload {
     pace: Pace,
 }
 
-/// How far a body has been sent, and how long it may stand still.
+/// How much of a body was sent, and how long it may pause.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     progress: Progress,
@@ -64,7 +64,7 @@ impl Upload {
         Self { body, silence: Silence::new(idle, None), pace: Pace { progress, idle } }
     }
 
-    /// The client's body, if there is one, of which nothing was sent.
+    /// The client's body, if there is one and no byte of it was sent.
     pub(super) fn into_body(self) -> Option<RequestBody> {
         Some(self.body).filter(|body| !body.is_none())
     }
@@ -75,15 +75,15 @@ impl Upload {
 }
 
 impl Pace {
-    /// Whether so much was sent that the origin may have answered without reading it all.
+    /// Whether so much was sent that the origin may have answered without reading all of it.
     pub(super) fn is_long(&self) -> bool {
-        /// gunicorn reads so much of a body that its application leaves unread, and keeps the connection. After a longer one
-        /// it closes, a moment after its answer.
+        /// gunicorn reads up to this much of a body that its application leaves unread, and keeps the connection. After a
+        /// longer body it closes the connection, a moment after its answer.
         const LONG: usize = 64 << 10;
         self.progress.sent().bytes >= LONG
     }
 
-    /// The output of a future, unless it comes only after the body has stood still for too long.
+    /// The output of a future, unless the body pauses for too long before it comes.
     pub(super) async fn keep<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {

@@ -1,4 +1,4 @@
-//! The origins behind the proxy: which of them a request is for, and which of those it goes to.
+//! The origins behind the proxy: which of them may take a request, and which of those gets it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,15 +21,15 @@ use super::{
     Upstream,
 };
 
-/// The origins, and how failures among them are met.
+/// The origins, and the settings for failures among them.
 #[derive(Clone, Debug)]
 pub struct Origins {
-    /// At least one.
+    /// All origins; at least one.
     pub all: Vec<Origin>,
     pub(crate) ejection: Ejection,
-    /// The retries for each request.
+    /// The retries that each request earns.
     pub(crate) retry_budget: f64,
-    /// Whether each origin is asked for a page now and then.
+    /// The probe of the origins, if there is one.
     pub(crate) probe: Option<Probe>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Upstreams {
 struct OriginGroup {
     share: Share,
     members: Vec<Member>,
-    /// Held while one is left out, so that not too many are.
+    /// Held while an origin is being left out, so that not too many are at a time.
     ejecting: Mutex<()>,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct OriginState {
     pub(crate) url: String,
     pub(crate) is_up: bool,
     pub(crate) is_ejected: bool,
-    /// Requests that it has.
+    /// The requests that it has.
     pub(crate) in_flight: usize,
     /// Requests that wait for a slot.
     pub(crate) waiting: usize,
@@ -92,11 +92,11 @@ pub(crate) struct OriginState {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RetryTotals {
     pub(crate) made: u64,
-    /// For want of budget.
+    /// The retries that the budget did not allow.
     pub(crate) left_out: u64,
 }
 
-/// A request to an origin. One that is dropped without an answer was given up.
+/// A request to an origin. If it is dropped without an answer, the client has given it up.
 struct AskedOrigin<'a> {
     health: &'a OriginHealth,
     is_answered: bool,
@@ -139,7 +139,7 @@ impl Upstreams {
         Self { groups, ejection, retries, idle: deadlines.idle }
     }
 
-    /// Asks each origin of several now and then whether it is well, until this is dropped.
+    /// Probes each of several origins at intervals, until this is dropped.
     pub(crate) fn watch(self: &Arc<Self>, probe: &Probe) {
         for (group, members) in self.groups.iter().map(|group| group.members.len()).enumerate() {
             for member in (0..members).filter(|_| members > 1) {
@@ -160,13 +160,13 @@ impl Upstreams {
         let now = Instant::now();
         match (is_well, member.health.standing(now)) {
             (false, _) => self.note_failure(group, member, now),
-            // Of one that is in, only requests tell how fast it is.
+            // For an origin that is in use, only real requests tell how fast it is.
             (true, Standing::In) => {}
             (true, _) => member.health.succeeded(now - began, now),
         }
     }
 
-    /// The next piece of a client's body, for as long as the client is not silent.
+    /// The next piece of a client's body, unless the client is silent for too long.
     pub(crate) async fn read(&self, body: &mut RequestBody) -> Result<Option<Bytes>, OriginError> {
         body.next(self.idle).await.transpose().map_err(OriginError::from)
     }
@@ -180,13 +180,13 @@ impl Upstreams {
     ) -> Result<Fetched, OriginError> {
         let Some(group) = self.group(&head) else { return Err(OriginError::None) };
         let [only] = &group.members[..] else {
-            // Boxed, so that requests of a single origin don't pay for it.
+            // Boxed, so that requests to a single origin don't pay for it.
             return Box::pin(self.fetch_of(group, head, body, peer)).await;
         };
         only.upstream.fetch(head, body, peer).await.map_err(|unanswered| unanswered.error)
     }
 
-    /// The origins that a request is for.
+    /// The group of origins that a request is for.
     fn group(&self, head: &Parts) -> Option<&OriginGroup> {
         let of_all = self.groups.iter().find(|group| group.share.is_rest());
         self.groups.iter().find(|group| group.share.takes(head)).or(of_all)
@@ -212,7 +212,7 @@ impl Upstreams {
             tried.push(place);
             let again = match unanswered.unsent {
                 Some(body) => Some(body),
-                // Once: the origin may have read the request.
+                // At most once, since the origin may have read the request.
                 None => (std::mem::take(&mut may_repeat) && unanswered.is_silent).then_some(None),
             };
             let is_another = tried.len() < group.members.len().min(TRIES);
@@ -223,7 +223,7 @@ impl Upstreams {
         }
     }
 
-    /// Asks one origin of several, and notes how it answers.
+    /// Asks one of several origins, and notes how it answers.
     async fn fetch_from(
         &self,
         group: &OriginGroup,
@@ -239,7 +239,7 @@ impl Upstreams {
         let is_failure = match &answer {
             Ok(fetched) => is_out_of_order(fetched.head.status),
             Err(unanswered) if unanswered.error.is_of_origin() => true,
-            // The client's fault says nothing of the origin.
+            // A fault of the client says nothing about the origin.
             Err(_) => return answer,
         };
         asked.is_answered = true;
@@ -254,7 +254,7 @@ impl Upstreams {
 
     fn note_failure(&self, group: &OriginGroup, member: &Member, now: Instant) {
         let _one_at_a_time = group.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before this one's state is held, since it is counted, too.
+        // Called before the lock on this origin's state: the count includes this origin.
         let may_be_out = group.may_spare_one(now);
         if member.health.failed(self.ejection, now, may_be_out) {
             member.upstream.counts.ejected();
@@ -263,7 +263,7 @@ impl Upstreams {
         }
     }
 
-    /// The origins that a request is for, if there are others.
+    /// The origins that a request is for; none if the proxy has a single origin.
     pub(crate) fn named(&self, head: &Parts) -> Vec<String> {
         if self.groups.iter().map(|group| group.members.len()).sum::<usize>() < 2 {
             return Vec::new();
@@ -299,7 +299,7 @@ impl Upstreams {
     }
 }
 
-/// Asks one origin now and then.
+/// Probes one origin at intervals.
 async fn watch(upstreams: Weak<Upstreams>, place: (usize, usize), probe: Probe) {
     loop {
         sleep(probe.every).await;
@@ -316,8 +316,8 @@ impl fmt::Display for Upstreams {
 }
 
 impl OriginGroup {
-    /// The place of the origin that gets a request: of two that are drawn, the cheaper one. One that was left out for long
-    /// enough gets a request that may be sent twice.
+    /// The index of the origin that gets a request: of two that are drawn, the cheaper one. An origin that was left out long
+    /// enough gets a request, if this may be sent twice.
     fn pick(&self, tried: &[usize], may_try: bool) -> usize {
         let now = Instant::now();
         let is_due = |member: &Member| member.health.standing(now) == Standing::Trial;
@@ -333,7 +333,7 @@ impl OriginGroup {
             places.filter(|place| is_wanted(&self.members[*place])).collect()
         };
         let is_in = |member: &Member| member.health.standing(now) == Standing::In;
-        // One that refuses connections costs each request a retry.
+        // An origin that refuses connections would cost each request a retry.
         let is_gone = |member: &Member| member.upstream.is_away() && member.health.has_just_failed(now);
         let is_well = |member: &Member| is_in(member) && !is_gone(member);
         let preferred: [&dyn Fn(&Member) -> bool; 5] = [
@@ -350,7 +350,7 @@ impl OriginGroup {
     fn cheaper_of_two(&self, candidates: &[usize], now: Instant) -> usize {
         let draw = |count: usize| rand::random_range(0..count.max(1));
         let first = draw(candidates.len());
-        // Another one than the first.
+        // A different origin than the first.
         let second = (first + 1 + draw(candidates.len().saturating_sub(1))) % candidates.len().max(1);
         let cost = |place: usize| {
             let member = &self.members[place];
@@ -359,12 +359,12 @@ impl OriginGroup {
         match (candidates.get(first), candidates.get(second)) {
             (Some(&first), Some(&second)) if cost(second) < cost(first) => second,
             (Some(&first), _) => first,
-            // Only of a group without members, which there is not.
+            // Unreachable: every group has members.
             (None, _) => 0,
         }
     }
 
-    /// A fault of one origin as that of all of them, if none can be reached.
+    /// The fault of one origin, or that of all origins if none can be reached.
     fn fault(&self, error: OriginError) -> OriginError {
         let are_away = || self.members.iter().all(|member| member.upstream.is_away());
         match error {
@@ -373,29 +373,29 @@ impl OriginGroup {
         }
     }
 
-    /// Whether one more may be left out: at most half are.
+    /// Whether one more origin may be left out: at most half of them are.
     fn may_spare_one(&self, now: Instant) -> bool {
         let out = self.members.iter().filter(|member| member.health.standing(now) != Standing::In).count();
         (out + 1) * 2 <= self.members.len()
     }
 }
 
-/// So many origins are asked, if no connection can be made to the others.
+/// How many origins are asked while no connection can be made.
 const TRIES: usize = 3;
 
-/// An answer of the class 5xx counts as if it took this long: one that comes fast must not attract requests.
+/// An answer of the class 5xx counts as if it took this long, so that fast errors do not attract requests.
 const ERROR: Duration = Duration::from_millis(100);
 
-/// Whether a status says that the origin, or a proxy before it, cannot serve: another origin may.
+/// Whether a status says that the origin, or a proxy before it, cannot serve, so that another origin should.
 fn is_out_of_order(status: StatusCode) -> bool {
     [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&status)
 }
 
-/// The budget of retries: a share of all requests, saved up to a bound. Without it retries would double the load of origins
+/// The budget of retries: a share of all requests, saved up to a bound. Unbounded retries would double the load of origins
 /// that fail because of their load.
 #[derive(Debug)]
 struct Budget {
-    /// In thousandths of a retry.
+    /// The unit is a thousandth of a retry.
     left: AtomicU64,
     of_each: u64,
     made: AtomicU64,
@@ -403,7 +403,7 @@ struct Budget {
 }
 
 impl Budget {
-    /// The most that is saved: a thousand retries, as many as an origin has requests when it ends.
+    /// The most that is saved: a thousand retries, since an origin that ends may have as many requests.
     const MOST: u64 = 1_000_000;
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1")]

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use server::SentTarget;
 
-/// A stream that writes the targets that hyper cannot, and on which an answer that has come can be read although the
-/// origin reads no more.
+/// A stream that writes targets that hyper cannot write. If the origin has answered and reads no more, the answer can still be
+/// read from it.
 ///
-/// An origin may answer an upload before it has read it, and close (RFC 9112 §9.6). hyper gives a request up when it cannot
-/// be written. So what cannot be written is dropped here, and hyper reads the answer, or that there is none.
+/// An origin may answer an upload before it has read it, and close (RFC 9112 §9.6). hyper gives a request up when it cannot be
+/// written. So this stream drops bytes that cannot be written, and hyper then reads the answer, or that there is none.
 #[derive(Debug)]
 pub(super) struct Wire<T> {
     stream: T,
@@ -20,11 +20,11 @@ pub(super) struct Wire<T> {
     is_closed: bool,
 }
 
-/// The true target of the request that is written next, if hyper writes another.
+/// The true target of the next request, if hyper writes a stand-in.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NextTarget(Arc<Mutex<Option<Overlay>>>);
 
-/// Bytes that replace as many others, and how many bytes are written before them.
+/// Bytes that replace the same number of other bytes, and how many bytes are written before them.
 #[derive(Debug)]
 struct Overlay {
     at: usize,
@@ -32,13 +32,13 @@ struct Overlay {
 }
 
 impl NextTarget {
-    /// Has the next request, of this method, written with this target.
+    /// Makes the next request, which has this method, go out with this target.
     pub(super) fn set(&self, method: &str, target: &SentTarget) {
         let overlay = Overlay { at: method.len() + " ".len(), bytes: target.as_str().into() };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(overlay);
     }
 
-    /// Writes these bytes as they are meant.
+    /// Writes these bytes, with the overlay on them.
     fn write(
         &self,
         bytes: &[u8],
@@ -57,7 +57,7 @@ impl NextTarget {
 }
 
 impl Overlay {
-    /// These bytes with the part of the overlay that falls on them.
+    /// These bytes, with the part of the overlay that falls on them.
     fn on(&self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         let places = bytes.iter_mut().skip(self.at);
@@ -65,7 +65,7 @@ impl Overlay {
         bytes
     }
 
-    /// Whether nothing is left of it when so many bytes have been written.
+    /// Whether the overlay is used up after so many bytes.
     fn is_done(&mut self, written: usize) -> bool {
         let of_it = written.saturating_sub(self.at).min(self.bytes.len());
         self.at = self.at.saturating_sub(written);

@@ -19,12 +19,12 @@ pub(crate) struct Entry {
     /// The reason phrase, if it is not the status's usual one.
     pub(crate) reason: Option<ReasonPhrase>,
     pub(crate) body: Bytes,
-    /// The body compressed, if the rule wants that.
+    /// The compressed forms of the body, if the rule wants them.
     pub(crate) forms: Forms,
     /// When it stops being fresh, in seconds since 1970; unknown for entries that Django wrote.
     pub(crate) expires: Option<u64>,
-    /// When it was made, in seconds since 1970: always known under HTTP's policy; under Django's, if a cache behind the proxy
-    /// has sent an `Age`.
+    /// When it was made, in seconds since 1970. Always known under HTTP's policy; under Django's only if a cache behind the
+    /// proxy has sent an `Age`.
     pub(crate) born: Option<i64>,
     /// The version of a page of HTTP's policy; absent under Django's.
     pub(crate) version: Option<Version>,
@@ -32,21 +32,21 @@ pub(crate) struct Entry {
     pub(crate) cost: Duration,
     /// Proves which request it was stored for (see [`crate::key::PageId::proof`]); absent in entries that Django wrote.
     pub(crate) proof: Option<Bytes>,
-    /// By which purges find it; absent if the proxy that stored it did not purge.
+    /// The stamp by which purges find it; absent if the proxy that stored it had purging off.
     pub(crate) stamp: Option<Box<Stamp>>,
 }
 
-/// A version of a page, which a 304 of the origin confirms.
+/// The version of a page. A 304 of the origin confirms one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     /// No other version of the page has this number.
     Number(u64),
-    /// It was read from a format that stores no numbers.
+    /// The version of a page in a format without version numbers.
     Unknown,
 }
 
 impl Entry {
-    /// An entry that has nothing but a body.
+    /// An entry with nothing but a body.
     #[cfg(test)]
     pub(crate) fn of_body(body: impl Into<Bytes>) -> Self {
         Self {
@@ -69,9 +69,9 @@ impl Entry {
         self.body.len() + self.forms.bytes().len()
     }
 
-    /// Whether HTTP can send this entry as it is. Others write into the store, too: a status without a body, a header of
-    /// the connection, or a wrong length would break the connection of each client that gets the page. Names and values
-    /// are valid by their types.
+    /// Whether HTTP can send this entry as it is. Other programs may write into the store, too. A status without a body, a
+    /// header of the connection, or a wrong length would break the connection of each client that gets the page. Names and
+    /// values are valid by their types.
     pub(crate) fn is_sendable(&self) -> bool {
         const UNSTORED: [StatusCode; 2] = [StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
         let is_final = !self.status.is_informational() && !UNSTORED.contains(&self.status);

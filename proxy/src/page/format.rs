@@ -37,8 +37,8 @@ impl Format {
         }
     }
 
-    /// As [`encode`](Self::encode). Returns the entry, too: with its content as slices of the value, in a format that stores the content
-    /// unchanged. There is no value if the entry cannot be encoded.
+    /// As [`encode`](Self::encode), but also returns the entry. If the format stores content unchanged, the returned entry's
+    /// content is a slice of the value. There is no value if the entry cannot be encoded.
     pub(crate) fn encode_in_place(&self, entry: Entry) -> (Option<Bytes>, Entry) {
         match self {
             Self::Http => {
@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// The entry of a value, if HTTP can send it as it is.
+    /// Decodes the entry of a value, if HTTP can send it as it is.
     pub(crate) fn decode(&self, value: &Bytes) -> Option<Entry> {
         let entry = match self {
             Self::Http => http::decode(value),
@@ -58,8 +58,7 @@ impl Format {
         entry.filter(Entry::is_sendable)
     }
 
-    /// The beginning of the value of this entry, which no other version of its page has; `None` in a format that knows no
-    /// versions.
+    /// The beginning of this entry's value, which differs for each version of a page; `None` in a format without versions.
     pub(crate) fn start(&self, entry: &Entry) -> Option<Bytes> {
         match self {
             Self::Http => matches!(entry.version, Some(Version::Number(_))).then(|| http::start(entry)),
@@ -67,12 +66,12 @@ impl Format {
         }
     }
 
-    /// Whether pages may be kept past their time: a Django that shares the cache would serve them as fresh.
+    /// Whether pages may be stored past their time. A Django that shares the cache would serve such pages as fresh.
     pub(crate) fn keeps_stale(&self) -> bool {
         matches!(self, Self::Http)
     }
 
-    /// Where the content of an entry lies in its value, if the other bytes of the value say all the rest of the entry.
+    /// Where the content of an entry is in its value, if the other bytes of the value determine the rest of the entry.
     pub(crate) fn content(&self, value: &Bytes, entry: &Entry) -> Option<Range<usize>> {
         match self {
             Self::Http => Some(value.len().checked_sub(entry.content_length())?..value.len()),
@@ -89,7 +88,7 @@ impl Format {
         }
     }
 
-    /// Decodes a value under a base key: a page or a marker with readable keys, only a list with Django's.
+    /// Decodes a value under a base key. With readable keys it is a page or a marker, with Django's keys only a list.
     pub(crate) fn base(&self, value: &Bytes) -> Base {
         let found = match self {
             Self::Http => PathMarker::decode(value)

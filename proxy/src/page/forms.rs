@@ -1,4 +1,4 @@
-//! The forms of a page: as the origin sent it (identity), and compressed, for clients that accept a coding.
+//! The forms of a page: as the origin sent it (identity), and compressed for clients that accept a coding.
 
 use std::io::{Result, Write as _};
 use std::ops::Range;
@@ -14,14 +14,14 @@ use hyper::header::{
 use crate::policy::vary_on_coding;
 use crate::request::{Coding, receive};
 
-/// The form in which a page that has several is sent.
+/// The form in which a page is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Identity,
     Coded(Coding),
 }
 
-/// The coded forms of a page. Their bytes lie one behind the other.
+/// The coded forms of a page, with their bytes one behind the other.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Forms {
     lengths: Vec<(Coding, usize)>,
@@ -29,7 +29,7 @@ pub(crate) struct Forms {
 }
 
 impl Forms {
-    /// Compresses a page. A form that is not smaller is left out, and one with which the page and its forms would be longer
+    /// Compresses a page. Leaves out a form that is no smaller than the page, and a form that would make page and forms longer
     /// than `limit`.
     pub(crate) fn of(body: &[u8], codings: &[Coding], limit: u64) -> Self {
         let (mut lengths, mut bytes) = (Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ impl Forms {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// The forms of which a text tells the codings and lengths, without their bytes.
+    /// The forms that a text describes, without their bytes.
     pub(crate) fn of_text(text: &[u8]) -> Option<Self> {
         let form = |word: &str| {
             let (coding, length) = word.split_once('=')?;
@@ -87,7 +87,7 @@ impl Forms {
         Some(Self::of_lengths(lengths.into_iter()))
     }
 
-    /// Takes the bytes of the forms from the end of a page's content, which keeps its identity.
+    /// Takes the bytes of the forms from the end of a page's content. The content is then identity alone.
     pub(crate) fn take_from(self, content: &mut Bytes) -> Option<Self> {
         let mut lengths = self.lengths.iter();
         let length = lengths.try_fold(0_usize, |sum, (_, length)| sum.checked_add(*length))?;
@@ -95,7 +95,7 @@ impl Forms {
         Some(self.in_bytes(content.split_off(identity)))
     }
 
-    /// All in one: the text, a line end, and the bytes. `None` if there are none.
+    /// Text, line end and bytes in one value. `None` if there are no forms.
     pub(crate) fn packed(&self) -> Option<Bytes> {
         (!self.is_empty()).then(|| [self.text().as_bytes(), b"\n", &self.bytes].concat().into())
     }
@@ -109,12 +109,12 @@ impl Forms {
     }
 }
 
-/// Beyond each of them a page takes several times as long, and becomes little smaller.
+/// The levels. Above them compression takes several times as long, and gains little.
 const ZSTD_LEVEL: i32 = 9;
 const GZIP_LEVEL: u32 = 6;
 const BROTLI_QUALITY: i32 = 5;
 
-/// The window of a decoder of Brotli: 4 MiB, more than almost every page.
+/// The window of a Brotli decoder: 4 MiB, larger than almost every page.
 const BROTLI_WINDOW: i32 = 22;
 
 fn compress(coding: Coding, body: &[u8]) -> Result<Vec<u8>> {
@@ -135,9 +135,9 @@ fn compress(coding: Coding, body: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// Makes the headers of a page those of one of its forms, which has this length.
+/// Changes the headers of a page to those of one of its forms, which has this length.
 pub(crate) fn describe(headers: &mut HeaderMap, form: Form, length: usize) {
-    /// They are about the very bytes of identity. Ranges are those of identity, too.
+    /// These headers are about the exact bytes of identity. Ranges are ranges of identity, too.
     const OF_IDENTITY: [HeaderName; 5] = [
         ACCEPT_RANGES,
         HeaderName::from_static("content-digest"),
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// As a client decodes it.
+    /// The bytes that a client decodes.
     fn decoded(coding: Coding, form: &[u8]) -> Vec<u8> {
         let mut body = Vec::new();
         match coding {
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_form_is_smaller_than_the_page_and_fits_with_it_into_the_limit() {
-        // Digests look like chance.
+        // Digests look random, so they do not compress.
         let noise: Vec<u8> = (0..100_u8).flat_map(|number| Sha256::digest([number])).collect();
         assert!(Forms::of(&noise, &[Coding::Gzip], 1 << 20).is_empty());
         let text = text();

@@ -1,4 +1,4 @@
-//! The head of a stored page: what all hits of a page share, made once.
+//! The head of a stored page: the part that all hits of a page share, made once.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
@@ -31,11 +31,11 @@ pub(crate) struct PageHead {
     /// The generation of the purge log at which it was last found valid, or 0.
     pub(super) valid_at: AtomicU64,
     pub(super) aging: Option<Aging>,
-    /// The forms in which it is sent, if it has coded ones.
+    /// The forms in which the page can be sent; `None` without coded ones.
     pub(super) forms: Option<Box<[SentForm]>>,
-    /// Of the page, made on first use.
+    /// The text for the page, made on first use.
     pub(super) text: OnceLock<HeadText>,
-    /// Of the answer to a client that has the page, made on first use.
+    /// The text for a client that has the page already, made on first use.
     pub(super) not_modified: OnceLock<Box<HeadText>>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct PageHead {
 #[derive(Debug)]
 pub(super) struct SentForm {
     pub(super) form: Form,
-    /// Where its bytes lie among those of the coded forms.
+    /// Where its bytes are among those of the coded forms.
     pub(super) range: Range<usize>,
     /// The head that it is sent with, made on first use.
     pub(super) head: OnceLock<Arc<PageHead>>,
@@ -74,7 +74,7 @@ pub(super) enum Aging {
 }
 
 impl HeadText {
-    /// Of an answer. `has_age` says whether its `Age` is another one for each client.
+    /// The text of an answer's head. `has_age` says whether its `Age` differs for each client.
     pub(super) fn of<B>(answer: &Response<B>, has_age: bool) -> Self {
         let status = answer.status();
         let reason = answer.extensions().get().map(ReasonPhrase::as_bytes);
@@ -107,7 +107,7 @@ impl SentForm {
 }
 
 impl PageHead {
-    /// The head of a form of this length.
+    /// This head for a form of this length.
     pub(super) fn in_form(&self, form: Form, length: usize) -> Self {
         let mut headers = self.headers.clone();
         describe(&mut headers, form, length);
@@ -147,14 +147,14 @@ impl PageHead {
         let held = |stamp: &Stamp| size_of::<Stamp>() + stamp.held();
         let stamp = self.stamp.as_deref().map_or(0, |stamp| weight::block(held(stamp)));
         let head = weight::counted(size_of::<Self>()) + weight::tables(&self.headers) + names + texts;
-        // Each form gets a head of its own.
+        // Each form may get a head of its own.
         let forms = self.forms.as_deref().unwrap_or_default();
         head * (1 + forms.len()) + stamp + weight::block(size_of_val(forms))
     }
 
     /// About the length of its text, as stored or as sent.
     pub(super) fn text_len(&self) -> usize {
-        /// Status line, and the names of what is stored besides the headers.
+        /// Room for the status line, and for the metadata that is stored besides the headers.
         const REST: usize = 80;
         /// The length of the colon, the blank and the line's end.
         const LINE: usize = 4;
@@ -166,7 +166,7 @@ impl PageHead {
 }
 
 impl Aging {
-    /// `None` if nothing is known of the age.
+    /// The facts, or `None` if they say nothing about the age.
     pub(super) fn of(headers: &HeaderMap, born: Option<i64>, version: Option<Version>) -> Option<Self> {
         if let Some(version) = version {
             return Some(Self::Http { born: born?, version, staleness: Staleness::of(headers) });
@@ -179,9 +179,9 @@ impl Aging {
         (lifetime.is_some() || born.is_some()).then_some(Self::Django { lifetime, born })
     }
 
-    /// Under Django's policy `max(0, max-age - (Expires - now))`, as its FetchFromCacheMiddleware computes it, and no less
-    /// than the time since the page was made. Under HTTP's just this time: "current_age = corrected_initial_age +
-    /// resident_time" (RFC 9111 §4.2.3).
+    /// The age in seconds. Under Django's policy it is `max(0, max-age - (Expires - now))`, as FetchFromCacheMiddleware
+    /// computes it, and no less than the time since the page was made. Under HTTP's policy it is just that time: "current_age
+    /// = corrected_initial_age + resident_time" (RFC 9111 §4.2.3).
     pub(super) fn age(self, now: SystemTime) -> u64 {
         let now = seconds(now);
         let age = match self {

@@ -83,7 +83,7 @@ impl StoredPage {
         Self(Arc::new(Parts { head, body, coded }))
     }
 
-    /// The same page, whose bytes are no part of other memory. Those of more than `longest` bytes never are.
+    /// The same page in memory of its own. Bytes of more than `longest` have memory of their own already.
     pub(crate) fn apart(&self, longest: usize) -> Self {
         if self.body().len() + self.coded().len() > longest {
             return self.clone();
@@ -134,7 +134,7 @@ impl StoredPage {
         self.head().proof.as_deref()
     }
 
-    /// By which purges find it.
+    /// The stamp by which purges find the page.
     pub(crate) fn stamp(&self) -> Option<&Stamp> {
         self.head().stamp.as_deref()
     }
@@ -144,7 +144,7 @@ impl StoredPage {
         &self.head().valid_at
     }
 
-    /// By which names in its headers purges find it.
+    /// The names in its headers by which purges find it.
     pub(crate) fn names(&self) -> PurgeNames {
         PurgeNames::of(self.headers())
     }
@@ -154,7 +154,7 @@ impl StoredPage {
         &self.head().headers
     }
 
-    /// Whether it is served with the `Date` that it was stored with. Pickles hold none.
+    /// Whether the page is served with the `Date` that it was stored with. Pickles hold no `Date`.
     pub(crate) fn has_date(&self) -> bool {
         matches!(self.head().aging, Some(Aging::Http { .. })) && self.headers().contains_key(DATE)
     }
@@ -170,11 +170,11 @@ impl StoredPage {
         self.head().aging.map(|aging| aging.age(now))
     }
 
-    /// When it was stored, as far as that is known; else 1970.
+    /// When it was stored, if that is known; 1970 otherwise.
     pub(crate) fn stored_at(&self) -> SystemTime {
         let stored = match self.head().aging {
             Some(Aging::Http { born, .. }) => Some(born),
-            // It ends its `max-age` after it was stored.
+            // The page ends `max-age` seconds after it was stored.
             Some(Aging::Django { lifetime: Some((expires, max_age)), .. }) => {
                 let ends = self.expires().and_then(|ends| i64::try_from(ends).ok());
                 Some(ends.unwrap_or(expires).saturating_sub(max_age))
@@ -192,8 +192,8 @@ impl StoredPage {
         Part::asked_for(method, lines, Whole { status, headers, length, has_date: self.has_date() })
     }
 
-    /// The part of this page that a request asks for, and the form in which it is sent, if it has several and the rule wants
-    /// them for clients in this order.
+    /// The part of this page that a request asks for, and the form to send. There is a form only if the page has several and
+    /// the rule wants some. `codings` are the wanted ones, the best first.
     pub(crate) fn asked_for(
         &self,
         codings: &[Coding],
@@ -204,7 +204,7 @@ impl StoredPage {
             return (self.part(method, lines), None);
         };
         match self.clone().in_form(Some(Form::Identity)).part(method, lines) {
-            // A range is one of identity, which every client takes.
+            // A range is a range of identity, which every client accepts.
             part @ (Part::Bytes(_) | Part::Unsatisfiable) => (part, Some(Form::Identity)),
             part => {
                 let is_stored = |coding: &Coding| forms.iter().any(|sent| sent.form == Form::Coded(*coding));
@@ -231,7 +231,7 @@ impl StoredPage {
     pub(crate) fn bytes(self, part: &Part) -> PageBytes {
         let range = match part {
             Part::Whole => 0..self.body().len(),
-            // A range is within the body, whose length is one of a slice.
+            // A range is within the body, so its ends fit into `usize`.
             Part::Bytes(range) => range.start as usize..range.end as usize,
             Part::NotModified | Part::Unsatisfiable => 0..0,
         };
@@ -248,7 +248,7 @@ impl StoredPage {
         response
     }
 
-    /// The answer to all clients, with the `Age` and without the `Cache-Status` of one.
+    /// The part of the answer that all clients share, with `Age` and without `Cache-Status`.
     fn shared_response(&self, part: &Part) -> Response<Bytes> {
         let PageHead { status, headers, reason, .. } = &**self.head();
         // hyper takes the map, so each hit needs its own copy.
@@ -283,12 +283,12 @@ impl StoredPage {
         text
     }
 
-    /// The entry without the headers of a hit, for followers. The age that a cache behind the proxy has sent goes on.
+    /// The entry without the headers of a hit, for followers. The age that a cache behind the proxy has sent is kept.
     pub(crate) fn entry(&self, now: SystemTime) -> Entry {
         let PageHead { status, headers, reason, expires, cost, proof, aging, stamp, .. } = &**self.head();
         let forms = self.head().coded_forms().in_bytes(self.coded().clone());
         let mut headers = headers.clone();
-        // The last header goes first, so that the others keep their order.
+        // The last header is removed first, so that the others keep their order.
         CacheStatus::unname(&mut headers);
         let (born, version) = match aging {
             Some(Aging::Http { born, version, .. }) => (Some(*born), Some(*version)),
@@ -305,7 +305,7 @@ impl StoredPage {
         Entry { status, headers, reason, body, forms, expires, born, version, cost, proof, stamp }
     }
 
-    /// The memory that it holds, in bytes. A long body is a part of the stored value, which begins with the head.
+    /// The memory that it holds, in bytes. A long body is a slice of the stored value, which begins with the head.
     pub(crate) fn size(&self) -> usize {
         let value = self.head().text_len() + self.body().len() + self.coded().len();
         weight::counted(size_of::<Parts>()) + self.head().size() + weight::shared(value)
@@ -332,12 +332,12 @@ pub(crate) fn cut<B: Default>(
         let range = range.start as usize..range.end as usize;
         return response.map(|body| slice(body, range));
     }
-    // What describes the content does not describe its absence (RFC 9110 §15.4.5).
+    // Headers that describe the content do not belong to an answer without content (RFC 9110 §15.4.5).
     for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE] {
         headers.remove(name);
     }
     if *part == Part::Unsatisfiable {
-        // A cache in front must not keep it for the page.
+        // A cache in front must not store this answer as the page.
         headers.remove(CACHE_CONTROL);
         headers.remove(EXPIRES);
         let text = HeaderValue::try_from(format!("bytes */{length}"));
@@ -398,7 +398,7 @@ mod tests {
         let cached = [("expires", "Thu, 01 Jan 1970 00:16:40 GMT"), ("cache-control", "max-age=60")];
         for (entry, stored) in [
             (entry(&cached, Some(1000), None, None), 940),
-            // By the proxy's own end of the page, whatever the origin says of its own.
+            // The proxy's own end of the page counts, whatever the origin says.
             (entry(&cached, Some(2000), None, None), 1940),
             // As Django writes it.
             (entry(&cached, None, None, None), 940),
@@ -443,7 +443,7 @@ mod tests {
         for (born, lines, expected) in [
             // 30 s old at the fetch, which was 30 s ago.
             (60, &[("expires", "Sun, 22 Nov 2026 20:09:36 GMT"), ("cache-control", "max-age=60")][..], 60),
-            // The inner cache has set Expires: its 40 s are counted in it.
+            // The inner cache has set `Expires`, so its 40 s are included.
             (40, &[("expires", "Sun, 22 Nov 2026 20:09:26 GMT"), ("cache-control", "max-age=60")], 40),
             (40, &[("expires", "Wed, 21 Oct 2099 07:28:00 GMT"), ("cache-control", "max-age=60")], 40),
             (40, &[("expires", "0"), ("cache-control", "max-age=60")], 40),

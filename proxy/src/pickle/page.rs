@@ -128,7 +128,7 @@ fn class_status((module, name): (&[u8], &[u8])) -> Option<u16> {
     }
 }
 
-/// Does what `HttpResponse(content, content_type, status, reason, charset, headers)` does, if the content is bytes.
+/// Does the same as `HttpResponse(content, content_type, status, reason, charset, headers)`, if the content is bytes.
 fn constructed(response: &Object<'_>) -> Option<PickledPage> {
     if !matches!(response.class, (b"django.http.response" | b"django.http", b"HttpResponse")) {
         return None;

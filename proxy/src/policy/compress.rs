@@ -1,4 +1,4 @@
-//! Which pages are stored compressed, too: those of a rule with `compress` that become smaller by it.
+//! Decides which pages are stored compressed, too: pages of a rule with `compress` that gain by it.
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap};
@@ -6,10 +6,10 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYP
 use super::{CacheControl, Rule};
 use crate::request::Coding;
 
-/// Below it the head is most of an answer, and a packet holds both.
+/// Below this length the head is most of an answer, and both fit into one packet.
 const SMALLEST: u64 = 1024;
 
-/// The types that are text or as regular as text, besides `text/*`, `*+json` and `*+xml`.
+/// The types that compress as well as text, besides `text/*`, `*+json` and `*+xml`.
 const COMPRESSIBLE: [&[u8]; 9] = [
     b"application/javascript",
     b"application/json",
@@ -23,7 +23,7 @@ const COMPRESSIBLE: [&[u8]; 9] = [
 ];
 
 impl Rule {
-    /// The codings in which a page with this head is stored, in addition to the form in which it came.
+    /// The codings in which a page with this head is stored, besides the form in which it came.
     pub(crate) fn codings_of(&self, status: StatusCode, headers: &HeaderMap) -> &[Coding] {
         match !self.compress.is_empty() && status == StatusCode::OK && is_compressible(headers) {
             true => &self.compress,
@@ -37,7 +37,7 @@ fn is_compressible(headers: &HeaderMap) -> bool {
     is_as_made && is_of_use(headers) && is_of_type(headers) && !forbids(headers)
 }
 
-/// Whether the page is large enough, or may be.
+/// Whether the page is large enough, or its length is not known yet.
 fn is_of_use(headers: &HeaderMap) -> bool {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     length.is_none_or(|length: u64| length >= SMALLEST)
@@ -47,7 +47,7 @@ fn is_of_type(headers: &HeaderMap) -> bool {
     let Some(line) = headers.get(CONTENT_TYPE) else { return false };
     let name = line.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
     let name = name.trim_ascii().to_ascii_lowercase();
-    // Events are read as they come.
+    // A client reads events as they come, so they are not compressed.
     let is_text = name.starts_with(b"text/") && name != b"text/event-stream";
     is_text || name.ends_with(b"+json") || name.ends_with(b"+xml") || COMPRESSIBLE.contains(&&*name)
 }

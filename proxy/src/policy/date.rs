@@ -8,14 +8,14 @@ pub(crate) fn parse(text: &[u8]) -> Option<SystemTime> {
     parse_any_day(text).or_else(|| parse_any_day(&in_usual_case(text)))
 }
 
-/// Reads a date with any day of the week, which neither Django checks nor caches do.
+/// Reads a date whatever day of the week it names: neither Django nor caches check it.
 pub(crate) fn parse_any_day(text: &str) -> Option<SystemTime> {
     const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     let with = |day: &str| httpdate::parse_http_date(&format!("{day}{}", text.get(3..)?)).ok();
     httpdate::parse_http_date(text).ok().or_else(|| DAYS.into_iter().find_map(with))
 }
 
-/// `THU, 18 aug 2050 02:01:18 gmt` as `Thu, 18 Aug 2050 02:01:18 GMT`.
+/// Changes `THU, 18 aug 2050 02:01:18 gmt` to `Thu, 18 Aug 2050 02:01:18 GMT`.
 fn in_usual_case(text: &str) -> String {
     let mut is_first = true;
     let cased = text.chars().map(|c| {

@@ -39,7 +39,7 @@ pub(super) fn admission(
     if request.method == Method::HEAD {
         return Err(Decline::Head);
     }
-    // The age that an inner cache has sent counts on, which Django forgets.
+    // The age that an inner cache has sent counts for hits, too. Django forgets it.
     let age = age_value(headers).and_then(|age| i64::try_from(age).ok());
     let born = age.map(|age| seconds(now) - age);
     Ok(Terms {
@@ -51,7 +51,7 @@ pub(super) fn admission(
     })
 }
 
-/// The checks of Django's `UpdateCacheMiddleware.process_response`, in its order, and those that only a proxy needs.
+/// The checks of Django's `UpdateCacheMiddleware.process_response`, in its order, and further checks that only a proxy needs.
 fn storable(rule: &Rule, request: &request::Parts, response: &response::Parts) -> Result<VaryList, Decline> {
     let headers = &response.headers;
     // "if response.streaming or response.status_code not in (200, 304)"

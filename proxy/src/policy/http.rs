@@ -1,7 +1,8 @@
 //! The second policy of a rule: HTTP's own, for a shared cache (RFC 9111).
 //!
-//! `storing` decides on a response (§3), by what it says (`control`, `freshness`); `serving` on a stored page (§4), by what
-//! the client says (`request`); `renewal` asks the origin whether a page is still current, and takes its 304 (§4.3).
+//! `storing` decides on a response (§3), by its own directives (`control`, `freshness`). `serving` decides on a stored page
+//! (§4), with the directives of the client (`request`). `renewal` asks the origin whether a page is still current, and applies
+//! its 304 (§4.3).
 
 mod control;
 mod directives;
@@ -28,9 +29,9 @@ pub(super) use storing::admission;
 /// The settings of a rule with `policy = "http"`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpRules {
-    /// How long an answer is fresh that says nothing of it.
+    /// How long an answer is fresh if it does not say so itself.
     pub default_timeout: Duration,
-    /// How long a page with a validator is kept past its time, to be asked for again.
+    /// How long a page with a validator is stored past its time, so that it can be validated.
     pub keep: Duration,
     /// Whether the `Cache-Control` of requests counts.
     pub respect_client: bool,

@@ -1,7 +1,7 @@
 //! Judges a stored page: which requests it may answer, whether it is still fresh, and whether to fetch a new one.
 //!
 //! Under Django's policy a page is fresh as long as it is in the store. Rules with `grace`, `stale_if_error` or
-//! `early_refresh` also compare its end with the clock. Under HTTP's, see [`http`](super::http).
+//! `early_refresh` also compare its end with the clock. For HTTP's policy see [`http`](super::http).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use super::http::{self, Staleness, Times, Wish, Wishes};
 use super::{Authorization, CacheControl, CachePolicy, Rule};
 use crate::request::Lines;
 
-/// Whether a page that was found is served, and whether a new one is fetched.
+/// Whether the found page is served, and whether a new one is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
     /// Serve it.
@@ -23,31 +23,31 @@ pub(crate) enum Freshness {
     Grace,
     /// It has ended, and the client accepts that: serve it.
     MaxStale,
-    /// It has ended, or does not meet a wish of the client: fetch a new one, or have this one confirmed.
+    /// It has ended, or does not meet a wish of the client: fetch a new one, or validate this one.
     Fetch { wish: Option<Wish>, on_failure: OnFailure },
-    /// It was stored by the rules of another policy: fetch a new one.
+    /// It was stored under another policy: fetch a new one.
     Foreign,
 }
 
-/// Whether a page that was not served at once is served if the fetch fails.
+/// What happens to a page that was not served at once if the fetch fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnFailure {
     /// Serve it.
     Serve,
-    /// Say that it must not be served.
+    /// Answer that the page must not be served.
     Forbid,
-    /// Nothing: the failure is the answer.
+    /// The failure is the answer.
     Fail,
 }
 
-/// A stored page, as far as it is judged.
+/// The facts of a stored page that it is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored {
     /// When it ends, in seconds since 1970; unknown for pages that Django wrote.
     pub(crate) expires: Option<u64>,
     /// How long the origin took to make it.
     pub(crate) cost: Duration,
-    /// When it was made, in seconds since 1970, and what it says of serving it stale, if it was stored by HTTP's policy.
+    /// For a page of HTTP's policy: when it was made, in seconds since 1970, and its directives about serving it stale.
     pub(crate) of_http: Option<(i64, Staleness)>,
     /// When a soft purge has ended it, in seconds since 1970.
     pub(crate) ended: Option<u64>,
@@ -92,7 +92,7 @@ impl Rule {
                 let now = seconds(now);
                 let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
                 let end = signed(page.expires.unwrap_or_default());
-                // A soft purge has happened, whatever our clock says.
+                // The soft purge has happened, whatever the clock here says.
                 let end = page.ended.map_or(end, |ended| end.min(signed(ended)).min(now));
                 let left = end.saturating_sub(now);
                 let times = Times { age: now.saturating_sub(born), left };
@@ -109,8 +109,8 @@ impl Rule {
         }
     }
 
-    /// `now`, as far as it fits a page of Django's policy that ends at `expires`, in seconds since 1970: no earlier than the page
-    /// was stored, and no later than it is kept. The clocks of proxies differ, and the store still has the page.
+    /// `now`, adjusted to a page of Django's policy that ends at `expires`, in seconds since 1970: no earlier than the page
+    /// was stored, and no later than it is kept. The clocks of proxies differ, and the page is still in the store.
     pub(crate) fn time_of_page(&self, expires: Option<u64>, now: SystemTime) -> SystemTime {
         let Some(expires) = expires.filter(|_| self.policy == CachePolicy::Django) else { return now };
         let stored = UNIX_EPOCH + Duration::from_secs(expires).saturating_sub(self.timeout);
@@ -129,7 +129,7 @@ impl Rule {
         let expires = UNIX_EPOCH + Duration::from_secs(expires);
         match now.duration_since(expires) {
             Ok(past) if past < self.grace => Freshness::Grace,
-            // It may have been kept longer by another rule, or by a clock that is ahead of ours.
+            // Another rule may have kept the page longer, or the clock of the proxy that stored it is ahead.
             Ok(_) => Freshness::Fetch { wish: None, on_failure: OnFailure::Serve },
             Err(left) if self.is_early(cost, left.duration(), chance) => Freshness::Early,
             Err(_) => Freshness::Fresh,
@@ -138,7 +138,7 @@ impl Rule {
 
     /// Judges a page of Django's policy that a soft purge has ended at this time, in seconds since 1970.
     fn freshness_since(&self, ended: u64, now: SystemTime) -> Freshness {
-        // The purge has happened, whatever our clock says.
+        // The purge has happened, whatever the clock here says.
         let past = now.duration_since(UNIX_EPOCH + Duration::from_secs(ended)).unwrap_or_default();
         match past {
             past if past < self.grace => Freshness::Grace,
@@ -149,7 +149,7 @@ impl Rule {
         }
     }
 
-    /// Whether a page that has so much time left is fetched again.
+    /// Whether a page with this much time left is fetched again.
     ///
     /// This is XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, 2015): the longer
     /// a page takes and the nearer its end is, the more likely the refresh; `early_refresh` is its beta.
@@ -159,7 +159,7 @@ impl Rule {
                 >= left.as_secs_f64()
     }
 
-    /// Whether a stored page can be anything but fresh.
+    /// Whether pages of this rule can be anything but fresh.
     pub(crate) fn looks_at_the_clock(&self) -> bool {
         !self.grace.is_zero() || !self.stale_if_error.is_zero() || self.early_refresh > 0.0
     }
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(judged(&rule(0, 0, 0.0), page(Some((40, stale)))), Freshness::Foreign);
         assert_eq!(judged(&of_http, page(None)), Freshness::Foreign);
         assert_eq!(judged(&of_http, page(Some((40, stale)))), Freshness::Fresh);
-        // By the clock of the store, the soft purge is yet to come.
+        // By the clock of the store, the soft purge lies in the future.
         let purged = Stored { ended: Some(92), ..page(Some((40, stale))) };
         assert!(matches!(judged(&of_http, purged), Freshness::Fetch { .. }));
         let costly = Stored { cost: Duration::from_secs(60), ..page(Some((40, stale))) };

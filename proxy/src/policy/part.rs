@@ -24,7 +24,7 @@ pub(crate) enum Part {
     NotModified,
     /// These bytes: 206.
     Bytes(Range<u64>),
-    /// The range begins behind the end: 416.
+    /// The range begins after the end of the page: 416.
     Unsatisfiable,
 }
 
@@ -33,14 +33,14 @@ pub(crate) enum Part {
 pub(crate) struct Whole<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
-    /// The length of the body; unknown until a page without `Content-Length` has come whole.
+    /// The length of the body; unknown until a page without `Content-Length` is complete.
     pub(crate) length: Option<u64>,
     /// Whether its `Date` is stored with it, and counts in place of a `Last-Modified` that it does not have (RFC 9111 §4.3.2).
     pub(crate) has_date: bool,
 }
 
 impl Part {
-    /// The status of an answer with this part of a page that has `whole`.
+    /// The status of an answer with this part of a page. `whole` is the status of the page.
     pub(crate) fn status(&self, whole: StatusCode) -> StatusCode {
         match self {
             Self::Whole => whole,
@@ -83,15 +83,15 @@ pub(crate) fn ask_for_whole(mut request: request::Parts) -> request::Parts {
     request
 }
 
-/// Whether the part of a page that a GET asks for is a range, which cannot be told before the length of the page is known. A
-/// range from the first byte on is the whole page: players ask so for streams that never end.
+/// Whether a GET asks for a range that cannot be found before the length of the page is known. `bytes=0-` is the whole page:
+/// players ask so for streams that never end.
 pub(crate) fn needs_length(request: &HeaderMap, page: Whole<'_>) -> bool {
     const SOME: Option<u64> = Some(1 << 60);
     let part = Part::asked_for(&Method::GET, Lines::Map(request), Whole { length: SOME, ..page });
     matches!(part, Part::Bytes(range) if range != (0..1 << 60))
 }
 
-/// The value of a header that has one line. Those of several lines are a list (§5.3), which neither a date nor one range is.
+/// The value of a header with one line. Several lines would be a list (§5.3), which is neither a date nor a single range.
 fn single<'a>(lines: Lines<'a>, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = lines.get_all(name);
     values.next().filter(|_| values.next().is_none())
@@ -108,7 +108,7 @@ fn is_known(lines: Lines<'_>, Whole { headers: page, has_date, .. }: Whole<'_>) 
     since.zip(modified).is_some_and(|(since, modified)| modified <= since)
 }
 
-/// Whether a list of tags names this one, by the weak comparison (§8.8.3.2): a `W/` does not count.
+/// Whether a list of tags has this tag, by the weak comparison (§8.8.3.2): a `W/` does not count.
 fn names(tags: &[u8], etag: Option<&[u8]>) -> bool {
     if tags.trim_ascii() == b"*" {
         return true;
@@ -139,32 +139,32 @@ fn allows_range(lines: Lines<'_>, page: &HeaderMap) -> bool {
     match condition {
         [b'"', ..] => text(page, ETAG) == Some(condition),
         [b'W', b'/', ..] => false,
-        // A date does not tell the codings of a page apart.
+        // A date does not distinguish the codings of a page.
         _ if varies_on(page, &ACCEPT_ENCODING) => false,
         _ => date(condition).is_some_and(|asked| {
             let made = text(page, DATE).and_then(date);
-            // A page that was changed and sent within one second may have been changed again in it (§8.8.2.2).
+            // A page that was sent in the second of its last change may have changed again within that second (§8.8.2.2).
             let is_strong = made.is_none_or(|made| asked < made);
             is_strong && text(page, LAST_MODIFIED).and_then(date) == Some(asked)
         }),
     }
 }
 
-/// The bytes of one range. What cannot be read, or names several ranges, does not count (§14.2).
+/// The bytes of one range. A value that cannot be read, or that has several ranges, is ignored (§14.2).
 fn range_of(range: &[u8], length: u64) -> Part {
     match parse_range(range) {
         None => Part::Whole,
         Some((Some(first), last)) if first < length => {
             Part::Bytes(first..last.map_or(length, |last| length.min(last.saturating_add(1))))
         }
-        // More bytes than the page has are all of it, for which no range is needed.
+        // More bytes than the page has are the whole page, so no range is needed.
         Some((None, Some(suffix))) if suffix > length => Part::Whole,
         Some((None, Some(suffix @ 1..))) => Part::Bytes(length - suffix..length),
         Some(_) => Part::Unsatisfiable,
     }
 }
 
-/// The first and last byte of a range; without a first, the number of bytes at the end.
+/// The first and the last byte of a range. Without a first byte, the second number is how many bytes at the end are wanted.
 fn parse_range(range: &[u8]) -> Option<(Option<u64>, Option<u64>)> {
     let range = std::str::from_utf8(range).ok()?.trim();
     let (unit, range) = range.split_once('=')?;
@@ -231,7 +231,7 @@ mod tests {
             (&[("if-none-match", "a")], strong, Whole),
             (&[("if-none-match", "\"a")], strong, Whole),
             (&[("if-none-match", "\"a\"")], dated, Whole),
-            // The date does not count beside a tag.
+            // Beside a tag, the date is ignored.
             (&[("if-none-match", "\"b\""), ("if-modified-since", AFTER)], strong, Whole),
             (&[("if-none-match", "\"a\""), ("if-modified-since", BEFORE)], strong, NotModified),
             (&[("if-modified-since", MODIFIED)], dated, NotModified),
@@ -314,7 +314,7 @@ mod tests {
             ("\"a\"", &coded, true),
             (MODIFIED, &coded, false),
             (MODIFIED, &[page[1], ("date", AFTER)], true),
-            // The page may have been changed again in the second in which it was sent.
+            // The page may have changed again in the second in which it was sent.
             (MODIFIED, &[page[1], ("date", MODIFIED)], false),
         ] {
             let found = part("GET", &[("range", "bytes=0-0"), ("if-range", condition)], page);

@@ -11,26 +11,26 @@ use super::http::{HttpRules, Wishes};
 use crate::pattern::Pattern;
 use crate::request::{Coding, Lines, Normaliser};
 
-/// Encoded in the path of a URL by browsers, besides what is not ASCII. What they encode further, others send raw.
+/// The characters that browsers encode in the path of a URL, besides those that are not ASCII. Clients send all others raw.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
 
 /// One `[[cache_page]]` of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub(crate) path: Pattern,
-    /// Whether the pages of the path are left to the origin. Then nothing else of the rule counts.
+    /// Whether pages of the path are left to the origin. Then no other setting of the rule counts.
     pub is_off: bool,
-    /// How long a page is fresh; under HTTP, at most.
+    /// How long a page is fresh; under HTTP's policy, the most.
     pub timeout: Duration,
     /// By which rules pages are stored and served.
     pub policy: CachePolicy,
-    /// Part of the key, so that two rules (or two sites on one Redis) don't share pages.
+    /// A part of the key, so that two rules (or two sites on one Redis) don't share pages.
     pub key_prefix: String,
-    /// Whether QUERY has pages, each for its content, besides GET.
+    /// Whether QUERY has pages, too: one for each content.
     pub(crate) caches_query: bool,
-    /// The parts of a request that are left out or put in order.
+    /// The parts of requests that are left out or sorted.
     pub(crate) normaliser: Normaliser,
-    /// The codings in which pages are stored besides as they came, the preferred first.
+    /// The codings in which pages are stored besides the form in which they came. The best comes first.
     pub(crate) compress: Vec<Coding>,
     /// How requests with `Authorization` are treated.
     pub authorization: Authorization,
@@ -52,13 +52,13 @@ pub struct Rule {
     pub upgrade: bool,
 }
 
-/// By which rules pages are stored and served.
+/// The rules by which pages are stored and served.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum CachePolicy {
-    /// Those of Django's `cache_page`.
+    /// The rules of Django's `cache_page`.
     #[default]
     Django,
-    /// Those of HTTP (RFC 9111).
+    /// The rules of HTTP (RFC 9111).
     Http(HttpRules),
 }
 
@@ -78,12 +78,13 @@ pub(crate) enum SetCookie {
     /// They are not stored.
     #[default]
     Pass,
-    /// They are stored without it. Only the client that asked gets the cookie.
+    /// They are stored without the cookie. Only the client that asked gets it.
     Strip,
 }
 
 impl SetCookie {
-    /// The headers that stored pages lack. The followers of a flight get the stored page, so they don't get the cookie either.
+    /// The headers that stored pages do not have. The followers of a flight get the stored page, so they don't get the cookie
+    /// either.
     pub(super) fn left_out(self) -> Vec<HeaderName> {
         match self {
             Self::Pass => Vec::new(),
@@ -95,10 +96,10 @@ impl SetCookie {
 /// Which simultaneous misses of a page share one fetch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coalesce {
-    /// Those of one proxy.
+    /// Misses of one proxy.
     #[default]
     Process,
-    /// Those of all proxies that share the store.
+    /// Misses of all proxies that share the store.
     Fleet,
 }
 
@@ -170,7 +171,7 @@ impl Rule {
         self.invalidate || self.policy != CachePolicy::Django
     }
 
-    /// Whether this rule, which comes first, leaves no path to the other one.
+    /// Whether this rule, which comes first, matches every path of the other rule.
     pub(crate) fn hides(&self, other: &Self) -> bool {
         self.path.covers(&other.path)
     }
@@ -212,7 +213,7 @@ fn check(pattern: &Pattern) -> Result<(), &'static str> {
     if path.contains(char::is_control) {
         return Err("a path has no control characters");
     }
-    // The last segment of a prefix goes on.
+    // The last segment of a prefix may continue.
     let open = usize::from(matches!(pattern, Pattern::Prefix(_)));
     if path.rsplit('/').skip(open).any(|segment| segment == "." || segment == "..") {
         return Err("clients resolve . and .. before they ask: write the path that remains");

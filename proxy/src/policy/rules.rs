@@ -11,10 +11,10 @@ use super::rule::{Rule, spellings};
 use crate::pattern::Pattern;
 use crate::request::{Changes, Question};
 
-/// Whether the cache is asked.
+/// Whether a request is looked up.
 #[derive(Debug)]
 pub(crate) enum Disposition<'a> {
-    /// By this rule, and with these wishes of the client.
+    /// Yes: by this rule, and with these wishes of the client.
     Lookup(&'a Arc<Rule>, Wishes),
     Pass(Pass),
 }
@@ -32,7 +32,7 @@ pub enum Pass {
     NoStore,
     /// The client asks for another protocol, which the rule allows.
     Upgrade,
-    /// The content of a QUERY is too long, or finds no room to be read before the decision.
+    /// The content of a QUERY is too long, or there is no room to read it before the decision.
     Content,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Rules {
     exact: HashMap<String, usize>,
     /// Sorted by their texts.
     prefixes: Vec<Prefix>,
-    /// Whether a rule normalises requests. If none does, requests pay nothing for it.
+    /// Whether any rule normalises requests. If none does, requests pay nothing for it.
     any_normalises: bool,
 }
 
@@ -74,7 +74,7 @@ impl Rules {
         Self { all, exact, prefixes: nested(prefixes), any_normalises }
     }
 
-    /// The first rule whose path matches decides, and then the method.
+    /// The disposition of a request: the first rule whose path matches decides, then the method.
     pub(crate) fn disposition(&self, question: &Question<'_>) -> Disposition<'_> {
         match self.find(question.path) {
             None => Disposition::Pass(Pass::Rule),
@@ -87,7 +87,7 @@ impl Rules {
                 Disposition::Pass(Pass::Content)
             }
             Some(rule) => match rule.wishes(question.lines) {
-                // `only-if-cached` beside it asks for a stored page, for which nothing is stored.
+                // With `only-if-cached` the client asks for a stored page, so nothing of the request would be stored.
                 wishes if wishes.no_store && !wishes.only_if_cached => Disposition::Pass(Pass::NoStore),
                 wishes => Disposition::Lookup(rule, wishes),
             },
@@ -115,7 +115,7 @@ impl Rules {
         self.all.get(self.position(path)?)
     }
 
-    /// The place of the first rule that matches a path, among [`all`](Self::all).
+    /// The index in [`all`](Self::all) of the first rule that matches a path.
     pub(crate) fn position(&self, path: &str) -> Option<usize> {
         let exact = self.exact.get(path).copied();
         [exact, self.first_prefix(path)].into_iter().flatten().min()
@@ -139,7 +139,7 @@ impl Rules {
 
 fn nested(mut prefixes: Vec<(String, usize)>) -> Vec<Prefix> {
     prefixes.sort();
-    // Of equal prefixes the first rule counts.
+    // Of equal prefixes, the first rule counts.
     prefixes.dedup_by(|(later, _), (earlier, _)| later == earlier);
     let mut nested: Vec<Prefix> = Vec::with_capacity(prefixes.len());
     for (text, index) in prefixes {

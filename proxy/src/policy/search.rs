@@ -8,7 +8,7 @@ use sfv::{BareItem, Dictionary, InnerList, ListEntry, Parser};
 
 const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
-/// A field with more names does not count: no real page needs so many, and each lookup compares them.
+/// A field with more names is ignored: no real page needs so many, and each lookup compares them.
 const MAX_NAMES: usize = 256;
 
 /// The parameters of a query that select a page. By default it is the query as it was sent.
@@ -56,12 +56,12 @@ impl SearchVariance {
         Some(Self { params, ignores_order })
     }
 
-    /// Whether the whole query selects the page, as it was sent.
+    /// Whether the whole query selects the page, exactly as it was sent.
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The names that it is made of.
+    /// The names that the field lists.
     pub(crate) fn names(&self) -> &[String] {
         match &self.params {
             Params::AllBut(names) | Params::Only(names) => names,
@@ -88,7 +88,7 @@ impl SearchVariance {
     }
 }
 
-/// The field that says the same.
+/// Writes a field with the same meaning.
 impl fmt::Display for SearchVariance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted = |name: &String| {
@@ -117,7 +117,7 @@ fn boolean(entry: &ListEntry) -> Option<bool> {
     }
 }
 
-/// The names in a list of strings; `None` for another list, or one that is too long.
+/// The names in a list of strings; `None` if the list is of another kind, or too long.
 fn names_in(list: &InnerList) -> Option<Vec<String>> {
     let name = |item: &sfv::Item| match &item.bare_item {
         BareItem::String(text) => Some(decoded(text.as_str())),

@@ -2,7 +2,8 @@
 
 use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, VARY};
 
-/// A page that varies on more names is not stored: each name multiplies its variants, and no real page needs so many.
+/// The most names. A page that varies on more is not stored: each name multiplies its variants, and no real page needs so
+/// many.
 const MAX_NAMES: usize = 16;
 
 /// The names in a `Vary` header: lower case, sorted, without repeats. Empty for a page that does not vary.

@@ -95,7 +95,7 @@ fn split(vary: &str, generation: Generation) -> impl Iterator<Item = &str> {
 /// name that cannot be a header's is absent.
 pub(crate) fn meta_value(name: &str, lines: Lines<'_>) -> Option<Vec<u8>> {
     let name = name.strip_prefix("HTTP_")?;
-    // WSGI has these two under their own names, without HTTP_.
+    // WSGI has these two under their own names, without `HTTP_`.
     if name == "CONTENT_TYPE" || name == "CONTENT_LENGTH" {
         return None;
     }

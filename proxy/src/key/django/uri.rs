@@ -30,13 +30,13 @@ const IRI: &AsciiSet =
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Address<'a> {
     pub(crate) scheme: &'a str,
-    /// As sent.
+    /// The Host, as the client sent it.
     pub(crate) host: &'a [u8],
     /// FORCE_SCRIPT_NAME, or the empty text.
     pub(crate) script_name: &'a str,
-    /// As sent.
+    /// The path, as the client sent it.
     pub(crate) path: &'a str,
-    /// As sent.
+    /// The query, as the client sent it.
     pub(crate) query: &'a str,
 }
 

@@ -5,7 +5,7 @@ use crate::origin::OriginUrl;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// So many origins that are for all requests. None is asked anything.
+/// So many origins for all requests. No request is sent to them.
 fn upstreams(count: usize) -> Upstreams {
     let origin = |_| Origin::for_all(OriginUrl::Http("127.0.0.1:1".parse().unwrap()), None);
     let ejection = Ejection { after: 3, time: Duration::from_secs(5) };

@@ -44,19 +44,20 @@ const URL: &str = "cachepage-url";
 const TAGS: &str = "cachepage-tags";
 const OWN: &str = "cachepage-";
 
-/// As many header lines are read on the stack. Of a head with more the lines are counted.
+/// The header lines that are parsed on the stack. If a head has more, its lines are counted first.
 const FEW: usize = 128;
 
-/// More header lines than an origin may send, with ours.
+/// No head has more lines: those that an origin may send, and the proxy's own.
 const MAX_LINES: usize = (8 << 10) + 16;
 
 /// Writes an entry, without any `Cachepage-` line of the origin and, under Django's policy, without `Date` and `Server`.
 pub(crate) fn encode(entry: &Entry) -> Bytes {
-    // The value is kept for long, so it is made without room to spare.
+    // The value is kept for long, so it gets no spare capacity.
     Bytes::from([&head(entry), &entry.body[..], entry.forms.bytes()].concat())
 }
 
-/// As [`encode`]. Returns the entry, too, with its content as slices of the value, so that nothing is in memory twice.
+/// As [`encode`], but also returns the entry with its content as slices of the value, so that the content is in memory only
+/// once.
 pub(crate) fn encode_in_place(mut entry: Entry) -> (Bytes, Entry) {
     let (head, length) = (head(&entry), entry.body.len());
     let value = join(&head, std::mem::take(&mut entry.body), entry.forms.bytes());
@@ -65,9 +66,9 @@ pub(crate) fn encode_in_place(mut entry: Entry) -> (Bytes, Entry) {
     (value, entry)
 }
 
-/// Joins the parts of a value. A body that has room for the others, and little more, becomes the value.
+/// Joins the parts of a value. If the body's buffer has room for the other parts, and little more, it becomes the value.
 fn join(head: &[u8], body: Bytes, forms: &[u8]) -> Bytes {
-    /// A value of this many bytes may have one to spare.
+    /// A value may keep one spare byte for each so many bytes.
     const SPARE: usize = 32;
     let length = head.len() + body.len() + forms.len();
     if !body.is_unique() {
@@ -113,7 +114,7 @@ fn head(entry: &Entry) -> Vec<u8> {
     value
 }
 
-/// The beginning of a value, which no other version of the page has.
+/// The beginning of a value. It differs for each version of a page.
 pub(crate) fn start(entry: &Entry) -> Bytes {
     let mut start = Vec::new();
     push_start(&mut start, entry);
@@ -136,7 +137,7 @@ fn usual_reason(status: StatusCode) -> &'static [u8] {
     status.canonical_reason().unwrap_or_default().as_bytes()
 }
 
-/// HTTP's policy keeps all headers that it may keep (RFC 9111 §3.1).
+/// Whether a header is stored. HTTP's policy stores every header that it may store (RFC 9111 §3.1).
 fn is_stored(name: &HeaderName, entry: &Entry) -> bool {
     let is_made_anew = entry.version.is_none() && (*name == DATE || *name == SERVER);
     let has_body = entry.status != StatusCode::NO_CONTENT || *name != CONTENT_LENGTH;
@@ -405,7 +406,7 @@ mod tests {
         ) {
             let mut page = Entry { headers: HeaderMap::new(), body: Bytes::from(body), expires: Some(expires), ..entry() };
             for (index, value) in values.iter().enumerate() {
-                // A header value that came over the wire has no blanks at its ends.
+                // Header values from the wire have no blanks at their ends.
                 page.headers.append(format!("x-{}", index % 7).parse::<HeaderName>().unwrap(), value.trim().parse().unwrap());
             }
             let back = decode(&encode(&page)).unwrap();

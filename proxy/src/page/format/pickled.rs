@@ -26,7 +26,7 @@ pub struct Pickled {
     pub compressor: Compressor,
     /// The headers that the middleware outside of `cache_page` adds to each answer. They are added to hits and not stored.
     pub hit_headers: HeaderMap,
-    /// Whether pages get the `ETag` of `ConditionalGetMiddleware`, which stands outside of `cache_page`, too.
+    /// Whether pages get the `ETag` of `ConditionalGetMiddleware`, which works outside of `cache_page`, too.
     pub conditional_get: bool,
     /// The largest value that is read, in bytes after decompression.
     pub limit: usize,
@@ -94,7 +94,7 @@ impl Pickled {
             headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(page.body.len()));
         }
         let (note, stamp) = match page.note.as_deref() {
-            // One that cannot be read was written by another version of the proxy.
+            // A note that cannot be read comes from another version of the proxy.
             Some(note) => Note::read(note, tags).map(|(note, stamp)| (Some(note), stamp))?,
             None => (None, stamp_of_django(&headers, tags)),
         };
@@ -106,7 +106,7 @@ impl Pickled {
             body: page.body,
             forms: page.forms.and_then(Forms::unpacked).unwrap_or_default(),
             expires: note.as_ref().map(|note| note.expires),
-            // Under Django's policy as in Django, which forgets the `Age` of an inner cache.
+            // Under Django's policy this is as in Django, which forgets the `Age` of an inner cache.
             born: note.as_ref().and_then(|note| note.born),
             version: note.as_ref().and_then(|note| note.born.map(|_| Version::Unknown)),
             cost: Duration::ZERO,
@@ -115,13 +115,14 @@ impl Pickled {
         })
     }
 
-    /// Where the body lies in a value that is not compressed. An `ETag` that is made of the body is not among the other bytes.
+    /// Where the body is in a value that is not compressed. The rest of the value does not depend on an `ETag` that is made
+    /// from the body.
     pub(super) fn content(&self, value: &Bytes, entry: &Entry) -> Option<Range<usize>> {
         let Entry { body, forms, .. } = entry;
         if self.conditional_get || !forms.is_empty() || body.is_empty() {
             return None;
         }
-        // The body is a part of the value, or has memory of its own.
+        // The body is a slice of the value, or has memory of its own.
         let start = body.as_ptr().addr().checked_sub(value.as_ptr().addr())?;
         let end = start + body.len();
         (end <= value.len()).then_some(start..end)
@@ -136,8 +137,8 @@ impl Pickled {
     }
 }
 
-/// The note in an entry of ours: `EXPIRES PROOF`, under HTTP's policy ` born=BORN`, and, with purging, its place in the
-/// purge log and its URL.
+/// The note in one of the proxy's entries: `EXPIRES PROOF`, then ` born=BORN` under HTTP's policy and, with purging, the
+/// page's place in the purge log and its URL.
 struct Note {
     expires: u64,
     proof: Bytes,
@@ -177,8 +178,8 @@ impl Note {
     }
 }
 
-/// The `Expires` of a page that has a `max-age` and no `Expires`, on which Django fails. `max-age` counts before it. Django's
-/// policy has set it already.
+/// The `Expires` for a page that has a `max-age` and no `Expires`, since Django fails on such a page. Caches prefer `max-age`
+/// to it. Under Django's policy the page has an `Expires` already.
 fn expires_for_django(entry: &Entry) -> Option<(HeaderName, HeaderValue)> {
     let is_missing =
         !entry.headers.contains_key(EXPIRES) && CacheControl::of(&entry.headers).max_age().is_some();
@@ -186,19 +187,19 @@ fn expires_for_django(entry: &Entry) -> Option<(HeaderName, HeaderValue)> {
     Some((EXPIRES, HeaderValue::try_from(httpdate::fmt_http_date(end)).ok()?))
 }
 
-/// That of a page that Django wrote, but for its URL: it was made `max-age` before its `Expires`.
+/// The stamp of a page that Django wrote, without its URL. The page was made `max-age` seconds before its `Expires`.
 fn stamp_of_django(headers: &HeaderMap, tags: Tags) -> Option<Stamp> {
     let expires = parse_any_day(headers.get(EXPIRES)?.to_str().ok()?)?;
     let made = seconds(expires) - CacheControl::of(headers).max_age()?;
     Some(Stamp { since: Since::Time(u64::try_from(made).ok()?), url: Box::default(), tags })
 }
 
-/// Each byte becomes one character.
+/// Latin-1: each byte becomes one character.
 fn latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// Each character becomes one byte; `None` if the text is not Latin-1.
+/// Latin-1: each character becomes one byte; `None` if the text has other characters.
 fn bytes_of(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()
 }

@@ -11,10 +11,10 @@ const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Control {
     pub(super) is_public: bool,
-    /// `private` without names, or with some that cannot be read.
+    /// `private` without names, or with names that cannot be read.
     pub(super) is_private: bool,
     pub(super) no_store: bool,
-    /// `no-cache` without names, or with some that cannot be read.
+    /// `no-cache` without names, or with names that cannot be read.
     pub(super) no_cache: bool,
     pub(super) must_understand: bool,
     pub(super) must_revalidate: bool,
@@ -25,7 +25,7 @@ pub(super) struct Control {
     pub(super) stale_if_error: Option<u64>,
     /// The headers that `private` and `no-cache` name.
     pub(super) named: Vec<HeaderName>,
-    /// Whether they are those of `CDN-Cache-Control`, beside which `Expires` does not count.
+    /// Whether they come from `CDN-Cache-Control`. Then `Expires` does not count.
     pub(super) is_targeted: bool,
 }
 
@@ -58,17 +58,17 @@ impl Control {
                 ListEntry::InnerList(_) => None,
             };
             match item {
-                // The directive is absent.
+                // False means that the directive is absent.
                 Some(BareItem::Boolean(false)) => {}
                 Some(BareItem::Boolean(true)) => control.add(key.as_bytes(), None),
                 Some(BareItem::Integer(number)) if !restricts(key) => {
                     control.add(key.as_bytes(), Some(number.to_string().as_bytes()));
                 }
-                // Only names are texts.
+                // Only `private` and `no-cache` take a text, with names.
                 Some(BareItem::String(text)) if matches!(key, "private" | "no-cache") => {
                     control.add(key.as_bytes(), Some(text.as_str().as_bytes()));
                 }
-                // An argument of a type that it does not have must not loosen it.
+                // An argument of the wrong type must not loosen a directive.
                 _ if restricts(key) => control.add(key.as_bytes(), None),
                 _ => {}
             }
@@ -96,7 +96,7 @@ impl Control {
         }
     }
 
-    /// Keeps the names in an argument. Returns false if there are none, or some that cannot be read.
+    /// Keeps the names in an argument. Returns false if there are no names, or names that cannot be read.
     fn names(&mut self, argument: Option<&[u8]>) -> bool {
         let items = argument.unwrap_or_default().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
         let names: Result<Vec<_>, _> =
@@ -120,7 +120,7 @@ impl Control {
     }
 }
 
-/// Whether a directive forbids to store or to serve.
+/// Whether a directive forbids storing or serving.
 fn restricts(key: &str) -> bool {
     matches!(key, "private" | "no-cache" | "no-store")
 }
@@ -194,7 +194,7 @@ mod tests {
                 "no-cache=(\"x-user\"), no-store=1",
                 Control { no_cache: true, no_store: true, ..targeted.clone() },
             ),
-            // Other types than the directive has do not count.
+            // A directive of the wrong type does not count.
             (
                 "max-age=\"9\", s-maxage=(1 2), stale-if-error=1.5, private",
                 Control { is_private: true, ..targeted },

@@ -1,6 +1,6 @@
 //! The directives of a `Cache-Control` line (RFC 9111 §5.2): names, some with an argument, separated by commas.
 
-/// The most seconds; a larger number counts as this (§1.2.2).
+/// The largest number of seconds. A larger number counts as this one (§1.2.2).
 const MOST: u64 = 1 << 31;
 
 /// A directive: its name and, if it has one, its argument, without quotes.
@@ -12,9 +12,9 @@ pub(super) fn directives(line: &[u8]) -> impl Iterator<Item = Directive<'_>> {
     items(line).map(directive)
 }
 
-/// The members of a list in a line (RFC 9110 §5.6.1), without those that are empty.
+/// The members of a list in a line (RFC 9110 §5.6.1), without empty ones.
 pub(super) fn items(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    // A quote that is never closed quotes nothing: a `private` behind it still counts.
+    // If a quote is never closed, nothing counts as quoted, so a `private` behind it still counts.
     let are_closed = !line.iter().fold(Quotes::default(), |quotes, &byte| quotes.after(byte)).are_open;
     let mut quotes = Quotes::default();
     let items = line.split(move |&byte| {
@@ -26,7 +26,7 @@ pub(super) fn items(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     items.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }
 
-/// Whether a byte of a line is inside of quotes, where a backslash takes its meaning from the next one.
+/// Whether a byte of a line is inside quotes. There a backslash escapes the next byte.
 #[derive(Clone, Copy, Default)]
 struct Quotes {
     are_open: bool,
@@ -51,7 +51,7 @@ fn directive(item: &[u8]) -> Directive<'_> {
     (&item[..at], Some(unquoted.unwrap_or(argument)))
 }
 
-/// A number of seconds (§1.2.2); `None` for anything but digits.
+/// A number of seconds (§1.2.2): digits alone, `None` for anything else.
 pub(super) fn delta_seconds(text: &[u8]) -> Option<u64> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let number = || std::str::from_utf8(text).ok()?.parse::<u64>().ok();

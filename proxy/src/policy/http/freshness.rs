@@ -7,7 +7,7 @@ use super::directives::delta_seconds;
 use crate::policy::Received;
 use crate::policy::date::{self, seconds};
 
-/// The seconds that the origin itself gives to a response; `None` if it says nothing of them.
+/// How long the origin says that a response is fresh, in seconds; `None` if it does not say so.
 ///
 /// "If the cache is shared and the s-maxage response directive is present, use its value, or if the max-age response
 /// directive is present, use its value, or if the Expires response header field is present, use its value minus the value
@@ -53,7 +53,7 @@ pub(in crate::policy) fn age_value(headers: &HeaderMap) -> Option<u64> {
     delta_seconds(first.trim_ascii())
 }
 
-/// The date of a response; one without a date is of the time when it arrived (RFC 9110 §6.6.1).
+/// The date of a response. Without a `Date` it is the time of arrival (RFC 9110 §6.6.1).
 fn date_of(headers: &HeaderMap, received: Received) -> i64 {
     date_in(headers, DATE).unwrap_or_else(|| seconds(received.at))
 }
@@ -130,7 +130,7 @@ mod tests {
             (&[("age", "-30")], 0, 0),
             (&[("age", "30.0")], 0, 0),
             (&[("age", "99999999999999999999")], 0, 1 << 31),
-            // The clock of the origin is behind ours, or another cache has kept the response without a word.
+            // The origin's clock is behind, or an unknown cache has kept the response.
             (&[("date", "Sun, 22 Nov 2026 20:08:06 GMT")], 0, 60),
             (&[("date", "Sun, 22 Nov 2026 20:08:06 GMT"), ("age", "50")], 4, 60),
             (&[("date", "Sun, 22 Nov 2026 20:08:06 GMT"), ("age", "50")], 20, 70),

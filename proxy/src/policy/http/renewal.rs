@@ -1,4 +1,4 @@
-//! Validation: asks the origin whether a stored page is still current (RFC 9111 §4.3.1), and takes its 304 (§4.3.4).
+//! Validation: asks the origin whether a stored page is still current (RFC 9111 §4.3.1), and applies its 304 (§4.3.4).
 
 use hyper::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, IF_MODIFIED_SINCE,
@@ -7,8 +7,8 @@ use hyper::header::{
 
 use super::super::{SearchVariance, VaryList};
 
-/// Adds conditions to a request that ask for a page only if it differs from the one with these headers. Returns false if that
-/// page has no validator.
+/// Adds conditions to a request, so that the origin sends a page only if it differs from the one with these headers. Returns
+/// false if that page has no validator.
 ///
 /// "A cache MUST send the relevant entity tags (using If-None-Match) [...] if the entity tags were provided", and "SHOULD
 /// send the Last-Modified value (using If-Modified-Since)" (§4.3.1).
@@ -21,8 +21,8 @@ pub(crate) fn ask_if_current(request: &mut HeaderMap, page: &HeaderMap) -> bool 
     })
 }
 
-/// Whether a request asks by tag alone. An origin that answers a tag with a 304 has compared it: the page is current, even if
-/// the 304 names another tag. A 304 to a date proves nothing about the tag.
+/// Whether a request asks by tag alone. An origin that answers such a request with a 304 has compared the tag: the page is
+/// current, even if the 304 names another tag. A 304 to a date proves nothing about the tag.
 pub(crate) fn asks_by_tag(request: &HeaderMap) -> bool {
     request.contains_key(IF_NONE_MATCH) && !request.contains_key(IF_MODIFIED_SINCE)
 }
@@ -30,11 +30,11 @@ pub(crate) fn asks_by_tag(request: &HeaderMap) -> bool {
 /// The meaning of a 304 for the page that the origin was asked about.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Renewal {
-    /// The page is current, and has these headers now.
+    /// The page is current, and these are its headers now.
     Renewed(HeaderMap),
-    /// The 304 is about another version. The headers are those that the page had, without its age.
+    /// The 304 is about another version. These are the headers that the page had, without its age.
     OtherVersion(HeaderMap),
-    /// Other headers of requests select the page now.
+    /// Other request headers select the page now.
     OtherSelection,
 }
 
@@ -44,14 +44,15 @@ pub(crate) enum Renewal {
 /// already present", but for the length, and "header fields that the cache's stored response depends upon" (§3.2).
 pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Renewal {
     let mut headers = page.clone();
-    // The age of the page counts anew, from the `Date` of the answer or, without one, from its arrival.
+    // The age of the page is counted anew, from the `Date` of the answer or, without one, from its arrival.
     headers.remove(AGE);
     headers.remove(DATE);
     if !is_about(answer, page) {
         headers.extend(answer.get(DATE).map(|date| (DATE, date.clone())));
         return Renewal::OtherVersion(headers);
     }
-    // An origin that codes its pages says so on pages alone, and not on its 304s, as Django does.
+    // Some origins that compress their pages name the coding in the `Vary` of pages only, and not of 304s. Django is one of
+    // them.
     let keeps_vary = selects_no_more(answer, page);
     let is_kept = |name| {
         [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, ETAG].contains(name)
@@ -68,7 +69,7 @@ pub(crate) fn renewed(page: &HeaderMap, answer: &HeaderMap) -> Renewal {
     }
 }
 
-/// Whether no header selects a 304 that does not select its page.
+/// Whether every header that selects the 304 also selects the page.
 fn selects_no_more(answer: &HeaderMap, page: &HeaderMap) -> bool {
     let (Ok(new), Ok(old)) = (VaryList::of(answer), VaryList::of(page)) else { return false };
     new.names().iter().all(|name| old.names().contains(name))
@@ -80,7 +81,7 @@ fn selects_no_more(answer: &HeaderMap, page: &HeaderMap) -> bool {
 fn is_about(answer: &HeaderMap, page: &HeaderMap) -> bool {
     let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
     match (answer.get(ETAG), page.get(ETAG)) {
-        // An origin that codes its pages makes their tags weak, and not those of its 304s, as Django does.
+        // Some origins that compress their pages weaken the tags of pages, but not those of 304s. Django is one of them.
         (Some(new), Some(old)) => opaque(new.as_bytes()) == opaque(old.as_bytes()),
         (Some(_), None) => false,
         (None, _) => answer.get(LAST_MODIFIED).is_none_or(|new| page.get(LAST_MODIFIED) == Some(new)),

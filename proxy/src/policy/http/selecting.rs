@@ -5,7 +5,7 @@ use hyper::header::{ACCEPT_LANGUAGE, HeaderName};
 use super::directives::items;
 use crate::request::Lines;
 
-/// A header as it selects a page; `None` if the request has no such line.
+/// The compared form of a header that selects a page; `None` if the request has no such line.
 ///
 /// "The header fields from two requests are defined to match if and only if those in the first request can be transformed to
 /// those in the second request by applying any of the following": "adding or removing whitespace, where allowed", "combining
@@ -14,7 +14,7 @@ use crate::request::Lines;
 pub(crate) fn selecting_value(name: &HeaderName, lines: Lines<'_>) -> Option<Vec<u8>> {
     let mut lines = lines.get_all(name).peekable();
     lines.peek()?;
-    // Combined first: a quote of one line may end in the next.
+    // Lines are combined first: a quote that begins in one line may end in the next.
     let line = lines.collect::<Vec<_>>().join(&b',');
     Some(if *name == ACCEPT_LANGUAGE {
         languages(&line)
@@ -23,7 +23,7 @@ pub(crate) fn selecting_value(name: &HeaderName, lines: Lines<'_>) -> Option<Vec
     })
 }
 
-/// Languages in one case and order. They have no quotes.
+/// The languages in one case and order. They have no quotes.
 fn languages(line: &[u8]) -> Vec<u8> {
     let mut line = line.to_ascii_lowercase();
     line.retain(|byte| !byte.is_ascii_whitespace());

@@ -8,7 +8,7 @@ use super::control::Control;
 use super::request::Wishes;
 use crate::policy::{Freshness, OnFailure, Rule};
 
-/// The origin's directives on serving a page past its time.
+/// The origin's directives about serving a page past its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Staleness {
     /// "A cache MUST NOT generate a stale response if it is prohibited by an explicit in-protocol directive" (§4.2.4).
@@ -17,7 +17,7 @@ pub(crate) struct Staleness {
     if_error: Option<u64>,
 }
 
-/// A wish of a client that a fresh page does not meet.
+/// A wish of the client that a fresh page does not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     NoCache,
@@ -50,8 +50,8 @@ impl Staleness {
         }
     }
 
-    /// How long past its end a page is served while a new one is fetched (RFC 5861 §3). The rule counts where the origin
-    /// says nothing.
+    /// How long past its end a page is served while a new one is fetched (RFC 5861 §3). If the origin does not say so, the
+    /// rule counts.
     pub(super) fn grace(self, rule: &Rule) -> Duration {
         self.allowed(self.while_revalidating, rule.grace)
     }
@@ -66,14 +66,14 @@ impl Staleness {
     }
 }
 
-/// The age of a page and the time that it stays fresh, in seconds; the time is negative if it has ended.
+/// The age of a page, and the time that it stays fresh, in seconds. The time is negative if the page has ended.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::policy) struct Times {
     pub(in crate::policy) age: i64,
     pub(in crate::policy) left: i64,
 }
 
-/// Judges a page by the wishes of a client.
+/// Judges a page, with the wishes of a client.
 ///
 /// "When presented with a request, a cache MUST NOT reuse a stored response unless [...] the stored response is one of the
 /// following: fresh; allowed to be served stale; successfully validated" (§4).
@@ -100,8 +100,8 @@ pub(in crate::policy) fn judge(rule: &Rule, stale: Staleness, times: Times, wish
     Freshness::Fetch { wish: None, on_failure }
 }
 
-/// The first wish that a page does not meet (§5.2.1). Ages count in whole seconds, so the `max-age=0` of a reload is not met
-/// by a page of this second either.
+/// The first wish that a page does not meet (§5.2.1). Ages are whole seconds, so even a page of this very second does not meet
+/// the `max-age=0` of a reload.
 fn refused_by(wishes: Wishes, times: Times) -> Option<Wish> {
     let age = u64::try_from(times.age).unwrap_or(0);
     let left = u64::try_from(times.left).unwrap_or(0);

@@ -18,7 +18,7 @@ use crate::request::Lines;
 /// The "heuristically cacheable" statuses (RFC 9110 §15.1), without 206.
 const HEURISTIC: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
 
-/// A field for the next client of a chain, which is not stored (§3.1).
+/// A field that is only for the next client of a chain, and is not stored (§3.1).
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// Decides whether a response may be stored. No header is changed, but a response without a `Date` gets one: "A recipient
@@ -54,7 +54,7 @@ pub(in crate::policy) fn admission(
     Ok(Terms { variance, fresh, keep, born: Some(born), without })
 }
 
-/// "A cache MUST NOT store a response to a request unless" each of these holds, in the order of §3.
+/// Applies "A cache MUST NOT store a response to a request unless" each condition holds, in the order of §3.
 fn check(
     rule: &Rule,
     request: &request::Parts,
@@ -84,7 +84,8 @@ fn check(
     if control.is_private {
         return Err(Decline::Private);
     }
-    // Not of the RFC: a cookie is for one client. One that the rule strips, or the origin names in `private` or `no-cache`, is left out.
+    // Not from the RFC: a cookie is for one client. A cookie that the rule strips, or that the origin names in `private` or
+    // `no-cache`, is left out.
     let is_left_out = rule.set_cookie == SetCookie::Strip || control.named.contains(&SET_COOKIE);
     if headers.contains_key(SET_COOKIE) && !is_left_out {
         return Err(Decline::SetCookie);
@@ -109,7 +110,7 @@ fn is_understood(status: u16) -> bool {
     matches!(status, 200..=204 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 428 | 429 | 431 | 500..=505)
 }
 
-/// The seconds that a response stays fresh, counted from when it was made. "A cache MUST NOT use heuristics" on a status that
+/// How long a response is fresh in seconds, counted from when it was made. "A cache MUST NOT use heuristics" on a status that
 /// is neither heuristically cacheable nor "explicitly marked as cacheable (e.g., with a public response directive)" (§4.2.2).
 fn lifetime(http: &HttpRules, response: &response::Parts, control: &Control, received: Received) -> u64 {
     let is_guessed = HEURISTIC.contains(&response.status.as_u16())
@@ -120,7 +121,7 @@ fn lifetime(http: &HttpRules, response: &response::Parts, control: &Control, rec
         .unwrap_or_else(|| if is_guessed { guessed() } else { 0 })
 }
 
-/// How long a page is kept past its time: to be asked for again, if it has a validator, and to be served stale.
+/// How long a page is stored past its time: to be validated, if it has a validator, and to be served stale.
 fn beyond(rule: &Rule, http: &HttpRules, headers: &HeaderMap, control: &Control) -> Duration {
     let has_validator = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
     let kept = if has_validator { http.keep } else { Duration::ZERO };
