@@ -1,8 +1,8 @@
-//! Purges: what they name, how they are written into the purge log, and what a page carries so that they find it.
+//! Purges: the pages that they name, how they are written into the purge log, and the marks of a page by which they find it.
 //!
-//! The purge log is a list of purges in the store. Each page has a [`Stamp`]: the place in the log that the proxy had read
-//! before it asked the origin for the page. A purge further on in the log that names the page has come since, whatever
-//! was being filled, awaited or revalidated at the time.
+//! The purge log is a list of purges in the store. Each page has a [`Stamp`]: the place in the log up to which the proxy had
+//! read before it asked the origin for the page. A purge behind that place that names the page is newer than the page,
+//! whatever was being filled, awaited or validated at the time.
 
 mod notice;
 mod order;

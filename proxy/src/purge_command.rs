@@ -7,7 +7,7 @@ use proxy::{Config, PurgePages, post_to_admin};
 use serde_json::{Value, json};
 use server::refuse;
 
-/// Has the proxy that runs here purge. Exits with 1 if it does not, and with 2 if the settings or what is named are wrong.
+/// Has the running proxy purge pages. Exits with 1 if it does not, and with 2 if the settings or the arguments are wrong.
 pub(crate) async fn purge(config: &Config, asked: &PurgePages) -> ExitCode {
     let Some(admin) = &config.admin else {
         return refuse(

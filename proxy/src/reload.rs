@@ -1,7 +1,7 @@
 //! The settings of a program that serves, and how they are read anew.
 //!
-//! A reload reads the file, and the files that it names, as the start does. If it finds a fault, everything stays as it is.
-//! Otherwise new requests get the new settings, as a whole; requests that have begun keep theirs.
+//! A reload reads the file, and the files that it names, as the start does. If it finds a fault, nothing changes. Otherwise
+//! new requests get all the new settings; requests that have begun keep theirs.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,32 +26,32 @@ pub struct Service<S> {
     proxy: Arc<InForce<S>>,
     clients: CurrentClients,
     settings: ArcSwap<LoadedSettings>,
-    /// Those of the listeners.
+    /// The certificates of the listeners.
     certificates: Vec<Arc<Certificates>>,
-    /// Those that an authority issues.
+    /// The certificates that an authority issues.
     renewals: Option<Renewals>,
-    /// The port that it listens on, which is the one of the usual site.
+    /// The port that it listens on, which is part of the default site.
     port: u16,
     /// Whether the last reload found no fault.
     is_last_good: AtomicBool,
     /// Lines of the access log that could not be written.
     log_lines_dropped: Arc<AtomicU64>,
-    /// One reload at a time.
+    /// Only one reload runs at a time.
     turn: Mutex<()>,
 }
 
-/// Settings, and since when they are in force.
+/// Settings, and when they came into force.
 #[derive(Debug)]
 pub(crate) struct LoadedSettings {
     pub(crate) config: Config,
-    /// 1 at the start, and one more with each reload.
+    /// 1 at the start; each reload adds one.
     pub(crate) generation: u64,
     pub(crate) loaded_at: SystemTime,
 }
 
 impl<S: Store> Service<S> {
-    /// A proxy over this store, with the settings that the arguments gave. It listens on `port`. What cannot be opened is
-    /// an error.
+    /// Starts a proxy over this store, with the settings that the arguments gave. It listens on `port`. A file that cannot be
+    /// opened is an error.
     pub fn start(args: Args, config: Config, port: u16, store: S) -> Result<Self, Faults> {
         let log_lines_dropped = Arc::default();
         let access_log = open_log(&config, &log_lines_dropped)?;
@@ -102,7 +102,7 @@ impl<S: Store> Service<S> {
         }
     }
 
-    /// Puts settings without a fault in force.
+    /// Puts settings that have no fault in force.
     fn replace(&self, config: Config, running: &LoadedSettings) -> Result<u64, Faults> {
         let (generation, running) = (running.generation + 1, &running.config);
         let proxy = self.proxy.proxy();
@@ -162,7 +162,7 @@ impl<S> Service<S> {
 
     /// Orders and renews the certificates that an authority issues.
     pub async fn renew_certificates(self: Arc<Self>) {
-        /// Between two looks, also where the next try is due at once.
+        /// The least pause between two steps, even if the next try is due at once.
         const LEAST: std::time::Duration = std::time::Duration::from_secs(1);
         let Some(renewals) = &self.renewals else { return };
         loop {
@@ -193,7 +193,7 @@ fn open_log(config: &Config, dropped: &Arc<AtomicU64>) -> Result<Option<Arc<Acce
     config.access_log.as_ref().map(open).transpose().map_err(|error| fault(&error))
 }
 
-/// Finds the faults that a start with these settings would find, besides addresses that are taken.
+/// Finds the faults that a start with these settings would find. Addresses that are in use are not checked.
 pub fn find_faults(config: &Config) -> Result<(), Faults> {
     config.access_log.as_ref().map_or(Ok(()), AccessLog::check).map_err(|error| fault(&error))
 }

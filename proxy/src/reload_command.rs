@@ -6,8 +6,8 @@ use proxy::{Config, post_to_admin};
 use serde_json::Value;
 use server::{fail, refuse};
 
-/// Has the proxy that runs here read its settings anew. Exits with 2 if it finds a fault in them, and with 1 if it cannot be
-/// asked. The settings have no fault that can be seen from here.
+/// Has the running proxy read its settings anew. Exits with 2 if it finds a fault in them, and with 1 if it cannot be reached.
+/// This process has found no fault in the settings.
 pub(crate) async fn reload(config: &Config) -> ExitCode {
     let Some(admin) = &config.admin else {
         return refuse(
@@ -22,7 +22,7 @@ pub(crate) async fn reload(config: &Config) -> ExitCode {
     }
 }
 
-/// A line each.
+/// The faults, one a line.
 fn faults(answer: &str) -> String {
     let answer: Value = serde_json::from_str(answer).unwrap_or_default();
     let faults = answer["faults"].as_array().into_iter().flatten().filter_map(Value::as_str);

@@ -23,7 +23,7 @@ pub enum Refusal {
     /// CONNECT opens a tunnel, and TRACE shows headers to scripts: a cache serves neither.
     #[error("the proxy does not accept this method")]
     Method,
-    /// The client wants a stored page or none (RFC 9111 §5.2.1.7).
+    /// The client wants a stored page only, and there is none (RFC 9111 §5.2.1.7).
     #[error("no stored page may answer, and only-if-cached forbids to ask the origin")]
     OnlyIfCached,
 }

@@ -11,7 +11,7 @@ use crate::request::Coding;
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The name of the refusal to ask the origin, which the client has asked for.
+/// The name of the refusal for `only-if-cached`: the client forbids to ask the origin.
 pub(crate) const ONLY_IF_CACHED: &str = "only-if-cached";
 
 /// The name of the proxy's own answer to an authority that validates a name.
@@ -28,13 +28,13 @@ pub(crate) enum CacheStatus {
     Declined(Decline),
     /// Neither looked up nor stored.
     Passed(Pass),
-    /// A request for a purge, by what became of it.
+    /// A request for a purge, with the name of its end.
     Purge(&'static str),
     /// Answered by the proxy itself: an error of this name, `max-forwards`, or `acme-challenge`.
     Failed(&'static str),
 }
 
-/// The outcome of a request, for those that count. Each request has exactly one.
+/// The outcome of a request, for the figures. Each request has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Answered with a stored page that is fresh.
@@ -47,7 +47,7 @@ pub(crate) enum Outcome {
     Collapsed,
     /// Answered by the origin without the cache.
     Bypass,
-    /// The origin failed, or the proxy.
+    /// The origin or the proxy failed.
     Error,
     /// Refused for a fault of the client, or at a limit.
     Refused,
@@ -75,7 +75,7 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hit {
     Fresh,
-    /// It is served in this coding, in which it is stored, too.
+    /// It is served in this coding, in which it is also stored.
     Coded(Coding),
     /// Some of its bytes are served.
     Range,
@@ -110,7 +110,7 @@ pub(crate) enum Miss {
     Purged,
     /// The stored page is stale.
     Stale,
-    /// The stored page is fresh, and does not meet this wish of the client.
+    /// The stored page is fresh, but does not meet this wish of the client.
     Request(Wish),
 }
 
@@ -165,7 +165,7 @@ impl CacheStatus {
         }
     }
 
-    /// Writes the line of `Cache-Status`, with CRLF.
+    /// Writes the line of `Cache-Status`, with its line end.
     pub(crate) fn write(self, text: &mut Vec<u8>) {
         text.extend_from_slice(b"Cache-Status: ");
         match self {
@@ -202,8 +202,8 @@ impl CacheStatus {
         }
     }
 
-    /// The seconds that the page stays fresh, as the header says them. The store's clock decides whether a page is there; ours
-    /// may be a little ahead of it.
+    /// The seconds that the page stays fresh, as the header gives them. The store's clock decides whether a page is there, and
+    /// the clock here may be a little ahead of it.
     pub(crate) fn ttl(self) -> Option<i64> {
         match self {
             Self::Hit(Hit::Fresh | Hit::Coded(_) | Hit::Range, _, ttl) => ttl.map(|ttl| ttl.max(0)),
@@ -212,7 +212,7 @@ impl CacheStatus {
         }
     }
 
-    /// The fixed name of what the header says besides, or of the reason why the cache was left out.
+    /// The fixed name of the header's `detail`, or of the reason why the cache was left out.
     pub(crate) fn detail(self) -> Option<&'static str> {
         match self {
             Self::Hit(hit, source, _) => hit.detail(source),
@@ -313,7 +313,7 @@ impl Miss {
     }
 }
 
-/// As `explain` says it, which does not know what the origin would answer.
+/// The text for `explain`, which does not know what the origin would answer.
 impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "fwd={}", self.fwd())?;
@@ -410,7 +410,7 @@ mod tests {
             );
             let parameter = |name: &str| cache_status.split("; ").find_map(|text| text.strip_prefix(name));
             assert_eq!(status.ttl().map(|ttl| ttl.to_string()).as_deref(), parameter("ttl="));
-            // That of a method has a name of its own in the header.
+            // In the header, the reason of a method is the `fwd` itself.
             let detail =
                 parameter("detail=").or((status == CacheStatus::Passed(Pass::Method)).then_some("method"));
             assert_eq!(status.detail(), detail);

@@ -18,7 +18,7 @@ use crate::histogram::Durations;
 use crate::key::Key;
 use crate::purge::{LoggedPurge, Purge, PurgeId};
 
-/// A value up to this length may be a part of so much memory, which it holds.
+/// The memory that a short value may hold by being a slice of it.
 pub(crate) const SHARED_MEMORY: usize = 64 << 10;
 
 pub(crate) use feed::Certainty;
@@ -30,13 +30,13 @@ pub use memory::MemoryStore;
 pub(crate) use redis::replies_in;
 pub use redis::{RedisKind, RedisOptions, RedisSettings, RedisStore};
 
-/// Everything that a proxy needs from a store. Each operation ends within the store's own deadline.
+/// The operations that a proxy needs from a store. Each ends within the store's own deadline.
 pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
-    /// Connects the calling worker, if the store has connections, so that the first request does not wait for it.
+    /// Connects the calling worker, if the store needs connections, so that the first request does not wait for that.
     fn connect(&self) -> impl Future<Output = ()> + Send;
 
-    /// Tries each command that the proxy needs on a key under each of these prefixes, changing nothing, and returns what the store has
-    /// refused so far.
+    /// Tries each command that the proxy needs, on a key under each of these prefixes, without changing anything. Returns the
+    /// commands that the store has refused so far.
     fn refusals(&self, _prefixes: &[Vec<u8>]) -> impl Future<Output = Vec<RefusedCommand>> + Send {
         async { Vec::new() }
     }
@@ -46,7 +46,7 @@ pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
         true
     }
 
-    /// Counts its operations from now on, if it is reached over a connection.
+    /// Counts operations from now on, if the store is reached over a connection.
     fn count_operations(&self) {}
 
     /// The counts of each operation.
@@ -54,7 +54,7 @@ pub trait Store: Values + Locks + Feed + PurgeLog + Clone + 'static {
         Vec::new()
     }
 
-    /// How many values were dropped to make room, if it is this process that drops them.
+    /// How many values were dropped to make room, if this process is the store.
     fn evictions(&self) -> u64 {
         0
     }
@@ -80,13 +80,13 @@ pub struct NodeState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OperationEnd {
     Ok,
-    /// None of the keys that were read has a value.
+    /// None of the keys has a value.
     Miss,
     /// The store answered with an error, or the value is longer than any page.
     Refused,
-    /// No answer in time.
+    /// No answer came in time.
     Deadline,
-    /// No connection, or it broke, or the store is skipped since it fails.
+    /// There was no connection, or it broke, or the store is skipped since it fails.
     Down,
 }
 
@@ -138,14 +138,14 @@ pub trait Values: Send + Sync {
         keys: [&[u8]; N],
     ) -> impl Future<Output = Result<[Option<Bytes>; N], StoreError>> + Send;
 
-    /// The time that a key has left; `None` if it does not exist or never expires.
+    /// The time that a key has left; `None` if it does not exist or does not expire.
     fn ttl(&self, key: &[u8]) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
     /// Writes in one round trip. `ttl` counts in whole seconds, at least one.
     fn put(&self, writes: Vec<Write>, ttl: Duration) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Puts a value in place of one that begins with `start`, in one step. Returns whether it did: any other value, and none,
-    /// are left alone.
+    /// Replaces a value that begins with `start`, in one step. Returns whether it did. Any other value stays, and a key
+    /// without a value stays so.
     fn replace(
         &self,
         key: &Key,
@@ -163,9 +163,9 @@ pub trait Values: Send + Sync {
     fn delete(&self, keys: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Locks by token. Of several simultaneous claims of a key one succeeds, and only its token renews or releases the lock.
+/// Locks by token. One of several simultaneous claims of a key succeeds, and only its token renews or releases the lock.
 pub trait Locks: Send + Sync {
-    /// Puts a token under a key that has no value. Returns whether it did.
+    /// Puts a token under a key without a value. Returns whether it did.
     fn claim(
         &self,
         key: &Key,
@@ -173,7 +173,7 @@ pub trait Locks: Send + Sync {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Gives a token that is still under its key a new lifetime. Returns whether it was there.
+    /// Gives the lock a new lifetime, if its token is still there. Returns whether it was.
     fn renew(
         &self,
         key: &Key,
@@ -181,30 +181,29 @@ pub trait Locks: Send + Sync {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes a token that is still under its key. Returns whether it was there.
+    /// Removes the lock, if its token is still there. Returns whether it was.
     fn release(&self, key: &Key, token: &Bytes) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
-/// The changes of a store as they happen.
+/// Reports the changes of a store as they happen.
 pub trait Feed: Send + Sync {
     /// From now on reports changes of all keys with one of these prefixes to the listeners. Returns whether the store can report
     /// changes. A store belongs to one proxy, so only the first call has an effect.
     fn follow(&self, prefixes: &[Vec<u8>], listeners: Vec<Arc<dyn Listener>>) -> bool;
 
-    /// The node that has a key now. When another gets it, the listeners hear that this one is lost.
+    /// The node that has a key now. When the key moves, the listeners hear that its old node is `lost`.
     fn node_of(&self, _key: &[u8]) -> NodeNumber {
         NodeNumber::default()
     }
 }
 
-/// The purges, in order, for every proxy that shares the store.
+/// The log of purges, for every proxy that shares the store.
 pub trait PurgeLog: Send + Sync {
-    /// The copy of the log, which is up to date from now on. A store belongs to one proxy, so only the first call has an
+    /// The copy of the log, which is kept up to date from now on. A store belongs to one proxy, so only the first call has an
     /// effect.
     fn follow_log(&self, prefixes: &[Vec<u8>], settings: PurgeLogSettings) -> Arc<LogCopy>;
 
-    /// Appends a purge, which also comes into the copy. Waits until so many replicas have it. `now` counts where the store
-    /// has no clock.
+    /// Appends a purge, also to the copy. Waits until so many replicas have it. A store without a clock uses `now`.
     fn append(
         &self,
         purge: Purge,
@@ -212,21 +211,21 @@ pub trait PurgeLog: Send + Sync {
         now: SystemTime,
     ) -> impl Future<Output = Result<PurgeId, StoreError>> + Send;
 
-    /// The purges after an entry, oldest first; a bounded number of them.
+    /// The purges after an entry, oldest first. Their number is bounded.
     fn purges(&self, after: PurgeId) -> impl Future<Output = Result<Vec<LoggedPurge>, StoreError>> + Send;
 }
 
-/// One change of a store.
+/// A write to a store.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Puts a value under a key and replaces any other.
+    /// Puts a value under a key, in place of any other.
     Set(Key, Bytes),
     /// Gives the value under a key the new lifetime, if it still exists.
     Extend(Key),
 }
 
 impl Write {
-    /// The key that it changes.
+    /// The key that is written.
     pub(crate) fn key(&self) -> &Key {
         match self {
             Self::Set(key, _) | Self::Extend(key) => key,
@@ -237,10 +236,10 @@ impl Write {
 /// Why an operation of a store failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No connection, or it broke.
+    /// There is no connection, or it broke.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    /// No answer within the deadline.
+    /// There was no answer within the deadline.
     #[error("the store did not answer within {} ms", .0.as_millis())]
     Deadline(Duration),
     /// The store answered with an error: wrong type, read-only, out of memory, loading.
@@ -249,13 +248,13 @@ pub enum StoreError {
     /// A value is longer than any page can be. It has not been read.
     #[error("the stored value has {0} bytes, more than any page can have")]
     TooLong(usize),
-    /// A value comes, but too slowly to wait for.
+    /// The value arrives too slowly.
     #[error("the stored value comes too slowly")]
     TooSlow,
 }
 
 impl StoreError {
-    /// Whether the store cannot be reached or is silent. What it says, even if it is an error, is an answer.
+    /// Whether the store cannot be reached or is silent. An error reply is an answer, and no outage.
     pub(crate) fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Deadline(_))
     }

@@ -1,5 +1,5 @@
-//! Purges as the draft of an HTTP Cache Invalidation API writes them in JSON (draft-nottingham-http-invalidation), with
-//! two types more.
+//! Purges in the JSON of the draft of an HTTP Cache Invalidation API (draft-nottingham-http-invalidation), with two more
+//! types.
 
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ fn yes() -> bool {
     true
 }
 
-/// Why a notice is not followed.
+/// Why a notice is not carried out.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Unfollowed {
     #[error("{0}")]
@@ -49,7 +49,7 @@ impl Notice {
         !self.purge
     }
 
-    /// The targets. `of_url` makes those of a URL.
+    /// The targets. `of_url` returns those of a URL.
     pub(crate) fn targets(
         &self,
         of_url: impl Fn(&str) -> Result<Vec<Target>, String>,

@@ -1,7 +1,7 @@
-//! Purges as clients ask for them on the data port.
+//! Purges that clients ask for on the data port.
 //!
-//! `PURGE` names its URL, or tags as answers do (Varnish, Fastly, Wagtail). `PURGEKEYS` and `BAN` are those of
-//! FOSHttpCache, which writes tags as a regular expression.
+//! `PURGE` names its URL, or tags in the same headers as answers (Varnish, Fastly, Wagtail). `PURGEKEYS` and `BAN` are methods
+//! of FOSHttpCache, which writes tags as a regular expression.
 
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName};
@@ -23,7 +23,7 @@ const OTHERS: [HeaderName; 3] = [
     HeaderName::from_static("x-content-type"),
 ];
 
-/// Everything, as a regular expression.
+/// The regular expression for everything.
 const ANY: &str = ".*";
 
 /// The purge that a client asks for.
@@ -33,7 +33,7 @@ pub(crate) struct PurgeOrder {
     pub(crate) is_soft: bool,
 }
 
-/// Why a request for a purge is not followed.
+/// Why a request for a purge is not carried out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Misread {
     #[error("no tag is named")]
@@ -88,7 +88,7 @@ fn is_soft(headers: &HeaderMap) -> bool {
     headers.contains_key(XKEY_SOFTPURGE) || says("fastly-soft-purge", "1") || says("x-purge", "soft")
 }
 
-/// The tags of a `BAN`; every page if nothing is left out.
+/// The tags of a `BAN`. Without a restriction it means every page.
 fn banned(headers: &HeaderMap) -> Result<Vec<Target>, Misread> {
     let expression = |name: &HeaderName| {
         let mut lines = headers.get_all(name).iter();

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub struct PurgeId {
     /// When it was written, in milliseconds since 1970.
     pub milliseconds: u64,
-    /// The number among those of one millisecond.
+    /// The number among the entries of one millisecond.
     pub number: u64,
 }
 
@@ -27,13 +27,13 @@ impl FromStr for PurgeId {
     }
 }
 
-/// A part of the log without a gap. A new one begins when the log was lost, and when another Redis has become the
-/// primary: the last entries may be missing there, and its clock may be behind.
+/// A part of the log without a gap. A new epoch begins when the log was lost, and when another Redis has become the primary:
+/// there the last entries may be missing, and its clock may be behind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Epoch {
     /// The beginning of the replication id of the Redis that the part was written to.
     pub(crate) replication: u32,
-    /// Tells the parts on one Redis apart.
+    /// Distinguishes the epochs on one Redis.
     pub(crate) nonce: u32,
 }
 
@@ -58,7 +58,7 @@ fn pair<T>(text: &str, number: impl Fn(&str) -> Option<T>) -> Result<(T, T), ()>
     numbers.ok_or(())
 }
 
-/// A place in the log: the last entry that was read, and the epoch at that time.
+/// A place in the log: the last entry that was read, and its epoch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Position {
     pub(crate) epoch: Epoch,

@@ -1,9 +1,9 @@
-//! Purges as they stand in the log: an entry is a list of fields.
+//! Purges as the log has them: an entry is a list of fields.
 
 use super::position::{Epoch, PurgeId};
 use super::target::{Target, TargetKind};
 
-/// A purge: every page that one of its targets names, wherever it is stored.
+/// A purge of every page that one of its targets names, wherever the page is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Purge {
     /// The pages.
@@ -26,9 +26,9 @@ pub struct LoggedPurge {
 /// An entry of the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum LogEntry {
-    /// A purge, and a number of its own, by which it is recognised in another log.
+    /// A purge and its own number, by which it is recognised in another log.
     Purge(Purge, u64),
-    /// The epoch of what follows. It is repeated, so that it is still there when the beginning of the log is not.
+    /// The epoch of the entries that follow. It is repeated, so that it is still there when the beginning of the log is gone.
     Epoch(Epoch),
 }
 
@@ -40,7 +40,7 @@ const NUMBER: &[u8] = b"i";
 const EPOCH: &[u8] = b"epoch";
 
 impl LogEntry {
-    /// The fields of an entry: names and values by turns.
+    /// The fields of an entry: a name, its value, the next name, and so on.
     pub(crate) fn fields(&self) -> Vec<Vec<u8>> {
         let mut fields = Vec::new();
         let mut add = |name: &[u8], value: Vec<u8>| fields.extend([name.to_vec(), value]);
@@ -64,7 +64,8 @@ impl LogEntry {
         fields
     }
 
-    /// The record of an entry. One that cannot be read is a purge of everything: nobody knows what it meant.
+    /// Reads the fields of an entry. An entry that cannot be read counts as a purge of everything, since nobody knows its
+    /// meaning.
     pub(crate) fn of<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Self {
         Self::read(fields.into_iter()).unwrap_or_else(|| {
             let by = "an entry that cannot be read".to_owned();

@@ -7,7 +7,7 @@ use super::tags::{Tags, groups};
 
 const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
-/// From where in the log purges count for a page, and the names by which they find it.
+/// The place in the log from which purges count for a page, and the names by which they find it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Stamp {
     pub(crate) since: Since,
@@ -16,7 +16,7 @@ pub(crate) struct Stamp {
     pub(crate) tags: Tags,
 }
 
-/// From here on purges count for a page; those before are older than it.
+/// Where purges begin to count for a page. Earlier purges are older than the page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Since {
     /// A place in the log that was read before the origin was asked.
@@ -30,12 +30,12 @@ pub(crate) enum Since {
 pub(crate) struct PurgeNames {
     /// Its groups (RFC 9875).
     pub(crate) groups: Vec<String>,
-    /// Whether it may answer other queries than that of its URL. Then a purge of any query of its path names it.
+    /// Whether it may answer requests with other queries than that of its URL. Then a purge of any query of its path names it.
     pub(crate) has_queries: bool,
 }
 
 impl PurgeNames {
-    /// Those that the headers of a page say.
+    /// The names in the headers of a page.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self { groups: groups(headers), has_queries: headers.contains_key(NO_VARY_SEARCH) }
     }

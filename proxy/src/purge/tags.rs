@@ -5,7 +5,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::request::receive::take;
 
-/// The headers with tags. They are for caches, and taken off every answer.
+/// The headers with tags. They are for caches, so they are removed from every answer.
 const HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("surrogate-key"),
     HeaderName::from_static("xkey"),
@@ -18,7 +18,7 @@ const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 
 const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
-/// The separator in [`Tags::text`], which no header has inside of a tag.
+/// The separator in [`Tags::text`]. No header can have it inside a tag.
 const TAB: u8 = b'\t';
 
 /// The tags of an answer.
@@ -26,7 +26,7 @@ const TAB: u8 = b'\t';
 pub(crate) struct Tags(Bytes);
 
 impl Tags {
-    /// Takes the tags off an answer.
+    /// Takes the tags out of an answer's headers.
     pub(crate) fn take(headers: &mut HeaderMap) -> Self {
         if !Self::are_named(headers) {
             return Self::default();
@@ -39,7 +39,7 @@ impl Tags {
         HEADERS.iter().any(|name| headers.contains_key(name))
     }
 
-    /// The tags that headers name: of an answer, or of a request that purges them.
+    /// The tags that headers name: the headers of an answer, or of a request that purges them.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut text = Vec::new();
         for name in &HEADERS {
@@ -65,7 +65,7 @@ impl Tags {
 
     /// Headers that name these tags.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        // A tag with a blank comes from a list with commas, and one with a comma from a list with blanks.
+        // A tag with a blank comes from a header with commas as separators, and a tag with a comma from one with blanks.
         let join = |has_blank: bool, separator: &[u8]| {
             let tags: Vec<_> = self.iter().filter(|tag| tag.contains(&b' ') == has_blank).collect();
             HeaderValue::from_bytes(&tags.join(separator)).ok().filter(|_| !tags.is_empty())
@@ -77,7 +77,7 @@ impl Tags {
 
     /// Whether a page with these tags and the groups in these headers is not stored.
     pub(crate) fn are_too_many(&self, headers: &HeaderMap) -> bool {
-        /// As many as a page is looked up by, and as long as Cloudflare's may be.
+        /// The limits: a page is looked up by each of its tags, and Cloudflare allows 16 KiB.
         const MOST: usize = 128;
         const LONGEST: usize = 16 << 10;
         let groups: usize = headers.get_all(CACHE_GROUPS).iter().map(HeaderValue::len).sum();
@@ -85,7 +85,8 @@ impl Tags {
     }
 }
 
-/// The tags in a line. `Surrogate-Key` has them at blanks, `xkey` at blanks and commas, the others at commas.
+/// The tags in a line. They are separated by blanks in `Surrogate-Key`, by blanks and commas in `xkey`, and by commas
+/// elsewhere.
 fn split<'a>(name: &HeaderName, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let (at_blanks, at_commas) = match name.as_str() {
         "surrogate-key" => (true, false),
@@ -104,7 +105,7 @@ fn push(text: &mut Vec<u8>, tag: &[u8]) {
     text.extend_from_slice(tag);
 }
 
-/// The groups of an answer (RFC 9875 §2): a list of strings. A field that is none is ignored.
+/// The groups of an answer (RFC 9875 §2): a list of strings. Any other field is ignored.
 pub(super) fn groups(headers: &HeaderMap) -> Vec<String> {
     strings(headers, &CACHE_GROUPS)
 }
@@ -114,7 +115,7 @@ pub(crate) fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {
     strings(headers, &CACHE_GROUP_INVALIDATION)
 }
 
-/// The members of a list of strings (RFC 9651 §3.1); none if it is something else.
+/// The members of a list of strings (RFC 9651 §3.1); none if the header is something else.
 fn strings(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     if lines.is_empty() {

@@ -6,13 +6,13 @@ use url::{Position, Url};
 use crate::request::Question;
 use crate::request::receive::X_FORWARDED_HOST;
 
-/// Encoded in a URL by browsers, besides what is not ASCII.
+/// The characters that browsers encode in a URL, besides those that are not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
 
 /// The kinds of targets.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum TargetKind {
-    /// `//host/path?query`, which may be empty: the page and its variants. `//host/path`: those of every query.
+    /// `//host/path?query`, where the query may be empty: the page and its variants. `//host/path`: the pages of every query.
     Url,
     /// The beginning of URLs: `//host/pa`.
     Prefix,
@@ -46,9 +46,9 @@ impl TargetKind {
 /// The pages that a purge names. They need not exist.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Target {
-    /// How it names them.
+    /// How the target names them.
     pub kind: TargetKind,
-    /// The name; empty for all.
+    /// The name; empty for [`TargetKind::All`].
     pub value: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ impl Target {
         Self { kind, value: value.into() }
     }
 
-    /// Every page.
+    /// The target of every page.
     pub fn all() -> Self {
         Self::new(TargetKind::All, "")
     }
@@ -78,7 +78,7 @@ impl Target {
         Ok(Self::group(&host_in(origin)?, name))
     }
 
-    /// The page of a question. One without a query stands for every query of its path, if `queries` says so.
+    /// The page of a question. If `queries` is set, a question without a query means every query of its path.
     pub(crate) fn url(question: &Question<'_>, queries: bool) -> Self {
         let mut url = url_of(question);
         if !queries && !url.contains('?') {
@@ -87,9 +87,9 @@ impl Target {
         Self::new(TargetKind::Url, url)
     }
 
-    /// The page of a `Location`, which may be relative to a URL (RFC 3986 §5), with every query, if it is on this host.
+    /// The page of a `Location` with every query, if it is on this host. A `Location` may be relative to a URL (RFC 3986 §5).
     pub(crate) fn path_on(host: &str, base: &str, location: &str) -> Option<Self> {
-        // A host that the library would write in another way.
+        // Stands for the host, which the library might write in another way.
         const HERE: &str = "here.invalid";
         let rest = base.strip_prefix("//")?.strip_prefix(host)?;
         let url = Url::parse(&format!("http://{HERE}{rest}")).ok()?.join(location).ok()?;
@@ -97,8 +97,8 @@ impl Target {
         (other == host || other == HERE).then(|| Self::new(TargetKind::Url, format!("//{host}{path}")))
     }
 
-    /// The URLs that begin with these characters, as clients send them: a URL that is not encoded also stands for the one
-    /// that browsers make of it.
+    /// The URLs that begin with these characters, as clients send them. A URL that is not encoded also means the encoded one
+    /// that browsers send.
     pub(crate) fn prefixes(url: &str) -> Result<Vec<Self>, String> {
         let (host, rest) = split(url)?;
         let rest = if rest.is_empty() { "/" } else { rest };
@@ -114,19 +114,19 @@ impl Target {
     }
 }
 
-/// A URL as browsers send it.
+/// A URL, encoded as browsers send it.
 pub(crate) fn encoded(url: &str) -> String {
     utf8_percent_encode(url, ENCODED).to_string()
 }
 
-/// The URL of the page that a question asks for, `//host/path?query`: http and https are purged alike.
+/// The URL of the page that a question asks for, `//host/path?query`. Purges do not distinguish http and https.
 pub(crate) fn url_of(question: &Question<'_>) -> String {
     let host = host_of(question);
     let query = if question.query.is_empty() { "" } else { "?" };
     format!("//{host}{}{query}{}", question.path, question.query)
 }
 
-/// The host of a question as its client knows it.
+/// The host of a question, as the client knows it.
 pub(crate) fn host_of(question: &Question<'_>) -> String {
     let sent = question.lines.get(&X_FORWARDED_HOST).unwrap_or(question.authority);
     plain(&String::from_utf8_lossy(sent))
@@ -137,7 +137,7 @@ fn host_in(text: &str) -> Result<String, String> {
     if text.contains("//") { Ok(split(text)?.0) } else { host(text) }
 }
 
-/// Splits a URL into its host and what follows.
+/// Splits a URL into its host and the rest.
 fn split(url: &str) -> Result<(String, &str), String> {
     let rest = ["http://", "https://", "//"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
     let rest = rest.ok_or_else(|| format!("{url:?} is no URL like http://www.example.com/blog/"))?;

@@ -11,7 +11,7 @@ pub(crate) enum Coding {
     Zstd,
     /// Brotli (RFC 7932).
     Br,
-    /// RFC 1952.
+    /// gzip (RFC 1952).
     Gzip,
 }
 
@@ -19,8 +19,8 @@ impl Coding {
     /// The codings that browsers accept, the one that compresses best first.
     pub(crate) const ALL: [Self; 3] = [Self::Zstd, Self::Br, Self::Gzip];
 
-    /// The coding that the lines of an `Accept-Encoding` prefer among those offered: the one with the highest weight, of
-    /// equal ones the first offered. `None` is identity.
+    /// The coding that the lines of an `Accept-Encoding` prefer among the offered ones: the one with the highest weight and,
+    /// of equal weights, the first offered. `None` is identity.
     pub(crate) fn preferred<'a>(lines: impl Iterator<Item = &'a [u8]>, offered: &[Self]) -> Option<Self> {
         let members = lines.flat_map(|line| line.split(|&byte| byte == b','));
         let members: SmallVec<[_; 8]> = members.filter_map(weighted).collect();
@@ -28,10 +28,10 @@ impl Coding {
             members.iter().find(|(name, _)| is_it(name)).map(|(_, weight)| *weight)
         };
         let others = weight(&|name| name == b"*").unwrap_or(0);
-        // Without a weight of its own, identity is acceptable and preferred to nothing.
+        // Without a weight of its own, identity is acceptable, and only better than nothing.
         let identity = weight(&|name| name.eq_ignore_ascii_case(b"identity")).unwrap_or(0);
         let weight_of = |coding: Self| weight(&|name| coding.is_named(name)).unwrap_or(others);
-        // Of equal ones `max_by_key` takes the last.
+        // `max_by_key` takes the last of equal ones, hence the reverse order.
         let best = offered.iter().rev().copied().max_by_key(|coding| weight_of(*coding))?;
         (weight_of(best) > 0 && weight_of(best) >= identity).then_some(best)
     }
@@ -57,7 +57,7 @@ impl Coding {
     }
 }
 
-/// The name of a member, and its weight in thousandths. One whose weight cannot be read does not count.
+/// The name of a member, and its weight in thousandths. A member whose weight cannot be read is ignored.
 pub(crate) fn weighted(text: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = text.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().filter(|name| !name.is_empty())?;

@@ -12,7 +12,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Longer content selects no page.
+    /// The longest content that selects a page.
     pub(crate) const LONGEST: u64 = 64 << 10;
 
     pub(crate) fn new(bytes: Bytes) -> Self {

@@ -1,5 +1,5 @@
-//! Normalising: the parts of a request that a rule leaves out or puts in order. The key is made of the normal form, and
-//! the origin gets it, so that a page is never stored for what the origin has not seen.
+//! Normalising: leaves out or sorts parts of a request, as a rule says. The key is made of the normal form, and the origin
+//! gets the normal form, so no page is ever stored for a request that the origin has not seen.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub(crate) struct Normaliser {
     pub(crate) sort_query: bool,
     /// The cookies that are left out.
     pub(crate) ignore_cookies: Names,
-    /// The codings to the best of which `Accept-Encoding` is reduced; it is left as it is if there are none.
+    /// The codings of which `Accept-Encoding` is reduced to the best. If there are none, it stays as it is.
     pub(crate) best_of: Vec<Coding>,
 }
 
@@ -30,21 +30,21 @@ pub(crate) struct Normaliser {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Names(Vec<Pattern>);
 
-/// The parts of a request that its normal form replaces.
+/// The parts of a request that change in its normal form.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Changes {
     target: Option<String>,
-    /// The one line of this name, or none.
+    /// A header that gets this one line, or is removed.
     lines: Vec<(HeaderName, Option<HeaderValue>)>,
 }
 
 impl Normaliser {
-    /// Whether it changes no request.
+    /// Whether no request is changed.
     pub(crate) fn is_off(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The changes that make a request normal; `None` if it is normal already.
+    /// The changes that bring a request into its normal form; `None` if it is normal already.
     pub(crate) fn changes(&self, question: &Question<'_>) -> Option<Changes> {
         let target = match self.query(question.query) {
             Cow::Borrowed(_) => None,
@@ -57,7 +57,7 @@ impl Normaliser {
         (changes != Changes::default()).then_some(changes)
     }
 
-    /// The normal form of a query. A piece without a name and a value is no parameter.
+    /// The normal form of a query. A piece without name and value is not a parameter.
     fn query<'q>(&self, query: &'q str) -> Cow<'q, str> {
         let is_kept = |piece: &&str| !piece.is_empty() && !self.ignore_query.contain(&parameter(piece));
         let is_sorted =
@@ -73,7 +73,7 @@ impl Normaliser {
         Cow::Owned(kept.join("&"))
     }
 
-    /// The cookies that are kept, in one line; `None` if all are.
+    /// The line of the remaining cookies; `None` if all of them remain.
     fn cookie(&self, question: &Question<'_>) -> Option<Option<HeaderValue>> {
         let cookies = || {
             let lines = question.lines.get_all(&COOKIE);
@@ -87,7 +87,7 @@ impl Normaliser {
         Some((!kept.is_empty()).then(|| HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok()).flatten())
     }
 
-    /// The best coding that is accepted, as the only one; `None` if nothing else was sent.
+    /// The line with the best accepted coding; `None` if the client has sent just that.
     fn encoding(&self, question: &Question<'_>) -> Option<Option<HeaderValue>> {
         let mut sent = question.lines.get_all(&ACCEPT_ENCODING);
         let first = sent.next().filter(|_| !self.best_of.is_empty())?;
@@ -113,7 +113,7 @@ impl Changes {
         }
         for (name, line) in self.lines {
             match line {
-                // In place of the first line, without the others.
+                // The line takes the place of the first line of its name; the others go.
                 Some(line) => drop(request.headers.insert(name, line)),
                 None => retain(&mut request.headers, |other| *other != name),
             }
@@ -121,10 +121,10 @@ impl Changes {
     }
 }
 
-/// Gives a request this target, some of whose bytes its `Uri` may be unable to hold.
+/// Gives a request this target. Some of its bytes may have no place in a `Uri`.
 fn set_target(request: &mut Parts, target: &str) {
     let readable = SentTarget::stand_in(target);
-    // This cannot fail: it is made of pieces of a valid target.
+    // This cannot fail: the target consists of pieces of a valid one.
     request.uri = Uri::try_from(&*readable).unwrap_or_default();
     request.extensions.remove::<SentTarget>();
     if readable != target {
@@ -147,8 +147,8 @@ impl Names {
     }
 }
 
-/// The name of a parameter as the origin reads it (WHATWG URL, `application/x-www-form-urlencoded`), so that another
-/// spelling of the name is no other name.
+/// The name of a parameter as the origin reads it (WHATWG URL, `application/x-www-form-urlencoded`), so that all spellings of
+/// a name are equal.
 fn parameter(piece: &str) -> impl Iterator<Item = u8> + Clone {
     percent_decode(name(piece.as_bytes(), b'=')).map(|byte| if byte == b'+' { b' ' } else { byte })
 }

@@ -19,15 +19,15 @@ use super::{Content, Refusal};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
     pub(crate) method: &'a Method,
-    /// The client's scheme: that of the connection, or the one that a trusted peer names.
+    /// The client's scheme: that of the connection, or the scheme that a trusted peer names.
     pub(crate) scheme: &'static str,
-    /// The Host, as sent.
+    /// The Host, as the client sent it.
     pub(crate) authority: &'a [u8],
-    /// Path and query, as sent.
+    /// Path and query, as the client sent them.
     pub(crate) target: &'a str,
-    /// The path, as sent.
+    /// The path, as the client sent it.
     pub(crate) path: &'a str,
-    /// The query, as sent, without the `?`; empty if there is none.
+    /// The query, as the client sent it, without the `?`; empty if there is none.
     pub(crate) query: &'a str,
     /// The content, if it selects the page.
     pub(crate) content: Option<&'a Content>,
@@ -63,26 +63,26 @@ impl<'a> Question<'a> {
         Self { scheme: scheme(lines, peer), authority, ..Self::bare(method, target, lines, peer) }
     }
 
-    /// The question of a request that hyper read, as it was sent: for its record alone, since
-    /// [`super::receive::receive`] has not checked it.
+    /// The question of a request as hyper read it. [`super::receive::receive`] has not checked it, so it is for the request's
+    /// record only.
     pub(crate) fn as_sent<B>(request: &'a Request<B>, peer: Peer, trusted: &TrustedProxies) -> Self {
         let uri = request.uri();
         let authority = || uri.authority().map_or("", |authority| authority.as_str());
         let of_uri = || uri.path_and_query().map_or_else(authority, |target| target.as_str());
         let target = request.extensions().get().map_or_else(of_uri, SentTarget::as_str);
         let sent = Self::of(request.method(), target, request.headers(), peer);
-        // HTTP/2 has the host there.
+        // HTTP/2 has the host in the URI.
         let authority = if sent.authority.is_empty() { authority().as_bytes() } else { sent.authority };
         let sent = Self { authority, ..sent };
         if trusted.contains(peer.ip()) { sent } else { Self { scheme: peer.scheme(), ..sent } }
     }
 
-    /// In place of a request that could not be read, for its record alone.
+    /// A question in place of a request that could not be read, for its record only.
     pub(crate) fn unread(method: &'a Method, headers: &'a HeaderMap, peer: Peer) -> Self {
         Self::bare(method, "-", Lines::Map(headers), peer)
     }
 
-    /// Without scheme and authority.
+    /// A question without scheme and authority.
     fn bare(method: &'a Method, target: &'a str, lines: Lines<'a>, peer: Peer) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         Self { method, scheme: "", authority: b"", target, path, query, content: None, peer, lines }
@@ -116,8 +116,8 @@ pub(crate) fn target_of<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str
     extensions.get().map_or_else(of_uri, SentTarget::as_str)
 }
 
-/// The scheme in the `X-Forwarded-Proto` of a trusted peer (another peer's is not among the lines): the first of the
-/// list, in lower case only. Else that of the connection.
+/// The scheme in the `X-Forwarded-Proto` of a trusted peer: the first of the list, in lower case only. Otherwise that of the
+/// connection. The lines have no `X-Forwarded-Proto` of other peers.
 fn scheme(lines: Lines<'_>, peer: Peer) -> &'static str {
     let Some(named) = lines.get(&X_FORWARDED_PROTO) else { return peer.scheme() };
     let is_https =
@@ -128,13 +128,13 @@ fn scheme(lines: Lines<'_>, peer: Peer) -> &'static str {
 /// Header lines, as `server` or hyper read them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lines<'a> {
-    /// Read by `server`. Lines that are not forwarded are skipped on each access.
+    /// Lines that `server` has read. Those that are not forwarded are skipped on each access.
     Head {
         head: &'a RequestHead<'a>,
         /// Whether the peer's `X-Forwarded` headers are believed.
         is_trusted: bool,
     },
-    /// Read by hyper. Lines that are not forwarded were removed.
+    /// Lines that hyper has read. Those that are not forwarded were removed.
     Map(&'a HeaderMap),
 }
 
@@ -204,7 +204,7 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&peer))
     }
 
-    /// The client: the peer or, behind trusted proxies, the last address in `X-Forwarded-For` that is not one of theirs.
+    /// The client: the peer or, behind trusted proxies, the last address in `X-Forwarded-For` that is no trusted proxy.
     pub(crate) fn client(&self, peer: IpAddr, lines: Lines<'_>) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.contains(client) {
@@ -237,7 +237,7 @@ pub(crate) fn check_host(host: &[u8]) -> Result<(), Refusal> {
 /// Whether a text can be the value of a Host header: `uri-host [":" port]` (RFC 9110 §7.2), no user, not empty.
 pub(crate) fn is_host(text: &[u8]) -> bool {
     let (name, port) = match text.iter().rposition(|&byte| byte == b':') {
-        // The colons of a bare IPv6 address are inside its brackets.
+        // A colon inside the brackets of an IPv6 address does not begin a port.
         Some(at) if !text.ends_with(b"]") => (&text[..at], Some(&text[at + 1..])),
         _ => (text, None),
     };
@@ -260,7 +260,7 @@ fn is_port(port: &[u8]) -> bool {
         && port.iter().all(u8::is_ascii_digit)
 }
 
-/// A head that may have lines of this name which are forwarded.
+/// A head that may have lines of this name, which are forwarded.
 fn with_forwarded<'a>(
     head: &'a RequestHead<'a>,
     name: &str,
@@ -272,15 +272,15 @@ fn with_forwarded<'a>(
 /// Whether lines of this name are forwarded to the origin. Those that `Connection` names are not forwarded either, but
 /// `server`'s reader leaves a request with such a `Connection` to hyper.
 fn is_forwarded(name: &str, is_trusted: bool) -> bool {
-    // Most names are refused as `X-Forwarded` lines of a stranger: that check comes first.
+    // Most names that are not forwarded are `X-Forwarded` headers of an untrusted peer, so that check comes first.
     (is_trusted || !describes_client(name)) && !is_hop_by_hop(name)
 }
 
-/// Whether headers of this name are about one connection, and not about the page (RFC 9110 §7.6.1).
+/// Whether headers of this name are about one connection, and not about the request or answer (RFC 9110 §7.6.1).
 pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     const NAMES: [&str; 10] = [
         "connection",
-        // hyper itself sends the 100 that this asks for.
+        // hyper itself sends the `100 Continue` that this asks for.
         "expect",
         "keep-alive",
         "proxy-authenticate",
@@ -294,8 +294,7 @@ pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Headers in which a proxy describes its client. They are removed from requests of peers that are not trusted, and are
-/// therefore in no key.
+/// Headers in which a proxy describes its client. They are removed from requests of untrusted peers, so no key has them.
 pub(super) fn describes_client(name: &str) -> bool {
     const OTHERS: [&str; 6] =
         ["forwarded", "x-real-ip", "x-original-url", "x-original-host", "x-rewrite-url", "x-host"];

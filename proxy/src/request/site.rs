@@ -1,4 +1,4 @@
-//! The site: the one Host that is not part of its pages' keys.
+//! The site: the one Host whose pages have keys without the Host.
 
 use std::str::FromStr;
 

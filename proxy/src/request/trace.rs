@@ -6,10 +6,10 @@ use super::Lines;
 
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// `VERSION-TRACE-PARENT-FLAGS`: 2, 32, 16 and 2 hexadecimal digits, and dashes between them.
+/// The length of `VERSION-TRACE-PARENT-FLAGS`: 2, 32, 16 and 2 hexadecimal digits, with dashes between them.
 const LENGTH: usize = 55;
 
-/// The trace of a request; `None` if it names none, names one as nobody may, or names two.
+/// The trace of a request; `None` if it has none, an invalid one, or two.
 pub(crate) fn trace_id(lines: Lines<'_>) -> Option<&[u8]> {
     let name = TRACEPARENT;
     let mut all = lines.get_all(&name);
@@ -26,7 +26,7 @@ pub(crate) fn trace_in(value: &[u8]) -> Option<&[u8]> {
     let mut field = |length| fields.next().filter(|field| field.len() == length && is_hex(field));
     let [version, trace, parent, _flags] = [field(2)?, field(32)?, field(16)?, field(2)?];
     let is_named = |id: &[u8]| id.iter().any(|&digit| digit != b'0');
-    // Only later versions may have more fields; ff is none.
+    // Only versions after 00 may have more fields, and ff is no version.
     let is_whole = further.is_empty() || (version != b"00" && further[0] == b'-');
     (version != b"ff" && is_named(trace) && is_named(parent) && is_whole).then_some(trace)
 }

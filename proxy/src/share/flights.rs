@@ -17,14 +17,14 @@ use crate::error::Error;
 use crate::key::{Key, VaryMarker};
 use crate::page::entry::{Entry, Version};
 
-/// For this long, requests for a page that could not be shared fetch it each by itself. Then one leads again, since the page
-/// may have changed.
+/// After a page could not be shared, each request fetches it by itself for this long. Then a request leads again, since the
+/// page may have changed.
 pub(crate) const HIT_FOR_MISS: Duration = Duration::from_secs(10);
 
-/// How many such pages are remembered, at a few hundred bytes each.
+/// The most pages of this kind that are remembered, at a few hundred bytes each.
 const UNSHARED: usize = 10_000;
 
-/// Landed flights are remembered until their pages have this many bytes together.
+/// Landed flights are remembered until their pages together have this many bytes.
 const LANDED: usize = 4 << 20;
 
 /// The pages that are being fetched.
@@ -33,7 +33,7 @@ pub(crate) struct Flights {
     under_way: Arc<UnderWay>,
     /// The pages that could not be shared, and until when requests do not wait for them.
     unshared: Cache<Key, Instant>,
-    /// How long a landed flight is remembered. A lookup that began before the landing must end within this time.
+    /// How long a landed flight is remembered. A lookup that began before the landing must have ended by then.
     linger: Duration,
 }
 
@@ -51,8 +51,8 @@ struct Course {
     landing: watch::Receiver<Option<Landing>>,
 }
 
-/// A request that does not know of each purge joins only flights that are younger than this: a purge counts 50 ms after it was
-/// acknowledged.
+/// A request that does not know every purge so far joins only flights that are younger than this: a purge counts from 50 ms
+/// after its acknowledgement.
 const UNKNOWING: Duration = Duration::from_millis(45);
 
 /// How a flight ended, and when.
@@ -76,7 +76,7 @@ pub(crate) enum FlightOutcome {
 }
 
 impl FlightOutcome {
-    /// The bytes of its page.
+    /// The length of its page.
     fn size(&self) -> usize {
         match self {
             Self::Page(page) => page.entry.content_length(),
@@ -91,7 +91,7 @@ pub(crate) struct SharedPage {
     pub(crate) key: Key,
     pub(crate) marker: Option<Arc<VaryMarker>>,
     pub(crate) entry: Entry,
-    /// The version that the leader has found in the store.
+    /// The version that the leader found in the store.
     pub(crate) found: Option<Version>,
     /// The generation of the purge log that was known before the origin was asked.
     pub(crate) known: u64,
@@ -112,9 +112,9 @@ impl Flights {
         Self { under_way: Arc::default(), unshared: Cache::new(UNSHARED), linger: lookup * 2 }
     }
 
-    /// Gives a request its role. A request whose lookup began before the flight landed may have missed the page that the
-    /// flight stored, and follows. A request whose lookup began later leads a new flight: the page may have been deleted.
-    /// `is_knowing` says whether the request will know of each purge until now.
+    /// Gives a request its role. If its lookup began before the flight landed, it may have missed the page that the flight
+    /// stored, so it follows. If its lookup began later, it leads a new flight, since the page may have been deleted.
+    /// `is_knowing` says whether the request knows every purge until now.
     pub(crate) fn join(&self, key: &Key, began: Instant, is_knowing: bool) -> Role {
         if self.unshared.get(key).is_some_and(|until| began < until) {
             return Role::HitForMiss;
@@ -132,7 +132,7 @@ impl Flights {
         Role::Leader(Leader { key: key.clone(), under_way, sender, linger: self.linger })
     }
 
-    /// How many have not landed.
+    /// The number of flights that have not landed.
     pub(crate) fn count(&self) -> usize {
         self.under_way.lock().values().filter(|flight| flight.landing.borrow().is_none()).count()
     }
@@ -149,7 +149,7 @@ impl UnderWay {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a flight, unless another flight has taken its place.
+    /// Forgets a flight, unless another one has taken its place.
     fn forget(&self, key: &Key, sender: &watch::Sender<Option<Landing>>) {
         let mut flights = self.lock();
         if flights.get(key).is_some_and(|flight| flight.landing.same_channel(&sender.subscribe())) {
@@ -199,7 +199,7 @@ impl Drop for Leader {
 pub(crate) struct Follower(watch::Receiver<Option<Landing>>);
 
 impl Follower {
-    /// The leader's outcome. At the deadline it is `Unshared`: the follower then fetches by itself.
+    /// The leader's outcome. At the deadline it is `Unshared`, and the follower fetches by itself.
     pub(crate) async fn outcome(mut self, deadline: Instant) -> FlightOutcome {
         match timeout_at(deadline, self.0.wait_for(Option::is_some)).await {
             Ok(Ok(landing)) => {

@@ -1,9 +1,9 @@
 //! Leases: when several proxies of a fleet miss a page at once, one of them fetches it (`coalesce = "fleet"`).
 //!
-//! A lease is a key in the store beside the page's, with the holder's token and a lifetime of a few seconds, which the
-//! holder renews. If the holder dies, the lease expires and another proxy claims it. A holder that is done releases the
-//! lease, and the others learn of it at once if the store reports changes. If the store fails, there is no lease, and
-//! each proxy fetches by itself.
+//! A lease is a key in the store beside the page's key. It has the holder's token, and a lifetime of a few seconds, which the
+//! holder renews. If the holder dies, the lease expires and another proxy claims it. A holder that is done releases the lease;
+//! the other proxies learn of it at once if the store reports changes. If the store fails, there is no lease, and each proxy
+//! fetches by itself.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use super::waiters::Waiters;
 use crate::key::Key;
 use crate::store::{Store, Write};
 
-/// The lifetime of a lease: so long the others wait for a holder that has died.
+/// The lifetime of a lease. The others wait this long for a holder that has died.
 const HELD_FOR: Duration = Duration::from_secs(3);
 
-/// Twice within `HELD_FOR`, so that one renewal may fail.
+/// Two renewals fit into `HELD_FOR`, so one of them may fail.
 const RENEWED_EVERY: Duration = Duration::from_secs(1);
 
-/// Stored in place of a token when the page could not be shared.
+/// The value in place of a token when the page could not be shared.
 const UNSHARED: &[u8] = b"apart";
 
 /// The right to fetch a page for the whole fleet. Dropping it releases the lease.
@@ -49,7 +49,7 @@ impl<S: Store> Lease<S> {
     pub(crate) async fn claim(store: &S, waiters: &Waiters, page: &Key) -> Option<Claim<S>> {
         let key = Key::new([page.as_bytes(), b".lease"].concat());
         let token = Bytes::from(format!("{:032x}", rand::random::<u128>()));
-        // Before the claim, so that no change is missed between its answer and the wait.
+        // Registered before the claim, so that no change between its answer and the wait is missed.
         let changed = waiters.changed(&key);
         match store.claim(&key, &token, HELD_FOR).await {
             Ok(true) => Some(Claim::Ours(Self::new(store.clone(), key, token))),

@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use crate::key::Key;
 use crate::store::{Listener, NodeNumber};
 
-/// A change of any key in its group wakes a waiter. This costs a needless read now and then, and leaves nothing to clean
-/// up.
+/// Waiters are woken by a change of any key in their group. This costs a needless read now and then, but there is nothing to
+/// clean up.
 const GROUPS: usize = 256;
 
 /// Requests that wait for a change. Without a feed they are never woken.

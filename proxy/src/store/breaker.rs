@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A single failure may be a connection that Redis closed. In an outage, the requests under way fail together anyway.
+/// One failure may just be a connection that Redis closed. In an outage, the requests under way fail together anyway.
 const FAILURES: u32 = 3;
 
 /// The pause before the first trial. A Redis that restarts is back after a few hundred milliseconds.
@@ -36,7 +36,7 @@ struct OpenState {
 }
 
 impl Breaker {
-    /// Whether the store may be asked now. If the breaker is open and a trial is due, this request is the trial.
+    /// Whether the store may be asked now. If the breaker is open and a trial is due, the calling request becomes the trial.
     pub(super) fn allows(&self, now: Instant) -> bool {
         if !self.is_open() {
             return true;
@@ -117,7 +117,7 @@ mod tests {
         assert!(!breaker.allows(now + FIRST_PAUSE - Duration::from_millis(1)));
         assert!(breaker.allows(now + FIRST_PAUSE));
         assert!(!breaker.allows(now + FIRST_PAUSE));
-        // That trial never reports its outcome: another follows.
+        // That trial never reports its outcome, so another one follows.
         assert!(breaker.allows(now + FIRST_PAUSE * 2));
     }
 

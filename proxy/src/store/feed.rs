@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use super::LogCopy;
 
-/// A node of a store, which reports the changes of its keys. A store that is not divided is the first node.
+/// A node of a store, which reports the changes of its keys. A store that has no nodes counts as one node, the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeNumber(pub(crate) u16);
 
 impl NodeNumber {
-    /// A cluster has at most 1,000 nodes. Numbers beyond this are those of no node.
+    /// A cluster has at most 1,000 nodes. Larger numbers are ignored.
     pub(crate) const COUNT: u16 = 1024;
 }
 
@@ -26,31 +26,31 @@ pub trait Listener: Send + Sync {
     /// Any key of a node may have changed.
     fn all_changed(&self, node: NodeNumber);
 
-    /// Changes of a node no longer arrive, and some may have been missed; or some of its keys have another node now.
+    /// Changes of a node no longer arrive, and some may have been missed; or some of its keys have moved to another node.
     fn lost(&self, node: NodeNumber) {
         self.all_changed(node);
     }
 
-    /// All changes of a node so far have arrived, and further ones are certain to arrive until then.
+    /// All changes of a node so far have arrived, and further ones are certain to arrive until this time.
     fn certain(&self, _node: NodeNumber, _until: Instant) {}
 
-    /// Whether this listener was used since the last call; if not, the store may call `certain` less often.
+    /// Whether this listener was used since the last call. If not, the store may call `certain` less often.
     fn was_asked(&self) -> bool {
         false
     }
 }
 
-/// Until when the changes of each node are certain to arrive, and whether anybody asks for it.
+/// The time until which the changes of each node are certain to arrive, and whether it is asked for.
 #[derive(Debug)]
 pub(crate) struct Certainty {
-    /// In milliseconds since `started`. 0 while they are not certain.
+    /// In milliseconds since `started`; 0 while changes are not certain to arrive.
     until: Box<[AtomicU64]>,
     started: Instant,
     was_asked: AtomicBool,
 }
 
 impl Certainty {
-    /// For nodes below this number.
+    /// For nodes with numbers below this one.
     pub(crate) fn of(nodes: u16) -> Self {
         Self {
             until: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
@@ -63,9 +63,9 @@ impl Certainty {
         self.until(node).is_some_and(|until| self.millis(now) < until.load(Ordering::SeqCst))
     }
 
-    /// The same, for an answer to a client: the beats are quick while there are such.
+    /// As [`is_certain`](Self::is_certain), on behalf of a client: while clients ask, the beats are quick.
     pub(crate) fn ask(&self, node: NodeNumber, now: Instant) -> bool {
-        // Loaded first: a write on each hit to a cache line that all workers share would cost more than the rest.
+        // Loaded first: all workers share this cache line, and a write to it on each hit would cost more than everything else.
         if !self.was_asked.load(Ordering::Relaxed) {
             self.was_asked.store(true, Ordering::Relaxed);
         }
@@ -90,7 +90,7 @@ impl Certainty {
         self.until.get(usize::from(node.0))
     }
 
-    /// Whether there was an answer since the last call.
+    /// Whether a client has asked since the last call.
     pub(crate) fn was_asked(&self) -> bool {
         self.was_asked.swap(false, Ordering::Relaxed)
     }
@@ -104,7 +104,7 @@ impl Certainty {
 #[derive(Default)]
 pub(super) struct Listeners {
     of_changes: OnceLock<Vec<Arc<dyn Listener>>>,
-    /// The copy of the purge log, which also wants to be read.
+    /// The copy of the purge log, which also needs to be read.
     log: OnceLock<Arc<LogCopy>>,
     /// When one of them was last known to be used.
     asked: Mutex<Option<Instant>>,
@@ -122,14 +122,14 @@ impl Listeners {
         self.log.get_or_init(|| Arc::new(make())).clone()
     }
 
-    /// The copy of the purge log, if there is to be one.
+    /// The copy of the purge log, if the proxy follows the log.
     pub(super) fn log(&self) -> Option<&Arc<LogCopy>> {
         self.log.get()
     }
 
     /// When one of them was last used, as far as is known now.
     pub(super) fn last_asked(&self, now: Instant) -> Option<Instant> {
-        // Every listener is called, since the call resets it.
+        // Every listener is called, since the call resets its state.
         let was_asked = self.iter().fold(false, |was_asked, listener| listener.was_asked() | was_asked);
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if was_asked {
@@ -157,7 +157,7 @@ impl Listener for Listeners {
         self.iter().for_each(|listener| listener.lost(node));
     }
 
-    /// Says so to the listeners to changes. Of the purge log, its reader knows.
+    /// Tells the listeners to changes. The reader of the purge log knows it by itself.
     fn certain(&self, node: NodeNumber, until: Instant) {
         let of_changes = self.of_changes.get().into_iter().flatten();
         of_changes.for_each(|listener| listener.certain(node, until));

@@ -1,9 +1,8 @@
 //! The copy of the purge log in this process. Each hit compares its page with it.
 //!
-//! * Pages are compared only while it is certain that the copy has every purge that was acknowledged 45 ms ago. Else the
-//!   request waits until the log has been read.
-//! * A page that was found valid is compared again only when the log has grown: until then a hit costs the comparison of
-//!   two numbers.
+//! * Pages are compared only while the copy certainly has every purge that was acknowledged 45 ms ago. Otherwise the request
+//!   waits until the log has been read.
+//! * A page that was found valid is compared again only when the log has grown. Until then a hit only compares two numbers.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -27,9 +26,9 @@ use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, PurgeNames, Stamp}
 pub struct PurgeLogSettings {
     /// Where it is in the store.
     pub key: Key,
-    /// How long a page may be stored, and some time more: older entries are of no use.
+    /// How long a page may be stored, and some reserve. Older entries are of no use.
     pub horizon: Duration,
-    /// Whether this process writes epochs into it, and not only reads it.
+    /// Whether this process writes epochs into the log, besides reading it.
     pub writes: bool,
 }
 
@@ -37,25 +36,25 @@ pub struct PurgeLogSettings {
 pub struct LogCopy {
     pub(crate) settings: PurgeLogSettings,
     marks: RwLock<Marks>,
-    /// The last purges of a log that was lost, until it is known which of them the new one lacks.
+    /// The last purges of a log that was lost, kept until it is known which of them the new log lacks.
     lost: Mutex<RecentPurges>,
     /// Grows with each change of the marks.
     generation: AtomicU64,
     certainty: Certainty,
     /// The node of the store on which the log was last read.
     read_on: AtomicU16,
-    /// Whether the store has no log for us. Then nothing counts as purged.
+    /// Whether the store gives us no log. Then no page counts as purged.
     is_off: AtomicBool,
     /// Wakes the reader of the log.
     pub(super) wanted: Notify,
-    /// Wakes the requests that wait for it.
+    /// Wakes the requests that wait for the log to be read.
     has_read: Notify,
-    /// From when the store took a purge until it was read, by the clocks of both.
+    /// The times from when the store took a purge until it was read, by the clocks of both machines.
     lag: Histogram,
 }
 
 impl LogCopy {
-    /// A copy of a log that has not been read.
+    /// The copy of a log that has not been read yet.
     pub(super) fn new(settings: PurgeLogSettings) -> Self {
         Self {
             settings,
@@ -71,15 +70,15 @@ impl LogCopy {
         }
     }
 
-    /// Compares a page with the purges, by its stamp. `valid_at` is the page's own: the generation at which it was last found
-    /// valid, or 0.
+    /// Compares a page with the purges, by its stamp. `valid_at` belongs to the page: it is the generation at which the page
+    /// was last found valid, or 0.
     pub(crate) fn verdict(
         &self,
         valid_at: &AtomicU64,
         stamp: Option<&Stamp>,
         names: impl FnOnce() -> PurgeNames,
     ) -> Verdict {
-        // Loaded before the comparison: a change that comes meanwhile has the page compared again.
+        // Loaded before the comparison, so that a change that comes meanwhile makes the page be compared again.
         let generation = self.generation.load(Ordering::Acquire);
         if valid_at.load(Ordering::Relaxed) == generation {
             return Verdict::Valid;
@@ -91,7 +90,7 @@ impl LogCopy {
         verdict
     }
 
-    /// The same without memory. A page without a stamp was stored by a proxy that did not purge.
+    /// Compares a page without remembering the result. A page without a stamp was stored by a proxy that had purging off.
     pub(crate) fn judge(&self, stamp: Option<&Stamp>, names: impl FnOnce() -> PurgeNames) -> Verdict {
         match stamp {
             _ if self.is_off() => Verdict::Valid,
@@ -100,27 +99,27 @@ impl LogCopy {
         }
     }
 
-    /// Grows with each entry that is read.
+    /// A number that grows with each entry that is read.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The position that a page gets for which the origin is asked now.
+    /// The position for the stamp of a page that is fetched now.
     pub(crate) fn position(&self) -> Option<Position> {
         self.read().position()
     }
 
-    /// Whether everything is known that was acknowledged 45 ms before `now`.
+    /// Whether every purge is known that was acknowledged 45 ms before `now`.
     pub(crate) fn is_certain(&self, now: Instant) -> bool {
         self.certainty.ask(NodeNumber::default(), now) || self.is_off()
     }
 
-    /// Has the log read at once.
+    /// Makes the reader read the log at once.
     pub(crate) fn want(&self) {
         self.wanted.notify_one();
     }
 
-    /// Waits until the log has been read so far that this holds. Returns false at the deadline.
+    /// Waits until `holds` returns true after a read of the log. Returns false at the deadline.
     pub(crate) async fn until(&self, deadline: Instant, holds: impl Fn(&Self) -> bool) -> bool {
         loop {
             let mut read = std::pin::pin!(self.has_read.notified());
@@ -140,12 +139,12 @@ impl LogCopy {
         self.read().last() >= id
     }
 
-    /// Whether the store has no log for us.
+    /// Whether the store gives us no log.
     pub(crate) fn is_off(&self) -> bool {
         self.is_off.load(Ordering::Relaxed)
     }
 
-    /// Does without the log: the store refuses to read it.
+    /// Goes on without the log, since the store refuses to read it.
     pub(super) fn turn_off(&self) {
         self.is_off.store(true, Ordering::Relaxed);
         self.has_read.notify_waiters();
@@ -160,8 +159,8 @@ impl LogCopy {
         self.position().map(|position| position.epoch)
     }
 
-    /// The purges with their numbers that a primary with this replication id has lost. There are none if no epoch of another
-    /// primary is left: then all pages from before count as purged anyway.
+    /// The purges, with their numbers, that the primary with this replication id has lost. There are none if no epoch of
+    /// another primary is left: then all pages from that time count as purged anyway.
     pub(super) fn missed(&self, replication: u32) -> Vec<(Purge, u64)> {
         let lost = self.lost();
         let marks = self.read();
@@ -172,17 +171,18 @@ impl LogCopy {
         lost.iter().filter(|(_, number)| !known.contains(number)).cloned().collect()
     }
 
-    /// The log lacks nothing of what was lost.
+    /// Notes that the log has every purge that was lost.
     pub(super) fn forget_lost(&self) {
         *self.lost() = RecentPurges::default();
     }
 
-    /// How late purges were read that came since this process has read the log.
+    /// How late purges were read that came since this process first read the log.
     pub(crate) fn lag(&self) -> Durations {
         self.lag.durations()
     }
 
-    /// Adds entries that follow the last one, and were read now. While the log moves, two readers may read the same ones.
+    /// Adds entries that follow the last one and were read just now. While the log moves, two readers may read the same
+    /// entries.
     pub(super) fn add(&self, entries: &[(PurgeId, LogEntry)], now: SystemTime) {
         let mut marks = self.write();
         let last = marks.last();
@@ -198,7 +198,7 @@ impl LogCopy {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Forgets everything but the last purges, which a new primary may lack.
+    /// Forgets everything except the last purges, which a new primary may lack.
     pub(super) fn start_anew(&self) {
         self.certainty.lose(NodeNumber::default());
         let old = std::mem::take(&mut *self.write());
@@ -220,7 +220,7 @@ impl LogCopy {
     }
 }
 
-/// How old an entry is. Clocks differ: one from the future is new.
+/// The age of an entry. Clocks differ, so an entry from the future counts as new.
 fn age(id: PurgeId, now: SystemTime) -> Duration {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_millis(id.milliseconds))

@@ -7,25 +7,25 @@ use std::time::Duration;
 use super::recent_purges::RecentPurges;
 use crate::purge::{Epoch, LogEntry, Position, Purge, PurgeId, PurgeNames, Since, Stamp, Target, TargetKind};
 
-/// The most names that are remembered, at about 50 bytes each. Beyond it, all pages up to now count as purged.
+/// The most names that are remembered, at about 50 bytes each. If there are more, all pages so far count as purged.
 const MOST: usize = 1_000_000;
 
-/// In place of a kind, for the last purge of any query of a path.
+/// Used in place of a kind, for the last purge of any query of a path.
 const QUERIES: &str = "queries";
 
-/// How far the clock of a Django may be ahead of the store's: its pages say when they were made by their `Expires`.
+/// How far the clock of a Django may be ahead of the store's: the `Expires` of its pages says when they were made.
 const SKEW: u64 = 2;
 
 /// How the purges affect a page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
-    /// None has named it.
+    /// No purge has named it.
     Valid,
     /// A soft purge has named it: it is past its time since then, in seconds since 1970.
     Stale(u64),
-    /// It is as if it were not there.
+    /// A purge has named it: the page counts as absent.
     Purged,
-    /// It was stored by a proxy that has read more of the log.
+    /// The page was stored by a proxy that has read more of the log.
     Ahead,
 }
 
@@ -55,21 +55,21 @@ impl Mark {
 #[derive(Clone, Copy, Debug)]
 struct EpochStart {
     epoch: Epoch,
-    /// The last entry before it.
+    /// The last entry before the epoch.
     before: PurgeId,
 }
 
-/// The purges that this process has read. Each purge costs the same, whatever it names and however many pages that is.
+/// The purges that this process has read. Each purge costs the same, however many pages it names.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    /// By the hash of kind and value. Two names with one hash cost a miss.
+    /// By the hash of kind and value. If two names have the same hash, the result is a needless miss.
     names: HashMap<u64, Mark>,
     hasher: RandomState,
     /// The lengths of the prefixes, and the last purge of each length.
     lengths: BTreeMap<usize, PurgeId>,
     all: Mark,
     epochs: Vec<EpochStart>,
-    /// Pages from before this entry count as purged: nobody knows what came before it.
+    /// Pages from before this entry count as purged, since nobody knows the entries before it.
     first: PurgeId,
     /// The last entry.
     last: PurgeId,
@@ -79,7 +79,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// The last entry, and the epoch at that time.
+    /// The last entry, with its epoch.
     pub(super) fn position(&self) -> Option<Position> {
         Some(Position { epoch: self.epochs.last()?.epoch, id: self.last })
     }
@@ -88,7 +88,7 @@ impl Marks {
         self.last
     }
 
-    /// The epochs that pages may be of.
+    /// The epochs that pages may belong to.
     pub(super) fn epochs(&self) -> impl Iterator<Item = Epoch> {
         self.epochs.iter().map(|start| start.epoch)
     }
@@ -97,7 +97,7 @@ impl Marks {
         self.recent.iter()
     }
 
-    /// Adds an entry, which follows the last one. What is older than `horizon` is forgotten from time to time.
+    /// Adds an entry, which follows the last one. Entries older than `horizon` are forgotten from time to time.
     pub(super) fn add(&mut self, id: PurgeId, record: &LogEntry, horizon: Duration) {
         if self.last == PurgeId::default() {
             self.first = id;
@@ -137,7 +137,7 @@ impl Marks {
         self.recent.push(purge.clone(), number);
     }
 
-    /// Forgets what is older than an entry. Pages from before it count as purged.
+    /// Forgets everything older than an entry. Pages from before it count as purged.
     fn forget(&mut self, before: PurgeId) {
         if before <= self.first {
             return;
@@ -146,12 +146,12 @@ impl Marks {
         self.names.retain(|_, mark| mark.last() >= before);
         self.names.shrink_to(2 * self.names.len());
         self.lengths.retain(|_, last| *last >= before);
-        // The epoch that `before` is in is still needed.
+        // The epoch that contains `before` is still needed.
         let ended = self.epochs.iter().skip(1).take_while(|next| next.before < before).count();
         self.epochs.drain(..ended);
     }
 
-    /// Compares a page, which also has these names, with the purges.
+    /// Compares a page with the purges. `names` returns the names of the page besides those in its stamp.
     pub(super) fn judge(&self, stamp: &Stamp, names: impl FnOnce() -> PurgeNames) -> Verdict {
         let since = match self.since(stamp.since) {
             Ok(since) if since >= self.newest => return Verdict::Valid,
@@ -166,7 +166,7 @@ impl Marks {
         }
     }
 
-    /// The entry after which purges count for a page, or why no entry says that.
+    /// The entry after which purges count for a page, or the verdict if there is no such entry.
     fn since(&self, since: Since) -> Result<PurgeId, Verdict> {
         let id = match since {
             Since::Time(seconds) => {
@@ -180,8 +180,8 @@ impl Marks {
         if id < self.first { Err(Verdict::Purged) } else { Ok(id) }
     }
 
-    /// Whether ids can be compared with this position: it is in the last epoch, or before the end of an earlier one. What
-    /// was written behind that end is lost, and a new primary may give its ids out again.
+    /// Whether ids can be compared with this position: it is in the last epoch, or before the end of an earlier one. Entries
+    /// after that end are lost, and a new primary may give their ids to other entries.
     fn is_continuous(&self, position: Position) -> Result<(), Verdict> {
         let Some(at) = self.epochs.iter().rposition(|start| start.epoch == position.epoch) else {
             return Err(if position.id > self.last { Verdict::Ahead } else { Verdict::Purged });
@@ -226,7 +226,7 @@ impl Marks {
     }
 }
 
-/// The URL of the path whose queries a purge names.
+/// The URL of the path, if the target has a query or the beginning of one.
 fn path_of(target: &Target) -> Option<&[u8]> {
     let names_urls = matches!(target.kind, TargetKind::Url | TargetKind::Prefix);
     let end = target.value.iter().position(|&byte| byte == b'?').filter(|_| names_urls)?;

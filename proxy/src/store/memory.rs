@@ -47,13 +47,13 @@ impl Weigh for TimedValue {
 }
 
 impl MemoryStore {
-    /// A store that takes about this many bytes, for values of up to 1 MiB.
+    /// A store that takes about this much memory, for values of up to 1 MiB.
     pub fn new(limit: u64) -> Self {
         Self::of_values(limit, 1 << 20)
     }
 
-    /// A store that takes about this many bytes, together with what a proxy keeps beside it, for values of up to
-    /// `largest` bytes.
+    /// A store for values of up to `largest` bytes. It takes about `limit` bytes, together with the memory that a proxy needs
+    /// beside it.
     pub fn of_values(limit: u64, largest: u64) -> Self {
         let evictions = Evictions::default();
         let values = weight::cache(Shares::of(limit).pages, largest, &evictions);
@@ -132,7 +132,7 @@ impl Values for MemoryStore {
     }
 }
 
-/// The locks of a fleet of one: this process.
+/// A process with its own store is a fleet of one, so the locks are its own.
 impl Locks for MemoryStore {
     async fn claim(&self, key: &Key, token: &Bytes, ttl: Duration) -> Result<bool, StoreError> {
         let is_free = self.fresh(key.as_bytes()).is_none();
@@ -159,7 +159,7 @@ impl Locks for MemoryStore {
     }
 }
 
-/// The log of a fleet of one. What it says is always known.
+/// The log of a fleet of one. Its contents are always known.
 impl PurgeLog for MemoryStore {
     fn follow_log(&self, _: &[Vec<u8>], settings: PurgeLogSettings) -> Arc<LogCopy> {
         let log = self.0.log.get_or_init(|| {

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use crate::purge::{Purge, Target};
 use crate::weight::block;
 
-/// A failover loses what the primary has not yet sent to its replicas, which is a moment's worth.
+/// A failover loses only the purges that the primary has not yet sent to its replicas, those of a moment.
 const MOST: usize = 1_000;
 
-/// The bytes that they hold together. A notice may have a megabyte of names.
+/// The most bytes of all purges together. A notice may have a megabyte of names.
 const LARGEST: usize = 4 << 20;
 
 /// Purges with their numbers, the oldest first.
@@ -19,7 +19,7 @@ pub(super) struct RecentPurges {
 }
 
 impl RecentPurges {
-    /// Adds the newest. It stays, however large it is; the oldest give way.
+    /// Adds the newest purge. It stays, however large it is; the oldest ones are dropped.
     pub(super) fn push(&mut self, purge: Purge, number: u64) {
         self.bytes += weight(&purge);
         self.purges.push_back((purge, number));
@@ -46,7 +46,7 @@ fn weight(purge: &Purge) -> usize {
 mod tests {
     use super::*;
 
-    /// The numbers that are left of purges of a tag of this length.
+    /// The numbers that are left after so many purges, each of a tag of this length.
     fn left(count: u64, length: usize) -> Vec<u64> {
         let mut recent = RecentPurges::default();
         for number in 0..count {
