@@ -9,12 +9,12 @@ use server::Workers;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// The program serves. After a takeover its process is the main one.
+/// Says that the program serves. After a takeover its process becomes the main one.
 pub fn ready() {
     tell(&[NotifyState::MainPid(process::id()), NotifyState::Ready, NotifyState::Status("serving")]);
 }
 
-/// The program reads its settings anew, until it is ready again.
+/// Says that the program reads its settings anew. `reloaded` ends this.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -22,17 +22,17 @@ pub(crate) fn reloading() {
     }
 }
 
-/// The reload has ended like this.
+/// Says how the reload has ended.
 pub(crate) fn reloaded(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The program ends.
+/// Says that the program ends.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping: requests under way are finished")]);
 }
 
-/// Tells the watchdog that the program lives, twice in its time, as long as every worker answers.
+/// Tells the watchdog twice in its period that the program lives, as long as every worker answers.
 pub async fn keep_watchdog(workers: Arc<Workers>) {
     let Some(time) = watchdog_enabled() else { return pending().await };
     loop {

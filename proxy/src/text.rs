@@ -11,7 +11,8 @@ pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-/// SHA-256 has no known collisions, unlike md5. The text itself is not stored, since it may hold cookies and passwords.
+/// SHA-256 in hexadecimal. It has no known collisions, unlike md5. The text itself is not stored, since it may hold cookies
+/// and passwords.
 pub(crate) fn sha256_hex(text: &[u8]) -> [u8; 64] {
     let mut digest = [0; 64];
     hex(&Sha256::digest(text), &mut digest);

@@ -1,4 +1,4 @@
-//! TLS as a client: whom it trusts, what it shows, and the name that the other side must have.
+//! TLS as a client: the authorities to trust, the certificate to show, and the name that the server must have.
 
 use std::fmt;
 use std::io;
@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// The files of a connection, each empty if the setting is not given.
+/// The files of a TLS client. Each is empty if the setting is not given.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TlsFiles<'a> {
     /// The certificates to trust, in place of those that the system trusts.
     pub(crate) ca: &'a str,
-    /// The certificate to show, with those that it is signed by.
+    /// The certificate to show, followed by those that sign it.
     pub(crate) certificate: &'a str,
     /// The key of that certificate.
     pub(crate) key: &'a str,
@@ -30,7 +30,7 @@ pub(crate) struct TlsClient {
 }
 
 impl TlsClient {
-    /// For a server of this name or address, which speaks one of these protocols (ALPN), if any is named.
+    /// TLS to a server of this name or address. The server speaks one of these protocols (ALPN), if there are any.
     pub(crate) fn new(server: &str, files: TlsFiles<'_>, protocols: &[&[u8]]) -> Result<Self, String> {
         let name = ServerName::try_from(server.to_owned())
             .map_err(|_| format!("{server:?} is neither a name nor an address"))?;
@@ -50,7 +50,7 @@ impl TlsClient {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
     }
 
-    /// The same for a server of another name or address.
+    /// The same client for a server of another name or address.
     pub(crate) fn named(&self, server: &str) -> io::Result<Self> {
         let name = ServerName::try_from(server.to_owned()).map_err(io::Error::other)?;
         Ok(Self { connector: self.connector.clone(), name })

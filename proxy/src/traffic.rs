@@ -1,5 +1,5 @@
-//! The traffic beyond its counts, for operators: the pages that are hit most, and the slowest answers of the origin. Both are
-//! bounded in memory, whatever is asked for.
+//! Figures of the traffic besides counts, for operators: the pages that are hit most, and the slowest answers of the origin.
+//! Both have bounded memory, whatever clients ask for.
 
 mod hottest;
 mod slowest;
@@ -15,10 +15,10 @@ pub(crate) use hottest::{HotPage, PageFreshness};
 pub(crate) use slowest::SlowAnswer;
 use slowest::SlowAnswers;
 
-/// A URL is kept up to so many bytes.
+/// The most bytes of a URL that are kept.
 const URL: usize = 512;
 
-/// The pages that operators see.
+/// The most pages that operators see.
 const SHOWN: usize = 20;
 
 /// The traffic of all workers.
@@ -29,7 +29,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// None yet.
+    /// Figures without any traffic yet.
     pub(crate) fn new(now: Instant) -> Self {
         Self { hottest: PerWorker::new(|_| HotPages::new(now)), slowest: SlowAnswers::default() }
     }
@@ -52,17 +52,17 @@ impl Traffic {
     }
 }
 
-/// The pages that clients have asked for of late and that were hits, as far as a sample of each worker has them.
+/// The pages that clients have recently had as hits, as far as each worker's sample has them.
 #[derive(Debug)]
 pub(crate) struct RecentPages(PerWorker<HotPages>);
 
 impl RecentPages {
-    /// None yet.
+    /// Samples without any page yet.
     pub(crate) fn new(now: Instant) -> Self {
         Self(PerWorker::new(|_| HotPages::new(now)))
     }
 
-    /// Whether the hit of this moment is to be counted.
+    /// Whether the sample counts a hit now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.0.own().is_due(now)
     }
@@ -72,7 +72,7 @@ impl RecentPages {
         self.0.own().count(url, PageFreshness::default(), now);
     }
 
-    /// The URLs of the last time, the hottest first. Those that are too long to be kept are not there.
+    /// The URLs of the pages that were hit within this time, the hottest first. URLs that are too long to be kept are missing.
     pub(crate) fn urls(&self, last: Duration, now: Instant) -> Vec<String> {
         let is_recent =
             |page: &HotPage| now.saturating_duration_since(page.seen) < last && page.url.len() < URL;

@@ -18,7 +18,7 @@ use crate::weight::{self, Bounded, Evictions, Weigh};
 /// about 50 KB, one with a few takes 500 bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// No page's variants take more, with ten times the default limit.
+/// The largest entry of one page's variants, which has room for ten times the default limit.
 const LARGEST: u64 = 512 << 10;
 
 /// The variants that this process has stored and that have not ended yet.
@@ -29,10 +29,10 @@ pub(crate) struct Variants {
     hasher: RandomState,
 }
 
-/// When each variant of a page leaves the store.
+/// When each variant of a page leaves the store, by its hash.
 type Ends = Mutex<HashMap<u64, Instant>>;
 
-/// The variants of a page, and the room that their map had when it was weighed last.
+/// The variants of a page, and the capacity of their map when it was last weighed.
 #[derive(Clone, Debug, Default)]
 struct PageVariants {
     ends: Arc<Ends>,
@@ -41,7 +41,8 @@ struct PageVariants {
 
 impl Weigh for PageVariants {
     fn weigh(&self) -> usize {
-        /// A hash, a time, and a byte of the map's own. A map leaves an eighth to a half of its places empty.
+        /// The memory of one variant: a hash, a time, and a byte of the map's own. A map leaves an eighth to a half of its
+        /// places empty.
         const PLACE: usize = 2 * (size_of::<(u64, Instant)>() + 1);
         weight::counted(size_of::<Ends>()) + weight::block(self.room * PLACE)
     }
@@ -53,7 +54,7 @@ impl Variants {
         Self { limit, pages, hasher: RandomState::new() }
     }
 
-    /// The same ones, with another limit.
+    /// The same variants, with another limit.
     pub(crate) fn with_limit(&self, limit: usize) -> Self {
         Self { limit, ..self.clone() }
     }

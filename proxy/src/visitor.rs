@@ -14,10 +14,10 @@ use tokio::time::timeout;
 use crate::client::exchange;
 use crate::request::receive::X_FORWARDED_PROTO;
 
-/// For one page, with its body.
+/// The time for one page with its body.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// More than a sitemap may have (50 MiB).
+/// The largest body, which is more than a sitemap may have (50 MiB).
 const LARGEST: usize = 64 << 20;
 
 /// A client of one server. Each page has a connection of its own.
@@ -57,7 +57,7 @@ impl Visitor {
         Self { server }
     }
 
-    /// Asks for a page. The server is told the host and the scheme of the URL, whatever its address is.
+    /// Asks for a page. The request names the host and scheme of the URL, whatever the address of the server is.
     pub(crate) async fn get(&self, url: &Uri) -> Result<VisitedPage, String> {
         let asked = timeout(PATIENCE, self.ask(url)).await;
         asked.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))

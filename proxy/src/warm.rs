@@ -1,4 +1,4 @@
-//! `proxy warm`: asks a running proxy for pages, so that it has them.
+//! `proxy warm`: asks a running proxy for pages, so that it stores them.
 
 mod sitemap;
 
@@ -16,7 +16,7 @@ use crate::args::Warm;
 use crate::visitor::{VisitedPage, Visitor, url};
 use sitemap::Sitemap;
 
-/// How many sitemaps are read, at most: a site may have very many, or they may name each other.
+/// The most sitemaps that are read. A site may have very many, or they may name each other.
 const SITEMAPS: usize = 1_000;
 
 /// The outcomes of all pages.
@@ -24,11 +24,11 @@ const SITEMAPS: usize = 1_000;
 pub struct Warmed {
     /// Pages that the proxy has fetched and stored.
     pub stored: usize,
-    /// Pages that it had.
+    /// Pages that the proxy had already.
     pub hits: usize,
     /// Pages that it does not store.
     pub passed: Vec<Unwarmed>,
-    /// Pages that could not be got.
+    /// Pages that did not come.
     pub failed: Vec<Unwarmed>,
 }
 
@@ -50,7 +50,7 @@ enum Warming {
 }
 
 impl Warmed {
-    /// Asks the proxy that listens on an address for the pages. `progress` hears how many are done, and of how many.
+    /// Asks the proxy at an address for the pages. `progress` gets the number of finished pages and of all pages.
     pub async fn of(
         asked: &Warm,
         listen: SocketAddr,
@@ -80,12 +80,12 @@ impl Warmed {
         Ok(warmed)
     }
 
-    /// Whether every page could be got.
+    /// Whether every page came.
     pub fn is_whole(&self) -> bool {
         self.failed.is_empty()
     }
 
-    /// The pages that are named, and those of the sitemaps that are.
+    /// The named pages, and the pages of the named sitemaps.
     async fn urls(&mut self, named: &[String], visitor: &Visitor) -> Result<BTreeSet<String>, String> {
         let mut pages = BTreeSet::new();
         let mut maps = Vec::new();
@@ -116,7 +116,7 @@ impl Warmed {
         Ok(pages)
     }
 
-    /// Waits for a page that was asked for.
+    /// Waits for one of the pages that were asked for.
     async fn next(&mut self, tasks: &mut JoinSet<(Warming, String)>) {
         let Some(Ok((outcome, url))) = tasks.join_next().await else { return };
         match outcome {
@@ -139,7 +139,7 @@ async fn got(visitor: &Visitor, text: &str) -> Result<VisitedPage, String> {
     visitor.get(&url(text)?).await
 }
 
-/// The outcome, by the headers of the proxy.
+/// The outcome of an answer, by the headers of the proxy.
 fn of_answer(page: &VisitedPage) -> Warming {
     let status = page.cache_status();
     if page.is_hit() {

@@ -5,7 +5,7 @@ use proxy::{Warm, Warmed};
 use server::ListenAddress;
 use std::io::{self, IsTerminal as _};
 
-/// Has the proxy that runs here fetch pages.
+/// Has the running proxy fetch pages.
 pub(crate) async fn warm(listens: Option<&ListenAddress>, asked: &Warm) -> Result<Warmed, String> {
     let listens = match listens {
         Some(ListenAddress::Tcp(address)) if address.port() > 0 => *address,

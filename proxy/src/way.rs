@@ -67,7 +67,7 @@ use crate::weight::Shares;
 
 /// A cache in front of one origin or several, with the settings that a request begins with and keeps to its end.
 ///
-/// Holds for every request:
+/// These hold for every request:
 /// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
 ///   write is a page not stored.
 /// * A key is a function of the request as the origin sees it, the rule and the marker.
@@ -88,7 +88,7 @@ pub struct Proxy<S> {
     /// Whether clients may speak TLS with the proxy.
     speaks_tls: bool,
     trusted: TrustedProxies,
-    /// Whether the log has named a peer that is probably to be trusted.
+    /// Whether the log has named an untrusted peer that probably should be trusted.
     untrusted_is_logged: Arc<Once>,
     store: S,
     upstreams: Arc<Upstreams>,
@@ -97,7 +97,7 @@ pub struct Proxy<S> {
     /// The last errors, for operators.
     errors: Arc<LastErrors>,
     flights: Arc<Flights>,
-    /// Requests that wait for a page that another proxy of the fleet fetches.
+    /// The requests that wait for a page that another proxy of the fleet is fetching.
     waiters: Arc<Waiters>,
     variants: Variants,
     /// Flights and fills, which continue after their clients have left.
@@ -106,9 +106,9 @@ pub struct Proxy<S> {
     counts: Option<RequestCounts>,
     /// The hottest pages and the slowest answers, if the settings want them.
     traffic: Option<Arc<Traffic>>,
-    /// A line for each request, if the settings want them.
+    /// The access log, if the settings want one.
     access_log: Option<Arc<AccessLog>>,
-    /// The answers to an authority that validates names over HTTP, if one does.
+    /// The answers for an authority that validates names over HTTP, if there is one.
     tokens: Option<Arc<Tokens>>,
     /// Whether a request without an `X-Request-Id` gets one.
     makes_request_ids: bool,
@@ -193,10 +193,10 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// The same proxy with other settings. What it knows goes on, and what is under way.
+    /// The same proxy with other settings. Its caches, counts, flights and fills go on.
     pub(crate) fn with_settings(&self, config: &Config, site: Site, has_same_origins: bool) -> Self {
         if is_for_fleet(config) {
-            // Has no effect on a store that is followed already.
+            // This has no effect on a store that is followed already.
             self.store.follow(&config.keys.prefixes(), vec![self.waiters.clone()]);
         }
         Self {
@@ -211,14 +211,14 @@ impl<S: Store> Proxy<S> {
             upstreams: if has_same_origins { self.upstreams.clone() } else { upstreams(config) },
             variants: self.variants.with_limit(config.limits.variants),
             counts: self.counts.as_ref().map(|counts| counts.with_rules(&paths(config))),
-            // No request joins a fetch by the settings of before.
+            // A new request must not join a fetch with the old settings.
             flights: Arc::new(Flights::new(longest_lookup::<S>(config))),
             site,
             ..self.clone()
         }
     }
 
-    /// Writes a line for each request into this log.
+    /// Sets the access log, which gets a line for each request.
     #[must_use]
     pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
         Self { access_log, ..self }
@@ -234,26 +234,26 @@ impl<S: Store> Proxy<S> {
         self.access_log.as_ref()
     }
 
-    /// Tries each command that the proxy needs of the store. The store warns of those that it refuses.
+    /// Tries each command of the store that the proxy needs. The store warns of those that it refuses.
     pub async fn check_store(&self) {
         self.store.refusals(&self.keys.prefixes()).await;
     }
 
-    /// Waits for the fills under way: even if their clients left, later requests need the pages.
+    /// Waits for the fills under way. Even if their clients have left, later requests need the pages.
     pub async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 }
 
-/// The longest time from the start of a lookup to its flight: a store in memory answers at once, but its thread may have to
+/// The longest time from the start of a lookup to its flight. A store in memory answers at once, but the thread may have to
 /// wait for a core.
 fn longest_lookup<S: Store>(config: &Config) -> Duration {
     const AT_ONCE: Duration = Duration::from_millis(25);
     if S::IS_IMMEDIATE { AT_ONCE } else { config.deadlines.store }
 }
 
-/// New connections to the origins, which are watched if the settings say so.
+/// New connections to the origins. Probes begin if the settings want them.
 fn upstreams(config: &Config) -> Arc<Upstreams> {
     let upstreams = Upstreams::new(&config.origins, config.deadlines.origin, config.limits.origin);
     let upstreams = Arc::new(upstreams);
@@ -266,12 +266,12 @@ fn paths(config: &Config) -> Vec<String> {
     config.rules.iter().map(|rule| rule.path.to_string()).collect()
 }
 
-/// Whether requests wait for other proxies.
+/// Whether requests may have to wait for other proxies.
 fn is_for_fleet(config: &Config) -> bool {
     config.rules.iter().any(|rule| rule.coalesce == Coalesce::Fleet)
 }
 
-/// The limit of captures. No limit is set for the memory of those that go to Redis.
+/// The limit of captures. The memory of captures on their way to Redis has no limit.
 fn captures(config: &Config) -> u64 {
     match &config.store {
         StoreUrl::Memory => Shares::of(config.memory_limit).captures,
@@ -279,7 +279,7 @@ fn captures(config: &Config) -> u64 {
     }
 }
 
-/// The limit that the heads are a part of.
+/// The limit of memory that the heads belong to.
 fn memory(config: &Config) -> u64 {
     match (&config.store, config.near) {
         (StoreUrl::Memory, _) => config.memory_limit,
@@ -293,9 +293,9 @@ fn follow_log<S: Store>(store: &S, config: &Config, writes: bool) -> Option<Arc<
     config.purges().then(|| store.follow_log(&config.keys.prefixes(), log_settings(config, writes)))
 }
 
-/// The purge log is beside the pages.
+/// The settings of the purge log, which lies beside the pages.
 fn log_settings(config: &Config, writes: bool) -> PurgeLogSettings {
-    /// For the time between two epochs, and for clocks.
+    /// The reserve covers the time between two epochs, and clocks that differ.
     const RESERVE: Duration = Duration::from_secs(120);
     let longest = config.rules.iter().map(Rule::keep).max().unwrap_or_default();
     let prefix = config.keys.prefixes().swap_remove(0);
@@ -315,7 +315,7 @@ fn follow<S: Store>(store: &S, config: &Config, waiters: &Arc<Waiters>) -> Optio
     near.filter(|_| follows)
 }
 
-/// The clock. A decision reads it once: at the hit, or when the origin has answered. The access log reads it again.
+/// The clock. A decision reads it once: at a hit, or when the origin has answered. The access log reads it again.
 #[allow(clippy::disallowed_methods, reason = "the edge, where time becomes an argument")]
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()

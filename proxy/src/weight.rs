@@ -1,5 +1,5 @@
-//! Weighs cache entries by the memory that they hold, since caches are bounded in bytes. What an allocation costs is
-//! known here and nowhere else.
+//! Weighs cache entries by the memory that they hold, since caches are bounded in bytes. Only this module knows how much
+//! memory an allocation takes.
 
 use std::hash::Hash;
 use std::num::NonZero;
@@ -13,7 +13,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 /// A value that knows its allocations.
 pub(crate) trait Weigh {
-    /// The bytes that it holds besides itself.
+    /// The bytes that it holds, besides its own size.
     fn weigh(&self) -> usize;
 }
 
@@ -24,19 +24,19 @@ pub(crate) struct ByBytes;
 impl<K: AsRef<[u8]>, V: Weigh> Weighter<K, V> for ByBytes {
     fn weight(&self, key: &K, value: &V) -> u64 {
         let held = counted(key.as_ref().len()) + value.weigh() + slot::<K, V>();
-        // While entries come and go, about so many blocks of the allocator are free between those in use.
+        // While entries come and go, about an eighth of the allocator's blocks is free between those in use.
         (held + held / 8) as u64
     }
 }
 
-/// How a limit is divided, so that what stands beside the pages is part of it.
+/// The parts of a limit, so that memory beside the pages counts, too.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shares {
-    /// For the heads and markers that were last read.
+    /// The part for the heads and markers that were last read.
     pub(crate) heads: u64,
-    /// For the pages that are being captured.
+    /// The part for the pages that are being captured.
     pub(crate) captures: u64,
-    /// For the pages.
+    /// The part for the pages.
     pub(crate) pages: u64,
 }
 
@@ -44,7 +44,7 @@ impl Shares {
     pub(crate) fn of(limit: u64) -> Self {
         /// Enough for about four thousand heads.
         const HEADS: u64 = 16 << 20;
-        /// Connections, buffers of answers under way, digests and counts of variants take this much, whatever the limit.
+        /// The memory of connections, answers under way, digests and counts of variants, whatever the limit is.
         const BESIDE: u64 = 4 << 20;
         let (heads, captures) = ((limit / 8).min(HEADS), limit / 8);
         let beside = BESIDE.min(limit / 8).max(limit / 16);
@@ -55,7 +55,7 @@ impl Shares {
 /// A cache that is bounded in bytes, and counts what it evicts.
 pub(crate) type Bounded<K, V> = Cache<K, V, ByBytes, DefaultHashBuilder, Evictions>;
 
-/// How many entries were dropped to make room, also those whose time was over.
+/// How many entries were dropped to make room, including entries whose time was over.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evictions(Arc<AtomicU64>);
 
@@ -68,29 +68,29 @@ impl Evictions {
 impl<K, V> Lifecycle<K, V> for Evictions {
     type RequestState = <DefaultLifecycle<K, V> as Lifecycle<K, V>>::RequestState;
 
-    /// Not called for a value that another one replaces.
+    /// Not called for a value that is replaced by a new one.
     fn before_evict(&self, _: &mut Self::RequestState, _: &K, _: &mut V) {
         self.0.fetch_add(1, Relaxed);
     }
 
-    /// Has what was evicted dropped outside of the cache's locks.
+    /// Evicted entries are dropped outside of the cache's locks.
     fn on_evict(&self, state: &mut Self::RequestState, key: K, value: V) {
         DefaultLifecycle::default().on_evict(state, key, value);
     }
 }
 
-/// A cache of this many bytes, each part of which can hold an entry of `largest` bytes.
+/// A cache of this many bytes. Each of its parts can hold an entry of `largest` bytes.
 pub(crate) fn cache<K: AsRef<[u8]> + Eq + Hash, V: Weigh + Clone>(
     limit: u64,
     largest: u64,
     evictions: &Evictions,
 ) -> Bounded<K, V> {
-    /// Sizes the memory of what was evicted.
+    /// The assumed size of a page, for the number of slots.
     const TYPICAL_PAGE: u64 = 16 * 1024;
     let entries = usize::try_from(limit / TYPICAL_PAGE).unwrap_or(usize::MAX).clamp(16, 1 << 20);
     let mut options = OptionsBuilder::new();
     options.weight_capacity(limit).estimated_items_capacity(entries);
-    // With room for its head and slot, and for what the allocator adds.
+    // Room for the head and slot of an entry, and for the overhead of the allocator.
     let most = limit / (largest + largest / 8 + TYPICAL_PAGE);
     let usual = 4 * std::thread::available_parallelism().map_or(1, NonZero::get);
     // The cache rounds up to a power of two.
@@ -103,8 +103,8 @@ pub(crate) fn cache<K: AsRef<[u8]> + Eq + Hash, V: Weigh + Clone>(
     }
 }
 
-/// The block that the allocator gives for this many bytes: mimalloc has four classes for each power of two, and gives
-/// whole pages of the system beyond 512 KiB.
+/// The size of the block that the allocator gives for this many bytes. mimalloc has four classes for each power of two. Beyond
+/// 512 KiB it gives whole pages of the system.
 pub(crate) const fn block(size: usize) -> usize {
     const PAGE: usize = 4096;
     match size {
@@ -114,23 +114,23 @@ pub(crate) const fn block(size: usize) -> usize {
     }
 }
 
-/// A value of this size in an `Arc`, which keeps two counters before it.
+/// The size of this value in an `Arc`, which has two counters before it.
 pub(crate) const fn counted(size: usize) -> usize {
     block(2 * size_of::<usize>() + size)
 }
 
-/// A buffer of this length that some `Bytes` share, which keep a counter beside it.
+/// The size of a buffer of this length that several `Bytes` share, with its counter.
 pub(crate) const fn shared(length: usize) -> usize {
     block(length) + block(3 * size_of::<usize>())
 }
 
-/// The tables of a map of headers. Its texts are not counted.
+/// The size of the tables of a map of headers. Their texts are not counted.
 pub(crate) fn tables(headers: &HeaderMap) -> usize {
-    /// A hash, and where the entry is.
+    /// A hash and the index of the entry.
     const INDEX: usize = 4;
-    /// A name, a value, a hash, and the ends of a list of further values.
+    /// A name, a value, a hash, and both ends of the list of further values.
     const ENTRY: usize = 104;
-    /// A further value of a name, and its neighbours.
+    /// A further value of a name, and its links.
     const FURTHER: usize = 72;
     let room = headers.capacity();
     let further = headers.len() - headers.keys_len();
@@ -139,15 +139,15 @@ pub(crate) fn tables(headers: &HeaderMap) -> usize {
         + block(further.next_power_of_two() * FURTHER * usize::from(further > 0))
 }
 
-/// A text that was copied from a larger one.
+/// A text that was copied out of a larger one.
 impl Weigh for Bytes {
     fn weigh(&self) -> usize {
         shared(self.len())
     }
 }
 
-/// The slot of an entry: key and value, their neighbours and their state, and an index to it. The cache doubles its slots
-/// when they are used up, so up to half of them are free.
+/// The slot of an entry: key and value, links and state, and an index to it. The cache doubles its slots when they are used
+/// up, so up to half of them are free.
 const fn slot<K, V>() -> usize {
     const STATE: usize = 24;
     const INDEX: usize = 8;

@@ -64,7 +64,7 @@ use super::{
 use crate::key::Key;
 use crate::purge::{LoggedPurge, Purge, PurgeId};
 
-/// Beside the body, a value has a head, and a pickle the names of its classes.
+/// The bytes of a value besides its body: the head, and in a pickle the names of its classes.
 const BESIDE_THE_BODY: usize = 1 << 20;
 
 /// Pages in Redis. Cheap to clone.
@@ -74,12 +74,12 @@ pub struct RedisStore {
     refusals: Arc<Refusals>,
     operations: Arc<Operations>,
     oversized: Arc<Oversized>,
-    /// They also get the writes of this process, at once and not by way of Redis.
+    /// The listeners also get the writes of this process, directly and not by way of Redis.
     listeners: Arc<Listeners>,
-    /// Whether changes arrive; set when they are first asked for.
+    /// Whether changes arrive; set on the first call that needs them.
     is_followed: Arc<OnceLock<bool>>,
     log_writer: Arc<LogWriter>,
-    /// Runs from the first need on.
+    /// The background thread, which starts when it is first needed.
     background: Arc<OnceLock<Background>>,
 }
 
@@ -91,8 +91,8 @@ impl RedisStore {
         Self::open(&settings, deadline, max_entry).map_err(|error| error.to_string())
     }
 
-    /// A store that connects on first use; while Redis is down, every lookup is a miss. `deadline` is how long Redis may
-    /// be silent; a value that is much longer than `max_entry` bytes is not read.
+    /// A store that connects on first use. While Redis is down, every lookup is a miss. `deadline` is how long Redis may be
+    /// silent. A value that is much longer than `max_entry` bytes is not read.
     pub fn open(settings: &RedisSettings, deadline: Duration, max_entry: u64) -> io::Result<Self> {
         let longest_value = usize::try_from(max_entry).unwrap_or(usize::MAX).saturating_add(BESIDE_THE_BODY);
         let bounds = Bounds { silence: deadline, longest_value };
@@ -123,14 +123,14 @@ impl RedisStore {
     /// Runs a task on the background thread.
     fn run_beside(&self, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         if self.background.get().is_none() {
-            // Of two threads that are started at once, the second ends again.
+            // If two threads are started at once, the second one ends again.
             drop(self.background.set(Background::start()?));
         }
         self.background.wait().spawn(task);
         Ok(())
     }
 
-    /// Sends a read with those of other requests.
+    /// Sends a read in one batch with those of other requests.
     async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> Result<RedisReply, StoreError> {
         let began = self.operations.begin();
         let reply = self.nodes.read(name, arguments).await;
@@ -139,7 +139,7 @@ impl RedisStore {
         outcome
     }
 
-    /// Sends a command that changes something with those of other requests.
+    /// Sends a command that writes, in one batch with those of other requests.
     async fn write(&self, name: &'static str, arguments: &[&[u8]]) -> Result<RedisReply, StoreError> {
         self.write_all(&[KeyCommand::new(name, arguments)]).await?.pop().ok_or_else(unanswered)
     }
@@ -167,7 +167,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn connect(&self) {
-        /// Longer than a connection takes on a busy machine. Without Redis the proxy starts after this time.
+        /// A connection takes less than this even on a busy machine. Without Redis the proxy starts after this time.
         const PATIENCE: Duration = Duration::from_millis(250);
         const PAUSE: Duration = Duration::from_millis(10);
         let connected = async {
@@ -205,7 +205,7 @@ impl Store for RedisStore {
                     && !text.starts_with("ERR invalid expire time")
                 {
                     self.refusals.note(name, &text);
-                    // A process that writes no log finds out here that the one that serves does without.
+                    // A process that does not write the log learns here that the serving process has purging off.
                     if matches!(name, "XADD" | "XRANGE")
                         && is_for_good(&text)
                         && let Ok(log) = self.log()
@@ -223,7 +223,7 @@ impl Store for RedisStore {
 impl Values for RedisStore {
     async fn get<const N: usize>(&self, keys: [&[u8]; N]) -> Result<[Option<Bytes>; N], StoreError> {
         self.oversized.check(&keys)?;
-        // A GET for one key, as people expect in MONITOR.
+        // One key is read by GET, since people expect that in MONITOR.
         match self.read(if N == 1 { "GET" } else { "MGET" }, &keys).await? {
             RedisReply::Values(mut values) if values.len() == N => {
                 Ok(std::array::from_fn(|index| values[index].take()))
@@ -238,7 +238,7 @@ impl Values for RedisStore {
     }
 
     async fn ttl(&self, key: &[u8]) -> Result<Option<Duration>, StoreError> {
-        // Negative: the key does not exist, or never expires.
+        // A negative number means that the key does not exist, or never expires.
         let milliseconds = match self.read("PTTL", &[key]).await? {
             RedisReply::Number(milliseconds) => u64::try_from(milliseconds).ok(),
             _ => None,
@@ -251,7 +251,7 @@ impl Values for RedisStore {
         let commands: Vec<_> = writes.iter().map(|write| command(write, ttl.as_bytes())).collect();
         let outcomes = self.write_each(&commands).await;
         for (write, outcome) in writes.iter().zip(&outcomes) {
-            // A Redis that is full still gives a key another lifetime.
+            // Even a full Redis changes the lifetime of a key.
             if let Write::Set(key, _) = write {
                 self.nodes.wrote(key.as_bytes(), outcome.is_ok());
             }
@@ -349,7 +349,7 @@ impl RedisStore {
     }
 }
 
-/// Writes a value if the old one begins so.
+/// Writes a value if the old one has this beginning.
 const REPLACE: &str = "local old = redis.call('GET', KEYS[1]) if old and string.sub(old, 1, #ARGV[1]) == ARGV[1] then redis.call('SETEX', KEYS[1], ARGV[2], ARGV[3]) return 1 end return 0";
 
 fn command<'a>(write: &'a Write, ttl: &'a [u8]) -> KeyCommand<'a> {
@@ -359,7 +359,7 @@ fn command<'a>(write: &'a Write, ttl: &'a [u8]) -> KeyCommand<'a> {
     }
 }
 
-/// The nodes behind the store, by the settings.
+/// The nodes behind the store, as the settings say.
 fn nodes(settings: &RedisSettings, bounds: Bounds, listeners: &Arc<Listeners>) -> Nodes {
     let (addresses, login) = (settings.addresses.clone(), settings.login.clone());
     let place = match &settings.kind {

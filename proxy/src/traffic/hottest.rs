@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A sample waits for so long after the one before. With up to a thousand hits a second nearly all are in the sample;
-/// with more, the sample costs no more.
+/// The pause between two samples. With up to a thousand hits a second, the sample has nearly all of them. With more hits, it
+/// costs no more.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// The pages of a worker's sample.
@@ -21,7 +21,7 @@ const HALF_LIFE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HotPage {
     pub(crate) url: String,
-    /// Of all hits of late, from 0 to 1.
+    /// The share of this page in all recent hits, from 0 to 1.
     pub(crate) share: f64,
     pub(crate) freshness: PageFreshness,
     /// When it was last hit, as far as the sample knows.
@@ -31,9 +31,9 @@ pub(crate) struct HotPage {
 /// The freshness of the page of a hit, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PageFreshness {
-    /// In seconds.
+    /// The age in seconds.
     pub(crate) age: Option<u64>,
-    /// In seconds; negative if the page has ended.
+    /// The seconds left; negative if the page has ended.
     pub(crate) ttl: Option<i64>,
 }
 
@@ -41,16 +41,16 @@ pub(crate) struct PageFreshness {
 #[derive(Debug)]
 pub(crate) struct HotPages {
     began: Instant,
-    /// When the next hit is sampled, in microseconds after the beginning.
+    /// When the next sample is due, in microseconds after the beginning.
     due: AtomicU64,
     sample: Mutex<Sample>,
 }
 
-/// Counts of pages by the Space-Saving algorithm: a page that finds no place takes that of the page with the least hits.
+/// Counts of pages by the Space-Saving algorithm: a new page takes the place of the page with the fewest hits.
 #[derive(Debug)]
 struct Sample {
     halved: Instant,
-    /// Of all pages, also of those that are not kept.
+    /// The hits of all pages, including pages that are not kept.
     hits: f64,
     pages: HashMap<String, PageHits>,
 }
@@ -58,7 +58,7 @@ struct Sample {
 #[derive(Clone, Copy, Debug)]
 struct PageHits {
     hits: f64,
-    /// Hits of other pages, which had the place before.
+    /// The hits of the pages that had this place before.
     inherited: f64,
     freshness: PageFreshness,
     seen: Instant,
@@ -70,7 +70,7 @@ impl HotPages {
         Self { began: now, due: AtomicU64::new(0), sample: Mutex::new(sample) }
     }
 
-    /// Whether the hit of this moment is to be counted.
+    /// Whether the sample counts a hit now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let now = now.saturating_duration_since(self.began).as_micros() as u64;
         let is_due = now >= self.due.load(Relaxed);
@@ -116,14 +116,14 @@ impl Sample {
         self.pages.insert(url, PageHits { hits: inherited + 1.0, inherited, ..new });
     }
 
-    /// Forgets the page with the least hits, and returns their number.
+    /// Forgets the page with the fewest hits, and returns their number.
     fn forget_coldest(&mut self) -> f64 {
         let coldest = self.pages.iter().min_by(|(_, one), (_, other)| one.hits.total_cmp(&other.hits));
         let coldest = coldest.map(|(url, _)| url.clone());
         coldest.and_then(|url| self.pages.remove(&url)).map_or(0.0, |counted| counted.hits)
     }
 
-    /// Halves all weights, once for each time that has passed.
+    /// Halves all weights, once for each half-life that has passed.
     fn halve(&mut self, now: Instant) {
         let times = now.saturating_duration_since(self.halved).as_secs() / HALF_LIFE.as_secs();
         if times == 0 {
@@ -142,7 +142,7 @@ impl Sample {
 }
 
 impl PageHits {
-    /// Adds hits of the same page. The last one knows its freshness.
+    /// Adds further hits of the same page. The freshness of the later hit counts.
     fn add(&mut self, other: &Self) {
         self.hits += other.hits;
         self.inherited += other.inherited;
@@ -151,7 +151,7 @@ impl PageHits {
         }
     }
 
-    /// The page now, among so many hits.
+    /// The page at this moment, with its share of `all` hits.
     fn page(self, url: String, all: f64, now: Instant) -> HotPage {
         let since = now.saturating_duration_since(self.seen).as_secs();
         let freshness = PageFreshness {
@@ -198,7 +198,7 @@ mod tests {
         }
         let merged = HotPages::merged(&[pages], now);
         assert_eq!((merged.len(), merged[0].url.as_str(), merged[0].share), (PAGES, "/hot", 0.5));
-        // The others were hit once each, whatever hits their places had before.
+        // The other pages were hit once each; hits of earlier pages in their places do not count.
         assert!(merged[1].share <= 1.0 / (20 * PAGES) as f64, "{}", merged[1].share);
     }
 

@@ -3,21 +3,21 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The answers that are kept.
+/// How many answers are kept.
 const ANSWERS: usize = 20;
 
-/// How long one is kept.
+/// How long an answer is kept.
 const WINDOW: Duration = Duration::from_secs(600);
 
 /// An answer of the origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SlowAnswer {
-    /// When its head had come.
+    /// When its head arrived.
     pub(crate) time: SystemTime,
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) status: u16,
-    /// From the request to the head, the wait for a turn included.
+    /// The time from the request to the head, including the wait for a slot.
     pub(crate) took: Duration,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct SlowAnswer {
 pub(crate) struct SlowAnswers(Mutex<Vec<SlowAnswer>>);
 
 impl SlowAnswers {
-    /// Keeps an answer if it is one of the slowest. Of a page only the slowest one is kept.
+    /// Keeps an answer if it is one of the slowest. Each page has at most one.
     pub(crate) fn keep(&self, answer: SlowAnswer) {
         let mut slowest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |kept: &SlowAnswer| kept.url == answer.url && kept.method == answer.method;

@@ -25,7 +25,7 @@ impl Sitemap {
     }
 }
 
-/// Whether it has this name: sitemaps of old have another namespace, or none.
+/// Whether an element has this name. Old sitemaps have another namespace, or none.
 fn is(node: &Node<'_, '_>, name: &str) -> bool {
     node.tag_name().name() == name
 }

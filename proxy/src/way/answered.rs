@@ -30,18 +30,18 @@ const CLIENT_GONE: u16 = 499;
 pub struct Answered {
     /// The cells of the worker that the request began on, if requests are counted.
     cells: Option<Arc<Cells>>,
-    /// For the logs, if one of them wants a line.
+    /// The fields for the logs, if one of them wants a line.
     asked: Option<Box<Asked>>,
-    /// The place of the rule, if the request has one and requests are counted.
+    /// The index of the rule, if the request has one and requests are counted.
     rule: Option<usize>,
     status: StatusCode,
     cache: CacheStatus,
-    /// The bytes of the body that were handed to hyper or, by the front, to the kernel.
+    /// The bytes of the body that were given to hyper or, by the front, to the kernel.
     bytes: u64,
     pub(super) began: Instant,
 }
 
-/// The fields of the lines that only the logs have.
+/// The fields that only the lines of the logs need.
 #[derive(Debug)]
 struct Asked {
     /// The access log of the worker that the request began on, if there is one.
@@ -50,17 +50,17 @@ struct Asked {
     texts: Texts,
     client: IpAddr,
     scheme: &'static str,
-    /// `None` if no request was read.
+    /// The version of HTTP; `None` if no request was read.
     version: Option<Version>,
     /// The origin that was asked, and how long it took for the head.
     origin: Option<(Arc<str>, Duration)>,
     looked: Option<Duration>,
 }
 
-/// The texts of [`Asked`] in one piece of memory, so that a hit allocates little.
+/// The texts of [`Asked`] in one allocation, so that a hit allocates little.
 #[derive(Debug)]
 struct Texts {
-    /// At the end, the path of the rule.
+    /// The texts, one behind the other. The path of the rule is the last.
     all: Vec<u8>,
     ends: [usize; TEXTS],
 }
@@ -68,11 +68,11 @@ struct Texts {
 /// Target, Host, Referer, User-Agent, X-Request-Id and the id of the trace.
 const TEXTS: usize = 6;
 
-/// Most rules have shorter paths.
+/// The room for the path of a rule. Most rules have shorter paths.
 const RULE: usize = 64;
 
 impl<S> Proxy<S> {
-    /// Begins the record of a request. It copies what was asked only if a log wants it.
+    /// Begins the record of a request. The fields for the logs are copied only if a log wants a line.
     pub(super) fn record(
         &self,
         question: &Question<'_>,
@@ -128,7 +128,7 @@ impl<S> Proxy<S> {
 }
 
 impl<S: Store> Proxy<S> {
-    /// Records what the server refuses by itself, and gives the header lines of its answer.
+    /// Records an answer that the server gives by itself. Returns further header lines for it.
     pub(super) fn refused(&self, refused: Refused, bytes: u64, peer: Peer) -> String {
         self.log_refusal(refused.name, refused.reason, peer);
         let method = Method::from_bytes(b"-").unwrap_or_default();
@@ -147,14 +147,14 @@ impl Answered {
         self
     }
 
-    /// Adds how long the look into the store took, if that is known.
+    /// Adds how long the look into the store took, if that was measured.
     pub(super) fn looked(&mut self, took: Option<Duration>) {
         if let Some(asked) = &mut self.asked {
             asked.looked = took;
         }
     }
 
-    /// Adds the origin that was asked, if one was, and how long it took.
+    /// Adds the origin that was asked, if one was, and how long its answer took.
     pub(super) fn fetched(&mut self, origin: Option<(Arc<str>, Duration)>) {
         if let (Some(asked), Some(origin)) = (&mut self.asked, origin) {
             asked.origin = Some(origin);
@@ -173,7 +173,7 @@ impl Answered {
         });
     }
 
-    /// Writes the line of the log of the program, at its level.
+    /// Writes the line of the program's log, at its level.
     fn log(&self, asked: &Asked, took: Duration) {
         let ([target, ..], _) = asked.texts.get();
         debug!(
@@ -187,7 +187,7 @@ impl Answered {
         );
     }
 
-    /// Writes the line of the access log, unless it is that of a hit which is left out.
+    /// Writes the line of the access log, unless it belongs to a hit that is sampled out.
     fn log_access(&self, asked: &Asked, log: &WorkerLog, took: Duration) {
         let (settings, outcome) = (log.settings(), self.cache.outcome(self.status));
         if outcome == Outcome::Hit
@@ -197,7 +197,7 @@ impl Answered {
             return;
         }
         let ([target, host, referer, user_agent, request_id, trace_id], rule) = asked.texts.get();
-        // The place of what was not read is taken by a dash, which is for the program's log.
+        // If no request was read, the record has a dash, which is for the program's log only.
         let (method, target, protocol) = match asked.version {
             None => ("", &[][..], ""),
             Some(Version::HTTP_2) => (asked.method.as_str(), target, "HTTP/2.0"),
@@ -248,7 +248,7 @@ impl Texts {
             all.len()
         });
         if let Some(rule) = rule {
-            // A vector takes everything.
+            // Writing to a vector does not fail.
             let _ = write!(all, "{}", rule.path);
         }
         Self { all, ends }
@@ -274,7 +274,7 @@ impl Drop for Answered {
             return;
         }
         let took = self.began.elapsed();
-        // A purge is counted as such.
+        // Purges have counters of their own.
         if let Some(cells) = self.cells.as_ref().filter(|_| !matches!(self.cache, CacheStatus::Purge(_))) {
             self.count(cells, took);
         }
@@ -291,7 +291,7 @@ fn micros(took: Duration) -> u64 {
     took.as_micros() as u64
 }
 
-/// A target or a URL before its `?`, and what follows.
+/// The part of a target or URL before its `?`, and the part after it.
 fn split_query(text: &[u8]) -> (&[u8], &[u8]) {
     match text.iter().position(|&byte| byte == b'?') {
         Some(at) => (&text[..at], &text[at + 1..]),

@@ -15,21 +15,21 @@ use crate::origin::{BodyError, Download};
 /// The body of an answer.
 #[derive(Debug)]
 pub enum Body {
-    /// In memory: a hit, or an error's text.
+    /// A body in memory: that of a hit, or the text of an error.
     Stored(Full<Bytes>),
     /// Relayed from the origin.
     Relayed(Download),
     /// Relayed from the origin by a fill.
     Filled(FillBody),
-    /// Some bytes of one of the others.
+    /// Some bytes of one of the other kinds.
     Part(Box<PartBody>),
 }
 
-/// Some bytes of a body. What comes behind them is not waited for.
+/// Some bytes of a body. It does not wait for the bytes behind them.
 #[derive(Debug)]
 pub struct PartBody {
     whole: Body,
-    /// The bytes to leave out, and then the bytes to send.
+    /// The bytes to skip, and then the bytes to send.
     skip: usize,
     left: usize,
 }
@@ -75,15 +75,15 @@ pub struct FillBody {
     left: Option<u64>,
 }
 
-/// A part of a fill's body. The end is explicit, so that a fill that dies is not mistaken for a complete one.
+/// A piece of a fill's body. The end is a piece of its own, so that a fill that dies is not mistaken for a complete one.
 #[derive(Debug)]
 enum Piece {
-    /// Data, and its share of the window, which is freed when the client takes the data.
+    /// Data, and its share of the window. The share is freed when the client takes the data.
     Data(Bytes, OwnedSemaphorePermit),
     End,
 }
 
-/// The fill's end of the body, with a window of bytes that may be unread. A page that is captured fits into the window,
+/// The fill's end of the body. Its window bounds the bytes that the client has not read. A captured page fits into the window,
 /// so a slow client does not delay its storing. A larger page is relayed at the client's pace.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -93,21 +93,21 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Sends data when there is room for it. Returns whether the client is still there.
+    /// Sends data as soon as the window has room. Returns whether the client is still there.
     pub(crate) async fn send(&self, data: Bytes) -> bool {
         let room = u32::try_from(data.len()).unwrap_or(u32::MAX).min(self.size);
         let Ok(permit) = self.window.clone().acquire_many_owned(room).await else { return false };
         self.pieces.send(Piece::Data(data, permit)).is_ok()
     }
 
-    /// The bytes of its window.
+    /// The size of its window in bytes.
     pub(crate) fn window(&self) -> u64 {
         self.size.into()
     }
 
     /// Marks the body as complete.
     pub(crate) fn end(self) {
-        // A client that left does not need it.
+        // If this fails, the client has left.
         let _ = self.pieces.send(Piece::End);
     }
 }
@@ -115,7 +115,7 @@ impl Client {
 impl FillBody {
     /// Both ends of a body, with its length if that is known.
     pub(crate) fn new(length: Option<u64>, window: u64) -> (Client, Self) {
-        // No more than a semaphore takes.
+        // At most as much as a semaphore can count.
         let size = u32::try_from(window).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
         let (sender, pieces) = mpsc::unbounded_channel();
         let window = Arc::new(Semaphore::new(size as usize));

@@ -1,4 +1,4 @@
-//! The capture of a page while it is relayed. All captures of a proxy together have a limit.
+//! The capture of a page while it is relayed. A limit bounds all captures of a proxy together.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(crate) struct Room {
     units: u32,
 }
 
-/// The part of a page that has arrived, and its place in the room.
+/// The part of a page that has arrived, and its share of the room.
 #[derive(Debug)]
 pub(crate) struct Capture {
     body: Vec<u8>,
@@ -21,7 +21,7 @@ pub(crate) struct Capture {
     place: OwnedSemaphorePermit,
 }
 
-/// Bytes with their place.
+/// Bytes with their share of the room.
 struct PlacedBytes {
     bytes: Vec<u8>,
     _place: OwnedSemaphorePermit,
@@ -33,11 +33,11 @@ impl AsRef<[u8]> for PlacedBytes {
     }
 }
 
-/// Room is counted in units of so many bytes, since a semaphore counts to less than the memory of a large machine.
+/// The unit of room in bytes: a semaphore cannot count the bytes of a large machine.
 const UNIT: u64 = 4096;
 
-/// A page of this many bytes is captured with room for the head of its value, so that it is not in memory twice while it is
-/// encoded. A smaller one would be kept with much of this room unused.
+/// The buffer of a page of at least this many bytes has room for the head of its value, so that the page is in memory only
+/// once while it is encoded. A smaller page would waste much of that room.
 const LARGE: u64 = 128 << 10;
 const HEAD: usize = 4 << 10;
 
@@ -48,8 +48,7 @@ impl Room {
         Self { free: Arc::new(Semaphore::new(units as usize)), units }
     }
 
-    /// A capture of a page with this length, if there is room for it now. A page of unknown length takes its room as it
-    /// arrives.
+    /// A capture of a page with this length, if there is room for it now. A page of unknown length takes room as it arrives.
     pub(crate) fn capture(&self, length: Option<u64>) -> Option<Capture> {
         let length = length.unwrap_or_default();
         let place = self.free.clone().try_acquire_many_owned(units(length, self.units)).ok()?;
@@ -59,7 +58,7 @@ impl Room {
     }
 }
 
-/// The units for a page of this length. One that is larger than the room takes all of it.
+/// The units for a page of this length. A page that is larger than the room takes all of it.
 fn units(length: u64, most: u32) -> u32 {
     u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX).min(most)
 }
@@ -82,12 +81,12 @@ impl Capture {
         self.body.len() as u64
     }
 
-    /// The bytes so far, which keep their place until they are dropped.
+    /// The bytes so far. They keep their share of the room until they are dropped.
     pub(crate) fn held(self) -> Bytes {
         Bytes::from_owner(PlacedBytes { bytes: self.body, _place: self.place })
     }
 
-    /// The body, and its place, which is free when it is dropped.
+    /// The body and its share of the room. Dropping the permit frees the share.
     pub(crate) fn whole(self) -> (Bytes, OwnedSemaphorePermit) {
         (self.body.into(), self.place)
     }

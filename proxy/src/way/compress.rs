@@ -1,4 +1,4 @@
-//! Compresses pages beside the workers, a bounded number at a time.
+//! Compresses pages on threads beside the workers, a bounded number at a time.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tracing::debug;
 use crate::page::forms::Forms;
 use crate::request::Coding;
 
-/// The longest that the end of a page waits for its forms. A page is compressed in milliseconds; a burst of large ones is stored
-/// without forms from then on.
+/// How long the end of a page waits for its forms. A page is compressed in milliseconds. If a burst of large pages takes
+/// longer, they are stored without forms.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The threads that compress pages.
@@ -25,13 +25,14 @@ pub(super) struct CompressionPool {
 }
 
 impl CompressionPool {
-    /// One that leaves half of the cores to the workers.
+    /// A pool that leaves half of the cores to the workers.
     pub(super) fn new() -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
         Self { places: Arc::new(Semaphore::new(cores.div_ceil(2))) }
     }
 
-    /// The forms of a page in these codings, within `limit` bytes with the page; none if it takes too long.
+    /// The forms of a page in these codings, within `limit` bytes together with the page. If they take too long, there are
+    /// none.
     pub(super) async fn forms(&self, codings: Vec<Coding>, body: &Bytes, limit: u64) -> Forms {
         if codings.is_empty() {
             return Forms::default();

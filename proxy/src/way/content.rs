@@ -9,7 +9,7 @@ use super::capture::Room;
 use crate::origin::{OriginError, RequestBody};
 use crate::request::{Content, Question};
 
-/// The room for contents, in bytes: one is held from its first byte until its request is answered.
+/// The room for contents, in bytes. A content is held from its first byte until its request is answered.
 const ROOM: u64 = 16 << 20;
 
 /// The room for the contents of a proxy.
@@ -18,15 +18,15 @@ pub(super) fn room() -> Room {
 }
 
 impl<S> Proxy<S> {
-    /// Reads the content of a request whose rule has pages for it, and adds it to the request. Content that is too long,
-    /// or finds no room, is left in the body that is returned, and the request passes.
+    /// Reads the content of a request whose rule caches QUERY, and adds it to the request. If the content is too long, or
+    /// finds no room, it stays in the returned body, and the request passes.
     pub(super) async fn take_content(
         &self,
         request: &mut Parts,
         mut body: RequestBody,
         peer: Peer,
     ) -> Result<RequestBody, OriginError> {
-        // Asked first, since most requests have another method.
+        // The method is checked first, since most requests have another one.
         let is_query = request.method == Method::QUERY;
         if !is_query || !self.policy.rules().reads_content(&Question::of_parts(request, peer)) {
             return Ok(body);

@@ -35,7 +35,7 @@ pub enum Decision {
     Pass(Pass),
     /// With an error.
     Refuse(Refusal),
-    /// With this answer to an authority that validates a name.
+    /// With this text, for an authority that validates a name.
     Prove(String),
 }
 
@@ -47,17 +47,17 @@ pub struct Serving {
     pub(super) hit: Hit,
     /// The part of the page that is asked for.
     pub(super) part: Part,
-    /// The form that is sent, if the page has several.
+    /// The form to send, if the page has several.
     pub(super) form: Option<Form>,
-    /// The marker that lies under the page's key, if there is one.
+    /// The marker under the page's key, if there is one.
     pub(super) marker: Option<Arc<VaryMarker>>,
     /// The time of the decision.
     pub(super) now: SystemTime,
-    /// The same time by the clock that stored the page.
+    /// The same time by the clock of the proxy that stored the page.
     pub(super) time_of_page: SystemTime,
     /// The page to fetch meanwhile, if a refresh is due.
     pub(super) refresh: Option<Box<WantedPage>>,
-    /// How long the look into the store took, if the access log says it.
+    /// How long the look into the store took, if the access log wants to know.
     pub(super) looked: Option<Duration>,
 }
 
@@ -100,13 +100,13 @@ pub struct WantedPage {
     pub(super) id: PageId,
     pub(super) rule: Arc<Rule>,
     pub(super) miss: Miss,
-    /// The marker that lies under the page's key, if there is one.
+    /// The marker under the page's key, if there is one.
     pub(super) marker: Option<Arc<VaryMarker>>,
     /// When the lookup began.
     pub(super) began: Instant,
     /// The page that was found and not served.
     pub(super) old: Option<OldPage>,
-    /// How long the look into the store took, if the access log says it.
+    /// How long the look into the store took, if the access log wants to know.
     pub(super) looked: Option<Duration>,
 }
 
@@ -117,7 +117,7 @@ pub(super) struct OldPage {
     pub(super) on_failure: OnFailure,
 }
 
-/// A decision as far as it can be made without waiting.
+/// A decision, or the part of it that needs no waiting.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(super) enum Begun {
     Decided(Decision),
@@ -140,7 +140,7 @@ impl PendingLookup {
 }
 
 impl<S: Store> Proxy<S> {
-    /// Decides on a question, and reads from `values` if needed.
+    /// Decides on a question. Reads from `values` if needed.
     pub(super) async fn decide<V: Values>(
         &self,
         question: &Question<'_>,
@@ -201,7 +201,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Decides on the outcome of a lookup.
+    /// Decides by the outcome of a lookup.
     fn judge(
         &self,
         lookup: Lookup,
@@ -255,7 +255,7 @@ impl<S: Store> Proxy<S> {
     }
 }
 
-/// The answer to an authority that validates a name. It asks without TLS.
+/// The text for an authority that validates a name. The authority asks without TLS.
 fn proof(tokens: &Tokens, question: &Question<'_>) -> Option<String> {
     let is_asked = !question.peer.is_tls && [Method::GET, Method::HEAD].contains(question.method);
     tokens.answer(question.path).filter(|_| is_asked)

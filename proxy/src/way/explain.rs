@@ -26,7 +26,7 @@ use crate::request::{Content, Lines, Question, target_of};
 use crate::status::{ACME_CHALLENGE, CacheStatus};
 use crate::store::{Store, StoreError, Values, Write};
 
-/// How long the store is asked, for all that an explanation tells of it. A person waits for it.
+/// How long the store may take for the whole explanation. A person is waiting for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The explanation of a request: what the proxy would do with it.
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Explanation {
     request: String,
     host: String,
-    /// The origins that it is for, if there are others.
+    /// The origins that the request is for, if there is more than one origin.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     origins: Vec<String>,
     rule: Option<String>,
@@ -54,7 +54,7 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize)]
 struct ExplainedRead {
     key: String,
-    /// The texts that its digests are made of.
+    /// The texts whose digests are in it.
     hashed: Vec<Hashed>,
     holds: String,
     ttl_seconds: Option<u64>,
@@ -69,10 +69,10 @@ struct ExplainedPage {
     written_by: &'static str,
 }
 
-/// A key that was read, and its value.
+/// A key that was read, and the outcome.
 type Note = (Key, Result<Option<Bytes>, StoreError>);
 
-/// The values of a store until a deadline, with a record of each read.
+/// A store that is read until a deadline, with a record of each read.
 struct NotedValues<'a, S> {
     store: &'a S,
     deadline: Instant,
@@ -148,7 +148,7 @@ impl<S: Store> Proxy<S> {
             stored: "no: nothing is cached here",
             store_refuses: Vec::new(),
         };
-        // Requests over https come from a proxy with TLS, which is trusted, wherever the question comes from.
+        // Requests over https come from a trusted proxy with TLS, wherever the command runs.
         let is_forwarded = self.is_behind_tls(&asked.url) && self.trusted.are_some();
         let is_trusted = is_forwarded || self.trusted.contains(peer.ip());
         if let Err(refusal) = receive(&mut request, peer, is_trusted, &self.site) {
@@ -162,10 +162,10 @@ impl<S: Store> Proxy<S> {
         if let Disposition::Lookup(rule, _) = self.policy.rules().disposition(&question) {
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
-        // Before the decision, which does without what the store refuses.
+        // This comes before the decision, which avoids commands that the store refuses.
         let deadline = Instant::now() + PATIENCE;
         let prefixes = self.keys.prefixes();
-        // Half of the time is left for the page, whose node may answer when another one does not.
+        // Half of the time is left for the page: its node may answer even if another one does not.
         let trials = in_time(deadline - PATIENCE / 2, self.store.refusals(&prefixes));
         let refusals = trials.await.unwrap_or_default();
         explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
@@ -197,7 +197,8 @@ impl<S: Store> Proxy<S> {
         !self.speaks_tls && is_https(url)
     }
 
-    /// The request as it would come from a client. For https, unless this proxy speaks TLS, it comes from one that does.
+    /// The request as a client would send it. An https request comes through a trusted proxy with TLS, unless this proxy
+    /// speaks TLS.
     pub(super) fn request(&self, url: &str, headers: &[String]) -> Result<Parts, String> {
         let readable = SentTarget::stand_in(url);
         let mut request = Request::get(&readable).body(()).map_err(|error| format!("{}: {error}", url))?;
@@ -217,7 +218,7 @@ impl<S: Store> Proxy<S> {
             request.headers_mut().insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        // The path is the end of both texts, which are equally long.
+        // Both texts have the same length, and the path is the end of each.
         let sent = url.get(url.len().saturating_sub(path.len())..).filter(|_| readable != url);
         let sent = sent.map(SentTarget::from);
         *request.uri_mut() = path.parse().map_err(|error| format!("{}: {error}", url))?;
@@ -315,7 +316,7 @@ impl ExplainedPage {
     }
 }
 
-/// Schemes have no case.
+/// Whether a URL begins with https. Schemes have no case.
 fn is_https(url: &str) -> bool {
     url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"))
 }

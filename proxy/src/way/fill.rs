@@ -32,25 +32,25 @@ use crate::store::{LogCopy, Store, Verdict, Write};
 pub(crate) struct Plan {
     pub(crate) key: Key,
     pub(crate) format: Arc<Format>,
-    /// Proves which request the page was stored for (see [`crate::key`]).
+    /// The proof of the request that the page is stored for (see [`crate::key`]).
     pub(crate) proof: Bytes,
     /// The writes of its marker, which come before the page.
     pub(crate) markers: Vec<Write>,
-    /// The page that it is a variant of, if headers select.
+    /// The page that it is a variant of, if headers select among variants.
     pub(crate) variants: Option<Key>,
-    /// Where it was until now, and must not be found any more.
+    /// The key of its old place, where it must not be found any more.
     pub(crate) left: Option<Key>,
     pub(crate) notes: Notes,
-    /// `None` if nobody purges.
+    /// The stamp; `None` if purging is off.
     pub(crate) stamp: Option<Stamp>,
 }
 
-/// The notes that are stored with a page besides its answer.
+/// The metadata that is stored with a page.
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {
     /// When it stops being fresh, in seconds since 1970.
     pub(crate) expires: u64,
-    /// How long it is kept.
+    /// How long it is stored.
     pub(crate) keep: Duration,
     /// When it was made, in seconds since 1970, if that is known.
     pub(crate) born: Option<i64>,
@@ -63,7 +63,7 @@ pub(crate) struct Notes {
 }
 
 impl Plan {
-    /// Whether other things than before select the page.
+    /// Whether the page is selected by other headers or parameters than before.
     pub(crate) fn has_new_marker(&self) -> bool {
         self.markers.iter().any(|write| matches!(write, Write::Set(..)))
     }
@@ -89,8 +89,8 @@ impl Plan {
     }
 }
 
-/// Copies header values out of the buffer that the connection was read into, since a page that is held would hold that
-/// buffer, which has room for a body.
+/// Copies header values out of the connection's read buffer. A stored page would otherwise hold that whole buffer, which has
+/// room for a body.
 fn copy_values(headers: &mut HeaderMap) {
     let texts: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
     let mut text = Bytes::from(texts.concat());
@@ -101,7 +101,7 @@ fn copy_values(headers: &mut HeaderMap) {
     }
 }
 
-/// As [`copy_values`] does.
+/// Copies the reason phrase, as [`copy_values`] copies values.
 fn copy_reason(reason: &ReasonPhrase) -> Option<ReasonPhrase> {
     ReasonPhrase::try_from(reason.as_bytes()).ok()
 }
@@ -125,7 +125,7 @@ pub(crate) enum FillOutcome {
     Whole(Entry, FillEnd),
     /// Larger than the limit: relayed to the client, and not stored.
     TooLarge,
-    /// Too much is captured at the moment: relayed to the client, and not stored.
+    /// Too many pages are being captured at the moment: relayed to the client, and not stored.
     NoRoom,
     /// The origin's body broke off, or the client of a page beyond the limit left.
     Broken,
@@ -141,23 +141,23 @@ pub(crate) struct Filling<S> {
     pub(crate) body: Download,
     pub(crate) length: Length,
     pub(crate) limit: u64,
-    /// The codings in which the page is stored besides as it came.
+    /// The codings in which the page is stored, besides the form in which it came.
     pub(crate) codings: Vec<Coding>,
     pub(crate) compressor: CompressionPool,
     pub(crate) client: Client,
     /// Whether the page gets Django's `ETag`.
     pub(crate) gets_etag: bool,
-    /// Where the answer's head waits for the end of the page, if it does.
+    /// The head of the answer waits at the other end until the page is complete, if it must.
     pub(crate) whole: Option<oneshot::Sender<WholePage>>,
     /// The faults of the origin, for the log.
     pub(crate) faults: Arc<Seldom>,
 }
 
-/// The facts of a page that are known when it is whole.
+/// The facts that are known once a page is complete.
 #[derive(Debug)]
 pub(crate) struct WholePage {
     pub(crate) length: u64,
-    /// The `ETag` that it has got.
+    /// The `ETag` that it was given.
     pub(crate) etag: Option<HeaderValue>,
 }
 
@@ -179,7 +179,7 @@ impl<S: Store> Filling<S> {
             Ok(last) => last,
             Err(stopped) => {
                 match stopped {
-                    // The client's end is dropped without `End`, so the client sees a broken transfer.
+                    // The client's end is dropped without `End`, so the client sees that the transfer broke.
                     Stopped::Origin(error) => {
                         if let Some(left_out) = self.faults.turn("broke-off") {
                             warn!(key = %self.plan.key, %error, stored = false, left_out, "origin broke off");
@@ -209,7 +209,7 @@ impl<S: Store> Filling<S> {
         filled
     }
 
-    /// Relays the body, except the last part if the announced length shows which one is last. Returns that part.
+    /// Relays the body, except the last part if the announced length shows which part is the last. Returns that part.
     async fn pump(&mut self, capture: &mut Result<Capture, FillOutcome>) -> Result<Option<Bytes>, Stopped> {
         let mut left = self.length.known();
         if left == Some(0) {
@@ -221,12 +221,12 @@ impl<S: Store> Filling<S> {
                 && let Some(outcome) = self.end_of_capture(captured, &data)
             {
                 debug!(key = %self.plan.key, stored = false, ?outcome, "not captured");
-                // The client must not wait for the end of a page that does not fit into its window.
+                // The head must not wait for the end of a page that does not fit into the client's window.
                 self.whole = None;
                 *capture = Err(outcome);
             }
             if capture.as_ref().is_ok_and(|captured| captured.len() > self.client.window()) {
-                // The rest comes only when the client reads.
+                // The rest comes only as fast as the client reads, so the head must not wait for it.
                 self.whole = None;
             }
             left = left.map(|left| left.saturating_sub(data.len() as u64));
@@ -240,7 +240,7 @@ impl<S: Store> Filling<S> {
         Ok(None)
     }
 
-    /// Adds the page's `ETag`, and tells the client's side that the page is whole.
+    /// Adds the page's `ETag`, and tells the client's side that the page is complete.
     fn complete(&mut self, body: &[u8]) {
         let headers = &mut self.head.headers;
         if self.gets_etag {
@@ -248,7 +248,7 @@ impl<S: Store> Filling<S> {
         }
         if let Some(whole) = self.whole.take() {
             let etag = headers.get(ETAG).filter(|_| self.gets_etag).cloned();
-            // A client that left does not need it.
+            // If this fails, the client has left.
             let _ = whole.send(WholePage { length: body.len() as u64, etag });
         }
     }
@@ -263,7 +263,8 @@ impl<S: Store> Filling<S> {
 }
 
 impl Plan {
-    /// Puts the page into the store, within the store's deadline. After a failure the page is just not stored.
+    /// Puts the page into the store, within the store's deadline. If that fails, the page is not stored, and nothing else
+    /// happens.
     async fn store<S: Store>(
         self,
         entry: Entry,
@@ -276,7 +277,7 @@ impl Plan {
             debug!(%key, stored = false, "purged meanwhile");
             return (entry, FillEnd::Purged);
         }
-        // From here on the page is held once: the captured body goes, or becomes the value.
+        // From here on the page is in memory only once: the captured body is dropped, or becomes the value.
         let (value, entry) = format.encode_in_place(entry);
         let Some(value) = value else {
             debug!(%key, stored = false, "the format cannot hold it");
@@ -296,7 +297,7 @@ impl Plan {
                 debug!(%key, stored = true, "filled");
                 (entry, FillEnd::Stored)
             }
-            // The store warns of an outage, and of each kind of refusal, once.
+            // The store itself warns once of an outage, and once of each kind of refusal.
             Err(error) => {
                 debug!(%key, %error, stored = false, "page not stored");
                 (entry, FillEnd::Failed)
@@ -305,9 +306,9 @@ impl Plan {
     }
 }
 
-/// Whether a page may have been purged while it was on its way. In the store it would only hide a newer one.
+/// Whether a page may have been purged while it was on its way. In the store it would only take the place of a newer page.
 pub(super) fn is_purged(log: &LogCopy, entry: &Entry) -> bool {
-    // Its stamp is of this process. The copy is behind the stamp while a log that was lost is read anew.
+    // This process made its stamp. While a lost log is read anew, the copy may be behind the stamp.
     log.judge(entry.stamp.as_deref(), || PurgeNames::of(&entry.headers)) != Verdict::Valid
 }
 

@@ -1,4 +1,4 @@
-//! How fills end, and what becomes of leases: counted for operators.
+//! How fills and leases end, counted for operators.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,13 +14,13 @@ pub(crate) enum FillEnd {
     /// The answer may not be stored.
     Declined,
     TooLarge,
-    /// Too much was captured at the moment.
+    /// Too many pages were being captured at the moment.
     NoRoom,
     /// The answer broke off.
     CutShort,
-    /// A purge named the page meanwhile.
+    /// A purge named the page while it was fetched.
     Purged,
-    /// The store did not take it, or was not asked.
+    /// The store did not take the page, or could not be asked.
     Failed,
 }
 
@@ -50,14 +50,14 @@ impl FillEnd {
     }
 }
 
-/// How the lease of a page that the fleet fetches once ended.
+/// How a page that the fleet fetches once was fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
     /// This proxy had the lease.
     Ours,
     /// Another proxy had it, and has stored the page.
     Theirs,
-    /// There was none.
+    /// No proxy had a lease.
     Alone,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct FillTotals {
     pub(crate) ends: [u64; FillEnd::ALL.len()],
     /// In the order of [`LeaseEnd::ALL`].
     pub(crate) leases: [u64; LeaseEnd::ALL.len()],
-    /// Of pages that were stored, from the head of the origin's answer on.
+    /// The times from the head of the origin's answer until the page was stored.
     pub(crate) durations: Durations,
 }
 

@@ -37,7 +37,7 @@ impl<S: Store> FleetTurn<S> {
 impl<S: Store> Flight<S> {
     /// Waits until the page is in the store, or no other proxy is fetching it.
     pub(super) async fn turn_in_fleet(&mut self) -> FleetTurn<S> {
-        /// The pause until the next lookup, if no change of the lease arrives: a quarter of the wait so far, within these
+        /// The pause until the next lookup, if no change of the lease is reported: a quarter of the wait so far, within these
         /// bounds.
         const PAUSES: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(500);
         let began = Instant::now();
@@ -48,7 +48,7 @@ impl<S: Store> Flight<S> {
         while Instant::now() < deadline {
             let claim = Lease::claim(&self.proxy.store, &self.proxy.waiters, &key).await;
             let Some(claim) = claim else { return FleetTurn::Alone };
-            // Even with the lease: its last holder may have stored the page after our lookup.
+            // Even with the lease, another lookup is needed: its last holder may have stored the page after the first lookup.
             let own = match self.look_again().await {
                 Ok(reply) => return FleetTurn::Done(Box::new(reply)),
                 Err(own) => own,
@@ -59,7 +59,7 @@ impl<S: Store> Flight<S> {
                 Claim::Ours(lease) => return FleetTurn::Ours(lease),
                 Claim::Theirs(changed) => {
                     let pause = (began.elapsed() / 4).clamp(*PAUSES.start(), *PAUSES.end());
-                    // The flight's followers all wait for this one lookup.
+                    // All followers of the flight wait for this one lookup.
                     let _ = timeout(pause, changed).await;
                 }
             }
@@ -67,7 +67,7 @@ impl<S: Store> Flight<S> {
         FleetTurn::Alone
     }
 
-    /// Looks the page up again. If another proxy has stored it, lands with it and returns the answer; else returns the
+    /// Looks the page up again. If another proxy has stored it, lands with it and returns the answer. Otherwise returns the
     /// page's key, which a new marker may have changed.
     async fn look_again(&mut self) -> Result<Reply, Key> {
         let proxy = self.proxy.clone();
@@ -80,7 +80,7 @@ impl<S: Store> Flight<S> {
             Decision::Pass(_) | Decision::Refuse(_) | Decision::Prove(_) => None,
         };
         let key = self.wanted.variant(marker.as_deref(), &question).key();
-        // A page in grace was not fetched just now by another proxy. A page that is due for an early refresh may have been.
+        // A page in its grace was not just fetched by another proxy. A page that is due for an early refresh may have been.
         if let Decision::Serve(serving) = &decision
             && serving.hit == Hit::Fresh
         {

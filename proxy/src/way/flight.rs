@@ -33,7 +33,7 @@ use crate::share::lease::Lease;
 use crate::status::{CacheStatus, Fill, Miss};
 use crate::store::{Store, Write};
 
-/// The most flights that a request joins: one may turn out to be for another variant, and one may break.
+/// The most flights that a request joins. One may turn out to be for another variant, and one may break.
 const FLIGHTS: usize = 3;
 
 /// A fetch and everything that it needs, owned, since it may outlive the client's connection.
@@ -46,7 +46,7 @@ pub(super) struct Flight<S: Store> {
     pub(super) leader: Option<Leader>,
     /// The headers of a GET with a range, as the client sent them.
     ranged: Option<HeaderMap>,
-    /// Held until the page is in the store.
+    /// The lease, held until the page is in the store.
     lease: Option<Lease<S>>,
 }
 
@@ -78,15 +78,15 @@ impl<S: Store> Proxy<S> {
             match self.flights.join(&key, began, known.is_some()) {
                 Role::HitForMiss => break,
                 Role::Leader(leader) => {
-                    // In its own task, which continues for the followers if the client leaves.
+                    // The flight has a task of its own, which goes on for the followers if the client leaves.
                     let flight = Flight::of(self, wanted, request, peer, Some(leader));
-                    // Boxed, since the future is large, and a task moves the one that it gets.
+                    // Boxed, since the future is large, and spawning moves it.
                     return self.tasks.spawn(Box::pin(flight.fly())).await.unwrap_or(Err(Error::Broken));
                 }
                 Role::Follower(follower) => match follower.outcome(arrived + self.upstreams.patience()).await
                 {
                     FlightOutcome::Page(shared) => match wanted.answer(&shared, &question) {
-                        // A client that asks after a purge, or after another version was stored, gets no page from before it.
+                        // A client that asks after a purge, or after a new version was stored, must not get an older page.
                         Ok(_) if self.is_purged(&shared, known) || wanted.found() != shared.found => {
                             began = Instant::now();
                         }
@@ -106,7 +106,7 @@ impl<S: Store> Proxy<S> {
     pub(super) fn fetch_aside(self: &Arc<Self>, wanted: &WantedPage, request: &Parts, peer: Peer) {
         let key = wanted.variant(wanted.marker.as_deref(), &Question::of_parts(request, peer)).key();
         if let Role::Leader(leader) = self.flights.join(&key, wanted.began, self.known().is_some()) {
-            // A HEAD was answered with the page of a GET, so the GET is refreshed.
+            // A HEAD was answered from the page of a GET, so the GET is refreshed.
             let mut request = request.clone();
             if request.method == Method::HEAD {
                 request.method = Method::GET;
@@ -119,17 +119,17 @@ impl<S: Store> Proxy<S> {
 }
 
 impl WantedPage {
-    /// The version that was found and not served.
+    /// The version that was found in the store and not served.
     pub(super) fn found(&self) -> Option<Version> {
         self.old.as_ref()?.page.version()
     }
 
-    /// The page or, with a marker, its variant for this question.
+    /// The page itself or, with a marker, its variant for this question.
     pub(super) fn variant(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> PageId {
         marker.map_or_else(|| self.id.clone(), |marker| self.id.variant(marker, question, &self.rule))
     }
 
-    /// The answer, if the shared page is the wanted one; else the key of the wanted page.
+    /// The answer, if the shared page is the wanted one. Otherwise the key of the wanted page.
     fn answer(&self, shared: &SharedPage, question: &Question<'_>) -> Result<Reply, Key> {
         let id = self.variant(shared.marker.as_deref(), question);
         let SharedPage { key, entry, .. } = shared;
@@ -195,14 +195,14 @@ impl<S: Store> Flight<S> {
         let (head, length) = (&mut fetched.head, fetched.length);
         match self.proxy.policy.admission(&self.wanted.rule, &self.request, head, length, received) {
             Admission::Decline(decline) => {
-                // A failure of the origin may be over in a moment.
+                // A failure of the origin may soon be over, so it does not last.
                 let is_lasting = !policy::is_failure(fetched.head.status);
                 Ok(self.decline(fetched, decline, is_lasting))
             }
             Admission::Admit(_) if fetched.tags.are_too_many(&fetched.head.headers) => {
                 Ok(self.decline(fetched, Decline::Tags, true))
             }
-            // Django, which shares the store, would serve it without asking the origin.
+            // A Django that shares the store would serve the page without asking the origin.
             Admission::Admit(terms) if terms.fresh.is_zero() && !self.proxy.format.keeps_stale() => {
                 Ok(self.decline(fetched, Decline::NoFreshness, true))
             }
@@ -234,7 +234,7 @@ impl<S: Store> Flight<S> {
         let response = Response::from_parts(fetched.head.clone(), Body::Filled(body));
         let reply = Reply::new(response, CacheStatus::Miss(self.wanted.miss, promise))
             .after(fetched.origin.clone(), fetched.took);
-        // A range is one of a length, and a tag is one of all bytes.
+        // A range needs the length of the page, and a tag needs all of its bytes.
         let needs_length = self.needs_length(&fetched);
         let gets_etag = self.proxy.conditional_get && needs_etag(&fetched.head.headers);
         let waits = needs_length || gets_etag;
@@ -255,12 +255,12 @@ impl<S: Store> Flight<S> {
                 }
                 FillOutcome::TooLarge => self.land_unshared(true),
                 FillOutcome::NoRoom => self.land_unshared(false),
-                // The leader is dropped without landing, and one of the followers leads a new flight.
+                // The leader is dropped without landing, so one of the followers leads a new flight.
                 FillOutcome::Broken => drop(self.leader.take()),
             }
         }));
         let Some(ended) = ended else { return reply };
-        // A client's window holds all of a page that is captured.
+        // The client's window holds a whole captured page, so this does not wait for the client.
         match ended.await {
             Ok(WholePage { length, etag }) => reply.of_whole(needs_length.then_some(length), etag),
             Err(_) => reply,
@@ -277,7 +277,7 @@ impl<S: Store> Flight<S> {
         policy::needs_length(request, Whole { status, headers, length: None, has_date })
     }
 
-    /// What the client is told of the fill of a page with this length.
+    /// What the client is told about the storing of a page with this length.
     fn promise(&self, length: Length, is_reachable: bool, plan: &Plan) -> Fill {
         let mut keys = plan.markers.iter().map(Write::key).chain([&plan.key]);
         match length {
@@ -320,7 +320,7 @@ impl<S: Store> Flight<S> {
         }
     }
 
-    /// Answers this client only. If the reason is not lasting, the page may be stored the next time.
+    /// Answers this client only. If the reason does not last, the page may be stored the next time.
     fn decline(mut self, fetched: Fetched, decline: Decline, is_lasting: bool) -> Reply {
         self.proxy.fills.count(FillEnd::Declined);
         self.land_unshared(is_lasting);
@@ -394,7 +394,7 @@ impl<S: Store> Flight<S> {
         }
     }
 
-    /// Lands with an answer for this client only. If that is lasting, requests do not wait for the page for a while.
+    /// Lands with an answer for this client only. If the reason lasts, requests do not wait for each other for a while.
     pub(super) fn land_unshared(&mut self, is_lasting: bool) {
         if let Some(leader) = self.leader.as_ref().filter(|_| is_lasting) {
             self.proxy.flights.mark_hit_for_miss(leader.key().clone());

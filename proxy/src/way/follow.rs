@@ -1,4 +1,4 @@
-//! Follows the databases of the settings: purges what they notify, and notes while one is not heard.
+//! Follows the databases of the settings: purges the pages that they notify, and notes when one is not heard.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use crate::store::{Store, StoreError};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A connection that has lasted for less does not count: the pauses go on.
+/// A connection that ends sooner does not count as success: the pauses go on growing.
 const LASTING: Duration = Duration::from_secs(5);
 
 /// The most targets of a purge in the log.
@@ -75,7 +75,7 @@ impl<S: Store> InForce<S> {
         }
     }
 
-    /// Connects, and purges what is notified. `alive` is when the database was last known to be there.
+    /// Connects, and purges the pages of each notification. `alive` is when the database last showed that it is there.
     async fn hear(
         &self,
         hearing: &Hearing,
@@ -104,7 +104,7 @@ impl<S: Store> InForce<S> {
 }
 
 impl<S: Store> Proxy<S> {
-    /// The purges for some payloads: each target once, hard and soft ones apart.
+    /// The purges for some payloads: each target once, with separate purges for hard and soft ones.
     fn notified_purges(&self, payloads: &[String], follow: &Follow) -> Vec<Purge> {
         let mut targets: [HashSet<Target>; 2] = Default::default();
         for payload in payloads {
@@ -140,7 +140,7 @@ impl<S: Store> Proxy<S> {
     }
 }
 
-/// The pause after this one.
+/// The next pause after this one.
 fn next(pause: Duration) -> Duration {
     (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
 }

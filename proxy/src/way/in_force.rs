@@ -21,27 +21,27 @@ use crate::store::Store;
 #[derive(Debug)]
 pub struct InForce<S> {
     proxy: ArcSwap<Proxy<S>>,
-    /// Tells that it was replaced.
+    /// Signalled when the proxy was replaced.
     replaced: Notify,
 }
 
 impl<S> InForce<S> {
-    /// Of a proxy as it starts.
+    /// Puts a proxy in force as the program starts.
     pub fn new(proxy: Proxy<S>) -> Self {
         Self { proxy: ArcSwap::from_pointee(proxy), replaced: Notify::new() }
     }
 
-    /// The proxy that a request would take now.
+    /// The proxy that a new request takes now.
     pub fn proxy(&self) -> Arc<Proxy<S>> {
         self.proxy.load_full()
     }
 
-    /// Completes when the proxy was replaced after the last call.
+    /// Completes once the proxy has been replaced since the last call.
     pub(super) async fn replaced(&self) {
         self.replaced.notified().await;
     }
 
-    /// Has every request that begins from now on take this proxy.
+    /// Every request that begins from now on takes this proxy.
     pub(crate) fn replace(&self, proxy: Proxy<S>) {
         self.proxy.store(Arc::new(proxy));
         self.replaced.notify_one();
@@ -78,7 +78,7 @@ impl<S: Store> server::Handler for InForce<S> {
             Some((proxy, early)) => (proxy, Some(early)),
             None => (self.proxy(), None),
         };
-        // Boxed, since the future is large, and the server moves the one that it gets.
+        // Boxed, since the future is large, and the server moves it.
         Box::pin(proxy.serve(request, peer, early)).await
     }
 

@@ -1,4 +1,4 @@
-//! The lookup of a page in the store, and what purges mean for a page that is found.
+//! The lookup of a page in the store, and the effect of purges on a page that was found.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::store::{LogCopy, Store, StoreError, Values, Verdict};
 /// The outcome of a lookup.
 pub(super) enum Lookup {
     Hit(Found),
-    /// Why, and the marker under the page's key, if there is one.
+    /// The reason, and the marker under the page's key, if there is one.
     Miss(Miss, Option<Arc<VaryMarker>>),
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Lookup {
 pub(super) struct Found {
     pub(super) page: StoredPage,
     pub(super) source: Source,
-    /// The marker that lies under the page's key, if there is one.
+    /// The marker under the page's key, if there is one.
     pub(super) marker: Option<Arc<VaryMarker>>,
     /// When a soft purge has ended it, in seconds since 1970.
     pub(super) ended: Option<u64>,
@@ -62,9 +62,9 @@ impl<S: Store> Proxy<S> {
     }
 }
 
-/// What purges mean for a page that is found.
+/// The effect of purges on a page that was found.
 impl<S: Store> Proxy<S> {
-    /// A page of the near cache, if it is certain that it was not purged.
+    /// A page of the near cache, if it certainly was not purged.
     pub(super) fn near_found(
         &self,
         page: StoredPage,
@@ -76,7 +76,7 @@ impl<S: Store> Proxy<S> {
             Some(log) if !log.is_certain(began) => return None,
             Some(log) => match verdict(log, &page) {
                 Verdict::Valid => None,
-                // The look into the store drops it.
+                // The look into the store deletes the page for Django.
                 Verdict::Stale(_) if self.drops_for_django() => return None,
                 Verdict::Stale(ended) => Some(ended),
                 Verdict::Purged | Verdict::Ahead => return None,
@@ -85,14 +85,15 @@ impl<S: Store> Proxy<S> {
         Some(Found { page, source: Source::Near, marker, ended })
     }
 
-    /// Has the log read while the store is asked, unless what is known of it will do.
+    /// Has the log read while the store is asked, unless the copy is recent enough.
     fn want_log(&self, began: Instant) {
         if let Some(log) = self.log.as_ref().filter(|log| !log.is_certain(began)) {
             log.want();
         }
     }
 
-    /// Takes a page that was purged for a miss, and a store whose log cannot be read for one that cannot be reached.
+    /// Makes a miss of a page that was purged. If the log cannot be read, the result is that of a store that cannot be
+    /// reached.
     async fn unpurged(&self, lookup: Lookup, began: Instant) -> Lookup {
         let Some(log) = &self.log else { return lookup };
         let deadline = began + self.log_patience;
@@ -117,8 +118,8 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Deletes a purged page that a Django shares, which does not read the log: else it would answer with the page when it is
-    /// asked for a new one.
+    /// Deletes a purged page in a cache that Django shares. Django does not read the log, and would answer the next request of
+    /// the proxy with the old page.
     async fn drop_for_django(&self, lookup: &Lookup, id: &PageId, rule: &Rule, question: &Question<'_>) {
         if !self.drops_for_django() {
             return;
@@ -153,7 +154,7 @@ struct Look<'a, S, V> {
     values: &'a V,
 }
 
-/// A variant that was read together with its marker, chosen by the marker that was last seen.
+/// A variant that was read together with its marker. The last seen marker has selected it.
 struct Guess {
     marker: Arc<VaryMarker>,
     variant: PageId,
@@ -162,7 +163,7 @@ struct Guess {
 }
 
 impl<S: Store, V: Values> Look<'_, S, V> {
-    /// Reads the page and, if there is none, the one for all queries that differ in nothing that selects.
+    /// Reads the page. If there is none, reads the page for all queries with the same selecting parameters.
     async fn page(&self, id: &PageId) -> Result<Lookup, StoreError> {
         match self.page_under(id).await? {
             Lookup::Miss(Miss::Uri, None) => match id.of_path(self.rule) {
@@ -200,7 +201,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         }
     }
 
-    /// Reads the base key, and also the variant that the last seen marker selects.
+    /// Reads the base key, and with it the variant that the last seen marker selects.
     async fn base(
         &self,
         id: &PageId,
@@ -246,7 +247,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         let seen = self.proxy.heads.get(variant.key_text());
         seen.and_then(|seen| seen.page(value)).or_else(|| {
             let mut entry = self.proxy.format.decode(value)?;
-            // Django adds these headers on each hit; entries of ours have them.
+            // Django adds these headers on each hit. The proxy's own entries have them.
             if entry.proof.is_none() {
                 variant.add_language(&mut entry.headers);
                 if let Some(stamp) = &mut entry.stamp {
@@ -257,7 +258,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         })
     }
 
-    /// A hit, if the page could be decoded, was stored for this very request, and may be served to this client.
+    /// A hit, if the page can be decoded, was stored for this very request, and may be served to this client.
     async fn found(
         &self,
         id: &PageId,
@@ -280,8 +281,8 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         self.proxy.near.as_ref()?.ticket(id.key_text(), self.began, node)
     }
 
-    /// Puts what was read into the near cache, until the store's own entry ends. The expiry in the value is not used: it
-    /// comes from another proxy's clock, and the store's ttl may have been changed by hand.
+    /// Puts a page or marker that was read into the near cache, until the store's own entry ends. The expiry in the value does
+    /// not count: it comes from another proxy's clock, and somebody may have changed the store's ttl by hand.
     async fn keep(&self, id: &PageId, kept: impl FnOnce() -> Kept, ticket: Option<Ticket>) {
         let (Some(near), Some(ticket)) = (&self.proxy.near, ticket) else { return };
         let before = Instant::now();

@@ -1,4 +1,4 @@
-//! `X-Request-Id` and `traceparent`: names for each request that comes without them, if the settings want that.
+//! Makes an `X-Request-Id` and a `traceparent` for requests without them, if the settings want that.
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -7,10 +7,10 @@ use crate::request::{Lines, TRACEPARENT, trace_id};
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A part of the traceparent that it came with, and of no other.
+/// A header that belongs to the traceparent of the request, and to no other.
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The names that a request gets.
+/// The values that a request gets.
 #[derive(Debug, Default)]
 pub(super) struct MadeNames {
     pub(super) request_id: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct MadeNames {
 }
 
 impl<S> Proxy<S> {
-    /// New names for a request that has none.
+    /// New values for the headers that a request lacks.
     pub(super) fn new_names(&self, lines: Lines<'_>) -> MadeNames {
         let needs_id = self.makes_request_ids && lines.get(&X_REQUEST_ID).is_none_or(<[u8]>::is_empty);
         let needs_trace = self.makes_traces && trace_id(lines).is_none();
@@ -28,7 +28,7 @@ impl<S> Proxy<S> {
         }
     }
 
-    /// Gives a request its names, by which the origin and the log know it.
+    /// Adds the missing headers, so that the origin and the log have them.
     pub(super) fn name_request(&self, headers: &mut HeaderMap) {
         let MadeNames { request_id, traceparent } = self.new_names(Lines::Map(headers));
         if traceparent.is_some() {
@@ -42,9 +42,9 @@ impl<S> Proxy<S> {
     }
 }
 
-/// A new trace. The flag asks those who record traces to record this one: no one before has decided on it.
+/// A new trace. Its flag asks to record the trace, since nobody has decided that before.
 fn new_trace() -> String {
-    // No id is 0.
+    // No id may be 0.
     let (trace, parent) = (rand::random::<u128>().max(1), rand::random::<u64>().max(1));
     format!("00-{trace:032x}-{parent:016x}-01")
 }

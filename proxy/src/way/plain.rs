@@ -16,28 +16,28 @@ use crate::policy::Part;
 use crate::request::{Question, Refusal};
 use crate::store::Store;
 
-/// A plain request, and its normal form if that is another one.
+/// A plain request, and its normal form if that differs.
 struct Plain<'a> {
-    /// As the client sent it, for its record.
+    /// The request as the client sent it, for its record.
     sent: Question<'a>,
     normal: Option<Box<Parts>>,
 }
 
 impl Plain<'_> {
-    /// The question that is decided on: the normal form, or the request as it was sent.
+    /// The question to decide on: the normal form, or the request itself if that is normal.
     fn question(&self) -> Question<'_> {
         self.normal.as_ref().map_or(self.sent, |normal| Question::of_parts(normal, self.sent.peer))
     }
 }
 
-/// A decision that goes on to hyper, with the time when its request was read.
+/// A decision that goes on to hyper, and when its request was read.
 pub(super) type Early = (Decision, Instant);
 
 /// An answer that is sent without hyper.
 pub(super) type Immediate = Answer<PageBytes, Answered>;
 
 impl<S: Store> Proxy<S> {
-    /// Answers a plain request, as far as that can be done without waiting.
+    /// Answers a plain request, or does the part that needs no waiting.
     pub(super) fn answer(
         self: &Arc<Self>,
         head: &RequestHead<'_>,
@@ -75,7 +75,7 @@ impl<S: Store> Proxy<S> {
         self.immediate(decision, &plain, began)
     }
 
-    /// A request that the front has read, with its normal form.
+    /// A plain request from a head that the front has read.
     fn plain<'a>(&self, head: &'a RequestHead<'a>, peer: Peer) -> Result<Plain<'a>, Refusal> {
         let sent = Question::of_head(head, peer, &self.trusted)?;
         let changes = self.policy.rules().changes(&sent);

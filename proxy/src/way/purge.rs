@@ -1,4 +1,4 @@
-//! Purges: how they are asked for, carried out and counted, and what a fetch must know of them.
+//! Purges: how they are asked for, carried out and counted, and how fetches take account of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -84,33 +84,32 @@ impl OrderEnd {
     }
 }
 
-/// The pages that an unsafe request changes if it succeeds (RFC 9111 §4.4, RFC 9875 §3).
+/// The pages that an unsafe request has changed if it succeeds (RFC 9111 §4.4, RFC 9875 §3).
 pub(super) struct Invalidation {
     host: String,
-    /// The URL, if the rule says so.
+    /// The URL, if the rule invalidates it.
     url: Option<String>,
 }
 
-/// What a fetch must know of purges.
+/// How fetches take account of purges.
 impl<S: Store> Proxy<S> {
     /// Whether pages can be purged.
     pub(super) fn purges(&self) -> bool {
         self.log.as_ref().is_some_and(|log| !log.is_off())
     }
 
-    /// The stamp of a page for which the origin is asked now, without tags. `None` if nobody purges, or if the log has not
-    /// been read yet.
+    /// The stamp for a page that is fetched now, without tags. `None` if purging is off, or if the log has not been read yet.
     pub(super) fn stamp(&self, question: &Question<'_>) -> Option<Stamp> {
         let position = self.log.as_ref().filter(|log| !log.is_off())?.position()?;
         Some(Stamp { since: Since::Position(position), url: url_of(question).into(), tags: Tags::default() })
     }
 
-    /// The generation of the log that is known.
+    /// The generation of the copy of the log.
     pub(super) fn generation(&self) -> u64 {
         self.log.as_ref().map_or(0, |log| log.generation())
     }
 
-    /// The same, if every purge until now is in it.
+    /// The generation, if the copy has every purge until now.
     pub(super) fn known(&self) -> Option<u64> {
         match &self.log {
             Some(log) => log.is_certain(Instant::now()).then(|| log.generation()),
@@ -124,7 +123,7 @@ impl<S: Store> Proxy<S> {
         known.is_some_and(|known| known > shared.known) && is_purged(log, &shared.entry)
     }
 
-    /// Whether a stored page was purged, as far as the log is known.
+    /// Whether a stored page was purged, as far as the copy of the log tells.
     pub(super) fn is_purged_entry(&self, entry: &Entry) -> bool {
         self.log.as_ref().is_some_and(|log| is_purged(log, entry))
     }
@@ -132,7 +131,7 @@ impl<S: Store> Proxy<S> {
 
 /// How purges are asked for and carried out.
 impl<S: Store> Proxy<S> {
-    /// Purges in every proxy over the store. When it is done, no proxy serves the pages later than 50 ms from then.
+    /// Purges in every proxy that shares the store. From 50 ms after its end on, no proxy serves the purged pages.
     pub async fn purge(&self, purge: Purge) -> Result<PurgeId, StoreError> {
         for target in &purge.targets {
             self.purges.count(target, purge.is_soft);
@@ -147,7 +146,7 @@ impl<S: Store> Proxy<S> {
         appended
     }
 
-    /// The pages of a URL, as clients ask for them: a URL that is not encoded also stands for what browsers make of it.
+    /// The targets for the pages of a URL. A URL that is not encoded also means the encoded one that browsers send.
     pub fn targets_of(&self, url: &str) -> Result<Vec<Target>, String> {
         let encoded = encoded(url);
         let spellings = [Some(url), Some(&*encoded).filter(|encoded| *encoded != url)];
@@ -180,7 +179,7 @@ impl<S: Store> Proxy<S> {
         Ok(Reply::of_purge(end.status(), end.name(), text))
     }
 
-    /// Carries out a request for a purge if its sender may purge. Returns how it ended, and the text of the answer.
+    /// Carries out a request for a purge, if its sender may purge. Returns how it ended, and the text of the answer.
     async fn carry_out(
         &self,
         request: &request::Parts,
@@ -209,7 +208,8 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// The address of a client that may purge. What a proxy that is not trusted has forwarded may come from anywhere.
+    /// The address of a client that may purge. A request that an untrusted proxy has forwarded may come from anywhere, so it
+    /// is refused.
     fn purger(&self, request: &request::Parts, peer: Peer) -> Option<String> {
         let lines = crate::request::Lines::Map(&request.headers);
         let client = self.trusted.client(peer.ip(), lines);
@@ -225,7 +225,7 @@ impl<S: Store> Proxy<S> {
         may_purge.then(|| client.to_string())
     }
 
-    /// The pages that a passed request changes, if it succeeds.
+    /// The pages that a passed request changes if it succeeds.
     pub(super) fn changes(&self, request: &request::Parts, peer: Peer) -> Option<Invalidation> {
         const SAFE: [Method; 5] = [Method::GET, Method::HEAD, Method::QUERY, Method::OPTIONS, Method::TRACE];
         if self.log.is_none() || SAFE.contains(&request.method) {
@@ -238,7 +238,7 @@ impl<S: Store> Proxy<S> {
         Some(Invalidation { host, url })
     }
 
-    /// Purges what a request has changed, if its answer is no error, before the client sees the answer.
+    /// Purges the pages that a request has changed, if its answer is no error. The client sees the answer afterwards.
     pub(super) async fn invalidate(&self, changes: Invalidation, answer: &response::Parts, peer: Peer) {
         if !answer.status.is_success() && !answer.status.is_redirection() {
             return;
@@ -246,14 +246,14 @@ impl<S: Store> Proxy<S> {
         let targets = changes.targets(&answer.headers);
         if !targets.is_empty() {
             let by = peer.ip().to_canonical().to_string();
-            // If it fails, the log says so, and the pages end in their time.
+            // If this fails, the log says so, and the pages stay until their time is over.
             let _ = self.purge(Purge { targets, is_soft: false, by }).await;
         }
     }
 }
 
 impl Invalidation {
-    /// The URL, those that the answer names on the same host, and its groups.
+    /// The URL, the URLs that the answer names on the same host, and its groups.
     fn targets(&self, answer: &HeaderMap) -> Vec<Target> {
         let named = |name: &HeaderName| {
             let text = std::str::from_utf8(answer.get(name)?.as_bytes()).ok()?;

@@ -1,4 +1,4 @@
-//! Fetches purged pages that clients ask for anew, before they are asked for again.
+//! Fetches purged pages anew, if clients ask for them often, before the next client does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::status::Miss;
 use crate::store::Store;
 use crate::traffic::RecentPages;
 
-/// How often the purge log is looked at.
+/// How often the purge log is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Pages that were not asked for during this time are left alone.
@@ -53,7 +53,7 @@ impl<S: Store> InForce<S> {
 }
 
 impl<S: Store> Proxy<S> {
-    /// Fetches a page in the background if it was purged and its rule wants that. Another proxy may have been quicker.
+    /// Fetches a page in the background, if it was purged and its rule wants that. Another proxy may have been quicker.
     async fn refresh_if_purged(self: &Arc<Self>, url: &str) -> bool {
         let peer = Peer { is_tls: self.gets_tls(url), ..Peer::LOCAL };
         let Ok(mut request) = self.request(url, &[]) else { return false };

@@ -1,6 +1,6 @@
-//! Renewal: the origin confirms a stored page with a 304, and the page takes the place of the version that was found.
+//! Renewal: a 304 of the origin confirms a stored page, and the page replaces the version that was found in the store.
 //!
-//! It takes no other place: if the page was deleted or filled anew meanwhile, the older page is not brought back
+//! It replaces nothing else: if the page was deleted or filled anew meanwhile, the older page is not brought back
 //! ([`Values::replace`](crate::store::Values::replace)).
 
 use std::sync::Arc;
@@ -32,27 +32,27 @@ pub(super) enum OriginAnswer {
     Confirmed(Confirmed),
 }
 
-/// A page that was found, and that a 304 says to be current.
+/// A page that was found in the store, and that a 304 confirms.
 pub(super) struct Confirmed {
     old: OldVersion,
-    /// The head that the page has now.
+    /// The new head of the page.
     head: Parts,
     received: Received,
     tags: Tags,
     origin: Arc<str>,
-    /// Whether the 304 is about this version, and not only an answer to its tag.
+    /// Whether the 304 is about this version, or is only an answer to its tag.
     is_of_version: bool,
 }
 
 /// A version of a page in the store.
 struct OldVersion {
     entry: Entry,
-    /// The beginning of its value, which no other version has.
+    /// The beginning of its value. Each version has a different one.
     start: Bytes,
 }
 
 impl<S: Store> Flight<S> {
-    /// Asks the origin for the page, or whether the page that was found is still current.
+    /// Asks the origin for the page, or whether the found page is still current.
     pub(super) async fn ask(&self) -> Result<OriginAnswer, OriginError> {
         let upstreams = &self.proxy.upstreams;
         let mut request = self.request.clone();
@@ -66,7 +66,7 @@ impl<S: Store> Flight<S> {
         let (headers, is_of_version) = match policy::renewed(&old.entry.headers, &fetched.head.headers) {
             Renewal::Renewed(headers) => (headers, true),
             Renewal::OtherVersion(headers) if asks_by_tag => (headers, false),
-            // The page is asked for as if none were stored.
+            // Ask for the page as if none were stored.
             Renewal::OtherVersion(_) | Renewal::OtherSelection => {
                 return upstreams.fetch(self.request.clone(), None, self.peer).await.map(OriginAnswer::New);
             }
@@ -76,7 +76,7 @@ impl<S: Store> Flight<S> {
         Ok(OriginAnswer::Confirmed(Confirmed { old, head, received, tags, origin, is_of_version }))
     }
 
-    /// The page that was found, if a 304 can renew it.
+    /// The found page, if a 304 can renew it.
     fn old_version(&self) -> Option<OldVersion> {
         let old = self.wanted.old.as_ref().filter(|_| self.request.method == Method::GET)?;
         let entry = old.page.entry(now());
@@ -92,7 +92,8 @@ impl<S: Store> Flight<S> {
         }
     }
 
-    /// Answers with the confirmed page, and puts it in place of the old version. The stamp and the generation are of the time when the origin was asked.
+    /// Answers with the confirmed page, and replaces the old version with it. The stamp and the generation were taken when the
+    /// origin was asked.
     pub(super) async fn renew(mut self, confirmed: Confirmed, (stamp, known): (Option<Stamp>, u64)) -> Reply {
         let Confirmed { old, mut head, received, tags, origin, is_of_version } = confirmed;
         let old_tags = old.entry.stamp.map(|stamp| stamp.tags).unwrap_or_default();
@@ -155,8 +156,8 @@ fn head_of(entry: &Entry, headers: HeaderMap) -> Parts {
 }
 
 impl Plan {
-    /// Puts a page in place of the version whose value begins with `start`, if that is still there. Returns whether it did. A
-    /// page that other things select than before has another place, and is not stored.
+    /// Replaces the version whose value begins with `start`, if it is still there. Returns whether it did. If other headers or
+    /// parameters select the page now, its place is another one, and it is not stored.
     async fn replace<S: Store>(self, entry: &Entry, start: &Bytes, store: &S, log: Option<&LogCopy>) -> bool {
         if self.has_new_marker() || self.left.is_some() || log.is_some_and(|log| is_purged(log, entry)) {
             return false;
@@ -164,7 +165,7 @@ impl Plan {
         let Self { key, format, markers, notes, .. } = self;
         let Some(value) = format.encode(entry) else { return false };
         if !markers.is_empty() {
-            // Without its marker the variant is not found, whether it is replaced or not.
+            // If this fails, the variant is not found, whether it is replaced or not.
             let _ = store.put(markers, notes.keep).await;
         }
         let replaced = store.replace(&key, start, value, notes.keep).await;

@@ -43,12 +43,12 @@ impl Reply {
         Self { response, cache, origin: None }
     }
 
-    /// Notes the origin that was asked, and how long it took.
+    /// Adds the origin that was asked, and how long its answer took.
     pub(super) fn after(self, origin: Arc<str>, took: Duration) -> Self {
         Self { origin: Some((origin, took)), ..self }
     }
 
-    /// With the length of a page that is filled, if it is wanted, and the `ETag` that the page has got.
+    /// Adds the length of a page that was filled, if it is wanted, and the `ETag` that the page was given.
     pub(super) fn of_whole(mut self, length: Option<u64>, etag: Option<HeaderValue>) -> Self {
         self.response.headers_mut().extend(etag.map(|etag| (ETAG, etag)));
         if let (Body::Filled(body), Some(length)) = (self.response.body_mut(), length) {
@@ -57,7 +57,7 @@ impl Reply {
         self
     }
 
-    /// A stored page.
+    /// Answers with a stored page.
     pub(super) fn stored(serving: &Serving) -> Self {
         let cache = serving.cache();
         let page = serving.page.clone().in_form(serving.form);
@@ -65,13 +65,14 @@ impl Reply {
         Self { response, cache, origin: None }.explained(&serving.part)
     }
 
-    /// The answer of a fetch as the client asked for it: in a form that it takes, and the part of the page that it wants.
+    /// The answer of a fetch, as the client asked for it: in a form that the client accepts, and with the wanted part of the
+    /// page.
     pub(super) fn for_request(self, request: &request::Parts, rule: &Rule) -> Result<Self, Error> {
         let reply = self.if_asked_for(is_conditional(&request.headers), false)?.with_forms_of(rule);
         Ok(reply.part_for(request, rule.policy != CachePolicy::Django))
     }
 
-    /// Tells caches between the proxy and the client that the page has other forms, if it gets them in the store.
+    /// Tells caches between the proxy and the client that the page has other forms, if forms of it are stored.
     fn with_forms_of(mut self, rule: &Rule) -> Self {
         let is_stored = matches!(self.cache, CacheStatus::Miss(..) | CacheStatus::Declined(Decline::Head));
         let head = &self.response;
@@ -91,7 +92,7 @@ impl Reply {
         Self { response, ..self }.explained(&part)
     }
 
-    /// Gives a 416 its body.
+    /// Gives a 416 a body that explains it.
     fn explained(mut self, part: &Part) -> Self {
         if *part == Part::Unsatisfiable {
             self.response.headers_mut().insert(CONTENT_TYPE, TEXT);
@@ -100,13 +101,13 @@ impl Reply {
         self
     }
 
-    /// The leader's page, for a follower.
+    /// Answers a follower with the leader's page.
     pub(super) fn collapsed(entry: Entry, cache: CacheStatus) -> Self {
         let Entry { status, headers, reason, body, .. } = entry;
         Self::new(response(status, headers, reason, body).map(stored), cache)
     }
 
-    /// The origin's answer, relayed.
+    /// Relays the origin's answer.
     pub(super) fn relayed(fetched: Fetched, cache: CacheStatus) -> Self {
         Self::new(Response::from_parts(fetched.head, Body::Relayed(fetched.body)), cache)
             .after(fetched.origin, fetched.took)
@@ -158,8 +159,8 @@ impl Reply {
         Self::new(response, CacheStatus::Failed(name))
     }
 
-    /// Refuses an answer that does not fit the request: a 1xx, but for a 101 to a request for another protocol, or a 304 to
-    /// a request without conditions.
+    /// Refuses an answer that does not fit the request: a 1xx, except a 101 to a request for another protocol, or a 304 to a
+    /// request without conditions.
     pub(super) fn if_asked_for(self, is_conditional: bool, is_upgrade: bool) -> Result<Self, Error> {
         match self.response.status() {
             StatusCode::SWITCHING_PROTOCOLS if is_upgrade => Ok(self),

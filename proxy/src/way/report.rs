@@ -25,11 +25,11 @@ use crate::traffic::{HotPage, PageFreshness, SlowAnswer, shown_url};
 /// How many of the last errors are kept.
 const ERRORS: usize = 20;
 
-/// The state that an operator sees. It holds no secret; of requests it holds only URLs, without their queries if the access log leaves
-/// them out.
+/// The state that an operator sees. It holds no secret. Of requests it holds URLs only, without queries if the access log
+/// leaves them out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
-    /// The requests of each rule, in the order of `rules`, and then those without a rule.
+    /// The requests of each rule, in the order of `rules`, and last those without a rule.
     pub(crate) totals: Totals,
     pub(crate) rules: Vec<RuleState>,
     pub(crate) store_is_up: bool,
@@ -56,14 +56,14 @@ pub(crate) struct Report {
     pub(crate) errors: Vec<LastError>,
     /// The pages that are hit most, the hottest first.
     pub(crate) hottest: Vec<HotPage>,
-    /// The slowest answers of the origin of late, the slowest first.
+    /// The slowest recent answers of the origin, the slowest first.
     pub(crate) slowest: Vec<SlowAnswer>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct RuleState {
     pub(crate) path: String,
-    /// `None` if the rule is off.
+    /// The timeout; `None` if the rule is off.
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct LastError {
 pub(super) struct LastErrors(Mutex<VecDeque<LastError>>);
 
 impl LastErrors {
-    /// Keeps an error of the origin or the proxy; the client's own faults are not kept.
+    /// Keeps an error of the origin or the proxy. Faults of the client are not kept.
     pub(super) fn keep(&self, error: &Error) {
         if !error.is_failure() {
             return;
@@ -125,7 +125,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Counts a hit among those of the hottest pages, and of the recent ones, if one is due.
+    /// Counts a hit in the samples of the hottest and of the recent pages, if they are due.
     pub(super) fn sample<'a>(
         &self,
         serving: &Serving,
@@ -148,7 +148,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Method and URL of what the origin is asked for, if its slowest answers are kept.
+    /// Method and URL of a request to the origin, if its slowest answers are kept.
     pub(super) fn asked_for(&self, question: &Question<'_>) -> Option<(Method, String)> {
         self.traffic.is_some().then(|| (question.method.clone(), self.url(question)))
     }

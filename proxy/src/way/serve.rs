@@ -26,7 +26,7 @@ use crate::status::{CacheStatus, Hit, Source};
 use crate::store::Store;
 
 impl<S: Store> Proxy<S> {
-    /// Answers a request. Only here does an error become a response and a log line.
+    /// Answers a request. Only here, an error becomes a response and a log line.
     pub(super) async fn serve(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
@@ -103,7 +103,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// The new page, or the stale one if the fetch fails.
+    /// The new page or, if the fetch fails, the stale one.
     async fn new_or_old(
         self: &Arc<Self>,
         wanted: &WantedPage,
@@ -129,8 +129,8 @@ impl<S: Store> Proxy<S> {
         Ok(Reply::stored(&serving))
     }
 
-    /// Logs once that a peer's scheme is not believed: it may be the user's own proxy with TLS, and then the origin
-    /// redirects every request to https for ever.
+    /// Logs once that a peer's scheme is not believed. The peer may be the user's own proxy with TLS, and the origin would
+    /// then redirect every request to https for ever.
     fn log_untrusted(&self, peer: IpAddr) {
         self.untrusted_is_logged.call_once(|| {
             let peer = peer.to_canonical();
@@ -155,7 +155,7 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Logs what the proxy answers by itself to a client's fault.
+    /// Logs that the proxy itself answers, because of a client's fault.
     pub(super) fn log_refusal(&self, name: &'static str, reason: &str, peer: Peer) {
         if let Some(left_out) = self.faults.turn(name) {
             info!(%peer, name, reason, left_out, "request refused");

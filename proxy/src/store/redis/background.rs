@@ -1,5 +1,5 @@
-//! A thread for what runs beside the workers, so that it runs at once even while they are busy: the feed of changes, the
-//! watch over Sentinels, the map of a cluster.
+//! A thread for tasks that must run at once even while the workers are busy: the feed of changes, the watch over Sentinels,
+//! and the map of a cluster.
 
 use std::io;
 use std::thread;
@@ -21,7 +21,7 @@ impl Background {
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
         thread::Builder::new().name("store".to_owned()).spawn(move || {
-            // The sender is dropped to end it.
+            // The sender is dropped to end the thread.
             let _ = runtime.block_on(ended);
             // The end waits for no lookup of a name.
             runtime.shutdown_background();

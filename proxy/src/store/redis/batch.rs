@@ -1,9 +1,9 @@
 //! Batches the commands of many requests.
 //!
-//! A worker has one batch under way, and one that waits for it: requests that arrive meanwhile join the waiting batch. A
-//! batch is closed before it is sent, and a closed batch is never joined, so that no request sees an older value than it
-//! would have seen alone. Equal reads are sent once. The busier the proxy, the more requests share the system calls,
-//! wake-ups and commands, which are most of the cost of a hit; Redis has less work, too.
+//! A worker has one batch under way, and one that waits for it: requests that arrive meanwhile join the waiting batch. A batch
+//! is closed before it is sent, and no request joins a closed batch, so no request sees an older value than it would have seen
+//! alone. Equal reads are sent once. The busier the proxy, the more requests share the system calls, wake-ups and commands,
+//! which are most of the cost of a hit. Redis has less work, too.
 //!
 //! A task runs the batches, so a client that leaves takes no connection with it.
 
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::pool::{CommandOutcome, Commands, ConnectionPool, Outcomes};
 
-/// How long a batch waits for the one before it; then it takes another connection.
+/// How long a batch waits for the batch before it. Then it takes another connection.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Runs a batch of commands.
@@ -39,11 +39,11 @@ struct Shared<R> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The batch that waits, with its commands.
+    /// The waiting batch, with its commands.
     open: Option<(Arc<Batch>, Commands)>,
-    /// Whether a task will take the batch that waits.
+    /// Whether a task will take the waiting batch.
     has_runner: bool,
-    /// The memory of earlier commands, for the next.
+    /// The memory of earlier commands, to be used again.
     spare: Option<Commands>,
 }
 
@@ -95,7 +95,7 @@ impl BatchPart {
     }
 }
 
-/// The duty to take the batch that waits.
+/// The duty to take the waiting batch.
 struct Runner<R: RunCommands> {
     shared: Arc<Shared<R>>,
     is_on_duty: bool,
@@ -118,7 +118,7 @@ impl<R: RunCommands> Runner<R> {
             }
             commands.clear();
             self.shared.lock().spare = Some(commands);
-            // The requests that were answered may ask again at once, and join.
+            // The requests that were just answered may ask again at once, and join the next batch.
             let_pass().await;
         }
     }
@@ -134,7 +134,7 @@ impl<R: RunCommands> Runner<R> {
         batch.answer(running.await);
     }
 
-    /// Takes the batch that waits. If there is none, the duty ends, and the next request starts a task.
+    /// Takes the waiting batch. If there is none, the duty ends, and the next request starts a task.
     fn close(&mut self) -> Option<(Closed, Commands)> {
         let mut state = self.shared.lock();
         let open = state.open.take();
@@ -142,7 +142,7 @@ impl<R: RunCommands> Runner<R> {
         open.map(|(batch, commands)| (Closed(batch), commands))
     }
 
-    /// Leaves the batch that waits to another task.
+    /// Leaves the waiting batch to another task.
     fn hand_over(&mut self) {
         let mut state = self.shared.lock();
         self.is_on_duty = false;
@@ -158,7 +158,7 @@ impl<R: RunCommands> Drop for Runner<R> {
         if !self.is_on_duty {
             return;
         }
-        // The runtime ends. Requests of another runtime join anew.
+        // The runtime is ending. Requests of another runtime will join a new batch.
         let mut state = self.shared.lock();
         state.has_runner = false;
         drop(state.open.take().map(|(batch, _)| Closed(batch)));
@@ -179,8 +179,7 @@ impl Drop for Closed {
     }
 }
 
-/// Lets the tasks run that are ready now. [`tokio::task::yield_now`] would also poll for new events, which is a system
-/// call.
+/// Runs the tasks that are ready now. [`tokio::task::yield_now`] would also poll for new events, which is a system call.
 async fn let_pass() {
     let mut has_passed = false;
     poll_fn(|cx| match std::mem::replace(&mut has_passed, true) {

@@ -1,4 +1,4 @@
-//! A Redis Cluster: each command goes to the node that has its key, and follows it when it has moved.
+//! A Redis Cluster: each command goes to the node that has its key, and follows the key when it moves.
 //!
 //! A redirect is an answer, and costs no more time than the deadline of the operation leaves. A node that is gone costs
 //! the pages of its slots and nothing else: each node has its own connections, batches and breaker.
@@ -26,10 +26,10 @@ use crate::store::breaker::Breaker;
 use crate::store::feed::Listeners;
 use crate::store::{Listener, NodeNumber, StoreError};
 
-/// A key that moves while it is asked for is followed so often.
+/// How many redirects are followed for a key that moves meanwhile.
 pub(super) const HOPS: usize = 4;
 
-/// How long a node without slots is kept after it was asked for a key that moves to it.
+/// How long a node without slots is kept after it was last asked for a key that moves to it.
 const KEPT: Duration = Duration::from_secs(10);
 
 /// The nodes of a cluster, as far as they are known.
@@ -40,21 +40,21 @@ pub(super) struct Cluster {
     pub(super) login: Arc<Login>,
     bounds: Bounds,
     pub(super) listeners: Arc<Listeners>,
-    /// Nodes that have no slots yet, and when they were last asked. Held while the map is replaced.
+    /// Nodes that have no slots yet, and when each was last asked. Locked while the map is replaced.
     strangers: Mutex<Vec<(Arc<RedisNode>, Instant)>>,
-    /// Notified when there is reason to ask for the map anew.
+    /// Notified when something suggests that the map has changed.
     pub(super) wanted: Notify,
     /// Set when the first map has come.
     loaded: SetOnce<()>,
-    /// Keeps requests from waiting while no map comes.
+    /// The breaker that keeps requests from waiting while no map comes.
     absence: Breaker,
-    /// Which changes are to be reported.
+    /// The changes to report.
     pub(super) followed: OnceLock<FeedSettings>,
     next_id: AtomicU16,
 }
 
 impl Cluster {
-    /// A cluster that is not known yet.
+    /// A cluster whose map is not known yet.
     pub(super) fn new(
         seeds: Vec<NodeAddress>,
         login: Login,
@@ -76,7 +76,7 @@ impl Cluster {
         }
     }
 
-    /// Has changes reported.
+    /// Starts to report changes.
     pub(super) fn follow(&self, feed: FeedSettings) {
         // A store is followed once.
         let _ = self.followed.set(feed);
@@ -90,7 +90,7 @@ impl Cluster {
         join_all(map.nodes().iter().map(|node| node.connect())).await.into_iter().collect()
     }
 
-    /// Sends a read to the node that has its keys. Keys that are apart are read from several nodes at once.
+    /// Sends a read to the node that has its keys. Keys on several nodes are read at once.
     pub(super) async fn read(&self, name: &'static str, arguments: &[&[u8]]) -> CommandOutcome {
         if name != "MGET" {
             return self.read_one(name, arguments).await;
@@ -99,7 +99,7 @@ impl Cluster {
             return self.read_each(arguments).await;
         }
         match self.read_one(name, arguments).await {
-            // Their slot moves, and each may be on another side.
+            // The slot of the keys is moving, and each key may be on either side.
             Ok(RedisReply::Error(error)) if error.starts_with("TRYAGAIN") => self.read_each(arguments).await,
             other => other,
         }
@@ -143,7 +143,7 @@ impl Cluster {
         let sent = groups.iter().map(|(node, indices)| async move {
             node.write(&indices.iter().map(|index| commands[*index]).collect::<Vec<_>>()).await
         });
-        // Those whose node is not known keep that as their outcome.
+        // A command without a known node keeps that error as its outcome.
         let mut outcomes: Outcomes =
             owners.into_iter().map(|owner| owner.map(|_| RedisReply::Status)).collect();
         for ((node, indices), replies) in groups.iter().zip(join_all(sent).await) {
@@ -154,7 +154,7 @@ impl Cluster {
         outcomes
     }
 
-    /// The last word on a command that a node has answered: its reply or, after redirects, that of another node.
+    /// The final outcome of a command that a node has answered: its reply or, after redirects, that of another node.
     async fn settle<'a>(
         &self,
         node: &RedisNode,
@@ -167,7 +167,7 @@ impl Cluster {
         followed.unwrap_or(Err(StoreError::Deadline(self.bounds.silence)))
     }
 
-    /// Whether an outcome is a redirect. What speaks for another map has it asked for.
+    /// Whether an outcome is a redirect. If the outcome suggests another map, asks for it.
     fn redirect(&self, node: &RedisNode, outcome: &CommandOutcome) -> Option<Redirect> {
         let (redirect, is_strange) = match outcome {
             Ok(RedisReply::Error(error)) => {
@@ -184,7 +184,7 @@ impl Cluster {
         redirect
     }
 
-    /// Sends a command to where redirects say that its key is.
+    /// Sends a command to the nodes that redirects name.
     async fn chase(&self, command: KeyCommand<'_>, mut redirect: Redirect) -> CommandOutcome {
         for _ in 0..HOPS {
             let (node, outcome) = match &redirect {
@@ -194,7 +194,7 @@ impl Cluster {
                     (node, outcome.unwrap_or_else(|| Err(unanswered())))
                 }
                 Redirect::Ask(address) => {
-                    // It may be read from a node whose changes are not followed.
+                    // The redirect may lead to a node whose changes are not followed.
                     self.listeners.changed(command.key());
                     let node = self.stranger(address);
                     let outcome = node.write_asking(&command).await;
@@ -242,22 +242,22 @@ impl Cluster {
         self.map.load().owner(slot(key)).map_or(NodeNumber(u16::MAX), |node| node.id)
     }
 
-    /// Whether a slot has no node, or a node does not answer.
+    /// Whether a slot has no node, or some node does not answer.
     pub(super) fn is_troubled(&self) -> bool {
         let map = self.map.load();
         !map.is_complete() || map.nodes().iter().any(|node| !node.is_up())
     }
 
-    /// A key with this prefix in a slot of a node. Only a node without slots has none.
+    /// A key with this prefix in a slot of a node. `None` if the node has no slots.
     pub(super) fn key_on(&self, node: &Arc<RedisNode>, prefix: &[u8]) -> Option<Vec<u8>> {
-        /// So many tries almost certainly find a key even on a node with one slot.
+        /// This many tries almost certainly find a key even for a node with one slot.
         const TRIES: u32 = 200_000;
         let map = self.map.load();
         let is_there = |key: &Vec<u8>| map.owner(slot(key)).is_some_and(|owner| Arc::ptr_eq(owner, node));
         (0..TRIES).map(|number| [prefix, number.to_string().as_bytes()].concat()).find(is_there)
     }
 
-    /// Takes a map over.
+    /// Uses a new map.
     pub(super) fn learn(&self, ranges: &[Range]) {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -268,7 +268,7 @@ impl Cluster {
         let _ = self.loaded.set(());
     }
 
-    /// Notes that a slot has another node. Returns that node.
+    /// Notes that a slot has moved to another node. Returns that node.
     pub(super) fn moved(&self, slot: u16, address: &NodeAddress) -> Arc<RedisNode> {
         let strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.map();
@@ -280,8 +280,8 @@ impl Cluster {
         node
     }
 
-    /// Replaces the map. Pages that were read from nodes that lose a slot leave the near cache: the map is the first to change, so that
-    /// whoever asks for a node later gets the new one.
+    /// Replaces the map. Pages that were read from nodes that lose a slot leave the near cache. The map changes first, so that
+    /// a caller who asks for a node later gets the new one.
     fn replace(&self, before: &Map, after: Map) {
         let losers = before.losers(&after);
         self.map.store(Arc::new(after));
@@ -297,7 +297,7 @@ impl Cluster {
         node
     }
 
-    /// The node at an address, which is a new one if none is known there.
+    /// The node at an address. If none is known there, makes one.
     fn known(
         &self,
         map: &Map,

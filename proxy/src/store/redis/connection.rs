@@ -1,7 +1,7 @@
-//! One connection to Redis: commands go out together, their replies come back in order.
+//! One connection to Redis: commands go out together, and their replies come back in order.
 //!
-//! It belongs to one batch of commands at a time. With the library's shared connection, a value that takes its time on
-//! the wire would hold up all others, and a deadline could not tell a slow value from a silent Redis.
+//! It serves one batch of commands at a time. On the library's shared connection, a value that arrives slowly would hold up
+//! all others, and a deadline could not distinguish a slow value from a silent Redis.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -16,13 +16,13 @@ use tokio::time::Instant;
 use super::dialer::{ByteStream, Dialer, Login};
 use super::resp::{Incoming, RedisReply, Unread, write_command};
 
-/// The slowest transfer that is waited for, in bytes a second.
+/// The slowest transfer that the proxy waits for, in bytes a second.
 const SLOWEST: u32 = 2 << 20;
 
-/// A value may take this time, however short it is.
+/// Every value may take this time, however short it is.
 const TRANSFER: Duration = Duration::from_secs(1);
 
-/// The bytes that are on their way at once; only what exceeds them takes time to send.
+/// The bytes that may be on their way at once. Only further bytes take time to send.
 const IN_FLIGHT: usize = 64 << 10;
 
 /// Replies to commands, in their order.
@@ -72,7 +72,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A Sentinel may name a master that is none any more, and a replica takes no writes.
+    /// Checks that this is a master. A Sentinel may name one that is none any more, and a replica takes no writes.
     async fn verify_master(&mut self) -> io::Result<()> {
         let RedisReply::Values(values) = self.ask("INFO", &[b"replication"]).await? else { return Ok(()) };
         match values.iter().flatten().any(|text| text.windows(11).any(|part| part == b"role:master")) {
@@ -81,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// Sends one command. An error in reply is an error.
+    /// Sends one command. An error reply becomes an error.
     async fn ask(&mut self, name: &str, arguments: &[&[u8]]) -> io::Result<RedisReply> {
         let mut command = Vec::new();
         write_command(&mut command, name, arguments);
@@ -94,8 +94,8 @@ impl Connection {
         }
     }
 
-    /// Sends commands, in pieces, and appends their replies. After an error, or if it is dropped before its end, the connection is
-    /// not at rest and cannot be used any more.
+    /// Sends commands, in pieces, and appends their replies. After an error, or if this is dropped before its end, the
+    /// connection is not at rest and cannot be used again.
     pub(super) async fn exchange(
         &mut self,
         commands: &[&[u8]],
@@ -134,7 +134,7 @@ impl Connection {
         let mut byte = [0];
         let mut byte = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
-        // Redis never speaks first: whatever can be read announces the end.
+        // Redis never speaks first, so bytes that can be read mean that it has closed the connection.
         let is_silent = self.stream.is_read();
         self.is_at_rest
             && is_silent
@@ -151,20 +151,20 @@ impl Connection {
     }
 }
 
-/// How long bytes may take.
+/// How long the transfer of so many bytes may take.
 fn transfer(bytes: usize) -> Duration {
     Duration::from_secs(bytes as u64) / SLOWEST
 }
 
-/// A stream that fails if nothing moves on it for too long.
+/// A stream that fails if no byte moves on it for too long.
 struct Watched {
     stream: Box<dyn ByteStream>,
     alarm: Alarm,
     silence: Duration,
-    /// When silence becomes an error. Each byte moves it, up to `end`.
+    /// The time at which silence becomes an error. Each byte moves it, up to `end`.
     until: Instant,
     end: Instant,
-    /// Whether bytes moved until the end.
+    /// Whether bytes were still moving at the end.
     is_too_slow: bool,
 }
 
@@ -181,13 +181,13 @@ impl Watched {
         }
     }
 
-    /// From now on allows so much silence, and so much time for bytes that move.
+    /// Allows so much silence, and so much time for moving bytes, from now on.
     fn allow(&mut self, silence: Duration, transfer: Duration) {
         let now = Instant::now();
         (self.silence, self.until, self.end) = (silence, now + silence, now + silence + transfer);
     }
 
-    /// Takes the outcome of a try to move bytes.
+    /// Judges the outcome of an attempt to move bytes.
     fn watch<T>(&mut self, moved: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if moved.is_ready() {
             self.until = self.end.min(Instant::now() + self.silence);

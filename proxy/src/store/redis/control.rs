@@ -1,5 +1,5 @@
-//! A connection of the background thread, for all that is no page: the feed of changes, what Sentinels say, the map of a
-//! cluster. It is the library's: replies may have any shape, and messages may come unasked.
+//! A connection of the background thread, for everything but pages: the feed of changes, the messages of Sentinels, and the
+//! map of a cluster. It is one of the library's, since replies may have any shape, and messages may come unasked.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::address::NodeAddress;
 use super::dialer::{ByteStream, Login, dial};
 
-/// A connection without an answer for this time is given up.
+/// How long a connection may be silent before it is given up.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 
 /// A connection, and whether it is still open. It is closed when this is dropped.
@@ -62,7 +62,7 @@ impl ControlConnection {
         Ok(Self { connection, is_open, driver: tokio::spawn(driver) })
     }
 
-    /// Connects to an address and logs in. Messages that come unasked go to nobody.
+    /// Connects to an address and logs in. Messages that come unasked are ignored.
     pub(super) async fn to(address: &NodeAddress, login: &Login) -> Result<Self, Lost> {
         let dialled = timeout(SILENCE, dial(address, login)).await;
         Self::open(dialled.map_err(|_| Lost::Silence)??, login, |_| {}).await
@@ -73,7 +73,7 @@ impl ControlConnection {
         answered(command.query_async(&mut self.connection)).await
     }
 
-    /// The connection itself. It ends with this.
+    /// The connection itself. It closes when this is dropped.
     pub(super) fn connection(&self) -> MultiplexedConnection {
         self.connection.clone()
     }
@@ -83,7 +83,7 @@ impl ControlConnection {
     }
 }
 
-/// An answer that comes in time.
+/// The answer, if it comes in time.
 pub(super) async fn answered<T>(answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, Lost> {
     Ok(timeout(SILENCE, answer).await.map_err(|_| Lost::Silence)??)
 }

@@ -1,4 +1,4 @@
-//! Opens streams to a Redis, wherever it is at that moment.
+//! Opens streams to a Redis, at its present address.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use super::tls::Tls;
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> ByteStream for S {}
 
-/// How a client proves itself to a Redis, and what it then selects.
+/// How a client logs in to a Redis, and which database it selects.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Login {
     pub(super) user: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// The same for the library. A user who has only the rights that are needed may not set the names of the library.
+    /// The login in the library's form. A user with only the necessary rights may not set the library's name.
     pub(super) fn info(&self) -> RedisConnectionInfo {
         let mut info = RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
         if let Some(user) = &self.user {
@@ -64,7 +64,7 @@ impl fmt::Display for Whereabouts {
 }
 
 impl Dialer {
-    /// Opens a stream on which nothing has been said.
+    /// Opens a stream on which no byte was sent.
     pub(super) async fn dial(&self) -> io::Result<Box<dyn ByteStream>> {
         match &self.place {
             Whereabouts::At(address) => dial(address, &self.login).await,
@@ -72,7 +72,7 @@ impl Dialer {
         }
     }
 
-    /// The Sentinels, if only a master will do.
+    /// The Sentinels, if only a master is wanted.
     pub(super) fn sentinels(&self) -> Option<&Sentinels> {
         match &self.place {
             Whereabouts::At(_) => None,
@@ -81,7 +81,7 @@ impl Dialer {
     }
 }
 
-/// Opens a stream to this address, through TLS if the login says so.
+/// Opens a stream to this address, over TLS if the login wants it.
 pub(super) async fn dial(address: &NodeAddress, login: &Login) -> io::Result<Box<dyn ByteStream>> {
     Ok(match (address, &login.tls) {
         (NodeAddress::Unix(path), _) => Box::new(UnixStream::connect(path).await?),
@@ -93,7 +93,7 @@ pub(super) async fn dial(address: &NodeAddress, login: &Login) -> io::Result<Box
 }
 
 async fn dial_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    /// Below the idle time of usual balancers and firewalls.
+    /// Shorter than the idle times of usual balancers and firewalls.
     const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;

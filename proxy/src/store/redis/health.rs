@@ -12,24 +12,24 @@ use tracing::{info, warn};
 use crate::store::StoreError;
 use crate::store::breaker::Breaker;
 
-/// The pause between two replacements of the connections; it doubles while they do not help.
+/// The pause between two replacements of the connections. It doubles while they do not help.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The state of one Redis, for all workers.
 #[derive(Debug)]
 pub(super) struct Health {
-    /// Wakes the requests that wait for a connection that cannot be made.
+    /// Wakes the requests that wait for a connection when it cannot be made.
     pub(super) connect_failed: Notify,
     pub(super) breaker: Breaker,
     is_up: AtomicBool,
-    /// Whether the log says that it is down.
+    /// Whether the log has said that it is down.
     is_logged_down: AtomicBool,
     takes_writes: AtomicBool,
     faults: Seldom,
-    /// The Redis, for the log.
+    /// The name of the Redis, for the log.
     node: String,
-    /// Connections of an older generation are replaced.
+    /// The current generation. Connections of an older one are replaced.
     generation: AtomicU32,
     replacement: Mutex<Replacement>,
 }
@@ -56,7 +56,7 @@ impl Health {
         }
     }
 
-    /// Notes that Redis answers, whatever it says.
+    /// Notes that Redis answers, even if the answer is an error.
     pub(super) fn answers(&self) {
         self.breaker.succeeded();
         // Loaded first: a write for each request would move the cache line between the workers' cores.
@@ -68,7 +68,7 @@ impl Health {
         }
     }
 
-    /// Notes that Redis was silent, or that a connection broke. That may be for one value alone.
+    /// Notes that Redis was silent, or that a connection broke. The cause may be a single value.
     pub(super) fn failed(&self, error: &StoreError) {
         self.breaker.failed(Instant::now(), rand::random());
         if self.breaker.is_open() {
@@ -93,14 +93,14 @@ impl Health {
         }
     }
 
-    /// Notes an error reply. One that comes from the wrong Redis has the connections replaced.
+    /// Notes an error reply. If it comes from the wrong Redis, the connections are replaced.
     pub(super) fn refused(&self, text: &str) {
         if means_another_redis(text.split(' ').next().unwrap_or_default()) {
             self.replace_connections(Instant::now());
         }
     }
 
-    /// Notes whether a value was written. One that is too long for Redis breaks the connection instead of being refused.
+    /// Notes whether a value was written. If a value is too long for Redis, the connection breaks, and there is no refusal.
     pub(super) fn wrote(&self, was_written: bool) {
         if self.takes_writes.load(Ordering::Relaxed) != was_written {
             self.takes_writes.store(was_written, Ordering::Relaxed);
@@ -112,13 +112,13 @@ impl Health {
         self.takes_writes.load(Ordering::Relaxed)
     }
 
-    /// Has all connections replaced: the Redis is another one now. That one has not failed, so it is asked at once.
+    /// Replaces all connections, since the Redis is another one now. The new one has not failed, so it is asked at once.
     pub(super) fn moved(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.breaker.succeeded();
     }
 
-    /// The generation of connections that are opened now.
+    /// The generation of connections that are opened from now on.
     pub(super) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Relaxed)
     }
@@ -138,8 +138,7 @@ impl Health {
     }
 }
 
-/// Whether an error reply says that this Redis is not, or no longer, the one to talk to: it is a replica, or does not know
-/// us.
+/// Whether an error reply means that this Redis is not, or no longer, the right one: it is a replica, or does not know us.
 fn means_another_redis(word: &str) -> bool {
     matches!(word, "READONLY" | "MASTERDOWN" | "NOAUTH")
 }
@@ -170,7 +169,7 @@ mod tests {
             health.refused("READONLY You can't write against a read only replica.");
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        // At 0, 1, 3, 7, 15, 31 and 63 s or so.
+        // Replacements come at 0, 1, 3, 7, 15, 31 and 63 s or so.
         assert_eq!((start.elapsed().as_secs(), health.generation()), (120, 7));
         tokio::time::advance(LONGEST_PAUSE * 3).await;
         for _ in 0..1_500 {

@@ -17,13 +17,13 @@ use super::slots::{Range, ranges};
 use super::tracking::{Beat, Tracking};
 use crate::store::Listener as _;
 
-/// How often a cluster that is well is asked for its map. Between, redirects tell of changes.
+/// How often a healthy cluster is asked for its map. In between, redirects tell of changes.
 const CALM: Duration = Duration::from_secs(1);
 
 /// How often a cluster is asked while a part of it is away.
 const TROUBLED: Duration = Duration::from_millis(200);
 
-/// The least time between two questions.
+/// The least time between two requests for the map.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks for the map again and again.
@@ -31,7 +31,7 @@ pub(super) struct Keeper {
     cluster: Arc<Cluster>,
     /// The node that answered last.
     asked: Option<(NodeAddress, ControlConnection)>,
-    /// How many nodes were asked; the next one is asked when one fails.
+    /// The number of nodes that were asked. When one fails, the next is asked.
     turn: usize,
     streams: Vec<(Arc<RedisNode>, AbortHandle)>,
     was_told: bool,
@@ -42,14 +42,14 @@ impl Keeper {
         Self { cluster, asked: None, turn: 0, streams: Vec::new(), was_told: true }
     }
 
-    /// Runs as long as the store.
+    /// Runs as long as the store exists.
     pub(super) async fn run(mut self) {
         loop {
             self.refresh().await;
             self.follow_nodes();
             let pause = if self.cluster.is_troubled() { TROUBLED } else { CALM };
             if timeout(pause, self.cluster.wanted.notified()).await.is_ok() || pause == TROUBLED {
-                // The node that was asked may be the one that has it wrong.
+                // The node that was asked may be the one with the wrong map.
                 self.asked = None;
                 self.turn += 1;
             }
@@ -57,7 +57,7 @@ impl Keeper {
         }
     }
 
-    /// Asks one node after the other until one tells the map.
+    /// Asks one node after the other until one returns the map.
     async fn refresh(&mut self) {
         let candidates = self.candidates();
         let mut last = Lost::Silence;
@@ -80,7 +80,7 @@ impl Keeper {
         }
     }
 
-    /// All addresses that are known: first the nodes that answer.
+    /// All known addresses. Nodes that answer come first.
     fn candidates(&self) -> Vec<NodeAddress> {
         let map = self.cluster.map();
         let nodes = map.nodes().iter().filter(|node| node.is_up());

@@ -9,7 +9,7 @@ use super::resp::RedisReply;
 use crate::key::Key;
 use crate::store::{Locks, StoreError, Values as _};
 
-/// Changes the lifetime of a lock that still has the token. Without any, the lock is deleted.
+/// Changes the lifetime of a lock, if it still has the token. Without a lifetime, deletes the lock.
 pub(super) const EXPIRE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 
 impl Locks for RedisStore {
@@ -29,15 +29,16 @@ impl Locks for RedisStore {
 }
 
 impl RedisStore {
-    /// Gives a lock this lifetime in milliseconds if it has this token: another proxy may have claimed it meanwhile. Returns
-    /// whether it had.
+    /// Gives a lock this lifetime in milliseconds, if it still has this token: another proxy may have claimed it meanwhile.
+    /// Returns whether it had the token.
     async fn expire(&self, key: &Key, token: &Bytes, ttl: u64) -> Result<bool, StoreError> {
         let (key, ttl) = (key.as_bytes(), ttl.to_string());
         let script = self.write("EVAL", &[EXPIRE.as_bytes(), b"1", key, token, ttl.as_bytes()]).await;
         if !matches!(script, Err(StoreError::Refused(_))) {
             return Ok(matches!(script?, RedisReply::Number(1)));
         }
-        // A user without EVAL or PEXPIRE: another proxy may claim the lock between the two commands, and fetch the page once more.
+        // The user lacks EVAL or PEXPIRE. Another proxy may claim the lock between the two commands here, and fetch the page
+        // once more.
         let [value] = self.get([key]).await?;
         if value.as_ref() != Some(token) {
             return Ok(false);

@@ -1,8 +1,8 @@
 //! The purge log in Redis: a stream, which every proxy of the fleet reads into its own copy.
 //!
-//! A fill costs no command, and a purge one. The log is read by the beat of the feed, so what the beat proves of changes
-//! it also proves of purges. Each read begins with the last entry that is known: if that is not there any more, the log
-//! was evicted, deleted or cut, and the copy starts anew.
+//! A fill costs no command, and a purge costs one. The log is read with each beat of the feed, so a beat proves the same of
+//! purges as of changes. Each read begins with the last known entry. If that is gone, the log was evicted, deleted or cut, and
+//! the copy starts anew.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use super::refusals::is_refusal;
 use crate::purge::{Epoch, LogEntry, PurgeId};
 use crate::store::LogCopy;
 
-/// How often the epoch is repeated, so that it outlives the trimming of the log and that positions are recent.
+/// How often the epoch is repeated, so that it outlives the trimming of the log, and so that positions are recent.
 const EPOCH_EVERY: Duration = Duration::from_secs(60);
 
 /// Reads the log on one connection.
@@ -26,8 +26,8 @@ pub(super) struct LogReader {
 }
 
 impl LogReader {
-    /// Reads the whole log on a new connection, and begins a new epoch if this Redis is another one than that of the last
-    /// epoch. `None` if it refuses to be read, which it does not again.
+    /// Reads the whole log on a new connection, and begins a new epoch if the last epoch is of another Redis. `None` if Redis
+    /// refuses the read for good.
     pub(super) async fn begin(
         copy: &Arc<LogCopy>,
         connection: LogConnection,
@@ -43,7 +43,7 @@ impl LogReader {
         }
     }
 
-    /// Reads what is new, and what the log lacks once it is appended.
+    /// Reads the new entries. If the log lacks entries, they are appended and read.
     pub(super) async fn read(&mut self) -> Result<(), RedisError> {
         loop {
             self.catch_up().await?;
@@ -69,8 +69,9 @@ impl LogReader {
         }
     }
 
-    /// Whether the log lacks nothing. Else begins a new epoch if the log has none of this Redis, or repeats it, and appends what
-    /// a new primary has lost: also if another proxy does, which may end before it has appended everything.
+    /// Whether the log lacks nothing. Otherwise begins a new epoch if the log has none of this Redis, or repeats the epoch,
+    /// and appends the purges that a new primary has lost. Another proxy may do the same at this time, but may end before it
+    /// is done.
     async fn is_settled(&mut self) -> Result<bool, RedisError> {
         if !self.copy.settings.writes {
             return Ok(true);
@@ -92,13 +93,13 @@ impl LogReader {
     }
 }
 
-/// The clock of this machine, by which the lag of purges is counted.
+/// The clock of this machine, for the lag of purges.
 #[allow(clippy::disallowed_methods, reason = "no decision depends on it")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// An epoch, if it was begun on the Redis with this replication id.
+/// The epoch, if it was begun on the Redis with this replication id.
 pub(super) fn own(epoch: Option<Epoch>, replication: u32) -> Option<Epoch> {
     epoch.filter(|epoch| epoch.replication == replication)
 }
@@ -107,7 +108,7 @@ pub(super) fn new_epoch(replication: u32) -> Epoch {
     Epoch { replication, nonce: rand::random() }
 }
 
-/// Whether entries begin with the last one that is known.
+/// Whether entries begin with the last known one.
 fn is_continued(entries: &Entries, last: PurgeId) -> bool {
     last == PurgeId::default() || entries.first().is_some_and(|(id, _)| *id == last)
 }

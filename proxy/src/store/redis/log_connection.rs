@@ -1,4 +1,4 @@
-//! A connection to the Redis that has the purge log, and what is said on it.
+//! A connection to the Redis that has the purge log, and the commands on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +23,9 @@ pub(super) type Entries = Vec<(PurgeId, LogEntry)>;
 pub(super) struct LogConnection {
     connection: MultiplexedConnection,
     refusals: Arc<Refusals>,
-    /// The beginning of the replication id: another primary has another one. 0 if Redis does not say it.
+    /// The beginning of the replication id, which differs for another primary. 0 if Redis does not tell it.
     pub(super) replication: u32,
-    /// Whether the slot of the log is on its way to this node, which then answers only if it is asked so.
+    /// Whether the slot of the log is moving to this node, which then answers only after ASKING.
     is_asking: bool,
 }
 
@@ -51,10 +51,10 @@ impl LogConnection {
         Ok(())
     }
 
-    /// Appends an entry, and trims those that no page is older than.
+    /// Appends an entry, and removes entries that are older than every page.
     pub(super) async fn add(&mut self, copy: &LogCopy, record: &LogEntry) -> Result<PurgeId, RedisError> {
         let horizon = u64::try_from(copy.settings.horizon.as_millis()).unwrap_or(u64::MAX);
-        // By the clock of the log: that of this machine may be ahead.
+        // The clock of the log counts here, since that of this machine may be ahead.
         let oldest = copy.last().milliseconds.saturating_sub(horizon);
         let mut command = cmd("XADD");
         command.arg(copy.settings.key.as_bytes()).arg("MINID").arg("~").arg(oldest).arg("*");
@@ -65,7 +65,7 @@ impl LogConnection {
         id.parse().map_err(|()| malformed())
     }
 
-    /// The entries from this one on.
+    /// The entries from this id on.
     pub(super) async fn range(
         &mut self,
         copy: &LogCopy,
@@ -81,7 +81,7 @@ impl LogConnection {
             .collect()
     }
 
-    /// Waits until so many replicas have what was written on this connection.
+    /// Waits until so many replicas have everything that was written on this connection.
     pub(super) async fn replicated(&mut self, replicas: u32) -> Result<(), RedisError> {
         let mut wait = cmd("WAIT");
         wait.arg(replicas).arg(REPLICAS_DEADLINE.as_millis() as u64);
@@ -93,7 +93,7 @@ impl LogConnection {
         Ok(())
     }
 
-    /// Sends a command. If Redis refuses it for good, that is noted.
+    /// Sends a command. Notes if Redis refuses it for good.
     async fn ask<T: FromRedisValue>(&mut self, name: &'static str, command: &Cmd) -> Result<T, RedisError> {
         let reply = match self.is_asking {
             false => command.query_async(&mut self.connection).await,

@@ -1,4 +1,4 @@
-//! The purge log as one node's stream of changes reads it: from the node, or from another that it is on its way to.
+//! The purge log, as the stream of changes of one node reads it: from this node, or from the node that the log is moving to.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct LogStream {
     there: Option<OtherSide>,
 }
 
-/// The node that the slot of the log is on its way to, while the log is there already.
+/// The node that the slot of the log is moving to, while the log is already there.
 struct OtherSide {
     address: NodeAddress,
     control: ControlConnection,
@@ -31,8 +31,8 @@ impl LogStream {
         Self { node: node.clone(), refusals: refusals.clone(), here: None, there: None }
     }
 
-    /// Reads what is new in the log. The owner of its slot is always asked first: only what it says of another side is
-    /// true at this moment. `control` is the connection of the stream.
+    /// Reads new entries of the log. The owner of the slot is always asked first, since only its redirect is true at this
+    /// moment. `control` is the connection of the stream.
     pub(super) async fn read(&mut self, log: &Arc<LogCopy>, control: &ControlConnection) -> Result<(), Lost> {
         match read(&mut self.here, log, control, &self.refusals, false).await {
             Err(lost) => match self.redirect(&lost) {
@@ -46,7 +46,7 @@ impl LogStream {
         }
     }
 
-    /// Where an error of this node sends to.
+    /// The redirect in an error of this node.
     pub(super) fn redirect(&self, lost: &Lost) -> Option<Redirect> {
         match lost {
             Lost::Redis(error) => Redirect::of_error(error, self.node.place()?),
@@ -66,7 +66,7 @@ impl LogStream {
     }
 }
 
-/// Reads on with a reader, or begins one.
+/// Reads on with a reader, or makes one.
 async fn read(
     reader: &mut Option<LogReader>,
     log: &Arc<LogCopy>,

@@ -17,10 +17,10 @@ use super::refusals::Refusals;
 use crate::purge::{LogEntry, LoggedPurge, Purge, PurgeId};
 use crate::store::{LogCopy, StoreError};
 
-/// To get a connection: the one that is kept, or a new one.
+/// The time to get a connection: the kept one, or a new one.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Appends purges, on a connection of its own: a wait for replicas holds nothing else up.
+/// Appends purges, on a connection of its own, so that a wait for replicas holds up nothing else.
 pub(super) struct LogWriter {
     nodes: Nodes,
     refusals: Arc<Refusals>,
@@ -31,7 +31,7 @@ pub(super) struct LogWriter {
 /// A connection to a node, and the generation of the node's connections when it was opened.
 struct HeldConnection {
     log: LogConnection,
-    /// Open as long as this.
+    /// The connection is open as long as this exists.
     control: ControlConnection,
     node: Arc<RedisNode>,
     generation: u32,
@@ -52,9 +52,9 @@ impl LogWriter {
         let patience = if replicas > 0 { REPLICAS_DEADLINE } else { Duration::ZERO };
         let id = self
             .exchange(copy, patience, |mut log| async move {
-                // Nothing is appended to the log of another Redis than that of the last epoch.
+                // A purge is appended only if the last epoch is of this Redis.
                 if own(copy.epoch(), log.replication).is_none() {
-                    // A primary that was demoted and promoted again has another id on the same connection.
+                    // A primary that was demoted and promoted again has a new id on the same connection.
                     log.identify().await?;
                 }
                 if own(copy.epoch(), log.replication).is_none() {
@@ -88,7 +88,7 @@ impl LogWriter {
                         purges.push(LoggedPurge { id, purge });
                     }
                 }
-                // Epochs are no purges: there may be none among many entries.
+                // Entries may also be epochs, so there may be no purge among many of them.
                 if is_end || !purges.is_empty() {
                     return Ok(purges);
                 }
@@ -97,7 +97,8 @@ impl LogWriter {
         self.exchange(copy, Duration::ZERO, read).await
     }
 
-    /// Talks to the Redis that has the log, wherever it is; to each node within the deadline. A connection that fails is not used again.
+    /// Runs an exchange with the Redis that has the log, at its present place, and with each node within the deadline. A
+    /// connection that fails is not used again.
     async fn exchange<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
         copy: &LogCopy,
@@ -150,7 +151,7 @@ impl LogWriter {
     }
 }
 
-/// What comes within a limit.
+/// The output of a future, if it comes within the limit.
 async fn timely<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, StoreError>>,

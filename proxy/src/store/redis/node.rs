@@ -21,7 +21,7 @@ use crate::store::{NodeNumber, StoreError};
 pub(super) struct KeyCommand<'a> {
     pub(super) name: &'static str,
     pub(super) arguments: Vec<&'a [u8]>,
-    /// One more argument, which may be large.
+    /// A further argument, which may be large.
     pub(super) value: Option<&'a Bytes>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> KeyCommand<'a> {
         }
     }
 
-    /// The key that says which node has to carry it out.
+    /// The key that determines the node.
     pub(super) fn key(&self) -> &'a [u8] {
         let index = if self.name == "EVAL" { 2 } else { 0 };
         self.arguments.get(index).copied().unwrap_or_default()
@@ -57,7 +57,7 @@ pub(super) struct RedisNode {
     workers: PerWorker<Worker>,
 }
 
-/// The connections of one worker. What takes long to write holds up no read.
+/// The connections of one worker. Writes have their own batches, so that a slow write holds up no read.
 #[derive(Debug)]
 struct Worker {
     connections: Arc<ConnectionPool>,
@@ -66,7 +66,7 @@ struct Worker {
 }
 
 impl RedisNode {
-    /// Connects on first use.
+    /// A node. It connects on first use.
     pub(super) fn new(id: NodeNumber, dialer: Dialer, bounds: Bounds) -> Self {
         let health = Arc::new(Health::new(dialer.place.to_string()));
         let dialer = Arc::new(dialer);
@@ -83,14 +83,14 @@ impl RedisNode {
         self.workers.own().connections.connect().await
     }
 
-    /// Sends a read with those of other requests.
+    /// Sends a read in one batch with those of other requests.
     pub(super) async fn read(
         &self,
         name: &'static str,
         arguments: &[&[u8]],
     ) -> Result<RedisReply, StoreError> {
         self.allowed()?;
-        // A batch dies only with the runtime of another request.
+        // A batch dies only if the runtime that ran it ends.
         for _ in 0..2 {
             let part = self.workers.own().reads.read(name, arguments);
             if let Some([outcome]) = part.outcomes().await {
@@ -100,7 +100,7 @@ impl RedisNode {
         Err(unanswered())
     }
 
-    /// Sends commands with those of other requests, in one round trip. Returns their outcomes.
+    /// Sends commands in one batch with those of other requests. Returns their outcomes.
     pub(super) async fn write(&self, commands: &[&KeyCommand<'_>]) -> Outcomes {
         let count = commands.len();
         if let Err(error) = self.allowed() {
@@ -114,11 +114,11 @@ impl RedisNode {
         part.outcomes().await.map_or_else(|| vec![Err(unanswered()); count], <[_]>::to_vec)
     }
 
-    /// Sends one command with those of other requests, right after a word to the node that it may have the key already.
+    /// Sends ASKING and then one command, in a batch with those of other requests. The node may have the key already.
     pub(super) async fn write_asking(&self, command: &KeyCommand<'_>) -> Result<RedisReply, StoreError> {
         let asking = KeyCommand::new("ASKING", &[]);
         match &mut self.write(&[&asking, command]).await[..] {
-            // Without the word, the node sends the command back to where it came from.
+            // Without ASKING, the node would redirect the command to the other side.
             [Ok(refused @ RedisReply::Error(_)), _] => Ok(refused.clone()),
             [_, outcome] => outcome.clone(),
             _ => Err(unanswered()),
@@ -135,7 +135,7 @@ impl RedisNode {
         !self.health.breaker.is_open()
     }
 
-    /// Its address, if it has one for ever.
+    /// Its address, if that never changes.
     pub(super) fn place(&self) -> Option<&NodeAddress> {
         match &self.dialer.place {
             Whereabouts::At(address) => Some(address),
@@ -143,7 +143,7 @@ impl RedisNode {
         }
     }
 
-    /// Where it is, in words for an operator.
+    /// Its address, in words for an operator.
     pub(super) fn address(&self) -> String {
         self.dialer.place.to_string()
     }

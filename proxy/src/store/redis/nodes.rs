@@ -1,4 +1,4 @@
-//! All that stands behind a store in Redis: one Redis, or the nodes of a cluster.
+//! The nodes behind a store in Redis: a single Redis, or the nodes of a cluster.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Nodes {
         }
     }
 
-    /// Sends a read with those of other requests.
+    /// Sends a read in one batch with those of other requests.
     pub(super) async fn read(
         &self,
         name: &'static str,
@@ -39,7 +39,7 @@ impl Nodes {
         }
     }
 
-    /// Sends commands with those of other requests, to each node in one round trip. Returns their outcomes.
+    /// Sends commands in batches with those of other requests, one batch for each node. Returns their outcomes.
     pub(super) async fn write(&self, commands: &[&KeyCommand<'_>]) -> Outcomes {
         match self {
             Self::One(node) => node.write(commands).await,
@@ -55,7 +55,7 @@ impl Nodes {
         }
     }
 
-    /// The node that an error of a node sends to, and whether that has to be told so since the slot only is on its way there.
+    /// The node that a redirect in an error names, and whether it needs ASKING, since the slot is only moving there.
     pub(super) fn redirect(&self, node: &RedisNode, error: &RedisError) -> Option<(Arc<RedisNode>, bool)> {
         let Self::Cluster(cluster) = self else { return None };
         match Redirect::of_error(error, node.place()?)? {
@@ -76,7 +76,7 @@ impl Nodes {
         }
     }
 
-    /// Whether all answer, as far as is known.
+    /// Whether all nodes answer, as far as is known.
     pub(super) fn is_up(&self) -> bool {
         match self {
             Self::One(node) => node.is_up(),
@@ -123,7 +123,7 @@ impl Nodes {
             Self::One(node) => vec![primary(node)],
             Self::Cluster(cluster) => {
                 let map = cluster.map();
-                // The cluster leaves replicas out that are gone.
+                // A cluster does not list replicas that are gone.
                 let replica = |address: &super::address::NodeAddress| NodeState {
                     address: address.to_string(),
                     role: "replica",

@@ -12,7 +12,7 @@ use crate::store::{OperationEnd, OperationTotals, StoreError};
 
 const NAMES: [&str; 9] = ["get", "mget", "pttl", "setex", "expire", "pexpire", "set", "del", "eval"];
 
-/// Counts nothing until it is asked to.
+/// The counters. They count only after [`start`](Self::start).
 #[derive(Debug, Default)]
 pub(super) struct Operations(OnceLock<PerWorker<[OperationCells; NAMES.len()]>>);
 
@@ -29,7 +29,7 @@ impl Operations {
         self.0.get_or_init(|| PerWorker::new(|_| Default::default()));
     }
 
-    /// When a command begins, if it is counted.
+    /// The time at which a command begins, if commands are counted.
     pub(super) fn begin(&self) -> Option<Instant> {
         self.0.get().map(|_| Instant::now())
     }

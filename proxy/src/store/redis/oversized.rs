@@ -1,5 +1,5 @@
-//! Keys whose values are longer than any page can be. Redis copies a value for each read, so a value of 64 MB holds up all
-//! others each time; such a key is left alone for a while.
+//! Keys whose values are longer than any page. Redis copies a value for each read, so each read of 64 MB holds up all others.
+//! Such a key is not read for a while.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,22 +11,22 @@ use tokio::time::Instant;
 use crate::key::Key;
 use crate::store::{StoreError, Write};
 
-/// How long a key is left alone, unless this process writes it.
+/// How long a key is not read, unless this process writes it.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
 
-/// More keys than this are not remembered.
+/// The most keys that are remembered.
 const KEYS: usize = 1024;
 
 /// The keys, and the lengths of their values.
 #[derive(Debug, Default)]
 pub(super) struct Oversized {
-    /// Whether there are any. As long as there are none, this is all that is read.
+    /// Whether there are any keys. While there are none, only this is read.
     any: AtomicBool,
     keys: Mutex<HashMap<Key, (usize, Instant)>>,
 }
 
 impl Oversized {
-    /// An error if one of these keys is to be left alone.
+    /// Fails if one of these keys must not be read now.
     pub(super) fn check(&self, keys: &[&[u8]]) -> Result<(), StoreError> {
         if !self.any.load(Ordering::Relaxed) {
             return Ok(());

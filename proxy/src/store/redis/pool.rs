@@ -18,21 +18,21 @@ use super::health::Health;
 use super::resp::{END, RedisReply, begin_command, write_command};
 use crate::store::StoreError;
 
-/// For each worker. One is enough while Redis is quick, since batches share it; the others carry what comes while a large
-/// value takes its time.
+/// The connections of each worker. One is enough while Redis is quick, since requests share its batches. The others are for
+/// commands that come while a large value takes its time.
 const CONNECTIONS: u32 = 4;
 
 /// bb8 connects in the background, so this may be longer than a request waits for the store.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// A value of this many bytes is sent from where it is, without a copy.
+/// A value of at least this many bytes is sent without a copy.
 const LARGE: usize = 64 << 10;
 
 /// Commands that go out together.
 #[derive(Debug, Default)]
 pub(super) struct Commands {
     bytes: Vec<u8>,
-    /// The large values, and where they stand between the bytes.
+    /// The large values, and their places between the bytes.
     values: Vec<(usize, Bytes)>,
     /// The name of each command, and where the command ends.
     commands: Vec<(&'static str, usize)>,
@@ -61,7 +61,7 @@ impl Commands {
         self.commands.push((name, self.bytes.len()));
     }
 
-    /// Appends a command, unless the same one is here. Returns its index.
+    /// Appends a command, unless the same one is already there. Returns its index.
     pub(super) fn share(&mut self, name: &'static str, arguments: &[&[u8]]) -> usize {
         self.push(name, arguments);
         let last = self.len() - 1;
@@ -77,7 +77,7 @@ impl Commands {
         self.commands.len()
     }
 
-    /// Removes the commands and keeps their memory, unless it is much.
+    /// Removes the commands. Keeps their memory, unless it is large.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(LARGE);
@@ -125,9 +125,9 @@ impl ConnectionPool {
         let manager = Manager { dialer: dialer.clone(), bounds, health: health.clone() };
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
-            // The one that was used last is the warmest, and the others stay in reserve.
+            // The connection that was used last is the warmest one. The others are a reserve.
             .queue_strategy(QueueStrategy::Lifo)
-            // A working connection is never closed for its age: every request that waits for the next one would be a miss.
+            // A working connection is never closed for its age: every request that waited for its replacement would be a miss.
             .max_lifetime(None)
             .idle_timeout(None)
             // `checkout` has a deadline of its own.
@@ -155,8 +155,8 @@ impl ConnectionPool {
         outcomes
     }
 
-    /// Sends commands that one connection left unanswered on another, if Redis is not to blame: the connection was closed while it
-    /// was idle, or a value was not read.
+    /// Sends commands that one connection left unanswered on another one, if Redis is not to blame: the connection was closed
+    /// while it was idle, or a value was not read.
     async fn answer(&self, commands: &Commands, replies: &mut Replies) -> Result<(), StoreError> {
         let mut was_repeated = false;
         while replies.len() < commands.len() {
@@ -168,7 +168,7 @@ impl ConnectionPool {
             match exchange {
                 Ok(()) => {}
                 Err(_) if matches!(replies[answered..].last(), Some(RedisReply::Unread(_))) => {}
-                // Redis, or a balancer, closed it as the commands were sent.
+                // Redis, or a balancer, closed the connection while the commands were being sent.
                 Err(error) if was_used && replies.len() == answered && !was_repeated && is_closed(&error) => {
                     was_repeated = true;
                 }
@@ -178,11 +178,12 @@ impl ConnectionPool {
         Ok(())
     }
 
-    /// A connection that can take commands. While all are busy, silence counts from the last answer on any of them.
+    /// A connection that can take commands. While all connections are busy, silence counts from the last answer on any of
+    /// them.
     async fn checkout(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
         let mut deadline = Instant::now() + self.silence;
         loop {
-            // When bb8 cannot connect, its waiters wait on; this notification ends their wait.
+            // If bb8 cannot connect, its waiters go on waiting. This notification ends their wait.
             let mut connect_failed = pin!(self.health.connect_failed.notified());
             connect_failed.as_mut().enable();
             let mut getting = pin!(async {
@@ -205,7 +206,7 @@ impl ConnectionPool {
             if connection.inner.is_usable() && connection.generation == self.health.generation() {
                 return Ok(connection);
             }
-            // bb8 asks the manager whether to keep it.
+            // bb8 asks the manager whether to keep the connection.
             connection.is_discarded = true;
         }
     }
@@ -244,7 +245,7 @@ fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
 }
 
-/// Makes connections for bb8, and tells it which are broken (bb8-redis never does).
+/// Makes connections for bb8, and tells it which ones are broken (bb8-redis never does).
 #[derive(Debug)]
 pub(super) struct Manager {
     dialer: Arc<Dialer>,

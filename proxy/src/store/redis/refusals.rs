@@ -9,7 +9,7 @@ use tracing::warn;
 use super::resp::RedisReply;
 use crate::store::{RefusedCommand, StoreError};
 
-/// More kinds of refusals than Redis has are not remembered.
+/// The most kinds of refusals that are remembered. Redis has fewer.
 const KINDS: usize = 64;
 
 /// A command, and the first word of the error that it got.
@@ -23,7 +23,7 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// A reply that is no error.
+    /// Returns a reply that is no error. Notes an error.
     pub(super) fn accept(&self, command: &'static str, reply: RedisReply) -> Result<RedisReply, StoreError> {
         let RedisReply::Error(text) = reply else { return Ok(reply) };
         self.note(command, &text);
@@ -40,7 +40,7 @@ impl Refusals {
         }
     }
 
-    /// Notes an error of a connection of the library, in the words of Redis.
+    /// Notes an error on a connection of the library, with Redis' own words.
     pub(super) fn note_error(&self, command: &'static str, error: &RedisError) {
         match (error.code(), error.detail()) {
             (Some(code), Some(detail)) => self.note(command, &format!("{code} {detail}")),
@@ -48,7 +48,7 @@ impl Refusals {
         }
     }
 
-    /// An outcome on a connection of the library. If Redis refuses the command for good, that is noted.
+    /// Passes an outcome on a connection of the library through. Notes if Redis refuses the command for good.
     pub(super) fn noted<T>(
         &self,
         command: &'static str,
@@ -80,7 +80,7 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
     error.code() == Some("NOPERM") || is_for_good(&error.to_string())
 }
 
-/// Whether the text of an error says so.
+/// Whether the text of an error is a refusal for good.
 pub(super) fn is_for_good(text: &str) -> bool {
     text.starts_with("NOPERM") || text.contains("unknown command")
 }

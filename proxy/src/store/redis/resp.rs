@@ -1,8 +1,8 @@
 //! Redis' protocol, RESP2: commands in, replies out.
 //!
-//! The library's own reader copies each value and cannot be told how long a value may be. This one copies no value that has
-//! come whole: it is a part of the memory that was read into, which it keeps. It leaves a value alone that is longer than any
-//! page of ours.
+//! The library's own reader copies each value, and has no limit for its length. This reader does not copy a value that has
+//! come whole: the value is a slice of the memory that was read into, and keeps it. A value that is longer than any page is
+//! not read.
 
 use std::io::{Error, ErrorKind, Result};
 
@@ -12,19 +12,19 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::store::SHARED_MEMORY;
 
-/// Replies are read into so much memory. A longer value gets its own.
+/// The size of the memory that replies are read into. A longer value gets memory of its own.
 const BUFFER: usize = SHARED_MEMORY;
 
-/// A shorter value is copied: it would hold many times its own memory.
+/// A shorter value is copied, since a slice would hold many times its own memory.
 const SMALL: usize = BUFFER / 8;
 
-/// The least room to read into.
+/// The smallest room for a read.
 const LEAST: usize = 4 << 10;
 
-/// Redis' longest lines are errors of scripts, with a few hundred bytes.
+/// The longest line. Redis' longest lines are errors of scripts, with a few hundred bytes.
 const LONGEST_LINE: usize = 16 << 10;
 
-/// An MGET of ours has two keys.
+/// The longest array. An MGET of the proxy has two keys.
 const LONGEST_ARRAY: usize = 64;
 
 /// Values in the order of their keys; a key without a value has `None`.
@@ -40,9 +40,9 @@ pub(super) enum RedisReply {
     Status,
     Number(i64),
     Values(FoundValues),
-    /// An error: a word in capitals and a text, as Redis says it.
+    /// An error: a word in capitals and a text, in Redis' words.
     Error(String),
-    /// A value that has not been read. Nothing more can be read from the stream.
+    /// A value that was not read. No more replies can be read from the stream.
     Unread(Unread),
 }
 
@@ -66,7 +66,7 @@ pub(super) fn begin_command(output: &mut Vec<u8>, name: &str, arguments: &[&[u8]
     write_length(output, b'$', length);
 }
 
-/// Appends the words of a command that has some more.
+/// Appends the words of a command that has `more` further ones.
 fn write_words(output: &mut Vec<u8>, name: &str, arguments: &[&[u8]], more: usize) {
     write_length(output, b'*', 1 + arguments.len() + more);
     for word in std::iter::once(name.as_bytes()).chain(arguments.iter().copied()) {
@@ -86,7 +86,7 @@ fn write_length(output: &mut Vec<u8>, sign: u8, length: usize) {
 #[derive(Debug)]
 pub(super) struct Incoming<R> {
     input: R,
-    /// What has come and is not read yet.
+    /// Bytes that have come and were not used yet.
     unread: BytesMut,
 }
 
@@ -99,7 +99,7 @@ impl<R> Incoming<R> {
         &mut self.input
     }
 
-    /// Whether all that has come is read.
+    /// Whether all bytes that have come were used.
     pub(super) fn is_read(&self) -> bool {
         self.unread.is_empty()
     }
@@ -142,7 +142,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         Ok(RedisReply::Values(values))
     }
 
-    /// Reads a value of this length; `Err` has the length of one that is too long.
+    /// Reads a value of this length. `Err` has the length of a value that is too long.
     async fn value(
         &mut self,
         length: i64,
@@ -167,12 +167,12 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         }
     }
 
-    /// Reads a value for which there is no room into memory of its own.
+    /// Reads a value into memory of its own, if the buffer has no room for it.
     async fn value_apart(&mut self, length: usize) -> Result<Bytes> {
         let mut value = BytesMut::with_capacity(length);
         value.extend_from_slice(&self.unread.split());
         while value.len() < length {
-            // The bound keeps the end of the value and the next reply out of its memory.
+            // The bound keeps the bytes behind the value out of its memory.
             let missing = length - value.len();
             if self.input.read_buf(&mut (&mut value).limit(missing)).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -199,10 +199,11 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         line.ok_or_else(|| malformed("a line that ends otherwise"))
     }
 
-    /// Reads what comes. Memory that values are parts of is left to them.
+    /// Reads more bytes. Memory that values are slices of is left to them.
     async fn read_more(&mut self) -> Result<()> {
         if self.unread.capacity() - self.unread.len() < LEAST {
-            // A buffer without bytes in it is used again, or replaced by one of the same size; one with bytes would grow.
+            // If no byte is left in the buffer, its memory is used again, or replaced by memory of the same size. With bytes
+            // in it, it would grow.
             let begun = (!self.unread.is_empty()).then(|| self.unread.split());
             self.unread.reserve(BUFFER);
             self.unread.extend_from_slice(&begun.unwrap_or_default());
@@ -210,7 +211,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         self.read_on().await
     }
 
-    /// Reads what comes into the memory that there is.
+    /// Reads more bytes into the present memory.
     async fn read_on(&mut self) -> Result<()> {
         match self.input.read_buf(&mut self.unread).await? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
@@ -228,7 +229,7 @@ fn malformed(fault: &str) -> Error {
     Error::new(ErrorKind::InvalidData, format!("no reply of a Redis: {fault}"))
 }
 
-/// The replies in these bytes, which arrive in pieces of this size; the last may be an error. For fuzzing.
+/// The replies in these bytes, which arrive in pieces of this size. The last one may be an error. For fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn replies_in(bytes: &[u8], piece: usize, limit: usize) -> Vec<String> {
     let mut input = Incoming::new(Pieces { bytes, piece });

@@ -1,4 +1,4 @@
-//! Redis with Sentinels: where the master is, by asking, and when it moves.
+//! Redis with Sentinels: asks them where the master is, and notices when it moves.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,7 +16,7 @@ use super::control::{ControlConnection, Lost, SILENCE};
 use super::dialer::{Login, dial};
 use super::health::Health;
 
-/// How often a Sentinel is asked, in case that its message does not come.
+/// How often a Sentinel is asked, in case its message does not arrive.
 const BEAT: Duration = Duration::from_secs(1);
 
 /// The pause before the next Sentinel is tried.
@@ -28,11 +28,11 @@ pub(super) struct Sentinels {
     pub(super) addresses: Vec<NodeAddress>,
     /// The name of the master.
     pub(super) name: String,
-    /// For the Sentinels themselves.
+    /// The login for the Sentinels themselves.
     pub(super) login: Login,
-    /// The index of the Sentinel that is asked first: it answered last, and was right.
+    /// The index of the Sentinel to ask first: the one that last gave the right answer.
     first: AtomicUsize,
-    /// Where the master was at the last answer.
+    /// The address of the master in the last answer.
     known: Mutex<Option<NodeAddress>>,
 }
 
@@ -47,7 +47,7 @@ impl Sentinels {
         Self { addresses, name, login, first: AtomicUsize::new(0), known: Mutex::default() }
     }
 
-    /// Asks where the master is, one Sentinel after the other.
+    /// Asks one Sentinel after the other where the master is.
     pub(super) async fn master(&self) -> io::Result<NodeAddress> {
         let mut last = Lost::Silence;
         for _ in 0..self.addresses.len() {
@@ -62,7 +62,7 @@ impl Sentinels {
         Err(io::Error::other(format!("no Sentinel says where the master {:?} is: {last}", self.name)))
     }
 
-    /// Has the next Sentinel asked from now on: the Redis that the last answer names is no master.
+    /// Makes the next Sentinel the first to ask, since the Redis in the last answer is no master.
     pub(super) fn disbelieve(&self) {
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
             self.skip(self.first());
@@ -74,13 +74,13 @@ impl Sentinels {
         self.first.load(Ordering::Relaxed) % self.addresses.len()
     }
 
-    /// Has the one after this Sentinel asked first, unless another is by now.
+    /// Makes the Sentinel after this one the first to ask, unless another one is already.
     fn skip(&self, index: usize) {
         let next = (index + 1) % self.addresses.len();
         let _ = self.first.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Watches for a new master, and has the connections replaced when there is one.
+    /// Watches for a new master. Replaces the connections when there is one.
     pub(super) async fn watch(self: Arc<Self>, health: Arc<Health>) {
         let mut seen = WatchState { master: self.last_known(), is_heard: true };
         loop {
@@ -94,7 +94,7 @@ impl Sentinels {
         }
     }
 
-    /// Follows one Sentinel until it is lost, or not believed any more.
+    /// Follows one Sentinel until it is lost, or its answer is not believed any more.
     async fn follow(&self, index: usize, health: &Health, seen: &mut WatchState) -> Result<Infallible, Lost> {
         let told = Arc::<Notify>::default();
         let mut sentinel = self.open(index, told.clone()).await?;
@@ -108,7 +108,7 @@ impl Sentinels {
             if !std::mem::replace(&mut seen.is_heard, true) {
                 info!(master = self.name, "a Sentinel answers again");
             }
-            // A message is only a reason to ask at once: the answer is the same whichever way it comes.
+            // A message is only a reason to ask at once. The answer of the Sentinel counts, whichever way a change is noticed.
             let _ = timeout(BEAT, told.notified()).await;
             if !sentinel.is_open() {
                 return Err(Lost::Goodbye);
@@ -144,7 +144,7 @@ impl Sentinels {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Where the master was at the last answer; before the first, its name.
+    /// The address of the master in the last answer. Before the first answer, its name.
     pub(super) fn known(&self) -> String {
         self.last_known().map_or_else(|| self.name.clone(), |address| address.to_string())
     }

@@ -1,4 +1,4 @@
-//! How to reach Redis, as a URL says it, and further settings.
+//! How to reach Redis: the URL, and further settings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -69,7 +69,7 @@ impl RedisSettings {
         }
     }
 
-    /// Where TLS is expected, if the store is one Redis.
+    /// The address where TLS is expected, if the store is a single Redis.
     pub fn tls_address(&self) -> Option<(&str, u16)> {
         match (&self.kind, &self.addresses[..]) {
             (RedisKind::Alone, [NodeAddress::Tcp { host, port }]) if self.has_tls => Some((host, *port)),
@@ -77,7 +77,7 @@ impl RedisSettings {
         }
     }
 
-    /// Adds what the URL does not say. Returns each fault, without secrets.
+    /// Adds settings that the URL does not hold. Returns all faults, without secrets.
     pub fn with(mut self, mut options: RedisOptions) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         self.login.user = options.user.take().or(self.login.user);
@@ -124,13 +124,13 @@ fn tls(options: &RedisOptions) -> Result<Tls, String> {
 }
 
 impl RedisSettings {
-    /// Whether the passwords are those of other settings.
+    /// Whether other settings have the same passwords.
     pub(crate) fn has_passwords_of(&self, other: &Self) -> bool {
         self.login.password == other.login.password && self.sentinel_password == other.sentinel_password
     }
 }
 
-/// The URL may hold a password, and no fault repeats it.
+/// The URL may hold a password, so no fault repeats it.
 impl FromStr for RedisSettings {
     type Err = String;
 
@@ -168,7 +168,7 @@ impl FromStr for RedisSettings {
     }
 }
 
-/// Finds hosts and logins where none belongs.
+/// Finds hosts and logins at places where the kind of store has none.
 fn check_authority(url: &str, kind: &RedisKind) -> Result<(), String> {
     let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
     match kind {
@@ -182,7 +182,7 @@ fn check_authority(url: &str, kind: &RedisKind) -> Result<(), String> {
     }
 }
 
-/// A URL that may name several hosts, and the same for each host alone.
+/// The parts of a URL that may name several hosts.
 struct UrlParts {
     kind: RedisKind,
     urls: Vec<String>,
@@ -226,7 +226,7 @@ fn each_host(scheme: &str, authority: &str, port: u16, path: &str) -> Vec<String
     hosts.split(',').map(|host| format!("{scheme}://{user}{at}{}/{path}", with_port(host))).collect()
 }
 
-/// Refuses what the library would ignore, or find out at the first connection only.
+/// Refuses settings that the library would ignore, or would find wrong only at the first connection.
 fn check(url: &str, info: &ConnectionInfo) -> Result<(), String> {
     let Some(url) = parse_redis_url(url) else { return Ok(()) };
     let known: &[&str] = match info.addr() {

@@ -1,4 +1,4 @@
-//! The slots of a cluster: which one has a key, and which node has which.
+//! The slots of a cluster: the slot of a key, and the node of a slot.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::node::RedisNode;
 /// The number of slots of every cluster.
 pub(super) const SLOTS: usize = 16_384;
 
-/// In [`Map::owners`], a slot that no node has.
+/// Marks a slot without a node in [`Map::owners`].
 const NOBODY: u16 = u16::MAX;
 
 static CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
-/// The slot of a key. Of a key with braces, only what is between the first `{` and the next `}` counts, if it is not empty.
+/// The slot of a key. If a key has braces, only the text between the first `{` and the next `}` counts, unless it is empty.
 pub(super) fn slot(key: &[u8]) -> u16 {
     CRC.checksum(tag(key).unwrap_or(key)) % SLOTS as u16
 }
@@ -27,7 +27,7 @@ fn tag(key: &[u8]) -> Option<&[u8]> {
     (!tag.is_empty()).then_some(tag)
 }
 
-/// Slots that have the same node, and its replicas.
+/// A range of slots with one node and its replicas.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Range {
     pub(super) first: u16,
@@ -36,7 +36,7 @@ pub(super) struct Range {
     pub(super) replicas: Vec<NodeAddress>,
 }
 
-/// Reads the reply to `CLUSTER SLOTS`. A node that does not know its own name has the address that was asked.
+/// Reads the reply to `CLUSTER SLOTS`. A node that does not know its own name has the address at which it was asked.
 pub(super) fn ranges(reply: &Value, asked: &NodeAddress) -> Option<Vec<Range>> {
     let Value::Array(ranges) = reply else { return None };
     ranges.iter().map(|range| self::range(range, asked)).collect()
@@ -61,7 +61,8 @@ fn address(reply: &Value, asked: &NodeAddress) -> Option<NodeAddress> {
     at(host, u16::try_from(*port).ok()?, asked)
 }
 
-/// The address of a node as another says it. Without a host (`?` says that it is unknown), it is on the host that was asked.
+/// The address of a node in a reply of another one. Without a host (`?` means that it is unknown), the node is on the host
+/// that was asked.
 fn at(host: &str, port: u16, asked: &NodeAddress) -> Option<NodeAddress> {
     let host = match (host, asked) {
         ("" | "?", NodeAddress::Tcp { host, .. }) => host,
@@ -71,14 +72,14 @@ fn at(host: &str, port: u16, asked: &NodeAddress) -> Option<NodeAddress> {
     Some(NodeAddress::Tcp { host: host.to_owned(), port })
 }
 
-/// Where a node says that a key is.
+/// The place of a key, as a node says it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Redirect {
-    /// The slot has another node now.
+    /// The slot belongs to another node now.
     Moved(u16, NodeAddress),
-    /// The slot moves, and the key may be there already.
+    /// The slot is moving, and the key may be on this node already.
     Ask(NodeAddress),
-    /// The slot moves, and some of the keys are there already.
+    /// The slot is moving, and some of the keys have moved already.
     TryAgain,
 }
 
@@ -100,13 +101,13 @@ impl Redirect {
         }
     }
 
-    /// The same of an error on a connection of the library.
+    /// As [`of`](Self::of), for an error on a connection of the library.
     pub(super) fn of_error(error: &RedisError, asked: &NodeAddress) -> Option<Self> {
         Self::of(&format!("{} {}", error.code()?, error.detail()?), asked)
     }
 }
 
-/// Which node has which slot. A map is never changed, only replaced.
+/// The node of each slot. A map never changes; it is replaced.
 #[derive(Clone)]
 pub(super) struct Map {
     /// For each slot, an index into `nodes`.
@@ -121,7 +122,7 @@ impl Map {
         Self { owners: vec![NOBODY; SLOTS].into(), nodes: Vec::new(), replicas: Vec::new() }
     }
 
-    /// The map that a node has told. `node` makes or finds the node at an address.
+    /// The map in a reply. `node` returns the node at an address.
     pub(super) fn of(ranges: &[Range], mut node: impl FnMut(&NodeAddress) -> Arc<RedisNode>) -> Self {
         let mut map = Self::empty();
         for range in ranges {
@@ -134,7 +135,7 @@ impl Map {
         map
     }
 
-    /// The same map, but for one slot.
+    /// The same map, with one slot changed.
     pub(super) fn with(
         &self,
         slot: u16,
@@ -165,7 +166,7 @@ impl Map {
         self.nodes.get(usize::from(self.owners[usize::from(slot)]))
     }
 
-    /// The nodes that have slots, or had some in the map before.
+    /// The nodes that have slots, or had some in the map before this one.
     pub(super) fn nodes(&self) -> &[Arc<RedisNode>] {
         &self.nodes
     }
@@ -175,7 +176,7 @@ impl Map {
         !self.owners.contains(&NOBODY)
     }
 
-    /// The nodes that have a slot here and not in a later map.
+    /// The nodes that have a slot in this map and not in a later one.
     pub(super) fn losers(&self, later: &Self) -> Vec<Arc<RedisNode>> {
         let mut losers = Vec::<Arc<RedisNode>>::new();
         for slot in 0..SLOTS as u16 {

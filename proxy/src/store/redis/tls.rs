@@ -7,16 +7,16 @@ use tokio_rustls::client::TlsStream;
 
 use crate::tls::{TlsClient, TlsFiles};
 
-/// How a node is verified, and how the proxy shows itself.
+/// How the proxy verifies a node, and the certificate that it shows.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     client: TlsClient,
-    /// Whether the certificate must have the name in the settings, and not that of the host.
+    /// Whether the certificate must have the name in the settings, instead of that of the host.
     has_name: bool,
 }
 
 impl Tls {
-    /// With these files, and the name that certificates must have, if it is not that of the host.
+    /// TLS with these files. `server_name` is the name that certificates must have, if it is not that of the host.
     pub(super) fn new(files: TlsFiles<'_>, server_name: Option<&str>) -> Result<Self, String> {
         let client = TlsClient::new(server_name.unwrap_or("localhost"), files, &[])?;
         Ok(Self { client, has_name: server_name.is_some() })

@@ -1,16 +1,16 @@
-//! The feed of changes in Redis (CLIENT TRACKING). The near cache drops what has changed, and a request that waits for
-//! another proxy's fill is woken.
+//! The feed of changes in Redis (CLIENT TRACKING). By it the near cache drops entries that have changed, and requests that
+//! wait for another proxy's fill are woken.
 //!
-//! Tracking is by prefix (`BCAST PREFIX`) and not by key. By key, Redis would have to remember what each proxy has read
-//! (and would forget some of a million keys), and each read would have to register its key again. By prefix, one
-//! connection besides those that read is enough. Its price is an invalidation for every page that any proxy stores: a
-//! hundred bytes for each fill, and fills are few.
+//! Tracking is by prefix (`BCAST PREFIX`) and not by key. By key, Redis would have to remember which keys each proxy has read
+//! (and would forget some of a million keys), and each read would have to register its key again. By prefix, one further
+//! connection is enough. Its price is an invalidation for every page that any proxy stores: a hundred bytes for each fill, and
+//! fills are few.
 //!
-//! Invalidations may arrive before or after a value that was read on another connection. Redis sends an invalidation
-//! after the change. If it arrives before a value from before the change, the value is not kept; if it arrives after,
-//! the value is removed ([`Near::ticket`](crate::near::Near::ticket)).
+//! An invalidation may arrive before or after a value that was read on another connection. Redis sends it after the change. If
+//! it arrives before an old value, the value is not kept. If it arrives after the old value, the value is removed
+//! ([`Near::ticket`](crate::near::Near::ticket)).
 //!
-//! Each node that takes writes has a stream of its own, which is certain or lost by itself.
+//! Each node that takes writes has a stream of its own. Each stream is certain or lost by itself.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -29,13 +29,13 @@ use super::slots::Redirect;
 use crate::store::feed::Listeners;
 use crate::store::{Listener, LogCopy, NodeNumber};
 
-/// The answer to a beat shows that all changes from before the beat have arrived. It is valid for this time from the
-/// beat on, so the near cache serves no page later than this after its change, even if invalidations are held up by a
-/// cut cable or a busy machine. The promise is 50 ms; 5 ms are in reserve.
+/// How long the answer to a beat counts, from the beat on. It shows that all changes from before the beat have arrived. So the
+/// near cache serves no page later than this after its change, even if a cut cable or a busy machine holds invalidations up.
+/// The promise is 50 ms; 5 ms are in reserve.
 const CERTAIN_FOR: Duration = Duration::from_millis(45);
 
-/// Three beats may be late before lookups go to Redis again. 100 beats a second cost 0.4% of a core here, and half of
-/// that in Redis.
+/// The time between two beats. Three may be late before lookups go to Redis again. 100 beats a second cost 0.4% of a core
+/// here, and half of that in Redis.
 const BEAT: Duration = Duration::from_millis(10);
 
 /// The beat while the near cache is not used.
@@ -49,10 +49,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Which changes are reported, and to whom.
+/// The changes to report, and the listeners.
 #[derive(Clone)]
 pub(super) struct FeedSettings {
-    /// Of the keys.
+    /// The prefixes of the keys.
     pub(super) prefixes: Arc<[Vec<u8>]>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) refusals: Arc<Refusals>,
@@ -61,7 +61,7 @@ pub(super) struct FeedSettings {
 /// A connection that reports changes.
 struct Stream {
     control: ControlConnection,
-    /// Whether Redis reports changes. If it refuses to, purges are still read.
+    /// Whether Redis reports changes. Even if it refuses to, purges are read.
     is_tracking: bool,
     log: LogStream,
 }
@@ -70,17 +70,18 @@ struct Stream {
 pub(super) struct Tracking {
     pub(super) node: Arc<RedisNode>,
     pub(super) feed: FeedSettings,
-    /// Its reply shows that the node still is what it was when the stream began.
+    /// The beat. Its reply shows that the node still has the role that it had when the stream began.
     pub(super) beat: Beat,
 }
 
-/// The command that a node is sent again and again.
+/// The command that a node gets again and again.
 pub(super) enum Beat {
-    /// Whether it answers.
+    /// Asks whether the node answers.
     Ping,
-    /// Whether it is still the master.
+    /// Asks whether the node is still the master.
     Role,
-    /// Whether it still answers for a key in one of its slots of this cluster, and is not cut off from the other nodes.
+    /// Asks for a key in one of the node's slots of this cluster: whether the node still answers for it, and is not cut off
+    /// from the other nodes.
     Key(Arc<Cluster>),
 }
 
@@ -98,7 +99,7 @@ impl Tracking {
             if let Beat::Key(cluster) = &self.beat {
                 cluster.wanted.notify_one();
             }
-            // Logged once, not for each try. Requests may wait for the purge log, so the first try is made at once.
+            // Logged once, and not for each try. Requests may wait for the purge log, so the first try is made at once.
             if std::mem::replace(&mut was_on, false) {
                 warn!(%lost, node = self.node.address(), "changes in Redis do not arrive: near cache off");
             } else {
@@ -131,7 +132,7 @@ impl Tracking {
         Ok(Stream { control, is_tracking, log })
     }
 
-    /// The purge log, if it is in this node.
+    /// The purge log, if this node has it.
     fn log(&self) -> Option<&Arc<LogCopy>> {
         let is_here = |log: &&Arc<LogCopy>| match &self.beat {
             Beat::Key(cluster) => cluster.id_of(log.settings.key.as_bytes()) == self.node.id,
@@ -149,7 +150,7 @@ impl Tracking {
             if let Err(lost) = self.beat(&mut stream, log, &command).await {
                 return lost;
             }
-            // The stream may have ended after the answer. Nothing else runs on this thread between here and `certain`.
+            // The stream may have ended after the answer. No other task runs on this thread between here and `certain`.
             if !stream.control.is_open() {
                 return Lost::Goodbye;
             }
@@ -175,12 +176,12 @@ impl Tracking {
         }
     }
 
-    /// An exchange with Redis, which shows that it has sent all changes from before. It also reads the purge log, whose key a
-    /// node of a cluster has to have as the key of `command`.
+    /// An exchange with Redis, which shows that it has sent all earlier changes. Also reads the purge log. `command` makes a
+    /// node of a cluster prove that it has the slot of its key.
     async fn beat(&self, stream: &mut Stream, log: Option<&Arc<LogCopy>>, command: &Cmd) -> Result<(), Lost> {
         if log.is_none() || matches!(self.beat, Beat::Role) {
             let is_right = match stream.control.ask(command).await {
-                // Only the owner of a slot that moves sends to another node.
+                // Only the owner of a moving slot sends ASK.
                 Err(Lost::Redis(error)) if error.code() == Some("ASK") => true,
                 reply => self.beat.accepts(&reply?),
             };
@@ -199,7 +200,7 @@ impl Tracking {
         read
     }
 
-    /// The command of a beat; a node of a cluster that has no slot has none.
+    /// The command of a beat; `None` for a node of a cluster without slots.
     fn command(&self) -> Option<Cmd> {
         match &self.beat {
             Beat::Ping => Some(cmd("PING")),
@@ -223,15 +224,15 @@ impl Beat {
     }
 }
 
-/// Passes a message to the listeners. Called in the order in which Redis sent the messages.
+/// Passes a message to the listeners. It is called in the order in which Redis sent the messages.
 fn hear(listeners: &Listeners, node: NodeNumber, push: &PushInfo) {
     match (&push.kind, push.data.as_slice()) {
         (PushKind::Invalidate, [Value::Array(keys)]) => keys.iter().for_each(|key| match key {
             Value::BulkString(key) => listeners.changed(key),
-            // Not a key: any key may have changed.
+            // The message has no key, so any key may have changed.
             _ => listeners.all_changed(node),
         }),
-        // FLUSHALL, FLUSHDB.
+        // This comes after FLUSHALL and FLUSHDB.
         (PushKind::Invalidate, _) => listeners.all_changed(node),
         (PushKind::Disconnection, _) => listeners.lost(node),
         _ => {}

@@ -1,10 +1,10 @@
-//! Whether Redis lets the proxy do what it needs, tried without changing anything.
+//! Tries, without changing anything, whether Redis allows the commands that the proxy needs.
 
 use super::locks;
 use super::pool::Commands;
 
-/// Each command that a proxy needs, on a key that does not exist. None changes anything: no value may live for 0 seconds. `purges` adds
-/// those of the purge log.
+/// Each command that a proxy needs, on a key that does not exist. None changes anything, since no value may live for 0
+/// seconds. `purges` adds the commands of the purge log.
 pub(super) fn trials(key: &[u8], purges: bool) -> Commands {
     let mut commands = Commands::default();
     commands.push("GET", &[key]);
