@@ -122,10 +122,10 @@ pub(crate) async fn run(args: CompareArgs) -> ExitCode {
 fn compare(args: &CompareArgs) -> Result<(), Absent> {
     let wrk = peer::find("wrk")?;
     let redis = Redis::start()?;
-    // As much as nginx may use: misses fill Redis, and it evicts the oldest pages.
+    // nginx may use as much: misses fill Redis, and Redis evicts the oldest pages.
     redis.cli(&["CONFIG", "SET", "maxmemory", "2gb"])?;
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])?;
-    // Servers are started in another folder.
+    // Servers are started in another folder, so the path must be absolute.
     let proxy = args.proxy.as_ref().map(|program| program.canonicalize()).transpose()?;
     let mut rows = Vec::new();
     for &size in &args.sizes {
@@ -147,7 +147,7 @@ fn measure_case(case: Case, args: &CompareArgs, ground: &Ground<'_>, wrk: &Path)
     let (load, entrants) = case.plan();
     let traffic = Traffic::new(load)?;
     let mut peers = start(entrants.iter().filter(|entrant| args.peers.contains(&entrant.kind)), ground);
-    // Before the load, since memory that the load leaves behind would hide the growth.
+    // Measured before the load, which leaves memory behind that would hide the growth.
     let idle = if args.idle { idle(&peers, ground.size) } else { Vec::new() };
     peers.retain(|peer| is_filled(peer, &traffic));
     let mut rows = Vec::new();
@@ -190,7 +190,7 @@ fn is_filled(peer: &Peer, traffic: &Traffic) -> bool {
 fn idle(peers: &[Peer], size: usize) -> Vec<(Entrant, Idle)> {
     println!("\n{} idle connections, {size} bytes", measure::IDLE);
     println!("{:<30}{:>14}{:>10}", "", "bytes each", "MB in all");
-    // This Django (gunicorn) closes each connection.
+    // Django under gunicorn closes each connection, so none is idle.
     let idle = peers.iter().filter(|peer| peer.entrant.kind != PeerKind::Django).filter_map(|peer| {
         let idle = measure::idle(peer, size).ok()?;
         println!("{:<30}{:>14}{:>10.1}", peer.entrant, idle.bytes_each, idle.memory_mb);

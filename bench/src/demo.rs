@@ -2,8 +2,8 @@
 //!
 //! 1. The `laboratory` builds the programs, fills the database, and starts origin and proxy.
 //! 2. `walk` makes the article's requests and reads what PostgreSQL and Redis saw of them. Each `step` records whether it
-//!    matches the article. `changes` go on from where the article ends: the page follows the database.
-//!    On a cluster, `failover` kills a primary under load.
+//!    matches the article. `changes` begins where the article ends: the page follows the database. On a cluster, `failover`
+//!    kills a primary under load.
 //! 3. Then the demo serves until it is told to stop or one of its programs dies.
 
 mod changes;
@@ -51,7 +51,7 @@ async fn play(args: &DemoArgs) -> Result<(), LabError> {
     tokio::select! {
         dead = laboratory.death() => Err(dead),
         () = stop.recv() => {
-            // Nobody reads this if the terminal has closed.
+            // If the terminal has closed, nobody reads this.
             let _ = writeln!(io::stdout(), "\nStopping.");
             Ok(())
         }
@@ -84,7 +84,7 @@ fn setup(args: &DemoArgs) -> Setup {
 async fn walk_through(laboratory: &mut Laboratory) -> Result<Steps, LabError> {
     println!("Walking through the article.");
     let steps = walk_and_fail_over(laboratory).await;
-    // If a program died during the walk, its death is reported and not the failed step.
+    // If a program died during the walk, the demo reports its death, and not the failed step.
     laboratory.alive()?;
     steps
 }

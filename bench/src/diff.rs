@@ -29,7 +29,7 @@ fn compare(args: &DiffArgs) -> Result<String, RunError> {
     Ok(text + &table(&before.figures(), &after.figures(), args.noise as f64 / 100.0))
 }
 
-/// The figures of both runs, and the number of figures that only one run has.
+/// The table of the figures of both runs, and the number of figures that only one run has.
 fn table(before: &[Figure], after: &[Figure], noise: f64) -> String {
     let known: BTreeMap<_, _> =
         before.iter().map(|figure| ((&figure.name, figure.unit), figure.value)).collect();

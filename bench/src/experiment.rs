@@ -44,7 +44,7 @@ pub(crate) async fn run(args: &ExperimentArgs) -> ExitCode {
 async fn measure(args: &ExperimentArgs) -> Result<usize, LabError> {
     let scope = Scope::of(args);
     println!("{scope}");
-    // Before the measurements: a run that cannot be saved would be in vain.
+    // This comes before the measurements: a run that cannot be saved would be in vain.
     Run::prepare(&args.out)?;
     let mut stop = Stop::listen()?;
     let django = Django::find(args.python.as_deref()).await?;

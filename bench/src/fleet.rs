@@ -1,8 +1,8 @@
 //! `fleet`: how a fleet grows with its proxies, nodes, pages and changes, and what breaks first.
 //!
-//! A model says it, without running anything: a `plan` is what a fleet is, its `rates` are what it has to do, and `limits`
-//! compares that, at the measured `costs`, with what there is to spend. `survey` prints the tables. `measure` runs small
-//! fleets on this machine, and compares what they did with the rates of the model.
+//! The model does not run anything. A `plan` describes a fleet, and its `rates` are the work that the fleet has to do.
+//! `limits` compares this work, at the measured `costs`, with the means of the fleet. `survey` prints the tables. `measure`
+//! runs small fleets on this machine, and compares their work with the rates of the model.
 
 mod costs;
 mod limits;

@@ -50,7 +50,7 @@ pub(crate) struct Setup {
 /// The running programs. Fields are dropped from top to bottom, so each client ends before its server.
 #[derive(Debug)]
 pub(crate) struct Laboratory {
-    /// Before the proxies, if there are several.
+    /// The balancer in front of the proxies, if there are several.
     balancer: Option<Balancer>,
     proxies: Vec<Server>,
     /// The port of the first proxy's admin listener, if there is one.
@@ -78,7 +78,7 @@ impl Laboratory {
         let database = Database::find(setup.database_url.as_deref()).await?;
         let pages = Pages::find(setup).await?;
         println!("Filling the database with {} properties.", setup.properties);
-        // In a fleet the purge of the slowest proxy may come after the next request.
+        // In a fleet the next request may come before the slowest proxy has heard of the purge.
         let follows = setup.follows && database.is_private() && pages.proxies() == 1;
         seed(&programs, &database, setup.properties, setup.indexes, follows).await?;
         database.log_statements("all")?;
@@ -116,9 +116,9 @@ impl Laboratory {
         Ok(())
     }
 
-    /// Starts one more proxy, which has the port `fleet` in common with others.
+    /// Starts one more proxy. In a fleet, the site of all proxies is `localhost` with the port `fleet`.
     async fn start_proxy(&mut self, setup: &Setup, port: u16, fleet: Option<u16>) -> Result<(), LabError> {
-        // With an admin listener a proxy takes purges, and then all of a fleet have to.
+        // With an admin listener a proxy takes purges. If one proxy of a fleet does, all have to.
         let admin = setup.admin.map(|port| if self.proxies.is_empty() { port } else { 0 });
         let kept = setup.kept.unwrap_or(60);
         let settings = match fleet {
@@ -145,7 +145,7 @@ impl Laboratory {
         })
         .await?;
         if self.follows {
-            // All pages are purged before.
+            // All pages are purged before this line is logged.
             proxy.logged(" followed ").await?;
         }
         if admin.is_some() && self.admin.is_none() {
@@ -237,7 +237,7 @@ impl Laboratory {
     }
 }
 
-/// The settings of a proxy of a fleet. Six more servers run on this machine, so the store may take longer to answer.
+/// The settings of a proxy of a fleet. The store may take longer to answer, since six more servers run on this machine.
 fn fleet_settings(kept: u32) -> String {
     format!(
         "[deadlines]\nstore = \"500ms\"\n[[cache_page]]\npath = \"{}\"\ntimeout = {kept}\ncoalesce = \"fleet\"\n",

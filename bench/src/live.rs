@@ -10,7 +10,7 @@ use crate::failures::Failures;
 use crate::load::{Load, Sample};
 use crate::spread::{Milliseconds, Spread};
 
-/// The rate and the times on the line are those of this time.
+/// The period that the rate and the times on the line cover.
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// Runs a load with a line of progress on the terminal. Returns the samples; if told to stop, those so far.
@@ -47,7 +47,7 @@ struct Live {
 
 impl Live {
     fn new(load: &Load) -> Self {
-        // On standard error, and only if that is a terminal.
+        // The line goes to standard error, and only if that is a terminal.
         let line = ProgressBar::with_draw_target(Some(load.seconds()), ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("  {wide_bar} {pos}/{len} s  {msg}") {
             line.set_style(style);

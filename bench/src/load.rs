@@ -22,7 +22,7 @@ pub(crate) use self::sample::{Answer, Cache, Failure, Fault, Sample};
 use self::target::Connection;
 pub(crate) use self::target::{Target, TargetError};
 
-/// Longer than any reader waits, and long enough for an overloaded origin.
+/// Longer than any reader waits, but long enough for an overloaded origin.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long the load waits at its end for answers under way. Dropping them would hide the slowest ones.
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Users of one kind.
 #[derive(Clone, Debug)]
 pub(crate) struct Crowd {
-    /// The pages of one server. Each user asks for all of them in turn, and begins at another one than the others.
+    /// The pages of one server. Each user asks for all of them in turn. Each user begins at a different page.
     pub(crate) targets: Arc<[Target]>,
     pub(crate) users: usize,
     pub(crate) pace: Pace,
@@ -85,7 +85,7 @@ impl Load {
     pub(crate) fn start(&self) -> Running {
         let begin = Instant::now();
         let end = match self.end {
-            // Time to connect, and for the answer.
+            // The time to connect, and the time for the answer.
             End::Once => begin + 3 * DEADLINE,
             End::After(time) => begin + time,
         };
@@ -181,7 +181,7 @@ impl Running {
 struct Clock {
     begin: Instant,
     end: Instant,
-    /// From here on no user waits for an answer.
+    /// From this instant on, no user waits for an answer.
     cut: Instant,
     once: bool,
 }
@@ -208,7 +208,7 @@ impl User {
             Err(fault) => (None, Some(fault)),
         };
         if let Some(start) = &self.start {
-            // A user that could not connect also waits here, or the others would wait for ever.
+            // A user that could not connect waits here, too: otherwise the others would wait for ever.
             start.wait().await;
         }
         while let Some(due) = self.schedule.next(self.clock.end).await {
@@ -276,7 +276,7 @@ fn mixed(counts: &[usize]) -> Vec<usize> {
     (1..=total)
         .map(|number| {
             let lack = |kind: usize| (counts[kind] * number).saturating_sub(there[kind] * total);
-            // Of equal kinds, the first.
+            // Of equal kinds, this takes the first.
             let next = (0..counts.len()).rev().max_by_key(|kind| lack(*kind)).unwrap_or(0);
             there[next] += 1;
             next

@@ -18,7 +18,7 @@ use crate::tables::Tables;
 struct Kind {
     name: &'static str,
     page: &'static Page,
-    /// Their share of the users is this weight divided by the sum of all weights.
+    /// The weight of the kind. Its share of the users is the weight divided by the sum of all weights.
     weight: usize,
     think: RangeInclusive<Duration>,
 }
@@ -88,7 +88,7 @@ impl Mixed {
         // A crowd without users cannot take requests.
         crowds.retain(|crowd| crowd.users > 0);
         let arrival = match self.rate {
-            // Requests are due from the beginning, so all users must be there.
+            // Requests are due from the beginning, so all users must start at once.
             Some(_) => Arrival::Together,
             None => Arrival::Rate(self.spawn_rate),
         };

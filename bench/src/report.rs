@@ -17,7 +17,7 @@ use self::story::{facts, failures};
 use crate::args::ReportArgs;
 use crate::run::{Run, RunError};
 
-/// Writes or prints the report, and errors on standard error.
+/// Writes or prints the report. Prints errors on standard error.
 pub(crate) fn run(args: &ReportArgs) -> ExitCode {
     match show(args) {
         Ok(()) => ExitCode::SUCCESS,

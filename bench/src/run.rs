@@ -49,7 +49,7 @@ pub(crate) struct Run {
     /// Loads over time.
     #[serde(default)]
     pub(crate) scenarios: Vec<Scenario>,
-    /// The load loop itself: as many requests as it can make.
+    /// The limits: as many requests as the load loop can make.
     #[serde(default)]
     pub(crate) limits: Vec<Limit>,
     /// How old pages were while prices changed.
@@ -148,7 +148,7 @@ impl Way {
     }
 }
 
-/// Which site makes it.
+/// The site that makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Site {
@@ -210,7 +210,7 @@ pub(crate) struct Scenario {
     pub(crate) rate: Option<f64>,
     pub(crate) seconds: f64,
     pub(crate) tables: Option<Tables>,
-    /// One for each kind of users.
+    /// The requests of each kind of users.
     pub(crate) series: Vec<Series>,
 }
 

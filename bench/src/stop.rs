@@ -6,8 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::laboratory::LabError;
 
-/// Receives the signals that ask a program to stop: SIGTERM, SIGINT (Ctrl-C), SIGQUIT (Ctrl-\), and SIGHUP, which a
-/// terminal that closes sends.
+/// Receives the signals that ask a program to stop: SIGTERM, SIGINT (Ctrl-C), SIGQUIT (Ctrl-\), and SIGHUP, which comes when
+/// the terminal closes.
 pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,

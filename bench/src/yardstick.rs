@@ -39,7 +39,7 @@ fn answer(size: usize) -> Bytes {
     answer.into()
 }
 
-/// Sends an answer for each empty line: the requests here have no body, so it ends each of them.
+/// Sends an answer for each empty line: requests here have no body, so an empty line ends each request.
 async fn converse(mut stream: TcpStream, answer: Bytes) -> io::Result<()> {
     const END: &[u8] = b"\r\n\r\n";
     let mut asked = Vec::with_capacity(4096);
@@ -64,7 +64,7 @@ mod tests {
         let answer = answer(3);
         assert!(answer.ends_with(b"Content-Length: 3\r\nX-Cache: HIT\r\n\r\n   "));
         let served = tokio::spawn(converse(server, answer.clone()));
-        // Two at once, the second in two pieces.
+        // Two requests come at once, the second in two pieces.
         client.write_all(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n").await.unwrap();
         client.write_all(b"\r\n").await.unwrap();
         client.shutdown().await.unwrap();

@@ -1,5 +1,5 @@
-//! Writes the man pages and the shell completions, as packages have them: `cargo run -p manual -- FOLDER`. They are made from
-//! the arguments of the program, which is called cachepage there.
+//! Writes the man pages and the shell completions for packages: `cargo run -p manual -- FOLDER`. They are made from the
+//! arguments of the program, which packages call cachepage.
 
 use std::fs;
 use std::io;
@@ -32,7 +32,7 @@ fn write_all(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the program its name in the examples, which call it as it is called in the workspace.
+/// Replaces the name of the program in the examples, which use the name in the workspace.
 fn rename_program(file: &Path) -> io::Result<()> {
     let text = fs::read_to_string(file)?;
     fs::write(file, text.replace("  proxy ", &format!("  {NAME} ")))

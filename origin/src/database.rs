@@ -22,7 +22,7 @@ impl Database {
     /// Makes the pool without connecting.
     pub fn new(config: &Config) -> Self {
         let mut database = config.database.clone();
-        // Django sets its time zone by a query on each connection; here it is an option of the connection.
+        // Django sets its time zone by a query on each connection. Here it is an option of the connection.
         let before = database.get_options().unwrap_or_default();
         let options = format!("{before} -c TimeZone=UTC -c DateStyle=ISO");
         database.application_name("origin").options(options.trim_start());
@@ -95,7 +95,7 @@ fn row(message: SimpleQueryMessage) -> Option<SimpleQueryRow> {
     }
 }
 
-/// An open connection. One that was closed while idle goes back to the pool, which replaces it.
+/// Takes an open connection. A connection that was closed while idle goes back to the pool, which replaces it.
 async fn connect(pool: &Pool<Manager>) -> Result<PooledConnection<'_, Manager>, Error> {
     loop {
         let connection = pool.get().await.map_err(|error| match error {

@@ -31,7 +31,7 @@ async fn agent(session: &mut Session<'_>, id: i64) -> Result<Agent, Error> {
     Ok(row.with(office))
 }
 
-/// Django's `get()`. With the limit of 21 it can report that there are several rows, and how many up to 20.
+/// Django's `get()`. The limit of 21 lets it report that there are several rows, and how many, up to 20.
 async fn by_id<T>(
     session: &mut Session<'_>,
     table: &str,

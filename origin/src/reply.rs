@@ -113,7 +113,7 @@ pub(crate) fn framed(mut reply: Reply) -> Reply {
     reply
 }
 
-/// Adds the headers that the outermost middleware gives every answer, and `Server-Timing`, which is ours.
+/// Adds the headers that the outermost middleware gives to every answer, and `Server-Timing`, which Django does not have.
 pub(crate) fn finish(reply: &mut Reply, request: &HeaderMap) {
     let dead = session_cookie::is_dead(request);
     let headers = reply.headers_mut();

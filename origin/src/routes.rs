@@ -137,7 +137,7 @@ impl Origin {
     }
 }
 
-/// Every request is hyper's: nothing is answered from memory.
+/// Every request goes to hyper: no answer is ready in memory.
 impl server::Handler for Origin {
     type Body = Full<Bytes>;
     type Page = Bytes;

@@ -63,7 +63,7 @@ pub struct Config {
     pub seed: u64,
     /// The indexes besides the primary keys.
     pub indexes: Indexes,
-    /// Whether rows that are there stay.
+    /// Whether existing rows stay.
     pub if_empty: bool,
     /// Whether changes are notified from now on.
     pub follow: bool,

@@ -34,7 +34,7 @@ pub enum Progress {
 pub enum Loaded {
     /// The tables hold the new rows.
     Replaced,
-    /// The tables hold what they held: so many rows in each of [`TABLES`].
+    /// The tables are unchanged: so many rows in each of [`TABLES`].
     Left([i64; TABLES.len()]),
 }
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::redis::cli;
 use super::{Brand, Redis, StackError, free_port};
 
-/// So long may a node be silent before the others think that it is gone.
+/// How long a node may be silent, in milliseconds, before the others consider it gone.
 const NODE_TIMEOUT: &str = "500";
 
 /// The servers of a cluster. They are ended and removed when this is dropped or this process ends.
@@ -64,12 +64,12 @@ impl Cluster {
         format!("redis-cluster://{}", addresses.join(","))
     }
 
-    /// Runs a command on whichever node has its key, and returns the raw output.
+    /// Runs a command on the node that has its key, and returns the raw output.
     pub fn cli(&self, args: &[&str]) -> Result<String, StackError> {
         cli(self.brand, &["-c", "-p", &self.nodes[0].port().to_string(), "--raw"], args)
     }
 
-    /// The index of the node that has a key, as the first node that answers says.
+    /// The index of the node that has a key, according to the first node that answers.
     pub fn owner(&self, key: &str) -> Option<usize> {
         let slot: u16 = self.first_answer(&["CLUSTER", "KEYSLOT", key])?.parse().ok()?;
         let slots = self.first_answer(&["CLUSTER", "NODES"])?;
@@ -107,7 +107,7 @@ impl Cluster {
         self.nodes.iter().find_map(|node| node.cli(args).ok())
     }
 
-    /// Waits until each node that answers knows all slots, and its replica is in step.
+    /// Waits until each node that answers knows all slots and its replica is up to date.
     pub fn wait_until_complete(&self) -> Result<(), StackError> {
         const PATIENCE: Duration = Duration::from_secs(30);
         let started = Instant::now();
@@ -132,7 +132,7 @@ impl Cluster {
     }
 }
 
-/// A free port whose bus port, 10,000 above, is free as well, and outside of what the system assigns by itself.
+/// A free port whose bus port, 10,000 above, is free as well. Both are outside of the range that the system assigns by itself.
 fn node_port() -> io::Result<u16> {
     const BUS: u16 = 10_000;
     const TRIES: usize = 1_000;

@@ -13,7 +13,7 @@ pub(super) struct Package {
     pub(super) name: &'static str,
     /// The programs that are needed, all in one folder.
     pub(super) programs: &'static [&'static str],
-    /// Folders to search after PATH; `*` stands for a version, and the newest is taken first.
+    /// Folders to search after PATH. `*` stands for a version; the newest version comes first.
     pub(super) folders: &'static [&'static str],
     /// The name of the package in Debian and Ubuntu.
     pub(super) debian: &'static str,
@@ -51,7 +51,7 @@ pub(super) const REDIS: Package = Package {
     },
 };
 
-/// Debian 12 has no package of it; the folder of its programs may be in PATH.
+/// Debian 12 has no package of Valkey. The folder of its programs may be in PATH.
 pub(super) const VALKEY: Package = Package {
     name: "Valkey",
     programs: &["valkey-server", "valkey-cli"],
@@ -65,7 +65,7 @@ pub(super) const VALKEY: Package = Package {
 };
 
 impl Package {
-    /// The folder of its programs, which are installed if they are missing and that is allowed.
+    /// The folder of its programs. If they are missing and installing is allowed, installs them.
     pub(super) fn folder(&self) -> Result<PathBuf, StackError> {
         if let Some(folder) = self.find() {
             return Ok(folder);
@@ -101,7 +101,7 @@ fn apt_get(args: &[&str]) -> Result<(), String> {
     if !is_root() {
         command.args(["-n", "apt-get"]);
     }
-    // Waits, since another run may be installing at this moment.
+    // apt-get waits for the lock, since another run may be installing at this moment.
     command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
     let output = command.output().map_err(|error| format!("apt-get cannot be run: {error}"))?;
     if output.status.success() {
@@ -117,7 +117,7 @@ fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// The folders that a pattern with one `*` names, the highest version first.
+/// The folders that match a pattern with one `*`, the highest version first.
 fn expand(pattern: &str) -> Vec<PathBuf> {
     let Some((before, after)) = pattern.split_once('*') else { return vec![PathBuf::from(pattern)] };
     let (parent, prefix) = before.rsplit_once('/').unwrap_or(("", before));
@@ -143,7 +143,7 @@ pub(super) struct User {
 }
 
 impl User {
-    /// The user to run PostgreSQL as, which refuses to run as root; `None` if this process is not root.
+    /// The user for PostgreSQL, which refuses to run as root; `None` if this process is not root.
     pub(super) fn for_postgres() -> Option<Self> {
         let users = fs::read_to_string("/etc/passwd").ok().filter(|_| is_root())?;
         ["postgres", "nobody"].iter().find_map(|name| Self::named(name, &users))

@@ -152,13 +152,14 @@ impl Program {
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
-    /// Ends the program: in order if it can, else by force.
+    /// Ends the program: in order if possible, otherwise by force.
     pub fn stop(&mut self) -> Option<ExitStatus> {
         drop(self.guard.stdin.take());
         let status = self.guard.wait().ok();
         self.hear_last_words();
         if let Some(folder) = &self.folder {
-            // Usually the guard has removed it. As another user, a program can empty its folder but not remove it.
+            // The guard has mostly removed the folder. A program that runs as another user can empty its folder but not remove
+            // it.
             let _ = std::fs::remove_dir(folder);
         }
         status

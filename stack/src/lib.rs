@@ -71,7 +71,7 @@ pub enum StackError {
 pub fn free_port() -> io::Result<u16> {
     /// Below the range that the system assigns to outgoing connections and port 0: from 32,768 in Linux, 49,152 elsewhere.
     const PORTS: std::ops::Range<u16> = 10_240..32_768;
-    /// If none of so many ports is free, something else is wrong, and the last error says what.
+    /// How many ports are tried. If none of so many is free, something else is wrong, and the last error says so.
     const TRIES: usize = 100;
     let free = || {
         let port = rand::random_range(PORTS);

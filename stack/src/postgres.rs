@@ -69,8 +69,8 @@ impl Postgres {
         Ok(url(self.port, name))
     }
 
-    /// Speaks TLS with this certificate and its key, files in PEM, and with nobody without TLS. This user needs a password,
-    /// others none.
+    /// Makes the server speak TLS with this certificate and its key (files in PEM), and refuse clients without TLS. This user
+    /// then needs a password, and others need none.
     pub fn insist_on_tls(&self, cert: &Path, key: &Path, user: &str) -> Result<(), StackError> {
         let admin = url(self.port, "postgres");
         for (setting, file) in [("ssl_cert_file", cert), ("ssl_key_file", key)] {
@@ -85,7 +85,7 @@ impl Postgres {
         let rules = format!("hostssl all {user} all scram-sha-256\nhostssl all all all trust\n");
         fs::write(self.folder.join("data/pg_hba.conf"), rules)?;
         self.psql(&admin, "ALTER SYSTEM SET ssl = on; SELECT pg_reload_conf()")?;
-        // The server reads its settings anew in its own time.
+        // The server reads its settings anew a moment later.
         let plain = format!("{admin}?sslmode=disable");
         while self.psql(&plain, "SELECT 1").is_ok() {
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -147,7 +147,7 @@ fn psql_command(psql: &Path, url: &str, sql: &str) -> Result<String, StackError>
     command.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // psql does not read all its input if it stops at an error, which its status shows.
+        // psql does not read all its input if it stops at an error. Its exit status shows the error.
         let _ = std::io::Write::write_all(&mut input, sql.as_bytes());
     }
     let output = child.wait_with_output()?;

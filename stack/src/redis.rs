@@ -1,4 +1,4 @@
-//! A private Redis, or a Valkey, which is tried as Redis is.
+//! A private Redis, or a Valkey, which the tests treat like a Redis.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,7 @@ pub enum Brand {
 }
 
 impl Brand {
-    /// Valkey if `CACHEPAGE_TEST_BRAND` says `valkey`, else Redis.
+    /// The brand of the tests: Valkey if `CACHEPAGE_TEST_BRAND` says `valkey`, otherwise Redis.
     pub fn chosen() -> Self {
         match std::env::var_os("CACHEPAGE_TEST_BRAND").is_some_and(|brand| brand == "valkey") {
             true => Self::Valkey,
@@ -103,7 +103,7 @@ impl Redis {
         &mut self.program
     }
 
-    /// Runs `redis-cli` on database 1, or on the only one of a cluster's node, and returns its raw output.
+    /// Runs `redis-cli` on database 1, or in a cluster on the node's only database, and returns its raw output.
     pub fn cli(&self, args: &[&str]) -> Result<String, StackError> {
         let database =
             if self.options.iter().any(|option| option == "--cluster-enabled") { "0" } else { "1" };

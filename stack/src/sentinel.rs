@@ -10,8 +10,7 @@ use super::{Brand, Program, Redis, StackError, free_port, new_folder};
 /// The name that the Sentinels have for the master.
 const NAME: &str = "pages";
 
-/// Two servers, of which one is the master, and the Sentinels. They are ended and removed when this is dropped or this
-/// process ends.
+/// A master, its replica, and the Sentinels. They are ended and removed when this is dropped or this process ends.
 #[derive(Debug)]
 pub struct Watched {
     /// The servers; the first began as the master.
@@ -21,7 +20,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Starts them, and waits until the Sentinels know each other and the replica.
+    /// Starts all of them, and waits until the Sentinels know each other and the replica.
     pub fn start(brand: Brand) -> Result<Self, StackError> {
         let master = Redis::start_as(brand, &["--repl-diskless-sync-delay", "0"])?;
         let port = master.port();
@@ -83,7 +82,7 @@ impl Watched {
     }
 }
 
-/// A Sentinel writes its state into its file of settings.
+/// Starts a Sentinel. It writes its state into its file of settings.
 fn sentinel(brand: Brand, master: u16) -> Result<(Program, u16), StackError> {
     let (folder, port) = (new_folder()?, free_port()?);
     let file = folder.join("sentinel.conf");

@@ -36,7 +36,7 @@ impl<'a> SlotMove<'a> {
         Ok(())
     }
 
-    /// Moves a key of the slot back to where it was, and leaves the slot there.
+    /// Moves a key of the slot back to its old node, and leaves the slot there.
     pub fn give_up(self, key: &str) -> Result<(), StackError> {
         migrate(self.to, self.from, key)?;
         for node in [self.to, self.from] {

@@ -5,16 +5,16 @@ use crate::fleet::{Means, Plan};
 
 /// Say how a fleet grows with its proxies, nodes, pages and changes, and what breaks first
 ///
-/// A model: pages are asked for by Zipf's law, every page changes as often as any other, and each change purges its page.
-/// Each table changes one of the numbers below. A row has as many requests as it takes until a part is used to 80%.
+/// A model: pages are asked for by Zipf's law, every page changes as often as any other, and each change purges its page. Each
+/// table changes one of the numbers below. In each row the requests grow until the first part is used to 80%.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         cargo run --bin bench -- fleet\n  \
                         cargo run --bin bench -- fleet --changes 500 --origin 200\n  \
                         cargo run --bin bench -- fleet --measure --proxies 3")]
 pub(crate) struct FleetArgs {
-    /// Run fleets of 1 proxy up to --proxies, at most 6, on this machine instead, and compare what they did with the model; with
-    /// status 1 if it is off by more than a quarter
+    /// Instead of the model, run fleets of 1 proxy up to --proxies, at most 6, on this machine, and compare them with the
+    /// model; exit with status 1 if the model is off by more than a quarter
     #[arg(long)]
     pub(crate) measure: bool,
 
@@ -55,7 +55,7 @@ pub(crate) struct FleetArgs {
     origin: usize,
 }
 
-/// The size of a page, in bytes: that of the measured costs.
+/// The size of a page in bytes, which the measured costs are for.
 const PAGE: f64 = 14e3;
 
 impl FleetArgs {

@@ -6,13 +6,13 @@ use super::between;
 use crate::laboratory::StoreKind;
 use crate::tables::Indexes;
 
-/// The walk needs a full first page (20 properties) and a second page.
+/// The walk needs a full first page (20 properties) and a second one.
 const MIN_PROPERTIES: u64 = 21;
 
 /// Larger tables would measure the disk, not the cache.
 const MAX_PROPERTIES: u64 = 10_000_000;
 
-/// In `target`, where nobody commits it by mistake.
+/// The file is in `target`, where nobody commits it by mistake.
 const DEFAULT_RUN: &str = "target/experiment.json";
 
 /// Walk through the article, then serve until Ctrl-C

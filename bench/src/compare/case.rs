@@ -99,10 +99,10 @@ const HYPER: Entrant = Entrant::new(Kind::Hyper);
 const RAW: Entrant = Entrant::new(Kind::Raw);
 
 const CACHES: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH];
-/// Yardsticks and slow servers only take part in cases of one page, which show their distance well enough.
+/// Yardsticks and slow servers take part in cases of one page only, which show their distance well enough.
 const ALL: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH, BLOOM, GUNICORN, HYPER, RAW];
 const DJANGO: &[Entrant] = &[REDIS.with(Setup::DjangoKeys), NEAR.with(Setup::DjangoKeys), NGINX, VARNISH];
-/// Near hits cost least, so the cost of rules shows most clearly.
+/// Near hits cost the least, so they show the cost of rules most clearly.
 const RULES: &[Entrant] = &[NEAR, NEAR.with(Setup::ManyRules), NGINX];
 const PASSING: &[Entrant] = &[REDIS, NGINX, VARNISH];
 const FILLING: &[Entrant] = &[REDIS, NEAR, NGINX, VARNISH, BLOOM];

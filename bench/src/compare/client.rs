@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::head::SITE;
 use super::yardstick::COUNT;
 
-/// The longest that a server may be silent.
+/// The longest time that a server may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks a server for every page, so that each is a hit later.
@@ -33,7 +33,7 @@ pub(crate) fn fill(server: SocketAddr, requests: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// The number of requests that the comparison's origin has answered, without those for this number.
+/// The number of requests that the comparison's origin has answered, without the requests for this number.
 pub(crate) fn count(origin: SocketAddr) -> io::Result<u64> {
     let mut client = Client::to(origin);
     let body = client.ask(&format!("GET {COUNT} HTTP/1.1\r\nHost: {SITE}\r\n\r\n"))?;

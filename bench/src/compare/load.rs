@@ -69,7 +69,7 @@ impl Load {
         match self {
             Self::Site { .. } | Self::Part(_) => Some(include_str!("../../peers/replay.lua")),
             Self::NewPages => Some(include_str!("../../peers/miss.lua")),
-            // wrk makes such a head itself.
+            // wrk makes these heads itself.
             Self::Repeated | Self::Pass => None,
         }
     }
@@ -100,8 +100,8 @@ fn site(pages: usize, varies: bool) -> Vec<Request> {
     heads.iter().cycle().zip(asked).map(ask).collect()
 }
 
-/// The visitors' heads, and the numbers of the pages that they ask for by Zipf's law, visitor by visitor and then from the
-/// first one again. Both are the same in every run.
+/// The visitors' heads, and the numbers of the pages that they ask for by Zipf's law. Each visitor has one turn, and then the
+/// first one begins again. Heads and numbers are the same in every run.
 pub(crate) fn visits(pages: usize, cookies: Cookies) -> (Vec<Head>, Vec<usize>) {
     let mut random = random();
     let heads = visitors(cookies, &mut random);
@@ -153,7 +153,7 @@ impl Traffic {
         self.load
     }
 
-    /// Adds wrk's arguments for this load on a server.
+    /// Adds wrk's arguments for sending this load to a server.
     pub(crate) fn tell(&self, wrk: &mut Command, server: SocketAddr) {
         /// A number for each run, so that each run of `NewPages` has its own pages.
         static RUN: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! One run of load on one server, and what it cost the server.
+//! One run of load on one server, and its cost for the server.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -14,7 +14,7 @@ use super::head::SITE;
 use super::load::Traffic;
 use super::peer::Peer;
 
-/// A run of hits with a smaller share of hits does not count.
+/// The least share of hits. A run of hits with a smaller share does not count.
 const HITS: f64 = 0.99;
 
 /// The figures of one run, or the medians of several.
@@ -59,7 +59,7 @@ impl Measured {
     }
 }
 
-/// The median; of an even number the greater of the two in the middle, of none 0.
+/// The median: of an even number of values the greater of the two in the middle, of no values 0.
 pub(crate) fn median(of: impl Iterator<Item = f64>) -> f64 {
     let mut all: Vec<_> = of.collect();
     all.sort_by(f64::total_cmp);
@@ -87,7 +87,7 @@ impl Client<'_> {
         traffic.tell(&mut command, peer.address);
         let (cpu_before, asked_before) = (cpu(&processes), client::count(self.origin)?);
         let output = command.output()?;
-        // The processes of a server that died meanwhile have no CPU time any more.
+        // If a process of the server died meanwhile, its CPU time is gone.
         let spent = cpu(&processes).saturating_sub(cpu_before);
         let asked = client::count(self.origin)? - asked_before;
         let said = answered_well(&String::from_utf8_lossy(&output.stdout))?;
@@ -126,10 +126,10 @@ pub(crate) fn idle(peer: &Peer, size: usize) -> io::Result<Idle> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let ask = |_| {
         let mut stream = TcpStream::connect(peer.address)?;
-        // A server may drop one of so many connections.
+        // A server may drop one of so many connections: the read must not wait for ever.
         stream.set_read_timeout(Some(PATIENCE))?;
         write!(stream, "GET /page HTTP/1.1\r\nHost: {SITE}\r\n\r\n")?;
-        // Body and head are longer than this; the rest may stay unread.
+        // Head and body are longer than this. The rest may stay unread.
         stream.read_exact(&mut vec![0; size])?;
         Ok(stream)
     };
@@ -168,7 +168,7 @@ fn said(text: &str) -> Option<Said> {
     })
 }
 
-/// `812.00us`, `1.23ms`, `2.00s`.
+/// Parses times such as `812.00us`, `1.23ms` and `2.00s`.
 fn microseconds(text: &str) -> Option<f64> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
     let factor = match unit {

@@ -57,7 +57,7 @@ impl Peer {
         let settings = Settings { address, folder: folder.path(), ground };
         let launch = match entrant.kind {
             Kind::Redis => settings.proxy("off", entrant.setup)?,
-            // Enough for all pages and variants of a case.
+            // This is enough for all pages and variants of a case.
             Kind::Near => settings.proxy("1GiB", entrant.setup)?,
             Kind::Nginx => settings.nginx()?,
             Kind::Varnish => settings.varnish()?,
@@ -66,7 +66,7 @@ impl Peer {
             Kind::Hyper => settings.yardstick("hyper")?,
             Kind::Raw => settings.yardstick("raw")?,
         };
-        // From here on the folder is removed with the program.
+        // From here on, the guard removes the folder when the program ends.
         let program = launch.folder(&folder.keep()).start()?;
         let peer = Self { entrant, address, program };
         peer.wait()?;
@@ -124,8 +124,8 @@ impl Settings<'_> {
     }
 
     fn varnish(&self) -> Result<Launch, Absent> {
-        /// No log, as with the other servers (saves 0.15 of a hit), and no gzip, since pages are not compressed (saves
-        /// 0.03).
+        /// No log, as with the other servers (this saves 0.15 of a hit), and no gzip, since pages are not compressed (this
+        /// saves 0.03).
         const PARAMETERS: [&str; 4] = ["-p", VARNISH_WITHOUT_LOG, "-p", "http_gzip_support=off"];
         let program = find("varnishd")?;
         let file = self.write("varnish.vcl", include_str!("../../peers/varnish.vcl"))?;

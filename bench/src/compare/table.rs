@@ -18,7 +18,7 @@ pub(crate) struct Row {
     #[serde(flatten)]
     pub(crate) measured: Measured,
     pub(crate) of_nginx: Option<Ratios>,
-    /// One for each round, `None` where it failed.
+    /// The figures of each round; `None` if the round failed.
     pub(crate) runs: Vec<Option<Measured>>,
     pub(crate) idle: Option<Idle>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Ratios {
 }
 
 impl Ratios {
-    /// `None` if no round has figures of both.
+    /// The ratios; `None` if no round has figures of both servers.
     fn new(runs: &[Option<Measured>], nginx: &[Option<Measured>]) -> Option<Self> {
         let rounds: Vec<_> = runs.iter().zip(nginx).filter_map(|(run, nginx)| run.zip(*nginx)).collect();
         let ratio = |of: fn(&Measured) -> f64| median(rounds.iter().map(|(run, nginx)| of(run) / of(nginx)));

@@ -46,7 +46,7 @@ async fn accept(kind: Kind, listen: SocketAddr, size: usize) -> io::Result<()> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n");
     let answer = Bytes::from([head.as_bytes(), &body].concat());
     loop {
-        // A connection that is gone before it is accepted does not end the server.
+        // A connection that ends before it is accepted does not end the server.
         let Ok(stream) = listener.accept().await.and_then(|(stream, _)| stream.into_std()) else { continue };
         let _ = stream.set_nodelay(true);
         let (answer, origin) = (answer.clone(), origin.clone());

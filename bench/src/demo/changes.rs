@@ -11,7 +11,8 @@ use crate::load::{self, Visit};
 use crate::site::{CACHED, First};
 
 impl Walk<'_> {
-    /// A change that is rolled back leaves the page where it is. One that commits purges it, and then it stays again.
+    /// A change that is rolled back leaves the page as it is. A change that commits purges the page, and the new page then
+    /// stays.
     pub(super) async fn changes(&mut self) -> Result<(), LabError> {
         let first = First::of(&load::one(&self.target(&CACHED)?).await.body);
         let id = first.map_or(0, |first| first.id);
@@ -36,7 +37,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The first answer that is new. PostgreSQL tells of a commit a moment later.
+    /// The first answer with the new price. PostgreSQL notifies a moment after the commit.
     async fn after_the_commit(&self) -> Result<Visit, LabError> {
         const PATIENCE: Duration = Duration::from_secs(2);
         const PAUSE: Duration = Duration::from_millis(2);

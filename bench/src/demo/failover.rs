@@ -14,17 +14,18 @@ use crate::laboratory::{LabError, Laboratory, Pages};
 use crate::load::{self, Arrival, Crowd, End, Load, Pace, Sample, Target};
 use crate::site::CACHED;
 
-/// So many pages certainly are on all primaries.
+/// With this many pages, all primaries certainly have some.
 const COPIES: usize = 24;
 
-/// Each page is asked for so often in a second, by two users.
+/// How often each page is asked for in a second, by two users together.
 const RATE: f64 = 8.0;
 
-/// How long the load goes on, and when the primary dies.
+/// How long the load lasts, and when the primary dies.
 const LOAD: Duration = Duration::from_secs(6);
 const CALM: Duration = Duration::from_secs(1);
 
-/// The primary that dies. The purge log is on the first one: without that, all pages come from the origin for a moment.
+/// The primary that dies. It is not the first, which has the purge log: without the log, all pages come from the origin for a
+/// moment.
 const VICTIM: usize = 2;
 
 /// Asks for many pages, kills a primary, and reports what the clients saw.
@@ -42,12 +43,12 @@ pub(super) async fn failover(laboratory: &mut Laboratory) -> Result<Vec<Step>, L
     let (samples, killed) = tokio::join!(load.run(), kill_a_primary(cluster));
     let died = under_load(&samples, killed?);
     let after = afterwards(&targets).await;
-    // The cluster is whole again for those who try it.
+    // Restarted, so that the user can try a whole cluster.
     block_in_place(|| cluster.nodes[VICTIM].restart())?;
     Ok(vec![died, after])
 }
 
-/// Kills a primary without a warning. Returns when, from the beginning of the load.
+/// Kills a primary without warning. Returns the time since the beginning of the load.
 async fn kill_a_primary(cluster: &Cluster) -> Result<Duration, LabError> {
     let began = Instant::now();
     sleep(CALM).await;
@@ -56,7 +57,7 @@ async fn kill_a_primary(cluster: &Cluster) -> Result<Duration, LabError> {
     Ok(began.elapsed())
 }
 
-/// What the clients saw. The crowd of a sample is the number of its page.
+/// The step of the requests under load. The crowd of a sample is the number of its page.
 fn under_load(samples: &[Sample], killed: Duration) -> Step {
     let failed = samples.iter().filter(|sample| sample.failure().is_some()).count();
     let fetched: Vec<_> = samples.iter().filter(|sample| sample.cache() != "HIT").collect();
@@ -78,7 +79,7 @@ fn under_load(samples: &[Sample], killed: Duration) -> Step {
         ])
 }
 
-/// All pages are hits again once the replica serves.
+/// The step after the failover: all pages are hits again once the replica serves.
 async fn afterwards(targets: &[Target]) -> Step {
     const PATIENCE: Duration = Duration::from_secs(20);
     let began = Instant::now();

@@ -6,13 +6,13 @@ use crate::laboratory::LabError;
 use crate::load::Sample;
 use crate::spread::{Milliseconds, Spread};
 
-/// One step: what was seen, how long it took, and what differs from the article.
+/// One step: the observation, the time it took, and the differences from the article.
 #[derive(Debug)]
 pub(super) struct Step {
     name: &'static str,
-    /// A sentence that says why.
+    /// A sentence that explains the observation.
     why: &'static str,
-    /// Lines as another program prints them: a key, a plan, what MONITOR says.
+    /// Lines as another program prints them: a key, a plan, output of MONITOR.
     shown: Vec<String>,
     seen: Vec<String>,
     unlike: Vec<String>,
@@ -38,7 +38,7 @@ impl Step {
         Self { times: Spread::of(samples), ..Self::new(name) }
     }
 
-    /// Adds a sentence that says why this is seen.
+    /// Adds a sentence that explains the observation.
     pub(super) fn because(self, why: &'static str) -> Self {
         Self { why, ..self }
     }
@@ -49,7 +49,7 @@ impl Step {
         self
     }
 
-    /// Adds how many times as fast this step was as one with this median.
+    /// Adds how many times as fast this step was as a step with this median.
     pub(super) fn compared_with(mut self, median: Option<f64>) -> Self {
         self.factor = median.zip(self.median()).map(|(theirs, ours)| theirs / ours);
         self
@@ -60,20 +60,20 @@ impl Step {
         self.times.as_ref().map(|times| times.median().as_secs_f64())
     }
 
-    /// Adds what was seen, without a check.
+    /// Adds an observation, without a check.
     pub(super) fn note(mut self, seen: String) -> Self {
         self.seen.push(seen);
         self
     }
 
-    /// Adds what was seen, and checks that it equals `wanted`.
+    /// Adds an observation, and checks that it equals `wanted`.
     pub(super) fn expect(self, seen: impl Into<String>, wanted: &str) -> Self {
         let seen = seen.into();
         let holds = seen == wanted;
         self.expect_that(holds, seen, wanted)
     }
 
-    /// Adds what was seen, and the result of a check.
+    /// Adds an observation, and the result of a check.
     pub(super) fn expect_that(self, holds: bool, seen: String, wanted: &str) -> Self {
         self.note(seen).demand(holds, wanted)
     }
@@ -86,7 +86,7 @@ impl Step {
         self
     }
 
-    /// Writes what was seen, the sentence, and what it is about.
+    /// Writes the observation, the sentence, and the shown lines.
     fn explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seen = self.seen.join(", ");
         let mut said = [seen.as_str(), self.why].into_iter().filter(|text| !text.is_empty());
@@ -102,7 +102,7 @@ impl Step {
     }
 }
 
-/// A single request has one time, and no spread.
+/// A single request has one time and no spread.
 fn times(spread: &Spread) -> [String; 4] {
     let [min, median, p95, max] = spread.quartet().map(|time| Milliseconds(time).to_string());
     if spread.is_of_one() {
@@ -116,7 +116,7 @@ fn factor(factor: f64) -> String {
     if factor < 9.95 { format!("{factor:.1}x") } else { format!("{factor:.0}x") }
 }
 
-/// The walk, as a table of times that is not wider than a terminal of 80 columns. The lines below a row say more.
+/// The walk, as a table of times that fits into a terminal of 80 columns. The lines below a row explain it.
 #[derive(Debug)]
 pub(super) struct Steps(pub(super) Vec<Step>);
 

@@ -14,7 +14,7 @@ const AT_ONCE: usize = 50;
 
 /// The expected outcome of a single request.
 struct Expected {
-    /// The expected X-Cache, where it matters.
+    /// The expected X-Cache, if it matters.
     cache: Option<&'static str>,
     queries: usize,
     /// The commands that Redis should see.
@@ -29,7 +29,7 @@ const MISS: Expected = Expected { cache: Some("MISS"), queries: 62, commands: "G
 
 const HIT: Expected = Expected { cache: Some("HIT"), queries: 0, commands: "GET" };
 
-/// The single requests, each with a sentence that says why it is answered so.
+/// The single requests, each with a sentence that explains its answer.
 const SINGLES: [(&str, &Page, &Expected, &str); 6] = [
     (
         "naive page",
@@ -64,7 +64,7 @@ const SINGLES: [(&str, &Page, &Expected, &str); 6] = [
     ("its ?page=2, again", &CACHED_SECOND, &HIT, "This page comes from the store now, too."),
 ];
 
-/// Walks from the naive page to 50 hits at once, past a price that changes.
+/// Walks from the naive page to 50 hits at once, with a price that changes in between.
 pub(super) async fn walk(laboratory: &Laboratory) -> Result<Steps, LabError> {
     let mut walk = Walk::begin(laboratory).await?;
     walk.one_after_the_other().await?;
@@ -208,14 +208,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Checks what the headers of the answer say.
+/// Checks the headers of the answer.
 fn answered(step: Step, visit: &Visit, expected: &Expected) -> Step {
     let step = step.expect(visit.sample.status(), "200");
     let step = match expected.cache {
         Some(cache) => step.expect(visit.sample.cache(), cache),
         None => step,
     };
-    // The Server-Timing of a stored page shows the queries that once made it: for a hit, PostgreSQL is asked.
+    // The Server-Timing of a stored page shows the queries that once made it, so for a hit PostgreSQL's own count is used.
     if expected.queries == 0 {
         return step;
     }

@@ -1,4 +1,4 @@
-//! How old a page from the cache is while prices change: a page kept for a minute, beside one that follows the database.
+//! Measures how old a cached page is while prices change: a page that is kept for a minute, and one that follows the database.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,10 +15,10 @@ use crate::site::{CACHED, First, NAIVE};
 /// The requests per second for each of the two pages.
 const RATE: f64 = 100.0;
 
-/// The users who share them, enough for an origin that is slow for a while.
+/// The users who share these requests. They are enough even if the origin is slow for a while.
 const READERS: usize = 8;
 
-/// How many seconds the page is kept that follows the database: a day.
+/// How many seconds the page is kept if it follows the database: a day.
 const LONG: u32 = 86_400;
 
 /// A page with servers of its own, so that the queries for it can be counted.
@@ -33,7 +33,7 @@ struct Contestant {
 #[derive(Clone, Copy)]
 struct Beginning {
     here: Instant,
-    /// Seconds of PostgreSQL's clock, which is this machine's.
+    /// The beginning in seconds of PostgreSQL's clock, which is this machine's clock.
     there: f64,
 }
 
@@ -114,8 +114,8 @@ impl Beginning {
     }
 }
 
-/// Sets the price of both pages to 1, 2, 3 and so on. Returns for each page when these changes were committed, in seconds
-/// from the beginning.
+/// Sets the price on both pages to 1, 2, 3 and so on. Returns for each page when its changes were committed, in seconds from
+/// the beginning.
 async fn change(
     pages: &[Contestant; 2],
     beginning: Beginning,
@@ -162,8 +162,8 @@ fn freshness(
     })
 }
 
-/// The time since the first change that the page does not show; zero if it shows all that were committed when it was
-/// asked for. The page shows the changes up to number `shown`, and change 1 is the first of `committed`.
+/// The time since the first change that the page does not show; zero if it shows all changes that were committed when it was
+/// asked for. The page shows the changes up to number `shown`. Change 1 is the first of `committed`.
 fn age(asked: Duration, shown: u64, committed: &[f64]) -> Duration {
     let missed = usize::try_from(shown).ok().and_then(|shown| committed.get(shown));
     missed.map_or(Duration::ZERO, |missed| asked.saturating_sub(Duration::from_secs_f64(missed.max(0.0))))

@@ -10,7 +10,7 @@ use crate::load;
 use crate::run::Site;
 use crate::site::{NAIVE, OPTIMIZED};
 
-/// The article's site, included so that bench needs no file at run time.
+/// The article's site, included in the program, so that bench needs no file at run time.
 const SITE: &str = include_str!("../../django_site.py");
 
 /// Imports the packages that the site needs, and prints the version of Django.
@@ -27,7 +27,8 @@ pub(super) struct Django {
 }
 
 impl Django {
-    /// A Python that the user asked for must have Django. Without one, python3 or python is taken if it has Django.
+    /// Finds a Python with Django. A Python that the user named must have it. Otherwise python3 or python is used if it has
+    /// Django.
     pub(super) async fn find(asked_for: Option<&Path>) -> Result<Option<Self>, LabError> {
         if let Some(python) = asked_for {
             let found = Self::probe(python).await;
@@ -65,7 +66,7 @@ impl Experiment {
         let laboratory = &self.laboratory;
         let server = django.serve(laboratory.database.url(), &laboratory.pages.url()).await?;
         let target = |path: &str| format!("http://127.0.0.1:{}{path}", server.port).parse();
-        // The first requests, which are slower, are not measured.
+        // The first requests are slower, and are not measured.
         for path in [NAIVE.path, OPTIMIZED.path] {
             load::one(&target(path)?).await;
         }

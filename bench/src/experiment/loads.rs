@@ -89,7 +89,7 @@ impl Experiment {
         Ok(())
     }
 
-    /// The visits of a site of many pages. All pages are in the cache then.
+    /// The visits of a site with many pages. Afterwards all pages are in the cache.
     async fn cached_pages(&self, heads: &[Arc<HeaderMap>]) -> Result<Arc<[Target]>, LabError> {
         let page = |number| self.laboratory.target(&format!("{}?of=page-{number}", CACHED.path));
         let pages = (0..self.scope.pages).map(page).collect::<Result<Vec<_>, _>>()?;
@@ -124,7 +124,7 @@ fn browsers() -> Vec<Arc<HeaderMap>> {
     heads.iter().map(|head| Arc::new(head.headers())).collect()
 }
 
-/// Stopping the experiment drops this future, and so ends the load.
+/// Runs a load. Stopping the experiment drops this future, which ends the load.
 pub(super) async fn watch(load: &Load) -> Vec<Sample> {
     live::watch(load, std::future::pending()).await
 }

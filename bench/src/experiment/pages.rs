@@ -9,7 +9,7 @@ use crate::run::{Bombardment, Plan, RedisSight, Series, Single, Site, Way};
 use crate::server_timing::ServerTiming;
 use crate::site::{CACHED, LIST_QUERY, NAIVE, OPTIMIZED};
 
-/// The steps here, for the progress.
+/// The steps of this file, for the progress.
 pub(super) const STEPS: usize = 2;
 
 /// How many requests the article sends at once.
@@ -30,7 +30,7 @@ struct Measured {
 impl Experiment {
     pub(super) async fn pages(&mut self, tables: Tables) -> Result<(), LabError> {
         self.progress.step(&format!("{tables}: single requests and the plan"));
-        // The first requests, which are slower, are not measured.
+        // The first requests are slower, and are not measured.
         for path in [NAIVE.path, OPTIMIZED.path] {
             load::one(&self.laboratory.target(path)?).await;
         }
@@ -50,7 +50,7 @@ impl Experiment {
         let (Some(url), Some(key)) = (self.laboratory.pages.redis_url(), CACHED.key) else {
             return Err(LabError::Foreign("Redis"));
         };
-        // Opened only here: MONITOR reports every command, and nobody would read it under load.
+        // Opened only now: MONITOR reports every command, and nobody would read its output under load.
         let mut redis = RedisWitness::open(&url)?;
         redis.forget(&[key])?;
         let cached = self.laboratory.target(CACHED.path)?;
@@ -95,7 +95,7 @@ impl Experiment {
         Some(after? - before?)
     }
 
-    /// The plan with the median time of several.
+    /// The plan whose time is the median of several.
     fn plan(&self, tables: Tables) -> Result<Plan, LabError> {
         let mut plans = Vec::new();
         for _ in 0..EXPLANATIONS {

@@ -12,7 +12,7 @@ use crate::tables::{Indexes, Tables};
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) quick: bool,
-    /// The first ones are the article's; all loads over time run on them.
+    /// The first tables are the article's. All loads over time run on them.
     pub(super) tables: Vec<Tables>,
     /// For each page, the largest number of single requests and the longest time for them.
     pub(super) rounds: usize,
@@ -31,7 +31,7 @@ pub(super) struct Scope {
 /// How prices change while readers read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Changes {
-    /// How many seconds the page is kept that does not follow the database.
+    /// How many seconds the page is kept if it does not follow the database.
     pub(super) kept: u32,
     /// The time between two changes.
     pub(super) every: Duration,
@@ -39,12 +39,12 @@ pub(super) struct Changes {
 
 impl Changes {
     fn new(kept: u32) -> Self {
-        // A short pause would be spent on starting psql.
+        // With a short pause, most of the time would go into starting psql.
         let every = Duration::from_secs(kept.into()) / 12;
         Self { kept, every: every.max(Duration::from_millis(250)) }
     }
 
-    /// How long readers read: the page that does not follow the database is fetched twice.
+    /// How long readers read: the page that does not follow the database is fetched twice in this time.
     pub(super) fn time(&self) -> Duration {
         2 * Duration::from_secs(self.kept.into())
     }
@@ -67,13 +67,13 @@ impl Scope {
             rounds: if quick { 40 } else { 100 },
             patience: Duration::from_secs(if quick { 2 } else { 10 }),
             rungs: if quick { vec![1, 50, 100, 200] } else { vec![1, 25, 50, 100, 200, 300] },
-            // Not longer than the mixed users run.
+            // No longer than the mixed users run.
             rung_seconds: (if quick { 3 } else { 6 }).min(seconds as u64),
             scenarios: scenarios(quick, seconds),
             limit_seconds: (if quick { 3 } else { 10 }).min(seconds as u64),
-            // The pages are fetched one by one before the measurement, and must not take longer than it.
+            // Fetching the pages one by one before the measurement must not take longer than the measurement.
             pages: if quick { 200 } else { 2_000 }.min(40 * seconds),
-            // The article's time, if the mixed users run so long.
+            // The article's time, if the mixed users run that long.
             changes: Changes::new(if quick { 12 } else { 60 }.min(seconds as u32)),
         }
     }
@@ -81,7 +81,7 @@ impl Scope {
     /// The expected time, from measurements on two cores of 2024; other machines may be slower.
     pub(super) fn expected(&self) -> Duration {
         let tables: f64 = self.tables.iter().map(|tables| self.expected_of(*tables)).sum();
-        // For the naive and the cached page; the arrival before each measurement takes a quarter more.
+        // The naive and the cached page have a ladder each. The arrival before each measurement takes a quarter more.
         let ladder = 2 * self.rungs.len() as u64 * self.rung_seconds * 5 / 4;
         let scenarios: usize = self.scenarios.iter().map(|mixed| mixed.seconds).sum();
         let limits = LIMITS as u64 * self.limit_seconds + self.pages as u64 / 150;

@@ -1,4 +1,4 @@
-//! How much a fleet can take, and what breaks first.
+//! How much load a fleet can take, and which part breaks first.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -27,13 +27,13 @@ impl Display for Limit {
     }
 }
 
-/// No part is planned to be busier.
+/// The load of a full part. No plan makes a part busier.
 const FULL: f64 = 0.8;
 
-/// More requests a second are asked of no fleet.
+/// The most requests a second of any fleet.
 const MOST: f64 = 1e9;
 
-/// The rates of a plan whose nodes evict the pages for which they have no memory. To be evicted is to time out early.
+/// The rates of a plan whose nodes evict pages for lack of memory. For the model, an evicted page has timed out early.
 pub(crate) fn rates(plan: &Plan, means: &Means) -> Rates {
     let room = plan.nodes * means.memory / means.page;
     let of = |timeout| Rates::of(&Plan { timeout, ..*plan });
@@ -49,7 +49,7 @@ pub(crate) fn rates(plan: &Plan, means: &Means) -> Rates {
     rates
 }
 
-/// Which share of each part is used.
+/// The share of each part that is used.
 pub(crate) fn used(plan: &Plan, rates: &Rates, costs: &Costs, means: &Means) -> [(Limit, f64); 4] {
     let proxy =
         (rates.near_hits * costs.near_hit + rates.store_hits * costs.store_hit + rates.origin * costs.fill)
@@ -60,7 +60,7 @@ pub(crate) fn used(plan: &Plan, rates: &Rates, costs: &Costs, means: &Means) -> 
     let beats = BEATS * plan.proxies * costs.answered_beat;
     let work = rates.reads() * costs.get + rates.origin * costs.set + rates.changed * told;
     let node = work / plan.nodes + beats;
-    // Every proxy reads the log at once when it hears of a purge.
+    // Every proxy reads the log as soon as it hears of a purge.
     let log = rates.purges * (costs.purge + plan.proxies * costs.answered_beat);
     let hottest = rates.hottest * costs.get * (1.0 - 1.0 / plan.nodes);
     [
@@ -71,13 +71,13 @@ pub(crate) fn used(plan: &Plan, rates: &Rates, costs: &Costs, means: &Means) -> 
     ]
 }
 
-/// The part of which the greatest share is used.
+/// The part with the greatest used share.
 pub(crate) fn first(used: &[(Limit, f64)]) -> (Limit, f64) {
     let first = used.iter().copied().max_by(|(_, one), (_, other)| one.total_cmp(other));
     first.unwrap_or((Limit::Proxies, 0.0))
 }
 
-/// The same plan with as many requests as it takes until a part is full.
+/// The same plan, with so many requests that a part is full.
 pub(crate) fn filled(plan: &Plan, costs: &Costs, means: &Means) -> Plan {
     let is_full = |requests: f64| {
         let plan = Plan { requests, ..*plan };
@@ -85,7 +85,7 @@ pub(crate) fn filled(plan: &Plan, costs: &Costs, means: &Means) -> Plan {
     };
     let (mut takes, mut breaks) = (1e-3_f64, MOST);
     while breaks / takes > 1.001 {
-        // On a logarithmic scale.
+        // The search halves a logarithmic scale.
         let middle = (takes * breaks).sqrt();
         *(if is_full(middle) { &mut breaks } else { &mut takes }) = middle;
     }

@@ -20,21 +20,21 @@ use crate::compare::zipf::Zipf;
 use crate::laboratory::{LabError, Programs};
 use crate::load::{Arrival, Crowd, End, Load, Pace, Target};
 
-/// More proxies would compete for the cores of this machine.
+/// The most proxies. More would compete for the cores of this machine.
 const MOST: usize = 6;
 
-/// So long until the fleet does in each second what it did in the one before: longer than the timeout.
+/// How long the fleet runs until it does the same work in each second. It is longer than the timeout.
 const WARM: Duration = Duration::from_secs(5);
 
-/// How long it is counted.
+/// How long the work is counted.
 const COUNTED: Duration = Duration::from_secs(8);
 
-/// The model may be off by so much.
+/// How far the model may be off.
 const TOLERANCE: f64 = 0.25;
 
 const USERS: usize = 24;
 
-/// Small, so that a busy machine keeps up, and with a short timeout, so that all happens in a few seconds.
+/// A small plan, so that a busy machine keeps up. Its timeout is short, so that everything happens in a few seconds.
 const PLAN: Plan = Plan {
     proxies: 1.0,
     nodes: NODES as f64,
@@ -45,7 +45,7 @@ const PLAN: Plan = Plan {
     near: 500.0,
 };
 
-/// Runs fleets of up to so many proxies, and prints what they did beside what the model says. Returns whether these agree.
+/// Runs fleets of up to `most` proxies, and prints their work beside the model's. Returns whether they agree.
 pub(super) async fn measure(most: usize) -> Result<bool, LabError> {
     let programs = Programs::build().await?;
     let mut agrees = true;
@@ -62,10 +62,10 @@ pub(super) async fn measure(most: usize) -> Result<bool, LabError> {
     Ok(agrees)
 }
 
-/// Adds the rows of one fleet to the table. Returns whether the model was near enough.
+/// Adds the rows of one fleet to the table. Returns whether the model was close enough.
 fn compare(plan: &Plan, seen: Counts, table: &mut String) -> bool {
     let rates = Rates::of(plan);
-    // A proxy also hears of its own fills and purges by itself, and not only from Redis.
+    // A proxy hears of its own fills and purges directly, besides what it hears from Redis.
     let heard = rates.invalidations + rates.origin + rates.purges;
     let rows = [
         ("hits", rates.hits(), seen.hits),
@@ -91,7 +91,7 @@ fn compare(plan: &Plan, seen: Counts, table: &mut String) -> bool {
     agrees
 }
 
-/// Runs a fleet under load, and returns what it did in a second.
+/// Runs a fleet under load, and returns its work in a second.
 async fn run(programs: &Programs, plan: &Plan) -> Result<Counts, LabError> {
     let fleet = RealFleet::start(programs, plan).await?;
     let (plan, address) = (*plan, fleet.address());
@@ -113,7 +113,7 @@ async fn run(programs: &Programs, plan: &Plan) -> Result<Counts, LabError> {
 
 /// Users who ask for pages by Zipf's law.
 fn load(address: SocketAddr, plan: &Plan) -> Result<Load, LabError> {
-    /// Longer than the load, so that no user asks for a page again because it began anew.
+    /// More than the load uses, so that no user begins its list again.
     const DRAWS: usize = 20_000;
     let (zipf, mut random) = (Zipf::new(plan.pages as usize), StdRng::seed_from_u64(1));
     let target = |number: usize| format!("http://localhost:{}/page/{number}", address.port()).parse();

@@ -1,6 +1,6 @@
-//! A fleet as it is planned, and what is asked of it.
+//! The plan of a fleet, and its load.
 
-/// A fleet, and what is asked of it. Counts are numbers with a fraction, since the model only multiplies them.
+/// A fleet and its load. Counts have a fraction, since the model only multiplies them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) proxies: f64,
@@ -44,11 +44,11 @@ pub(super) struct Band {
     /// The rank of its first page, from 1.
     pub(super) first: f64,
     pub(super) pages: f64,
-    /// For all its pages together.
+    /// The requests for all its pages together.
     pub(super) requests: f64,
 }
 
-/// The harmonic number, the sum of 1/1 to 1/n.
+/// The harmonic number of `n`: the sum of 1/1 to 1/n.
 fn harmonic(n: f64) -> f64 {
     const EULER: f64 = 0.577_215_664_901_532_9;
     match n {

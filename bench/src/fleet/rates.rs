@@ -1,26 +1,26 @@
-//! What a fleet has to do in a second, by its plan alone.
+//! The work of a fleet in a second, computed from its plan alone.
 //!
-//! A page lives in the store from its fill to its timeout or its next change, whichever comes first. Then it is away until
-//! it is asked for. So one life and one absence are a cycle, in which the origin is asked once, for the whole fleet. In
-//! each life, each proxy that is asked for the page reads it once from the store, and then has it near.
+//! A page lives in the store from its fill to its timeout or its next change, whichever comes first. Then it is absent until a
+//! client asks for it. One life and one absence are a cycle, in which the whole fleet asks the origin once. In each life, each
+//! proxy that gets a request for the page reads it once from the store, and then has it near.
 
 use super::plan::{Band, Plan};
 
-/// What a fleet does in a second, all proxies together.
+/// The work of a fleet in a second, of all proxies together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Rates {
     /// Requests that the near caches answer.
     pub(crate) near_hits: f64,
-    /// Requests that are answered with a page of the store.
+    /// Requests that are answered with a page from the store.
     pub(crate) store_hits: f64,
     /// Requests that go to the origin; each of them is a fill.
     pub(crate) origin: f64,
     pub(crate) purges: f64,
     /// Keys that change in the store. Every proxy hears of each.
     pub(crate) changed: f64,
-    /// What the proxies hear, all together.
+    /// The changes that the proxies hear of, all proxies together.
     pub(crate) invalidations: f64,
-    /// Reads of the page that is read most from the store: they all go to one node.
+    /// Reads of the page that is read most often from the store. They all go to one node.
     pub(crate) hottest: f64,
     /// Pages that are in the store at a time.
     pub(crate) stored: f64,
@@ -31,7 +31,7 @@ impl Rates {
     pub(crate) fn of(plan: &Plan) -> Self {
         let mut rates = plan.bands().map(|band| of_band(plan, band)).fold(Self::default(), Self::add);
         rates.purges = plan.changes;
-        // The log of purges is a key, too.
+        // The purge log is a key, too.
         rates.changed += plan.changes;
         rates.invalidations = rates.changed * plan.proxies;
         rates
@@ -42,7 +42,7 @@ impl Rates {
         self.near_hits + self.store_hits
     }
 
-    /// Reads of pages from the store: a miss is one, too.
+    /// Reads of pages from the store, including misses.
     pub(crate) fn reads(&self) -> f64 {
         self.store_hits + self.origin
     }
@@ -66,7 +66,7 @@ fn of_band(plan: &Plan, band: Band) -> Rates {
     let life = life(plan.timeout, plan.changes / plan.pages);
     let cycle = life + 1.0 / requests;
     let hits = requests * life / cycle;
-    // Of the proxies, those that are asked for the page in its life.
+    // The number of proxies that get a request for the page in its life.
     let readers = plan.proxies * -f64::exp_m1(-requests / plan.proxies * life);
     let is_near = band.first <= plan.near;
     let store_hits = if is_near { (readers / cycle).min(hits) } else { hits };
@@ -74,7 +74,7 @@ fn of_band(plan: &Plan, band: Band) -> Rates {
         near_hits: (hits - store_hits) * band.pages,
         store_hits: store_hits * band.pages,
         origin: band.pages / cycle,
-        // A fill, and the end of the page.
+        // Both the fill and the end of a page are changes.
         changed: 2.0 * band.pages / cycle,
         hottest: store_hits + 1.0 / cycle,
         stored: band.pages * life / cycle,
@@ -82,10 +82,10 @@ fn of_band(plan: &Plan, band: Band) -> Rates {
     }
 }
 
-/// How long a page stays stored on average, if it changes so often in a second.
+/// How long a page stays stored on average, if it changes this often in a second.
 fn life(timeout: f64, changes: f64) -> f64 {
     match changes * timeout {
-        // The quotient below would lose its digits.
+        // For so few changes the quotient below would lose its digits.
         few if few < 1e-9 => timeout,
         few => -f64::exp_m1(-few) / changes,
     }
@@ -116,7 +116,7 @@ mod tests {
         let plan = Plan { pages: 1.0, changes: 0.0, requests: 1e6, timeout: 10.0, ..SMALL };
         let rates = Rates::of(&plan);
         assert!(is_about(rates.origin, 0.1), "{rates:?}");
-        // Each proxy reads it once in that time.
+        // Each proxy reads the page once in that time.
         assert!(is_about(rates.store_hits, plan.proxies / 10.0), "{rates:?}");
         assert!(is_about(rates.stored, 1.0), "{rates:?}");
     }

@@ -16,7 +16,7 @@ use crate::laboratory::{Balancer, LabError, Programs, Server};
 /// The nodes of its cluster.
 pub(super) const NODES: usize = 3;
 
-/// The parts of a fleet, each of which ends before those that it needs.
+/// The parts of a fleet. Each part ends before the parts that it needs.
 pub(super) struct RealFleet {
     balancer: Balancer,
     proxies: Vec<Server>,
@@ -25,7 +25,7 @@ pub(super) struct RealFleet {
     cluster: Cluster,
 }
 
-/// What a fleet has done so far.
+/// The work that a fleet has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) hits: f64,
@@ -33,7 +33,7 @@ pub(super) struct Counts {
     pub(super) origin: f64,
     pub(super) purges: f64,
     pub(super) invalidations: f64,
-    /// In seconds, of all proxies, and of all nodes.
+    /// The CPU time in seconds, of all proxies and of all nodes.
     pub(super) proxies_cpu: f64,
     pub(super) nodes_cpu: f64,
 }
@@ -100,7 +100,7 @@ impl Sub for Counts {
 }
 
 impl Counts {
-    /// The same in a second.
+    /// The same counts for one second.
     pub(super) fn per_second(self, time: Duration) -> Self {
         let of = |count: f64| count / time.as_secs_f64();
         Self {
@@ -127,7 +127,7 @@ fn settings(plan: &Plan, store: &str, origin: u16, site: u16) -> String {
     )
 }
 
-/// The sum of a family's series with this label.
+/// The sum of a family's series that have this label.
 fn sum(metrics: &str, family: &str, label: &str) -> f64 {
     let is_meant = |line: &&str| {
         line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)

@@ -44,7 +44,7 @@ pub(super) fn survey(plan: &Plan, means: &Means) -> String {
     text
 }
 
-/// What a fleet does when one of its parts is full.
+/// The work of a fleet when one of its parts is full.
 fn row(plan: &Plan, means: &Means) -> String {
     let plan = filled(plan, &MEASURED, means);
     let rates = rates(&plan, means);
@@ -61,7 +61,7 @@ fn row(plan: &Plan, means: &Means) -> String {
     )
 }
 
-/// A number with two digits or more: `950`, `12k`, `1.5M`.
+/// A number with at least two digits: `950`, `12k`, `1.5M`.
 pub(super) fn short(number: f64) -> String {
     let (number, unit) = match number {
         n if n >= 999.5e6 => (n / 1e9, "G"),

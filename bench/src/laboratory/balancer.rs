@@ -14,7 +14,7 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    /// Listens on this port, before the proxies on these ports.
+    /// Listens on this port, and passes connections to the proxies on these ports.
     pub(crate) async fn start(port: u16, proxies: Vec<u16>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         Ok(Self { port, task: tokio::spawn(balance(listener, proxies)) })
@@ -30,14 +30,14 @@ impl Drop for Balancer {
 async fn balance(listener: TcpListener, proxies: Vec<u16>) {
     let mut connections = JoinSet::new();
     for proxy in proxies.into_iter().cycle() {
-        // The next client may have better luck than one that left before it was accepted.
+        // This client left before it was accepted. Go on with the next one.
         let Ok((client, _)) = listener.accept().await else { continue };
         connections.spawn(relay(client, proxy));
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// Errors end both sides, as the end of a connection does.
+/// An error ends both sides, as the end of the connection does.
 async fn relay(mut client: TcpStream, proxy: u16) -> io::Result<()> {
     let mut server = TcpStream::connect(("127.0.0.1", proxy)).await?;
     client.set_nodelay(true)?;

@@ -26,7 +26,7 @@ impl Database {
             return Ok(Self { url: url.to_owned(), server: None });
         }
         println!("Starting a private PostgreSQL.");
-        // On another thread, so that a signal can stop the demo meanwhile.
+        // This runs on another thread, so that a signal can stop the demo meanwhile.
         Ok(spawn_blocking(Self::start).await??)
     }
 
@@ -83,12 +83,12 @@ impl Database {
     }
 }
 
-/// Sets it for the whole server, so that open connections take the setting, too.
+/// Changes the setting of the whole server, so that open connections follow it, too.
 fn log_statements(server: &Postgres, url: &str, wanted: &str) -> Result<(), StackError> {
     const DEADLINE: Duration = Duration::from_secs(5);
     server.psql(url, &format!("ALTER SYSTEM SET log_statement = '{wanted}';\nSELECT pg_reload_conf()"))?;
     let started = Instant::now();
-    // The server reads the setting a moment later: new connections show when it has.
+    // The server reads the setting a moment later. New connections show when it has.
     while server.psql(url, "SHOW log_statement")? != wanted {
         if started.elapsed() > DEADLINE {
             let output = format!("log_statement is still not {wanted}");

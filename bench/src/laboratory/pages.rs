@@ -84,7 +84,7 @@ impl Pages {
     pub(crate) fn program(&mut self) -> Option<&mut Program> {
         match self {
             Self::Private(redis) => Some(redis.program()),
-            // A cluster goes on without one of its nodes.
+            // A cluster goes on without one of its nodes, so the death of a node is no failure.
             Self::Given(_) | Self::Memory | Self::Cluster(_) => None,
         }
     }

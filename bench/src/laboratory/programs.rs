@@ -12,7 +12,7 @@ use super::error::LabError;
 
 const NAMES: [&str; 3] = ["origin", "proxy", "seed"];
 
-/// The folder with origin, proxy and seed, which is that of this program.
+/// The folder with origin, proxy and seed. It is the folder of this program.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs(PathBuf);
 
@@ -24,9 +24,9 @@ impl Programs {
         if let Some(cargo) = env::var_os("CARGO") {
             println!("Building origin, proxy and seed.");
             let mut cargo = without_package(&cargo);
-            // Cargo compiles a dependency once for each set of features. `--workspace` gives the same features as
-            // `cargo build --release`. `cargo test` also has the features of dev-dependencies; `--examples` adds them,
-            // and there are no examples to build.
+            // Cargo compiles a dependency once for each set of features. `--workspace` selects the same features as `cargo
+            // build --release`. `cargo test` also selects the features of dev-dependencies; `--examples` adds them, and there
+            // are no examples to build.
             cargo.args(["build", "--workspace"]).args(NAMES.iter().flat_map(|name| ["--bin", name]));
             match programs.profile() {
                 "debug" => cargo.arg("--examples"),
@@ -40,7 +40,7 @@ impl Programs {
         }
     }
 
-    /// The profile of this program, after which Cargo names its folder.
+    /// The build profile of this program. Cargo names its folder after it.
     fn profile(&self) -> &str {
         self.0.file_name().and_then(OsStr::to_str).unwrap_or("release")
     }

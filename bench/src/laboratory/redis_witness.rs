@@ -1,4 +1,4 @@
-//! Reads from Redis what it saw of the requests.
+//! Reads from Redis how it saw the requests.
 //!
 //! The calls block: they are short, have a deadline, and run while no request is under way.
 
@@ -84,7 +84,7 @@ fn connect(client: &Client) -> Result<Connection, RedisError> {
     Ok(connection)
 }
 
-/// Truncates the page in a line.
+/// Truncates the page in a line of MONITOR.
 fn cut(line: &str) -> String {
     const ENOUGH: usize = 200;
     match line.char_indices().nth(ENOUGH) {

@@ -18,8 +18,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the program on its port, or on a free one if that is busy or 0, and waits until it announces its port. `with`
-    /// adds to the launch; it gets the folder of the program, which is removed with it.
+    /// Starts the program on its port, or on a free port if that is busy or 0, and waits until it announces its port. `with`
+    /// adds to the launch. It gets the folder of the program, which is removed with the program.
     pub(crate) async fn start(
         name: &'static str,
         port: u16,
@@ -49,7 +49,7 @@ impl Server {
     }
 }
 
-/// The address with this port, or with any free one if that is busy or 0.
+/// An address with this port, or with any free port if this one is busy or 0.
 pub(super) fn address(port: u16) -> String {
     format!("127.0.0.1:{}", if is_free(port) { port } else { 0 })
 }

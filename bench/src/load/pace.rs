@@ -19,7 +19,7 @@ pub(crate) enum Pace {
     Open { rate: f64 },
 }
 
-/// The instants at which one user's requests are due.
+/// The instants at which the requests of one user are due.
 pub(super) enum Schedule {
     Closed { think: RangeInclusive<Duration>, asked: bool },
     Open(Tickets),
@@ -79,7 +79,7 @@ fn tick(rate: f64, begin: Instant, end: Instant, tickets: &UnboundedSender<Insta
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         if tickets.send(due).is_err() {
-            // The load was stopped.
+            // The load was stopped, so nobody receives the instants.
             return;
         }
     }

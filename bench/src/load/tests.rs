@@ -55,7 +55,7 @@ async fn a_closed_crowd_asks_again_on_its_connections_until_the_end() {
     assert!(samples.iter().all(|sample| sample.failure().is_none() && sample.due < end), "{samples:?}");
 }
 
-/// One user at an open pace. Its first answer arrives after the last request was due, so all others include a wait.
+/// One user at an open pace. Its first answer arrives after the last request was due, so all other requests had to wait.
 #[tokio::test]
 async fn in_the_open_pace_time_counts_from_when_a_request_was_due() {
     const RATE: f64 = 100.0;
@@ -65,7 +65,7 @@ async fn in_the_open_pace_time_counts_from_when_a_request_was_due() {
     let load = Load { crowds: vec![crowd], arrival: Arrival::Together, end: End::After(end) };
     let mut running = load.start();
     let begin = running.begin;
-    // The server answers nobody until then. The pace uses the real clock.
+    // Until then, the server answers nobody. The pace uses the real clock.
     let release = tokio::task::spawn_blocking(move || {
         while begin.elapsed() < end {
             std::thread::yield_now();

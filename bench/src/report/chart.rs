@@ -1,8 +1,8 @@
 //! Charts as SVG: lines, dots, areas and bars between two axes.
 //!
-//! `scale` places numbers on an axis and chooses its marks; `plot` leaves room for the texts around the points; `legend`
-//! names the series. Each chart is drawn once for a wide page and once for a narrow one, since a picture that is only
-//! scaled down cannot be read. The colours come from the page's style, by class.
+//! `scale` places numbers on an axis and chooses its marks; `plot` leaves room for the texts around the points; `legend` names
+//! the series. Each chart is drawn twice, for a wide page and for a narrow one, since nobody can read a picture that is only
+//! scaled down. The colours come from the page's style, by class.
 
 mod legend;
 mod plot;
@@ -22,7 +22,7 @@ pub(super) const STYLE: &str = include_str!("chart.css");
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) width: f64,
-    /// Ignored for a chart of bars, which is as high as its bars.
+    /// The height; ignored for a chart of bars, whose height depends on its bars.
     pub(super) height: f64,
 }
 
@@ -33,7 +33,7 @@ impl Frame {
     pub(super) const NARROW: Self = Self { width: 340.0, height: 280.0 };
 }
 
-/// The width of a character, near enough for the layout.
+/// The width of a character, accurate enough for the layout.
 const CHARACTER: f64 = 7.0;
 
 /// How points are shown.
@@ -44,7 +44,7 @@ pub(super) enum Shape {
     Marked,
     Dashed,
     Dots,
-    /// Filled down to the x axis.
+    /// The area down to the x axis.
     Area,
     /// A bar from the y axis to each point, with the number at its end.
     Bars,
@@ -56,7 +56,7 @@ pub(super) struct Series {
     pub(super) shape: Shape,
     /// The style's class, which sets the colour.
     pub(super) class: &'static str,
-    /// The label in the legend; without one it is not listed.
+    /// The name in the legend; `None` leaves the series out of the legend.
     pub(super) label: Option<String>,
     pub(super) points: Vec<(f64, f64)>,
 }
@@ -161,7 +161,7 @@ impl Chart {
         }
     }
 
-    /// The tooltip of a point.
+    /// The text that appears when the mouse is over a point.
     fn told(&self, series: &Series, x: f64, y: f64) -> String {
         let name = series.label.as_deref().unwrap_or_default();
         format!("{name}: {} at {} ({}, {})", number(y), number(x), self.y.label, self.x.label)
@@ -197,7 +197,7 @@ fn bar(class: &str, (x, y): (f64, f64), length: f64, plot: &Plot) -> Markup {
     }
 }
 
-/// Rounds to a tenth of a unit: a finer one is invisible, and makes the file large.
+/// Rounds to a tenth of a unit: finer positions cannot be seen, and make the file large.
 fn px(place: f64) -> String {
     let text = format!("{place:.1}");
     text.strip_suffix(".0").unwrap_or(&text).to_owned()

@@ -107,7 +107,7 @@ impl Bar {
     }
 }
 
-/// `None` without any bars.
+/// A chart of bars; `None` if there are no bars.
 fn bars(
     title: &str,
     caption: impl Into<String>,
@@ -249,12 +249,12 @@ fn greatest_ages(page: &Freshness) -> Vec<(f64, f64)> {
     greatest.into_iter().map(|(number, age)| ((f64::from(number) + 0.5) * part, age)).collect()
 }
 
-/// How many requests a second the server and the users can do.
+/// How many requests a second the server and the users can make.
 fn limits(run: &Run) -> Option<Figure> {
     let users = run.limits.first()?.users;
     let caption = format!("Answers a second that {users} users get who send their next request at once.");
     let rates = run.limits.iter().map(|limit| Bar {
-        // Older runs add what the name means.
+        // Older runs explain the name in parentheses behind it.
         name: limit.name.split(" (").next().unwrap_or_default().to_owned(),
         class: if limit.name.contains("prepared") { "cold" } else { "hit" },
         length: limit.summary.per_second,

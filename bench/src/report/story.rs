@@ -36,7 +36,7 @@ pub(super) fn answer(run: &Run) -> Option<String> {
     Some([Some(faster), price(run)].into_iter().flatten().collect::<Vec<_>>().join(" "))
 }
 
-/// The price of the cache: pages that are out of date.
+/// The price of the cache: pages that are out of date for a while.
 fn price(run: &Run) -> Option<String> {
     let [kept, follows] = &run.freshness[..] else { return None };
     Some(format!(
@@ -141,7 +141,7 @@ fn follows(run: &Run) -> Option<Fact> {
     Some(Fact { figure: format!("{kept} → {follows}"), words })
 }
 
-/// A longer time, which is shown in seconds from one second on: `4.20 ms`, `59.3 s`, `60 s`.
+/// A time that may be long. From one second on it is shown in seconds: `4.20 ms`, `59.3 s`, `60 s`.
 pub(super) fn span(time: f64) -> String {
     if time < 1000.0 {
         return milliseconds(time);

@@ -38,7 +38,7 @@ impl Table {
         }
     }
 
-    /// Without title and note.
+    /// The table in Markdown, without title and note.
     pub(super) fn markdown(&self) -> String {
         let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
         let rule = (0..self.heads.len()).map(|column| if column < self.words { "---|" } else { "--:|" });
@@ -46,7 +46,7 @@ impl Table {
         format!("{}|{}\n{}", line(&self.heads), rule.collect::<String>(), rows.collect::<String>())
     }
 
-    /// Without title and note.
+    /// The table as text, without title and note.
     pub(super) fn text(&self) -> String {
         let heads = self.heads.iter().map(|head| (*head).to_owned()).collect();
         let rows: Vec<&Vec<String>> = std::iter::once(&heads).chain(&self.rows).collect();

@@ -1,4 +1,4 @@
-//! The tables besides the article's: each size of the table, as many requests as possible, and prices that change.
+//! The tables besides the article's: the database's tables, as many requests as possible, and prices that change.
 
 use super::article::milliseconds;
 use super::story::{load_loop, span};

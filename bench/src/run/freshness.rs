@@ -7,7 +7,7 @@ use super::Summary;
 /// The answers of one page while prices changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Freshness {
-    /// How the page was kept.
+    /// How the page is kept, in words.
     pub(crate) name: String,
     /// The time between two changes.
     pub(crate) every_seconds: f64,
@@ -18,8 +18,8 @@ pub(crate) struct Freshness {
     pub(crate) summary: Summary,
     /// When each answer was asked for, in milliseconds from the beginning.
     pub(crate) asked_ms: Vec<u64>,
-    /// How long ago the first change was then that the answer does not show, in microseconds; 0 if it shows the newest
-    /// price.
+    /// The time since the first change that the answer does not show, in microseconds, when the answer was asked for; 0 if the
+    /// answer shows the newest price.
     pub(crate) age_us: Vec<u64>,
 }
 

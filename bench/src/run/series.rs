@@ -14,9 +14,9 @@ use crate::spread::Spread;
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) summary: Summary,
-    /// When each was due, in microseconds from the beginning.
+    /// When each request was due, in microseconds from the beginning.
     pub(crate) due_us: Vec<u64>,
-    /// How long each took from then, in microseconds.
+    /// How long each request took from then on, in microseconds.
     pub(crate) took_us: Vec<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Series {
         }
     }
 
-    /// When each was due, in seconds, and how long it took, in milliseconds.
+    /// When each request was due, in seconds, and how long it took, in milliseconds.
     pub(crate) fn points(&self) -> impl Iterator<Item = (f64, f64)> {
         self.due_us.iter().zip(&self.took_us).map(|(due, took)| (*due as f64 / 1e6, *took as f64 / 1e3))
     }

@@ -1,4 +1,4 @@
-//! Axes: the positions of numbers, and the numbers that are marked.
+//! Axes: where a number is placed, and which numbers are marked.
 
 use crate::run::thousands;
 
@@ -36,18 +36,18 @@ impl Axis {
 }
 
 impl Scale {
-    /// From 0 to the first mark above the number.
+    /// An axis from 0 to the first mark above the number.
     pub(in crate::report) fn to(most: f64) -> Self {
         let step = step(most);
         Self::Linear { to: (most / step).ceil().max(1.0) * step }
     }
 
-    /// From 0 to exactly the number.
+    /// An axis from 0 to exactly this number.
     pub(in crate::report) fn just(most: f64) -> Self {
         Self::Linear { to: if most > 0.0 { most } else { 1.0 } }
     }
 
-    /// The powers of ten that enclose all numbers that are above 0.
+    /// An axis with the powers of ten that enclose all numbers above 0.
     pub(in crate::report) fn log(numbers: impl IntoIterator<Item = f64>) -> Self {
         let (mut least, mut most) = (f64::MAX, f64::MIN);
         for number in numbers.into_iter().filter(|number| *number > 0.0) {
@@ -60,12 +60,12 @@ impl Scale {
         Self::Log { from, to: (most.log10().ceil() as i32).max(from + 1) }
     }
 
-    /// 0 at the beginning of the axis, 1 at its end; numbers beyond it are drawn at the edge.
+    /// The position of a number: 0 at the beginning of the axis, 1 at its end. Numbers beyond the axis are drawn at its edge.
     pub(super) fn position(&self, number: f64) -> f64 {
         let position = match self {
             Self::Linear { to } => number / to,
             Self::Log { from, to } => (number.max(1e-9).log10() - f64::from(*from)) / f64::from(to - from),
-            // The middle of the row.
+            // The position is the middle of the row.
             Self::Rows(names) => 1.0 - (number + 0.5) / names.len() as f64,
         };
         position.clamp(0.0, 1.0)
@@ -76,7 +76,7 @@ impl Scale {
         matches!(self, Self::Rows(_))
     }
 
-    /// The marks.
+    /// The marks of the axis.
     pub(super) fn marks(&self) -> Vec<Mark> {
         let text = |tick| match self {
             Self::Rows(names) => names[tick as usize].clone(),
@@ -100,7 +100,7 @@ impl Scale {
     }
 }
 
-/// The distance of about five marks up to the number: 1, 2 or 5 times a power of ten.
+/// The distance between marks, so that there are about five up to the number: 1, 2 or 5 times a power of ten.
 fn step(most: f64) -> f64 {
     let rough = (most / 5.0).max(1e-9);
     let unit = 10f64.powi(rough.log10().floor() as i32);

@@ -69,7 +69,7 @@ fn users(scenario: &Scenario) -> Option<Series> {
     Some(Series { shape: Shape::Area, class: "cold", label: Some("users".to_owned()), points })
 }
 
-/// The times of each second that has any.
+/// The times of each second in which requests were due.
 fn by_second(series: &run::Series) -> impl Iterator<Item = (f64, Vec<f64>)> {
     let mut seconds = BTreeMap::<u64, Vec<f64>>::new();
     for (due, took) in series.points() {
