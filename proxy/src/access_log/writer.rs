@@ -79,7 +79,7 @@ impl Writer {
     /// Opens the file anew. Lines that came before the order go to the old file.
     fn reopen(&mut self) {
         if let Err(lost) = self.output.reopen() {
-            warn!(error = %lost.error, "access log not opened anew: the old file goes on");
+            warn!(error = %lost.error, "access log not opened anew: lines go to the old file");
             self.drop_lines(lost);
         }
     }

@@ -30,7 +30,7 @@ pub(super) enum Route {
 /// Why a request is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Denied {
-    #[error("this listener is not asked by that Host; admin.hosts names others")]
+    #[error("this listener does not answer to that Host; admin.hosts adds names")]
     Host,
     #[error("not one of {}", Route::LIST)]
     Path,

@@ -21,7 +21,7 @@ pub enum Format {
 }
 
 /// The value under a base key.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is made")]
 pub(crate) enum Base {
     Page(Entry),
     Marker(VaryMarker),

@@ -118,7 +118,7 @@ pub(super) struct OldPage {
 }
 
 /// A decision, or the part of it that needs no waiting.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is made")]
 pub(super) enum Begun {
     Decided(Decision),
     Pending(PendingLookup),

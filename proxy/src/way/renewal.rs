@@ -88,7 +88,7 @@ impl<S: Store> Flight<S> {
     async fn drop_found(&self) {
         let found = self.wanted.variant(self.wanted.marker.as_deref(), &self.question());
         if let Err(error) = self.proxy.store.delete(&[found.key()]).await {
-            debug!(key = %found.key(), %error, "a page is kept that a 304 about another one has confirmed");
+            debug!(key = %found.key(), %error, "a page stays that a 304 about another version has confirmed");
         }
     }
 

@@ -315,5 +315,5 @@ impl Cluster {
 }
 
 pub(super) fn circular() -> StoreError {
-    StoreError::Unreachable("the nodes of the cluster send to each other".to_owned())
+    StoreError::Unreachable("the nodes of the cluster redirect to each other".to_owned())
 }

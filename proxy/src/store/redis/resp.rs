@@ -125,12 +125,12 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
 
     async fn array(&mut self, length: i64, limit: usize) -> Result<RedisReply> {
         let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST_ARRAY);
-        let length = length.ok_or_else(|| malformed("a list of a length that nobody asked for"))?;
+        let length = length.ok_or_else(|| malformed("a list of an unexpected length"))?;
         let mut values = FoundValues::new();
         for _ in 0..length {
             let line = self.line().await?;
             let [b'$', rest @ ..] = &line[..] else {
-                return Err(malformed("a list of other things than values"));
+                return Err(malformed("a list with items that are no values"));
             };
             match self.value(parse(rest)?, limit).await? {
                 Ok(value) => values.push(value),
@@ -196,7 +196,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         };
         let line = self.unread[..end].strip_suffix(b"\r").map(SmallVec::from_slice);
         self.unread.advance(end + 1);
-        line.ok_or_else(|| malformed("a line that ends otherwise"))
+        line.ok_or_else(|| malformed("a line that does not end with CRLF"))
     }
 
     /// Reads more bytes. Memory that values are slices of is left to them.
