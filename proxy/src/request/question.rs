@@ -142,10 +142,13 @@ impl<'a> Lines<'a> {
     /// The values of all lines of this name, in order.
     pub(crate) fn get_all<'n>(self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let (head, map) = match self {
-            Self::Head { head, is_trusted } => (with_forwarded(head, name.as_str(), is_trusted), None),
+            Self::Head { head, is_trusted } => (Some((head, is_trusted)), None),
             Self::Map(map) => (None, Some(map)),
         };
-        let of_head = head.into_iter().flat_map(move |head| head.values(name.as_str()));
+        let of_head = head.into_iter().flat_map(move |(head, is_trusted)| {
+            let values = head.values(name.as_str());
+            values.filter(move |_| is_forwarded(name.as_str(), is_trusted))
+        });
         of_head.chain(map.into_iter().flat_map(move |map| map.get_all(name)).map(HeaderValue::as_bytes))
     }
 
@@ -153,8 +156,9 @@ impl<'a> Lines<'a> {
     pub(crate) fn get(self, name: &HeaderName) -> Option<&'a [u8]> {
         match self {
             Self::Head { head, is_trusted } => {
-                let name = name.as_str();
-                with_forwarded(head, name, is_trusted)?.values(name).next()
+                let value = head.values(name.as_str()).next();
+                // Asked of names that are there alone, which are few.
+                value.filter(|_| is_forwarded(name.as_str(), is_trusted))
             }
             Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
         }
@@ -258,15 +262,6 @@ fn is_port(port: &[u8]) -> bool {
     !port.is_empty()
         && std::str::from_utf8(port).is_ok_and(|digits| digits.parse::<u16>().is_ok() && digits.len() < 6)
         && port.iter().all(u8::is_ascii_digit)
-}
-
-/// A head that may have lines of this name, which are forwarded.
-fn with_forwarded<'a>(
-    head: &'a RequestHead<'a>,
-    name: &str,
-    is_trusted: bool,
-) -> Option<&'a RequestHead<'a>> {
-    (head.may_have(name) && is_forwarded(name, is_trusted)).then_some(head)
 }
 
 /// Whether lines of this name are forwarded to the origin. Those that `Connection` names are not forwarded either, but

@@ -24,30 +24,39 @@ const MAX_LINES: usize = 64;
 struct Layout {
     method: Method,
     target: Range<u16>,
-    lines: SmallVec<[(Range<u16>, Range<u16>); 24]>,
+    lines: SmallVec<[LineLayout; 24]>,
     names: NameSet,
 }
 
+/// Where a header line lies, without the blanks around its value.
+#[derive(Clone, Debug)]
+struct LineLayout {
+    name: Range<u16>,
+    value: Range<u16>,
+    /// The place of its name in a [`NameSet`].
+    place: u8,
+}
+
 /// The names of a head's lines, each as one bit. Decisions ask for many names that most heads do not have: a name whose bit is
-/// missing is looked for in no line.
+/// missing is looked for in no line, and others only in the lines whose names have the same bit.
 #[derive(Clone, Copy, Debug, Default)]
 struct NameSet(u128);
 
 impl NameSet {
-    fn add(&mut self, name: &[u8]) {
-        self.0 |= Self::bit(name);
+    fn add(&mut self, place: u8) {
+        self.0 |= 1 << place;
     }
 
-    /// Whether the set may have a name. If this is false, the set does not have it.
-    fn may_have(self, name: &[u8]) -> bool {
-        self.0 & Self::bit(name) != 0
+    /// Whether the set may have a name with this place. If this is false, the set does not have it.
+    fn may_have(self, place: u8) -> bool {
+        self.0 & 1 << place != 0
     }
 
-    /// The bit of a name in any case, by its length and two of its bytes.
-    fn bit(name: &[u8]) -> u128 {
+    /// The place of a name's bit, below 128: that of the name in any case, by its length and two of its bytes.
+    fn place(name: &[u8]) -> u8 {
         // In lower case. Bytes that are no letters may become equal.
         let byte = |at: usize| name.get(at).map_or(0, |byte| usize::from(byte | 0x20));
-        1 << ((5 * name.len() + 3 * byte(name.len() / 2) + byte(0)) % 128)
+        ((5 * name.len() + 3 * byte(name.len() / 2) + byte(0)) % 128) as u8
     }
 }
 
@@ -98,8 +107,9 @@ impl<'a> RequestHead<'a> {
         };
         let mut names = NameSet::default();
         let lines = parsed.headers.iter().map(|line| {
-            names.add(line.name.as_bytes());
-            (at(line.name.as_bytes()), at(line.value))
+            let place = NameSet::place(line.name.as_bytes());
+            names.add(place);
+            LineLayout { name: at(line.name.as_bytes()), value: at(line.value), place }
         });
         let lines = lines.collect();
         Some(Self { bytes, layout: Layout { method, target: at(target.as_bytes()), lines, names } })
@@ -118,22 +128,17 @@ impl<'a> RequestHead<'a> {
 
     /// The header lines in their order: names as they were sent, values without the blanks around them.
     pub fn lines(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        self.layout.lines.iter().map(|(name, value)| (self.part(name), self.part(value)))
-    }
-
-    /// Whether there may be a line of this name, which is in lower case. If this is false, there is none.
-    #[inline]
-    pub fn may_have(&self, name: &str) -> bool {
-        self.layout.names.may_have(name.as_bytes())
+        self.layout.lines.iter().map(|line| (self.part(&line.name), self.part(&line.value)))
     }
 
     /// The values of all lines of this name, which is in lower case.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let lines = if self.may_have(name) { &self.layout.lines[..] } else { &[] };
-        let named = move |(other, _): &&(Range<u16>, Range<u16>)| {
-            self.part(other).eq_ignore_ascii_case(name.as_bytes())
+        let place = NameSet::place(name.as_bytes());
+        let lines = if self.layout.names.may_have(place) { &self.layout.lines[..] } else { &[] };
+        let named = move |line: &&LineLayout| {
+            line.place == place && self.part(&line.name).eq_ignore_ascii_case(name.as_bytes())
         };
-        lines.iter().filter(named).map(|(_, value)| self.part(value))
+        lines.iter().filter(named).map(|line| self.part(&line.value))
     }
 
     fn part(&self, range: &Range<u16>) -> &'a [u8] {
@@ -215,7 +220,7 @@ mod tests {
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nauthorization: b\r\nCOOKIE: c\r\nX-Forwarded-For: d\r\nx_Y-1: e\r\nA: f\r\n\r\n";
         let head = RequestHead::read(text, &ClientLimits::default()).unwrap();
         for name in ["host", "authorization", "cookie", "x-forwarded-for", "x_y-1", "a"] {
-            assert!(head.may_have(name) && head.values(name).count() == 1, "{name}");
+            assert_eq!(head.values(name).count(), 1, "{name}");
         }
         assert_eq!(["range", "if-none-match", "b"].map(|name| head.values(name).count()), [0; 3]);
     }
