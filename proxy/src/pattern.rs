@@ -24,6 +24,12 @@ impl Pattern {
         }
     }
 
+    /// The text as settings have it, in two parts.
+    pub(crate) fn written(&self) -> [&str; 2] {
+        let star = if matches!(self, Self::Prefix(_)) { "*" } else { "" };
+        [self.text(), star]
+    }
+
     /// Whether it matches a text that consists of these bytes.
     pub(crate) fn matches(&self, mut bytes: impl Iterator<Item = u8>) -> bool {
         match self {
@@ -43,9 +49,6 @@ impl Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(text) => f.write_str(text),
-            Self::Prefix(text) => write!(f, "{text}*"),
-        }
+        self.written().iter().try_for_each(|part| f.write_str(part))
     }
 }

@@ -5,13 +5,13 @@ use std::io;
 use serde::Serialize;
 
 use super::clock::Clock;
-use super::line::{LineText, LogLine, is_printable};
+use super::line::{LineText, LogLine};
 
 /// Most lines are shorter.
 const LENGTH: usize = 512;
 
-/// An object that is being written. serde_json looks at each byte of a text. Here a text with nothing to escape is copied as
-/// it is.
+/// An object that is being written. serde_json looks at each byte of a text. Here a text that is known to be printable is
+/// copied as it is.
 struct JsonObject<'a>(&'a mut Vec<u8>);
 
 /// Adds a line without its end. It has its fields in this order, and leaves out those that are not known.
@@ -31,8 +31,8 @@ pub(super) fn write(line: &LogLine<'_>, clock: &mut Clock, lines: &mut Vec<u8>) 
     object.value("status", Some(line.status))?;
     object.value("bytes", Some(line.bytes))?;
     object.value("duration_us", Some(line.duration_us))?;
-    object.text("outcome", LineText(line.outcome.as_bytes()))?;
-    object.value("detail", line.detail)?;
+    object.text("outcome", line.outcome)?;
+    object.text("detail", line.detail)?;
     object.value("ttl", line.ttl)?;
     object.text("rule", line.rule)?;
     object.text("origin", line.origin)?;
@@ -71,16 +71,16 @@ impl JsonObject<'_> {
 
     // Inlining lets the compiler copy a name in one step: a line takes 250 ns instead of 440.
     #[inline]
-    fn text(&mut self, name: &str, LineText(text): LineText<'_>) -> io::Result<()> {
-        if text.is_empty() {
+    fn text(&mut self, name: &str, text: LineText<'_>) -> io::Result<()> {
+        if text.bytes.is_empty() {
             return Ok(());
         }
-        if !is_printable(text) {
-            return self.value(name, Some(String::from_utf8_lossy(text)));
+        if !text.is_printable {
+            return self.value(name, Some(String::from_utf8_lossy(text.bytes)));
         }
         self.name(name);
         self.0.push(b'"');
-        self.0.extend_from_slice(text);
+        self.0.extend_from_slice(text.bytes);
         self.0.push(b'"');
         Ok(())
     }
@@ -105,7 +105,7 @@ mod tests {
             (b"\x7f", Some("\x7f")),
         ] {
             let mut line = b"{\"a\":1".to_vec();
-            JsonObject(&mut line).text("text", LineText(text)).unwrap();
+            JsonObject(&mut line).text("text", LineText::new(text)).unwrap();
             line.push(b'}');
             let read: Value = serde_json::from_slice(&line).unwrap();
             assert_eq!(read["text"].as_str(), said, "{text:?}");

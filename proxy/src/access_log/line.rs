@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
+use std::slice::SliceIndex;
 use std::time::SystemTime;
 
 use super::clock::Clock;
@@ -31,8 +32,8 @@ pub(crate) struct LogLine<'a> {
     /// The length of the body.
     pub(crate) bytes: u64,
     pub(crate) duration_us: u64,
-    pub(crate) outcome: &'static str,
-    pub(crate) detail: Option<&'static str>,
+    pub(crate) outcome: LineText<'a>,
+    pub(crate) detail: LineText<'a>,
     pub(crate) ttl: Option<i64>,
     pub(crate) rule: LineText<'a>,
     /// The origin that was asked for this request.
@@ -52,19 +53,62 @@ pub(crate) struct LogLine<'a> {
 }
 
 /// A text as a client sent it; empty if there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct LineText<'a>(pub(crate) &'a [u8]);
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LineText<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Whether it is known to need no escapes.
+    pub(super) is_printable: bool,
+}
 
-impl LineText<'_> {
-    /// Writes the text in double quotes, or a dash if there is none. Quotes, backslashes and everything but printable ASCII
-    /// are escaped, so that no client can end the field or the line.
+impl<'a> LineText<'a> {
+    pub(crate) const EMPTY: Self = Self { bytes: b"", is_printable: true };
+
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, is_printable: is_printable(bytes) }
+    }
+
+    /// One of our own texts, without quotes and backslashes.
+    pub(crate) const fn fixed(text: &'static str) -> Self {
+        Self { bytes: text.as_bytes(), is_printable: true }
+    }
+
+    /// A part of the text.
+    pub(crate) fn part(self, part: impl SliceIndex<[u8], Output = [u8]>) -> Self {
+        Self { bytes: &self.bytes[part], ..self }
+    }
+
+    /// The part of a target or URL before its `?`, and the part after it.
+    pub(crate) fn split_query(self) -> (Self, Self) {
+        match self.bytes.iter().position(|&byte| byte == b'?') {
+            Some(at) => (self.part(..at), self.part(at + 1..)),
+            None => (self, Self::EMPTY),
+        }
+    }
+
+    /// Writes the text in double quotes, or a dash if there is none.
     fn write_quoted(self, line: &mut Vec<u8>) {
         line.push(b'"');
-        match self.0 {
+        match self.bytes {
             [] => line.push(b'-'),
-            text => escape(text, line),
+            _ => self.write(line),
         }
         line.push(b'"');
+    }
+
+    /// Writes the text as Apache does. Quotes, backslashes and everything but printable ASCII are escaped, so that no client
+    /// can end the field or the line.
+    fn write(self, line: &mut Vec<u8>) {
+        const HEX: [u8; 16] = *b"0123456789ABCDEF";
+        if self.is_printable {
+            return line.extend_from_slice(self.bytes);
+        }
+        for &byte in self.bytes {
+            match byte {
+                _ if is_itself(byte) => line.push(byte),
+                b'"' | b'\\' => line.extend([b'\\', byte]),
+                _ => line.extend([b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
+            }
+        }
     }
 }
 
@@ -103,44 +147,25 @@ impl LogLine<'_> {
 
     /// Writes the request line in double quotes; a dash if no request was read.
     fn write_request(&self, line: &mut Vec<u8>) {
-        if self.method.0.is_empty() {
-            return LineText::default().write_quoted(line);
+        if self.method.bytes.is_empty() {
+            return LineText::EMPTY.write_quoted(line);
         }
         line.push(b'"');
-        escape(self.method.0, line);
+        self.method.write(line);
         line.push(b' ');
-        escape(self.target.0, line);
+        self.target.write(line);
         line.push(b' ');
-        escape(self.protocol.0, line);
+        self.protocol.write(line);
         line.push(b'"');
     }
 }
 
 /// Whether a text needs no escapes: it is printable ASCII without quotes and backslashes. Looks at all bytes, since the
 /// compiler can then compare many at once.
-pub(super) fn is_printable(text: &[u8]) -> bool {
+fn is_printable(text: &[u8]) -> bool {
     text.iter().fold(true, |is_printable, &byte| is_printable & is_itself(byte))
 }
 
 fn is_itself(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
-}
-
-/// Escapes as Apache does.
-fn escape(text: &[u8], line: &mut Vec<u8>) {
-    const HEX: [u8; 16] = *b"0123456789ABCDEF";
-    if is_printable(text) {
-        return line.extend_from_slice(text);
-    }
-    let mut plain = text;
-    while let Some(at) = plain.iter().position(|&byte| !is_itself(byte)) {
-        let byte = plain[at];
-        line.extend_from_slice(&plain[..at]);
-        match byte {
-            b'"' | b'\\' => line.extend([b'\\', byte]),
-            _ => line.extend([b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
-        }
-        plain = &plain[at + 1..];
-    }
-    line.extend_from_slice(plain);
 }

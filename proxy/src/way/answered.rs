@@ -1,6 +1,5 @@
 //! The record of a request: the only place that counts it and writes its log line.
 
-use std::io::Write as _;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -175,10 +174,9 @@ impl Answered {
 
     /// Writes the line of the program's log, at its level.
     fn log(&self, asked: &Asked, took: Duration) {
-        let ([target, ..], _) = asked.texts.get();
         debug!(
             method = %asked.method,
-            target = &*String::from_utf8_lossy(target),
+            target = &*String::from_utf8_lossy(&asked.texts.all[..asked.texts.ends[0]]),
             status = self.status.as_u16(),
             cache_status = %self.cache,
             bytes = self.bytes,
@@ -199,14 +197,14 @@ impl Answered {
         let ([target, host, referer, user_agent, request_id, trace_id], rule) = asked.texts.get();
         // If no request was read, the record has a dash, which is for the program's log only.
         let (method, target, protocol) = match asked.version {
-            None => ("", &[][..], ""),
+            None => ("", LineText::EMPTY, ""),
             Some(Version::HTTP_2) => (asked.method.as_str(), target, "HTTP/2.0"),
             Some(Version::HTTP_10) => (asked.method.as_str(), target, "HTTP/1.0"),
             Some(_) => (asked.method.as_str(), target, "HTTP/1.1"),
         };
-        let (path, query) = split_query(target);
+        let (path, query) = target.split_query();
         let (target, query, referer) = match settings.redact_query {
-            true => (path, &[][..], split_query(referer).0),
+            true => (path, LineText::EMPTY, referer.split_query().0),
             false => (target, query, referer),
         };
         let (origin, origin_us) =
@@ -214,27 +212,27 @@ impl Answered {
         log.add(&LogLine {
             time: now() - took,
             client: asked.client,
-            method: LineText(method.as_bytes()),
-            scheme: LineText(asked.scheme.as_bytes()),
-            host: LineText(host),
-            path: LineText(path),
-            query: LineText(query),
-            protocol: LineText(protocol.as_bytes()),
+            method: LineText::new(method.as_bytes()),
+            scheme: LineText::fixed(asked.scheme),
+            host,
+            path,
+            query,
+            protocol: LineText::fixed(protocol),
             status: self.status.as_u16(),
             bytes: self.bytes,
             duration_us: micros(took),
-            outcome: outcome.name(),
-            detail: self.cache.detail(),
+            outcome: LineText::fixed(outcome.name()),
+            detail: LineText::fixed(self.cache.detail().unwrap_or_default()),
             ttl: self.cache.ttl(),
-            rule: LineText(rule),
-            origin: LineText(origin.unwrap_or_default().as_bytes()),
+            rule,
+            origin: LineText::new(origin.unwrap_or_default().as_bytes()),
             origin_us,
             store_us: asked.looked.map(micros),
-            referer: LineText(referer),
-            user_agent: LineText(user_agent),
-            request_id: LineText(request_id),
-            trace_id: LineText(trace_id),
-            target: LineText(target),
+            referer,
+            user_agent,
+            request_id,
+            trace_id,
+            target,
             cache_status: self.cache,
         });
     }
@@ -247,18 +245,17 @@ impl Texts {
             all.extend_from_slice(text);
             all.len()
         });
-        if let Some(rule) = rule {
-            // Writing to a vector does not fail.
-            let _ = write!(all, "{}", rule.path);
+        for part in rule.iter().flat_map(|rule| rule.path.written()) {
+            all.extend_from_slice(part.as_bytes());
         }
         Self { all, ends }
     }
 
-    /// The texts, and the path of the rule.
-    fn get(&self) -> ([&[u8]; TEXTS], &[u8]) {
-        let mut start = 0;
-        let texts = self.ends.map(|end| &self.all[mem::replace(&mut start, end)..end]);
-        (texts, &self.all[start..])
+    /// The texts, and the path of the rule. Whether they are printable is asked once for all of them.
+    fn get(&self) -> ([LineText<'_>; TEXTS], LineText<'_>) {
+        let (all, mut start) = (LineText::new(&self.all), 0);
+        let texts = self.ends.map(|end| all.part(mem::replace(&mut start, end)..end));
+        (texts, all.part(start..))
     }
 }
 
@@ -289,12 +286,4 @@ impl Drop for Answered {
 
 fn micros(took: Duration) -> u64 {
     took.as_micros() as u64
-}
-
-/// The part of a target or URL before its `?`, and the part after it.
-fn split_query(text: &[u8]) -> (&[u8], &[u8]) {
-    match text.iter().position(|&byte| byte == b'?') {
-        Some(at) => (&text[..at], &text[at + 1..]),
-        None => (text, &[]),
-    }
 }
