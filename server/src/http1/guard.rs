@@ -1,6 +1,7 @@
 //! The guard of a client's connection: no bad head reaches hyper, and a slow client is disconnected.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -117,8 +118,8 @@ impl<T: AsyncRead + Unpin> Guarded<T> {
         if !self.rest.is_asked() || !self.ahead.is_empty() {
             return Ok(());
         }
-        let mut bytes = [0; AHEAD];
-        let mut buf = ReadBuf::new(&mut bytes);
+        let mut bytes = [const { MaybeUninit::uninit() }; AHEAD];
+        let mut buf = ReadBuf::uninit(&mut bytes);
         if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
             read?;
             self.ahead.extend_from_slice(buf.filled());
