@@ -151,6 +151,11 @@ impl PageId {
         }
     }
 
+    /// The page under this key or, if a marker lies there, the one that it selects.
+    pub(crate) fn selected(&self, marker: Option<&VaryMarker>, question: &Question<'_>, rule: &Rule) -> Self {
+        marker.map_or_else(|| self.clone(), |marker| self.variant(marker, question, rule))
+    }
+
     /// The variant of this page for a request.
     pub(crate) fn variant(&self, marker: &VaryMarker, question: &Question<'_>, rule: &Rule) -> Self {
         match (&self.identity, marker) {

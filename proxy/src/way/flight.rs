@@ -126,7 +126,7 @@ impl WantedPage {
 
     /// The page itself or, with a marker, its variant for this question.
     pub(super) fn variant(&self, marker: Option<&VaryMarker>, question: &Question<'_>) -> PageId {
-        marker.map_or_else(|| self.id.clone(), |marker| self.id.variant(marker, question, &self.rule))
+        self.id.selected(marker, question, &self.rule)
     }
 
     /// The answer, if the shared page is the wanted one. Otherwise the key of the wanted page.

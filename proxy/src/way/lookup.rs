@@ -129,7 +129,7 @@ impl<S: Store> Proxy<S> {
             Lookup::Hit(Found { ended: Some(_), marker, .. }) => marker,
             Lookup::Miss(..) | Lookup::Hit(_) => return,
         };
-        let key = marker.as_ref().map_or_else(|| id.key(), |marker| id.variant(marker, question, rule).key());
+        let key = id.selected(marker.as_deref(), question, rule).key();
         if let Err(error) = self.store.delete(&[key]).await {
             debug!(%error, "a purged page is left to Django");
         }
