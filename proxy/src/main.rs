@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use proxy::{
-    Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, Forecast, MemoryStore, Proxy,
-    RedisStore, RunningAdmin, Service, Site, Store, StoreUrl, Summary, Warm, find_faults,
+    Admin, AdminPort, AdminServer, Args, Check, Command, Config, Explain, Explanation, Forecast, MemoryStore,
+    Proxy, RedisStore, RunningAdmin, Service, Site, Store, StoreUrl, Summary, Warm, find_faults,
 };
 use serde::Serialize;
 use server::{BoundListener, ListenAddress, ListenSettings, LogFilter, Offer, Predecessor, Workers, refuse};
@@ -309,27 +309,22 @@ async fn scheme_fault<S: Store>(url: &StoreUrl, store: &S) -> Option<&'static st
 
 /// Prints what the proxy would do with a request.
 async fn explain(config: &Config, asked: &Explain) -> ExitCode {
-    /// A person at a terminal can wait longer than a client.
-    const PATIENCE: Duration = Duration::from_secs(2);
     let StoreUrl::Redis(redis) = &config.store else {
         return refuse(
             &"--store (REDIS_URL): explain needs Redis: a memory store belongs to the process that serves",
         );
     };
-    let store = match RedisStore::open(redis, PATIENCE, config.max_entry) {
+    let store = match RedisStore::open(redis, Explanation::PATIENCE, config.max_entry) {
         Ok(store) => store,
         Err(error) => return refuse(&format!("cannot start the store: {error}")),
     };
-    if let Some(fault) = scheme_fault(&config.store, &store).await {
-        return refuse(&format!("--store (REDIS_URL): {fault}"));
+    let proxy = Proxy::for_explaining(config, config.site_at(config.port()), store.clone());
+    let explained = proxy.explain(asked, Ipv4Addr::LOCALHOST.into());
+    match tokio::join!(scheme_fault(&config.store, &store), explained) {
+        (Some(fault), _) => refuse(&format!("--store (REDIS_URL): {fault}")),
+        (None, Ok(explanation)) => print(&explanation, asked.json),
+        (None, Err(fault)) => refuse(&fault),
     }
-    let site = config.site_at(config.port());
-    let explanation =
-        match Proxy::for_explaining(config, site, store).explain(asked, Ipv4Addr::LOCALHOST.into()).await {
-            Ok(explanation) => explanation,
-            Err(fault) => return refuse(&fault),
-        };
-    print(&explanation, asked.json)
 }
 
 /// Says what a cache would bring, by access logs.

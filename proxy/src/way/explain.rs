@@ -26,9 +26,6 @@ use crate::request::{Content, Lines, Question, target_of};
 use crate::status::{ACME_CHALLENGE, CacheStatus};
 use crate::store::{Store, StoreError, Values, Write};
 
-/// How long the store may take for the whole explanation. A person is waiting for it.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// The explanation of a request: what the proxy would do with it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
@@ -84,7 +81,7 @@ impl<S: Store> NotedValues<'_, S> {
         &self,
         read: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        in_time(self.deadline, read).await.unwrap_or(Err(StoreError::Deadline(PATIENCE)))
+        in_time(self.deadline, read).await.unwrap_or(Err(StoreError::Deadline(Explanation::PATIENCE)))
     }
 
     /// The reads so far.
@@ -127,6 +124,12 @@ impl<S: Store> Values for NotedValues<'_, S> {
     }
 }
 
+impl Explanation {
+    /// How long the store is asked, for all that an explanation tells of it. A person at a terminal can wait longer than a
+    /// client.
+    pub const PATIENCE: Duration = Duration::from_secs(2);
+}
+
 impl<S: Store> Proxy<S> {
     /// Explains a request of this peer.
     pub async fn explain(&self, asked: &Explain, peer: IpAddr) -> Result<Explanation, String> {
@@ -162,11 +165,11 @@ impl<S: Store> Proxy<S> {
         if let Disposition::Lookup(rule, _) = self.policy.rules().disposition(&question) {
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
-        // This comes before the decision, which avoids commands that the store refuses.
-        let deadline = Instant::now() + PATIENCE;
+        // Before the decision, which does without what the store refuses.
+        let deadline = Instant::now() + Explanation::PATIENCE;
         let prefixes = self.keys.prefixes();
-        // Half of the time is left for the page: its node may answer even if another one does not.
-        let trials = in_time(deadline - PATIENCE / 2, self.store.refusals(&prefixes));
+        // Half of the time is left for the page, whose node may answer when another one does not.
+        let trials = in_time(deadline - Explanation::PATIENCE / 2, self.store.refusals(&prefixes));
         let refusals = trials.await.unwrap_or_default();
         explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();
         let values = NotedValues { store: &self.store, deadline, notes: Mutex::default() };
