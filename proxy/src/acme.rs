@@ -40,9 +40,9 @@ pub struct Acme {
 /// How the authority validates that a name is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
-    /// By a TLS handshake on port 443.
+    /// The authority makes a TLS handshake on port 443.
     TlsAlpn01,
-    /// By a request on port 80.
+    /// The authority sends a request to port 80.
     Http01,
 }
 

@@ -98,23 +98,23 @@ pub struct Config {
     pub makes_traces: bool,
     /// Settings that are valid but probably a mistake, to be logged.
     pub warnings: Vec<String>,
-    /// All of them with their places, for operators.
+    /// All settings with their places, for operators.
     pub leaves: Leaves,
 }
 
 /// The deadlines for the origin and the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// For the origin.
+    /// The deadlines for the origin.
     pub origin: OriginDeadlines,
-    /// For one operation of the store, including the wait for a connection.
+    /// The time for one operation of the store, including the wait for a connection.
     pub store: Duration,
 }
 
 /// The limits for the origin and the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For the origin.
+    /// The limits for the origin.
     pub origin: OriginLimits,
     /// The most variants of one page that this process stores at a time.
     pub variants: usize,

@@ -51,9 +51,9 @@ struct RuleCells {
 /// The cells of all requests, whatever their rule.
 #[derive(Debug, Default)]
 struct AllCells {
-    /// From 1xx to 5xx.
+    /// The answers by class, from 1xx to 5xx.
     classes: [AtomicU64; 5],
-    /// By the fixed names of [`CacheStatus`](crate::status::CacheStatus). Only requests that are no hit take the lock.
+    /// By the fixed names of [`CacheStatus`](crate::status::CacheStatus). Only requests that are not hits take the lock.
     details: Mutex<BTreeMap<&'static str, u64>>,
     bytes: AtomicU64,
     /// The bytes of request bodies. The bodies add to it as they are read.

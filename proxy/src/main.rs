@@ -32,10 +32,10 @@ use tracing::{info, warn};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The proxy answers this by itself: it may not be forwarded (RFC 9110 §7.6.2).
+/// A request that the proxy answers by itself: it may not be forwarded (RFC 9110 §7.6.2).
 const HEALTH: &str = "OPTIONS / HTTP/1.1\r\nMax-Forwards: 0\r\n";
 
-/// For the last lines of the access log, which a slow pipe may not take.
+/// The time for the last lines of the access log, which a slow pipe may not take.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -73,10 +73,10 @@ async fn start() -> ExitCode {
     }
 }
 
-/// Starts the program anew, in this process, with an allocator that gives free memory back after 100 ms and not after a
-/// second: large pages that are replaced would otherwise take two thirds more. Memory that is given back sooner is missing
-/// for the next fill, which then costs page faults. mimalloc reads this setting from the environment, before `main`. One that
-/// is set is left alone, and a program that cannot be started again goes on.
+/// Starts the program anew, in this process, so that the allocator gives free memory back after 100 ms and not after a
+/// second. Otherwise large pages that are replaced would take two thirds more memory. With a shorter time, the next fill
+/// would pay for page faults. mimalloc reads this setting from the environment, before `main`. If the variable is set
+/// already, it stays. If the program cannot be started again, it goes on without it.
 fn give_memory_back_soon() {
     const DELAY: &str = "MIMALLOC_PURGE_DELAY";
     if env::var_os(DELAY).is_some() {
@@ -171,7 +171,7 @@ fn log_start(config: &Config, listeners: &[BoundListener], site: &Site) {
     info!(listen = listen.join(", "), %origin, store = %config.store, site = site.as_str(), rules, "listening");
 }
 
-/// The answer to SIGHUP. One that comes before the program serves is not lost.
+/// Makes the handler of SIGHUP. A SIGHUP that comes before the program serves is not lost.
 fn on_hangup(hangups: Arc<Notify>) -> impl FnMut() {
     move || hangups.notify_one()
 }
@@ -181,12 +181,12 @@ async fn reload_at<S: Store>(hangups: Arc<Notify>, service: Arc<Service<S>>) {
     loop {
         hangups.notified().await;
         let service = service.clone();
-        // The log has what became of it.
+        // The log says how the reload has ended.
         let _ = tokio::task::spawn_blocking(move || drop(service.reload())).await;
     }
 }
 
-/// Asks the proxy that runs here whether it answers: its admin listener if it has one, which is not as busy as the others.
+/// Asks the running proxy whether it answers. Asks its admin listener if it has one, which is less busy than the others.
 async fn health(config: &Config) -> ExitCode {
     let has_port = |admin: &&Admin| admin.listen.port() != Some(0);
     if let Some(admin) = config.admin.as_ref().filter(has_port) {
@@ -200,7 +200,7 @@ async fn health(config: &Config) -> ExitCode {
     }
 }
 
-/// A listener that this machine can ask as a client without TLS would.
+/// A listener that this machine can ask without TLS.
 fn plain_listener(config: &Config) -> Option<&ListenAddress> {
     let is_plain =
         |listener: &&ListenSettings| listener.certificates.is_none() && listener.balancers.is_empty();
@@ -211,7 +211,7 @@ fn plain_listener(config: &Config) -> Option<&ListenAddress> {
 struct Ports {
     listeners: Vec<BoundListener>,
     predecessor: Option<Predecessor>,
-    /// Not while a predecessor has its address.
+    /// The admin port; `None` while a predecessor has its address.
     admin: Option<AdminPort>,
 }
 
@@ -298,7 +298,7 @@ fn warn_of_scheme<S: Store>(config: &Config, store: &S) {
 
 /// Why a store that does not answer never will, if its URL has the wrong scheme.
 async fn scheme_fault<S: Store>(url: &StoreUrl, store: &S) -> Option<&'static str> {
-    // Only TLS can be the wrong scheme; another URL costs no command.
+    // Only TLS can be the wrong scheme, so another URL costs no command.
     let StoreUrl::Redis(redis) = url else { return None };
     let address = redis.tls_address()?;
     match store.ttl(b"").await {
@@ -341,7 +341,7 @@ fn forecast(config: &Config, asked: &Forecast) -> ExitCode {
     print(&forecast, asked.json)
 }
 
-/// Has the proxy that runs here fetch pages. Exits with 1 if a page was not got, and with 2 if what is named cannot be read.
+/// Has the running proxy fetch pages. Exits with 1 if a page did not come, and with 2 if an argument cannot be read.
 async fn warm(config: &Config, asked: &Warm) -> ExitCode {
     match warm_command::warm(plain_listener(config), asked).await {
         Ok(warmed) if warmed.is_whole() => print(&warmed, asked.json),

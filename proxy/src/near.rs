@@ -46,7 +46,7 @@ pub(crate) struct Near {
     /// The changes that the store has reported, and how often reports might not arrive.
     invalidations: AtomicU64,
     lost: AtomicU64,
-    /// Until when invalidations of each node are certain to arrive.
+    /// The time until which invalidations of each node are certain to arrive.
     certainty: Certainty,
 }
 

@@ -102,15 +102,15 @@ impl fmt::Display for Origin {
 /// How long each step of a fetch may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginDeadlines {
-    /// To look up the origin's name and connect.
+    /// The time to look up the origin's name and connect.
     pub connect: Duration,
-    /// Between the last part of the request and the head of the answer.
+    /// The time between the last part of the request and the head of the answer.
     pub head: Duration,
-    /// Between two parts of a body, in either direction.
+    /// The time between two parts of a body, in either direction.
     pub idle: Duration,
-    /// To wait for a free slot ([`OriginLimits`]).
+    /// The time to wait for a free slot ([`OriginLimits`]).
     pub queue: Duration,
-    /// From the request to the end of the answer; unbounded if `None`.
+    /// The time from the request to the end of the answer; unbounded if `None`.
     pub total: Option<Duration>,
 }
 
@@ -163,7 +163,7 @@ pub(crate) struct Fetched {
     pub(crate) body: Download,
     pub(crate) length: Length,
     pub(crate) tags: Tags,
-    /// From the wait for a turn to the head of the answer.
+    /// The time from the wait for a slot to the head of the answer.
     pub(crate) took: Duration,
     /// The URL of the origin.
     pub(crate) origin: Arc<str>,

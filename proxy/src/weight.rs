@@ -158,7 +158,7 @@ const fn slot<K, V>() -> usize {
 mod tests {
     use super::*;
 
-    /// As mimalloc's `mi_good_size` gives them.
+    /// The sizes are those of mimalloc's `mi_good_size`.
     #[test]
     fn blocks_have_the_sizes_of_mimallocs_classes() {
         for (size, expected) in [

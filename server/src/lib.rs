@@ -64,16 +64,16 @@ pub use workers::{PerWorker, Workers};
 /// How long a server waits for its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientDeadlines {
-    /// For the head of a request, counted from its first byte.
+    /// The time for the head of a request, counted from its first byte.
     pub head: Duration,
-    /// For the next request. More than the 60 s after which most load balancers close a connection: if the server closes
-    /// it first, a request that is on its way is lost.
+    /// The time until the next request. It is more than the 60 s after which most load balancers close a connection: if the
+    /// server closes it first, a request that is on its way is lost.
     pub idle: Duration,
-    /// For a client to take any byte of an answer.
+    /// The time for a client to take any byte of an answer.
     pub write: Duration,
-    /// For requests under way when the server stops.
+    /// The time for requests under way when the server stops.
     pub shutdown: Duration,
-    /// For the next byte of a connection that has changed to another protocol, in either direction.
+    /// The time for the next byte of a connection that has changed to another protocol, in either direction.
     pub tunnel: Duration,
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-/// For the user and the group, as a web server's own sockets have it.
+/// The user and the group may connect, as with the sockets of usual web servers.
 const MODE: u32 = 0o660;
 
 /// Listens at a file, in place of a socket that nobody listens at any longer. The error says what to do.

@@ -146,7 +146,7 @@ impl Program {
 
     /// The last lines of its log.
     pub fn last_lines(&self, count: usize) -> String {
-        // After its end, the log is removed with the folder.
+        // When the program has ended, its log is removed with the folder.
         let log = if self.last_words.is_empty() { read(&self.log) } else { self.last_words.clone() };
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(count)..].join("\n")

@@ -27,9 +27,9 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// For half a screen of 1,400 pixels.
+    /// The size for half a screen of 1,400 pixels.
     pub(super) const WIDE: Self = Self { width: 640.0, height: 320.0 };
-    /// For a phone.
+    /// The size for a phone.
     pub(super) const NARROW: Self = Self { width: 340.0, height: 280.0 };
 }
 

@@ -40,7 +40,7 @@ impl Leaves {
         with_lists(Value::Object(root))
     }
 
-    /// All but the certificates of listeners.
+    /// All settings except the certificates of listeners.
     pub(super) fn without_certificates(&self) -> Self {
         let is_other = |leaf: &&Leaf| {
             !leaf.name.starts_with("certificates.") || leaf.table.is_none_or(|(table, _)| table != "listen")

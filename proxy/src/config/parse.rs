@@ -136,7 +136,7 @@ pub(super) fn members(text: &str) -> Result<Vec<&str>, String> {
 }
 
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    /// No machine has more memory. A larger number is a slip of the pen.
+    /// No machine has more memory, so a larger number is a mistake.
     const LARGEST: u64 = 1 << 50;
     match text.parse() {
         Ok(ByteSize(bytes)) if bytes <= LARGEST => Ok(bytes),

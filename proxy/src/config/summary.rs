@@ -86,7 +86,7 @@ struct LogSummary {
 #[derive(Debug, Serialize)]
 struct RuleSummary {
     path: String,
-    /// In seconds; `None` if the rule is off.
+    /// The timeout in seconds; `None` if the rule is off.
     timeout: Option<u64>,
     #[serde(skip)]
     text: String,

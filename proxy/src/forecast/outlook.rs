@@ -49,7 +49,7 @@ pub(super) struct Group {
 /// The benefit of a cache with one timeout.
 #[derive(Debug, Serialize)]
 pub(super) struct Gain {
-    /// In seconds; `None` if each rule has its own.
+    /// The timeout in seconds; `None` if each rule has its own.
     pub(super) timeout: Option<u64>,
     /// The requests that would not have reached the origin.
     pub(super) hits: u64,

@@ -85,7 +85,7 @@ pub(super) struct OriginCounts {
 pub(crate) struct OriginTotals {
     /// In the order of [`FetchEnd::ALL`].
     pub(crate) ends: [u64; FetchEnd::ALL.len()],
-    /// From the wait for a slot to the head of the answer.
+    /// The times from the wait for a slot to the head of the answer.
     pub(crate) durations: Durations,
     /// How often it was left out.
     pub(crate) ejections: u64,

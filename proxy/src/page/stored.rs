@@ -400,7 +400,7 @@ mod tests {
             (entry(&cached, Some(1000), None, None), 940),
             // The proxy's own end of the page counts, whatever the origin says.
             (entry(&cached, Some(2000), None, None), 1940),
-            // As Django writes it.
+            // A page as Django writes it.
             (entry(&cached, None, None, None), 940),
             (entry(&cached[1..], Some(1000), None, None), 0),
             (entry(&cached, Some(1000), Some(900), Some(Version::Unknown)), 900),

@@ -18,7 +18,7 @@ use crate::request::Lines;
 /// The part of a page that answers a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// All of it.
+    /// The whole page.
     Whole,
     /// The client has it already: 304.
     NotModified,

@@ -22,7 +22,7 @@ pub struct Rule {
     pub is_off: bool,
     /// How long a page is fresh; under HTTP's policy, the most.
     pub timeout: Duration,
-    /// By which rules pages are stored and served.
+    /// The rules by which pages are stored and served.
     pub policy: CachePolicy,
     /// A part of the key, so that two rules (or two sites on one Redis) don't share pages.
     pub key_prefix: String,

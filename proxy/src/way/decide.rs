@@ -24,18 +24,18 @@ use crate::request::{Question, Refusal};
 use crate::status::{CacheStatus, Hit, Miss, Source};
 use crate::store::{Store, Values};
 
-/// How a request is answered.
+/// The answer to a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// With a stored page.
+    /// A stored page.
     Serve(Serving),
-    /// With a page from the origin, which may be stored.
+    /// A page from the origin, which may be stored.
     Fetch(Box<WantedPage>),
-    /// By the origin, without the cache.
+    /// The origin's answer, without the cache.
     Pass(Pass),
-    /// With an error.
+    /// An error.
     Refuse(Refusal),
-    /// With this text, for an authority that validates a name.
+    /// This text, for an authority that validates a name.
     Prove(String),
 }
 

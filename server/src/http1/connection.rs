@@ -228,7 +228,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_under_way_at_the_order_is_answered_before_the_connection_closes() {
-        // In hyper's time, too: it stays for a while after its answer.
+        // The same holds while hyper serves the connection: it stays for a while after its answer.
         for before in ["/now", "/hyper"] {
             for target in ["/later", "/undecided", "/wait"] {
                 let mut scene = scene();

@@ -294,7 +294,7 @@ mod tests {
             ),
             (format!("\r\n\r\n{}", get("/now")), HeadFault::Ambiguous),
             (get("/#a"), HeadFault::BadTarget),
-            // What hyper refuses.
+            // Heads that hyper refuses.
             (get("/ a"), HeadFault::NotHttp),
             ("GET / HTTP/9.9\r\n\r\n".to_owned(), HeadFault::NotHttp),
             ("GET / HTTP/1.1\r\nA : b\r\n\r\n".to_owned(), HeadFault::NotHttp),

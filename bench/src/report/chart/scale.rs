@@ -12,9 +12,9 @@ pub(in crate::report) struct Axis {
 /// How numbers are placed on an axis.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::report) enum Scale {
-    /// From 0.
+    /// An axis from 0 to this number.
     Linear { to: f64 },
-    /// From one power of ten to another.
+    /// A logarithmic axis from one power of ten to another.
     Log { from: i32, to: i32 },
     /// A row for each name, from the top down; the first is number 0.
     Rows(Vec<String>),
@@ -23,7 +23,7 @@ pub(in crate::report) enum Scale {
 /// A mark on an axis.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mark {
-    /// From 0 to 1.
+    /// The position on the axis, from 0 to 1.
     pub(super) position: f64,
     pub(super) text: String,
 }

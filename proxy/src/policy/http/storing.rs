@@ -84,8 +84,8 @@ fn check(
     if control.is_private {
         return Err(Decline::Private);
     }
-    // Not from the RFC: a cookie is for one client. A cookie that the rule strips, or that the origin names in `private` or
-    // `no-cache`, is left out.
+    // This is not in the RFC: a cookie is for one client. A cookie that the rule strips, or that the origin names in `private`
+    // or `no-cache`, is left out.
     let is_left_out = rule.set_cookie == SetCookie::Strip || control.named.contains(&SET_COOKIE);
     if headers.contains_key(SET_COOKIE) && !is_left_out {
         return Err(Decline::SetCookie);
