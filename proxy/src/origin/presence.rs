@@ -19,7 +19,7 @@ pub(super) struct Presence {
     log: Seldom,
 }
 
-/// The time since the last connection that succeeded.
+/// The time since connections began to fail.
 #[derive(Debug)]
 struct Absence {
     since: Instant,

@@ -62,7 +62,8 @@ struct EpochStart {
 /// The purges that this process has read. Each purge costs the same, however many pages it names.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    /// By the hash of kind and value. If two names have the same hash, the result is a needless miss.
+    /// The last purges of each name, by the hash of its kind and value. If two names have the same hash, a page may be a
+    /// needless miss.
     names: HashMap<u64, Mark>,
     hasher: RandomState,
     /// The lengths of the prefixes, and the last purge of each length.

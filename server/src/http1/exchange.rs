@@ -82,7 +82,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
         return End::Closed;
     }
     let fault = match &ended {
-        // hyper sends no answer to a client that speaks HTTP/2.
+        // hyper sends no answer to a client that speaks HTTP/2, so the server does.
         Err(error) if error.is_parse() => Some(stream.refused().unwrap_or(HeadFault::NotHttp)),
         _ => stream.refused(),
     };
@@ -161,7 +161,7 @@ impl<H: Handler> Exchange<'_, H> {
                     return Poll::Ready(Pause::AtRest(since));
                 }
             }
-            // hyper and the guard keep the limits that they began with, so new limits need a new start.
+            // hyper and the guard keep the limits that they began with: with new ones, a connection at rest begins anew.
             if self.rest.is_now() && !Arc::ptr_eq(&begun_with, clients.now()) {
                 return Poll::Ready(Pause::AtRest(since));
             }

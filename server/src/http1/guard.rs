@@ -159,7 +159,7 @@ impl<T> Guarded<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Guarded<T> {
-    /// Takes leave of the client when hyper is done with the connection. Tells the client why its request was refused, if it
+    /// Ends the connection when hyper is done with it. Tells the client why its request was refused, if it
     /// was, and reads the rest of its bytes, so that it can read the answer.
     pub(crate) async fn part(mut self, refused: Option<(Refused, String)>) {
         match refused {
@@ -223,7 +223,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.refused.is_some() {
-            // Something must still be written.
+            // The refusal must still be written.
             return Poll::Ready(Ok(()));
         }
         let ended = Pin::new(&mut this.inner).poll_shutdown(cx);

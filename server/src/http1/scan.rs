@@ -1,6 +1,6 @@
 //! The heads of requests as they come over the wire, line by line, before hyper reads them.
 //!
-//! hyper refuses most bad heads, but four things are missing. It drops the length beside chunks without a word, where RFC 9112
+//! hyper refuses most bad heads. Four things are left to do. It drops a length beside chunks without a word, where RFC 9112
 //! §6.1 wants the request refused, since a proxy in front may have used the length. It has one limit for targets and heads
 //! together. It has no deadline for a head. And it refuses targets that clients do send. So the scan follows heads as far as
 //! needed: where lines end, how many there are, how the body is framed, and which bytes of a target hyper may see.
