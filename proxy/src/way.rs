@@ -71,10 +71,10 @@ use crate::weight::Shares;
 /// * A store fault never fails, delays past its deadline, or truncates a response: a failed read is a miss, a failed
 ///   write is a page not stored.
 /// * A key is a function of the request as the origin sees it, the rule and the marker.
-/// * What was not admitted is never stored.
-/// * What was purged is not served 50 ms after the purge was acknowledged.
+/// * An answer that was not admitted is never stored.
+/// * From 50 ms after the acknowledgement of a purge on, no purged page is served.
 /// * While a database is not heard, no page is served for longer than its `on_loss` says.
-/// * A hit never contacts the origin; a pass touches the store only to purge what an unsafe method has changed.
+/// * A hit never contacts the origin; a pass touches the store only to purge the pages that an unsafe method has changed.
 #[derive(Clone, Debug)]
 pub struct Proxy<S> {
     policy: Policy,
