@@ -1,4 +1,4 @@
-//! A private Redis Cluster: primaries, each with as many replicas.
+//! A private Redis Cluster: primaries, each with the same number of replicas.
 
 use std::io;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! How an origin does: how long its answers take, and whether it is left out for a while after failures.
+//! The health of an origin: how long its answers take, and whether it is left out for a while after failures.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

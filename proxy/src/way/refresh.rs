@@ -1,4 +1,4 @@
-//! Fetches purged pages anew, if clients ask for them often, before the next client does.
+//! Fetches purged pages anew that clients have recently asked for, before the next client asks.
 
 use std::sync::Arc;
 use std::time::Duration;
