@@ -82,7 +82,7 @@ impl Certificates {
         self.issued.is_some()
     }
 
-    /// Takes over the certificates of another listener's set.
+    /// Replaces these certificates by those of `other`.
     pub fn replace(&self, other: &Self) {
         let loaded = other.loaded();
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
