@@ -310,6 +310,7 @@ fn flagged(args: &Args, tables: Tables, settings: &mut Settings<'_>) -> Flagged 
         access_log: log::log(access_log, settings),
     };
     acme::check_listeners(&flagged.acme, &flagged.listeners, settings);
+    acme::check_store(&flagged.acme, &flagged.store, settings);
     let listeners = flagged.listeners.iter().flatten();
     if let Some(admin) = flagged.admin.iter().flatten().next()
         && admin.listen.port() != Some(0)
@@ -364,7 +365,7 @@ fn config(args: &Args, mut tables: Tables, mut settings: Settings<'_>) -> Option
     let ((deadlines, client_deadlines), (limits, client_limits)) = (deadlines?, limits?);
     Some(Config {
         listeners: listeners?,
-        acme: acme?,
+        acme: acme?.map(|acme| acme.beside_pages(&keys.prefixes()[0])),
         takeover: takeover?,
         origins: origins?,
         store: store?,

@@ -114,13 +114,9 @@ async fn run<S: Store>(args: Args, config: Config, store: S, log: LogFilter) -> 
         Err(faults) => return refuse(&faults),
     };
     log_start(&config, &listeners, service.handler().proxy().site());
-    workers
-        .each(|| {
-            let store = store.clone();
-            async move { store.connect().await }
-        })
-        .await;
+    connect(&workers, &store).await;
     warn_of_scheme(&config, &store);
+    service.take_certificates().await;
     listeners.iter().for_each(|listener| server::announce("proxy", listener));
     service.handler().proxy().check_store().await;
     if let Some(predecessor) = predecessor {
@@ -148,6 +144,15 @@ async fn run<S: Store>(args: Args, config: Config, store: S, log: LogFilter) -> 
     server::serve_on(&workers, listeners, handler.clone(), clients.clone(), stop).await;
     finish(&handler.proxy(), clients.now().deadlines.shutdown).await;
     ExitCode::SUCCESS
+}
+
+/// Connects each worker to the store, so that no first request waits for it.
+async fn connect<S: Store>(workers: &Workers, store: &S) {
+    let connect = || {
+        let store = store.clone();
+        async move { store.connect().await }
+    };
+    workers.each(connect).await;
 }
 
 /// Waits for the fills under way, and for the last lines of the access log.

@@ -29,7 +29,7 @@ pub struct Service<S> {
     /// The certificates of the listeners.
     certificates: Vec<Arc<Certificates>>,
     /// The certificates that an authority issues.
-    renewals: Option<Renewals>,
+    renewals: Option<Renewals<S>>,
     /// The port that it listens on, which is part of the default site.
     port: u16,
     /// Whether the last reload found no fault.
@@ -55,13 +55,14 @@ impl<S: Store> Service<S> {
     pub fn start(args: Args, config: Config, port: u16, store: S) -> Result<Self, Faults> {
         let log_lines_dropped = Arc::default();
         let access_log = open_log(&config, &log_lines_dropped)?;
+        let renewals = config.acme.clone().map(|acme| Renewals::new(acme, &store, now()));
         let proxy = Proxy::new(&config, config.site_at(port), store).with_access_log(access_log);
         Ok(Self {
             args,
             proxy: Arc::new(InForce::new(proxy)),
             clients: affordable(&config).into(),
             certificates: certificates(&config),
-            renewals: config.acme.clone().map(|acme| Renewals::start(acme, now())),
+            renewals,
             port,
             settings: ArcSwap::from_pointee(LoadedSettings { config, generation: 1, loaded_at: now() }),
             is_last_good: AtomicBool::new(true),
@@ -121,6 +122,29 @@ impl<S: Store> Service<S> {
         self.settings.store(Arc::new(LoadedSettings { config, generation, loaded_at: now() }));
         Ok(generation)
     }
+
+    /// The state of each name whose certificate an authority issues.
+    pub(crate) fn issued_names(&self) -> Vec<NameState> {
+        self.renewals.as_ref().map(Renewals::states).unwrap_or_default()
+    }
+
+    /// Shows the certificates that an authority has issued before.
+    pub async fn take_certificates(&self) {
+        if let Some(renewals) = &self.renewals {
+            renewals.take_stored(now()).await;
+        }
+    }
+
+    /// Orders and renews the certificates that an authority issues.
+    pub async fn renew_certificates(self: Arc<Self>) {
+        /// The least pause between two steps, even if the next try is due at once.
+        const LEAST: std::time::Duration = std::time::Duration::from_secs(1);
+        let Some(renewals) = &self.renewals else { return };
+        loop {
+            let pause = renewals.step(now()).await;
+            tokio::time::sleep(pause.max(LEAST)).await;
+        }
+    }
 }
 
 impl<S> Service<S> {
@@ -153,22 +177,6 @@ impl<S> Service<S> {
     /// since 1970.
     pub(crate) fn certificate_expiries(&self) -> Vec<(String, i64)> {
         self.certificates.iter().flat_map(|certificates| certificates.expiries()).collect()
-    }
-
-    /// The state of each name whose certificate an authority issues.
-    pub(crate) fn issued_names(&self) -> Vec<NameState> {
-        self.renewals.as_ref().map(Renewals::states).unwrap_or_default()
-    }
-
-    /// Orders and renews the certificates that an authority issues.
-    pub async fn renew_certificates(self: Arc<Self>) {
-        /// The least pause between two steps, even if the next try is due at once.
-        const LEAST: std::time::Duration = std::time::Duration::from_secs(1);
-        let Some(renewals) = &self.renewals else { return };
-        loop {
-            let pause = renewals.step(now()).await;
-            tokio::time::sleep(pause.max(LEAST)).await;
-        }
     }
 
     /// How many lines of the access log could not be written.

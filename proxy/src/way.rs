@@ -109,7 +109,7 @@ pub struct Proxy<S> {
     /// The access log, if the settings want one.
     access_log: Option<Arc<AccessLog>>,
     /// The answers for an authority that validates names over HTTP, if there is one.
-    tokens: Option<Arc<Tokens>>,
+    tokens: Option<Tokens>,
     /// Whether a request without an `X-Request-Id` gets one.
     makes_request_ids: bool,
     /// Whether a request without a `traceparent` that can be read gets one.

@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("share", &["error", "key", "page", "store"]),
     ("follow", &["tls"]),
     ("client", &[]),
-    ("acme", &["client", "tls"]),
+    ("acme", &["client", "key", "store", "tls"]),
     (
         "config",
         &[

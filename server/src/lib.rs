@@ -58,7 +58,10 @@ pub use refused::Refused;
 pub use seldom::Seldom;
 pub use socket_file::bind_file;
 pub use takeover::{Offer, Predecessor, take};
-pub use tls::{CertificateFiles, Certificates, IssuedCertificates, NamedCertificate, Validity};
+pub use tls::{
+    CertificateFiles, Certificates, ChallengeProof, FoundProof, IssuedCertificates, NamedCertificate,
+    Validity,
+};
 pub use workers::{PerWorker, Workers};
 
 /// How long a server waits for its clients.

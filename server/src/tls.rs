@@ -14,20 +14,20 @@ use rustls::client::verify_server_name;
 use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{Acceptor, ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{interval, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tracing::{info, warn};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-pub use issued::{IssuedCertificates, NamedCertificate, Validity};
+pub use issued::{ChallengeProof, FoundProof, IssuedCertificates, NamedCertificate, Validity};
 
-use issued::VALIDATION;
+use issued::{VALIDATION, validated_name};
 
 /// HTTP/2, if the client speaks it.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -223,25 +223,36 @@ fn certified(files: &CertificateFiles) -> Result<CertifiedKey, String> {
 #[derive(Clone)]
 pub(crate) struct Handshakes {
     acceptor: TlsAcceptor,
+    issued: Option<Arc<IssuedCertificates>>,
     places: Arc<Semaphore>,
 }
 
 impl Handshakes {
     /// Creates the state for these certificates.
     pub(crate) fn new(certificates: Arc<Certificates>) -> io::Result<Self> {
+        let issued = certificates.issued.clone();
         let acceptor = TlsAcceptor::from(Arc::new(Self::config(certificates)?));
-        Ok(Self { acceptor, places: Arc::new(Semaphore::new(HANDSHAKES)) })
+        Ok(Self { acceptor, issued, places: Arc::new(Semaphore::new(HANDSHAKES)) })
     }
 
     /// TLS as this server speaks it.
     pub(crate) fn config(certificates: Arc<Certificates>) -> io::Result<ServerConfig> {
         let validates = certificates.are_issued().then_some(VALIDATION);
+        let protocols = PROTOCOLS.into_iter().chain(validates);
+        let mut config = Self::showing(certificates, protocols)?;
+        config.ticketer = Ticketer::new().map_err(io::Error::other)?;
+        Ok(config)
+    }
+
+    fn showing(
+        certificates: Arc<dyn ResolvesServerCert>,
+        protocols: impl Iterator<Item = &'static [u8]>,
+    ) -> io::Result<ServerConfig> {
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
         // Early data stays off, which is the default: an attacker could send it again.
         let mut config = config.with_no_client_auth().with_cert_resolver(certificates);
-        config.alpn_protocols = PROTOCOLS.into_iter().chain(validates).map(<[u8]>::to_vec).collect();
-        config.ticketer = Ticketer::new().map_err(io::Error::other)?;
+        config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
         Ok(config)
     }
 
@@ -253,7 +264,29 @@ impl Handshakes {
     ) -> io::Result<TlsStream<TcpStream>> {
         let _place =
             self.places.try_acquire().map_err(|_| io::Error::other("too many handshakes at once"))?;
-        timeout(patience, self.acceptor.accept(stream)).await?
+        match self.issued.as_ref().filter(|issued| issued.is_shared()) {
+            Some(issued) => timeout(patience, self.accept_in_fleet(issued, stream)).await?,
+            None => timeout(patience, self.acceptor.accept(stream)).await?,
+        }
+    }
+
+    /// The same where the authority may ask for a proof that another process has given.
+    async fn accept_in_fleet(
+        &self,
+        issued: &IssuedCertificates,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let name = validated_name(&begun.client_hello());
+        let proof = match name {
+            Some(name) => issued.proof_elsewhere(name).await,
+            None => None,
+        };
+        let config = match proof {
+            Some(proof) => Arc::new(Self::showing(proof.resolver(), [VALIDATION].into_iter())?),
+            None => self.acceptor.config().clone(),
+        };
+        begun.into_stream(config).await
     }
 }
 

@@ -49,6 +49,12 @@ impl Directory {
         TlsClient::new("localhost", TlsFiles { ca: ca_file, ..TlsFiles::default() }, &[b"http/1.1"])
     }
 
+    /// Its URL as a name of a file: what one authority has issued is not taken for that of another.
+    pub(super) fn name(&self) -> String {
+        let name = self.url.trim_start_matches("https://");
+        name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-', "_")
+    }
+
     /// The pause that a failure has asked for since the last call.
     pub(super) fn take_asked_pause(&self) -> Option<Duration> {
         self.asked_pause.lock().unwrap_or_else(PoisonError::into_inner).take()

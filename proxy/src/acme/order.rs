@@ -8,10 +8,12 @@ use instant_acme::{
     OrderStatus, Problem, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
-use server::IssuedCertificates;
+use server::{ChallengeProof, IssuedCertificates};
 use tokio::time::timeout;
 
-use super::{Acme, Challenge, Tokens};
+use super::storage::Storage;
+use super::{Acme, Challenge, Tokens, tokens};
+use crate::store::Store;
 
 /// How the state of an order is asked for.
 const POLLS: RetryPolicy = RetryPolicy::new()
@@ -39,20 +41,35 @@ struct Proof<'a> {
     kind: Challenge,
     name: String,
     token: String,
+    /// The item by which other proxies answer, and its bytes.
+    item: (String, Vec<u8>),
 }
 
 /// Orders a certificate. Returns PEM: the certificate, the certificates that sign it, and its key.
-pub(super) async fn order(account: &Account, name: &str, acme: &Acme) -> Result<String, FailedOrder> {
-    let ordered = timeout(PATIENCE, ordered(account, name, acme)).await;
+pub(super) async fn order<S: Store>(
+    account: &Account,
+    name: &str,
+    acme: &Acme,
+    storage: &Storage<S>,
+) -> Result<String, FailedOrder> {
+    let ordered = timeout(PATIENCE, ordered(account, name, acme, storage)).await;
     ordered.unwrap_or_else(|_| Err(FailedOrder::of(&"the order takes too long")))
 }
 
-async fn ordered(account: &Account, name: &str, acme: &Acme) -> Result<String, FailedOrder> {
+async fn ordered<S: Store>(
+    account: &Account,
+    name: &str,
+    acme: &Acme,
+    storage: &Storage<S>,
+) -> Result<String, FailedOrder> {
     let names = [Identifier::Dns(name.to_owned())];
     let mut order = account.new_order(&NewOrder::new(&names)).await?;
-    let proofs = prove(&mut order, name, acme).await?;
+    let proofs = prove(&mut order, name, acme, storage).await?;
     let polled = order.poll_ready(&POLLS).await;
-    drop(proofs);
+    for proof in proofs {
+        // One that is left behind, since the order was given up, expires.
+        storage.take_back(&proof.item.0).await;
+    }
     match polled {
         Ok(OrderStatus::Ready | OrderStatus::Valid) => {}
         Ok(_) => return Err(refusal(&mut order).await),
@@ -72,7 +89,12 @@ async fn ordered(account: &Account, name: &str, acme: &Acme) -> Result<String, F
 }
 
 /// Answers the challenges of an order. The answers stand until they are dropped.
-async fn prove<'a>(order: &mut Order, name: &str, acme: &'a Acme) -> Result<Vec<Proof<'a>>, FailedOrder> {
+async fn prove<'a, S: Store>(
+    order: &mut Order,
+    name: &str,
+    acme: &'a Acme,
+    storage: &Storage<S>,
+) -> Result<Vec<Proof<'a>>, FailedOrder> {
     let kind = match acme.challenge {
         Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
         Challenge::Http01 => ChallengeType::Http01,
@@ -87,7 +109,10 @@ async fn prove<'a>(order: &mut Order, name: &str, acme: &'a Acme) -> Result<Vec<
         let Some(mut challenge) = authorization.challenge(kind.clone()) else {
             return Err(FailedOrder::of(&format!("the authority does not offer {}", acme.challenge.name())));
         };
-        proofs.push(Proof::give(&challenge, name, acme)?);
+        let proof = Proof::give(&challenge, name, acme)?;
+        let (item, bytes) = &proof.item;
+        storage.give(item, bytes, PATIENCE).await.map_err(|error| FailedOrder::of(&error))?;
+        proofs.push(proof);
         challenge.set_ready().await?;
     }
     Ok(proofs)
@@ -115,23 +140,22 @@ fn text(problem: &Problem) -> String {
 impl<'a> Proof<'a> {
     /// Gives the authority the answer to a challenge.
     fn give(challenge: &ChallengeHandle<'_>, name: &str, acme: &'a Acme) -> Result<Self, FailedOrder> {
-        let answer = challenge.key_authorization();
-        let proof = Self {
-            issued: &acme.issued,
-            tokens: &acme.tokens,
-            kind: acme.challenge,
-            name: name.to_owned(),
-            token: challenge.token.clone(),
-        };
-        match acme.challenge {
-            Challenge::Http01 => acme.tokens.insert(challenge.token.clone(), answer.as_str().to_owned()),
-            Challenge::TlsAlpn01 => {
-                let (certificate, key) = self_signed(name, answer.digest().as_ref())?;
-                let proven = acme.issued.prove(name, certificate.into(), key.into());
-                proven.map_err(|error| FailedOrder::of(&error))?;
+        let (answer, token) = (challenge.key_authorization(), challenge.token.clone());
+        let item = match acme.challenge {
+            Challenge::Http01 => {
+                let answer = answer.as_str().to_owned();
+                acme.tokens.insert(token.clone(), answer.clone());
+                (tokens::item(&token), answer.into_bytes())
             }
-        }
-        Ok(proof)
+            Challenge::TlsAlpn01 => {
+                let pem = self_signed(name, answer.digest().as_ref())?.into_bytes();
+                let proof = ChallengeProof::read(&pem).map_err(|error| FailedOrder::of(&error))?;
+                acme.issued.prove(name, proof);
+                (proof_item(name), pem)
+            }
+        };
+        let (issued, tokens, kind) = (&*acme.issued, &acme.tokens, acme.challenge);
+        Ok(Self { issued, tokens, kind, name: name.to_owned(), token, item })
     }
 }
 
@@ -144,13 +168,18 @@ impl Drop for Proof<'_> {
     }
 }
 
-/// The certificate that answers a challenge over TLS (RFC 8737 §3), and its key.
-fn self_signed(name: &str, digest: &[u8]) -> Result<(rcgen::Certificate, KeyPair), FailedOrder> {
+/// The item of the certificate that answers a challenge for a name.
+pub(super) fn proof_item(name: &str) -> String {
+    format!("{name}.proof")
+}
+
+/// The certificate that answers a challenge over TLS (RFC 8737 §3), and its key, in PEM.
+fn self_signed(name: &str, digest: &[u8]) -> Result<String, FailedOrder> {
     let made = || {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
         params.custom_extensions.push(CustomExtension::new_acme_identifier(digest));
         let key = KeyPair::generate()?;
-        Ok((params.self_signed(&key)?, key))
+        Ok(params.self_signed(&key)?.pem() + &key.serialize_pem())
     };
     made().map_err(|error: rcgen::Error| FailedOrder::of(&error))
 }

@@ -8,7 +8,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// The longest pause. An authority that asks for a longer one is not believed.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The time to renew: when a third of the certificate's life is left, or up to a thirtieth of its life before that. `chance`
 /// (0 to 1) decides, so that certificates of one day are not all renewed at one moment.

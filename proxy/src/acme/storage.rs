@@ -1,96 +1,98 @@
-//! The folder of an account and its certificates. Only the proxy may read it.
+//! Where the account and the certificates are kept: in a folder, or in the store for a fleet.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
-/// A folder within that of the settings, for one directory. So certificates of a test authority are never taken for those of
-/// another authority.
+use super::Acme;
+use super::folder::Folder;
+use super::shared::SharedItems;
+use crate::store::Store;
+
+/// Longer than a certificate is valid, after which nothing of it is needed.
+const KEPT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+/// What the settings say.
 #[derive(Clone, Debug)]
-pub(super) struct Storage {
-    folder: PathBuf,
+pub(crate) enum StoragePlace {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// The store of the pages.
+    Store(SharedItems),
 }
 
-impl Storage {
-    /// The folder for the directory with this URL.
-    pub(super) fn of(folder: &Path, directory: &str) -> Self {
-        let name = directory.trim_start_matches("https://");
-        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-', "_");
-        Self { folder: folder.join(name) }
-    }
+/// Items with names.
+#[derive(Debug)]
+pub(super) enum Storage<S> {
+    Folder(Folder),
+    Store(SharedItems, S),
+}
 
-    /// Reads a file; `None` if there is none.
-    pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.folder.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.in_folder(&error)),
+impl<S: Store> Storage<S> {
+    /// By the settings.
+    pub(super) fn of(acme: &Acme, store: &S) -> Self {
+        match &acme.storage {
+            StoragePlace::Folder(path) => Self::Folder(Folder::of(path, &acme.directory.name())),
+            StoragePlace::Store(items) => Self::Store(items.clone(), store.clone()),
         }
     }
 
-    /// Writes a file as a whole, or leaves the old one.
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let (file, new) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
-        let written = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-            // A file that was left behind may have another mode.
-            let _ = fs::remove_file(&new);
-            let mut writer = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-            writer.write_all(bytes)?;
-            writer.sync_all()?;
-            fs::rename(&new, &file)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        written().map_err(|error| self.in_folder(&error))
+    /// Whether other proxies have it, too.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Self::Store(..))
     }
 
-    /// Whether files can be written.
-    pub(super) fn check(&self) -> io::Result<()> {
+    /// Reads an item; `None` if there is none.
+    pub(super) async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        match self {
+            Self::Folder(folder) => folder.read(name).map_err(|error| error.to_string()),
+            Self::Store(items, store) => items.read(store, name).await,
+        }
+    }
+
+    /// Writes an item as a whole, or leaves the one that there is.
+    pub(super) async fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        match self {
+            Self::Folder(folder) => folder.write(name, bytes).map_err(|error| error.to_string()),
+            Self::Store(items, store) => items.write(store, name, bytes, KEPT).await,
+        }
+    }
+
+    /// Removes an item, if there is one.
+    pub(super) async fn remove(&self, name: &str) {
+        match self {
+            Self::Folder(folder) => folder.remove(name),
+            Self::Store(items, store) => items.remove(store, name).await,
+        }
+    }
+
+    /// Whether items can be written.
+    pub(super) async fn check(&self) -> Result<(), String> {
         const PROBE: &str = "probe";
-        self.write(PROBE, b"")?;
-        self.remove(PROBE);
+        self.write(PROBE, b"").await?;
+        self.remove(PROBE).await;
         Ok(())
     }
 
-    /// Removes a file, if there is one.
-    pub(super) fn remove(&self, name: &str) {
-        let _ = fs::remove_file(self.folder.join(name));
-    }
-
-    fn in_folder(&self, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.folder.display()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn files_are_for_the_proxy_alone_and_each_directory_has_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let of = |url| Storage::of(&folder.path().join("acme"), url);
-        let storage = of("https://a.example/directory");
-        assert_eq!(storage.read("x").unwrap(), None);
-        for text in ["first", "2"] {
-            storage.write("x", text.as_bytes()).unwrap();
-            assert_eq!(storage.read("x").unwrap().unwrap(), text.as_bytes());
+    /// Gives the other proxies an item for as long as an order takes.
+    pub(super) async fn give(&self, name: &str, bytes: &[u8], patience: Duration) -> Result<(), String> {
+        match self {
+            Self::Folder(_) => Ok(()),
+            Self::Store(items, store) => items.write(store, name, bytes, patience).await,
         }
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&storage.folder), mode(&storage.folder.join("x"))), (0o700, 0o600));
-        assert_eq!(fs::read_dir(&storage.folder).unwrap().count(), 1);
-        assert_eq!(of("https://b.example/../directory").read("x").unwrap(), None);
-        storage.remove("x");
-        assert_eq!(storage.read("x").unwrap(), None);
     }
 
-    #[test]
-    fn a_folder_that_cannot_be_is_named() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let said = Storage::of(file.path(), "https://a/b").write("x", b"1").unwrap_err().to_string();
-        assert!(said.contains(&file.path().display().to_string()), "{said}");
+    /// Takes such an item back.
+    pub(super) async fn take_back(&self, name: &str) {
+        if self.is_shared() {
+            self.remove(name).await;
+        }
+    }
+
+    /// Does what one proxy of a fleet does at a time; `None` if another one is at it.
+    pub(super) async fn in_turn<T>(&self, work: impl Future<Output = T>) -> Result<Option<T>, String> {
+        match self {
+            Self::Folder(_) => Ok(Some(work.await)),
+            Self::Store(items, store) => items.in_turn(store, work).await,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `[acme]`: certificates that an authority issues.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hyper::Uri;
@@ -9,8 +9,10 @@ use hyper::http::uri::Scheme;
 use rustls::pki_types::DnsName;
 use server::{IssuedCertificates, ListenAddress, ListenSettings};
 
+use super::StoreUrl;
+use super::parse;
 use super::settings::Settings;
-use crate::acme::{Acme, Challenge, Directory};
+use crate::acme::{Acme, Challenge, Directory, Seal, StoragePlace, Tokens};
 
 /// The directory of Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -18,26 +20,53 @@ const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// A folder below the one that systemd makes for the service.
 const STORAGE: &str = "/var/lib/cachepage/acme";
 
+/// The storage that a fleet shares.
+const STORE: &str = "store";
+
 /// Reads the section; `Some(None)` if it names no domain.
 pub(super) fn acme(settings: &mut Settings<'_>) -> Option<Option<Acme>> {
     let domains = settings.take_list("acme.domains", None, "", domains);
     let contact = settings.take_list("acme.contact", None, "", contact);
     let challenge = settings.take("acme.challenge", None, Challenge::TlsAlpn01.name(), challenge);
     let storage = settings.take("acme.storage", None, STORAGE, storage);
+    let seal = settings.take("acme.secret_file", None, "", seal);
     let directory = settings.take("acme.directory", None, DIRECTORY, directory);
     let is_on = domains.as_ref().is_some_and(|names| !names.is_empty());
     // Reading the certificates that the system trusts takes time, and only a proxy with domains needs them.
     let tls = settings.take("acme.ca_file", None, "", |file| is_on.then(|| Directory::tls(file)).transpose());
     let (domains, contact, challenge, storage) = (domains?, contact?, challenge?, storage?);
-    let (directory, tls) = (directory?, tls?);
-    Some(tls.map(|tls| Acme {
-        directory: Directory::new(&directory, tls),
-        contact,
-        challenge,
-        storage,
-        issued: Arc::new(IssuedCertificates::of(domains)),
-        tokens: Arc::default(),
-    }))
+    let (directory, tls, seal) = (directory?, tls?, seal?);
+    let Some(tls) = tls else { return Some(None) };
+    let directory = Directory::new(&directory, tls);
+    let storage = place(storage, seal, &directory).map_err(|fault| settings.fault(fault)).ok()?;
+    let issued = Arc::new(IssuedCertificates::of(domains));
+    Some(Some(Acme { directory, contact, challenge, storage, issued, tokens: Tokens::default() }))
+}
+
+/// Where the state is kept. What lies in the store is sealed.
+fn place(storage: PathBuf, seal: Option<Seal>, directory: &Directory) -> Result<StoragePlace, String> {
+    match (storage == Path::new(STORE), seal) {
+        (false, None) => Ok(StoragePlace::Folder(storage)),
+        (true, Some(seal)) => Ok(StoragePlace::store(directory, seal)),
+        (true, None) => {
+            Err("acme.storage: \"store\" needs acme.secret_file, by which keys are encrypted there"
+                .to_owned())
+        }
+        (false, Some(_)) => Err("acme.secret_file: a folder is not encrypted: remove it".to_owned()),
+    }
+}
+
+/// Finds a store that no other proxy has.
+pub(super) fn check_store(
+    acme: &Option<Option<Acme>>,
+    store: &Option<StoreUrl>,
+    settings: &mut Settings<'_>,
+) {
+    if let (Some(Some(acme)), Some(StoreUrl::Memory)) = (acme, store)
+        && matches!(acme.storage, StoragePlace::Store(_))
+    {
+        settings.fault("acme.storage: a store in memory ends with the proxy: name a folder".to_owned());
+    }
 }
 
 /// Finds the faults of `[acme]` beside these listeners: an authority that no listener uses, and names that cannot be
@@ -105,15 +134,34 @@ fn challenge(text: &str) -> Result<Challenge, String> {
 
 fn storage(text: &str) -> Result<PathBuf, String> {
     let folder = PathBuf::from(text);
-    if folder.is_absolute() {
+    if text == STORE || folder.is_absolute() {
         Ok(folder)
     } else {
-        Err(format!("{text:?} is not the path of a folder from / on"))
+        Err(format!("{text:?} is neither \"store\" nor the path of a folder from / on"))
     }
+}
+
+/// The seal by the secret in a file.
+fn seal(path: &str) -> Result<Option<Seal>, String> {
+    /// As many as 128 bits have in hexadecimal.
+    const LEAST: usize = 32;
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let text = parse::secret(path)?;
+    let secret = text.trim();
+    if secret.len() < LEAST {
+        return Err(format!(
+            "{path} has fewer than {LEAST} characters: write what `openssl rand -hex 32` prints into it"
+        ));
+    }
+    Seal::of(secret).map(Some).ok_or_else(|| format!("{path} holds no secret that a key can be made of"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::super::Config;
     use crate::args::Args;
 
@@ -135,7 +183,13 @@ mod tests {
             ("domains = [\"a_b!\"]", "f.toml:2: acme.domains: \"a_b!\" is not a name"),
             ("domains = [\"a\"]\ncontact = [\"ops\"]", "f.toml:3: acme.contact: \"ops\" is not an address"),
             ("domains = [\"a\"]\nchallenge = \"dns-01\"", "f.toml:3: acme.challenge: \"dns-01\" is neither"),
-            ("domains = [\"a\"]\nstorage = \"acme\"", "f.toml:3: acme.storage: \"acme\" is not the path"),
+            ("domains = [\"a\"]\nstorage = \"acme\"", "f.toml:3: acme.storage: \"acme\" is neither"),
+            ("domains = [\"a\"]\nstorage = \"store\"", "acme.storage: \"store\" needs acme.secret_file"),
+            ("domains = [\"a\"]\nsecret_file = \"/no\"", "f.toml:3: acme.secret_file: /no cannot be read"),
+            (
+                "domains = [\"a\"]\nsecret_file = \"/dev/null\"",
+                "f.toml:3: acme.secret_file: /dev/null is no regular file",
+            ),
             (
                 "domains = [\"a\"]\ndirectory = \"http://a/\"",
                 "f.toml:3: acme.directory: \"http://a/\" does not begin",
@@ -155,6 +209,31 @@ mod tests {
             faults("[acme]\ndomains = [\"a\"]\n"),
             "acme.domains: no [[listen]] has certificates = \"acme\""
         );
+    }
+
+    #[test]
+    fn a_fleet_needs_a_secret_that_cannot_be_guessed_and_a_store_that_it_shares() {
+        let secret = |text: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file
+        };
+        let (good, short) = (secret(&"ab".repeat(32)), secret("letmein\n"));
+        let file = |storage: &str, secret: &tempfile::NamedTempFile, store: &str| {
+            format!(
+                "store = \"{store}\"\n[acme]\ndomains = [\"a\"]\nstorage = \"{storage}\"\nsecret_file = {:?}\n{ISSUED}",
+                secret.path()
+            )
+        };
+        assert_eq!(faults(&file("store", &good, "redis://r")), "");
+        for (storage, secret, store, said) in [
+            ("store", &short, "redis://r", "has fewer than 32 characters"),
+            ("store", &good, "memory", "acme.storage: a store in memory ends with the proxy"),
+            ("/tmp", &good, "redis://r", "acme.secret_file: a folder is not encrypted"),
+        ] {
+            let said_now = faults(&file(storage, secret, store));
+            assert!(said_now.contains(said) && said_now.lines().count() == 1, "{said_now}");
+        }
     }
 
     #[test]

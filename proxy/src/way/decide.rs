@@ -3,6 +3,7 @@
 //! Serving and `proxy explain` share this code. [`Proxy::begin`] decides without waiting if it can;
 //! [`Proxy::finish_decision`] waits for the store.
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -126,7 +127,16 @@ pub(super) enum Begun {
 
 /// A decision that waits for the store.
 #[derive(Clone, Debug)]
-pub struct PendingLookup {
+pub enum PendingLookup {
+    /// For a page.
+    Page(PageLookup),
+    /// For the answer to an authority that another proxy may have, since this time.
+    Proof(Instant),
+}
+
+/// A lookup of a page.
+#[derive(Clone, Debug)]
+pub struct PageLookup {
     id: PageId,
     rule: Arc<Rule>,
     wishes: Wishes,
@@ -135,7 +145,10 @@ pub struct PendingLookup {
 
 impl PendingLookup {
     pub(super) fn began(&self) -> Instant {
-        self.began
+        match self {
+            Self::Page(lookup) => lookup.began,
+            Self::Proof(began) => *began,
+        }
     }
 }
 
@@ -155,34 +168,68 @@ impl<S: Store> Proxy<S> {
 
     /// Decides without waiting, for a pass or a page in the near cache.
     pub(super) fn begin(&self, question: &Question<'_>, began: Instant) -> Begun {
-        if let Some(answer) = self.tokens.as_ref().and_then(|tokens| proof(tokens, question)) {
-            return Begun::Decided(Decision::Prove(answer));
+        if let Some(tokens) = &self.tokens
+            && let Some(begun) = begin_proof(tokens, question, began)
+        {
+            return begun;
         }
+        match self.begin_page(question, began) {
+            ControlFlow::Break(decision) => Begun::Decided(decision),
+            ControlFlow::Continue(lookup) => Begun::Pending(PendingLookup::Page(lookup)),
+        }
+    }
+
+    /// Decides without waiting, or begins the lookup of a page.
+    fn begin_page(&self, question: &Question<'_>, began: Instant) -> ControlFlow<Decision, PageLookup> {
         let (rule, wishes) = match self.policy.rules().disposition(question) {
             Disposition::Lookup(rule, wishes) => (rule, wishes),
-            Disposition::Pass(pass) => return Begun::Decided(Decision::Pass(pass)),
+            Disposition::Pass(pass) => return ControlFlow::Break(Decision::Pass(pass)),
         };
         let id = PageId::of(question, rule, &self.keys, &self.site);
         let near = self.near.as_ref().and_then(|near| near.page(&id, rule, question, began));
         match near.and_then(|(page, marker)| self.near_found(page, marker, began)) {
             Some(found) => {
-                Begun::Decided(self.judge(Lookup::Hit(found), id, (rule, wishes), question, began))
+                ControlFlow::Break(self.judge(Lookup::Hit(found), id, (rule, wishes), question, began))
             }
-            None => Begun::Pending(PendingLookup { id, rule: rule.clone(), wishes, began }),
+            None => ControlFlow::Continue(PageLookup { id, rule: rule.clone(), wishes, began }),
         }
     }
 
-    /// Looks the page up in the store, and decides.
+    /// Looks into the store, and decides.
     pub(super) async fn finish_decision<V: Values>(
         &self,
         pending: PendingLookup,
         question: &Question<'_>,
         values: &V,
     ) -> Decision {
-        let PendingLookup { id, rule, wishes, began } = pending;
+        let lookup = match pending {
+            PendingLookup::Page(lookup) => lookup,
+            PendingLookup::Proof(began) => match self.finish_proof(question, began, values).await {
+                ControlFlow::Break(decision) => return decision,
+                ControlFlow::Continue(lookup) => lookup,
+            },
+        };
+        let PageLookup { id, rule, wishes, began } = lookup;
         let lookup = self.stored_page(&id, &rule, question, began, values).await;
         let decision = self.judge(lookup, id, (&rule, wishes), question, began);
         if self.access_log.is_some() { decision.after(began.elapsed()) } else { decision }
+    }
+
+    /// Looks for the answer to an authority in the store. A request that is no such one is decided on as any other.
+    async fn finish_proof<V: Values>(
+        &self,
+        question: &Question<'_>,
+        began: Instant,
+        values: &V,
+    ) -> ControlFlow<Decision, PageLookup> {
+        let found = match &self.tokens {
+            Some(tokens) => tokens.answer_elsewhere(question.path, values).await,
+            None => None,
+        };
+        found.map_or_else(
+            || self.begin_page(question, began),
+            |answer| ControlFlow::Break(Decision::Prove(answer)),
+        )
     }
 
     /// Decides at once if the store answers without waiting.
@@ -255,10 +302,15 @@ impl<S: Store> Proxy<S> {
     }
 }
 
-/// The text for an authority that validates a name. The authority asks without TLS.
-fn proof(tokens: &Tokens, question: &Question<'_>) -> Option<String> {
-    let is_asked = !question.peer.is_tls && [Method::GET, Method::HEAD].contains(question.method);
-    tokens.answer(question.path).filter(|_| is_asked)
+/// The answer to an authority that validates a name, or a look for it. The authority asks without TLS.
+fn begin_proof(tokens: &Tokens, question: &Question<'_>, began: Instant) -> Option<Begun> {
+    if question.peer.is_tls || ![Method::GET, Method::HEAD].contains(question.method) {
+        return None;
+    }
+    let here = tokens.answer(question.path).map(|answer| Begun::Decided(Decision::Prove(answer)));
+    let elsewhere =
+        || tokens.may_be_elsewhere(question.path).then(|| Begun::Pending(PendingLookup::Proof(began)));
+    here.or_else(elsewhere)
 }
 
 /// A fetch, unless the client wants only what is stored.

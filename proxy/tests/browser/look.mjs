@@ -44,6 +44,11 @@ async function lookAt(page, name) {
   await page.waitForFunction(`(${requests})() > ${before}`);
   const rate = await page.evaluate(tile, "Requests a second");
   if (!(Number(rate?.replaceAll(",", "")) > 0)) faults.push(`${name}: ${rate} requests a second under load`);
+  if (!token) {
+    const unseen = await page.evaluate(async () => (await (await fetch("/status")).json()).acme.map((one) => `certificate ${one.name}`)
+      .filter((text) => !document.querySelector("#part-rows").textContent.includes(text)));
+    unseen.forEach((text) => faults.push(`${name}: ${text} is not shown`));
+  }
   (await page.evaluate(cut)).forEach((element) => faults.push(`${name}: cut off: ${element}`));
   // Not as a script of the page, whose policy forbids it.
   await page.evaluate(axe);

@@ -1,13 +1,14 @@
 //! Certificates that an authority issues: a directory of our own validates names by the proxy, and clients get what it signs.
 
 mod directory;
+mod fleet;
 mod validation;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser as _;
-use proxy::{Args, Config, MemoryStore, Renewals};
+use proxy::{Args, Config, MemoryStore, Renewals, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,41 +26,35 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const GET: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
 /// The settings of a proxy with these names, and with a plain listener and one with TLS.
-fn settings(directory: &Directory, storage: &TempDir, names: &str, challenge: &str) -> String {
+fn settings(directory: &Directory, storage: &str, names: &str, challenge: &str) -> String {
     format!(
         "{RULES}\n[[listen]]\naddress = \"127.0.0.1:0\"\ncertificates = \"acme\"\n\
-         [acme]\ndirectory = \"https://{}/directory\"\nca_file = {:?}\nstorage = {:?}\ndomains = [{names}]\n\
+         [acme]\ndirectory = \"https://{}/directory\"\nca_file = {:?}\n{storage}\ndomains = [{names}]\n\
          contact = [\"ops@example\"]\nchallenge = \"{challenge}\"\n",
         directory.address,
-        directory.authority.ca(),
-        storage.path()
+        directory.authority.ca()
     )
 }
 
+/// The setting of a folder.
+fn folder(storage: &TempDir) -> String {
+    format!("storage = {:?}", storage.path())
+}
+
 /// A proxy whose certificates are renewed when the test says so.
-struct Site {
+struct Site<S> {
     scene: Scene,
-    renewals: Renewals,
+    renewals: Renewals<S>,
     origin: Origin,
     directory: Arc<Directory>,
     /// When it was started.
     began: SystemTime,
 }
 
-impl Site {
+impl Site<MemoryStore> {
     /// With the names `a.example` and, if it is to lead nowhere, `b.example`.
     async fn start(directory: Arc<Directory>, storage: &TempDir, names: &str, challenge: &str) -> Self {
-        let origin = Origin::pages("").await;
-        let url = format!("http://{}", origin.address);
-        let args = Args::try_parse_from(["proxy", "--listen", "127.0.0.1:0", "--origin", &url]).unwrap();
-        let text = settings(&directory, storage, names, challenge);
-        let config = Config::parse(&args, Some(("scene.toml", &text))).unwrap();
-        let began = today();
-        let renewals = Renewals::start(config.acme.clone().unwrap(), began);
-        let scene = Scene::of(config, MemoryStore::new(8 << 20)).await;
-        let host = ("a.example".to_owned(), (scene.others[0], scene.address));
-        directory.state().hosts.extend([host]);
-        Self { scene, renewals, origin, directory, began }
+        Self::over(MemoryStore::new(8 << 20), directory, &folder(storage), names, challenge).await
     }
 
     /// One whose certificate has been issued.
@@ -67,6 +62,24 @@ impl Site {
         let site = Self::start(Directory::start().await.into(), storage, "\"a.example\"", challenge).await;
         site.after(Duration::ZERO).await;
         site
+    }
+}
+
+impl<S: Store> Site<S> {
+    /// Over this store, with further lines of `[acme]`.
+    async fn over(store: S, directory: Arc<Directory>, storage: &str, names: &str, challenge: &str) -> Self {
+        let origin = Origin::pages("").await;
+        let url = format!("http://{}", origin.address);
+        let args = Args::try_parse_from(["proxy", "--listen", "127.0.0.1:0", "--origin", &url]).unwrap();
+        let text = settings(&directory, storage, names, challenge);
+        let config = Config::parse(&args, Some(("scene.toml", &text))).unwrap();
+        let began = today();
+        let renewals = Renewals::new(config.acme.clone().unwrap(), &store, began);
+        renewals.take_stored(began).await;
+        let scene = Scene::of(config, store).await;
+        let host = ("a.example".to_owned(), (scene.others[0], scene.address));
+        directory.state().hosts.extend([host]);
+        Self { scene, renewals, origin, directory, began }
     }
 
     /// Has the proxy do what is due so long after the start.
@@ -208,13 +221,14 @@ async fn files_and_issued_certificates_stand_beside_each_other() {
     let storage = tempfile::tempdir().unwrap();
     let directory = Arc::new(Directory::start().await);
     let pair = directory.authority.issue(&["b.example"]);
-    let text = settings(&directory, &storage, "\"a.example\"", "tls-alpn-01");
+    let text = settings(&directory, &folder(&storage), "\"a.example\"", "tls-alpn-01");
     let files = format!("[\"acme\", {{ cert = {:?}, key = {:?} }}]", pair.cert, pair.key);
     let text = text.replace("certificates = \"acme\"", &format!("certificates = {files}"));
     let args = Args::try_parse_from(["proxy", "--listen", "127.0.0.1:0"]).unwrap();
     let config = Config::parse(&args, Some(("scene.toml", &text))).unwrap();
-    let renewals = Renewals::start(config.acme.clone().unwrap(), today());
-    let scene = Scene::of(config, MemoryStore::new(1 << 20)).await;
+    let store = MemoryStore::new(1 << 20);
+    let renewals = Renewals::new(config.acme.clone().unwrap(), &store, today());
+    let scene = Scene::of(config, store).await;
     directory.state().hosts.insert("a.example".to_owned(), (scene.others[0], scene.address));
     renewals.step(today()).await;
     for (name, is_served) in [("a.example", true), ("b.example", true), ("c.example", false)] {
@@ -232,7 +246,7 @@ async fn the_program_orders_by_itself_and_tells_operators() {
     let text = format!(
         "store = \"memory\"\norigin = \"http://{}\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"TOKEN\"\n",
         origin.address,
-        settings(&directory, &storage, "\"a.example\"", "tls-alpn-01")
+        settings(&directory, &folder(&storage), "\"a.example\"", "tls-alpn-01")
     );
     let running = Running::of(&text);
     let state = |status: &Value| status["acme"][0].clone();
@@ -243,10 +257,17 @@ async fn the_program_orders_by_itself_and_tells_operators() {
     }
     assert_eq!((&status["name"], &status["expires"]), (&"a.example".into(), &Value::Null));
     assert!(status["last_error"].as_str().unwrap().contains("too many orders"), "{status}");
-    // A restart tries at once.
+    // A restart keeps to the pause; another way of validation is tried at once.
     drop(running);
     directory.state().is_closed = false;
+    let asked = directory.state().asked;
     let running = Running::of(&text);
+    while state(&running.status().await)["last_error"].is_null() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(directory.state().asked, asked);
+    drop(running);
+    let running = Running::of(&text.replace("tls-alpn-01", "http-01"));
     let hosts = [("a.example".to_owned(), (running.tls.unwrap(), running.proxy))];
     directory.state().hosts.extend(hosts);
     while state(&running.status().await)["expires"].is_null() {

@@ -135,7 +135,14 @@ async fn the_page_can_be_seen_and_used_in_chromium() {
         Err(why) => return println!("the page was not looked at in a browser: {why}"),
     };
     let origin = origin().await;
-    let (open, closed) = (Running::over_tcp(&origin).await, Running::start(&origin, "0.0.0.0:0", ""));
+    let storage = tempfile::tempdir().unwrap();
+    let issued = format!(
+        "[acme]\ndomains = [\"shop.example\"]\ndirectory = \"https://127.0.0.1:1/\"\nstorage = {:?}\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\ncertificates = \"acme\"\n",
+        storage.path()
+    );
+    let (open, closed) =
+        (Running::start(&origin, "127.0.0.1:0", &issued), Running::start(&origin, "0.0.0.0:0", ""));
     let mut load = JoinSet::new();
     for running in [&open, &closed] {
         for worker in 0..4 {

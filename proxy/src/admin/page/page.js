@@ -125,11 +125,20 @@ function showLatencies(status, minute) {
   fill("latency-rows", OUTCOMES.map(row).filter((cells) => cells[1] !== "–"), 4, "no requests");
 }
 
-function showParts({ store, near, origins }) {
+/** How a certificate that an authority issues is doing. */
+function certificate({ expires, next_try: next, last_error: error }) {
+  const moment = (time) => new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  const until = expires ? `valid until ${moment(expires)}` : "not issued yet";
+  const isGood = expires !== null && error === null;
+  return state(isGood, `${until}, renewed after ${moment(next)}`, `${until}; next try ${moment(next)}${error ? `: ${error}` : ""}`);
+}
+
+function showParts({ store, near, origins, acme }) {
   const rows = store.nodes.map((node) => [`${store.kind} ${node.address}`, state(node.up, "up", "down: pages come from the origin")]);
   if (rows.length === 0) rows.push([`store: ${store.kind}`, state(true, "in this process", "")]);
   if (near) rows.push(["near cache", state(near.certain, `${count(near.entries)} entries, ${bytes(near.bytes)}`, "not used: changes of the store may be missed")]);
   origins.forEach((origin) => rows.push([`origin ${origin.url}`, state(origin.up && !origin.ejected, `up, ${origin.inflight} requests`, origin.ejected ? "ejected" : "away")]));
+  acme.forEach((name) => rows.push([`certificate ${name.name}`, certificate(name)]));
   fill("part-rows", rows, 2, "");
 }
 

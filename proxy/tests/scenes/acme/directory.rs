@@ -97,6 +97,13 @@ impl Directory {
     }
 }
 
+impl State {
+    /// How many accounts there are.
+    pub(crate) fn accounts(&self) -> usize {
+        self.accounts.len()
+    }
+}
+
 async fn answer(
     request: Request<Incoming>,
     address: SocketAddr,
