@@ -136,7 +136,7 @@ enum Failure {
     Connect { error: Cause, unsent: Option<RequestBody> },
     /// The connection broke. If it was used before and has not brought a byte of this answer, the origin had closed it while
     /// it was idle.
-    Sent { error: hyper::Error, was_used: bool },
+    Sent { error: hyper::Error, was_used: bool, is_answered: bool },
 }
 
 /// Why an origin gives no answer, and whether another origin may be asked.
@@ -287,8 +287,8 @@ impl Upstream {
             Failure::Connect { error, unsent } => {
                 Unanswered { error: OriginError::Connect(error), unsent: Some(unsent), is_silent: true }
             }
-            Failure::Sent { error, .. } => {
-                let is_silent = sources(&error).any(is_closed);
+            Failure::Sent { error, is_answered, .. } => {
+                let is_silent = !is_answered && sources(&error).any(is_closed);
                 Unanswered { error: self.error(error), unsent: None, is_silent }
             }
         }
@@ -344,7 +344,7 @@ impl Failure {
     /// Whether the origin probably closed the connection before it saw the request: the connection has brought an answer
     /// before, and no byte of this one.
     fn is_closed(&self) -> bool {
-        matches!(self, Self::Sent { error, was_used: true } if sources(error).any(is_closed))
+        matches!(self, Self::Sent { error, was_used: true, is_answered: false } if sources(error).any(is_closed))
     }
 }
 

@@ -21,7 +21,7 @@ use super::error::Cause;
 use super::presence::Presence;
 use super::resolver::Resolver;
 use super::upload::Upload;
-use super::wire::{NextTarget, Wire};
+use super::wire::{Wire, WireExchange};
 use super::{Origin, OriginUrl};
 use crate::tls::TlsClient;
 
@@ -61,7 +61,7 @@ enum OriginPlace {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) sender: SendRequest<Upload>,
-    pub(super) target: NextTarget,
+    pub(super) exchange: WireExchange,
     /// The task that reads and writes.
     pub(super) task: AbortHandle,
     /// How often the addresses of the origin had changed when the connection was made.
@@ -147,15 +147,15 @@ impl Connector {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Channel, Cause> {
-        let target = NextTarget::default();
-        let wire = Wire::new(TokioIo::new(stream), target.clone());
+        let exchange = WireExchange::default();
+        let wire = TokioIo::new(Wire::new(stream, exchange.clone()));
         let (sender, connection) = self.http.handshake(wire).await.map_err(cause)?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 debug!(%error, "connection to the origin ended");
             }
         });
-        Ok(Channel { sender, target, task: task.abort_handle(), changes: self.known_changes() })
+        Ok(Channel { sender, exchange, task: task.abort_handle(), changes: self.known_changes() })
     }
 }
 

@@ -74,9 +74,7 @@ impl Links {
                     }
                 },
             };
-            if let Some(target) = request.extensions().get() {
-                connection.target.set(request.method().as_str(), target);
-            }
+            connection.exchange.begin(request.method().as_str(), request.extensions().get());
             let pace = request.body().pace();
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
@@ -84,7 +82,10 @@ impl Links {
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if was_used => request = unsent,
-                    _ => return Err(Failure::Sent { error: failed.into_error(), was_used }),
+                    _ => {
+                        let (error, is_answered) = (failed.into_error(), connection.exchange.is_answered());
+                        return Err(Failure::Sent { error, was_used, is_answered });
+                    }
                 },
             }
         }
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
     use crate::origin::RequestBody;
     use crate::origin::upload::Progress;
-    use crate::origin::wire::NextTarget;
+    use crate::origin::wire::WireExchange;
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_and_the_watching_task_ends() {
@@ -182,7 +183,7 @@ mod tests {
             let (ours, theirs) = duplex(1024);
             let (sender, connection) = Builder::new().handshake(TokioIo::new(ours)).await.unwrap();
             let task = tokio::spawn(connection).abort_handle();
-            let connection = Channel { sender, target: NextTarget::default(), task, changes: 0 };
+            let connection = Channel { sender, exchange: WireExchange::default(), task, changes: 0 };
             let pace = Upload::new(RequestBody::default(), IDLE, Progress::new()).pace();
             Link { connection, pace, idle: Arc::downgrade(&idle) }.give_back();
             origins.push((theirs, Instant::now()));

@@ -218,7 +218,7 @@ impl Upstreams {
             let is_another = tried.len() < group.members.len().min(TRIES);
             match again.filter(|_| is_another && self.retries.withdraw()) {
                 Some(again) => body = again,
-                None => return Err(group.fault(unanswered.error)),
+                None => return Err(group.fault(unanswered.error, &tried)),
             }
         }
     }
@@ -364,9 +364,14 @@ impl OriginGroup {
         }
     }
 
-    /// The fault of one origin, or that of all origins if none can be reached.
-    fn fault(&self, error: OriginError) -> OriginError {
-        let are_away = || self.members.iter().all(|member| member.upstream.is_away());
+    /// The fault of one origin, or that of all origins if none can be reached. As many origins as are tried at most stand for
+    /// the others, of which nothing is known yet.
+    fn fault(&self, error: OriginError, tried: &[usize]) -> OriginError {
+        let is_away = |place: usize| self.members[place].upstream.is_away();
+        let are_away = || {
+            (0..self.members.len()).all(is_away)
+                || tried.len() == TRIES && tried.iter().all(|place| is_away(*place))
+        };
         match error {
             OriginError::Connect(cause) if are_away() => OriginError::Gone(cause),
             error => error,

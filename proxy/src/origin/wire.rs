@@ -2,11 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use server::SentTarget;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream that writes targets that hyper cannot write. If the origin has answered and reads no more, the answer can still be
 /// read from it.
@@ -16,13 +17,20 @@ use server::SentTarget;
 #[derive(Debug)]
 pub(super) struct Wire<T> {
     stream: T,
-    target: NextTarget,
+    exchange: WireExchange,
     is_closed: bool,
 }
 
-/// The true target of the next request, if hyper writes a stand-in.
+/// The request that is written next, and whether its answer has begun, beside hyper.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NextTarget(Arc<Mutex<Option<Overlay>>>);
+pub(super) struct WireExchange(Arc<ExchangeState>);
+
+#[derive(Debug, Default)]
+struct ExchangeState {
+    /// The true target, if hyper writes another.
+    target: Mutex<Option<Overlay>>,
+    is_answered: AtomicBool,
+}
 
 /// Bytes that replace the same number of other bytes, and how many bytes are written before them.
 #[derive(Debug)]
@@ -31,11 +39,19 @@ struct Overlay {
     bytes: Vec<u8>,
 }
 
-impl NextTarget {
-    /// Makes the next request, which has this method, go out with this target.
-    pub(super) fn set(&self, method: &str, target: &SentTarget) {
-        let overlay = Overlay { at: method.len() + " ".len(), bytes: target.as_str().into() };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(overlay);
+impl WireExchange {
+    /// Begins the next request, of this method, which is written with this target if there is one.
+    pub(super) fn begin(&self, method: &str, target: Option<&SentTarget>) {
+        self.0.is_answered.store(false, Relaxed);
+        if let Some(target) = target {
+            let overlay = Overlay { at: method.len() + " ".len(), bytes: target.as_str().into() };
+            *self.0.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(overlay);
+        }
+    }
+
+    /// Whether a byte has come since the request began.
+    pub(super) fn is_answered(&self) -> bool {
+        self.0.is_answered.load(Relaxed)
     }
 
     /// Writes these bytes, with the overlay on them.
@@ -44,7 +60,7 @@ impl NextTarget {
         bytes: &[u8],
         write: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.0.target.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(overlay) = &mut *next else { return write(bytes) };
         let written = write(&overlay.on(bytes));
         if let Poll::Ready(Ok(count)) = written
@@ -75,26 +91,31 @@ impl Overlay {
 }
 
 impl<T> Wire<T> {
-    pub(super) fn new(stream: T, target: NextTarget) -> Self {
-        Self { stream, target, is_closed: false }
+    pub(super) fn new(stream: T, exchange: WireExchange) -> Self {
+        Self { stream, exchange, is_closed: false }
     }
 }
 
-impl<T: Read + Unpin> Read for Wire<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.exchange.0.is_answered.store(true, Relaxed);
+        }
+        read
     }
 }
 
-impl<T: Write + Unpin> Write for Wire<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, target, is_closed } = self.get_mut();
+        let Self { stream, exchange, is_closed } = self.get_mut();
         if !*is_closed {
-            match target.write(buf, |bytes| Pin::new(stream).poll_write(cx, bytes)) {
+            match exchange.write(buf, |bytes| Pin::new(stream).poll_write(cx, bytes)) {
                 Poll::Ready(Err(_)) => *is_closed = true,
                 written => return written,
             }
@@ -115,7 +136,6 @@ impl<T: Write + Unpin> Write for Wire<T> {
 mod tests {
     use std::future::poll_fn;
 
-    use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::*;
@@ -126,9 +146,9 @@ mod tests {
         const WRITTEN: &str = "GET /?a=_b_ HTTP/1.1\r\n\r\nGET /?a=_b_ HTTP/1.1\r\n\r\n";
         for size in [1, 3, 10, 1000] {
             let (ours, mut theirs) = duplex(size);
-            let target = NextTarget::default();
-            target.set("GET", &SentTarget::from("/?a=\"b\""));
-            let mut wire = Wire::new(TokioIo::new(ours), target);
+            let exchange = WireExchange::default();
+            exchange.begin("GET", Some(&SentTarget::from("/?a=\"b\"")));
+            let mut wire = Wire::new(ours, exchange);
             let written = async move {
                 let mut rest = WRITTEN.as_bytes();
                 while !rest.is_empty() {
@@ -148,12 +168,17 @@ mod tests {
         let (ours, mut theirs) = duplex(1000);
         theirs.write_all(b"answer").await.unwrap();
         drop(theirs);
-        let mut wire = Wire::new(TokioIo::new(ours), NextTarget::default());
+        let exchange = WireExchange::default();
+        let mut wire = Wire::new(ours, exchange.clone());
         for _ in 0..2 {
             assert_eq!(poll_fn(|cx| Pin::new(&mut wire).poll_write(cx, b"more")).await.unwrap(), 4);
         }
+        assert!(!exchange.is_answered());
         let mut answer = String::new();
-        TokioIo::new(wire).read_to_string(&mut answer).await.unwrap();
+        wire.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "answer");
+        assert!(exchange.is_answered());
+        exchange.begin("GET", None);
+        assert!(!exchange.is_answered());
     }
 }

@@ -114,6 +114,44 @@ async fn a_request_that_may_have_been_read_is_sent_again_only_if_it_changes_noth
 }
 
 #[tokio::test]
+async fn a_request_is_sent_twice_at_most_and_once_if_a_byte_of_an_answer_has_come() {
+    for (sent, times) in
+        [("", 2), ("H", 1), ("HTTP/1.1 200 OK\r\nContent-Le", 1), ("HTTP/1.1 103 Early\r\n\r\n", 1)]
+    {
+        let origins = [cut_after(sent).await, cut_after(sent).await, cut_after(sent).await];
+        let tables = [(&origins[0], ""), (&origins[1], ""), (&origins[2], "")];
+        let scene = before(&tables, "[origins]\neject_after = 1000").await;
+        let requests = 5;
+        for _ in 0..requests {
+            assert_eq!(scene.get("/").await.status(), 502, "{sent:?}");
+        }
+        let count: usize = origins.iter().map(Origin::count).sum();
+        assert_eq!(count, times * requests, "{sent:?}");
+    }
+}
+
+/// An origin that closes each connection after these bytes.
+async fn cut_after(bytes: &'static str) -> Origin {
+    Origin::new(move |_, _| Script::Close(bytes.into())).await
+}
+
+#[tokio::test]
+async fn a_connection_that_was_used_is_not_repeated_after_a_part_of_a_head() {
+    for (sent, times) in [("", 2), ("HTTP/1.1 200 OK\r\nContent-Le", 1)] {
+        let origin = Origin::new(move |_, number| match number {
+            1 => Script::Answer(page("", "first")),
+            2 => Script::Close(sent.into()),
+            _ => Script::Answer(page("", "again")),
+        })
+        .await;
+        let scene = Scene::with(origin.address, MemoryStore::new(1 << 20), "").await;
+        assert_eq!(scene.get("/").await.text(), "first");
+        assert_eq!(scene.get("/").await.status(), if times == 2 { 200 } else { 502 }, "{sent:?}");
+        assert_eq!(origin.count(), 1 + times, "{sent:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_origin_that_answers_503_is_left_out_after_three() {
     let (ill, mut to_ill) = Origin::piecewise().await;
     let (good, mut to_good) = Origin::piecewise().await;
@@ -213,6 +251,18 @@ async fn origins_that_are_gone_cost_no_request_while_another_is_there() {
         };
         join_all((0..10).map(|_| visit())).await;
     }
+}
+
+#[tokio::test]
+async fn the_first_request_to_many_origins_that_are_gone_is_503() {
+    let mut urls = String::new();
+    for _ in 0..6 {
+        urls += &format!("[[origin]]\nurl = \"http://{}\"\n", gone().await);
+    }
+    let scene = Scene::before(&[], MemoryStore::new(1 << 20), &urls).await;
+    let reply = scene.get("/").await;
+    assert_eq!((reply.status(), reply.header("retry-after")), (503, "1"));
+    assert_eq!(reply.cache(), "BYPASS fwd=bypass; detail=origins-gone");
 }
 
 /// The address of an origin that has gone.
