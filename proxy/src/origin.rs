@@ -28,7 +28,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use server::{Peer, PerWorker, in_time};
+use server::{HeldByTunnel, Peer, PerWorker, in_time};
 use tokio::time::Instant;
 
 pub use address::OriginUrl;
@@ -334,6 +334,7 @@ impl Upstream {
         if let Some(protocol) = protocol {
             head.headers.insert(UPGRADE, protocol);
             head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            head.extensions.insert(HeldByTunnel::new(self.gate.begin_tunnel()));
         }
         let body = Download::new(body, self.deadlines.idle, until, held);
         Fetched { head, body, length, tags, took, origin: self.name.clone() }

@@ -13,5 +13,5 @@ pub(crate) mod socket;
 pub(crate) mod target;
 #[cfg(test)]
 pub(crate) mod testing;
-mod tunnel;
+pub(crate) mod tunnel;
 pub(crate) mod writer;

@@ -48,6 +48,7 @@ pub use files::granted_files;
 pub use health::{health, reachable};
 pub use http1::head::RequestHead;
 pub use http1::target::SentTarget;
+pub use http1::tunnel::HeldByTunnel;
 pub use http1::writer::Answer;
 pub use limits::ClientLimits;
 pub use listener::{BoundListener, ListenAddress, ListenSettings};

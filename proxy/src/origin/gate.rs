@@ -2,6 +2,7 @@
 //! can do, and a request that finds the queue full is refused at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,6 +31,17 @@ pub(crate) struct Gate {
     /// The most requests that may wait.
     longest: usize,
     wait: Duration,
+    tunnels: Arc<AtomicUsize>,
+}
+
+/// A tunnel to the origin. Dropping it says that it has ended.
+#[derive(Debug)]
+pub(crate) struct TunnelPlace(Arc<AtomicUsize>);
+
+impl Drop for TunnelPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A slot at the origin. Dropping it frees the slot.
@@ -44,12 +56,19 @@ impl Gate {
             queue: Semaphore::new(queue),
             longest: queue,
             wait,
+            tunnels: Arc::default(),
         }
     }
 
-    /// The number of slots in use.
-    pub(crate) fn taken(&self) -> usize {
-        self.count - self.places.available_permits()
+    /// The number of requests and tunnels that the origin has. A tunnel takes no slot, since it may be open for days.
+    pub(crate) fn under_way(&self) -> usize {
+        self.count - self.places.available_permits() + self.tunnels.load(Relaxed)
+    }
+
+    /// Counts a tunnel.
+    pub(crate) fn begin_tunnel(&self) -> TunnelPlace {
+        self.tunnels.fetch_add(1, Relaxed);
+        TunnelPlace(self.tunnels.clone())
     }
 
     /// The number of requests that wait.
@@ -84,7 +103,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(matches!(gate.enter().await, Err(OriginError::Busy)), "the queue is full");
-        assert_eq!((gate.taken(), gate.waiting()), (1, 1));
+        assert_eq!((gate.under_way(), gate.waiting()), (1, 1));
         drop(first);
         let second = waiting.await.unwrap().unwrap();
         let started = tokio::time::Instant::now();
@@ -92,5 +111,10 @@ mod tests {
         assert_eq!(started.elapsed(), Duration::from_secs(5));
         drop(second);
         assert!(gate.enter().await.is_ok());
+        let tunnel = gate.begin_tunnel();
+        assert_eq!(gate.under_way(), 1);
+        assert!(gate.enter().await.is_ok(), "a tunnel takes no slot");
+        drop(tunnel);
+        assert_eq!(gate.under_way(), 0);
     }
 }

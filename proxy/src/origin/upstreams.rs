@@ -81,7 +81,7 @@ pub(crate) struct OriginState {
     pub(crate) url: String,
     pub(crate) is_up: bool,
     pub(crate) is_ejected: bool,
-    /// The requests that it has.
+    /// The requests and tunnels that it has.
     pub(crate) in_flight: usize,
     /// Requests that wait for a slot.
     pub(crate) waiting: usize,
@@ -280,7 +280,7 @@ impl Upstreams {
             url: member.upstream.origin().to_string(),
             is_up: !member.upstream.is_away(),
             is_ejected: member.health.standing(now) != Standing::In,
-            in_flight: member.upstream.gate.taken(),
+            in_flight: member.upstream.gate.under_way(),
             waiting: member.upstream.gate.waiting(),
             totals: member.upstream.counts.totals(),
         };
@@ -354,7 +354,7 @@ impl OriginGroup {
         let second = (first + 1 + draw(candidates.len().saturating_sub(1))) % candidates.len().max(1);
         let cost = |place: usize| {
             let member = &self.members[place];
-            member.health.cost(member.upstream.gate.taken(), member.weight, now)
+            member.health.cost(member.upstream.gate.under_way(), member.weight, now)
         };
         match (candidates.get(first), candidates.get(second)) {
             (Some(&first), Some(&second)) if cost(second) < cost(first) => second,

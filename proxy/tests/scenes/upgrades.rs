@@ -130,14 +130,15 @@ async fn tunnels_are_counted_as_long_as_they_are_open() {
         let metrics = running.ask("GET", "/metrics", "").await;
         ["cachepage_tunnels_open", "cachepage_tunnels_total"].map(|name| sample(metrics.text(), name))
     };
-    assert_eq!(counted().await, [0.0, 0.0]);
+    let in_flight = async || running.status().await["origins"][0]["inflight"].clone();
+    assert_eq!((counted().await, in_flight().await), ([0.0, 0.0], 0.into()));
     let mut client = Client::connect(running.proxy).await;
     client.write(ASKS.as_bytes()).await;
     assert_eq!(client.head().await.status(), 101);
     client.write(b"hello").await;
     client.until("HELLO").await;
-    assert_eq!(counted().await, [1.0, 1.0]);
+    assert_eq!((counted().await, in_flight().await), ([1.0, 1.0], 1.into()));
     client.end().await;
-    let ended = async { while counted().await != [0.0, 1.0] {} };
+    let ended = async { while (counted().await, in_flight().await) != ([0.0, 1.0], 0.into()) {} };
     timeout(Duration::from_secs(20), ended).await.expect("a tunnel that has ended is not open");
 }

@@ -26,7 +26,7 @@ use super::rest::{Counted, Rest};
 use super::scan::{HeadFault, is_followed_by_others};
 use super::socket::Socket;
 use super::target::HiddenBytes;
-use super::tunnel::tunnel;
+use super::tunnel::{HeldByTunnel, tunnel};
 use crate::alarm::{Alarm, LazyTimer};
 use crate::clients::KnownClients;
 use crate::limits::Admitted;
@@ -74,7 +74,7 @@ pub(crate) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(
     let parts = connection.into_parts();
     let stream = parts.io.into_inner();
     let upgrade = exchange.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let (Ok(()), Some(upgrade)) = (&ended, upgrade) {
+    if let (Ok(()), Some((upgrade, _held))) = (&ended, upgrade) {
         let (ahead, inlet) = stream.into_parts();
         let early = [&parts.read_buf[..], &ahead, &inlet.into_bytes()].concat();
         let _counted = admitted.counts().begin_tunnel();
@@ -105,8 +105,8 @@ struct Exchange<'a, H: Handler> {
     hidden: HiddenBytes,
     /// How many requests hyper has read.
     asked: AtomicU64,
-    /// The origin's side of a tunnel, if the answer to a request opens one.
-    upgrade: Mutex<Option<OnUpgrade>>,
+    /// The origin's side of a tunnel, if the answer to a request opens one, and what it holds.
+    upgrade: Mutex<Option<(OnUpgrade, Option<HeldByTunnel>)>>,
 }
 
 /// Why hyper stops serving a connection.
@@ -128,8 +128,9 @@ impl<H: Handler> Exchange<'_, H> {
         let is_last = asks_for_other || request.body().size_hint().exact().is_none();
         let (mut response, record) = self.handler.clone().handle(request, self.peer, decision).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let held = response.extensions_mut().remove();
             let upgrade = hyper::upgrade::on(&mut response);
-            *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+            *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, held));
         } else if is_last || self.rest.is_closing() {
             // The guard does not follow heads behind chunks, nor behind a request for another protocol.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

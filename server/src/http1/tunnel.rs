@@ -1,7 +1,10 @@
 //! A connection after its client and an origin have changed to another protocol: bytes both ways.
 
+use std::any::Any;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +16,23 @@ use tokio::time::{Instant, sleep_until};
 
 /// The bytes that wait for the other side, in each direction.
 const BUFFER: usize = 16 << 10;
+
+/// What a tunnel holds until it ends: an extension of the answer that opens it.
+#[derive(Clone)]
+pub struct HeldByTunnel(#[expect(dead_code, reason = "it is only dropped")] Arc<dyn Any + Send + Sync>);
+
+impl HeldByTunnel {
+    /// Holds this.
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self(Arc::new(held))
+    }
+}
+
+impl fmt::Debug for HeldByTunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeldByTunnel")
+    }
+}
 
 /// Copies bytes both ways until both sides have ended, one of them breaks, or no byte has come for the time `idle`. The bytes
 /// that the client sent before the answer go first.
