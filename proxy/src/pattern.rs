@@ -30,6 +30,14 @@ impl Pattern {
         [self.text(), star]
     }
 
+    /// The same kind of pattern with another text.
+    pub(crate) fn with(&self, text: String) -> Self {
+        match self {
+            Self::Exact(_) => Self::Exact(text),
+            Self::Prefix(_) => Self::Prefix(text),
+        }
+    }
+
     /// Whether it matches a text that consists of these bytes.
     pub(crate) fn matches(&self, mut bytes: impl Iterator<Item = u8>) -> bool {
         match self {

@@ -31,8 +31,8 @@ pub(crate) use http::{
 };
 pub(crate) use judge::{Freshness, OnFailure, Stored, has_authorization};
 pub(crate) use part::{Part, Whole, ask_for_whole, needs_length};
-pub(crate) use rule::SetCookie;
 pub use rule::{Authorization, CachePolicy, Coalesce, Rule};
+pub(crate) use rule::{SetCookie, check as check_path, spellings};
 pub(crate) use rules::Disposition;
 pub(crate) use rules::{Pass, Rules};
 pub(crate) use search::SearchVariance;

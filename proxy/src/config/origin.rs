@@ -7,6 +7,7 @@ use super::settings::{Setting, Settings, Table};
 use super::{address, parse};
 use crate::origin::{Ejection, Origin, OriginUrl, Origins, Probe, Share, bare_host};
 use crate::pattern::Pattern;
+use crate::policy::check_path;
 use crate::request::is_host;
 use crate::tls::{TlsClient, TlsFiles};
 
@@ -77,7 +78,7 @@ fn of_table(mut settings: Settings<'_>) -> Option<(Origin, Vec<Leaf>)> {
         None => return None,
     };
     let leaves = settings.finish();
-    let share = Share { hosts: hosts?, paths: paths? };
+    let share = Share::new(hosts?, paths?);
     let origin = Origin { share, weight: weight?, is_backup: is_backup?, ..Origin::for_all(url?, tls?) };
     Some((origin, leaves))
 }
@@ -94,11 +95,12 @@ fn hosts(text: &str) -> Result<Vec<String>, String> {
     parse::members(text)?.into_iter().map(host).collect()
 }
 
-/// Paths, exact or with a `*` at the end.
+/// Paths, exact or with a `*` at the end, as those of rules are.
 fn paths(text: &str) -> Result<Vec<Pattern>, String> {
-    let path = |path: &str| match path.starts_with('/') && !path.contains(['?', '#']) {
-        true => Ok(Pattern::of(path)),
-        false => Err(format!("{path:?} is not a path like /api/ or /api/*")),
+    let path = |path: &str| {
+        let pattern = Pattern::of(path);
+        let checked = check_path(&pattern).map(|()| pattern);
+        checked.map_err(|fault| format!("{path:?} is not a path like /api/ or /api/*: {fault}"))
     };
     parse::members(text)?.into_iter().map(path).collect()
 }
@@ -181,6 +183,11 @@ mod tests {
             ("[[origin]]\nurl = \"http://a\"\nca_file = \"/a\"\n", "f:3: ca_file: "),
             ("[[origin]]\nurl = \"http://a\"\nhosts = [\"a:80\"]\n", "f:3: hosts: \"a:80\" is neither"),
             ("[[origin]]\nurl = \"http://a\"\npaths = [\"a\"]\n", "f:3: paths: \"a\" is not a path"),
+            (
+                "[[origin]]\nurl = \"http://a\"\npaths = [\"/a/../b\"]\n",
+                "f:3: paths: \"/a/../b\" is not a path",
+            ),
+            ("[[origin]]\nurl = \"http://a\"\npaths = [\"/a*b\"]\n", "f:3: paths: \"/a*b\" is not a path"),
             ("[[origin]]\nurl = \"http://a\"\nweight = 0\n", "f:3: weight: "),
             ("[origins]\nretry_budget = 2\n", "f:2: origins.retry_budget: "),
             ("[[origin]]\nurl = \"https://a\"\nca_file = \"/no\"\n", "f:1: /no cannot be read: "),

@@ -4,6 +4,7 @@ use hyper::header::HOST;
 use hyper::http::request::Parts;
 
 use crate::pattern::Pattern;
+use crate::policy::spellings;
 use crate::request::target_of;
 
 /// The hosts and the paths of an origin. An empty list means all.
@@ -12,9 +13,17 @@ pub(crate) struct Share {
     /// Exact hosts, or `*.` and a domain, in lower case.
     pub(crate) hosts: Vec<String>,
     pub(crate) paths: Vec<Pattern>,
+    /// The paths as clients send them.
+    sent: Vec<Pattern>,
 }
 
 impl Share {
+    pub(crate) fn new(hosts: Vec<String>, paths: Vec<Pattern>) -> Self {
+        let spelled = |path: &Pattern| spellings(path).map(|text| path.with(text)).collect::<Vec<_>>();
+        let sent = paths.iter().flat_map(spelled).collect();
+        Self { hosts, paths, sent }
+    }
+
     /// Whether the origin takes every request that no other origin is for.
     pub(super) fn is_rest(&self) -> bool {
         self.hosts.is_empty() && self.paths.is_empty()
@@ -59,7 +68,7 @@ impl Share {
     }
 
     fn takes_path(&self, path: &str) -> bool {
-        self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path.bytes()))
+        self.sent.is_empty() || self.sent.iter().any(|pattern| pattern.matches(path.bytes()))
     }
 }
 
@@ -90,9 +99,12 @@ mod tests {
             (&[], &["/api/"], "a", "/api/x", false),
             (&["a"], &["/api/*"], "b", "/api/", false),
             (&["b", "a"], &["/x", "/api/*"], "a", "/api/", true),
+            (&[], &["/café/*"], "a", "/caf%C3%A9/x", true),
+            (&[], &["/caf%C3%A9/*"], "a", "/caf%C3%A9/x", true),
+            (&[], &["/a b"], "a", "/a%20b", true),
             (&[], &[], "a", "/", false),
         ] {
-            let share = Share { hosts: hosts_of(hosts), paths: paths_of(paths) };
+            let share = Share::new(hosts_of(hosts), paths_of(paths));
             let head = Request::get(target).header(HOST, host).body(()).unwrap().into_parts().0;
             assert_eq!(share.takes(&head), expected, "{hosts:?} {paths:?} {host}{target}");
         }
@@ -101,9 +113,11 @@ mod tests {
 
     #[test]
     fn an_origin_hides_another_if_it_takes_all_its_requests() {
-        let share = |hosts: &str, paths: &str| Share {
-            hosts: hosts.split_whitespace().map(str::to_owned).collect(),
-            paths: paths.split_whitespace().map(Pattern::of).collect(),
+        let share = |hosts: &str, paths: &str| {
+            Share::new(
+                hosts.split_whitespace().map(str::to_owned).collect(),
+                paths.split_whitespace().map(Pattern::of).collect(),
+            )
         };
         for ((hosts, paths), (later_hosts, later_paths), expected) in [
             (("a b", ""), ("a", ""), true),

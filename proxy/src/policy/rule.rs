@@ -104,7 +104,7 @@ pub enum Coalesce {
 }
 
 /// The paths that clients send for a pattern: as written, and percent-encoded as browsers do (WHATWG URL, path state).
-pub(super) fn spellings(path: &Pattern) -> impl Iterator<Item = String> {
+pub(crate) fn spellings(path: &Pattern) -> impl Iterator<Item = String> {
     let encoded = utf8_percent_encode(path.text(), ENCODED).to_string();
     let is_other = encoded != path.text();
     [Some(path.text().to_owned()), is_other.then_some(encoded)].into_iter().flatten()
@@ -199,7 +199,7 @@ impl Rule {
 }
 
 /// Refuses a path that no client sends.
-fn check(pattern: &Pattern) -> Result<(), &'static str> {
+pub(crate) fn check(pattern: &Pattern) -> Result<(), &'static str> {
     let path = pattern.text();
     if !path.starts_with('/') {
         return Err("a path must begin with /");
@@ -208,7 +208,7 @@ fn check(pattern: &Pattern) -> Result<(), &'static str> {
         return Err("* may only stand at the end");
     }
     if path.contains(['?', '#']) {
-        return Err("a rule names a path, without a query: each query has its own pages");
+        return Err("a path is written without a query: each query has its own pages");
     }
     if path.contains(char::is_control) {
         return Err("a path has no control characters");
