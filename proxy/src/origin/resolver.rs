@@ -6,13 +6,14 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 type Addresses = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
@@ -30,11 +31,14 @@ pub(super) struct Resolver {
     known: Arc<Known>,
 }
 
-/// The addresses that the last lookup found, and how often they have changed.
+/// The addresses that the last good lookup found, and how often they have changed. They have no end: while the name servers
+/// are away the origin may be well, and one that is not is noticed by its connections.
 #[derive(Debug, Default)]
 struct Known {
     addresses: Mutex<Vec<SocketAddr>>,
     changes: AtomicU64,
+    /// Whether the last lookup has failed, which the log says once.
+    is_old: AtomicBool,
 }
 
 impl Known {
@@ -44,8 +48,19 @@ impl Known {
         (!known.is_empty()).then(|| known.clone())
     }
 
-    fn take(&self, found: &io::Result<Vec<SocketAddr>>) {
-        let Ok(found) = found else { return };
+    fn take(&self, name: &str, found: &io::Result<Vec<SocketAddr>>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                if self.addresses().is_some() && !self.is_old.swap(true, Relaxed) {
+                    warn!(name, %error, "the origin's name is not found: the last addresses are used");
+                }
+                return;
+            }
+        };
+        if self.is_old.swap(false, Relaxed) {
+            info!(name, "the origin's name is found again");
+        }
         let mut found = found.clone();
         found.sort_unstable();
         let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +133,7 @@ impl Resolver {
             // If no thread can be started, later requests begin another lookup.
             .spawn(move || {
                 let answer = ask(&name);
-                known.take(&answer);
+                known.take(&name, &answer);
                 sender.send(Some(answer.map_err(Arc::new)))
             })?;
         *last = Some(NameLookup { began: Instant::now(), found: found.clone() });
