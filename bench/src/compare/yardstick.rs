@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -23,6 +24,10 @@ use hyper_util::rt::TokioIo;
 use server::Workers;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+/// After a failed accept.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The kind of yardstick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -46,8 +51,11 @@ async fn accept(kind: Kind, listen: SocketAddr, size: usize) -> io::Result<()> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n");
     let answer = Bytes::from([head.as_bytes(), &body].concat());
     loop {
-        // A connection that ends before it is accepted does not end the server.
-        let Ok(stream) = listener.accept().await.and_then(|(stream, _)| stream.into_std()) else { continue };
+        // A connection that ends before it is accepted does not end the server. A lack of file descriptors lasts.
+        let Ok(stream) = listener.accept().await.and_then(|(stream, _)| stream.into_std()) else {
+            sleep(PAUSE).await;
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         let (answer, origin) = (answer.clone(), origin.clone());
         workers.next().spawn(async move {

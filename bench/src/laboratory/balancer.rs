@@ -1,10 +1,15 @@
 //! One address for several proxies.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
+
+/// After a failed accept: a lack of file descriptors lasts.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Gives each connection to the next proxy. Ends when this is dropped.
 #[derive(Debug)]
@@ -30,9 +35,10 @@ impl Drop for Balancer {
 async fn balance(listener: TcpListener, proxies: Vec<u16>) {
     let mut connections = JoinSet::new();
     for proxy in proxies.into_iter().cycle() {
-        // This client left before it was accepted. Go on with the next one.
-        let Ok((client, _)) = listener.accept().await else { continue };
-        connections.spawn(relay(client, proxy));
+        match listener.accept().await {
+            Ok((client, _)) => drop(connections.spawn(relay(client, proxy))),
+            Err(_) => sleep(PAUSE).await,
+        }
         while connections.try_join_next().is_some() {}
     }
 }
