@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use proxy::{AccessLog, Args, Config, InForce, MemoryStore, Proxy, RedisStore, Site, Store};
-use server::{BoundListener, ListenAddress, Workers};
+use server::{BoundListener, CertificateFiles, Certificates, ListenAddress, Workers};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::Backend;
+use crate::tunnel::{Authority, Pair};
 
 /// No test waits longer than this for anything: it is a failure then, not a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -374,7 +375,14 @@ impl Scene {
         Self::serve(parse(&["--origin", &origin], settings), store, Some(log)).await
     }
 
-    async fn serve<S: Store>(config: Config, store: S, log: Option<Arc<AccessLog>>) -> Self {
+    /// With `CACHEPAGE_TEST_TLS=1` the proxy speaks TLS, and its address leads to it: so the scenes of `hostile` run over TLS, too.
+    async fn serve<S: Store>(mut config: Config, store: S, log: Option<Arc<AccessLog>>) -> Self {
+        let authority = std::env::var_os("CACHEPAGE_TEST_TLS").map(|_| Arc::new(Authority::new()));
+        if let Some(authority) = &authority {
+            let Pair { cert, key } = authority.issue(&["127.0.0.1"]);
+            let loaded = Certificates::load(vec![CertificateFiles { cert, key }]).unwrap();
+            config.listeners[0].certificates = Some(Arc::new(loaded));
+        }
         let listeners: Vec<_> = config
             .listeners
             .iter()
@@ -384,7 +392,10 @@ impl Scene {
             ListenAddress::Tcp(address) => *address,
             ListenAddress::Unix(_) => SocketAddr::from(([0; 4], 0)),
         });
-        let (address, others) = (addresses.next().unwrap(), addresses.collect());
+        let (mut address, others) = (addresses.next().unwrap(), addresses.collect());
+        if let Some(authority) = &authority {
+            address = authority.leading_to(address).await;
+        }
         let proxy = Proxy::new(&config, Site::localhost(8000), store).with_access_log(log);
         let proxy = Arc::new(InForce::new(proxy));
         let following = AbortOnDropHandle::new(tokio::spawn(proxy.clone().follow_databases()));

@@ -127,6 +127,74 @@ async fn certificates_that_have_changed_take_the_place_of_the_old_and_bad_ones_d
     assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
+/// `CACHEPAGE_REPLACEMENTS=1000` is the long form.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_replaced_under_load_fails_no_request() {
+    const CLIENTS: usize = 8;
+    let count = std::env::var("CACHEPAGE_REPLACEMENTS").map_or(10, |count| count.parse().unwrap());
+    let authority = Arc::new(Authority::new());
+    let pair = authority.issue(&["127.0.0.1"]);
+    let files = CertificateFiles { cert: pair.cert.clone(), key: pair.key.clone() };
+    let certificates = Arc::new(Certificates::load(vec![files]).unwrap());
+    let origin = Origin::pages("").await;
+    let url = format!("http://{}", origin.address);
+    let args = Args::try_parse_from(["proxy", "--listen", "127.0.0.1:0", "--origin", &url]).unwrap();
+    let mut config = Config::parse(&args, Some(("scene.toml", RULES))).unwrap();
+    config.listeners[0].certificates = Some(certificates.clone());
+    let scene = Scene::of(config, MemoryStore::new(1 << 20)).await;
+    let (served, mut answers) = tokio::sync::mpsc::channel(1);
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..CLIENTS {
+        clients.spawn(ask_on_and_on(authority.clone(), scene.address, client % 2 == 0, served.clone()));
+    }
+    drop(served);
+    let mut shown = std::collections::HashSet::new();
+    for replaced in 0..count {
+        // Now and then the new pair has a fault, and the last one stays.
+        match replaced % 3 {
+            2 => std::fs::write(&pair.key, "no key").unwrap(),
+            _ => drop(authority.issue(&["127.0.0.1"])),
+        }
+        certificates.refresh();
+        for _ in 0..2 * CLIENTS {
+            shown.insert(answers.recv().await.expect("no client has failed"));
+        }
+    }
+    drop(answers);
+    while let Some(ended) = clients.join_next().await {
+        ended.expect("a client that fails panics");
+    }
+    assert!(shown.len() > count / 2, "{} of {count}", shown.len());
+}
+
+/// A client that keeps its connection, or makes one for each request, until nobody listens. It says which certificate was
+/// shown to it.
+async fn ask_on_and_on(
+    authority: Arc<Authority>,
+    proxy: std::net::SocketAddr,
+    keeps: bool,
+    served: tokio::sync::mpsc::Sender<Vec<u8>>,
+) {
+    let mut kept = None;
+    loop {
+        let mut stream = match kept.take() {
+            Some(stream) => stream,
+            None => authority.connect("127.0.0.1", &[], proxy).await.unwrap(),
+        };
+        stream.write_all(GET).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(10).any(|end| end.starts_with(b"\r\n\r\npage ")) {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "{}", answer.escape_ascii());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        kept = keeps.then_some(stream);
+        if served.send(shown).await.is_err() {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn half_a_handshake_takes_no_place_for_long() {
     let count = std::env::var("CACHEPAGE_HANDSHAKES").map_or(200, |count| count.parse().unwrap());
