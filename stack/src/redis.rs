@@ -88,6 +88,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}/1", self.port)
     }
 
+    /// Whether it says that it is a primary.
+    pub fn is_primary(&self) -> bool {
+        self.cli(&["INFO", "replication"]).is_ok_and(|state| state.contains("role:master"))
+    }
+
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.port

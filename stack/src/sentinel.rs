@@ -50,6 +50,25 @@ impl Watched {
         self.sentinel_cli(0, &["SENTINEL", "FAILOVER", NAME])
     }
 
+    /// The ports of the Sentinels.
+    pub fn sentinel_ports(&self) -> impl Iterator<Item = u16> {
+        self.sentinels.iter().map(|(_, port)| *port)
+    }
+
+    /// Ends a server, if it still runs, and starts it empty with the role that the Sentinels have given it.
+    pub fn restart(&mut self, index: usize) -> Result<(), StackError> {
+        self.servers[index].restart()?;
+        self.assign(index)
+    }
+
+    /// Gives a server its role at once. The Sentinels take some seconds to do that.
+    pub fn assign(&self, index: usize) -> Result<(), StackError> {
+        let master = self.master().filter(|master| *master != index);
+        let port = master.map(|master| self.servers[master].port().to_string());
+        let place = port.as_ref().map_or(["NO", "ONE"], |port| ["127.0.0.1", port]);
+        self.servers[index].cli(&["REPLICAOF", place[0], place[1]]).map(drop)
+    }
+
     /// Ends one of the Sentinels.
     pub fn stop_sentinel(&mut self, index: usize) {
         self.sentinels[index].0.stop();

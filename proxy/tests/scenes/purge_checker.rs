@@ -5,7 +5,7 @@
 //! its pages, or at the latest when the time of `on_loss` is over; how long that takes is printed.
 //!
 //! `CACHEPAGE_TEST_PURGE_READS=200000` makes each of the five tests a long run. `CACHEPAGE_TEST_STORE=sentinel` has a master
-//! that Sentinels replace, and `proxy/tests/purge_rules.rs` shows that the checker finds each rule that does not hold.
+//! that Sentinels replace, `CACHEPAGE_TEST_STORE=cluster` three primaries with a replica each, and `proxy/tests/purge_rules.rs` shows that the checker finds each rule that does not hold.
 
 mod database;
 mod disturber;
@@ -13,7 +13,9 @@ mod fleet;
 mod floors;
 mod laboratory;
 mod line;
+mod lines;
 mod moments;
+mod servers;
 mod tampered;
 
 use std::sync::Arc;
@@ -87,9 +89,9 @@ impl Kind {
     }
 }
 
-/// With Sentinels, a purge that no replica has may be lost.
+/// A purge that no replica has may be lost when a replica takes the place of its primary.
 fn replicas() -> u32 {
-    u32::from(std::env::var("CACHEPAGE_TEST_STORE").is_ok_and(|store| store == "sentinel"))
+    u32::from(std::env::var("CACHEPAGE_TEST_STORE").is_ok_and(|store| store != "redis"))
 }
 
 /// A connection to a proxy. The next one takes its place when the proxy is replaced.
@@ -160,7 +162,7 @@ async fn origin(laboratory: &Arc<Laboratory>, kind: Kind, database: Option<&Arc<
 }
 
 async fn check(
-    redis: Backend,
+    store: Backend,
     kind: Kind,
     reads: usize,
     broken: Broken,
@@ -170,7 +172,7 @@ async fn check(
     let name = format!("checker_{broken:?}_{}", kind.django).to_lowercase();
     let database = if kind.followed { Some(Arc::new(Database::new(&name).await)) } else { None };
     let origin = origin(&laboratory, kind, database.as_ref()).await;
-    let fleet = Arc::new(Fleet::start(redis, kind, origin.address, broken, database.clone()).await);
+    let fleet = Arc::new(Fleet::start(store, kind, origin.address, broken, database.clone()).await);
     let mut background = JoinSet::new();
     if is_disturbed {
         background.spawn(disturber::disturb(fleet.clone()));
@@ -235,8 +237,8 @@ async fn nothing_purged_is_served(kind: Kind) -> String {
         (false, false) => 4_000,
     };
     let wanted = std::env::var("CACHEPAGE_TEST_PURGE_READS").map_or(few, |reads| reads.parse().unwrap());
-    let redis = Backend::start().unwrap();
-    let laboratory = check(redis, kind, wanted, Broken::Nothing, true).await;
+    let store = Backend::start_with_replicas().unwrap();
+    let laboratory = check(store, kind, wanted, Broken::Nothing, true).await;
     let (reads, hits) = (laboratory.reads.load(Ordering::Relaxed), laboratory.hits.load(Ordering::Relaxed));
     let purges = laboratory.purges.load(Ordering::Relaxed);
     let stale = laboratory.stale.lock().unwrap();

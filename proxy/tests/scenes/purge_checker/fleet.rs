@@ -1,4 +1,4 @@
-//! Proxies over one Redis, each with a line of its own to it.
+//! Proxies over one store, each with lines of its own to it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tokio::sync::{RwLock, broadcast};
 use super::Kind;
 use super::database::Database;
 use super::disturber::Fault;
-use super::line::Line;
+use super::lines::Lines;
 use super::tampered::{Appended, Broken, Tampered};
 use crate::backend::Backend;
 use crate::support::Scene;
@@ -22,8 +22,10 @@ pub(super) const ON_LOSS: Duration = Duration::from_millis(200);
 
 pub(super) struct Fleet {
     pub(super) kind: Kind,
-    pub(super) redis: RwLock<Backend>,
-    pub(super) lines: Vec<Line>,
+    pub(super) store: RwLock<Backend>,
+    pub(super) lines: Vec<Lines>,
+    /// Those that can come.
+    pub(super) possible: Vec<Fault>,
     /// Those that came, for who looks for the cause of a stale page.
     pub(super) faults: Mutex<Vec<Fault>>,
     /// Held by each purge that is under way.
@@ -54,7 +56,7 @@ pub(super) struct Member {
 
 impl Fleet {
     pub(super) async fn start(
-        mut redis: Backend,
+        mut store: Backend,
         kind: Kind,
         origin: SocketAddr,
         broken: Broken,
@@ -63,17 +65,25 @@ impl Fleet {
         let follow = database.as_ref().map(|database| database.settings(ON_LOSS)).unwrap_or_default();
         let appended = broadcast::Sender::new(1024);
         let maker = Maker { kind, origin, broken, follow, appended: appended.clone() };
-        let port = redis.servers()[0].port();
+        let possible = Fault::possible(&store, kind);
         let (mut lines, mut members) = (Vec::new(), Vec::new());
         for _ in 0..PROXIES {
-            let line = Line::to(port).await;
-            // Sentinels and nodes of a cluster name addresses themselves.
-            let url = if matches!(redis, Backend::Alone(_)) { line.url() } else { redis.url() };
-            members.push(Mutex::new(maker.member(&url, true).await));
-            lines.push(line);
+            let own = Lines::to(&mut store).await;
+            members.push(Mutex::new(maker.member(&own.url, true).await));
+            lines.push(own);
         }
-        let (redis, purging) = (RwLock::new(redis), RwLock::default());
-        Self { kind, redis, lines, faults: Mutex::default(), purging, members, maker, appended, database }
+        Self {
+            kind,
+            store: RwLock::new(store),
+            lines,
+            possible,
+            faults: Mutex::default(),
+            purging: RwLock::default(),
+            members,
+            maker,
+            appended,
+            database,
+        }
     }
 
     pub(super) fn member(&self, number: usize) -> Arc<Member> {
@@ -86,13 +96,9 @@ impl Fleet {
         *self.members[number].lock().unwrap() = new;
     }
 
-    /// One more proxy on the line of this one.
+    /// One more proxy on the lines of this one.
     pub(super) async fn another(&self, number: usize, purges: bool) -> Arc<Member> {
-        let url = match &*self.redis.read().await {
-            Backend::Alone(_) => self.lines[number].url(),
-            others => others.url(),
-        };
-        self.maker.member(&url, purges).await
+        self.maker.member(&self.lines[number].url, purges).await
     }
 }
 

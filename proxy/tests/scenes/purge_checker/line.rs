@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::lines::Names;
+
 /// Cuts its connections when it is dropped.
 pub(super) struct Line {
     address: SocketAddr,
@@ -21,6 +23,8 @@ pub(super) struct Line {
     waiting: watch::Sender<usize>,
     /// How often all connections were cut.
     cuts: watch::Sender<u32>,
+    /// How many connections were made.
+    count: watch::Sender<usize>,
     _connections: JoinSet<()>,
 }
 
@@ -35,19 +39,44 @@ enum Replies {
 impl Line {
     /// A line to a port of this machine.
     pub(super) async fn to(port: u16) -> Self {
+        Self::naming(port, Names::default()).await
+    }
+
+    /// The same, on which servers have other names.
+    pub(super) async fn naming(port: u16, names: Names) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (to, held, cuts) = (Arc::new(AtomicU16::new(port)), watch::Sender::new(0), watch::Sender::new(0));
         let (replies, waiting) = (watch::Sender::new(Replies::All), watch::Sender::new(0));
-        let gate = Gate { replies: replies.subscribe(), waiting: waiting.clone() };
-        let mut connections = JoinSet::new();
-        connections.spawn(accept(listener, to.clone(), (held.subscribe(), gate), cuts.subscribe()));
-        Self { address, to, held, replies, waiting, cuts, _connections: connections }
+        let gate = Gate { replies: replies.subscribe(), waiting: waiting.clone(), names };
+        let (mut connections, count) = (JoinSet::new(), watch::Sender::new(0));
+        let accepting = Accepting { to: to.clone(), held: held.subscribe(), gate, cuts: cuts.subscribe() };
+        connections.spawn(accepting.run(listener, count.clone()));
+        Self { address, to, held, replies, waiting, cuts, count, _connections: connections }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// The URL of database 1 at the other end.
     pub(super) fn url(&self) -> String {
         format!("redis://{}/1", self.address)
+    }
+
+    /// Whether new connections go to this port.
+    pub(super) fn leads_to(&self, port: u16) -> bool {
+        self.to.load(Ordering::SeqCst) == port
+    }
+
+    /// How many connections were made so far.
+    pub(super) fn connections(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Waits until so many connections were made.
+    pub(super) async fn connected(&self, count: usize) {
+        self.count.subscribe().wait_for(|made| *made >= count).await.unwrap();
     }
 
     /// Lets nothing pass on these connections until it is called again.
@@ -77,9 +106,10 @@ impl Line {
     }
 }
 
-/// Where replies wait.
+/// Where replies wait, and get other names of servers.
 #[derive(Clone)]
 struct Gate {
+    names: Names,
     replies: watch::Receiver<Replies>,
     waiting: watch::Sender<usize>,
 }
@@ -101,29 +131,35 @@ impl Gate {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
+/// What the connections of a line are subject to.
+struct Accepting {
     to: Arc<AtomicU16>,
-    (held, gate): (watch::Receiver<u64>, Gate),
+    held: watch::Receiver<u64>,
+    gate: Gate,
     cuts: watch::Receiver<u32>,
-) {
-    let mut connections = JoinSet::new();
-    for number in 0_u32.. {
-        let (near, _) = listener.accept().await.unwrap();
-        let (mut cuts, held, gate) = (cuts.clone(), held.clone(), gate.clone());
-        cuts.mark_unchanged();
-        let port = to.load(Ordering::SeqCst);
-        connections.spawn(async move {
-            let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-            let (near, far) = (near.into_split(), far.into_split());
-            let bit = 1 << (number % 64);
-            tokio::select! {
-                () = carry(near.0, far.1, (bit, held.clone()), None) => {}
-                () = carry(far.0, near.1, (bit, held), Some(gate)) => {}
-                _ = cuts.changed() => {}
-            }
-        });
-        while connections.try_join_next().is_some() {}
+}
+
+impl Accepting {
+    async fn run(self, listener: TcpListener, count: watch::Sender<usize>) {
+        let mut connections = JoinSet::new();
+        for number in 0_u32.. {
+            let (near, _) = listener.accept().await.unwrap();
+            count.send_modify(|count| *count += 1);
+            let (mut cuts, held, gate) = (self.cuts.clone(), self.held.clone(), self.gate.clone());
+            cuts.mark_unchanged();
+            let port = self.to.load(Ordering::SeqCst);
+            connections.spawn(async move {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                let (near, far) = (near.into_split(), far.into_split());
+                let bit = 1 << (number % 64);
+                tokio::select! {
+                    () = carry(near.0, far.1, (bit, held.clone()), None) => {}
+                    () = carry(far.0, near.1, (bit, held), Some(gate)) => {}
+                    _ = cuts.changed() => {}
+                }
+            });
+            while connections.try_join_next().is_some() {}
+        }
     }
 }
 
@@ -138,8 +174,9 @@ async fn carry(
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         let passes = held.wait_for(|held| held & bit == 0).await.is_ok();
         if let Some(gate) = &mut gate {
-            let Some(count) = gate.pass(passed).await else { return };
-            passed = count;
+            let Some(now) = gate.pass(passed).await else { return };
+            passed = now;
+            gate.names.rename(&mut bytes[..count]);
         }
         if !passes || to.write_all(&bytes[..count]).await.is_err() {
             return;
