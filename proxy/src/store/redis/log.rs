@@ -22,29 +22,28 @@ const EPOCH_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct LogReader {
     copy: Arc<LogCopy>,
     connection: LogConnection,
+    has_begun: bool,
     epoch_repeated: Instant,
 }
 
 impl LogReader {
-    /// Reads the whole log on a new connection, and begins a new epoch if the last epoch is of another Redis. `None` if Redis
-    /// refuses the read for good.
-    pub(super) async fn begin(
-        copy: &Arc<LogCopy>,
-        connection: LogConnection,
-    ) -> Result<Option<Self>, RedisError> {
-        let mut reader = Self { copy: copy.clone(), connection, epoch_repeated: Instant::now() };
-        match reader.read().await {
-            Ok(()) => Ok(Some(reader)),
-            Err(error) if is_refusal(&error) => {
-                reader.copy.turn_off();
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+    /// A reader that has read nothing on this connection.
+    pub(super) fn new(copy: &Arc<LogCopy>, connection: LogConnection) -> Self {
+        Self { copy: copy.clone(), connection, has_begun: false, epoch_repeated: Instant::now() }
     }
 
-    /// Reads the new entries. If the log lacks entries, they are appended and read.
+    /// Reads the new entries. If the log lacks entries, they are appended and read: also a new epoch if the last epoch is of
+    /// another Redis. If Redis refuses the first read for good, the log is off.
     pub(super) async fn read(&mut self) -> Result<(), RedisError> {
+        match self.read_all().await {
+            Err(error) if !self.has_begun && is_refusal(&error) => self.copy.turn_off(),
+            Err(error) => return Err(error),
+            Ok(()) => self.has_begun = true,
+        }
+        Ok(())
+    }
+
+    async fn read_all(&mut self) -> Result<(), RedisError> {
         loop {
             self.catch_up().await?;
             if self.is_settled().await? {
@@ -76,7 +75,7 @@ impl LogReader {
         if !self.copy.settings.writes {
             return Ok(true);
         }
-        let replication = self.connection.replication;
+        let replication = self.connection.replication().await?;
         let epoch = own(self.copy.epoch(), replication);
         let missed = self.copy.missed(replication);
         let is_settled = epoch.is_some() && missed.is_empty() && self.epoch_repeated.elapsed() < EPOCH_EVERY;

@@ -1,10 +1,10 @@
 //! A connection to the Redis that has the purge log, and the commands on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Value, cmd, pipe};
+use bb8_redis::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value, cmd, pipe};
 
 use super::refusals::{Refusals, is_refusal};
 use crate::purge::{LogEntry, PurgeId};
@@ -18,51 +18,64 @@ pub(super) const REPLICAS_DEADLINE: Duration = Duration::from_millis(100);
 
 pub(super) type Entries = Vec<(PurgeId, LogEntry)>;
 
-/// A connection to the Redis that has the log.
+/// A connection to the Redis that has the log. Clones are the same connection.
 #[derive(Clone)]
 pub(super) struct LogConnection {
     connection: MultiplexedConnection,
     refusals: Arc<Refusals>,
-    /// The beginning of the replication id, which differs for another primary. 0 if Redis does not tell it.
-    pub(super) replication: u32,
+    /// The beginning of the replication id, which differs for another primary; `None` until it is needed.
+    replication: Arc<Mutex<Option<u32>>>,
     /// Whether the slot of the log is moving to this node, which then answers only after ASKING.
     is_asking: bool,
 }
 
 impl LogConnection {
-    pub(super) async fn begin(
-        connection: MultiplexedConnection,
-        refusals: &Arc<Refusals>,
-        is_asking: bool,
-    ) -> Result<Self, RedisError> {
-        let mut begun = Self { connection, refusals: refusals.clone(), replication: 0, is_asking: false };
-        begun.identify().await?;
-        Ok(Self { is_asking, ..begun })
+    pub(super) fn new(connection: MultiplexedConnection, refusals: &Arc<Refusals>, is_asking: bool) -> Self {
+        Self { connection, refusals: refusals.clone(), replication: Arc::default(), is_asking }
     }
 
-    /// Reads the replication id.
-    pub(super) async fn identify(&mut self) -> Result<(), RedisError> {
+    /// The beginning of the replication id. Redis is asked for it once. 0 if Redis does not tell it.
+    pub(super) async fn replication(&mut self) -> Result<u32, RedisError> {
+        let known = *self.known_replication();
+        match known {
+            Some(known) => Ok(known),
+            None => self.identify().await,
+        }
+    }
+
+    /// Asks for the replication id again.
+    pub(super) async fn identify(&mut self) -> Result<u32, RedisError> {
         let info = match self.ask::<String>("INFO", cmd("INFO").arg("replication")).await {
             Err(error) if is_refusal(&error) => String::new(),
             info => info?,
         };
         let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")?.get(..8));
-        self.replication = id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or_default();
-        Ok(())
+        let replication = id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or_default();
+        *self.known_replication() = Some(replication);
+        Ok(replication)
     }
 
-    /// Appends an entry, and removes entries that are older than every page.
+    fn known_replication(&self) -> MutexGuard<'_, Option<u32>> {
+        self.replication.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends an entry, and removes entries that are older than every page. The node that the slot is moving to begins no log:
+    /// the log may have moved back at this moment, and then there would be two.
     pub(super) async fn add(&mut self, copy: &LogCopy, record: &LogEntry) -> Result<PurgeId, RedisError> {
         let horizon = u64::try_from(copy.settings.horizon.as_millis()).unwrap_or(u64::MAX);
         // The clock of the log counts here, since that of this machine may be ahead.
         let oldest = copy.last().milliseconds.saturating_sub(horizon);
         let mut command = cmd("XADD");
-        command.arg(copy.settings.key.as_bytes()).arg("MINID").arg("~").arg(oldest).arg("*");
+        command.arg(copy.settings.key.as_bytes());
+        if self.is_asking {
+            command.arg("NOMKSTREAM");
+        }
+        command.arg("MINID").arg("~").arg(oldest).arg("*");
         record.fields().iter().for_each(|field| {
             command.arg(field);
         });
-        let id: String = self.ask("XADD", &command).await?;
-        id.parse().map_err(|()| malformed())
+        let id: Option<String> = self.ask("XADD", &command).await?;
+        id.ok_or_else(taken_back)?.parse().map_err(|()| malformed())
     }
 
     /// The entries from this id on.
@@ -100,8 +113,13 @@ impl LogConnection {
             true => {
                 let mut both = pipe();
                 both.cmd("ASKING").add_command(command.clone());
-                let replies = self.connection.send_packed_commands(&both, 1, 1).await;
-                replies.and_then(|mut replies| replies.pop().ok_or_else(malformed)?.extract_error())
+                let replies = self.connection.send_packed_commands(&both, 0, 2).await;
+                replies.and_then(|replies| {
+                    let [asking, reply] = <[Value; 2]>::try_from(replies).map_err(|_| malformed())?;
+                    // Without ASKING, the node redirects to the owner of the slot.
+                    let _ = self.refusals.noted("ASKING", asking.extract_error());
+                    reply.extract_error()
+                })
             }
         };
         self.refusals.noted(name, reply.and_then(|reply: Value| Ok(T::from_redis_value(reply)?)))
@@ -111,6 +129,12 @@ impl LogConnection {
 fn record(fields: Vec<Value>) -> Result<LogEntry, RedisError> {
     let fields: Vec<Vec<u8>> = fields.into_iter().map(Vec::from_redis_value).collect::<Result<_, _>>()?;
     Ok(LogEntry::of(fields.iter().map(Vec::as_slice)))
+}
+
+/// The error that has the owner of the slot asked again.
+fn taken_back() -> RedisError {
+    let detail = "the node that the slot is moving to has no log".to_owned();
+    (ErrorKind::Server(ServerErrorKind::TryAgain), "XADD", detail).into()
 }
 
 fn malformed() -> RedisError {

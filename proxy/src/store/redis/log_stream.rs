@@ -22,8 +22,16 @@ pub(super) struct LogStream {
 /// The node that the slot of the log is moving to, while the log is already there.
 struct OtherSide {
     address: NodeAddress,
-    control: ControlConnection,
-    reader: Option<LogReader>,
+    /// Keeps the connection of the reader open.
+    _control: ControlConnection,
+    reader: LogReader,
+}
+
+/// Why the log was not read.
+pub(super) struct UnreadLog {
+    pub(super) lost: Lost,
+    /// The redirect in the error of the node that was asked.
+    pub(super) redirect: Option<Redirect>,
 }
 
 impl LogStream {
@@ -33,53 +41,57 @@ impl LogStream {
 
     /// Reads new entries of the log. The owner of the slot is always asked first, since only its redirect is true at this
     /// moment. `control` is the connection of the stream.
-    pub(super) async fn read(&mut self, log: &Arc<LogCopy>, control: &ControlConnection) -> Result<(), Lost> {
-        match read(&mut self.here, log, control, &self.refusals, false).await {
-            Err(lost) => match self.redirect(&lost) {
-                Some(Redirect::Ask(address)) => self.read_there(log, address).await,
-                _ => Err(lost),
-            },
-            Ok(()) => {
+    pub(super) async fn read(
+        &mut self,
+        log: &Arc<LogCopy>,
+        control: &ControlConnection,
+    ) -> Result<(), UnreadLog> {
+        let other = match self.read_here(log, control).await {
+            Err(UnreadLog { redirect: Some(Redirect::Ask(other)), .. }) => other,
+            read => {
                 self.there = None;
-                Ok(())
+                return read;
             }
+        };
+        match self.read_there(log, other).await {
+            // The log has moved back between the two questions.
+            Err(UnreadLog { redirect: Some(_), .. }) => self.read_here(log, control).await,
+            read => read,
         }
     }
 
-    /// The redirect in an error of this node.
-    pub(super) fn redirect(&self, lost: &Lost) -> Option<Redirect> {
-        match lost {
-            Lost::Redis(error) => Redirect::of_error(error, self.node.place()?),
-            _ => None,
-        }
+    async fn read_here(&mut self, log: &Arc<LogCopy>, control: &ControlConnection) -> Result<(), UnreadLog> {
+        let reader = self.here.get_or_insert_with(|| {
+            LogReader::new(log, LogConnection::new(control.connection(), &self.refusals, false))
+        });
+        answered(reader.read()).await.map_err(|lost| UnreadLog::of(lost, self.node.place()))
     }
 
-    async fn read_there(&mut self, log: &Arc<LogCopy>, address: NodeAddress) -> Result<(), Lost> {
+    async fn read_there(&mut self, log: &Arc<LogCopy>, address: NodeAddress) -> Result<(), UnreadLog> {
         let there = match self.there.take().filter(|there| there.address == address) {
             Some(there) => self.there.insert(there),
             None => {
-                let control = ControlConnection::to(&address, &self.node.dialer.login).await?;
-                self.there.insert(OtherSide { address, control, reader: None })
+                let opened = ControlConnection::to(&address, &self.node.dialer.login).await;
+                let control = opened.map_err(|lost| UnreadLog { lost, redirect: None })?;
+                let connection = LogConnection::new(control.connection(), &self.refusals, true);
+                self.there.insert(OtherSide {
+                    address,
+                    _control: control,
+                    reader: LogReader::new(log, connection),
+                })
             }
         };
-        read(&mut there.reader, log, &there.control, &self.refusals, true).await
+        answered(there.reader.read()).await.map_err(|lost| UnreadLog::of(lost, Some(&there.address)))
     }
 }
 
-/// Reads on with a reader, or makes one.
-async fn read(
-    reader: &mut Option<LogReader>,
-    log: &Arc<LogCopy>,
-    control: &ControlConnection,
-    refusals: &Arc<Refusals>,
-    is_asking: bool,
-) -> Result<(), Lost> {
-    if let Some(reader) = reader {
-        return answered(reader.read()).await;
+impl UnreadLog {
+    /// An error of the node at `asked`.
+    fn of(lost: Lost, asked: Option<&NodeAddress>) -> Self {
+        let redirect = match (&lost, asked) {
+            (Lost::Redis(error), Some(asked)) => Redirect::of_error(error, asked),
+            _ => None,
+        };
+        Self { lost, redirect }
     }
-    let begun = async {
-        LogReader::begin(log, LogConnection::begin(control.connection(), refusals, is_asking).await?).await
-    };
-    *reader = answered(begun).await?;
-    Ok(())
 }

@@ -51,14 +51,15 @@ impl LogWriter {
         let record = &LogEntry::Purge(purge, rand::random());
         let patience = if replicas > 0 { REPLICAS_DEADLINE } else { Duration::ZERO };
         let id = self
-            .exchange(copy, patience, |mut log| async move {
+            .exchange(copy, patience, |mut log: LogConnection| async move {
                 // A purge is appended only if the last epoch is of this Redis.
-                if own(copy.epoch(), log.replication).is_none() {
+                let mut replication = log.replication().await?;
+                if own(copy.epoch(), replication).is_none() {
                     // A primary that was demoted and promoted again has a new id on the same connection.
-                    log.identify().await?;
+                    replication = log.identify().await?;
                 }
-                if own(copy.epoch(), log.replication).is_none() {
-                    log.add(copy, &LogEntry::Epoch(new_epoch(log.replication))).await?;
+                if own(copy.epoch(), replication).is_none() {
+                    log.add(copy, &LogEntry::Epoch(new_epoch(replication))).await?;
                 }
                 let id = log.add(copy, record).await?;
                 if replicas > 0 {
@@ -128,6 +129,11 @@ impl LogWriter {
                     return Ok(answer);
                 }
             };
+            if let Some(owner) = held.take_if(|_| is_asking && error.code() == Some("TRYAGAIN")) {
+                // The log has moved back between the two questions.
+                (connection, is_asking) = (owner, false);
+                continue;
+            }
             let next = self.nodes.redirect(&connection.node, &error);
             let (node, asking) = next.ok_or_else(|| fault(&error))?;
             if asking && !is_asking {
@@ -145,8 +151,7 @@ impl LogWriter {
         let stream = node.dialer.dial().await.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         let opened = ControlConnection::open(stream, &node.dialer.login, |_| {}).await;
         let control = opened.map_err(|lost| StoreError::Unreachable(lost.to_string()))?;
-        let begun = LogConnection::begin(control.connection(), &self.refusals, is_asking).await;
-        let log = begun.map_err(|error| fault(&error))?;
+        let log = LogConnection::new(control.connection(), &self.refusals, is_asking);
         Ok(HeldConnection { log, control, node, generation })
     }
 }

@@ -190,14 +190,13 @@ impl Tracking {
             }
         }
         let Some(log) = log else { return Ok(()) };
-        let read = stream.log.read(log, &stream.control).await;
-        if let Err(lost) = &read
-            && let Beat::Key(cluster) = &self.beat
-            && let Some(Redirect::Moved(slot, address)) = stream.log.redirect(lost)
-        {
-            cluster.moved(slot, &address);
-        }
-        read
+        stream.log.read(log, &stream.control).await.map_err(|unread| {
+            if let (Beat::Key(cluster), Some(Redirect::Moved(slot, address))) = (&self.beat, &unread.redirect)
+            {
+                cluster.moved(*slot, address);
+            }
+            unread.lost
+        })
     }
 
     /// The command of a beat; `None` for a node of a cluster without slots.

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use proxy::RedisStore;
-use stack::Redis;
+use stack::{Brand, Cluster, Redis, SlotMove};
 use tokio::sync::mpsc;
+use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 
-use super::disturber::{replica_of, seconds_of};
 use super::line::Line;
+use super::lines::Lines;
+use super::servers::{replica_of, seconds_of};
 use super::{BOUND, LOG};
+use crate::backend::Backend;
 use crate::purge::{OLD, PURGE, purging};
 use crate::support::{Client, Origin, PATIENCE, RULES, Scene, Setup, answer};
 
@@ -104,28 +107,34 @@ async fn a_page_that_is_confirmed_late_takes_no_place_of_a_newer_one() {
 /// clock is behind, so a purge has an earlier place there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fill_that_a_failover_overtakes_is_found_by_purges_of_the_new_primary() {
-    let primary = Redis::start().unwrap();
+    let mut primary = Redis::start().unwrap();
     let (origin, mut requests) = Origin::piecewise().await;
     let line = Line::to(primary.port()).await;
     let store = RedisStore::new(&line.url(), Duration::from_secs(2), 1 << 20).unwrap();
     let scene = Scene::with(origin.address, store, &format!("{RULES}{PURGE}")).await;
-    purge(&scene, "/p/other").await;
-    let replica = tokio::task::block_in_place(|| replica_of(&primary));
-    let ahead = seconds_of(&primary) + 600;
-    primary.cli(&["XADD", LOG, &format!("{ahead}000-0"), "k", "tag", "v", "lost"]).unwrap();
-    // It is acknowledged when this proxy has read the log up to it, and so the one before.
-    purge(&scene, "/p/other").await;
-    let mut filled = ask(&scene).await;
-    let fill = next(&mut requests).await;
-    line.lead_to(replica.port());
-    fill.send(undated("", "old")).await.unwrap();
-    drop(fill);
-    filled.reply(true).await;
-    let stored = replica.cli(&["KEYS", "*/p/*"]).unwrap();
-    assert!(!stored.is_empty(), "the page is stored on the new primary");
+    let mut ahead = 0;
+    let overtaken = async {
+        // If the proxy has read the log of the new primary before the fill ends, it does not store the page.
+        while primary.cli(&["KEYS", "*/p/*"]).unwrap().is_empty() {
+            purge(&scene, "/p/other").await;
+            let replica = block_in_place(|| replica_of(&primary));
+            ahead = seconds_of(&primary) + 600;
+            primary.cli(&["XADD", LOG, &format!("{ahead}000-0"), "k", "tag", "v", "lost"]).unwrap();
+            // It is acknowledged when this proxy has read the log up to it, and so the one before.
+            purge(&scene, "/p/other").await;
+            let mut filled = ask(&scene).await;
+            let fill = next(&mut requests).await;
+            line.lead_to(replica.port());
+            fill.send(undated("", "old")).await.unwrap();
+            drop(fill);
+            filled.reply(true).await;
+            primary = replica;
+        }
+    };
+    timeout(PATIENCE, overtaken).await.expect("the page is stored on the new primary");
     purge(&scene, "/p/").await;
     // Later the log of the new primary goes beyond the place of the page.
-    replica.cli(&["XADD", LOG, &format!("{ahead}001-0"), "k", "tag", "v", "other"]).unwrap();
+    primary.cli(&["XADD", LOG, &format!("{ahead}001-0"), "k", "tag", "v", "other"]).unwrap();
     purge(&scene, "/p/other").await;
     is_fetched(&scene, &mut requests).await;
 }
@@ -160,4 +169,56 @@ async fn what_redis_has_said_before_a_purge_is_no_news_when_it_arrives_late() {
         }
     };
     tokio::select! { () = reads => {}, () = answers => unreachable!() }
+}
+
+/// The log goes to another node, a proxy learns so, and the log is taken back before the proxy asks there. The purge is in the
+/// one log that there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_taken_back_while_it_is_asked_for_stays_one() {
+    let mut store = block_in_place(|| Cluster::start(Brand::chosen(), 3, 0).map(Backend::Cluster)).unwrap();
+    let lines = Lines::to(&mut store).await;
+    let Backend::Cluster(cluster) = &store else { unreachable!() };
+    let origin = Origin::pages("").await;
+    let settings = format!("{RULES}{PURGE}");
+    let here = Scene::over(Setup::Plain, &lines.url, &origin, &settings).await;
+    let there = Scene::over(Setup::Plain, &cluster.url(), &origin, &settings).await;
+    purge(&here, "/p/other").await;
+    let old = stored(&there).await;
+    // On a busy machine the log is back too late for the purge.
+    let acknowledged = async { while !is_purged_while_the_log_returns(cluster, &lines, &here).await {} };
+    timeout(3 * PATIENCE, acknowledged).await.expect("the purge is acknowledged");
+    sleep(BOUND).await;
+    assert_ne!(there.get("/p/").await.text(), old, "{OLD}");
+}
+
+/// Returns whether the purge is acknowledged.
+async fn is_purged_while_the_log_returns(cluster: &Cluster, lines: &Lines, here: &Scene) -> bool {
+    let begun = block_in_place(|| SlotMove::begin(cluster, LOG)).unwrap();
+    block_in_place(|| begun.migrate(LOG)).unwrap();
+    let other = lines.to_port(begun.new_owner().port());
+    other.hold(u64::MAX);
+    let before = other.connections();
+    let mut purging = here.connect().await;
+    purging.write(b"PURGE /p/ HTTP/1.1\r\nHost: localhost:8000\r\n\r\n").await;
+    other.connected(before + 1).await;
+    block_in_place(|| begun.take_back(LOG)).unwrap();
+    // Only the purge is let go: no reader of the log makes good what it does.
+    other.hold(!(1 << (before % 64)));
+    let status = purging.reply(true).await.status();
+    other.hold(0);
+    block_in_place(|| begun.stay()).unwrap();
+    status == 200
+}
+
+/// Has a page stored, and returns it.
+async fn stored(scene: &Scene) -> String {
+    let hit = async {
+        loop {
+            let reply = scene.get("/p/").await;
+            if reply.header("x-cache") == "HIT" {
+                return reply.text().to_owned();
+            }
+        }
+    };
+    timeout(PATIENCE, hit).await.expect("the page is stored")
 }
