@@ -1,11 +1,11 @@
 //! Heads that nobody sends twice leave nothing behind: what is remembered of requests is bounded.
 
-use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::block_in_place;
 use tokio::time::timeout;
 
+use crate::backend::Backend;
 use crate::origin::Origin;
 use crate::program::Proxy;
 use crate::{PATIENCE, turn};
@@ -68,7 +68,7 @@ async fn take_no_memory(store: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_that_nobody_sends_twice_take_no_memory() {
     let _turn = turn().await;
-    let redis = block_in_place(Redis::start).unwrap();
+    let redis = block_in_place(Backend::start).unwrap();
     let near = format!("store = \"{}\"\nnear = \"32MiB\"", redis.url());
     for store in ["store = \"memory\"\nmemory_limit = \"32MiB\"", &near] {
         take_no_memory(store).await;

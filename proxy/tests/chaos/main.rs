@@ -6,6 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 
+/// That of the scenes. redis.rs, log_fails.rs and odd_redis.rs are about one Redis, failover.rs about the other kinds.
+#[allow(dead_code, reason = "the scenes use more of it")]
+#[path = "../scenes/backend.rs"]
+mod backend;
 mod crowd;
 mod failover;
 mod heads;

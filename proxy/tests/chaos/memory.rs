@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use stack::Redis;
 use tokio::task::{JoinSet, block_in_place};
 
+use crate::backend::Backend;
 use crate::load::{CLIENTS, Client, Habit};
 use crate::origin::Origin;
 use crate::program::Proxy;
@@ -144,7 +144,7 @@ async fn in_memory(limit: usize, pages: Pages) {
 /// Redis has all pages. The near cache keeps what is read from it.
 async fn near_redis(limit: usize, pages: Pages) {
     let _turn = turn().await;
-    let redis = block_in_place(Redis::start).unwrap();
+    let redis = block_in_place(Backend::start).unwrap();
     let origin = Origin::start().await;
     let store = format!("store = \"{}\"", redis.url());
     let fill = Walk::new(pages, limit, None, Duration::ZERO);

@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use stack::Redis;
 use tokio::task::block_in_place;
 
+use crate::backend::Backend;
 use crate::load::{CLIENTS, Client, Habit, Load, PAGES};
 use crate::origin::Origin;
 use crate::program::Proxy;
@@ -18,7 +18,7 @@ const PATIENT: &str = "[deadlines]\nstore = \"5s\"\n";
 /// Pages expire after a second, so all pages are stale soon after the origin is killed.
 async fn killed(stale_if_error: u32) {
     let _turn = turn().await;
-    let redis = block_in_place(Redis::start).unwrap();
+    let redis = block_in_place(Backend::start).unwrap();
     let mut origin = Origin::start().await;
     let settings = format!(
         "listen = \"127.0.0.1:0\"\norigin = \"http://{}\"\nstore = \"{}\"\n{PATIENT}[[cache_page]]\npath = \"/p/*\"\ntimeout = 1\nstale_if_error = {stale_if_error}\n",

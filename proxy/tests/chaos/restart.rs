@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Instant;
 
-use stack::Redis;
 use tokio::task::block_in_place;
 
+use crate::backend::Backend;
 use crate::load::{CLIENTS, Client, Habit, Load};
 use crate::origin::Origin;
 use crate::program::{Proxy, refused};
@@ -25,7 +25,7 @@ fn settings(listen: &str, takeover: &Path, rest: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_proxies_are_replaced_under_load_without_a_failure() {
     let _turn = turn().await;
-    let redis = block_in_place(Redis::start).unwrap();
+    let redis = block_in_place(Backend::start).unwrap();
     let origin = Origin::start().await;
     let folder = tempfile::tempdir().unwrap();
     let rest = format!("origin = \"http://{}\"\nstore = \"{}\"\n{RULE}", origin.address, redis.url());

@@ -1,10 +1,10 @@
 //! How the program ends on signals.
 
-use stack::Redis;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::block_in_place;
 
+use crate::backend::Backend;
 use crate::load::{Client, Habit};
 use crate::origin;
 use crate::program::Proxy;
@@ -39,7 +39,7 @@ async fn answer(mut stream: TcpStream, path: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_signal_lets_requests_and_fills_finish() {
-    let redis = block_in_place(Redis::start).unwrap();
+    let redis = block_in_place(Backend::start).unwrap();
     for signal in ["TERM", "INT", "QUIT"] {
         let (mut proxy, origin) = start(&redis.url()).await;
         let address = proxy.address;

@@ -1,8 +1,8 @@
 //! `[django] conditional_get`: pages that are stored get the ETag of Django's `ConditionalGetMiddleware`.
 
+use crate::backend::Backend;
 use crate::support::{Origin, RULES, Scene, Script, Setup, answer, page};
 use proxy::MemoryStore;
-use stack::Redis;
 
 scenes! {
     a_page_that_is_stored_has_djangos_tag_from_its_first_answer_on
@@ -31,7 +31,7 @@ async fn a_page_that_is_stored_has_djangos_tag_from_its_first_answer_on(on: Setu
             false => Script::Answer(page("", "hi")),
         })
         .await;
-        let redis = Redis::start().unwrap();
+        let redis = Backend::start().unwrap();
         let scene = Scene::over(on, &redis.url(), &origin, &settings).await;
         for target in ["/p/known", "/p/chunked"] {
             for cache in ["MISS", "HIT"] {
@@ -55,7 +55,7 @@ async fn a_page_that_is_stored_has_djangos_tag_from_its_first_answer_on(on: Setu
 async fn a_page_that_is_not_stored_has_no_tag_and_is_not_waited_for(on: Setup) {
     for settings in schemes() {
         let (origin, mut requests) = Origin::piecewise().await;
-        let redis = Redis::start().unwrap();
+        let redis = Backend::start().unwrap();
         let scene = Scene::over(on, &redis.url(), &origin, &settings).await;
         // A page of unknown length turns out to be too large: its head and first part come before its end.
         let mut client = scene.connect().await;

@@ -1,8 +1,8 @@
 //! `set_cookie`: pages that come with a cookie.
 
 use proxy::MemoryStore;
-use stack::Redis;
 
+use crate::backend::Backend;
 use crate::support::{Client, Origin, RULES, Scene, Script, Setup, page};
 
 scenes! {
@@ -22,7 +22,7 @@ fn settings() -> [String; 3] {
 async fn a_stripped_cookie_goes_to_the_client_that_asked_and_to_nobody_else(on: Setup) {
     for settings in settings() {
         let (origin, mut requests) = Origin::piecewise().await;
-        let redis = Redis::start().unwrap();
+        let redis = Backend::start().unwrap();
         let scene = Scene::over(on, &redis.url(), &origin, &settings).await;
         let mut leader = asking(&scene).await;
         let answer = requests.recv().await.unwrap();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use stack::Redis;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::admin::Running;
+use crate::backend::Backend;
 use crate::metrics::sample;
 use crate::support::{Client, Origin, PATIENCE, Script, exchange, page};
 
@@ -91,7 +91,7 @@ async fn evictions_and_the_lag_of_purges_are_counted() {
 
 #[tokio::test]
 async fn a_purge_of_another_proxy_has_its_lag_counted_here() {
-    let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
+    let (redis, origin) = (Backend::start().unwrap(), Origin::pages("").await);
     let top = format!("store = \"{}\"\n[purge]\nallow = [\"127.0.0.0/8\"]\n", redis.url());
     let [one, other] = [(); 2].map(|()| Running::with(&origin, &top, "127.0.0.1:0", ""));
     for proxy in [&one, &other] {

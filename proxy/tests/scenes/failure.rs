@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use crate::backend::Backend;
 use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, answer, heard, redis_store};
 
 scenes! {
@@ -43,7 +44,7 @@ async fn impatient(redis: &Redis, origin: &Origin) -> Scene {
 }
 
 async fn a_redis_that_stops_is_a_miss_and_hits_come_back_after_its_restart(on: Setup) {
-    let mut redis = Redis::start().unwrap();
+    let mut redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     hits_come_back(&scene).await;
@@ -92,7 +93,7 @@ fn signal(pid: u32, signal: &str) {
 }
 
 async fn a_value_of_another_type_is_a_miss_and_is_replaced(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     for command in [&["LPUSH", KEY, "x"][..], &["HSET", KEY, "a", "b"], &["SADD", KEY, "x"]] {
@@ -106,7 +107,7 @@ async fn a_value_of_another_type_is_a_miss_and_is_replaced(on: Setup) {
 }
 
 async fn an_invalid_value_is_a_miss_and_is_replaced(on: Setup) {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(on, &redis.url(), &origin, RULES).await;
     for garbage in ["", "garbage", "HTTP/1.1 200 OK", "cachepage/1 vary", "42"] {

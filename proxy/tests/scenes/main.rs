@@ -62,6 +62,7 @@ mod near;
 mod near_cluster;
 mod no_vary_search;
 mod normalise;
+mod of_one_kind;
 mod operators;
 mod origins;
 mod parts;

@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rcgen::date_time_ymd;
-use stack::Redis;
 use tokio::time::timeout;
 
 use crate::admin::Running;
+use crate::backend::Backend;
 use crate::support::{Client, Origin, PATIENCE, Script, answer, exchange, page};
 use crate::tls::listen;
 use crate::tunnel::Authority;
@@ -208,7 +208,7 @@ async fn connections_without_a_place_and_handshakes_are_counted() {
 
 #[tokio::test]
 async fn near_hits_and_leases_are_counted() {
-    let (redis, origin) = (Redis::start().unwrap(), Origin::pages("").await);
+    let (redis, origin) = (Backend::start().unwrap(), Origin::pages("").await);
     let running = Running::of(&format!(
         "origin = \"http://{}\"\nstore = \"{}\"\nnear = \"8MiB\"\n[[cache_page]]\npath = \"/p/*\"\ncoalesce = \"fleet\"\n[admin]\n\
          listen = \"127.0.0.1:0\"\ntoken_file = \"TOKEN\"\n",

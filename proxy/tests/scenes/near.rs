@@ -13,6 +13,7 @@ use stack::Redis;
 use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::backend::Backend;
 use crate::support::{Origin, PATIENCE, RULES, Reply, Scene, Script, Setup, page};
 
 pub(crate) const KEY: &str = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
@@ -81,7 +82,7 @@ async fn a_near_hit_is_the_same_page_and_asks_redis_nothing() {
 
 #[tokio::test]
 async fn what_changes_in_redis_by_any_way_is_seen_by_all_proxies() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scenes = [
         Scene::over(Setup::Near, &redis.url(), &origin, RULES).await,
@@ -95,7 +96,7 @@ async fn what_changes_in_redis_by_any_way_is_seen_by_all_proxies() {
         &["UNLINK", KEY],
         &["PEXPIRE", KEY, "30"],
         &["FLUSHDB"],
-        &["RENAME", KEY, "other"],
+        &["RENAME", KEY, &format!("{{{KEY}}}")],
         &["FLUSHALL"],
     ] {
         scenes[0].get("/p/").await;
@@ -112,7 +113,7 @@ async fn what_changes_in_redis_by_any_way_is_seen_by_all_proxies() {
 
 #[tokio::test]
 async fn a_page_that_varies_and_its_marker_are_both_near_and_both_followed() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("Vary: Accept\r\n").await;
     let scene = Scene::over(Setup::Near, &redis.url(), &origin, RULES).await;
     for (accept, text) in [("Accept: a/b\r\n", "page 1"), ("Accept: c/d\r\n", "page 2")] {
@@ -130,7 +131,7 @@ async fn a_page_that_varies_and_its_marker_are_both_near_and_both_followed() {
 
 #[tokio::test]
 async fn with_djangos_keys_both_reads_are_saved() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("Vary: Accept\r\n").await;
     let settings = format!(
         "keys = \"django\"\n{RULES}[django]\nversion = \"5.2.19\"\nlanguage = \"en-us\"\ntime_zone = \"UTC\"\n"
@@ -144,7 +145,7 @@ async fn with_djangos_keys_both_reads_are_saved() {
 
 #[tokio::test]
 async fn a_page_does_not_outlive_its_time_in_redis() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(Setup::Near, &redis.url(), &origin, RULES).await;
     // It says of itself that it has a minute; Redis has it for less.
@@ -160,14 +161,15 @@ async fn a_page_does_not_outlive_its_time_in_redis() {
 /// Nobody knows what happens in a Redis that does not answer: it is not near then, for longer than promised.
 #[tokio::test]
 async fn a_redis_that_falls_silent_is_not_near() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let store = RedisStore::new(&redis.url(), BOUND, 1 << 20).unwrap();
     let scene = Scene::with(origin.address, store, &Setup::Near.settings(RULES)).await;
     scene.get("/p/").await;
     get_near(&scene, "/p/", "").await;
-    let signal =
-        |signal: &str| Command::new("kill").args([signal, &redis.pid().to_string()]).status().unwrap();
+    let signal = |signal: &str| {
+        Command::new("kill").args([signal, &redis.server_of(KEY).pid().to_string()]).status().unwrap()
+    };
     signal("-STOP");
     let stopped = Instant::now();
     loop {
@@ -183,7 +185,7 @@ async fn a_redis_that_falls_silent_is_not_near() {
 
 #[tokio::test]
 async fn without_the_invalidations_it_is_off_and_begins_empty_again() {
-    let mut redis = Redis::start().unwrap();
+    let mut redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(Setup::Near, &redis.url(), &origin, RULES).await;
     scene.get("/p/").await;

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use proxy::MemoryStore;
-use stack::Redis;
 
+use crate::backend::Backend;
 use crate::support::{Client, Origin, RULES, Reply, Scene, Script, Setup, page};
 
 scenes! {
@@ -21,8 +21,8 @@ fn rules() -> String {
 }
 
 /// A proxy with these rules over a Redis of its own.
-async fn scene(on: Setup, origin: &Origin) -> (Scene, Redis) {
-    let redis = Redis::start().unwrap();
+async fn scene(on: Setup, origin: &Origin) -> (Scene, Backend) {
+    let redis = Backend::start().unwrap();
     (Scene::over(on, &redis.url(), origin, &rules()).await, redis)
 }
 

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use stack::Redis;
 
+use crate::backend::Backend;
 use crate::support::{Origin, RULES, Scene, Setup};
 
 const ARTICLE: &str = "[[cache_page]]\npath = \"/api/properties/cached/\"\ntimeout = 60\n";
@@ -87,7 +88,7 @@ async fn monitor_shows_the_commands_of_the_article() {
 
 #[tokio::test]
 async fn the_stored_value_is_readable_text() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(Setup::Plain, &redis.url(), &origin, ARTICLE).await;
     let miss = scene.get("/api/properties/cached/").await;
@@ -140,7 +141,7 @@ async fn a_variant_takes_one_round_trip_once_its_marker_is_known() {
 /// A purge during the fetch of a variant: the deleted marker, and with it the older variants, must not come back.
 #[tokio::test]
 async fn a_purge_during_a_fill_is_not_undone() {
-    let redis = std::sync::Arc::new(Redis::start().unwrap());
+    let redis = std::sync::Arc::new(Backend::start().unwrap());
     let base = ":1:views.decorators.cache.cache_page.GET./p/.d41d8cd98f00b204e9800998ecf8427e";
     let purge = redis.clone();
     let origin = Origin::new(move |_, number| {
@@ -158,7 +159,7 @@ async fn a_purge_during_a_fill_is_not_undone() {
 
 #[tokio::test]
 async fn clocks_that_differ_make_no_page_younger_than_new_or_older_than_its_rule() {
-    let redis = Redis::start().unwrap();
+    let redis = Backend::start().unwrap();
     let origin = Origin::pages("").await;
     let scene = Scene::over(Setup::Plain, &redis.url(), &origin, ARTICLE).await;
     scene.get("/api/properties/cached/").await;
