@@ -53,10 +53,22 @@ const FAILOVER: Fault = Fault {
     meets_all: false,
 };
 
+const FORCED: Fault = Fault {
+    name: "CLUSTER FAILOVER FORCE",
+    strikes: |cluster, node| {
+        let replica = cluster.replica_of(node);
+        cluster.nodes[replica.unwrap()].cli(&["CLUSTER", "FAILOVER", "FORCE"]).unwrap();
+        promoted(cluster, replica);
+    },
+    passes: |_, _| {},
+    meets_all: false,
+};
+
 const MOVED: Fault = Fault {
     name: "500 slots moved there and back",
     strikes: |cluster, node| {
-        let other = (0..cluster.nodes.len()).find(|&other| other != node && is_master(&cluster.nodes[other]));
+        let other =
+            (0..cluster.nodes.len()).find(|&other| other != node && cluster.nodes[other].is_primary());
         cluster.move_slots(node, other.unwrap(), 500).unwrap();
         cluster.move_slots(other.unwrap(), node, 500).unwrap();
     },
@@ -90,15 +102,11 @@ const RESTARTED: Fault = Fault {
     meets_all: true,
 };
 
-fn is_master(node: &Redis) -> bool {
-    node.cli(&["INFO", "replication"]).is_ok_and(|state| state.contains("role:master"))
-}
-
 /// Waits until a replica, if there is one, is a primary.
 fn promoted(cluster: &Cluster, replica: Option<usize>) {
     let Some(replica) = replica else { return };
     let started = Instant::now();
-    while !is_master(&cluster.nodes[replica]) {
+    while !cluster.nodes[replica].is_primary() {
         assert!(started.elapsed() < PATIENCE, "the replica is not promoted");
         sleep(Duration::from_millis(5));
     }
@@ -138,7 +146,7 @@ async fn fill(proxy: &Proxy, servers: &[Redis]) {
         client.fetch(&format!("/p/{page}")).await.unwrap();
     }
     block_in_place(|| {
-        let masters = servers.iter().filter(|server| is_master(server));
+        let masters = servers.iter().filter(|server| server.is_primary());
         for master in masters {
             master.cli(&["WAIT", "1", "2000"]).unwrap();
         }
@@ -211,7 +219,7 @@ async fn on_a_cluster(faults: &[Fault]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_fails_over_fails_no_request() {
     match scenario_length() >= FIGURES {
-        true => on_a_cluster(&[KILLED, FAILOVER, MOVED, FROZEN, RESTARTED]).await,
+        true => on_a_cluster(&[KILLED, FAILOVER, FORCED, MOVED, FROZEN, RESTARTED]).await,
         false => on_a_cluster(&[KILLED, FAILOVER]).await,
     }
 }
