@@ -224,9 +224,11 @@ impl PageId {
     ) -> MarkerWrite {
         let of_path = if search.is_default() { None } else { self.of_path(rule) };
         let variants = match &self.identity {
-            Identity::Path(selection, placement) => {
+            Identity::Path(selection, _) => {
                 let selection = selection.searched(search, question.query);
-                (!vary.is_empty()).then(|| Key::from(&variant_key(&self.key, &selection, *placement)[..]))
+                // The page's own digest depends on parameters that do not select, so it is not part of this key.
+                let key = || variant_key(&self.key, &selection, Placement::Anywhere);
+                (!vary.is_empty()).then(|| Key::from(&key()[..]))
             }
             Identity::Django(_) => Some(self.key()),
         };
@@ -276,6 +278,30 @@ impl PageId {
                 _ => false,
             },
             Identity::Django(id) => *proof == id.proof(page, question.lines),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{SearchVariance, VaryList};
+
+    #[test]
+    fn queries_that_share_a_page_share_the_count_of_its_variants_wherever_these_are() {
+        let (headers, rule) = (HeaderMap::new(), Rule::new("/p/*", 60).unwrap());
+        let vary = VaryList::from_names(vec![hyper::header::ACCEPT]).unwrap();
+        let search = SearchVariance::parse(b"params=(\"a\")").unwrap();
+        let variance = Variance { vary, search };
+        for placement in [Placement::Anywhere, Placement::OneSlot] {
+            let counted = |query| {
+                let question = Question::get("/p/", query, &headers);
+                let id = PageId::of(&question, &rule, &Keys::Path(placement), &Site::localhost(8000));
+                let to = id.destination(None, &variance, &headers, (&question, &rule), || 1);
+                to.marker.unwrap().variants.unwrap()
+            };
+            assert_eq!(counted("id=1&a=1"), counted("a=2&id=1"), "{placement:?}");
+            assert_ne!(counted("id=1"), counted("id=2"), "{placement:?}");
         }
     }
 }
