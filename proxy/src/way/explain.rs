@@ -165,10 +165,10 @@ impl<S: Store> Proxy<S> {
         if let Disposition::Lookup(rule, _) = self.policy.rules().disposition(&question) {
             explanation.stored = self.would_be_stored(rule, &request.headers);
         }
-        // Before the decision, which does without what the store refuses.
+        // This comes before the decision, which avoids commands that the store refuses.
         let deadline = Instant::now() + Explanation::PATIENCE;
         let prefixes = self.keys.prefixes();
-        // Half of the time is left for the page, whose node may answer when another one does not.
+        // Half of the time is left for the page: its node may answer even if another one does not.
         let trials = in_time(deadline - Explanation::PATIENCE / 2, self.store.refusals(&prefixes));
         let refusals = trials.await.unwrap_or_default();
         explanation.store_refuses = refusals.iter().map(ToString::to_string).collect();

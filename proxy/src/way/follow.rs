@@ -64,9 +64,9 @@ impl<S: Store> InForce<S> {
             let was_heard = hearing.is_heard();
             if was_heard {
                 hearing.lose(now() - alive.elapsed());
-                warn!(database = %follow, %why, "not followed: pages are served as on_loss says");
+                warn!(database = %follow, %why, "the database is not followed any more: on_loss decides how long its pages are served");
             } else if let Some(left_out) = self.proxy().faults.turn("follow") {
-                warn!(database = %follow, %why, left_out, "no connection to follow it by");
+                warn!(database = %follow, %why, left_out, "the database is not followed: no connection");
             }
             purges_all =
                 purges_at_first || matches!(why, Silenced::Unpurged(_)) || (purges_all && !was_heard);

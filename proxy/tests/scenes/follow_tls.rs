@@ -10,7 +10,7 @@ use crate::tunnel::Authority;
 
 /// The lines of the log of a proxy that hears a database, and of one that does not.
 const HEARD: &str = " followed ";
-const UNHEARD: &str = "no connection to follow it by";
+const UNHEARD: &str = "the database is not followed: no connection";
 
 /// A PostgreSQL with a certificate for `localhost`, and not for its address.
 struct Database {

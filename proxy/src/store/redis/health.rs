@@ -74,7 +74,7 @@ impl Health {
         if self.breaker.is_open() {
             self.is_down(error);
         } else if let Some(left_out) = self.faults.turn("failed") {
-            warn!(%error, node = self.node, left_out, "the store did not answer: a page that is not read is a miss, and one that is not written is not stored");
+            warn!(%error, node = self.node, left_out, "the store did not answer in time: pages that it does not return count as misses, and pages that it does not take are not stored");
         }
     }
 
