@@ -8,9 +8,10 @@ RUN apt-get update && apt-get install --yes --no-install-recommends ca-certifica
     rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /cachepage
 ARG REVISION=""
-# The optimisation across packages takes minutes; compose.yaml leaves it out.
-ARG LTO=fat CODEGEN_UNITS=1
-ENV CACHEPAGE_REVISION=$REVISION CARGO_PROFILE_RELEASE_LTO=$LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS=$CODEGEN_UNITS
+# The optimisation across packages takes minutes. compose.yaml leaves it out, and compiles only what a change concerns.
+ARG LTO=fat CODEGEN_UNITS=1 INCREMENTAL=false
+ENV CACHEPAGE_REVISION=$REVISION CARGO_PROFILE_RELEASE_LTO=$LTO \
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=$CODEGEN_UNITS CARGO_PROFILE_RELEASE_INCREMENTAL=$INCREMENTAL
 COPY . .
 # Cargo believes that a file which is older than the last build is unchanged. An edit during that build, or another clone of
 # the project, brings files for which that is wrong. So all files whose content the last build did not have are touched. The
