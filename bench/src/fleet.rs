@@ -22,7 +22,7 @@ pub(crate) async fn run(args: &FleetArgs) -> ExitCode {
         print!("{}", survey::survey(&args.plan(), &args.means()));
         return ExitCode::SUCCESS;
     }
-    match measure::measure(args.proxies).await {
+    match measure::measure(args.proxies.unwrap_or(measure::MOST)).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

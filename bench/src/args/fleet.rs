@@ -14,13 +14,13 @@ use crate::fleet::{Means, Plan};
                         cargo run --bin bench -- fleet --measure --proxies 3")]
 pub(crate) struct FleetArgs {
     /// Instead of the model, run fleets of 1 proxy up to --proxies, at most 6, on this machine, and compare them with the
-    /// model; exit with status 1 if the model is off by more than a quarter
+    /// model; exit with status 1 if the model is off by more than a quarter, or if a request fails
     #[arg(long)]
     pub(crate) measure: bool,
 
-    /// How many proxies
-    #[arg(long, value_name = "COUNT", default_value = "3", value_parser = between(1, 100))]
-    pub(crate) proxies: usize,
+    /// How many proxies; 3, or with --measure 6, if this is not given
+    #[arg(long, value_name = "COUNT", value_parser = between(1, 100))]
+    pub(crate) proxies: Option<usize>,
 
     /// Primaries of the cluster
     #[arg(long, value_name = "COUNT", default_value = "3", value_parser = between(1, 30))]
@@ -62,7 +62,7 @@ impl FleetArgs {
     /// The fleet that the tables begin with.
     pub(crate) fn plan(&self) -> Plan {
         Plan {
-            proxies: self.proxies as f64,
+            proxies: self.proxies.unwrap_or(3) as f64,
             nodes: self.nodes as f64,
             pages: self.pages as f64,
             requests: 0.0,

@@ -21,7 +21,7 @@ use crate::laboratory::{LabError, Programs};
 use crate::load::{Arrival, Crowd, End, Load, Pace, Target};
 
 /// The most proxies. More would compete for the cores of this machine.
-const MOST: usize = 6;
+pub(super) const MOST: usize = 6;
 
 /// How long the fleet runs until it does the same work in each second. It is longer than the timeout.
 const WARM: Duration = Duration::from_secs(5);
@@ -45,21 +45,23 @@ const PLAN: Plan = Plan {
     near: 500.0,
 };
 
-/// Runs fleets of up to `most` proxies, and prints their work beside the model's. Returns whether they agree.
+/// Runs fleets of up to `most` proxies, and prints their work beside the model's. Returns whether they agree and no request
+/// has failed.
 pub(super) async fn measure(most: usize) -> Result<bool, LabError> {
     let programs = Programs::build().await?;
-    let mut agrees = true;
+    let (mut agrees, mut all_failed) = (true, 0);
     let mut table = String::new();
     for proxies in 1..=most.min(MOST) {
         let plan = Plan { proxies: proxies as f64, ..PLAN };
-        let seen = run(&programs, &plan).await?;
+        let (seen, failed) = run(&programs, &plan).await?;
+        all_failed += failed;
         agrees &= compare(&plan, seen, &mut table);
     }
     println!(
-        "\n{:>8}  {:<16}{:>8}{:>8}{:>8}\n{table}\nOf {} requests/s for {} pages, {} changes/s.",
+        "\n{:>8}  {:<16}{:>8}{:>8}{:>8}\n{table}\nOf {} requests/s for {} pages, {} changes/s. {all_failed} requests failed.",
         "proxies", "in a second", "model", "seen", "ratio", PLAN.requests, PLAN.pages, PLAN.changes
     );
-    Ok(agrees)
+    Ok(agrees && all_failed == 0)
 }
 
 /// Adds the rows of one fleet to the table. Returns whether the model was close enough.
@@ -91,8 +93,8 @@ fn compare(plan: &Plan, seen: Counts, table: &mut String) -> bool {
     agrees
 }
 
-/// Runs a fleet under load, and returns its work in a second.
-async fn run(programs: &Programs, plan: &Plan) -> Result<Counts, LabError> {
+/// Runs a fleet under load, and returns what it did in a second, and how many requests failed.
+async fn run(programs: &Programs, plan: &Plan) -> Result<(Counts, usize), LabError> {
     let fleet = RealFleet::start(programs, plan).await?;
     let (plan, address) = (*plan, fleet.address());
     let until = Instant::now() + WARM + COUNTED;
@@ -108,7 +110,7 @@ async fn run(programs: &Programs, plan: &Plan) -> Result<Counts, LabError> {
     purging.await??;
     let failed = samples.iter().filter(|sample| sample.failure().is_some()).count();
     println!("{} requests, {failed} failed.", samples.len());
-    counts
+    Ok((counts?, failed))
 }
 
 /// Users who ask for pages by Zipf's law.
