@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::seal::Seal;
 use crate::key::Key;
-use crate::store::{Locks, StoreError, Values, Write};
+use crate::store::{Locks, Values, Write};
 
 /// The turn to order, which is renewed while it is held: a proxy that dies has it for so long.
 const TURN: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ impl SharedItems {
     /// Reads an item; `None` if there is none.
     pub(super) async fn read(&self, store: &impl Values, name: &str) -> Result<Option<Vec<u8>>, String> {
         let key = self.key(name);
-        let [sealed] = store.get([key.as_bytes()]).await.map_err(text)?;
+        let [sealed] = store.get([key.as_bytes()]).await.map_err(|error| error.to_string())?;
         let open = |sealed: Bytes| self.seal.open(key.as_bytes(), &sealed);
         let opened = sealed.map(|sealed| open(sealed).ok_or_else(|| other_secret(name)));
         opened.transpose()
@@ -52,7 +52,7 @@ impl SharedItems {
     ) -> Result<(), String> {
         let key = self.key(name);
         let sealed = self.seal.seal(key.as_bytes(), bytes).ok_or("the item cannot be sealed")?;
-        store.put(vec![Write::Set(key, sealed.into())], ttl).await.map_err(text)
+        store.put(vec![Write::Set(key, sealed.into())], ttl).await.map_err(|error| error.to_string())
     }
 
     /// Removes an item, if there is one. One that cannot be removed expires.
@@ -68,7 +68,7 @@ impl SharedItems {
         work: impl Future<Output = T>,
     ) -> Result<Option<T>, String> {
         let (key, token) = (self.key("turn"), Bytes::from(format!("{:032x}", rand::random::<u128>())));
-        if !store.claim(&key, &token, TURN).await.map_err(text)? {
+        if !store.claim(&key, &token, TURN).await.map_err(|error| error.to_string())? {
             return Ok(None);
         }
         let renewing = async {
@@ -89,10 +89,6 @@ impl SharedItems {
     fn key(&self, name: &str) -> Key {
         Key::new([&self.prefix[..], name.as_bytes()].concat())
     }
-}
-
-fn text(error: StoreError) -> String {
-    error.to_string()
 }
 
 fn other_secret(name: &str) -> String {

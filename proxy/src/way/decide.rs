@@ -127,6 +127,7 @@ pub(super) enum Begun {
 
 /// A decision that waits for the store.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are lookups of pages")]
 pub enum PendingLookup {
     /// For a page.
     Page(PageLookup),
