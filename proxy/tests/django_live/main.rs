@@ -26,4 +26,7 @@ mod site;
 #[path = "../scenes/support.rs"]
 #[allow(dead_code, reason = "the scenes use the rest")]
 mod support;
+#[path = "../scenes/tunnel.rs"]
+#[allow(dead_code, reason = "the scenes use the rest")]
+mod tunnel;
 mod venv;
