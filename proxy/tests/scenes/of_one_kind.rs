@@ -5,7 +5,8 @@ use std::path::Path;
 
 /// The scenes that start servers of one kind whatever store is chosen, and why. All others that need a server run over the
 /// chosen store; those that need none run over a store in memory (`Setup::Plain`).
-const OF_ONE_KIND: [(&str, &str); 17] = [
+const OF_ONE_KIND: [(&str, &str); 18] = [
+    ("acme/fleet.rs", "what proxies share is read in, and deleted from, one Redis"),
     ("collapse.rs", "the clients of one Redis are counted"),
     ("explain.rs", "a user has fewer rights on one Redis"),
     (
