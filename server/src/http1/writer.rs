@@ -16,10 +16,13 @@ use crate::alarm::Alarm;
 /// letting the kernel gather them. The copy of a longer body would cost more than it saves.
 pub(crate) const TOGETHER: usize = 32 * 1024;
 
+/// The length of a line of the processor's cache.
+const LINE: usize = 64;
+
 thread_local! {
     /// One buffer for all connections of a worker, so that it stays in the processor's cache and costs idle connections
     /// nothing.
-    static ANSWER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(TOGETHER));
+    static ANSWER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(TOGETHER + LINE));
 
     /// The `Date` line with the empty line after it, and the second that it names.
     static DATE: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
@@ -117,10 +120,24 @@ fn poll_write<I: AsyncWrite + Unpin>(
 /// Copies a few parts, together no more than [`TOGETHER`], into one buffer, and writes that.
 pub(crate) fn together<R>(parts: &[IoSlice<'_>], write: impl FnOnce(&[u8]) -> R) -> R {
     ANSWER.with_borrow_mut(|answer| {
+        let start = start(answer, parts);
         answer.clear();
+        answer.resize(start, 0);
         parts.iter().for_each(|part| answer.extend_from_slice(part));
-        write(answer)
+        write(&answer[start..])
     })
+}
+
+/// The index in the buffer at which the parts begin, so that the longest part keeps its place within a line of the processor's
+/// cache. Otherwise a copy can be many times dearer: AMD's `rep movsb`, which copies long texts, takes 7 us for 14 KB and not
+/// 0.25 us if the target begins 1 to 31 bytes behind the source within a page of memory.
+fn start(buffer: &[u8], parts: &[IoSlice<'_>]) -> usize {
+    let (mut before, mut longest) = (0, (0, 0));
+    for part in parts {
+        longest = longest.max((part.len(), part.as_ptr().addr().wrapping_sub(before)));
+        before += part.len();
+    }
+    longest.1.wrapping_sub(buffer.as_ptr().addr()) % LINE
 }
 
 /// Appends `Date`, as hyper writes it, and the empty line.
@@ -165,6 +182,18 @@ mod tests {
     }
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
+
+    #[test]
+    fn the_longest_part_keeps_its_place_within_a_line_of_the_cache() {
+        let body = vec![b'x'; 2 * TOGETHER];
+        for offset in 0..2 * LINE {
+            let body = &body[offset..offset + TOGETHER - HEAD.len()];
+            together(&[IoSlice::new(HEAD.as_bytes()), IoSlice::new(body)], |answer| {
+                assert_eq!(answer, [HEAD.as_bytes(), body].concat());
+                assert_eq!(answer[HEAD.len()..].as_ptr().addr() % LINE, body.as_ptr().addr() % LINE);
+            });
+        }
+    }
 
     #[tokio::test]
     async fn an_answer_is_sent_in_pieces_to_a_client_that_reads_slowly() {
