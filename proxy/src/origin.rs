@@ -20,7 +20,7 @@ mod wire;
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,12 +192,10 @@ impl Upstream {
         self.deadlines.queue + self.deadlines.connect + self.deadlines.head
     }
 
-    /// Asks the origin, and counts how the request ends. The target is unchanged, and the `X-Forwarded` headers describe the
-    /// client. A request without a body has no `Content-Length` either: a fetch for the store sends no body, except the
-    /// content of a QUERY.
+    /// Asks the origin, and counts how the request ends. A fetch for the store sends no body, except the content of a QUERY.
     async fn fetch(
         &self,
-        head: request::Parts,
+        head: &request::Parts,
         body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, Unanswered> {
@@ -209,38 +207,31 @@ impl Upstream {
 
     async fn answer(
         &self,
-        mut head: request::Parts,
+        head: &request::Parts,
         body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, Unanswered> {
         let began = Instant::now();
         let place = self.gate.enter().await?;
         let until = self.deadlines.total.map(|total| Instant::now() + total);
-        head.version = Version::HTTP_11;
         let content = || head.extensions.get().map(|content: &Content| content.bytes().clone().into());
         let body = body.or_else(content);
-        if body.is_none() {
-            receive::remove_content_length(&mut head.headers);
-        }
-        receive::announce(&mut head.headers, peer);
-        let body = body.unwrap_or_default();
-        let asked_protocol = head.headers.get(UPGRADE).cloned();
-        if body.length().exact().is_none() {
-            // Without this, hyper would drop the body of a GET.
-            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        let again = body.again().filter(|_| is_idempotent(&head.method)).map(|body| (head.clone(), body));
-        let answer = match (self.ask(head, body, until).await?, again) {
-            (Err(failure), Some((head, body))) if failure.is_closed() => {
-                // Boxed, so that requests of other kinds don't pay for it.
-                Box::pin(self.ask(head, body, until)).await?
-            }
-            (answer, _) => answer,
+        let again = match &body {
+            Some(body) => body.again().map(Some),
+            None => Some(None),
         };
+        let again = again.filter(|_| is_idempotent(&head.method));
+        let mut answer = self.ask(head, body, peer, until).await?;
+        if let (Err(failure), Some(body)) = (&answer, again)
+            && failure.is_closed()
+        {
+            // Boxed, so that requests of other kinds don't pay for it.
+            answer = Box::pin(self.ask(head, body, peer, until)).await?;
+        }
         let (response, link) = answer.map_err(|failure| self.unanswered(failure))?;
         let is_chunked = is_chunked(response.headers())?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && !names_one_of(response.headers().get(UPGRADE), asked_protocol.as_ref())
+            && !names_one_of(response.headers().get(UPGRADE), head.headers.get(UPGRADE))
         {
             return Err(OriginError::Unasked(response.status()).into());
         }
@@ -252,24 +243,25 @@ impl Upstream {
     /// Sends a request. The outer error is a timeout, after which the request is never repeated.
     async fn ask(
         &self,
-        head: request::Parts,
-        body: RequestBody,
+        head: &request::Parts,
+        body: Option<RequestBody>,
+        peer: Peer,
         until: Option<Instant>,
     ) -> Result<Result<(Response<Incoming>, Link), Failure>, OriginError> {
         let progress = Progress::new();
-        let body = Upload::new(body, self.deadlines.idle, progress.clone());
-        let answer = self.links.own().send(Request::from_parts(head, body));
+        let head = sent_head(head, body.as_ref(), peer);
+        let body = Upload::new(body.unwrap_or_default(), self.deadlines.idle, progress.clone());
+        let answer = pin!(self.links.own().send(Request::from_parts(head, body)));
         self.within_head_deadline(answer, &progress, until).await
     }
 
     /// The deadline for the head restarts with each part of the request's body: during a long upload the origin may be silent.
     async fn within_head_deadline<T>(
         &self,
-        answer: impl Future<Output = T>,
+        mut answer: Pin<&mut impl Future<Output = T>>,
         progress: &Progress,
         until: Option<Instant>,
     ) -> Result<T, OriginError> {
-        let mut answer = pin!(answer);
         loop {
             let head = progress.last() + self.deadlines.head;
             let deadline = until.map_or(head, |until| until.min(head));
@@ -339,6 +331,22 @@ impl Upstream {
         let body = Download::new(body, self.deadlines.idle, until, held);
         Fetched { head, body, length, tags, took, origin: self.name.clone() }
     }
+}
+
+/// The head of a request to the origin. Its target is unchanged, and its `X-Forwarded` headers describe the client. A request
+/// without a body has no `Content-Length` either.
+fn sent_head(head: &request::Parts, body: Option<&RequestBody>, peer: Peer) -> request::Parts {
+    let mut head = head.clone();
+    head.version = Version::HTTP_11;
+    if body.is_none() {
+        receive::remove_content_length(&mut head.headers);
+    }
+    receive::announce(&mut head.headers, peer);
+    if body.is_some_and(|body| body.length().exact().is_none()) {
+        // Without this, hyper would drop the body of a GET.
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    head
 }
 
 impl Failure {

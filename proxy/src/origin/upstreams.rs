@@ -155,7 +155,7 @@ impl Upstreams {
         head.uri = probe.target.clone();
         head.headers.insert(HOST, member.upstream.origin().host());
         let began = Instant::now();
-        let answer = timeout(probe.every, member.upstream.fetch(head, None, Peer::LOCAL)).await;
+        let answer = timeout(probe.every, member.upstream.fetch(&head, None, Peer::LOCAL)).await;
         let is_well = matches!(&answer, Ok(Ok(fetched)) if fetched.head.status.as_u16() < 400);
         let now = Instant::now();
         match (is_well, member.health.standing(now)) {
@@ -174,11 +174,11 @@ impl Upstreams {
     /// Asks an origin, and others if the first gives no answer and the request may be sent again.
     pub(crate) async fn fetch(
         &self,
-        head: Parts,
+        head: &Parts,
         body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, OriginError> {
-        let Some(group) = self.group(&head) else { return Err(OriginError::None) };
+        let Some(group) = self.group(head) else { return Err(OriginError::None) };
         let [only] = &group.members[..] else {
             // Boxed, so that requests to a single origin don't pay for it.
             return Box::pin(self.fetch_of(group, head, body, peer)).await;
@@ -195,7 +195,7 @@ impl Upstreams {
     async fn fetch_of(
         &self,
         group: &OriginGroup,
-        head: Parts,
+        head: &Parts,
         body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, OriginError> {
@@ -205,7 +205,7 @@ impl Upstreams {
         let (mut body, mut tried, mut may_repeat) = (body, SmallVec::<[usize; TRIES]>::new(), is_repeatable);
         loop {
             let place = group.pick(&tried, is_repeatable && tried.is_empty());
-            let unanswered = match self.fetch_from(group, place, head.clone(), body, peer).await {
+            let unanswered = match self.fetch_from(group, place, head, body, peer).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(unanswered) => unanswered,
             };
@@ -228,7 +228,7 @@ impl Upstreams {
         &self,
         group: &OriginGroup,
         member: usize,
-        head: Parts,
+        head: &Parts,
         body: Option<RequestBody>,
         peer: Peer,
     ) -> Result<Fetched, Unanswered> {

@@ -173,7 +173,7 @@ enum Stopped {
 impl<S: Store> Filling<S> {
     /// Relays the page to the client and puts it into the store. If the client leaves, the page is still stored. The
     /// client gets the last part after the store has answered, so that its next request for the page is a hit.
-    pub(crate) async fn run(mut self, capture: Capture) -> FillOutcome {
+    pub(crate) async fn run(mut self: Box<Self>, capture: Capture) -> FillOutcome {
         let mut capture = Ok(capture);
         let last = match self.pump(&mut capture).await {
             Ok(last) => last,
@@ -194,7 +194,7 @@ impl<S: Store> Filling<S> {
             Ok(capture) => {
                 let (body, _place) = capture.whole();
                 self.complete(&body);
-                let Self { store, plan, log, head, limit, codings, compressor, .. } = self;
+                let Self { store, plan, log, head, limit, codings, compressor, .. } = *self;
                 let forms = compressor.forms(codings, &body, limit).await;
                 let entry = plan.entry(head, body, forms);
                 let (entry, end) = plan.store(entry, store, log).await;

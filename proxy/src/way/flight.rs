@@ -149,12 +149,13 @@ impl<S: Store> Flight<S> {
         request: &Parts,
         peer: Peer,
         leader: Option<Leader>,
-    ) -> Self {
+    ) -> Box<Self> {
         let has_range = request.method == Method::GET && request.headers.contains_key(RANGE);
         let ranged = has_range.then(|| request.headers.clone());
         let request = policy::ask_for_whole(request.clone());
         let (proxy, wanted) = (proxy.clone(), wanted.clone());
-        Self { proxy, wanted, request, peer, leader, ranged, lease: None }
+        // Boxed, since each step of a flight moves it.
+        Box::new(Self { proxy, wanted, request, peer, leader, ranged, lease: None })
     }
 
     pub(super) fn question(&self) -> Question<'_> {
@@ -162,7 +163,7 @@ impl<S: Store> Flight<S> {
     }
 
     /// Claims the lease if the rule is for the fleet, then fetches.
-    async fn fly(mut self) -> Result<Reply, Error> {
+    async fn fly(mut self: Box<Self>) -> Result<Reply, Error> {
         let is_reachable = self.wanted.miss != Miss::Store;
         if self.leader.is_some() && self.wanted.rule.coalesce == Coalesce::Fleet && is_reachable {
             let turn = Box::pin(self.turn_in_fleet()).await;
@@ -186,7 +187,7 @@ impl<S: Store> Flight<S> {
                 return Err(error);
             }
         };
-        self.proxy.keep_if_slow(self.proxy.asked_for(&self.question()), &fetched);
+        self.proxy.keep_if_slow(&self.question(), &fetched);
         // Read after the answer: the age of a page counts from then, however long the origin took.
         let received = Received { at: now(), took: fetched.took };
         if !self.proxy.writes {
@@ -212,7 +213,7 @@ impl<S: Store> Flight<S> {
 
     /// Answers with the page, while a task captures and stores it and then lands.
     async fn fill(
-        mut self,
+        mut self: Box<Self>,
         mut fetched: Fetched,
         terms: Terms,
         received: Received,
@@ -241,7 +242,7 @@ impl<S: Store> Flight<S> {
         let (whole, ended) = if waits { Some(oneshot::channel()).unzip() } else { (None, None) };
         let (key, found) = (plan.key.clone(), self.wanted.found());
         let tasks = self.proxy.tasks.clone();
-        let filling = self.filling(fetched, plan, is_reachable, client, (gets_etag, whole));
+        let filling = Box::new(self.filling(fetched, plan, is_reachable, client, (gets_etag, whole)));
         if !is_for_others {
             self.land_unshared(true);
         }

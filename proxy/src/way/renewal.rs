@@ -54,21 +54,34 @@ struct OldVersion {
 impl<S: Store> Flight<S> {
     /// Asks the origin for the page, or whether the found page is still current.
     pub(super) async fn ask(&self) -> Result<OriginAnswer, OriginError> {
-        let upstreams = &self.proxy.upstreams;
+        match self.old_version() {
+            None => self.ask_for_page().await.map(OriginAnswer::New),
+            // Boxed, so that other misses don't pay for it.
+            Some(old) => Box::pin(self.ask_if_current(old)).await,
+        }
+    }
+
+    /// Asks for the page as if none were stored.
+    async fn ask_for_page(&self) -> Result<Fetched, OriginError> {
+        self.proxy.upstreams.fetch(&self.request, None, self.peer).await
+    }
+
+    /// Asks whether the found page is still current, if it has a validator.
+    async fn ask_if_current(&self, old: OldVersion) -> Result<OriginAnswer, OriginError> {
         let mut request = self.request.clone();
-        let old = self.old_version();
-        let old = old.filter(|old| policy::ask_if_current(&mut request.headers, &old.entry.headers));
+        if !policy::ask_if_current(&mut request.headers, &old.entry.headers) {
+            return self.ask_for_page().await.map(OriginAnswer::New);
+        }
         let asks_by_tag = policy::asks_by_tag(&request.headers);
-        let fetched = upstreams.fetch(request, None, self.peer).await?;
-        let Some(old) = old.filter(|_| fetched.head.status == StatusCode::NOT_MODIFIED) else {
+        let fetched = self.proxy.upstreams.fetch(&request, None, self.peer).await?;
+        if fetched.head.status != StatusCode::NOT_MODIFIED {
             return Ok(OriginAnswer::New(fetched));
-        };
+        }
         let (headers, is_of_version) = match policy::renewed(&old.entry.headers, &fetched.head.headers) {
             Renewal::Renewed(headers) => (headers, true),
             Renewal::OtherVersion(headers) if asks_by_tag => (headers, false),
-            // Ask for the page as if none were stored.
             Renewal::OtherVersion(_) | Renewal::OtherSelection => {
-                return upstreams.fetch(self.request.clone(), None, self.peer).await.map(OriginAnswer::New);
+                return self.ask_for_page().await.map(OriginAnswer::New);
             }
         };
         let Fetched { tags, origin, took, .. } = fetched;
@@ -94,7 +107,11 @@ impl<S: Store> Flight<S> {
 
     /// Answers with the confirmed page, and replaces the old version with it. The stamp and the generation were taken when the
     /// origin was asked.
-    pub(super) async fn renew(mut self, confirmed: Confirmed, (stamp, known): (Option<Stamp>, u64)) -> Reply {
+    pub(super) async fn renew(
+        mut self: Box<Self>,
+        confirmed: Confirmed,
+        (stamp, known): (Option<Stamp>, u64),
+    ) -> Reply {
         let Confirmed { old, mut head, received, tags, origin, is_of_version } = confirmed;
         let old_tags = old.entry.stamp.map(|stamp| stamp.tags).unwrap_or_default();
         let tags = if tags.iter().next().is_some() { tags } else { old_tags };

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use hyper::Method;
 use tokio::time::Instant;
 
 use super::decide::Serving;
@@ -148,16 +147,12 @@ impl<S: Store> Proxy<S> {
         }
     }
 
-    /// Method and URL of a request to the origin, if its slowest answers are kept.
-    pub(super) fn asked_for(&self, question: &Question<'_>) -> Option<(Method, String)> {
-        self.traffic.is_some().then(|| (question.method.clone(), self.url(question)))
-    }
-
     /// Keeps an answer of the origin if it is one of the slowest.
-    pub(super) fn keep_if_slow(&self, asked: Option<(Method, String)>, fetched: &Fetched) {
-        if let (Some(traffic), Some((method, url))) = (&self.traffic, asked) {
+    pub(super) fn keep_if_slow(&self, question: &Question<'_>, fetched: &Fetched) {
+        if let Some(traffic) = &self.traffic {
+            let (method, url) = (question.method.to_string(), self.url(question));
             let (status, took) = (fetched.head.status.as_u16(), fetched.took);
-            traffic.slowest().keep(SlowAnswer { time: now(), method: method.to_string(), url, status, took });
+            traffic.slowest().keep(SlowAnswer { time: now(), method, url, status, took });
         }
     }
 

@@ -89,11 +89,9 @@ impl<S: Store> Proxy<S> {
             Decision::Fetch(wanted) => self.new_or_old(&wanted, &request, peer).await,
             Decision::Pass(pass) => {
                 let is_conditional = policy::is_conditional(&request.headers);
-                let asked = self.asked_for(&Question::of_parts(&request, peer));
-                let changes = self.changes(&request, peer);
-                let fetched = self.upstreams.fetch(request, Some(body), peer).await?;
-                self.keep_if_slow(asked, &fetched);
-                if let Some(changes) = changes {
+                let fetched = self.upstreams.fetch(&request, Some(body), peer).await?;
+                self.keep_if_slow(&Question::of_parts(&request, peer), &fetched);
+                if let Some(changes) = self.changes(&request, peer) {
                     Box::pin(self.invalidate(changes, &fetched.head, peer)).await;
                 }
                 Reply::relayed(fetched, CacheStatus::Passed(pass)).if_asked_for(is_conditional, is_upgrade)
