@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::page::format::http::LARGE;
+
 /// The room for captures.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
@@ -36,9 +38,8 @@ impl AsRef<[u8]> for PlacedBytes {
 /// The unit of room in bytes: a semaphore cannot count the bytes of a large machine.
 const UNIT: u64 = 4096;
 
-/// The buffer of a page of at least this many bytes has room for the head of its value, so that the page is in memory only
-/// once while it is encoded. A smaller page would waste much of that room.
-const LARGE: u64 = 128 << 10;
+/// The room for the head of its value that the buffer of a [`LARGE`] page has, so that the page is in memory only once while it
+/// is encoded. A smaller page would waste much of that room.
 const HEAD: usize = 4 << 10;
 
 impl Room {
@@ -52,8 +53,9 @@ impl Room {
     pub(crate) fn capture(&self, length: Option<u64>) -> Option<Capture> {
         let length = length.unwrap_or_default();
         let place = self.free.clone().try_acquire_many_owned(units(length, self.units)).ok()?;
+        let length = usize::try_from(length).ok()?;
         let head = if length < LARGE { 0 } else { HEAD };
-        let body = Vec::with_capacity(usize::try_from(length).ok()? + head);
+        let body = Vec::with_capacity(length + head);
         Some(Capture { body, room: self.free.clone(), units: self.units, place })
     }
 }

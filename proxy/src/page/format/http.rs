@@ -47,6 +47,9 @@ const OWN: &str = "cachepage-";
 /// The header lines that are parsed on the stack. If a head has more, its lines are counted first.
 const FEW: usize = 128;
 
+/// The body of a page of at least this many bytes may come in a buffer with room for the head of its value.
+pub(crate) const LARGE: usize = 128 << 10;
+
 /// No head has more lines: those that an origin may send, and the proxy's own.
 const MAX_LINES: usize = (8 << 10) + 16;
 
@@ -71,7 +74,7 @@ fn join(head: &[u8], body: Bytes, forms: &[u8]) -> Bytes {
     /// A value may keep one spare byte for each so many bytes.
     const SPARE: usize = 32;
     let length = head.len() + body.len() + forms.len();
-    if !body.is_unique() {
+    if body.len() < LARGE || !body.is_unique() {
         return [head, &body, forms].concat().into();
     }
     let mut body = Vec::from(body);
@@ -301,8 +304,8 @@ mod tests {
     #[test]
     fn a_body_that_nobody_else_holds_becomes_the_value_if_it_has_room_for_the_head() {
         let encode_body = |room: usize, is_held: bool| {
-            let mut body = Vec::with_capacity(100_000 + room);
-            body.resize(100_000, b'x');
+            let mut body = Vec::with_capacity(LARGE + room);
+            body.resize(LARGE, b'x');
             let body = Bytes::from(body);
             let memory = body.as_ptr();
             let held = is_held.then(|| body.clone());
@@ -310,7 +313,7 @@ mod tests {
             let expected = encode(&page);
             let (value, page) = encode_in_place(page);
             assert_eq!(value, expected);
-            assert_eq!(page.body.as_ptr(), value[value.len() - 100_000..].as_ptr());
+            assert_eq!(page.body.as_ptr(), value[value.len() - LARGE..].as_ptr());
             drop(held);
             value.as_ptr() == memory
         };

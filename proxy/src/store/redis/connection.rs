@@ -3,7 +3,7 @@
 //! It serves one batch of commands at a time. On the library's shared connection, a value that arrives slowly would hold up
 //! all others, and a deadline could not distinguish a slow value from a silent Redis.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -107,9 +107,7 @@ impl Connection {
         let length: usize = commands.iter().map(|piece| piece.len()).sum();
         let sending = transfer(length.saturating_sub(IN_FLIGHT));
         self.watch().allow(silence, TRANSFER + sending);
-        for piece in commands {
-            self.watch().write_all(piece).await?;
-        }
+        self.watch().write_pieces(commands).await?;
         self.watch().flush().await?;
         for _ in 0..count {
             self.watch().allow(silence + sending, TRANSFER.max(transfer(longest_value)));
@@ -187,6 +185,23 @@ impl Watched {
         (self.silence, self.until, self.end) = (silence, now + silence, now + silence + transfer);
     }
 
+    /// Writes all pieces, as many at once as the stream takes.
+    async fn write_pieces(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        if let [piece] = pieces {
+            return self.write_all(piece).await;
+        }
+        let filled = pieces.iter().filter(|piece| !piece.is_empty());
+        let mut unsent: SmallVec<[IoSlice<'_>; 8]> = filled.map(|piece| IoSlice::new(piece)).collect();
+        let mut unsent = &mut unsent[..];
+        while !unsent.is_empty() {
+            match self.write_vectored(unsent).await? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                count => IoSlice::advance_slices(&mut unsent, count),
+            }
+        }
+        Ok(())
+    }
+
     /// Judges the outcome of an attempt to move bytes.
     fn watch<T>(&mut self, moved: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if moved.is_ready() {
@@ -218,6 +233,20 @@ impl AsyncWrite for Watched {
         this.watch(written, cx)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        this.watch(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
@@ -226,5 +255,26 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_written_in_their_order_to_a_stream_that_takes_a_few_bytes_at_a_time() {
+        let pieces = [&b"SETEX a 60 "[..], &[b'x'; 1000], b"", b"\r\n", b"GET b\r\n"];
+        let (ours, mut theirs) = duplex(7);
+        let mut stream = Watched::new(Box::new(ours));
+        stream.allow(Duration::from_secs(5), TRANSFER);
+        let mut read = vec![0; pieces.concat().len()];
+        let (written, _) = tokio::join!(stream.write_pieces(&pieces), theirs.read_exact(&mut read));
+        written.unwrap();
+        assert_eq!(read, pieces.concat());
+        drop(theirs);
+        assert!(stream.write_pieces(&pieces).await.is_err());
     }
 }

@@ -26,7 +26,10 @@ const CONNECTIONS: u32 = 4;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A value of at least this many bytes is sent without a copy.
-const LARGE: usize = 64 << 10;
+const LARGE: usize = 4 << 10;
+
+/// The memory for commands that is kept for later ones.
+const KEPT: usize = 64 << 10;
 
 /// Commands that go out together.
 #[derive(Debug, Default)]
@@ -80,7 +83,7 @@ impl Commands {
     /// Removes the commands. Keeps their memory, unless it is large.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.bytes.shrink_to(LARGE);
+        self.bytes.shrink_to(KEPT);
         self.values.clear();
         self.commands.clear();
     }
