@@ -201,7 +201,10 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
 
     /// Reads more bytes. Memory that values are slices of is left to them.
     async fn read_more(&mut self) -> Result<()> {
-        if self.unread.capacity() - self.unread.len() < LEAST {
+        // If no value is a slice of the memory any more, it is used again from its beginning: there it is still in the
+        // processor's cache, and the next value fits.
+        let is_whole = self.unread.is_empty() && self.unread.try_reclaim(BUFFER);
+        if !is_whole && self.unread.capacity() - self.unread.len() < LEAST {
             // If no byte is left in the buffer, its memory is used again, or replaced by memory of the same size. With bytes
             // in it, it would grow.
             let begun = (!self.unread.is_empty()).then(|| self.unread.split());
