@@ -151,11 +151,11 @@ impl server::Handler for Origin {
 
     async fn look_up(
         self: &Arc<Self>,
-        lookup: Infallible,
+        lookup: &Infallible,
         _: &RequestHead<'_>,
         _: Peer,
     ) -> Result<Answer<Bytes, ()>, ()> {
-        match lookup {}
+        match *lookup {}
     }
 
     async fn handle(

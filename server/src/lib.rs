@@ -124,7 +124,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Finishes a decision that waits.
     fn look_up(
         self: &Arc<Self>,
-        lookup: Self::Lookup,
+        lookup: &Self::Lookup,
         head: &RequestHead<'_>,
         peer: Peer,
     ) -> impl Future<Output = Result<Answer<Self::Page, Self::Record>, Self::Decision>> + Send;

@@ -126,7 +126,7 @@ pub(super) enum Begun {
 }
 
 /// A decision that waits for the store.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are lookups of pages")]
 pub enum PendingLookup {
     /// For a page.
@@ -136,7 +136,7 @@ pub enum PendingLookup {
 }
 
 /// A lookup of a page.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PageLookup {
     id: PageId,
     rule: Arc<Rule>,
@@ -163,7 +163,7 @@ impl<S: Store> Proxy<S> {
     ) -> Decision {
         match self.begin(question, began) {
             Begun::Decided(decision) => decision,
-            Begun::Pending(pending) => self.finish_decision(pending, question, values).await,
+            Begun::Pending(pending) => self.finish_decision(&pending, question, values).await,
         }
     }
 
@@ -190,7 +190,7 @@ impl<S: Store> Proxy<S> {
         let near = self.near.as_ref().and_then(|near| near.page(&id, rule, question, began));
         match near.and_then(|(page, marker)| self.near_found(page, marker, began)) {
             Some(found) => {
-                ControlFlow::Break(self.judge(Lookup::Hit(found), id, (rule, wishes), question, began))
+                ControlFlow::Break(self.judge(Lookup::Hit(found), &id, (rule, wishes), question, began))
             }
             None => ControlFlow::Continue(PageLookup { id, rule: rule.clone(), wishes, began }),
         }
@@ -199,20 +199,25 @@ impl<S: Store> Proxy<S> {
     /// Looks into the store, and decides.
     pub(super) async fn finish_decision<V: Values>(
         &self,
-        pending: PendingLookup,
+        pending: &PendingLookup,
         question: &Question<'_>,
         values: &V,
     ) -> Decision {
+        let began = pending.began();
+        let not_proved;
         let lookup = match pending {
             PendingLookup::Page(lookup) => lookup,
-            PendingLookup::Proof(began) => match self.finish_proof(question, began, values).await {
+            PendingLookup::Proof(_) => match Box::pin(self.finish_proof(question, began, values)).await {
                 ControlFlow::Break(decision) => return decision,
-                ControlFlow::Continue(lookup) => lookup,
+                ControlFlow::Continue(lookup) => {
+                    not_proved = Box::new(lookup);
+                    &not_proved
+                }
             },
         };
-        let PageLookup { id, rule, wishes, began } = lookup;
-        let lookup = self.stored_page(&id, &rule, question, began, values).await;
-        let decision = self.judge(lookup, id, (&rule, wishes), question, began);
+        let PageLookup { id, rule, wishes, .. } = lookup;
+        let lookup = self.stored_page(id, rule, question, began, values).await;
+        let decision = self.judge(lookup, id, (rule, *wishes), question, began);
         if self.access_log.is_some() { decision.after(began.elapsed()) } else { decision }
     }
 
@@ -242,7 +247,7 @@ impl<S: Store> Proxy<S> {
         if !S::IS_IMMEDIATE {
             return None;
         }
-        let decision = pin!(self.finish_decision(pending.clone(), question, &self.store));
+        let decision = pin!(self.finish_decision(pending, question, &self.store));
         match decision.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(decision) => Some(decision),
             Poll::Pending => None,
@@ -253,13 +258,15 @@ impl<S: Store> Proxy<S> {
     fn judge(
         &self,
         lookup: Lookup,
-        id: PageId,
+        id: &PageId,
         (rule, wishes): (&Arc<Rule>, Wishes),
         question: &Question<'_>,
         began: Instant,
     ) -> Decision {
-        let wanted =
-            |miss, marker, old| WantedPage { id, rule: rule.clone(), miss, marker, began, old, looked: None };
+        let wanted = |miss, marker, old| {
+            let (id, rule) = (id.clone(), rule.clone());
+            WantedPage { id, rule, miss, marker, began, old, looked: None }
+        };
         let Found { page, source, marker, ended } = match lookup {
             Lookup::Hit(found) => found,
             Lookup::Miss(miss, marker) => return fetch(wanted(miss, marker, None), wishes),

@@ -59,13 +59,13 @@ impl<S: Store> server::Handler for InForce<S> {
         self.proxy.load().answer(head, peer, now)
     }
 
-    async fn look_up(
+    fn look_up(
         self: &Arc<Self>,
-        (proxy, lookup): Self::Lookup,
+        (proxy, lookup): &Self::Lookup,
         head: &RequestHead<'_>,
         peer: Peer,
-    ) -> Result<Answer<PageBytes, Answered>, Self::Decision> {
-        proxy.look_up(lookup, head, peer).await.map_err(|early| (proxy, early))
+    ) -> impl Future<Output = Result<Answer<PageBytes, Answered>, Self::Decision>> + Send {
+        proxy.look_up(lookup, head, peer)
     }
 
     async fn handle(

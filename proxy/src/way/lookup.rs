@@ -1,4 +1,6 @@
 //! The lookup of a page in the store, and the effect of purges on a page that was found.
+//!
+//! Each hit from the store moves the future of its lookup a few times. So steps that few lookups take are boxed here.
 
 use std::sync::Arc;
 
@@ -50,7 +52,9 @@ impl<S: Store> Proxy<S> {
         match look.page(id).await {
             Ok(lookup) => {
                 let lookup = self.unpurged(lookup, began).await;
-                self.drop_for_django(&lookup, id, rule, question).await;
+                if self.drops_for_django() {
+                    Box::pin(self.drop_for_django(&lookup, id, rule, question)).await;
+                }
                 lookup
             }
             Err(error) => {
@@ -121,9 +125,6 @@ impl<S: Store> Proxy<S> {
     /// Deletes a purged page in a cache that Django shares. Django does not read the log, and would answer the next request of
     /// the proxy with the old page.
     async fn drop_for_django(&self, lookup: &Lookup, id: &PageId, rule: &Rule, question: &Question<'_>) {
-        if !self.drops_for_django() {
-            return;
-        }
         let marker = match lookup {
             Lookup::Miss(Miss::Purged, marker) => marker,
             Lookup::Hit(Found { ended: Some(_), marker, .. }) => marker,
@@ -154,8 +155,8 @@ struct Look<'a, S, V> {
     values: &'a V,
 }
 
-/// A variant that was read together with its marker. The last seen marker has selected it.
-struct Guess {
+/// A variant that was read, and the marker that has selected it.
+struct ReadVariant {
     marker: Arc<VaryMarker>,
     variant: PageId,
     value: Option<Bytes>,
@@ -167,7 +168,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
     async fn page(&self, id: &PageId) -> Result<Lookup, StoreError> {
         match self.page_under(id).await? {
             Lookup::Miss(Miss::Uri, None) => match id.of_path(self.rule) {
-                Some(of_path) => self.page_under(&of_path).await,
+                Some(of_path) => Box::pin(async move { self.page_under(&of_path).await }).await,
                 None => Ok(Lookup::Miss(Miss::Uri, None)),
             },
             found => Ok(found),
@@ -179,25 +180,34 @@ impl<S: Store, V: Values> Look<'_, S, V> {
     async fn page_under(&self, id: &PageId) -> Result<Lookup, StoreError> {
         let ticket = self.ticket(id);
         let seen = self.proxy.heads.get(id.key_text());
-        let (base, guess) = self.base(id, seen.as_ref()).await?;
+        let (base, mut guess) = self.base(id, seen.as_ref()).await?;
         let Some(base) = base else { return Ok(Lookup::Miss(Miss::Uri, None)) };
-        if let Some(page) = seen.as_ref().and_then(|seen| seen.page(&base)) {
-            return Ok(self.found(id, Some(page), None, ticket).await);
+        match self.decoded(id, seen, &base) {
+            Some(Kept::Page(page)) => Ok(self.found(id, Some(page), None, ticket).await),
+            Some(Kept::Marker(marker)) => self.variant(id, marker, guess.as_mut(), ticket).await,
+            None => Ok(Lookup::Miss(Miss::Unusable, None)),
         }
-        if let Some(marker) = seen.as_ref().and_then(|seen| seen.marker(&base)) {
-            return self.variant(id, marker, guess, ticket).await;
+    }
+
+    /// The page or marker in the value of a base key. `None` if the value is neither.
+    fn decoded(&self, id: &PageId, seen: Option<Seen>, value: &Bytes) -> Option<Kept> {
+        let heads = &self.proxy.heads;
+        if let Some(seen) = seen {
+            let page = seen.page(value).map(Kept::Page);
+            if let Some(known) = page.or_else(|| seen.marker(value).map(Kept::Marker)) {
+                return Some(known);
+            }
         }
-        match self.proxy.format.base(&base) {
+        match self.proxy.format.base(value) {
             Base::Marker(marker) => {
                 let marker = Arc::new(marker);
-                self.proxy.heads.keep_marker(id.key(), &base, marker.clone());
-                self.variant(id, marker, guess, ticket).await
+                heads.keep_marker(id.key(), value, marker.clone());
+                Some(Kept::Marker(marker))
             }
             Base::Page(entry) => {
-                let page = self.proxy.heads.keep_head(&id.key(), &base, entry, &self.proxy.format);
-                Ok(self.found(id, Some(page), None, ticket).await)
+                Some(Kept::Page(heads.keep_head(&id.key(), value, entry, &self.proxy.format)))
             }
-            Base::Unusable => Ok(Lookup::Miss(Miss::Unusable, None)),
+            Base::Unusable => None,
         }
     }
 
@@ -206,7 +216,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         &self,
         id: &PageId,
         seen: Option<&Seen>,
-    ) -> Result<(Option<Bytes>, Option<Guess>), StoreError> {
+    ) -> Result<(Option<Bytes>, Option<ReadVariant>), StoreError> {
         let Some(Seen::Marker(seen)) = seen else {
             return self.values.get([id.key_text()]).await.map(|[base]| (base, None));
         };
@@ -214,36 +224,47 @@ impl<S: Store, V: Values> Look<'_, S, V> {
         let variant = id.variant(marker, self.question, self.rule);
         let ticket = self.ticket(&variant);
         let [base, value] = self.values.get([id.key_text(), variant.key_text()]).await?;
-        Ok((base, Some(Guess { marker: marker.clone(), variant, value, ticket })))
+        Ok((base, Some(ReadVariant { marker: marker.clone(), variant, value, ticket })))
     }
 
-    /// The variant of a page whose marker was read.
+    /// The variant of a page whose marker was read. `guess` is the variant that the last seen marker selects.
     async fn variant(
         &self,
         id: &PageId,
         marker: Arc<VaryMarker>,
-        guess: Option<Guess>,
+        guess: Option<&mut ReadVariant>,
         ticket: Option<Ticket>,
     ) -> Result<Lookup, StoreError> {
         self.keep(id, || Kept::Marker(marker.clone()), ticket).await;
-        let (variant, value, ticket) = match guess.filter(|guess| guess.marker == marker) {
-            Some(guess) => (guess.variant, guess.value, guess.ticket),
+        let mut read;
+        let ReadVariant { variant, value, ticket, .. } = match guess.filter(|guess| guess.marker == marker) {
+            Some(guess) => guess,
             None => {
-                let variant = id.variant(&marker, self.question, self.rule);
-                let ticket = self.ticket(&variant);
-                let [value] = self.values.get([variant.key_text()]).await?;
-                (variant, value, ticket)
+                read = Box::pin(self.read_variant(id, marker.clone())).await?;
+                &mut read
             }
         };
-        let Some(value) = value else {
+        let Some(value) = value.take() else {
             let miss = if marker.has_headers() { Miss::Vary } else { Miss::Uri };
             return Ok(Lookup::Miss(miss, Some(marker)));
         };
-        let page = self.read_variant(&variant, &value);
-        Ok(self.found(&variant, page, Some(marker), ticket).await)
+        let page = self.page_of_variant(variant, &value);
+        Ok(self.found(variant, page, Some(marker), *ticket).await)
     }
 
-    fn read_variant(&self, variant: &PageId, value: &Bytes) -> Option<StoredPage> {
+    /// Reads the variant that a marker selects.
+    async fn read_variant(
+        &self,
+        id: &PageId,
+        marker: Arc<VaryMarker>,
+    ) -> Result<Box<ReadVariant>, StoreError> {
+        let variant = id.variant(&marker, self.question, self.rule);
+        let ticket = self.ticket(&variant);
+        let [value] = self.values.get([variant.key_text()]).await?;
+        Ok(Box::new(ReadVariant { marker, variant, value, ticket }))
+    }
+
+    fn page_of_variant(&self, variant: &PageId, value: &Bytes) -> Option<StoredPage> {
         let seen = self.proxy.heads.get(variant.key_text());
         seen.and_then(|seen| seen.page(value)).or_else(|| {
             let mut entry = self.proxy.format.decode(value)?;
@@ -286,7 +307,7 @@ impl<S: Store, V: Values> Look<'_, S, V> {
     async fn keep(&self, id: &PageId, kept: impl FnOnce() -> Kept, ticket: Option<Ticket>) {
         let (Some(near), Some(ticket)) = (&self.proxy.near, ticket) else { return };
         let before = Instant::now();
-        if let Ok(Some(ttl)) = self.values.ttl(id.key_text()).await {
+        if let Ok(Some(ttl)) = Box::pin(self.values.ttl(id.key_text())).await {
             near.keep(&id.key(), kept(), before + ttl, ticket);
         }
     }

@@ -65,14 +65,15 @@ impl<S: Store> Proxy<S> {
     /// Finishes a decision that waits for the store.
     pub(super) async fn look_up(
         self: &Arc<Self>,
-        lookup: PendingLookup,
+        lookup: &PendingLookup,
         head: &RequestHead<'_>,
         peer: Peer,
-    ) -> Result<Immediate, Early> {
+    ) -> Result<Immediate, (Arc<Self>, Early)> {
         let began = lookup.began();
-        let plain = self.plain(head, peer).map_err(|refusal| (Decision::Refuse(refusal), began))?;
+        let early = |early| (self.clone(), early);
+        let plain = self.plain(head, peer).map_err(|refusal| early((Decision::Refuse(refusal), began)))?;
         let decision = self.finish_decision(lookup, &plain.question(), &self.store).await;
-        self.immediate(decision, &plain, began)
+        self.immediate(decision, &plain, began).map_err(early)
     }
 
     /// A plain request from a head that the front has read.

@@ -91,11 +91,11 @@ impl Handler for Inspector {
 
     async fn look_up(
         self: &Arc<Self>,
-        lookup: Infallible,
+        lookup: &Infallible,
         _: &RequestHead<'_>,
         _: Peer,
     ) -> Result<Answer<String, ()>, ()> {
-        match lookup {}
+        match *lookup {}
     }
 
     async fn handle(

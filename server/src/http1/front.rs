@@ -44,9 +44,12 @@ pub(crate) struct Front<'a, I, H: Handler> {
 /// Boxed where it is large, so that idle connections don't pay for it.
 enum Step<'a, H: Handler> {
     Rest,
-    Lookup(Pin<Box<dyn Future<Output = Looked<H>> + Send + 'a>>),
+    Lookup(Lookup<'a, H>),
     Sending(Box<Unsent<H::Page, H::Record>>),
 }
+
+/// A lookup under way.
+type Lookup<'a, H> = Pin<Box<dyn Future<Output = Looked<H>> + Send + 'a>>;
 
 /// The result of a lookup: an answer, or bytes for hyper.
 type Looked<H> = Result<Answer<<H as Handler>::Page, <H as Handler>::Record>, Passed<H>>;
@@ -148,10 +151,18 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
         };
         Ok(match self.handler.answer(&head, *self.peer, now) {
             Decided::Answer(answer) => Ok(self.send(answer, cx)?),
-            Decided::Lookup(lookup) => {
-                Ok(Step::Lookup(Box::pin(look_up(self.handler, lookup, head.keep(), *self.peer))))
-            }
+            Decided::Lookup(lookup) => Ok(Step::Lookup(self.look_up(lookup, head.keep()))),
             Decided::Decision(decision) => Err(passed(Some(decision))),
+        })
+    }
+
+    /// A lookup for a request. A block holds `lookup` and `head` once; an `async fn` would hold them twice, and each hit moves
+    /// the whole future.
+    fn look_up(&self, lookup: H::Lookup, head: KeptHead) -> Lookup<'a, H> {
+        let (handler, peer) = (self.handler, *self.peer);
+        Box::pin(async move {
+            let looked = handler.look_up(&lookup, &head.borrow(), peer).await;
+            looked.map_err(|decision| Passed { bytes: head.bytes, decision: Some(decision) })
         })
     }
 
@@ -163,13 +174,6 @@ impl<'a, I: AsyncRead + AsyncWrite + Unpin, H: Handler> Front<'a, I, H> {
             Poll::Ready(sent) => sent.map(|()| Step::Rest),
             Poll::Pending => Ok(Step::Sending(Box::new(unsent))),
         }
-    }
-}
-
-async fn look_up<H: Handler>(handler: &Arc<H>, lookup: H::Lookup, head: KeptHead, peer: Peer) -> Looked<H> {
-    match handler.look_up(lookup, &head.borrow(), peer).await {
-        Ok(answer) => Ok(answer),
-        Err(decision) => Err(Passed { bytes: head.bytes, decision: Some(decision) }),
     }
 }
 

@@ -89,13 +89,13 @@ impl Handler for Scripted {
 
     async fn look_up(
         self: &Arc<Self>,
-        lookup: String,
+        lookup: &String,
         head: &RequestHead<'_>,
         _: Peer,
     ) -> Result<Answer<String, Noted>, String> {
         self.note(format!("look up {lookup}"));
         self.pass_gate().await;
-        if first_segment(&lookup) == "later" { Ok(self.answer(head)) } else { Err(lookup) }
+        if first_segment(lookup) == "later" { Ok(self.answer(head)) } else { Err(lookup.clone()) }
     }
 
     async fn handle(

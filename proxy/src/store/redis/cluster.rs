@@ -163,7 +163,7 @@ impl Cluster {
         command: impl FnOnce() -> KeyCommand<'a>,
     ) -> CommandOutcome {
         let Some(redirect) = self.redirect(node, &outcome) else { return outcome };
-        let followed = in_time(deadline, pin!(self.chase(command(), redirect))).await;
+        let followed = in_time(deadline, Box::pin(self.chase(command(), redirect))).await;
         followed.unwrap_or(Err(StoreError::Deadline(self.bounds.silence)))
     }
 

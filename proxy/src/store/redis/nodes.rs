@@ -35,7 +35,8 @@ impl Nodes {
     ) -> Result<RedisReply, StoreError> {
         match self {
             Self::One(node) => node.read(name, arguments).await,
-            Self::Cluster(cluster) => cluster.read(name, arguments).await,
+            // Boxed, so that commands to one Redis don't pay for it.
+            Self::Cluster(cluster) => Box::pin(cluster.read(name, arguments)).await,
         }
     }
 
@@ -43,7 +44,7 @@ impl Nodes {
     pub(super) async fn write(&self, commands: &[&KeyCommand<'_>]) -> Outcomes {
         match self {
             Self::One(node) => node.write(commands).await,
-            Self::Cluster(cluster) => cluster.write(commands).await,
+            Self::Cluster(cluster) => Box::pin(cluster.write(commands)).await,
         }
     }
 
