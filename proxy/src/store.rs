@@ -2,6 +2,7 @@
 
 mod breaker;
 mod feed;
+mod held_lock;
 mod log_copy;
 mod marks;
 mod memory;
@@ -23,6 +24,7 @@ pub(crate) const SHARED_MEMORY: usize = 64 << 10;
 
 pub(crate) use feed::Certainty;
 pub use feed::{Listener, NodeNumber};
+pub(crate) use held_lock::HeldLock;
 pub use log_copy::{LogCopy, PurgeLogSettings};
 pub(crate) use marks::Verdict;
 pub use memory::MemoryStore;

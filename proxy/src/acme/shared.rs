@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::sleep;
 
 use super::seal::Seal;
 use crate::key::Key;
-use crate::store::{Locks, Values, Write};
+use crate::store::{HeldLock, Store, Values, Write};
 
-/// The turn to order, which is renewed while it is held: a proxy that dies has it for so long.
+/// The lifetime of the turn to order. The others wait this long for a proxy that has died.
 const TURN: Duration = Duration::from_secs(30);
-
-/// How often the turn is renewed.
-const RENEWED_EVERY: Duration = Duration::from_secs(10);
 
 /// Where the items lie, and how they are sealed.
 #[derive(Clone, Debug)]
@@ -64,25 +60,13 @@ impl SharedItems {
     /// another proxy may order, too: one certificate more is issued than is needed.
     pub(super) async fn in_turn<T>(
         &self,
-        store: &impl Locks,
+        store: &impl Store,
         work: impl Future<Output = T>,
     ) -> Result<Option<T>, String> {
-        let (key, token) = (self.key("turn"), Bytes::from(format!("{:032x}", rand::random::<u128>())));
-        if !store.claim(&key, &token, TURN).await.map_err(|error| error.to_string())? {
-            return Ok(None);
-        }
-        let renewing = async {
-            loop {
-                sleep(RENEWED_EVERY).await;
-                // If one renewal fails, the next is in time.
-                let _ = store.renew(&key, &token, TURN).await;
-            }
-        };
-        let done = tokio::select! {
-            done = work => done,
-            () = renewing => return Ok(None),
-        };
-        let _ = store.release(&key, &token).await;
+        let lock = HeldLock::take(store, self.key("turn"), TURN).await.map_err(|error| error.to_string())?;
+        let Some(lock) = lock else { return Ok(None) };
+        let done = work.await;
+        lock.release().await;
         Ok(Some(done))
     }
 

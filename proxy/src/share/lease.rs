@@ -9,30 +9,20 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use super::flights::HIT_FOR_MISS;
 use super::waiters::Waiters;
 use crate::key::Key;
-use crate::store::{Store, Write};
+use crate::store::{HeldLock, Store, Write};
 
 /// The lifetime of a lease. The others wait this long for a holder that has died.
 const HELD_FOR: Duration = Duration::from_secs(3);
-
-/// Two renewals fit into `HELD_FOR`, so one of them may fail.
-const RENEWED_EVERY: Duration = Duration::from_secs(1);
 
 /// The value in place of a token when the page could not be shared.
 const UNSHARED: &[u8] = b"apart";
 
 /// The right to fetch a page for the whole fleet. Dropping it releases the lease.
-pub(crate) struct Lease<S: Store> {
-    store: S,
-    key: Key,
-    token: Bytes,
-    renewal: AbortHandle,
-}
+pub(crate) struct Lease<S: Store>(HeldLock<S>);
 
 /// Completes when the lease has changed; never, if the store does not report changes.
 pub(crate) type Changed = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -48,12 +38,11 @@ impl<S: Store> Lease<S> {
     /// Claims the lease of a page. `None` if each proxy has to fetch by itself.
     pub(crate) async fn claim(store: &S, waiters: &Waiters, page: &Key) -> Option<Claim<S>> {
         let key = Key::new([page.as_bytes(), b".lease"].concat());
-        let token = Bytes::from(format!("{:032x}", rand::random::<u128>()));
         // Registered before the claim, so that no change between its answer and the wait is missed.
         let changed = waiters.changed(&key);
-        match store.claim(&key, &token, HELD_FOR).await {
-            Ok(true) => Some(Claim::Ours(Self::new(store.clone(), key, token))),
-            Ok(false) => {
+        match HeldLock::take(store, key.clone(), HELD_FOR).await {
+            Ok(Some(lock)) => Some(Claim::Ours(Self(lock))),
+            Ok(None) => {
                 let [value] = store.get([key.as_bytes()]).await.ok()?;
                 (value.as_deref() != Some(UNSHARED)).then(|| Claim::Theirs(Box::pin(changed)))
             }
@@ -61,35 +50,12 @@ impl<S: Store> Lease<S> {
         }
     }
 
-    fn new(store: S, key: Key, token: Bytes) -> Self {
-        let (renewing, renewed, held) = (store.clone(), key.clone(), token.clone());
-        let renewal = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(RENEWED_EVERY).await;
-                // If one renewal fails, the next is in time.
-                let _ = renewing.renew(&renewed, &held, HELD_FOR).await;
-            }
-        });
-        Self { store, key, token, renewal: renewal.abort_handle() }
-    }
-
     /// Tells the fleet that the page cannot be shared.
     pub(crate) fn mark_hit_for_miss(&self) {
-        let (store, key) = (self.store.clone(), self.key.clone());
+        let (store, key) = (self.0.store().clone(), self.0.key().clone());
         tokio::spawn(async move {
             // If this fails, the other proxies fetch the page one after the other.
             let _ = store.put(vec![Write::Set(key, Bytes::from_static(UNSHARED))], HIT_FOR_MISS).await;
         });
-    }
-}
-
-impl<S: Store> Drop for Lease<S> {
-    fn drop(&mut self) {
-        self.renewal.abort();
-        let (store, key, token) = (self.store.clone(), self.key.clone(), self.token.clone());
-        // Without a runtime, the lease expires.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { drop(store.release(&key, &token).await) });
-        }
     }
 }
