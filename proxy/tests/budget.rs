@@ -125,7 +125,6 @@ const SLACK: u64 = 3;
 /// `bytes` is the budget of bytes. A large future costs more than its memory, since it is moved several times.
 fn keeps(what: &str, cost: &Cost, budget: u64, bytes: u64) {
     let count = cost.allocations;
-    println!("{what}: {cost:?}");
     assert!(count <= budget, "{what}: {count} allocations, the budget is {budget}");
     assert!(count + SLACK >= budget, "{what}: {count} allocations only: lower its budget of {budget}");
     assert!(cost.bytes <= bytes, "{what}: {} bytes, the budget is {bytes}", cost.bytes);
