@@ -1,6 +1,7 @@
 //! Links between pages, and to files of the project.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use pulldown_cmark::{Event, Tag, TagEnd};
@@ -67,5 +68,20 @@ fn the_index_of_the_docs_names_each_page() {
         let name = page.path.file_name().unwrap().to_str().unwrap();
         let is_named = index.iter().any(|target| target.split('#').next() == Some(name));
         assert!(is_named || name == "README.md", "docs/README.md does not name {name}");
+    }
+}
+
+/// Commands that are not run here could name a page that does not exist.
+#[test]
+fn each_url_of_the_article_is_one_that_the_origin_serves() {
+    let routes = fs::read_to_string(root().join("origin/src/routes.rs")).unwrap();
+    let is_end = |c: char| c.is_whitespace() || "?'\"`)".contains(c);
+    for page in pages::all() {
+        for (host, _) in page.text.match_indices("http://localhost:800") {
+            let url = page.text[host..].split(is_end).next().unwrap();
+            let Some((_, path)) = url.split_once("/api/properties/") else { continue };
+            let is_served = routes.contains(&format!("\"/api/properties/{path}\""));
+            assert!(is_served, "{}: the origin does not serve {url}", page.place(host));
+        }
     }
 }
