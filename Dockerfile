@@ -8,23 +8,23 @@ RUN apt-get update && apt-get install --yes --no-install-recommends ca-certifica
     rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /cachepage
 ARG REVISION=""
-# The optimisation across packages takes minutes. compose.yaml leaves it out, and compiles only what a change concerns.
-ARG LTO=fat CODEGEN_UNITS=1 INCREMENTAL=false
-ENV CACHEPAGE_REVISION=$REVISION CARGO_PROFILE_RELEASE_LTO=$LTO \
-    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=$CODEGEN_UNITS CARGO_PROFILE_RELEASE_INCREMENTAL=$INCREMENTAL
+# The optimisation of a release takes many minutes. compose.yaml takes the profile of `cargo demo`, which optimises less, and
+# compiles only what a change concerns.
+ARG PROFILE=release INCREMENTAL=0
+ENV CACHEPAGE_REVISION=$REVISION CARGO_INCREMENTAL=$INCREMENTAL
 COPY . .
 # Cargo believes that a file which is older than the last build is unchanged. An edit during that build, or another clone of
 # the project, brings files for which that is wrong. So all files whose content the last build did not have are touched. The
 # list of that build is empty until a build has ended well.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/cachepage/target,sharing=locked \
-    built="target/sources-$(uname -m)-$LTO-$CODEGEN_UNITS" && touch "$built" && \
+    built="target/sources-$(uname -m)-$PROFILE" && touch "$built" && \
     find . -path ./target -prune -o -type f -exec sha256sum {} + | sort > /tmp/sources && \
     comm -23 /tmp/sources "$built" | cut -c 67- | xargs --no-run-if-empty touch && \
     : > "$built" && \
-    cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" -p origin -p proxy -p seed && \
+    cargo build --profile "$PROFILE" --locked --target "$(uname -m)-unknown-linux-musl" -p origin -p proxy -p seed && \
     mv /tmp/sources "$built" && \
-    install -D --target-directory /image/usr/bin target/*-unknown-linux-musl/release/origin \
-        target/*-unknown-linux-musl/release/proxy target/*-unknown-linux-musl/release/seed
+    install -D --target-directory /image/usr/bin target/*-unknown-linux-musl/"$PROFILE"/origin \
+        target/*-unknown-linux-musl/"$PROFILE"/proxy target/*-unknown-linux-musl/"$PROFILE"/seed
 
 # Nothing else: no shell, no package, no user but a number. `cachepage health` and `origin health` need no curl.
 FROM scratch AS cachepage
