@@ -511,7 +511,7 @@ mod tests {
         .unwrap_err();
         let places = [
             "--cache (PROXY_CACHE) x=5: ",
-            "cachepage.toml:6: path: ",
+            "cachepage.toml:6: path: missing: ",
             "cachepage.toml:7: timeout: ",
             "cachepage.toml:10: authorization: ",
             "cachepage.toml:1: listen: ",

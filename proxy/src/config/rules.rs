@@ -103,7 +103,10 @@ fn leaves_of(rule: &Rule, index: usize, place: &str, from: &str) -> [Leaf; 2] {
 /// One `[[cache_page]]`.
 fn rule(mut settings: Settings<'_>, leaves: &mut Vec<Leaf>) -> Option<Placed> {
     let place = settings.start().to_owned();
-    let path = settings.take("path", None, "", |path| Rule::new(path, 0).map_err(str::to_owned));
+    let path = settings.take("path", None, "", |path| match path {
+        "" => Err("missing: a path like /list/ or /api/*".to_owned()),
+        path => Rule::new(path, 0).map_err(str::to_owned),
+    });
     let rule = match settings.take("timeout", None, SECONDS, parse::timeout) {
         Some(None) => {
             leaves.extend(settings.refuse_rest("has no effect with timeout = \"off\""));

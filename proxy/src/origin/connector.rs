@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::address::bare_host;
@@ -106,9 +106,10 @@ impl Connector {
     /// Looks the name up, connects, and speaks HTTP.
     pub(super) async fn connect(&self) -> Result<Channel, Cause> {
         let late = |_| Err(Arc::new(Late(self.deadline)) as Cause);
+        let began = Instant::now();
         // Boxed, so that requests on an open connection don't pay for it.
         let connected = timeout(self.deadline, Box::pin(self.try_connect())).await.unwrap_or_else(late);
-        self.presence.note(&connected);
+        self.presence.note(&connected, began);
         connected
     }
 
@@ -186,7 +187,6 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use tokio::net::TcpListener;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::origin::resolver::tests::scripted;
