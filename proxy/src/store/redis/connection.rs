@@ -187,6 +187,7 @@ impl Watched {
 
     /// Writes all pieces, as many at once as the stream takes.
     async fn write_pieces(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        // Most batches have no large value, and need no list of pieces.
         if let [piece] = pieces {
             return self.write_all(piece).await;
         }
