@@ -15,14 +15,15 @@ await visitor.setCacheEnabled(false);
 /** A page as a new visitor sees it, who has nothing in the browser's own cache. */
 async function visit(path) {
   const answer = await visitor.goto(`${url}${path}`, { waitUntil: "domcontentloaded" });
-  return { status: answer.status(), cache: answer.headers()["x-cache"], text: await visitor.evaluate(() => document.body.innerText) };
+  const { "x-cache": cache, "cache-status": why } = answer.headers();
+  return { status: answer.status(), cache, why, text: await visitor.evaluate(() => document.body.innerText) };
 }
 
 /** Visits a page until it comes from the proxy's cache, so that without a purge the next visitor sees it, too. */
 async function keep(path) {
   if ((await visit(path)).cache === "HIT") return;
-  const { cache, status } = await visit(path);
-  if (cache !== "HIT") faults.push(`${path}: ${status} ${cache} at the second visit`);
+  const { status, cache, why } = await visit(path);
+  if (cache !== "HIT") faults.push(`${path}: ${status} ${cache} (${why}) at the second visit`);
 }
 
 /** Makes a change while these pages are kept, and compares what visitors see then: each path with its status, cache and text. */
@@ -30,10 +31,10 @@ async function changed(name, change, expected) {
   for (const path of Object.keys(expected)) await keep(path);
   await change();
   for (const [path, wanted] of Object.entries(expected)) {
-    const { status, cache, text } = await visit(path);
+    const { status, cache, why, text } = await visit(path);
     const seen = `${status} ${cache}: ${text}`;
     if (!seen.startsWith(`${wanted.status ?? 200} ${wanted.cache}`) || !seen.includes(wanted.text)) {
-      faults.push(`${name}: ${path} is ${JSON.stringify(seen)}, not ${JSON.stringify(wanted)}`);
+      faults.push(`${name}: ${path} is ${JSON.stringify(seen)} (${why}), not ${JSON.stringify(wanted)}`);
     }
   }
 }

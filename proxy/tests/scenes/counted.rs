@@ -92,7 +92,10 @@ async fn evictions_and_the_lag_of_purges_are_counted() {
 #[tokio::test]
 async fn a_purge_of_another_proxy_has_its_lag_counted_here() {
     let (redis, origin) = (Backend::start().unwrap(), Origin::pages("").await);
-    let top = format!("store = \"{}\"\n[purge]\nallow = [\"127.0.0.0/8\"]\n", redis.url());
+    let top = format!(
+        "store = \"{}\"\ndeadlines.store = \"2s\"\n[purge]\nallow = [\"127.0.0.0/8\"]\n",
+        redis.url()
+    );
     let [one, other] = [(); 2].map(|()| Running::with(&origin, &top, "127.0.0.1:0", ""));
     for proxy in [&one, &other] {
         proxy.get("/p/1", "").await;

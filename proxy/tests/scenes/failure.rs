@@ -40,7 +40,7 @@ async fn hits_come_back(scene: &Scene) -> Reply {
 /// second after Redis hangs.
 async fn impatient(redis: &Redis, origin: &Origin) -> Scene {
     let store = RedisStore::new(&redis.url(), Duration::from_millis(50), 1 << 20).unwrap();
-    Scene::with(origin.address, store, RULES).await
+    Scene::with(origin.address, store, &format!("deadlines.store = \"50ms\"\n{RULES}")).await
 }
 
 async fn a_redis_that_stops_is_a_miss_and_hits_come_back_after_its_restart(on: Setup) {

@@ -210,7 +210,7 @@ async fn connections_without_a_place_and_handshakes_are_counted() {
 async fn near_hits_and_leases_are_counted() {
     let (redis, origin) = (Backend::start().unwrap(), Origin::pages("").await);
     let running = Running::of(&format!(
-        "origin = \"http://{}\"\nstore = \"{}\"\nnear = \"8MiB\"\n[[cache_page]]\npath = \"/p/*\"\ncoalesce = \"fleet\"\n[admin]\n\
+        "origin = \"http://{}\"\nstore = \"{}\"\nnear = \"8MiB\"\ndeadlines.store = \"2s\"\n[[cache_page]]\npath = \"/p/*\"\ncoalesce = \"fleet\"\n[admin]\n\
          listen = \"127.0.0.1:0\"\ntoken_file = \"TOKEN\"\n",
         origin.address,
         redis.url()

@@ -341,8 +341,7 @@ impl Scene {
     pub(crate) async fn over(on: Setup, redis: &str, origin: &Origin, settings: &str) -> Self {
         let origin = format!("http://{}", origin.address);
         let settings = format!("store = \"{redis}\"\n{}", on.settings(settings));
-        let mut config = parse(&["--origin", &origin], &settings);
-        config.deadlines.store = STORE_DEADLINE;
+        let config = parse(&["--origin", &origin], &settings);
         let log = access_log(&config);
         Self::serve(config, redis_store(redis), log).await
     }
@@ -437,7 +436,11 @@ impl Scene {
 fn parse(flags: &[&str], settings: &str) -> Config {
     let flags = ["proxy", "--listen", "127.0.0.1:0"].iter().chain(flags);
     let args = Args::try_parse_from(flags).unwrap();
-    Config::parse(&args, Some(("scene.toml", settings))).unwrap()
+    let mut config = Config::parse(&args, Some(("scene.toml", settings))).unwrap();
+    if !settings.contains("deadlines.store") {
+        config.deadlines.store = STORE_DEADLINE;
+    }
+    config
 }
 
 /// Sends raw bytes to any server, on a connection of their own, and reads one answer.
