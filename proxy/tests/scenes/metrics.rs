@@ -42,7 +42,8 @@ async fn scripted() -> Origin {
             line if line.contains("/cut") => {
                 return Script::Close(page("", "whole").strip_suffix(b"le").unwrap().to_vec());
             }
-            line if line.contains("/large") => chunked(&"x".repeat(5000)),
+            // Closed, since the page that a scene asks for next must need a new connection.
+            line if line.contains("/large") => return Script::Close(chunked(&"x".repeat(5000))),
             line if line.contains("/gone") => answer("404 Not Found", "", "gone"),
             _ => page("", "0123456789"),
         })
