@@ -5,6 +5,7 @@
 //! handler has answered it, and resets are counted. `streams` says how much a client may do, `frames` counts small frames;
 //! hyper and h2 bound the rest.
 
+mod begun;
 mod frames;
 mod streams;
 
@@ -20,7 +21,7 @@ use hyper::header::{COOKIE, HeaderMap};
 use hyper::server::conn::http2::{self, Connection};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tracing::debug;
@@ -32,6 +33,7 @@ use crate::peer::Peer;
 use crate::refused::Refused;
 use crate::stopping::Stopping;
 use crate::{Clients, Handler};
+use begun::BegunStreams;
 use frames::CountedFrames;
 use streams::{OpenStream, Over, StreamBody, Streams};
 
@@ -74,8 +76,9 @@ where
         answer(handler, request, peer, clients, streams)
     });
     let counted = TokioIo::new(CountedFrames::new(&mut stream, streams.clone()));
-    let connection = http(&clients).serve_connection(counted, service);
-    let place = (&*streams, &mut admitted);
+    let begun = BegunStreams::default();
+    let connection = http(&clients, begun.clone()).serve_connection(counted, service);
+    let place = (&begun, &*streams, &mut admitted);
     let ended = until_end(connection, Connection::graceful_shutdown, place, &mut stopping, &clients).await;
     debug!(%peer, ?ended, "HTTP/2 connection ended");
     let last_word = async {
@@ -89,8 +92,8 @@ where
 }
 
 /// hyper, as it reads what comes from clients.
-fn http(clients: &Clients) -> http2::Builder<TokioExecutor> {
-    let mut http = http2::Builder::new(TokioExecutor::new());
+fn http(clients: &Clients, begun: BegunStreams) -> http2::Builder<BegunStreams> {
+    let mut http = http2::Builder::new(begun);
     http.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
     http.max_concurrent_streams(STREAMS);
     http.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(WINDOW);
@@ -104,14 +107,14 @@ fn http(clients: &Clients) -> http2::Builder<TokioExecutor> {
 async fn until_end<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     shut_down: impl FnOnce(Pin<&mut C>),
-    (streams, admitted): (&Streams, &mut Admitted),
+    (begun, streams, admitted): (&BegunStreams, &Streams, &mut Admitted),
     stopping: &mut Stopping,
     clients: &Clients,
 ) -> Result<(), Reason> {
     let mut connection = pin!(connection);
     let deadlines = &clients.deadlines;
     tokio::select! {
-        _ = told(connection.as_mut(), streams, admitted) => return Ok(()),
+        _ = told(connection.as_mut(), begun, streams, admitted) => return Ok(()),
         () = poll_fn(|cx| stopping.poll(cx)) => {}
         over = streams.over(deadlines.idle, deadlines.write) => match over {
             Over::Idle => streams.touch(),
@@ -121,7 +124,7 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
     // Requests under way go on, and requests that are still on their way are answered.
     shut_down(connection.as_mut());
     tokio::select! {
-        _ = told(connection, streams, admitted) => Ok(()),
+        _ = told(connection, begun, streams, admitted) => Ok(()),
         over = streams.over(deadlines.write, deadlines.write) => match over {
             Over::Idle => Err(Reason::NO_ERROR),
             Over::Flood | Over::Stalled => Err(Reason::ENHANCE_YOUR_CALM),
@@ -133,11 +136,16 @@ async fn until_end<C: Future<Output = hyper::Result<()>>>(
 /// the end.
 async fn told<C: Future>(
     mut connection: Pin<&mut C>,
+    begun: &BegunStreams,
     streams: &Streams,
     admitted: &mut Admitted,
 ) -> C::Output {
     poll_fn(|cx| {
-        let ended = connection.as_mut().poll(cx);
+        let mut ended = connection.as_mut().poll(cx);
+        // The connection sends the answers of all streams that were begun at once with few calls.
+        while begun.run(cx) && ended.is_pending() {
+            ended = connection.as_mut().poll(cx);
+        }
         admitted.set_active(streams.is_open());
         ended
     })
