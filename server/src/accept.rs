@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use crate::full::Full;
-use crate::http1::connection::{Start, converse};
+use crate::http1::connection::{LAST_REQUEST, Start, converse};
 use crate::http1::farewell::{FAREWELL, farewell};
 use crate::limits::{Admitted, Connections};
 use crate::listener::{Accepted, BoundListener, Entrance};
@@ -114,9 +114,14 @@ fn begin<H: Handler>(workers: &Workers, stream: Accepted, entrance: &Entrance, s
 async fn enter<H: Handler>(stream: TcpStream, entrance: Entrance, mut start: Start<H>) {
     let patience = start.clients.now().deadlines.head;
     let Start { peer, admitted, stopping, .. } = &mut start;
+    // A client that connects just before the end has its request on its way, as without TLS.
+    let too_late = async {
+        stopping.ordered().await;
+        sleep(LAST_REQUEST).await;
+    };
     let passed = tokio::select! {
         passed = pass(stream, &entrance, (peer, admitted), patience) => passed,
-        () = stopping.ordered() => return,
+        () = too_late => return,
     };
     if entrance.tls.is_some() && !matches!(passed, Ok(Entered::Full(..))) {
         start.admitted.counts().shook_hands(passed.as_ref().ok().and_then(Entered::version));

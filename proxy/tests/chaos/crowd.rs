@@ -9,8 +9,9 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::timeout;
 
-use crate::load::{CLIENTS, Client, Habit, Load};
+use crate::load::{Answer, CLIENTS, Client, Habit, Load};
 use crate::origin::Origin;
+use crate::over::Over;
 use crate::program::Proxy;
 use crate::{PATIENCE, scenario_length, turn};
 
@@ -112,6 +113,10 @@ async fn clients_leave_file_descriptors_for_the_origin() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_file_descriptors_the_proxy_recovers_when_connections_close() {
+    if Over::is_chosen() {
+        // Only answers to refused connections take more file descriptors than there are, and over TLS there are none.
+        return println!("NOT TESTED over TLS: running out of file descriptors");
+    }
     let origin = Origin::start().await;
     // Too few to answer 503 to every refused connection.
     let proxy = block_in_place(|| Proxy::start_limited(64, &settings(&origin, "")));
@@ -141,9 +146,11 @@ async fn crowd_of(count: usize, server: SocketAddr) -> Vec<TcpStream> {
 /// Sends requests until one has this status: the proxy notices a little later that a connection was closed.
 async fn status_comes(server: SocketAddr, status: u16) {
     let comes = async {
-        while !Client::new(server, Habit::Anew).fetch("/p/1").await.is_ok_and(|reply| reply.status == status)
-        {
-        }
+        let is_it = |reply: Result<Answer, String>| match reply {
+            Ok(reply) => reply.status == status,
+            Err(_) => status == 503 && Over::is_chosen(),
+        };
+        while !is_it(Client::new(server, Habit::Anew).fetch("/p/1").await) {}
     };
     timeout(PATIENCE, comes).await.expect("the proxy recovers in time");
 }

@@ -2,7 +2,8 @@
 //! right answer.
 //!
 //! The tests assert counts and print times. Each scenario takes about two seconds. For meaningful figures run
-//! `CACHEPAGE_CHAOS_SECONDS=30 cargo test --release -p proxy --test chaos -- --nocapture`.
+//! `CACHEPAGE_CHAOS_SECONDS=30 cargo test --release -p proxy --test chaos -- --nocapture`. With
+//! `CACHEPAGE_TEST_TLS=1` clients speak HTTP/1.1 over TLS, and with `CACHEPAGE_TEST_TLS=h2` HTTP/2.
 #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 #![allow(clippy::print_stdout, reason = "the figures are for people")]
 
@@ -20,10 +21,14 @@ mod memory;
 mod odd_redis;
 mod origin;
 mod origin_fails;
+mod over;
 mod program;
 mod redis;
 mod restart;
 mod signals;
+#[allow(dead_code, reason = "the scenes use more of it")]
+#[path = "../scenes/tunnel.rs"]
+mod tunnel;
 
 use std::time::Duration;
 

@@ -9,13 +9,19 @@ use std::time::Instant;
 use tempfile::NamedTempFile;
 
 use crate::PATIENCE;
+use crate::over::Over;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_proxy");
 
 /// A running proxy. Dropping it kills it.
 pub(crate) struct Proxy {
     child: Child,
+    /// The address for clients.
     pub(crate) address: SocketAddr,
+    /// The address that it listens on. Only with `CACHEPAGE_TEST_TLS` it is another one.
+    pub(crate) listens: SocketAddr,
+    /// Its certificate, if it has one.
+    _over: Option<Over>,
     log: Arc<Log>,
     _settings: NamedTempFile,
 }
@@ -41,6 +47,8 @@ impl Proxy {
     }
 
     fn start_by(mut command: Command, settings: &str) -> Self {
+        let over = Over::chosen();
+        let settings = over.as_ref().map_or_else(|| settings.to_owned(), |over| over.settings(settings));
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(settings.as_bytes()).unwrap();
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PROXY_")) {
@@ -53,9 +61,10 @@ impl Proxy {
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| heard.add(&line)));
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("proxy listening on http://");
-        let address = address.unwrap_or_else(|| panic!("{}", log.text())).parse().unwrap();
-        Self { child, address, log, _settings: file }
+        let listens = line.trim().strip_prefix("proxy listening on ").and_then(|url| url.split_once("://"));
+        let listens = listens.unwrap_or_else(|| panic!("{}", log.text())).1.parse().unwrap();
+        let address = over.as_ref().map_or(listens, |over| over.leading_to(listens));
+        Self { child, address, listens, log, _over: over, _settings: file }
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -44,7 +44,7 @@ async fn three_proxies_are_replaced_under_load_without_a_failure() {
     let mut replaced = 0;
     while replaced < 3 || rolling.elapsed() < scenario_length() * 3 / 4 {
         for (index, proxy) in proxies.iter_mut().enumerate() {
-            let listen = proxy.address.to_string();
+            let listen = proxy.listens.to_string();
             let next = block_in_place(|| Proxy::start(&settings(&listen, &file(index), &rest)));
             let mut old = std::mem::replace(proxy, next);
             assert_eq!(block_in_place(|| old.wait()), Some(0));
@@ -80,7 +80,7 @@ async fn a_port_is_taken_over_only_from_a_proxy_that_offers_it() {
 
     // A proxy has the port, but offers it at another socket file.
     let proxy = Proxy::start(&settings("127.0.0.1:0", &file, rest));
-    let listen = proxy.address.to_string();
+    let listen = proxy.listens.to_string();
     let elsewhere = folder.path().join("elsewhere.sock");
     let said = refused(&settings(&listen, &elsewhere, rest));
     assert!(said.contains(&format!("cannot listen on {listen}")), "{said}");

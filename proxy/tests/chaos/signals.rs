@@ -7,6 +7,7 @@ use tokio::task::block_in_place;
 use crate::backend::Backend;
 use crate::load::{Client, Habit};
 use crate::origin;
+use crate::over::Over;
 use crate::program::Proxy;
 
 const REQUEST: &[u8] = b"GET /p/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -116,6 +117,10 @@ async fn read_reply(stream: &mut TcpStream) -> String {
 /// send it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_just_after_the_signal_is_answered() {
+    if Over::is_http2() {
+        // HTTP/2 says in frames of their own that a connection ends, and that a request may be sent anew.
+        return println!("NOT TESTED over HTTP/2: the last answer of a connection");
+    }
     let (mut proxy, origin) = start("memory").await;
     let connected = TcpStream::connect(proxy.address).await.unwrap();
     let mut kept = TcpStream::connect(proxy.address).await.unwrap();

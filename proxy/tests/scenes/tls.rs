@@ -234,6 +234,28 @@ async fn what_is_no_tls_is_closed_and_the_order_to_stop_waits_for_no_handshake()
     assert!(began.elapsed() < Duration::from_secs(9), "a handshake has ten seconds");
 }
 
+#[tokio::test]
+async fn a_client_that_connects_just_before_the_order_to_stop_is_answered() {
+    let authority = Authority::new();
+    let pair = authority.issue(&["127.0.0.1"]);
+    let origin = Origin::pages("").await;
+    let scene = speaking_tls(&origin, &[&pair], "").await;
+    let proxy = scene.others[0];
+    let early = TcpStream::connect(proxy).await.unwrap();
+    // Connections are accepted in order, so after this handshake the proxy has both.
+    drop(authority.connect("127.0.0.1", &[], proxy).await.unwrap());
+    let late = async {
+        // The proxy closes its port with the order.
+        while TcpStream::connect(proxy).await.is_ok() {}
+        let mut early = authority.shake_hands("127.0.0.1", &[], early).await.unwrap();
+        early.write_all(GET).await.unwrap();
+        let mut said = Vec::new();
+        let _ = early.read_to_end(&mut said).await;
+        assert!(said.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&said));
+    };
+    tokio::join!(scene.stop(), late);
+}
+
 #[test]
 fn certificates_have_faults_with_their_places() {
     let authority = Authority::new();

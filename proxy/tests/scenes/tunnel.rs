@@ -101,12 +101,22 @@ impl Authority {
         protocols: &[&str],
         to: SocketAddr,
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.shake_hands(name, protocols, TcpStream::connect(to).await?).await
+    }
+
+    /// The same on a connection that is made already.
+    pub(crate) async fn shake_hands(
+        &self,
+        name: &str,
+        protocols: &[&str],
+        stream: TcpStream,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap();
         let mut config = config.with_root_certificates(self.roots()).with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|&protocol| protocol.into()).collect();
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(to).await?).await
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
     /// An address whose connections are led on to a server by TLS.

@@ -24,7 +24,7 @@ use crate::stopping::Stopping;
 
 /// How long a connection without a request is kept when the server stops. A request may be on its way, and many clients do not
 /// send it a second time.
-const LAST_REQUEST: Duration = Duration::from_secs(1);
+pub(crate) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How hyper leaves a connection.
 pub(crate) enum End {
