@@ -112,8 +112,12 @@ fn promoted(cluster: &Cluster, replica: Option<usize>) {
     }
 }
 
-fn key(page: usize) -> String {
-    format!(":1:views.decorators.cache.cache_page.GET./p/{page}.d41d8cd98f00b204e9800998ecf8427e")
+/// The key of each page.
+fn keys(cluster: &Cluster) -> Vec<String> {
+    let of_nodes = cluster.nodes.iter().filter_map(|node| node.cli(&["KEYS", "*"]).ok());
+    let all = of_nodes.collect::<Vec<_>>().join("\n");
+    let key_of = |page| all.lines().find(|key| key.contains(&format!("./p/{page}."))).unwrap().to_owned();
+    (0..PAGES).map(key_of).collect()
 }
 
 fn settings(origin: &Origin, store: &str) -> String {
@@ -200,8 +204,9 @@ async fn on_a_cluster(faults: &[Fault]) {
     let proxy = block_in_place(|| Proxy::start(&settings(&origin, &cluster.url())));
     for fault in faults {
         fill(&proxy, &cluster.nodes).await;
-        let node = cluster.owner(&key(0)).unwrap();
-        let others = (0..PAGES).filter(|&page| fault.meets_all || cluster.owner(&key(page)) != Some(node));
+        let keys = block_in_place(|| keys(&cluster));
+        let node = cluster.owner(&keys[0]).unwrap();
+        let others = (0..PAGES).filter(|&page| fault.meets_all || cluster.owner(&keys[page]) != Some(node));
         let (watch, misses) = watch(&proxy, others.take(5).collect());
         under_load(fault.name, &proxy, || (fault.strikes)(&mut cluster, node)).await;
         watch.abort();

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
+use h2::Reason;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -118,13 +119,12 @@ impl Over {
         let host = request.headers().get(HOST).ok_or("no host")?.to_str()?;
         let target = format!("https://{host}{}", request.uri());
         let asked = || Request::builder().method(request.method()).uri(&target).body(Empty::new());
-        let mut answer = match sender.try_send_request(asked()?).await {
-            // The proxy has said that it ends the connection, before the request went out.
-            Err(error) if error.message().is_some() => {
+        let mut answer = match sender.send_request(asked()?).await {
+            Err(error) if is_refused(&error) => {
                 sender = self.connect(proxy).await?;
                 sender.send_request(asked()?).await?
             }
-            answer => answer.map_err(|error| error.into_error())?,
+            answer => answer?,
         };
         *answer.version_mut() = Version::HTTP_11;
         *kept = Some(sender);
@@ -140,4 +140,11 @@ impl Over {
         tokio::spawn(connection);
         Ok(sender)
     }
+}
+
+/// Whether the proxy ends the connection, and the request came too late. Clients send it anew (RFC 9113 §6.8).
+fn is_refused(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    error.is_canceled()
+        || cause.is_some_and(|cause| cause.is_go_away() && cause.reason() == Some(Reason::NO_ERROR))
 }
