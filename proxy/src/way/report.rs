@@ -97,7 +97,6 @@ impl LastErrors {
 
 impl<S: Store> Proxy<S> {
     pub(crate) fn report(&self) -> Report {
-        let traffic = self.traffic.as_ref();
         let rule = |rule: &crate::policy::Rule| RuleState {
             path: rule.path.to_string(),
             timeout: (!rule.is_off).then_some(rule.timeout),
@@ -119,9 +118,19 @@ impl<S: Store> Proxy<S> {
             origins: self.upstreams.states(),
             retries: self.upstreams.retries(),
             errors: self.errors.all(),
-            hottest: traffic.map(|traffic| traffic.hottest(Instant::now())).unwrap_or_default(),
-            slowest: traffic.map(|traffic| traffic.slowest().all(now())).unwrap_or_default(),
+            ..self.traffic_report()
         }
+    }
+
+    /// The hottest pages and the slowest answers. A URL may have been kept when queries were still shown.
+    fn traffic_report(&self) -> Report {
+        let Some(traffic) = &self.traffic else { return Report::default() };
+        let (mut hottest, mut slowest) = (traffic.hottest(Instant::now()), traffic.slowest().all(now()));
+        if !self.shows_queries() {
+            hottest.iter_mut().for_each(|page| cut_query(&mut page.url));
+            slowest.iter_mut().for_each(|answer| cut_query(&mut answer.url));
+        }
+        Report { hottest, slowest, ..Report::default() }
     }
 
     /// Counts a hit in the samples of the hottest and of the recent pages, if they are due.
@@ -158,7 +167,15 @@ impl<S: Store> Proxy<S> {
 
     /// The URL of a request, for operators.
     fn url(&self, question: &Question<'_>) -> String {
-        let log = self.access_log.as_ref().map(|log| log.own().settings());
-        shown_url(question, !log.is_some_and(|settings| settings.redact_query))
+        shown_url(question, self.shows_queries())
     }
+
+    /// Whether operators see the queries of URLs.
+    fn shows_queries(&self) -> bool {
+        !self.access_log.as_ref().is_some_and(|log| log.own().settings().redact_query)
+    }
+}
+
+fn cut_query(url: &mut String) {
+    url.truncate(url.find('?').unwrap_or(url.len()));
 }

@@ -77,6 +77,27 @@ async fn settings_with_a_fault_change_nothing_and_all_faults_are_told() {
 }
 
 #[tokio::test]
+async fn a_reload_that_hides_queries_also_hides_those_of_earlier_requests() {
+    let origin = Origin::pages("").await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let log = format!("[log]\naccess = {log:?}\nredact_query = false\n");
+    let running = Running::start(&origin, "127.0.0.1:0", &log);
+    for _ in 0..2 {
+        assert_eq!(running.get("/p/1?key=s3cret", "").await.status(), 200);
+    }
+    let urls = |status: Value| [&status["hottest"], &status["slowest"]].map(ToString::to_string);
+    for shown in urls(running.status().await) {
+        assert!(shown.contains("/p/1?key=s3cret"), "{shown}");
+    }
+    running.edit("redact_query = false", "redact_query = true");
+    assert_eq!(running.reload().await.status(), 200);
+    for shown in urls(running.status().await) {
+        assert!(shown.contains("/p/1") && !shown.contains("s3cret"), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_told_and_then_nothing_of_the_file_counts() {
     let origin = Origin::pages("").await;
     let running = Running::over_tcp(&origin).await;
