@@ -1,6 +1,10 @@
 //! Tells systemd the state of the program (`Type=notify`), if systemd has started it.
 
+use std::env;
 use std::future::pending;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::sync::Arc;
 
@@ -44,7 +48,20 @@ pub async fn keep_watchdog(workers: Arc<Workers>) {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = notify(state) {
+    let socket = env::var("NOTIFY_SOCKET").unwrap_or_default();
+    let told = match socket.strip_prefix('@') {
+        // `sd_notify` connects to files only.
+        Some(name) => tell_abstract(name, state),
+        None => notify(state),
+    };
+    if let Err(error) = told {
         warn!(%error, "systemd is not told");
     }
+}
+
+/// Sends to a socket that has a name and no file (sd_notify(3)).
+fn tell_abstract(name: &str, state: &[NotifyState<'_>]) -> io::Result<()> {
+    let text: String = state.iter().map(|line| format!("{line}\n")).collect();
+    let socket = SocketAddr::from_abstract_name(name)?;
+    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &socket).map(drop)
 }

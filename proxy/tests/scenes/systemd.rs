@@ -1,8 +1,10 @@
 //! systemd is told when the program serves, reloads, lives and stops. The test has its socket.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::{self, Command, Stdio};
 
 use crate::program::command;
 use crate::support::PATIENCE;
@@ -27,12 +29,25 @@ impl Manager {
 #[test]
 fn systemd_is_told_of_the_start_of_reloads_of_the_watchdog_and_of_the_end() {
     let folder = tempfile::tempdir().unwrap();
-    let (socket, file) = (folder.path().join("notify"), folder.path().join("cachepage.toml"));
-    let manager = Manager(UnixDatagram::bind(&socket).unwrap());
+    let socket = folder.path().join("notify");
+    is_told(UnixDatagram::bind(&socket).unwrap(), socket.as_os_str());
+}
+
+#[test]
+fn systemd_is_told_at_a_socket_without_a_file_too() {
+    let name = format!("cachepage/{}", process::id());
+    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    is_told(socket, format!("@{name}").as_ref());
+}
+
+fn is_told(manager: UnixDatagram, socket: &OsStr) {
+    let manager = Manager(manager);
     manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cachepage.toml");
     fs::write(&file, "store = \"memory\"\n").unwrap();
     let mut child = command(&["--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()])
-        .env("NOTIFY_SOCKET", &socket)
+        .env("NOTIFY_SOCKET", socket)
         .env("WATCHDOG_USEC", "200000")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
