@@ -70,12 +70,16 @@ impl<R: RunCommands> Batches<R> {
 
     /// Adds commands to the batch that waits. `add` returns the index of the first and their number.
     pub(super) fn join(&self, add: impl FnOnce(&mut Commands) -> (usize, usize)) -> BatchPart {
-        let state = &mut *self.0.lock();
+        let mut locked = self.0.lock();
+        let state = &mut *locked;
         let (batch, commands) =
             state.open.get_or_insert_with(|| (Arc::default(), state.spare.take().unwrap_or_default()));
         let (first, count) = add(commands);
         let part = BatchPart { batch: batch.clone(), first, count };
-        if !std::mem::replace(&mut state.has_runner, true) {
+        let has_runner = std::mem::replace(&mut state.has_runner, true);
+        // A runtime that ends drops the runner at once, which locks the state, too.
+        drop(locked);
+        if !has_runner {
             Runner::start(self.0.clone());
         }
         part
@@ -286,5 +290,19 @@ mod tests {
             assert!(got(&sent).await.is_none() && got(&waiting).await.is_none());
             assert_eq!(got(&read(&batches, "c")).await.unwrap(), "0");
         });
+    }
+
+    #[tokio::test]
+    async fn a_request_on_a_runtime_that_has_ended_gets_nothing() {
+        let (batches, _sizes) = batches(1);
+        let other = batches.0.clone();
+        let late = std::thread::spawn(|| {
+            let ended = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let handle = ended.handle().clone();
+            drop(ended);
+            let _on_it = handle.enter();
+            read(&Batches(other), "a")
+        });
+        assert!(got(&late.join().unwrap()).await.is_none());
     }
 }
