@@ -154,7 +154,7 @@ impl Fleet {
             return;
         }
         self.lines.iter().for_each(|lines| lines.lead_to(replica.port()));
-        *primary = block_in_place(|| replica);
+        block_in_place(|| *primary = replica);
     }
 
     /// Waits until each proxy has heard of every purge: what fewer know is lost with Redis. A hit shows that.
