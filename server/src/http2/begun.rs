@@ -1,9 +1,10 @@
 //! Runs the streams that hyper hands over. Most are answered at once, and cost no task.
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use hyper::rt::Executor;
 
@@ -19,7 +20,9 @@ impl BegunStreams {
         let begun = mem::take(&mut *self.lock());
         let were_any = !begun.is_empty();
         for mut stream in begun {
-            if stream.as_mut().poll(cx).is_pending() {
+            // As in a task, a panic ends its own stream only.
+            let polled = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(cx)));
+            if matches!(polled, Ok(Poll::Pending)) {
                 tokio::spawn(stream);
             }
         }
@@ -41,7 +44,6 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for BegunStreams {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::task::Poll;
 
     use tokio::runtime::Handle;
     use tokio::sync::oneshot;
@@ -63,6 +65,16 @@ mod tests {
         answer.try_recv().unwrap();
         assert_eq!(tasks(), before);
         assert!(!run(&begun).await);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_panics_ends_alone() {
+        let begun = BegunStreams::default();
+        let (answered, mut answer) = oneshot::channel();
+        begun.execute(async { panic!("a stream of the test") });
+        begun.execute(async { answered.send(()).unwrap() });
+        assert!(run(&begun).await);
+        answer.try_recv().unwrap();
     }
 
     #[tokio::test]
