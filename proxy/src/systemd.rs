@@ -2,9 +2,6 @@
 
 use std::env;
 use std::future::pending;
-use std::io;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::sync::Arc;
 
@@ -51,8 +48,9 @@ fn tell(state: &[NotifyState<'_>]) {
     let socket = env::var("NOTIFY_SOCKET").unwrap_or_default();
     let told = match socket.strip_prefix('@') {
         // `sd_notify` connects to files only.
+        #[cfg(target_os = "linux")]
         Some(name) => tell_abstract(name, state),
-        None => notify(state),
+        _ => notify(state),
     };
     if let Err(error) = told {
         warn!(%error, "systemd is not told");
@@ -60,7 +58,11 @@ fn tell(state: &[NotifyState<'_>]) {
 }
 
 /// Sends to a socket that has a name and no file (sd_notify(3)).
-fn tell_abstract(name: &str, state: &[NotifyState<'_>]) -> io::Result<()> {
+#[cfg(target_os = "linux")]
+fn tell_abstract(name: &str, state: &[NotifyState<'_>]) -> std::io::Result<()> {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
     let text: String = state.iter().map(|line| format!("{line}\n")).collect();
     let socket = SocketAddr::from_abstract_name(name)?;
     UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &socket).map(drop)

@@ -2,9 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::process::{self, Command, Stdio};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 
 use crate::program::command;
 use crate::support::PATIENCE;
@@ -33,9 +32,13 @@ fn systemd_is_told_of_the_start_of_reloads_of_the_watchdog_and_of_the_end() {
     is_told(UnixDatagram::bind(&socket).unwrap(), socket.as_os_str());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn systemd_is_told_at_a_socket_without_a_file_too() {
-    let name = format!("cachepage/{}", process::id());
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::SocketAddr;
+
+    let name = format!("cachepage/{}", std::process::id());
     let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     is_told(socket, format!("@{name}").as_ref());
 }
