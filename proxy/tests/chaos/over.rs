@@ -24,7 +24,6 @@ use crate::tunnel::{Authority, Pair};
 #[derive(Clone)]
 pub(crate) struct Over {
     issuer: Arc<Issuer>,
-    is_http2: bool,
 }
 
 /// An authority with the certificate of all proxies.
@@ -50,7 +49,7 @@ impl Over {
             Arc::new(Issuer { authority, pair })
         });
         *known = Arc::downgrade(&issuer);
-        Some(Self { issuer, is_http2: Self::is_http2() })
+        Some(Self { issuer })
     }
 
     /// Whether there is a way. A TLS connection beyond a limit is closed without an answer.
@@ -92,7 +91,7 @@ impl Over {
 
     /// Leads a client on, until one of both sides ends.
     async fn lead(&self, mut client: TcpStream, proxy: SocketAddr) {
-        if self.is_http2 {
+        if Self::is_http2() {
             let Ok(sender) = self.connect(proxy).await else { return };
             let kept = Kept::new(Some(sender));
             let service = service_fn(|request| self.ask(&kept, request, proxy));

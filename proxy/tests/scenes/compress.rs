@@ -167,7 +167,7 @@ async fn a_renewed_page_keeps_its_forms(on: Setup) {
 
 async fn a_purge_takes_every_form(on: Setup) {
     let origin = texts("").await;
-    let settings = rules("[deadlines]\nstore = \"2s\"\n[purge]\nallow = [\"127.0.0.1\"]\n");
+    let settings = rules("[purge]\nallow = [\"127.0.0.1\"]\n");
     let scene = Scene::own(on, &origin, &settings).await;
     for number in 1..=2 {
         accepting(&scene, "/p/", "br").await;

@@ -132,7 +132,7 @@ async fn a_page_without_the_field_is_not_outlived_by_the_shared_one(on: Setup) {
 async fn a_purge_of_any_query_of_the_path_purges_the_shared_pages(on: Setup) {
     let origin =
         saying("No-Vary-Search: params=(\"utm\")\r\nCache-Groups: \"g\"\r\nSurrogate-Key: t\r\n").await;
-    let settings = format!("{RULES}[deadlines]\nstore = \"2s\"\n[purge]\nallow = [\"127.0.0.1\"]\n");
+    let settings = format!("{RULES}[purge]\nallow = [\"127.0.0.1\"]\n");
     let scene = Scene::own(on, &origin, &settings).await;
     for (order, is_purged) in [
         ("PURGE /p/?id=1", true),

@@ -167,8 +167,8 @@ async fn an_origin_that_is_slow_killed_hung_or_restarted_costs_no_get() {
     }
     let counts = [one.count(), other.count(), slow.count()];
     println!("origins of 1, 1 and 20 ms: {counts:?} requests");
-    // Where much else goes on, and in a debug build, the quick ones are now and then as slow.
-    assert!(!is_long() || cfg!(debug_assertions) || slow.count() * 20 < counts.iter().sum(), "{counts:?}");
+    // Where much else goes on, the quick ones are now and then as slow: the long form needs a release build, and a quiet machine.
+    assert!(!is_long() || slow.count() * 20 < counts.iter().sum(), "{counts:?}");
     one.kill().await;
     load.answers(step()).await;
     one.restart().await;

@@ -339,11 +339,8 @@ impl Scene {
 
     /// A proxy over this Redis.
     pub(crate) async fn over(on: Setup, redis: &str, origin: &Origin, settings: &str) -> Self {
-        let origin = format!("http://{}", origin.address);
         let settings = format!("store = \"{redis}\"\n{}", on.settings(settings));
-        let config = parse(&["--origin", &origin], &settings);
-        let log = access_log(&config);
-        Self::serve(config, redis_store(redis), log).await
+        Self::with(origin.address, redis_store(redis), &settings).await
     }
 
     /// A proxy with any store and exactly these settings; its site is `localhost:8000`.
@@ -433,6 +430,7 @@ impl Scene {
     }
 }
 
+/// Redis has more time than by default, unless the settings have a line `deadlines.store`.
 fn parse(flags: &[&str], settings: &str) -> Config {
     let flags = ["proxy", "--listen", "127.0.0.1:0"].iter().chain(flags);
     let args = Args::try_parse_from(flags).unwrap();
